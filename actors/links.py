@@ -66,7 +66,7 @@ def monitor(target: object) -> Ref:
 
     Each call makes a new monitor, which fires once. If the process has ended, or no process has the name, the message
     arrives immediately with the reason `NOPROC`. When a `Down` arrives, the monitored process is dead and its name is
-    free.
+    free. A process cannot monitor itself: `monitor(current_pid())` returns a reference without a monitor.
     """
     process = require_process("monitor")
     if type(target) is Pid and target.process is not None:

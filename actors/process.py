@@ -32,9 +32,9 @@ import trio
 from trio.lowlevel import current_task
 
 from actors._kernel.current import require_process, require_runtime, start_monitor
-from actors._kernel.runtime import Runtime, current_process
+from actors._kernel.runtime import Process, Runtime, current_process, record_of
 from actors.arguments import check_address, check_async, check_pid
-from actors.errors import MailboxBusy, NoSuchName, ProcessExit, UnlinkedMethod
+from actors.errors import DeadProcess, MailboxBusy, NoSuchName, ProcessExit, UnlinkedMethod
 from actors.exits import ExitReason
 from actors.refs import Address, Pid, ProcessLike, Ref, RuntimeLike
 
@@ -309,14 +309,35 @@ def is_alive(pid: Pid) -> bool:
     return pid.process is not None
 
 
-def on_exit(cleanup: Callable[[], None]) -> Callable[[], None]:
-    """Run `cleanup` at the end of the current process, for any exit reason. Return a function that cancels this.
+def on_exit(cleanup: Callable[[], None], *, pid: Pid | None = None) -> Callable[[], None]:
+    """Run `cleanup` at the end of a process, for any exit reason. Return a function that cancels this.
+
+        on_exit(lambda: table.remove(me))             # at the end of the current process
+        on_exit(partial(table.remove, pid), pid=pid)  # at the end of another process
 
     The runtime calls `cleanup` before it notifies links and monitors. So the clean-up is complete when other processes
     get their `Down`. `cleanup` must be synchronous and quick. If `cleanup` raises, the runtime reports the exception
     and continues. If a process has several clean-ups, the last one runs first.
+
+    Args:
+        cleanup: A function without arguments.
+        pid: The process; by default the current one.
+
+    Raises:
+        DeadProcess: The process `pid` has ended, so `cleanup` will not run.
+        NotAProcess: There is no `pid`, and the caller is not a process.
+        WrongThread: The caller does not run in the runtime's thread.
     """
-    process = require_process("on_exit")
+    process = require_process("on_exit") if pid is None else _living("on_exit", pid)
     key = object()
     process.add_cleanup(key, cleanup)
     return partial(process.remove_cleanup, key)
+
+
+def _living(verb: str, pid: Pid) -> Process:
+    check_pid(verb, pid)
+    pid.runtime.require_thread(verb)
+    process = record_of(pid)
+    if process is None:
+        raise DeadProcess(pid)
+    return process

@@ -28,6 +28,7 @@ from actors._kernel.runtime import EnvironmentLike, Process, Runtime, current_pr
 from actors._kernel.thread_queue import DEFAULT_LIMIT
 from actors.exits import SHUTDOWN
 from actors.instrumentation import logger
+from actors.instrumentation.logger import printable
 from actors.instrumentation.watchdog import count_run_time, watch_loop
 from actors.refs import Pid
 
@@ -397,6 +398,8 @@ class _Host:
 
 
 def _names(processes: dict[Pid, Process]) -> str:
-    shown = [f"{process.describe()} {pid!r}" for pid, process in islice(processes.items(), 10)]
+    shown = [
+        f"{printable(process.describe())} {pid!r}" for pid, process in islice(processes.items(), 10)
+    ]
     more = len(processes) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")

@@ -11,6 +11,7 @@ from typing import Any
 import trio
 
 from actors._kernel.current import require_runtime
+from actors._kernel.runtime import acting_process
 from actors._kernel.timer_queue import TimerQueue
 from actors.arguments import check_address
 from actors.refs import Pid, ProcessLike, RuntimeLike, TimerRef
@@ -35,6 +36,7 @@ def send_after(address: object, message: Any, seconds: float) -> TimerRef:
     Raises:
         ValueError: `seconds` is negative or not a number.
         NotAnAddress: `address` is neither a pid nor a name.
+        ProcessKilled: The caller acts for a process that has been declared dead.
     """
     # This form of the comparison also refuses NaN.
     if not seconds >= 0:
@@ -59,6 +61,7 @@ def send_every(address: object, message: Any, seconds: float) -> TimerRef:
     Raises:
         ValueError: `seconds` is 0 or less, infinite, or not a number.
         NotAnAddress: `address` is neither a pid nor a name.
+        ProcessKilled: The caller acts for a process that has been declared dead.
     """
     if not 0 < seconds < math.inf:
         raise ValueError(f"send_every got {seconds!r} seconds; write a finite interval above 0")
@@ -80,6 +83,9 @@ class _Sending:
             self.owner = address.process
             self.runtime = address.runtime
             self.runtime.require_thread(verb)
+            if self.runtime.guarded:
+                # A zombie must not send later what it cannot send now. Without zombies, this costs one test.
+                acting_process()
         else:
             self.runtime = runtime = require_runtime(verb)
             if address not in runtime.names:

@@ -243,6 +243,9 @@ class Channel:
         The client's messages for this topic wait until then. Its other topics do not wait. After 10 seconds phoenix.js
         gives up and joins again: see `slow_join`.
 
+        To push the first data, call `send(current_pid(), message)` in `join`, and push in `handle_info`. The channel
+        handles the messages that `join` has sent to it before the next message of the client.
+
         When the client joins the topic again, an unfinished `join` gets five more seconds. If it returns in time, the
         client gets its reply. If it does not, Ashtree kills the channel, and the client gets `join crashed`. Then a new
         channel handles the new join.

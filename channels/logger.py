@@ -7,13 +7,16 @@ An endpoint attaches these handlers when it starts. You can attach your own hand
 from __future__ import annotations
 
 import logging
+import math
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, TypeAlias
 
+import trio
+
 from actors.errors import add_advice
-from actors.instrumentation.logger import bounded, log_exception
+from actors.instrumentation.logger import bounded, log_exception, printable
 from actors.instrumentation.telemetry import Event, Handler, Telemetry
 from actors.refs import Pid
 from channels.channel import Channel, LogLevelName
@@ -37,6 +40,7 @@ from channels.telemetry import (
     SOCKET_CONNECTED,
     SOCKET_EXPIRED,
     SOCKET_HELD_BACK,
+    SOCKET_INCOMING_SHED,
     SOCKET_MALFORMED,
     SOCKET_ORIGIN_REFUSED,
     SOCKET_OVERFLOW,
@@ -65,6 +69,8 @@ _shorten.maxdict = _shorten.maxlist = 20
 _MAX_SHOWN = 500
 # The maximum number of log lines about topics without a route, and about paths without a socket.
 _MAX_UNMATCHED = 10
+# Seconds between two lines about a lack of memory.
+_SELDOM = 10.0
 
 
 def attach(
@@ -110,6 +116,7 @@ def attach(
         (SOCKET_EXPIRED, (logging.DEBUG,), _expired),
         (SOCKET_OVERFLOW, (logging.WARNING,), _overflow),
         (SOCKET_SHED, (logging.WARNING,), _overflow),
+        (SOCKET_INCOMING_SHED, (logging.WARNING,), _Seldom(_incoming_shed)),
         (SOCKET_HELD_BACK, (logging.INFO,), _held_back),
         (SOCKET_RATE_LIMITED, (logging.INFO,), _rate_limited),
         (ENDPOINT_DRAIN, (logging.INFO,), _drain),
@@ -117,7 +124,7 @@ def attach(
         (LONGPOLL_UNSENDABLE, (logging.WARNING,), _unsendable),
         (LONGPOLL_NOT_FORWARDED, (logging.INFO,), _not_forwarded),
         (LONGPOLL_ANSWER_LOST, (logging.INFO,), _answer_lost),
-        (POLLER_OUT_OF_MEMORY, (logging.ERROR,), _out_of_memory),
+        (POLLER_OUT_OF_MEMORY, (logging.ERROR,), _Seldom(_out_of_memory)),
     )
     detaches = [
         telemetry.attach(event, _only(endpoint, handler))
@@ -159,6 +166,29 @@ def _of(supervisor: Pid, handler: Handler) -> Handler:
             handler(event, measurements, metadata)
 
     return handle
+
+
+class _Seldom:
+    """A handler that logs an event at most once in ten seconds, because a lack of memory lasts.
+
+    Args:
+        log: the handler that writes the line. It gets the sums of the measurements since the last line, and `events`,
+            the number of these events.
+    """
+
+    def __init__(self, log: Handler) -> None:
+        self._log = log
+        self._next_at = -math.inf
+        self._sums: dict[str, float] = {}
+
+    def __call__(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+        for name, value in {"events": 1, **measurements}.items():
+            self._sums[name] = self._sums.get(name, 0) + value
+        now = trio.current_time()
+        if now >= self._next_at:
+            self._next_at = now + _SELDOM
+            sums, self._sums = self._sums, {}
+            self._log(event, sums, metadata)
 
 
 class _Lines:
@@ -216,10 +246,10 @@ class _Lines:
 
     def _reason(self, reason: Any) -> str:
         # The only exceptions here are `TokenError`s. The text of a `TokenError` contains no part of the token.
-        return str(reason) if isinstance(reason, Exception) else self._shown(reason)
+        return printable(str(reason)) if isinstance(reason, Exception) else self._shown(reason)
 
     def _shown(self, params: Any) -> str:
-        return _shorten.repr(filter_parameters(_cut(params), self._rule))
+        return printable(_shorten.repr(filter_parameters(_cut(params), self._rule)))
 
 
 def _cut(params: Any) -> Any:
@@ -258,14 +288,16 @@ def _origin_refused(event: Event, measurements: _Data, metadata: _Data) -> None:
 
 
 def _unsupported(event: Event, measurements: _Data, metadata: _Data) -> None:
-    _log.warning("%s refused a client: %s", metadata["socket"].__name__, metadata["problem"])
+    _log.warning(
+        "%s refused a client: %s", metadata["socket"].__name__, printable(metadata["problem"])
+    )
 
 
 def _session_refused(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.warning(
         "%s ignored the session of a client: %s",
         metadata["socket"].__name__,
-        metadata["problem"],
+        printable(metadata["problem"]),
     )
 
 
@@ -337,7 +369,7 @@ def _connect_failed(event: Event, measurements: _Data, metadata: _Data) -> None:
     error, status = metadata["exception"], metadata["status"]
     if isinstance(error, InvalidResult):
         # No traceback, because it would show only Ashtree's check. The text contains the correction.
-        _log.error("%s; the client got HTTP %d", error, status)
+        _log.error("%s; the client got HTTP %d", printable(str(error), lines=True), status)
         return
     add_advice(error)
     log_exception(
@@ -366,7 +398,7 @@ def _restarted(event: Event, measurements: _Data, metadata: _Data) -> None:
         "The endpoint %r restarted its child %r, which ended: %s",
         metadata["supervisor"],
         metadata["id"],
-        bounded(describe_reason(metadata["reason"])),
+        printable(bounded(describe_reason(metadata["reason"]))),
     )
 
 
@@ -376,7 +408,7 @@ def _not_restarted(event: Event, measurements: _Data, metadata: _Data) -> None:
             "The endpoint %r could not restart its child %r and tries again: %s",
             metadata["supervisor"],
             metadata["id"],
-            bounded(describe_reason(metadata["reason"])),
+            printable(bounded(describe_reason(metadata["reason"]))),
         )
 
 
@@ -387,7 +419,7 @@ def _gave_up(event: Event, measurements: _Data, metadata: _Data) -> None:
         metadata["max_restarts"],
         metadata["max_seconds"],
         metadata["id"],
-        bounded(describe_reason(metadata["reason"])),
+        printable(bounded(describe_reason(metadata["reason"]))),
     )
 
 
@@ -412,7 +444,10 @@ def _payload_refused(event: Event, measurements: _Data, metadata: _Data) -> None
 
 def _malformed(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.warning(
-        "Closing %r with %d: %s", metadata["pid"], metadata["code"], bounded(metadata["cause"])
+        "Closing %r with %d: %s",
+        metadata["pid"],
+        metadata["code"],
+        printable(bounded(metadata["cause"])),
     )
 
 
@@ -443,7 +478,9 @@ def _rate_limited(event: Event, measurements: _Data, metadata: _Data) -> None:
 
 
 def _expired(event: Event, measurements: _Data, metadata: _Data) -> None:
-    _log.debug("Closing %r with %d: %s", metadata["pid"], metadata["code"], metadata["cause"])
+    _log.debug(
+        "Closing %r with %d: %s", metadata["pid"], metadata["code"], printable(metadata["cause"])
+    )
 
 
 def _overflow(event: Event, measurements: _Data, metadata: _Data) -> None:
@@ -451,8 +488,19 @@ def _overflow(event: Event, measurements: _Data, metadata: _Data) -> None:
         "Closing %r with %d: %s; the server discarded %d frames",
         metadata["pid"],
         metadata["code"],
-        metadata["cause"],
+        printable(metadata["cause"]),
         measurements["dropped"],
+    )
+
+
+def _incoming_shed(event: Event, measurements: _Data, metadata: _Data) -> None:
+    _log.warning(
+        "Closing %s with %d: %s; %d such clients since the last line about this, and the server discarded %d bytes",
+        "a post" if metadata["pid"] is None else repr(metadata["pid"]),
+        metadata["code"],
+        metadata["cause"],
+        measurements["events"],
+        measurements["bytes"],
     )
 
 
@@ -476,7 +524,7 @@ def _not_forwarded(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.info(
         "A request of a polling client did not get through between this node and node %s: %s",
         _shorten.repr(metadata["node"]),
-        metadata["problem"],
+        printable(metadata["problem"]),
     )
 
 
@@ -504,6 +552,7 @@ def _time(seconds: float) -> str:
 
 def _out_of_memory(event: Event, measurements: _Data, metadata: _Data) -> None:
     _log.error(
-        "Not enough memory to read from %d sockets; the server reads all sockets again in 0.1 s",
+        "Not enough memory to read from clients: %d reads failed since the last line about this; the server closes the "
+        "clients with the largest incomplete messages, and reads again",
         measurements["reads"],
     )

@@ -19,9 +19,10 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
 from types import TracebackType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 import msgspec
@@ -47,6 +48,8 @@ _PLACE = re.compile(r" - at `\$\.?(?P<path>.*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`$")
 _VALIDATED = re.compile(r"^(?P<what>Length of )?'(?P<name>\w+)' ")
 
+MAX_EXPONENT: Final = 6144
+"""The greatest power of ten in a `Decimal` of a payload, as in the format decimal128 of IEEE 754."""
 
 Guard: TypeAlias = Callable[[type[Channel], str, Handler], Handler]
 """A function that gets a channel class, an event and its handler, and returns a handler."""
@@ -137,7 +140,15 @@ def _decoder_of(channel: type[Channel], name: str, position: int) -> Callable[[A
         except msgspec.ValidationError as error:
             raise explain(error) from error
 
-    return decode
+    if not _has_decimals(wanted):
+        return decode
+
+    def decode_and_check(payload: Any) -> Any:
+        value = decode(payload)
+        _check_decimals(value, "")
+        return value
+
+    return decode_and_check
 
 
 def use_types(channel: type[Channel], guard: Guard | None = None) -> None:
@@ -220,7 +231,9 @@ def _check(channel: type[Channel], name: str, wanted: Any) -> None:
         kind = msgspec.inspect.type_info(wanted)
     except TypeError as error:
         raise _unusable(channel, name, wanted, str(error)) from error
-    odd = next(_customs(kind, set()), None)
+    # A field with a default may have an unsupported class, which clients cannot send.
+    parts = _parts_of(kind, set(), optional=False)
+    odd = next((each.cls for each in parts if isinstance(each, msgspec.inspect.CustomType)), None)
     if odd is not None:
         problem = (
             "msgspec cannot convert to that class"
@@ -230,20 +243,65 @@ def _check(channel: type[Channel], name: str, wanted: Any) -> None:
         raise _unusable(channel, name, wanted, problem)
 
 
-def _customs(kind: Any, seen: set[int]) -> Iterator[type]:
-    """Yield the unsupported classes inside a type. msgspec cannot convert a payload to them."""
-    if isinstance(kind, msgspec.inspect.CustomType):
-        yield kind.cls
-    elif isinstance(kind, msgspec.inspect.Field):
-        if kind.required:
-            yield from _customs(kind.type, seen)
+def _parts_of(kind: Any, seen: set[int], *, optional: bool) -> Iterator[msgspec.inspect.Type]:
+    """Yield the types inside a type, and the type itself.
+
+    Args:
+        kind: the type.
+        seen: the ids of the types so far.
+        optional: look into fields with a default too.
+    """
+    if isinstance(kind, msgspec.inspect.Field):
+        if kind.required or optional:
+            yield from _parts_of(kind.type, seen, optional=optional)
     elif isinstance(kind, tuple):
         for each in kind:
-            yield from _customs(each, seen)
+            yield from _parts_of(each, seen, optional=optional)
     elif isinstance(kind, msgspec.inspect.Type) and id(kind) not in seen:
         # A recursive type contains itself as the same object, so `seen` ends the recursion.
         seen.add(id(kind))
-        yield from _customs(msgspec.structs.astuple(kind), seen)
+        yield kind
+        yield from _parts_of(msgspec.structs.astuple(kind), seen, optional=optional)
+
+
+def _has_decimals(wanted: Any) -> bool:
+    parts = _parts_of(msgspec.inspect.type_info(wanted), set(), optional=True)
+    return any(isinstance(each, msgspec.inspect.DecimalType) for each in parts)
+
+
+def _check_decimals(value: Any, path: str) -> None:
+    """Refuse the decimal numbers of a converted payload that JSON numbers and other languages cannot express.
+
+    With the exponent 999999999, a text of a few bytes would become a whole number of a gigabyte.
+
+    Raises:
+        InvalidPayload: a number is not finite, or its exponent is too large.
+    """
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise InvalidPayload(path or None, f"expected a finite number, got {value}")
+        if abs(value.adjusted()) > MAX_EXPONENT:
+            raise InvalidPayload(
+                path or None, f"expected an exponent of at most {MAX_EXPONENT}, got {value:.3E}"
+            )
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            _check_decimals(key, path)
+            _check_decimals(each, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple | set | frozenset):
+        for index, each in enumerate(value):
+            _check_decimals(each, f"{path}[{index}]")
+    else:
+        for name in _names_of_fields(type(value)):
+            _check_decimals(getattr(value, name), f"{path}.{name}" if path else name)
+
+
+def _names_of_fields(cls: type) -> Iterable[str]:
+    if attrs.has(cls):
+        return (each.name for each in attrs.fields(cls))
+    if issubclass(cls, msgspec.Struct):
+        return cls.__struct_fields__
+    return getattr(cls, "__dataclass_fields__", ())
 
 
 def _unusable(channel: type[Channel], name: str, wanted: Any, problem: str) -> InvalidHandler:

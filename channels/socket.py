@@ -122,6 +122,14 @@ class Socket:
     _deadline: float = math.inf
     _link: Link | None = None
 
+    @classmethod
+    def check(cls) -> None:
+        """Check what this socket needs, such as a secret in the environment. The endpoint calls it when it starts.
+
+        Raises:
+            ChannelsError: raise it to refuse the start. `ashtree serve` prints its text as one sentence.
+        """
+
     async def connect(self, params: dict[str, Any], connect_info: ConnectInfo, /) -> None:
         """Accept or refuse a client, and identify it. A client can send any parameters, so check them.
 

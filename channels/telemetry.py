@@ -63,6 +63,7 @@ __all__ = [
     "SOCKET_CONNECT_FAILED",
     "SOCKET_EXPIRED",
     "SOCKET_HELD_BACK",
+    "SOCKET_INCOMING_SHED",
     "SOCKET_MALFORMED",
     "SOCKET_ORIGIN_REFUSED",
     "SOCKET_OVERFLOW",
@@ -149,6 +150,12 @@ SOCKET_OVERFLOW: Event = ("phoenix", "socket_overflow")
 SOCKET_SHED: Event = ("phoenix", "socket_shed")
 """Too many bytes wait for all clients together. The server closes this client with 1013, because more bytes wait for it
 than for the clients that stay. Measurements: `dropped` frames. Metadata: `pid`, `cause`, `code`."""
+
+SOCKET_INCOMING_SHED: Event = ("phoenix", "socket_incoming_shed")
+"""The incomplete messages of all clients together are too large, or the memory has run out. The server closes this
+client with 1013, or answers its post with 503, because its message is larger than the messages of the clients that
+stay. Measurements: `bytes`, the size of the discarded message so far. Metadata: `pid`, or None for a post; `cause`; and
+`code`, the close code or the HTTP status."""
 
 SOCKET_RATE_LIMITED: Event = ("phoenix", "socket_rate_limited")
 """A client sent more messages or joins than a limit of its socket allows, so the server refuses some of them. Emitted

@@ -7,7 +7,7 @@ counts, so write narrow patterns first. As in Phoenix, the `*` can only be the l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from attrs import Attribute, field, frozen
 
@@ -15,8 +15,8 @@ from channels.errors import InvalidRoute
 
 __all__ = ["INTERNAL", "Route", "Router"]
 
-INTERNAL = ("ashtree:longpoll:", "phx_presence:")
-"""The prefixes of topics for messages between nodes. Clients must not join them: they carry data of other clients."""
+INTERNAL: Final = "ashtree:"
+"""The prefix of all topics for messages between nodes. No route matches them: they carry data of other clients."""
 
 _SPLAT = "*"
 
@@ -35,6 +35,12 @@ def _check_pattern(_route: Route, _attribute: Attribute[str], pattern: Any) -> N
             f"{beginning + _SPLAT!r}, and check the rest of the topic in the channel's join",
             pattern=pattern,
         )
+    if pattern.startswith(INTERNAL):
+        raise InvalidRoute(
+            f"the channel route {pattern!r} matches no topic, because topics with the prefix {INTERNAL!r} are for "
+            "messages between nodes; write another prefix",
+            pattern=pattern,
+        )
 
 
 def _copy(assigns: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -49,15 +55,15 @@ class Route:
         True
 
     Args:
-        pattern: a topic, or a prefix of topics followed by `*`. The `*` matches any text, including none. A pattern
-            with `*` does not match topics for messages between nodes: see `INTERNAL`.
+        pattern: a topic, or a prefix of topics followed by `*`. The `*` matches any text, including none. No
+            pattern matches topics for messages between nodes, which begin with `ashtree:`.
         channel: the channel class that serves these topics.
         assigns: a dict of data for the channel. They override the assigns of the socket. The route keeps a copy.
         history: a `channels.durable.History`, which makes the topics durable. Give it to the endpoint too, which runs
             it. The channel then behaves like a `DurableChannel`.
 
     Raises:
-        InvalidRoute: the pattern is not a string, or has a `*` before its end.
+        InvalidRoute: the pattern is not a string, has a `*` before its end, or begins with `ashtree:`.
     """
 
     pattern: str = field(validator=_check_pattern)
@@ -108,7 +114,7 @@ class Router:
                 self._by_topic[pattern] = route
 
     def match(self, topic: str) -> Route | None:
-        """Return the route for a topic; None if there is none. A pattern with `*` matches no topic of `INTERNAL`."""
+        """Return the route for a topic; None if there is none, as for topics with the prefix `INTERNAL`."""
         route = self._by_topic.get(topic)
         if route is not None:
             return route

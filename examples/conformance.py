@@ -137,7 +137,10 @@ class UserSocket(Socket):
             raise ConnectRefused
 
 
-endpoint = Endpoint(sockets={"/socket": Mount(UserSocket, longpoll=True)}, presences=[online])
+# Phoenix serves HTTP/2 too.
+endpoint = Endpoint(
+    sockets={"/socket": Mount(UserSocket, longpoll=True)}, presences=[online], http2=True
+)
 
 
 if __name__ == "__main__":

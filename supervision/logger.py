@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from actors.instrumentation.logger import bounded, log_exception
+from actors.instrumentation.logger import bounded, log_exception, printable
 from actors.instrumentation.telemetry import Event, Telemetry
 from supervision.errors import describe_reason
 from supervision.events import (
@@ -73,7 +73,9 @@ _LINES = (
 
 def _writer(level: int, text: str) -> Callable[[Event, Measures, Measures], None]:
     def write(event: Event, measurements: Measures, about: Measures) -> None:
-        _log.log(level, text, {**about, "reason": bounded(describe_reason(about["reason"]))})
+        _log.log(
+            level, text, {**about, "reason": printable(bounded(describe_reason(about["reason"])))}
+        )
 
     return write
 

@@ -20,6 +20,7 @@ import msgspec
 
 from actors.addresses import whereis
 from actors.errors import NoProcess
+from actors.instrumentation.logger import printable
 from actors.refs import Pid
 from actors.runtime import current_runtime
 from supervision._core.requests import children_of, kind_of
@@ -114,7 +115,7 @@ def _draw(node: TreeNode, pids: bool) -> Iterator[str]:
 
 
 def _line(node: TreeNode, pids: bool) -> str:
-    parts = [node.title]
+    parts = [printable(node.title)]
     if node.type == "supervisor":
         parts.append(f"({node.kind or 'supervisor'})")
     if node.pid is None:

@@ -171,8 +171,9 @@ class _CheckedMailbox(Mailbox):
             self.runtime.broken(
                 1, f"{message!r} entered the mailbox of {self.pid!r}, which has ended"
             )
-        if type(message) is Down and type(message.ref) is Monitor:
-            self.runtime.checked_graph.delivered(message.ref)
+        # A program may forward a `Down`, so only a `Down` that a monitor itself puts here means that the monitor fired.
+        if type(message) is Down and sys._getframe(1).f_code is Monitor.down.__code__:
+            self.runtime.checked_graph.delivered(cast("Monitor", message.ref))
         super().put(message)
 
     def take(self, match: Callable[[Any], bool] | None) -> tuple[bool, Any]:

@@ -112,6 +112,9 @@ class Monitor(Ref):
 def start_monitor(process: Process, pid: Pid, name: object) -> Ref:
     """Make `process` monitor the living process `pid`. The `Down` will carry `name`."""
     ref = Monitor(process.runtime.next_ref(), process, pid, name)
+    if pid is process.pid:
+        # As in OTP, a process does not monitor itself, because it could never take the `Down`.
+        return ref
     process.runtime.graph.watch(pid, ref)
     process.watching = with_item(process.watching, ref)
     if process.runtime.instruments:

@@ -154,6 +154,15 @@ class Mailbox:
                     self._seen -= 1
                 return
 
+    def postpone(self, match: Callable[[Any], bool]) -> None:
+        """Move the messages that `match` accepts behind all other messages. No receive may be in progress."""
+        queue = self.queue
+        if len(queue) < 2:
+            return
+        later = [message for message in queue if match(message)]
+        first = [message for message in queue if not match(message)]
+        self.queue = deque((*first, *later))
+
     def _remove(self, index: int) -> None:
         queue = self.queue
         assert type(queue) is deque  # an empty queue has no index

@@ -2,6 +2,10 @@
 
 `open_runtime` attaches them by default. To replace them, pass `log=False` and attach handlers of your own to
 `runtime.telemetry`. The constants below name the events.
+
+Clients choose topics, events, ids, and parts of exception texts. In a raw text, an escape sequence can clear the screen
+of a terminal, hide lines or change the title of the window. `printable` is the one function that makes such text safe,
+and everything that writes for people calls it. Files and logs in JSON keep the original.
 """
 
 from __future__ import annotations
@@ -10,12 +14,10 @@ import logging
 import math
 import reprlib
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeAlias
 
 import trio
-
-from actors.instrumentation.telemetry import Event, Telemetry
 
 __all__ = [
     "CLEANUP_FAILED",
@@ -24,11 +26,15 @@ __all__ = [
     "DEFAULT_MAX_CRASH_REPORTS",
     "MAILBOX_ALARM",
     "ZOMBIE",
+    "TextFormatter",
     "attach",
     "bounded",
     "log_exception",
+    "printable",
     "shown",
 ]
+
+Event: TypeAlias = tuple[str, ...]
 
 CRASH: Event = ("actors", "process", "crash")
 """A process died of an exception.
@@ -76,6 +82,20 @@ _brief.maxdict = _brief.maxlist = _brief.maxtuple = _brief.maxset = _brief.maxfr
 _brief.maxlevel = 8
 
 
+class Listeners(Protocol):
+    """The event listeners of a runtime. They are a `Telemetry`, which itself logs with this module."""
+
+    def attach(
+        self, event: Event, handler: Callable[[Event, Mapping[str, Any], Mapping[str, Any]], None]
+    ) -> Callable[[], None]:
+        """Call the handler on each event, until the caller calls the returned function."""
+
+    def execute(
+        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        """Emit an event."""
+
+
 class CrashLog:
     """An event handler that logs crashes, with at most `limit` reports per second.
 
@@ -95,7 +115,7 @@ class CrashLog:
 
     def __init__(
         self,
-        telemetry: Telemetry,
+        telemetry: Listeners,
         *,
         at: Callable[[float, Callable[[], None]], object],
         emitted: Callable[[], int],
@@ -152,7 +172,7 @@ class CrashLog:
 
 
 def attach(
-    telemetry: Telemetry, crash_log: Callable[[], CrashLog] | None = None
+    telemetry: Listeners, crash_log: Callable[[], CrashLog] | None = None
 ) -> Callable[[], None]:
     """Log crashes, failed clean-ups, zombies and full queues of a runtime.
 
@@ -189,6 +209,29 @@ def _nothing() -> None:
     pass
 
 
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""Return a text with an escape, such as `\x1b`, in place of each character that does not print.
+
+        >>> printable("room:\x1b[2J\n\u202eadmin")
+        'room:\\x1b[2J\\n\\u202eadmin'
+
+    These are the characters that `repr` escapes too: control characters, marks that change the direction of text, and
+    halves of surrogate pairs.
+
+    Args:
+        text: The text.
+        lines: Keep line breaks and tabs, because the text has several lines, such as a traceback.
+    """
+    if text.isprintable():
+        return text
+    if lines:
+        if text.replace("\n", "").replace("\t", "").isprintable():
+            return text
+        return "\n".join("\t".join(map(printable, row.split("\t"))) for row in text.split("\n"))
+    # `ascii` of one character is its escape between quotes.
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 def bounded(text: str) -> str:
     """Cut a text that is too long for one line of a log.
 
@@ -198,31 +241,57 @@ def bounded(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
 
 
+def shown(value: object) -> str:
+    """Return the repr of a value at a bounded length. A message may have any size, and a class any `__repr__`."""
+    return printable(bounded(_brief.repr(value)))
+
+
+class TextFormatter(logging.Formatter):
+    """A formatter of log lines for terminals. It cleans the lines of all loggers, also those of the application."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record, with its traceback."""
+        return printable(super().format(record), lines=True)
+
+
 def log_exception(
     log: logging.Logger,
     message: str,
     *args: object,
     exception: BaseException,
     extra: Mapping[str, Any] | None = None,
+    level: int = logging.ERROR,
 ) -> None:
-    """Log an error with the traceback of an exception, at a bounded length.
+    """Log an exception with its traceback, at a bounded length and without control characters.
 
-    `exc_info` would write even a very long exception text in full. If the text has more than 2000 characters, this
-    function puts the traceback into the message and cuts each line.
+    With `exc_info` alone, every formatter would write the text of the exception in full and as it is. If the text has
+    more than 2000 characters, this function puts the traceback into the message and cuts each line. If the text has
+    control characters, the record gets a clean traceback, and `exc_info` keeps the exception for other formatters.
     """
-    if not _is_long(exception):
-        log.error(message, *args, exc_info=exception, extra=extra)
+    texts = list(_texts_of(exception))
+    if all(len(text) <= _LONGEST and printable(text, lines=True) == text for text in texts):
+        log.log(level, message, *args, exc_info=exception, extra=extra, stacklevel=2)
         return
-    lines = "".join(traceback.format_exception(exception)).splitlines()
-    text = "\n".join(map(bounded, lines))
-    if len(text) > _LONGEST_TRACEBACK:
-        half = _LONGEST_TRACEBACK // 2
-        text = f"{text[:half]}\n... ({len(text)} characters)\n{text[-half:]}"
-    log.error("%s\n%s", message % args, text, extra=extra)
+    if not log.isEnabledFor(level):
+        return
+    whole = printable("".join(traceback.format_exception(exception)).rstrip("\n"), lines=True)
+    if any(len(text) > _LONGEST for text in texts):
+        text = "\n".join(map(bounded, whole.split("\n")))
+        if len(text) > _LONGEST_TRACEBACK:
+            half = _LONGEST_TRACEBACK // 2
+            text = f"{text[:half]}\n... ({len(text)} characters)\n{text[-half:]}"
+        log.log(level, "%s\n%s", message % args, text, extra=extra, stacklevel=2)
+        return
+    file, line, function, _ = log.findCaller(stacklevel=2)
+    info = type(exception), exception, exception.__traceback__
+    record = log.makeRecord(log.name, level, file, line, message, args, info, function, extra)
+    # `logging.Formatter` writes this text in place of the traceback that it would make from `exc_info`.
+    record.exc_text = whole
+    log.handle(record)
 
 
-def _is_long(exception: BaseException) -> bool:
-    """Return True if an exception, or one of its causes or contexts, has a text that is too long."""
+def _texts_of(exception: BaseException) -> Iterator[str]:
+    """Yield the text of an exception, and of all its causes and contexts, with their notes."""
     waiting: list[BaseException | None] = [exception]
     seen: set[int] = set()
     while waiting:
@@ -231,15 +300,12 @@ def _is_long(exception: BaseException) -> bool:
             continue
         seen.add(id(each))
         try:
-            size = len(str(each)) + sum(map(len, getattr(each, "__notes__", ())))
+            yield "\n".join([str(each), *getattr(each, "__notes__", ())])
         except Exception:  # the exception's __str__ raised; the traceback shows that too
-            size = 0
-        if size > _LONGEST:
-            return True
+            yield ""
         waiting += [each.__cause__, each.__context__]
         if isinstance(each, BaseExceptionGroup):
             waiting += each.exceptions
-    return False
 
 
 def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
@@ -255,18 +321,13 @@ def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str,
     log_exception(
         _log,
         "Process %s %r crashed: %s%s",
-        metadata["process"],
+        printable(metadata["process"]),
         metadata["pid"],
-        bounded(str(metadata["reason"])),
+        printable(bounded(str(metadata["reason"]))),
         context,
         exception=metadata["exception"],
         extra={"actor": dict(metadata), "measurements": dict(measurements)},
     )
-
-
-def shown(value: object) -> str:
-    """Return the repr of a value at a bounded length, because a message or a state may have any size."""
-    return bounded(_brief.repr(value))
 
 
 def _cleanup_failed(
@@ -275,9 +336,9 @@ def _cleanup_failed(
     log_exception(
         _log,
         "Process %s %r raised while it was ending with %s",
-        metadata["process"],
+        printable(metadata["process"]),
         metadata["pid"],
-        bounded(repr(metadata["reason"])),
+        printable(bounded(repr(metadata["reason"]))),
         exception=metadata["exception"],
     )
 
@@ -288,9 +349,9 @@ def _zombie(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str
     stack = "".join(traceback.format_list(traceback.StackSummary.extract(frames)))
     _log.error(
         "Process %s %r was killed (%s) and does not end; the runtime now treats it as dead. It is at:\n%s",
-        metadata["process"],
+        printable(metadata["process"]),
         metadata["pid"],
-        bounded(repr(metadata["reason"])),
+        printable(bounded(repr(metadata["reason"]))),
         stack or "  no line: its task has not started\n",
     )
 
@@ -301,7 +362,7 @@ def _mailbox_alarm(
     _log.warning(
         "%d messages wait for process %s %r: they arrive faster than it handles them",
         measurements["queue_length"],
-        metadata["process"],
+        printable(metadata["process"]),
         metadata["pid"],
     )
 
@@ -321,9 +382,10 @@ def _thread_call_failed(
     event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> None:
     function = metadata["function"]
-    _log.error(
+    log_exception(
+        _log,
         "A function call from another thread failed in the runtime's thread: %s(%s)",
         getattr(function, "__qualname__", None) or shown(function),
         ", ".join(map(shown, metadata["args"])),
-        exc_info=metadata["exception"],
+        exception=metadata["exception"],
     )

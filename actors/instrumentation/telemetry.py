@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from actors.errors import ProcessExit, ProcessKilled
+from actors.instrumentation.logger import log_exception
 
 __all__ = ["Event", "Handler", "Telemetry"]
 
@@ -74,11 +75,15 @@ class Telemetry:
         for handler in self._handlers.get(event, ()):
             try:
                 handler(event, measurements, metadata)
-            except (Exception, ProcessExit, ProcessKilled):
+            except (Exception, ProcessExit, ProcessKilled) as error:
                 # A handler's bug must not crash the process that emits the event.
                 self._detach(event, handler)
-                _log.exception(
-                    "A telemetry handler for %r raised and was detached: %r", event, handler
+                log_exception(
+                    _log,
+                    "A telemetry handler for %r raised and was detached: %r",
+                    event,
+                    handler,
+                    exception=error,
                 )
 
     def _detach(self, event: Event, handler: Handler) -> None:

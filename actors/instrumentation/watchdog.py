@@ -27,6 +27,7 @@ import trio
 
 from actors._kernel.process import ProcessRecord
 from actors._kernel.runtime import Process, Runtime, current_process
+from actors.instrumentation.logger import log_exception, printable
 from actors.instrumentation.telemetry import Event
 
 __all__ = ["BLOCKED", "DEFAULT_LIMIT", "Blocked", "count_run_time", "watch_loop"]
@@ -229,14 +230,18 @@ def _watch(
                 # The step ended while this thread read the stack, so the stack may belong to another step.
                 continue
             turns.reported = turn
-            _log.warning("%s", blocked)
+            _log.warning("%s", printable(str(blocked), lines=True))
             runtime.run_sync_soon(_tell, runtime, blocked)
         except trio.RunFinishedError:
             return
-        except Exception:
+        except Exception as error:
             # A repr or a log handler of the program raised. The watchdog must continue.
             turns.reported = turn
-            _log.exception("The watchdog could not report a step that blocks the event loop")
+            log_exception(
+                _log,
+                "The watchdog could not report a step that blocks the event loop",
+                exception=error,
+            )
 
 
 def _running(root: trio.lowlevel.Task) -> trio.lowlevel.Task | None:

@@ -64,6 +64,7 @@ __all__ = [
     "call",
     "cast",
     "handle_ends_nowait",
+    "postpone",
     "reply",
     "run_idle",
     "stop",
@@ -471,6 +472,21 @@ def handle_ends_nowait(function: Callable[[Pid, ExitReason], bool]) -> None:
             without `terminate`.
     """
     require_process("handle_ends_nowait").take_end = function
+
+
+def postpone(match: Callable[[Any], bool]) -> None:
+    """Move the waiting messages that `match` accepts behind all other messages of the current server.
+
+        postpone(lambda message: type(message) is Request)       # first the messages that `init` has sent to itself
+
+    The messages that `match` accepts keep their order, and so do the others. So if `match` accepts either all messages
+    of a sender or none, the messages of each sender still arrive in the order of sending. Later messages come last, as
+    usual.
+
+    Args:
+        match: A predicate. It must not raise, send or wait.
+    """
+    require_process("postpone").mailbox.postpone(match)
 
 
 def cast(server: object, message: Any) -> None:

@@ -13,6 +13,7 @@ import trio
 import typer
 from attrs import define, field
 
+from actors.instrumentation.logger import printable
 from channels.cli.console import fail
 from channels.errors import ChannelsError, InvalidOption
 from channels.messages import Binary, Message
@@ -256,14 +257,16 @@ class _Session:
 
     def _show_message(self, message: Message) -> None:
         if self.is_terminal:
-            _print(f"{typer.style(str(message.event), bold=True)} {_shown(message.payload)}")
+            _print(
+                f"{typer.style(printable(str(message.event)), bold=True)} {_shown(message.payload)}"
+            )
         else:
             _print(_line({"event": message.event, "payload": message.payload}))
 
     def _show_reply(self, event: str, status: str, response: Any) -> None:
         if self.is_terminal:
             colour = typer.colors.GREEN if status == "ok" else typer.colors.RED
-            _print(f"{typer.style(f'{status}', fg=colour)} {event} {_shown(response)}")
+            _print(f"{typer.style(printable(str(status)), fg=colour)} {event} {_shown(response)}")
         else:
             _print(_line({"reply_to": event, "status": status, "payload": response}))
 
@@ -278,6 +281,7 @@ class _Session:
                 self._note(str(event))
 
     def _note(self, text: str) -> None:
+        text = printable(text)
         sys.stderr.write(f"{typer.style(text, dim=True) if sys.stderr.isatty() else text}\n")
         sys.stderr.flush()
 
@@ -303,7 +307,7 @@ def _print(text: str) -> None:
 
 
 def _shown(payload: Any) -> str:
-    return json.dumps(payload, ensure_ascii=False, default=_default)
+    return printable(json.dumps(payload, ensure_ascii=False, default=_default))
 
 
 def _line(value: dict[str, Any]) -> str:

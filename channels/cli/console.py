@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TextIO
 import typer
 from typer.exceptions import TyperException
 
+from actors.instrumentation.logger import printable
 from channels.errors import ChannelsError
 from supervision.command_line.arguments import ProgramFailed
 
@@ -51,7 +52,7 @@ def run_app(app: typer.Typer) -> NoReturn:
 
 def fail(sentence: str, code: int) -> NoReturn:
     """Write the sentence to standard error, and exit with the code."""
-    sys.stderr.write(f"{sentence}\n")
+    sys.stderr.write(f"{printable(sentence, lines=True)}\n")
     raise ProgramFailed(code, sentence)
 
 

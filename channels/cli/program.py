@@ -11,6 +11,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from actors.errors import RuntimeClosed
+from actors.instrumentation.logger import TextFormatter
 from channels.cli.console import fail
 from channels.endpoint.endpoint import Endpoint
 from channels.errors import ChannelsError
@@ -97,9 +98,7 @@ def open_log(
         handler.setFormatter(JsonFormatter(**({} if worker is None else {"worker": worker})))
     else:
         who = "" if worker is None else f"worker {worker} "
-        handler.setFormatter(
-            logging.Formatter(f"%(asctime)s {who}%(levelname)s %(name)s: %(message)s")
-        )
+        handler.setFormatter(TextFormatter(f"%(asctime)s {who}%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.value.upper(), handlers=[handler])
 
 
@@ -148,7 +147,6 @@ def tls_context(certfile: Path | str | None, keyfile: Path | str | None) -> ssl.
             )
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.set_alpn_protocols(["h2", "http/1.1"])
     try:
         context.load_cert_chain(certfile, keyfile)
     # SSLError, a subclass of OSError, means that a file has no certificate, or that the key does not fit.

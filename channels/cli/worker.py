@@ -2,10 +2,13 @@
 
 The worker serves the endpoint on the listening sockets that it inherits. One child of its supervision tree reads the
 messages of the parent. The last child, `_Farewell`, tells the parent when the worker stops. The supervisor stops the
-last child first. So the worker stops accepting connections before the endpoint closes its clients. New connections then
-wait for the next worker.
+last child first.
 
-If the parent ends, the worker continues to serve until it gets a signal.
+- If another worker follows, this worker stops accepting connections before the endpoint closes its clients. New
+  connections then wait for the next worker.
+- If all workers stop, this worker closes its clients, and answers new ones with 503 until all workers have drained.
+
+If the parent ends, the worker stops as if all workers stopped.
 """
 
 from __future__ import annotations
@@ -20,10 +23,12 @@ from types import FrameType
 from typing import Annotated, Any, Final, NoReturn
 
 import msgspec
+import trio
 import typer
 
 from actors.errors import CallExit
 from actors.exits import ExitReason
+from actors.instrumentation.logger import printable
 from actors.links import trap_exits
 from actors.refs import Pid
 from actors.servers.gen_server import GenServer
@@ -42,7 +47,9 @@ from channels.endpoint.endpoint import Endpoint
 from channels.errors import ChannelsError
 from channels.pubsub.workers.adapter import WorkersAdapter
 from channels.pubsub.workers.control import ControlLine, Setup, read_setup
-from channels.transports.listener import inherited
+from channels.pubsub.workers.lifeline import Lifeline
+from channels.pubsub.workers.places import PlaceSockets
+from channels.pubsub.workers.plan import Timing
 from supervision.applications import application
 from supervision.child_spec import ChildSpec, process_spec
 from supervision.command_line.arguments import ProgramFailed
@@ -91,6 +98,8 @@ def _work(
     number: Annotated[int, typer.Argument(metavar="NUMBER", help="Of the control socket.")],
 ) -> None:
     sock, setup = _inherit(number)
+    os.set_inheritable(setup.lifeline, False)
+    lifeline = Lifeline(setup.lifeline, application.exit_now)
     options = msgspec.convert(setup.options, Options)
     open_log(options.log_level, options.log_format, worker=setup.id)
     if options.reload and options.log_level is LogLevel.INFO:
@@ -100,7 +109,10 @@ def _work(
     context = tls_context(options.certfile, options.keyfile)
     line = ControlLine(sock)
     load = _load_or_explain if options.reload else _load
-    _serve(load(target, setup, line), setup, options, line, context)
+    try:
+        _serve(load(target, setup, line), setup, options, line, lifeline, context=context)
+    finally:
+        lifeline.clean_up()
 
 
 def _load(target: str, setup: Setup, line: ControlLine) -> Endpoint:
@@ -124,7 +136,7 @@ def _load_or_explain(target: str, setup: Setup, line: ControlLine) -> Endpoint:
         problem = error.text
     except (ChannelsError, typer.BadParameter) as error:
         problem = str(error)
-        sys.stderr.write(f"{problem}\n")
+        sys.stderr.write(f"{printable(problem, lines=True)}\n")
     if len(problem) > _LONGEST:
         # Keep both ends, because a traceback names the file at its beginning and the error at its end.
         problem = f"{problem[: _LONGEST // 2]}\n...\n{problem[-_LONGEST // 2 :]}"
@@ -158,9 +170,11 @@ def _serve(
     setup: Setup,
     options: Options,
     line: ControlLine,
+    lifeline: Lifeline,
+    *,
     context: ssl.SSLContext | None,
 ) -> None:
-    sockets = [_own(number) for number in setup.listening]
+    sockets = PlaceSockets([_own(number) for number in setup.listening])
     hub = _own(setup.hub)
     if endpoint.pubsub.is_local:
         endpoint.pubsub.use(WorkersAdapter(hub))
@@ -168,7 +182,9 @@ def _serve(
         # The application has its own adapter, which also reaches the other workers.
         hub.close()
     shutdown_deadline = endpoint.draining.shutdown_deadline
-    worker = _Worker(endpoint, line)
+    worker = _Worker(endpoint, line, sockets)
+    # The same limit as that of the parent.
+    lifeline.serving(shutdown_deadline + Timing().stop_grace)
 
     def started(_: Pid) -> None:
         tune_collector()
@@ -182,10 +198,16 @@ def _serve(
                 host=setup.host,
                 port=setup.port,
                 ssl_context=context,
-                listen=inherited(sockets),
+                listen=sockets.listen,
                 secret_key_base=setup.secret,
             ),
-            ChildSpec("farewell", _Farewell.start_link, (worker,)),
+            ChildSpec(
+                "farewell",
+                _Farewell.start_link,
+                (worker,),
+                # As for the drainer of the endpoint.
+                shutdown=endpoint.draining.longest + 5.0,
+            ),
         ],
         on_started=started,
         shutdown_deadline=shutdown_deadline,
@@ -197,11 +219,17 @@ def _serve(
 class _Worker:
     """The side of the worker that talks to the parent."""
 
-    def __init__(self, endpoint: Endpoint, line: ControlLine) -> None:
+    def __init__(self, endpoint: Endpoint, line: ControlLine, sockets: PlaceSockets) -> None:
         self._endpoint = endpoint
         self._line = line
+        self._sockets = sockets
         self._stops_together = False
+        self._is_orphan = False
+        # A signal came from another process.
         self._has_signal = False
+        # The signals that this worker has sent to itself, and that have not arrived yet.
+        self._own_signals = 0
+        self._released = trio.Event()
 
     def _note_signals(self) -> None:
         """Install signal handlers that remember a signal, and then call the earlier handler."""
@@ -209,14 +237,21 @@ class _Worker:
             before = signal.getsignal(signum)
 
             def handle(number: int, frame: FrameType | None, before: Any = before) -> None:
-                self._has_signal = True
+                if self._own_signals:
+                    self._own_signals -= 1
+                elif self._is_orphan and not self._has_signal:
+                    # This worker drains already, because its parent has ended. The signal asks for the same.
+                    self._has_signal = True
+                    return
+                else:
+                    self._has_signal = True
                 before(number, frame)
 
             if callable(before):
                 signal.signal(signum, handle)
 
     async def listen(self) -> None:
-        """Follow the messages of the parent, until the parent ends."""
+        """Follow the messages of the parent, until the parent ends. Then stop this worker."""
         self._note_signals()
         async for message in self._line.messages():
             match message:
@@ -225,13 +260,25 @@ class _Worker:
                 case {"type": "problem", "text": str(text)}:
                     self._endpoint.load_problem = text
                 case {"type": "stop", "signal": int(signum)}:
-                    # No next worker follows. So keep accepting, and new clients get 503 while this worker drains.
-                    self._stops_together = True
-                    if not self._has_signal:
-                        # Not after an earlier signal, because a second one would end this worker without a drain.
-                        # systemd, for example, signals all processes of the server.
-                        signal.raise_signal(signum)
-        _log.warning("the parent has ended; this worker goes on until it gets a signal")
+                    self._stop_together(signum)
+                case {"type": "adopt", "sockets": int(count)}:
+                    self._sockets.adopt(self._line.take_sockets(count))
+                case {"type": "release"}:
+                    self._released.set()
+        _log.warning("the parent of the workers has ended; this worker drains and stops")
+        self._is_orphan = True
+        self._released.set()
+        self._stop_together(signal.SIGTERM)
+
+    def _stop_together(self, signum: int) -> None:
+        """Stop this worker. No next worker follows, so new clients get 503 while this worker drains."""
+        stops = self._has_signal or self._stops_together
+        self._stops_together = True
+        if not stops:
+            # Not after an earlier signal, because a second one would end this worker without a drain. systemd, for
+            # example, signals all processes of the server.
+            self._own_signals += 1
+            signal.raise_signal(signum)
 
     async def _figures(self) -> dict[str, Any]:
         connections = 0
@@ -248,10 +295,20 @@ class _Worker:
         }
 
     async def farewell(self) -> None:
-        """Tell the parent that this worker stops. If a next worker follows, leave further connections to it."""
+        """Tell the parent that this worker stops, and drain.
+
+        If a next worker follows, leave further connections to it. If all workers stop, answer them with 503 until all
+        workers have drained, because the system spreads new connections over all places that are open.
+        """
         self._line.send({"type": "stopping"})
         if not self._stops_together:
             await self._endpoint.stop_accepting()
+        else:
+            with trio.move_on_after(self._endpoint.draining.longest):
+                await self._endpoint.drain()
+                self._line.send({"type": "drained"})
+                await self._released.wait()
+        self._sockets.close()
 
 
 class _Farewell(GenServer[None]):

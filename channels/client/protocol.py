@@ -16,13 +16,14 @@ A channel is in one of five states:
 
 Source: phoenix.js 1.8.16, `socket.js`, `channel.js` and `push.js`, with these differences: a push fails as soon as its
 channel closes; an answer to a join with an unknown status counts as an error; a push to a closed channel is an error;
-buffers are bounded; a push with a key is sent again after a rejoin.
+buffers are bounded; a push with a key is sent again after a rejoin; after ten short connections in a row, an open
+connection no longer starts the table of waits from its beginning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from channels.client import events, wire
 from channels.client.errors import BufferFull, ChannelClosed
@@ -45,7 +46,16 @@ from channels.client.records import (
 from channels.client.timers import Timer, Timers
 from channels.messages import Message
 
-__all__ = ["Protocol"]
+__all__ = ["MAX_SHORT_CONNECTIONS", "STABLE_AFTER", "Protocol"]
+
+MAX_SHORT_CONNECTIONS: Final = 10
+"""Short connections in a row after which an open connection no longer starts the table of waits from its beginning.
+
+Otherwise, a server that closes each connection immediately would make the client reconnect a hundred times a second.
+"""
+
+STABLE_AFTER: Final = 5.0
+"""Seconds after which a connection is no longer short. Its end starts the count and the table from the beginning."""
 
 NORMAL = 1000
 _HEARTBEATS = "phoenix"
@@ -88,8 +98,9 @@ class Protocol:
         # Joins and leaves that wait for a connection. Each push waits in its channel.
         self._send_buffer: list[tuple[ChannelRecord, str | None, wire.Frame]] = []
         self._tries = 0
+        self._short_connections = 0
         self._reconnect_timer: Timer | None = None
-        self._away_since = 0.0
+        self._away_since = self._opened_at = 0.0
         self._heartbeat_ref: str | None = None
         self._heartbeat_timer: Timer | None = None
         self._pings: dict[str, float] = {}
@@ -244,7 +255,10 @@ class Protocol:
             # The channel may have been lost or left since the client queued this frame.
             if channel.join_ref == join_ref and channel.state != "closed":
                 self._emit(Send(frame))
-        self._reset_reconnect()
+        self._opened_at = now
+        if self._short_connections < MAX_SHORT_CONNECTIONS:
+            self._tries = 0
+        self._timers.cancel(self._reconnect_timer)
         self._arm_heartbeat()
         for channel in tuple(self.channels):
             self._reset_rejoin(channel)
@@ -325,6 +339,10 @@ class Protocol:
 
     def _drop_connection(self, event: events.Lost, reason: str) -> None:
         self.state = "closed"
+        if self._now - self._opened_at < STABLE_AFTER:
+            self._short_connections += 1
+        else:
+            self._short_connections = self._tries = 0
         self._away_since = self._now
         self._tell(event)
         self._forget_connection()

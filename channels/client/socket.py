@@ -127,7 +127,8 @@ def open_socket(
             pushes wait for the connection.
         timeout: seconds for the reply to a join or a push without its own timeout.
         heartbeat_interval: seconds between heartbeats, and seconds for each answer.
-        reconnect: the waits before attempts to connect.
+        reconnect: the waits before attempts to connect. They start from the first wait again when a connection is open,
+            unless ten connections in a row ended within five seconds.
         rejoin: the waits before attempts to join a topic again, on an open connection.
         final_close_codes: close codes of the server that end the socket for good. Since 1.8.16, phoenix.js connects
             again after every code. Before, 1000 was final.
@@ -138,7 +139,8 @@ def open_socket(
         ssl_context: the context for wss and https; by default that of `ssl.create_default_context()`.
         headers: further headers of the requests, such as `{"origin": "https://example.org"}`; a mapping, or pairs.
         connect_timeout: seconds for each attempt to connect, and for all attempts before the block begins.
-        poll_timeout: seconds for one request of long polling.
+        poll_timeout: seconds for one request of long polling. The client polls at most fifty times a second, and at
+            most once a second while the answers contain no messages.
         max_buffered: pushes of one channel that may wait for its join, and frames that may wait to be written.
         max_message_bytes: bytes of one message of the server. A longer message ends the connection.
         telemetry: emits the lifecycle events; by default the telemetry of the current runtime, if there is one.
@@ -155,7 +157,9 @@ def open_socket(
 
     If a function of your program raises (`params`, a listener), the block ends with that exception, unchanged.
 
-    Source: phoenix.js 1.8.16, with one difference: here a refused first connection is an error.
+    Source: phoenix.js 1.8.16, with three differences. Here a refused first connection is an error. phoenix.js begins
+    with the first wait again at every open connection, even if all of them end immediately. It also polls again
+    immediately after each answer. So a server decides how often phoenix.js does both.
     """
     settings = Settings(
         timeout=timeout,

@@ -10,6 +10,9 @@ The process writes to the client's out-buffer itself, so the client gets its fra
     other stop     [reply], the pushes of terminate; then the connection writes phx_error
     crash          the pushes of terminate; then the connection writes phx_error, or "join crashed"
 
+The client's messages that arrive during the join wait in the mailbox. After the join, the process first handles the
+messages that `join` has sent to it, and then these messages.
+
 The process marks an accepted join in the membership itself, which saves a message to the connection for every join. At
 the end of a membership it sends the connection a message (`Refused`, `ChannelClosed`). Then the session frees the
 topic.
@@ -45,7 +48,7 @@ from actors.links import kill, monitor, send_exit
 from actors.messages import Down
 from actors.process import current_pid, receive, send, set_label
 from actors.refs import Pid, Ref, TimerRef
-from actors.servers.gen_server import GenServer, Sender
+from actors.servers.gen_server import GenServer, Sender, postpone
 from actors.servers.results import MISSING, Continue, NoReply, Reply, Stop, Within
 from actors.sys import ServerStatus
 from channels.channel import Channel, place, table_of
@@ -139,11 +142,19 @@ class ChannelServer(GenServer[None]):
             self._measure_join(started, "error", argument)
             return self._refuse(refusal)
         await self._accept(join_response(type(channel), response))
+        if membership.waiting or self.link.connection.process is None:
+            # In Phoenix, the connection waits for the answer before it reads on. So the messages that `join` sent to
+            # its own process come before the client's next message. Here, the connection has already passed it on.
+            postpone(self._is_from_connection)
         self._measure_join(started, "ok", argument)
         if membership.status == "gone":
             # The client has joined the topic again. It has got the answer to this join, so this channel ends.
             send_exit(current_pid(), DUPLICATE_JOIN)
         return None
+
+    def _is_from_connection(self, message: Any) -> bool:
+        kind = type(message)
+        return kind is Message or kind is Gone or (kind is Down and message.ref is self.watching)
 
     def _decoded(self, decode: Callable[[Any], Any], params: Any) -> Any:
         try:

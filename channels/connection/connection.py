@@ -22,6 +22,7 @@ Close codes:
 | 1011 | the client violated the Phoenix protocol |
 | 1012 | the server drains |
 | 1013 | the client reads too slowly, or a channel had too many waiting messages for the timeout |
+| 1013 | the incomplete messages of all clients are too large, or the memory has run out |
 | 3000 | the deadline of the connection has passed |
 """
 
@@ -78,9 +79,6 @@ FRAMES = 64
 SHORT_READ = FREE_FRAMES * SHORT_MESSAGE
 # The bytes per unit of work for unmasking and checking, as a shift. A byte costs a quarter of what decoding costs.
 HELD_COST_SHIFT = COST_SHIFT + 2
-# Bytes of incomplete messages: the limit for all connections together, and the share that every connection may use.
-HELD_LIMIT = 256 * 1024 * 1024
-HELD_SHARE = 64 * 1024
 
 
 class _CloseLimit:
@@ -171,7 +169,9 @@ class Connection(SessionServer):
         services.admission.take_over(source)
         self.unread = 0
         self.unread_limit = UNREAD_LIMIT
-        self.held = 0
+        # The bytes of the client's incomplete message that count in `services.transports.incoming`. A complete message
+        # counts until the process has decoded it.
+        self.reserved = 0
         self.transport: Any = None
         return Continue(source)
 
@@ -248,7 +248,12 @@ class Connection(SessionServer):
         kind = type(message)
         if kind is bytes:
             self.unread -= len(message)
-            stop = await self._receive(message)
+            try:
+                stop = await self._receive(message)
+            except MemoryError:
+                stop = None
+                self.shed_bytes = self.shed_bytes or self.reserved
+                self._close_for_memory("the server has too little memory for the client's message")
             await self._end_read(stop)
             return stop
         if kind is _RestOfRead:
@@ -306,8 +311,8 @@ class Connection(SessionServer):
         while protocol.has_more:
             await self._take_turn(FRAMES)
             await self._take_events(protocol.receive(b"", FRAMES))
-        if protocol.held != self.held:
-            self._watch_held()
+        if protocol.held != self.reserved:
+            self.services.transports.incoming.replace(self, protocol.held)
 
     def _receive_now(self, data: bytes) -> bool:
         """Handle a read of a few short messages while this process is idle. The task of the reader calls this.
@@ -358,7 +363,7 @@ class Connection(SessionServer):
         for event in events:
             kind = type(event)
             if kind is bytes or kind is BinaryFrame:
-                if self.closing is not None:
+                if self.closing is not None or self.shed_bytes:
                     continue
                 size = len(event)  # type: ignore[arg-type]
                 if size <= FREE_BYTES:
@@ -371,19 +376,21 @@ class Connection(SessionServer):
             elif isinstance(event, PeerClosed):
                 self._peer_closed(event)
 
-    def _watch_held(self) -> None:
-        self._hold(self.protocol.held)
-        if self.held > HELD_SHARE and self.services.counters.held > HELD_LIMIT:
-            self.services.count(("websocket", "too_much_held"))
-            self._close(
-                TRY_AGAIN_LATER,
-                CLOSED,
-                "the incomplete messages of all clients use too much memory",
-            )
+    def shed(self) -> bool:
+        """Drop the incomplete message, and tell this process to close. The backlog of incoming bytes calls this.
 
-    def _hold(self, size: int) -> None:
-        self.services.counters.held += size - self.held
-        self.held = size
+        If the process is about to decode a complete message, the bytes of this message count until it has dropped them.
+        """
+        is_first, self.shed_bytes = not self.shed_bytes, self.shed_bytes or self.reserved
+        incoming = self.services.transports.incoming
+        incoming.remove(self)
+        self.reserved = max(0, self.reserved - self.protocol.held)
+        if self.reserved:
+            incoming.keep(self, self.reserved)
+        self.protocol.forget()
+        if is_first:
+            send(self.pid, Signal.INCOMING_SHED)
+        return is_first
 
     def _peer_closed(self, event: PeerClosed) -> None:
         if not event.by_peer:
@@ -413,6 +420,13 @@ class Connection(SessionServer):
                 CLOSED,
                 f"a channel had too many waiting messages for {silence:g} s",
             )
+        elif self.services.transports.starved_at >= self.last_heard:
+            # The client may be alive, because the server could not read.
+            self._close(
+                TRY_AGAIN_LATER,
+                CLOSED,
+                f"the server had too little memory to read from the client for {silence:g} s",
+            )
         else:
             self._close(PROTOCOL_ERROR, INACTIVE, f"the client was silent for {silence:g} s")
 
@@ -424,12 +438,12 @@ class Connection(SessionServer):
     def _finish(self, frame: bytes) -> None:
         self.transport.finish(frame)
         self.protocol.forget()
-        self._hold(0)
+        self.services.transports.incoming.replace(self, 0)
         send_after(self.pid, _CloseLimit(), CLOSE_GRACE)
 
     def _release(self) -> None:
-        """Release the socket and the count of held bytes. The runtime calls this at the end of the process."""
-        self._hold(0)
+        """Release the socket and the counted bytes. The runtime calls this at the end of the process."""
+        self.services.transports.incoming.replace(self, 0)
         self.transport.close()
 
 

@@ -110,8 +110,8 @@ class Membership:
         is_given_up: True if the connection has told the channel to end before the channel answered the join. The
             connection does this when too many joins of the topic wait for each other.
         ended: True after the refusal of the join, or after phx_close.
-        waiting: messages that the channel has not begun to handle. The connection stops reading if there are too many.
-            A long message counts several times: see `load`.
+        waiting: messages of the connection that the channel has not begun to handle. The connection stops reading if
+            there are too many. A long message counts several times: see `load`.
     """
 
     __slots__ = (

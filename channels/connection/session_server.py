@@ -64,6 +64,7 @@ from channels.telemetry import (
     SESSION_STARTED,
     SOCKET_EXPIRED,
     SOCKET_HELD_BACK,
+    SOCKET_INCOMING_SHED,
     SOCKET_MALFORMED,
     SOCKET_OVERFLOW,
     SOCKET_RATE_LIMITED,
@@ -145,6 +146,8 @@ class SessionServer(GenServer[None]):
     # belong to the class, so they take no memory in each connection.
     deadline: float = math.inf
     expiry: TimerRef | None = None
+    # The size of the incomplete message that the server dropped to save memory; 0 if it dropped none.
+    shed_bytes: int = 0
 
     def _set_up(self, services: Services) -> None:
         """Set the fields that exist before the session begins. Subclasses call this in `init`."""
@@ -251,7 +254,7 @@ class SessionServer(GenServer[None]):
             if self.paused:
                 self._read_on()
         elif kind is Signal:
-            self._close_slow_client(message)
+            self._close_large_client(message)
         elif kind is Drain:
             self._close(SERVICE_RESTART, DRAINING, "the server drains")
         elif kind is Expire:
@@ -300,7 +303,12 @@ class SessionServer(GenServer[None]):
                 send(self.pid, effect)
         return True
 
-    def _close_slow_client(self, signal: Signal) -> None:
+    def _close_large_client(self, signal: Signal) -> None:
+        if signal is Signal.INCOMING_SHED:
+            self._close_for_memory(
+                "the incomplete messages of all clients are too large together, and this one is among the largest"
+            )
+            return
         if signal is Signal.SHED:
             event = SOCKET_SHED
             cause = "too many bytes wait for all clients together, and most of them for this client"
@@ -308,6 +316,12 @@ class SessionServer(GenServer[None]):
             event, cause = SOCKET_OVERFLOW, "the client reads too slowly"
         self._report(event, cause, TRY_AGAIN_LATER)
         self._close(TRY_AGAIN_LATER, CLOSED, cause)
+
+    def _close_for_memory(self, cause: str) -> None:
+        """Close a client whose message was dropped."""
+        if self.closing is None:
+            self._report(SOCKET_INCOMING_SHED, cause, TRY_AGAIN_LATER, {"bytes": self.shed_bytes})
+            self._close(TRY_AGAIN_LATER, CLOSED, cause)
 
     def _expire_at(self, deadline: float) -> None:
         if self.expiry is not None:
@@ -380,7 +394,7 @@ class SessionServer(GenServer[None]):
             return
         if size > FREE_BYTES:
             await self._take_turn(size >> COST_SHIFT)
-        if self.closing is None:
+        if self.closing is None and not self.shed_bytes:
             await self._carry_out(self.session.receive(data, binary=binary), size)
 
     async def _is_bearable(self, data: bytes) -> bool:
@@ -388,6 +402,8 @@ class SessionServer(GenServer[None]):
         weight, limit = JsonWeight(), self.mount.max_json_values
         for start in range(0, len(data), PIECE):
             await self._take_turn(PIECE >> COST_SHIFT)
+            if self.shed_bytes:
+                return False
             weight.feed(data[start : start + PIECE])
             if weight.values > limit:
                 self.services.count(("socket", "too_many_values"))
@@ -577,6 +593,7 @@ class SessionServer(GenServer[None]):
         """Note the reason for the end, and tell the channels."""
         self.closing, self.code, self.cause = reason, code, cause
         for membership in self.members:
+            membership.waiting += 1
             send(membership.process, Gone(reason))
 
     def _ended(self) -> Stop:
@@ -596,13 +613,19 @@ class SessionServer(GenServer[None]):
             )
         return Stop(self.closing or CLOSED)
 
-    def _report(self, event: tuple[str, ...], cause: str, code: int) -> None:
+    def _report(
+        self,
+        event: tuple[str, ...],
+        cause: str,
+        code: int,
+        measurements: dict[str, int] | None = None,
+    ) -> None:
         self.services.count(event)
         telemetry = current_runtime().telemetry
         if self.closing is None and telemetry.handlers(event):
             telemetry.execute(
                 event,
-                {"dropped": self.out.statistics().dropped_messages},
+                measurements or {"dropped": self.out.statistics().dropped_messages},
                 {
                     "endpoint": self.services.endpoint,
                     "pid": self.pid,

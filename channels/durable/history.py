@@ -61,6 +61,7 @@ from channels.telemetry import (
     HISTORY_LOST,
     HISTORY_NOT_SENT,
 )
+from channels.topics import INTERNAL
 from supervision.child_spec import ChildSpec, process_spec
 from supervision.supervisor import Supervisor
 
@@ -458,7 +459,7 @@ class History:
 
     def lane(self, topic: str) -> str:
         """Return the topic of the PubSub that carries the messages of a durable topic."""
-        return f"ashtree:history:{self.name}:{topic}"
+        return f"{INTERNAL}history:{self.name}:{topic}"
 
     def _send(self, topic: str, entry: Entry) -> None:
         pubsub = self._pubsub

@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from actors.instrumentation.logger import printable
 from actors.instrumentation.telemetry import Event, Telemetry
 from channels.telemetry import (
     HISTORY_ANSWER_REFUSED,
@@ -80,7 +81,7 @@ def attach(telemetry: Telemetry, history: object) -> Callable[[], None]:
         quiet[event] = (now + QUIET, 0)
         level, line = _LINES[event]
         more = f" (and {skipped} more since the last line)" if skipped else ""
-        text = line.format_map({**measurements, **about})
+        text = printable(line.format_map({**measurements, **about}))
         _log.log(level, "%r: %s%s", history, text, more)
 
     detaches = [telemetry.attach(event, write) for event in _LINES]

@@ -352,7 +352,8 @@ def append_arguments(
 
 def read_arguments(topic: str, after: int, limit: int, oldest: float) -> list[str | int | bytes]:
     """Return the arguments of a read that follow the arguments of every verb."""
-    return [topic, after, limit, repr(oldest)]
+    # A client chooses `after`. Lua counts exactly up to this number, which no topic reaches.
+    return [topic, min(after, 2**53 - 1), limit, repr(oldest)]
 
 
 def parse_appended(value: Any) -> tuple[Appended, Kept]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -59,7 +60,8 @@ class SQLiteStorage:
     one machine may share the file, such as the workers of `ashtree serve`. The file must be on a local disk.
 
     Args:
-        path: the file. SQLite creates two more files beside it.
+        path: the file. SQLite creates two more files beside it. Only the owner may read a file that this storage
+            creates.
         synchronous: `"FULL"` writes each commit to the disk. `"NORMAL"` is about ten times as fast for single messages.
             With `"NORMAL"`, a power failure can lose the last messages, but a crash of the server cannot.
         timeout: seconds to wait for another process that writes.
@@ -111,6 +113,13 @@ class SQLiteStorage:
             raise
 
     def _connect(self) -> sqlite3.Connection:
+        # Only the owner may read the messages of clients. SQLite itself would create the file with the rights of the
+        # umask. It gives the two files beside it the rights of this one. An existing file keeps its rights.
+        try:
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        except OSError:
+            # SQLite gives the reason why the file cannot be opened.
+            pass
         connection = sqlite3.connect(
             self.path, timeout=self.timeout, isolation_level=None, check_same_thread=False
         )
@@ -445,10 +454,11 @@ def _read(
         ).fetchone()
         if kept is None:
             return Slice(epoch, last + 1, last)
+        # A client chooses `after`, up to the greatest integer of SQLite, so do not add to it.
         rows = connection.execute(
-            "SELECT number, event, body FROM messages WHERE stream = ? AND number >= ? "
+            "SELECT number, event, body FROM messages WHERE stream = ? AND number > ? "
             "ORDER BY number LIMIT ?",
-            (id, max(kept[0], after + 1), limit),
+            (id, max(kept[0] - 1, after), limit),
         ).fetchall()
     return Slice(epoch, kept[0], last, tuple(Entry(epoch, *row) for row in rows))
 

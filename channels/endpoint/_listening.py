@@ -12,7 +12,7 @@ from typing import Any
 import trio
 from attrs import evolve
 
-from actors.errors import CallExit, StartError, StartIgnored
+from actors.errors import CallExit, ProcessKilled, StartError, StartIgnored
 from actors.exits import Crash, ExitReason
 from actors.links import wait_exit
 from actors.process import on_exit, spawn_link
@@ -49,6 +49,11 @@ REFUSALS_TOGETHER = 64
 The listener closes further connections without an answer.
 """
 
+# Before the listener ends, it looks this often whether a process has taken over each accepted connection, with this
+# many seconds between two looks.
+_LOOKS = 100
+_POLL = 0.01
+
 
 class ListenerServer(GenServer[None]):
     """A process that accepts connections, and starts a process for each connection."""
@@ -63,7 +68,12 @@ class ListenerServer(GenServer[None]):
     ) -> Continue | Fail:
         self.services = services
         self.ssl_context = ssl_context
+        if ssl_context is not None:
+            http2 = services.http.http2
+            ssl_context.set_alpn_protocols(["h2", "http/1.1"] if http2 else ["http/1.1"])
         self.refusals = 0
+        # The accepted connections that got no process before the end of this one.
+        self.left: list[Any] = []
         self.connections = connections
         before = services.admission.listener
         if port == 0 and before is not None:
@@ -89,13 +99,20 @@ class ListenerServer(GenServer[None]):
                     await self._start(sock, nursery)
         finally:
             put.close()
-            left = [take.receive_nowait() for _ in range(take.statistics().current_buffer_used)]
+            left = self.left
+            left += [take.receive_nowait() for _ in range(take.statistics().current_buffer_used)]
             if self.services.admission.draining:
                 # Shielded, because this process is ending. `answer_first_request` limits the time for each client.
                 with trio.CancelScope(shield=True):
                     async with trio.open_nursery() as nursery:
                         for sock in left:
                             nursery.start_soon(self._turn_away, sock)
+                    # The endpoint stops the connections next. A process that has not taken over its connection by then
+                    # would end without an answer, and the system would reset the connection.
+                    for _ in range(_LOOKS):
+                        if not self.services.admission.has_unserved:
+                            break
+                        await trio.sleep(_POLL)
             else:
                 for sock in left:
                     sock.close()
@@ -136,6 +153,12 @@ class ListenerServer(GenServer[None]):
             await DynamicSupervisor.start_child(self.connections, CONNECTION, self.services, stream)
         except (StartError, StartIgnored, SupervisionError, CallExit) as error:
             self._not_started(stream, accepted, nursery, error)
+        except ProcessKilled:
+            # This process ends, and has not asked the supervisor yet. `handle_continue` answers the client. After a
+            # cancelled call, the supervisor still starts the process.
+            self.services.admission.take_over(stream)
+            self.left.append(accepted)
+            raise
 
     def _not_started(
         self, stream: Any, accepted: Any, nursery: trio.Nursery, error: Exception

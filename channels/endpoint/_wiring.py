@@ -159,6 +159,7 @@ class MountedSocket:
         self.max_frame_size = mount.max_frame_size
         self.serializers = tuple(mount.serializers)
         self.origin = parse_rule(mount.check_origin)
+        mount.socket.check()
         self.router = router_of(mount.socket, checks=checks)
         # All connections share this bound method, because a bound method takes 80 bytes.
         self.match = self.router.match
@@ -381,14 +382,12 @@ class Counters:
 
     Attributes:
         counts: the number of times that each event happened, for `Endpoint.statistics()`.
-        held: the bytes of the incomplete messages of all WebSockets.
     """
 
-    __slots__ = ("counts", "held")
+    __slots__ = ("counts",)
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, ...], int] = {}
-        self.held = 0
 
     def count(self, event: tuple[str, ...]) -> None:
         """Add one to the counter of an event."""
@@ -465,6 +464,11 @@ class Admission:
     def take_over(self, stream: object) -> None:
         """Forget a connection that a process now serves, or that has been closed."""
         self._unserved.pop(stream, None)
+
+    @property
+    def has_unserved(self) -> bool:
+        """True if an accepted connection waits for its process to take it over."""
+        return bool(self._unserved)
 
     @property
     def is_quiet(self) -> bool:
@@ -605,11 +609,15 @@ class Services:
             {"endpoint": self.endpoint, "path": path, "paths": list(dict.fromkeys(paths))},
         )
 
-    def _out_of_memory(self, reads: int) -> None:
+    def _out_of_memory(self, reads: int) -> bool:
+        """Free the memory of the largest incomplete messages. Return False if there are none."""
+        self.transports.starved_at = self.runtime.current_time()
+        has_freed = self.transports.incoming.relieve()
         self.count(POLLER_OUT_OF_MEMORY)
         self.runtime.telemetry.execute(
             POLLER_OUT_OF_MEMORY, {"reads": reads}, {"endpoint": self.endpoint}
         )
+        return has_freed
 
 
 async def hold_services(services: Services) -> Pid:

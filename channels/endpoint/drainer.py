@@ -4,6 +4,9 @@ The drainer is the endpoint's last child, so the endpoint stops it first. In `te
 readiness probes fail, and waits `Draining(notice=)` seconds. Then it asks open connections, batch by batch, to close
 with 1012. After 1012, phoenix.js reconnects. Requests on new connections get 503. Requests in progress finish.
 
+An endpoint also stops if its flusher or a poller ends too often. Then this loop no longer runs. So the drainer runs it
+until all clients have closed. The clients get their waiting messages and 1012 at once.
+
 The drainer ends the sessions of polling clients first. Each session answers its open poll. The client's next request
 finds no session.
 
@@ -85,12 +88,17 @@ class DrainerServer(GenServer[None]):
     async def terminate(self, reason: ExitReason) -> None:
         admission = self.services.admission
         admission.leaving = True
-        if self.draining.notice and admission.accepting:
-            await trio.sleep(self.draining.notice)
-        admission.drain()
-        with trio.move_on_after(self.draining.timeout):
-            await self.services.http.drain()
-            await self._drain()
+        async with trio.open_nursery() as nursery:
+            for loop in self.services.transports.loops:
+                if not loop.is_running:
+                    nursery.start_soon(loop.main)
+            if self.draining.notice and admission.accepting:
+                await trio.sleep(self.draining.notice)
+            admission.drain()
+            with trio.move_on_after(self.draining.timeout):
+                await self.services.http.drain()
+                await self._drain()
+            nursery.cancel_scope.cancel()
 
     async def _drain(self) -> None:
         pids = [pid for name in self.supervisors for pid in await _children_of(name)]

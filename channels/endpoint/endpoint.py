@@ -47,6 +47,7 @@ import trio
 from actors.process import spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
+from channels.connection.work_budget import WorkBudget
 from channels.endpoint._listening import (
     ListenerServer,
     SamePort,
@@ -76,7 +77,7 @@ from channels.errors import (
 )
 from channels.excerpts import brief
 from channels.filters import SECRETS, FilterRule, check_rule
-from channels.http.handover import HttpHandover
+from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
 from channels.http.lifespan import ASGIApplication, serve_lifespan
 from channels.longpoll.requests import LongPolling
 from channels.messages import Broadcast
@@ -90,7 +91,7 @@ from channels.transports.out_buffer import (
     DEFAULT_MAX_TOTAL_BYTES,
 )
 from channels.transports.poller import DEFAULT_LONGEST_REST
-from channels.transports.transports import NO_STATISTICS, Transports
+from channels.transports.transports import DEFAULT_MAX_INCOMING_BYTES, NO_STATISTICS, Transports
 from channels.upgrade.urls import InvalidPath
 from supervision.child_spec import ChildSpec, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor
@@ -110,6 +111,7 @@ _WHOLE_OPTIONS = (
     "max_buffered_messages",
     "max_buffered_bytes",
     "max_total_buffered_bytes",
+    "max_total_incoming_bytes",
 )
 
 
@@ -142,9 +144,16 @@ class Endpoint:
             closes the client's connection with 1013.
         max_total_buffered_bytes: the maximum number of bytes that wait for all clients together. If more bytes wait,
             the endpoint closes connections with 1013, beginning with the clients with the most waiting bytes.
+        max_total_incoming_bytes: the maximum number of bytes that the incomplete messages and posted bodies of all
+            clients have together. If they have more, the endpoint closes connections with 1013, and answers posts with
+            503, beginning with the largest messages.
         quiet_delay: the longest time in seconds that data of a quiet client may wait, so that the server wakes less
             often. A client is quiet if its last two messages came more than five seconds apart. With fewer than 150
             quiet clients, no data waits. 0 reads all clients immediately. See `channels.transports.poller`.
+        http2: True also serves HTTP/2: to TLS clients that choose it, and to clients without TLS that begin with its
+            preface ("prior knowledge"). With False, every client gets HTTP/1.1, and the preface gets 505. The endpoint
+            never changes a connection from HTTP/1.1 to HTTP/2 (`Upgrade: h2c`).
+        keep_alive_timeout: seconds that an HTTP connection may stay open without a request.
         draining: the options for closing clients when the endpoint stops.
         filter_parameters: the client parameters that the log masks: a list of terms, or a `Keep`. A term masks every
             parameter whose name contains the term.
@@ -183,7 +192,10 @@ class Endpoint:
         max_buffered_messages: int = DEFAULT_MAX_MESSAGES,
         max_buffered_bytes: int = DEFAULT_MAX_BYTES,
         max_total_buffered_bytes: int = DEFAULT_MAX_TOTAL_BYTES,
+        max_total_incoming_bytes: int = DEFAULT_MAX_INCOMING_BYTES,
         quiet_delay: float = DEFAULT_LONGEST_REST,
+        http2: bool = False,
+        keep_alive_timeout: float = DEFAULT_KEEP_ALIVE_TIMEOUT,
         draining: Draining | None = None,
         filter_parameters: FilterRule = SECRETS,
         secret_key_base: Secret | None = None,
@@ -217,7 +229,10 @@ class Endpoint:
         self.max_buffered_messages = max_buffered_messages
         self.max_buffered_bytes = max_buffered_bytes
         self.max_total_buffered_bytes = max_total_buffered_bytes
+        self.max_total_incoming_bytes = max_total_incoming_bytes
         self.quiet_delay = quiet_delay
+        self.http2 = http2
+        self.keep_alive_timeout = keep_alive_timeout
         self.draining = Draining() if draining is None else draining
         self.filter_parameters = filter_parameters
         self.secret_key_base = secret_key_base
@@ -259,7 +274,8 @@ class Endpoint:
             port: the port; 0 takes any free port, which `address` then returns. With None the endpoint does not listen,
                 and is only an ASGI application.
             ssl_context: the context for TLS, such as `ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)` with a
-                loaded certificate. None is plain HTTP.
+                loaded certificate. None is plain HTTP. The endpoint sets the protocols that this context offers (ALPN):
+                `h2` only with `Endpoint(http2=True)`.
             listen: the function that opens the listener for this start, instead of the endpoint's own `listen`. A
                 worker passes `channels.transports.listener.inherited(sockets)`.
             secret_key_base: the secret for an endpoint without a `secret_key_base` of its own. All workers of a server
@@ -285,17 +301,26 @@ class Endpoint:
             max_messages=self.max_buffered_messages,
             max_bytes=self.max_buffered_bytes,
             max_total_bytes=self.max_total_buffered_bytes,
+            max_incoming_bytes=self.max_total_incoming_bytes,
             quiet_delay=self.quiet_delay,
         )
         crashes = self._crashes()
+        budget = WorkBudget()
         services = Services(
             endpoint=self,
+            budget=budget,
             pubsub=self.pubsub,
             mounts=mounted.websockets,
             longpolls=mounted.longpolls,
             secret_key_base=self._secret(self.secret_key_base or secret_key_base, mounted),
             transports=transports,
-            http=HttpHandover(self._pages(crashes), is_socket_path=mounted.websockets.__contains__),
+            http=HttpHandover(
+                self._pages(crashes),
+                is_socket_path=mounted.websockets.__contains__,
+                http2=self.http2,
+                keep_alive_timeout=self.keep_alive_timeout,
+                budget=budget,
+            ),
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
             plugs=self.plugs if crashes is None else (*self.plugs, crashes),
@@ -491,6 +516,7 @@ class Endpoint:
 
     def _check_options(self) -> None:
         check_positive("Endpoint", "head_timeout", self.head_timeout)
+        self._check_http()
         check_not_negative("Endpoint", "quiet_delay", self.quiet_delay)
         if self.max_connections is not None:
             check_whole("Endpoint", "max_connections", self.max_connections)
@@ -519,6 +545,11 @@ class Endpoint:
                 raise InvalidOption("Endpoint", option, value, f"{kind.__name__}(...), or None")
         for option, owner in (("presences", "Presence"), ("histories", "History")):
             check_services(option, owner, getattr(self, option))
+
+    def _check_http(self) -> None:
+        check_positive("Endpoint", "keep_alive_timeout", self.keep_alive_timeout)
+        if not isinstance(self.http2, bool):
+            raise InvalidOption("Endpoint", "http2", self.http2, "True or False")
 
     def _services_of_channels(self, services: Services, polling: LongPolling) -> list[ChildSpec]:
         """Return the children that start before the channels and stop after them.

@@ -116,10 +116,15 @@ def _socket(
         typer.echo(f"{endpoint} has a class {socket}, which needs no token. Delete the class,")
         typer.echo("move its `channels` to the new class, and import the new class in its place:\n")
         typer.echo(imported)
+        typer.echo(
+            f"In `sockets`, write Mount({socket}, auth_token=True), and import Mount from channels.\n"
+        )
     else:
         typer.echo(f"Now mount it in {where}/endpoint.py:\n")
         typer.echo(imported)
-        typer.echo(f'  endpoint = Endpoint(sockets={{..., "/{parsed.snake}": {socket}}})\n')
+        typer.echo(
+            f'  endpoint = Endpoint(sockets={{..., "/{parsed.snake}": Mount({socket}, auth_token=True)}})\n'
+        )
     typer.echo("Before you serve it, set a secret:\n")
     typer.echo(f"  export SECRET_KEY_BASE=$({_RANDOM_TEXT})")
 

@@ -20,7 +20,6 @@ for the path of a socket gets 400. A new connection would get the same answer, b
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -28,36 +27,19 @@ from typing import Any
 
 import h11
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.config import Config
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState, LifespanState
 
+from channels.connection.work_budget import WorkBudget
 from channels.http.asgi_stream import in_origin_form, path_of
-from channels.http.hypercorn_server import HypercornServer, ReplayStream, TLSReplayStream
+from channels.http.hypercorn_server import HypercornServer, ReplayStream, ServedApplication
 from channels.http.lifespan import ASGIApplication, Lifespan
 from channels.transports.transports import ByteStream
 
-__all__ = ["HttpHandover", "default_config", "not_found"]
+__all__ = ["DEFAULT_KEEP_ALIVE_TIMEOUT", "HttpHandover", "not_found"]
 
-_logger = logging.getLogger("channels.http")
-_SHUTDOWN_TIMEOUT = 5.0
+DEFAULT_KEEP_ALIVE_TIMEOUT = 5.0
+"""Seconds that a connection may stay open without a request."""
 
-
-def default_config() -> Config:
-    """Return the default settings for Hypercorn.
-
-        >>> default_config().keep_alive_timeout
-        5
-
-    They are Hypercorn's defaults, with three changes. Hypercorn logs to the logger `channels.http`. An application has
-    5 seconds to shut down. Responses have no header that names the software.
-    """
-    config = Config()
-    config.errorlog = _logger
-    config.include_server_header = False
-    config.shutdown_timeout = _SHUTDOWN_TIMEOUT
-    return config
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n"
 
 
 async def not_found(scope: Any, receive: Any, send: Any) -> None:
@@ -148,11 +130,14 @@ class HttpHandover:
 
     Args:
         app: an ASGI application; None answers 404.
-        config: Hypercorn's settings. Settings about binding, workers and TLS have no effect.
         is_socket_path: a function that returns True for the path of a native WebSocket. It takes the path below the
             mount point of the endpoint, still percent-encoded.
+        http2: True serves clients that begin with the preface of HTTP/2. False refuses them with 505.
+        keep_alive_timeout: seconds that a connection may stay open without a request.
+        budget: the limit on the work of all connections in one turn of the scheduler; None makes one for this object.
 
     Attributes:
+        http2: see the argument.
         find: may be set. A function that takes the scope of an HTTP request. It returns another application for the
             request, such as long polling, or None.
         websocket: may be set. An application for WebSockets on the paths of sockets. By default such a request gets
@@ -166,16 +151,17 @@ class HttpHandover:
     def __init__(
         self,
         app: ASGIApplication | None = None,
-        config: Config | None = None,
         *,
         is_socket_path: Callable[[str], bool] = _no_path,
+        http2: bool = False,
+        keep_alive_timeout: float = DEFAULT_KEEP_ALIVE_TIMEOUT,
+        budget: WorkBudget | None = None,
     ) -> None:
+        self.http2 = http2
         self._app = not_found if app is None else app
         self._is_socket_path = is_socket_path
-        self._config = default_config() if config is None else config
-        self._wrapper = ASGIWrapper(self.route)
-        self._context = WorkerContext(None)
-        self._state: LifespanState = {}
+        self._served = ServedApplication(self.route, keep_alive_timeout=keep_alive_timeout)
+        self._budget = WorkBudget() if budget is None else budget
         self._connections = 0
         self.find: Callable[[Any], ASGIApplication | None] = _nothing
         self.websocket: ASGIApplication = _elsewhere
@@ -218,31 +204,25 @@ class HttpHandover:
 
         Args:
             stream: a connected, non-blocking socket or a Trio stream. This method closes it.
-            first: the bytes that the caller has read from the stream.
+            first: the bytes that the caller has read from the stream. They show whether the client speaks HTTP/2.
         """
         if isinstance(stream, socket.socket):
             stream = trio.SocketStream(trio.socket.from_stdlib_socket(stream))
-        replayed = (
-            TLSReplayStream(stream, first)
-            if isinstance(stream, trio.SSLStream)
-            else ReplayStream(stream, first)
-        )
         server = HypercornServer(
-            self._wrapper,
-            self._config,
-            self._context,
-            ConnectionState(self._state.copy()),
-            replayed,
-            begins_with_http2=first.startswith(b"PRI "),
+            self._served,
+            ReplayStream(stream, first),
+            http2=self.http2 and first.startswith(_HTTP2_PREFACE),
+            has_request=bool(first) and not first.startswith(_HTTP2_PREFACE),
+            budget=self._budget,
             count=self.count,
         )
         self._connections += 1
         try:
             await server.serve()
         except* (h11.LocalProtocolError, KeyError):
-            # Hypercorn raises these errors for two mistakes of clients: a request that breaks off during the response,
-            # and data for an HTTP/2 stream after its response. The mistakes end this connection. Exceptions of an
-            # application do not arrive here.
+            # Hypercorn raises these errors for mistakes of clients: LocalProtocolError for a request that breaks off
+            # during the response, and KeyError for frames about an HTTP/2 stream that has ended. The mistakes end this
+            # connection. Exceptions of an application do not arrive here.
             pass
         finally:
             self._connections -= 1
@@ -252,7 +232,7 @@ class HttpHandover:
 
         This does not wait for the connections. When all have closed, `connections` is 0. You cannot undo a drain.
         """
-        await self._context.terminated.set()
+        await self._served.drain()
 
     async def main(self, ready: Callable[[], object]) -> None:
         """Run the application's lifespan: start the application, call `ready`, and shut it down on cancellation.
@@ -268,8 +248,8 @@ class HttpHandover:
         """
         lifespan = Lifespan(
             self._app,
-            self._state,
-            startup_timeout=self._config.startup_timeout,
-            shutdown_timeout=self._config.shutdown_timeout,
+            self._served.state,
+            startup_timeout=self._served.config.startup_timeout,
+            shutdown_timeout=self._served.config.shutdown_timeout,
         )
         await lifespan.main(ready)

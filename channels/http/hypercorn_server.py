@@ -1,23 +1,32 @@
-"""Hypercorn's server for one connection, with changes so that no connection stays open forever.
+"""Hypercorn's protocols for one connection, with changes so that clients cannot hold or delay the server.
 
 - `ReplayStream` first returns the bytes that the endpoint read before the handover. It cuts off a peer that does not
   read.
-- `StrictConnection` parses the heads of HTTP/1.1 requests as strictly as an endpoint does.
+- `StrictConnection` parses the heads of HTTP/1.1 requests as strictly as an endpoint does, and ignores `Upgrade: h2c`.
+- `Http1` and `Http2` are Hypercorn's protocols, with a limit on the work in one turn of the scheduler.
 - `Exchange` replaces the message queue of a request.
-- `HypercornServer` ends when its peer leaves.
+- `PiecewiseStream` keeps no incomplete message of a WebSocket.
+- `HypercornServer` replaces Hypercorn's server for one connection. It ends when its peer leaves.
 
-`TCPServer` is not a public interface. So `pyproject.toml` pins Hypercorn's minor version, and
-`tests/channels/http/test_handover.py` tests the parts that this module uses.
+A connection never changes its protocol, except from HTTP/1.1 to a WebSocket. In plain Hypercorn, a client can change to
+HTTP/2 with `Upgrade: h2c`, or with the preface of HTTP/2 in the place of a second request. If a proxy passes these
+bytes on, it no longer sees the requests that follow, so its rules do not apply to them.
+
+This is the only module that imports Hypercorn. Hypercorn's protocols are not a public interface. So `pyproject.toml`
+pins Hypercorn's minor version, and `tests/channels/http/test_handover.py` tests the parts that this module uses.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+import h2.events
 import h2.exceptions
 import h11
 import trio
@@ -25,30 +34,76 @@ from h2.errors import ErrorCodes
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.events import Body, StreamClosed
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
+from hypercorn.typing import ConnectionState, LifespanState
+from hypercorn.utils import parse_socket_addr
+from wsproto.connection import ConnectionState as WebSocketState
+from wsproto.events import CloseConnection, Message, Ping
 
+from actors.instrumentation.logger import log_exception
+from channels.connection.work_budget import WorkBudget
+from channels.http.asgi_stream import PIECES
 from channels.upgrade.request import DEFAULT_MAX_HEAD_SIZE, BadRequest, HeadParser
 
 __all__ = [
     "Exchange",
     "Exchanges",
+    "FrameGroups",
+    "Http1",
+    "Http2",
     "HypercornServer",
+    "PiecewiseStream",
     "ReplayStream",
+    "ServedApplication",
+    "Shields",
     "StrictConnection",
-    "TLSReplayStream",
 ]
 
 _logger = logging.getLogger("channels.http")
 
 _NEVER_LAST = ("http.response.start", "http.response.push", "http.response.early_hint")
+_READ_SIZE = 64 * 1024
 _PIECE = 64 * 1024
 _STALLED = 60.0
 _CLOSE_TIMEOUT = 5.0
+_SHUTDOWN_TIMEOUT = 5.0
+
+# The cost of a request, in units of the work budget, for all steps until its answer. A join costs half as much.
+_REQUEST_COST = 48
+# The bytes of a body for each unit of work, as a shift.
+_BODY_COST_SHIFT = 10
+# A WebSocket that Hypercorn serves gets its bytes in pieces of this size, because a piece may contain many tiny frames.
+_WEBSOCKET_PIECE = 1024
+# The bytes of such a WebSocket for each unit of work, as a shift. The smallest frame has six bytes.
+_WEBSOCKET_COST_SHIFT = 3
+# The cost of an HTTP/2 frame without headers.
+_FRAME_COST = 2
+# The cost of the HTTP/2 frames that the server parses together.
+_GROUP_COST = 64
+# The bytes of compressed HTTP/2 headers for each unit of work, as a shift. One byte may stand for a whole header.
+_HEADERS_COST_SHIFT = 1
+_PREFACE_SIZE = 24
+_FRAME_HEADER_SIZE = 9
+_DATA, _HEADERS, _CONTINUATION = 0x0, 0x1, 0x9
+
+
+def _config(keep_alive_timeout: float) -> Config:
+    """Return the settings for Hypercorn."""
+    config = Config()
+    config.errorlog = _logger
+    # No header of a response names the software.
+    config.include_server_header = False
+    config.shutdown_timeout = _SHUTDOWN_TIMEOUT
+    # Hypercorn declares whole seconds, but accepts any number.
+    config.keep_alive_timeout = keep_alive_timeout
+    # The headers of an HTTP/2 request have the same limit as the head of an HTTP/1.1 request.
+    config.h2_max_header_list_size = DEFAULT_MAX_HEAD_SIZE
+    return config
 
 
 class _NoSocket:
@@ -69,21 +124,28 @@ class ReplayStream(trio.abc.HalfCloseableStream):
     >>> async def example(stream: trio.abc.Stream, read_before: bytes) -> bytes:
     ...     return bytes(await ReplayStream(stream, read_before).receive_some())
 
-    If `stream` has no `send_eof`, this object's `send_eof` raises `AttributeError`, as Hypercorn expects.
-
     Args:
         stream: the stream. This object closes it.
         first: the bytes that the caller has read from the stream.
+
+    Attributes:
+        is_tls: True if the stream is a TLS connection.
     """
 
     def __init__(self, stream: trio.abc.Stream, first: bytes) -> None:
+        self.is_tls = isinstance(stream, trio.SSLStream)
         self._stream = stream
         self._first = first
 
     @property
     def socket(self) -> Any:
         """The socket of the stream, or a stand-in without addresses."""
-        return getattr(self._stream, "socket", None) or _NoSocket()
+        below = (
+            self._stream.transport_stream
+            if isinstance(self._stream, trio.SSLStream)
+            else self._stream
+        )
+        return getattr(below, "socket", None) or _NoSocket()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Return the next bytes, first from `first` and then from the stream."""
@@ -118,35 +180,14 @@ class ReplayStream(trio.abc.HalfCloseableStream):
         await self._stream.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
-        """Close the stream for writing."""
-        await self._stream.send_eof()  # type: ignore[attr-defined]  # see the class
+        """Close the stream for writing, if it can be closed for writing alone. TLS cannot."""
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            await self._stream.send_eof()
 
     async def aclose(self) -> None:
         """Close the stream. TLS sends its closing alert first, for at most five seconds."""
         with trio.move_on_after(_CLOSE_TIMEOUT):
             await self._stream.aclose()
-
-
-class TLSReplayStream(ReplayStream):
-    """A `ReplayStream` for TLS, with the attributes that Hypercorn uses."""
-
-    def __init__(self, stream: trio.SSLStream[Any], first: bytes) -> None:
-        super().__init__(stream, first)
-        self._tls = stream
-
-    @property
-    def transport_stream(self) -> Any:
-        """The stream below TLS, as a `ReplayStream`."""
-        return ReplayStream(self._tls.transport_stream, b"")
-
-    async def do_handshake(self) -> None:
-        """Do the TLS handshake if it has not been done."""
-        await self._tls.do_handshake()
-
-    def selected_alpn_protocol(self) -> str | None:
-        """Return the protocol that the client chose: `"h2"`, `"http/1.1"` or None."""
-        protocol: str | None = self._tls.selected_alpn_protocol()
-        return protocol
 
 
 class StrictConnection(h11.Connection):
@@ -165,6 +206,9 @@ class StrictConnection(h11.Connection):
 
     A request with a chunked body is the last request of its connection. h11 is lenient about the trailers after a
     chunked body, so it must not read another request after them. Source: RFC 9112, sections 2.2, 5.2, 6.1 and 7.1.
+
+    A request to change to another protocol than WebSocket is an ordinary request, because a server may ignore `Upgrade`
+    (RFC 9110, section 7.8). So this object removes the header, and Hypercorn does not see it.
 
     Args:
         on_bad_request: a function that the connection calls when it refuses a head. The function must not block.
@@ -193,6 +237,13 @@ class StrictConnection(h11.Connection):
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._is_last = any(name == b"transfer-encoding" for name, _ in event.headers)
+            if any(map(_asks_for_other_protocol, event.headers)):
+                return h11.Request(
+                    method=event.method,
+                    headers=[each for each in event.headers if not _asks_for_other_protocol(each)],
+                    target=event.target,
+                    http_version=event.http_version,
+                )
         return event
 
     def _refuse(self, head: BadRequest) -> None:
@@ -209,6 +260,11 @@ class StrictConnection(h11.Connection):
                 reason=event.reason,
             )
         return super().send(event)
+
+
+def _asks_for_other_protocol(header: tuple[bytes, bytes]) -> bool:
+    name, value = header
+    return name == b"upgrade" and value.strip().lower() != b"websocket"
 
 
 class Shields:
@@ -309,22 +365,45 @@ async def _ignore(message: Any) -> None:
     """Ignore a message from an application that has ended."""
 
 
-class Exchanges(TaskGroup):
-    """The task group of one Hypercorn connection, with an `Exchange` for each request.
+class PiecewiseStream(WSStream):
+    """A WebSocket of Hypercorn that passes on the pieces of a message as they arrive.
 
-    Args:
-        group: the task group of the connection, in whose nursery the applications run.
+    Hypercorn's own class keeps up to 16 MiB of an incomplete message, and ten whole messages. The memory for incomplete
+    messages has a limit for all clients together, so a connection of an endpoint keeps these bytes itself. An
+    application of the user gets whole messages.
     """
 
-    def __init__(self, group: TaskGroup) -> None:
+    async def _handle_events(self) -> None:
+        assert self.app_put is not None  # the application runs
+        for event in self.connection.events():
+            if isinstance(event, Message):
+                text = event.data if isinstance(event.data, str) else None
+                piece = {
+                    "type": "websocket.receive",
+                    "text": text,
+                    "bytes": None if text is not None else bytes(event.data),
+                    PIECES: not event.message_finished,
+                }
+                await self.app_put(piece)
+            elif isinstance(event, Ping):
+                await self._send_wsproto_event(event.response())
+            elif isinstance(event, CloseConnection):
+                if self.connection.state == WebSocketState.REMOTE_CLOSING:
+                    await self._send_wsproto_event(event.response())
+                await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+class Exchanges(TaskGroup):
+    """The task group of one connection, with an `Exchange` for each request. It is an async context manager."""
+
+    def __init__(self) -> None:
         super().__init__()
-        self._nursery = group._nursery
         self._shields = Shields()
 
     async def spawn_app(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
         """Start the application in a task. Return the function that passes messages to it."""
         if scope["type"] != "http":
-            return await super().spawn_app(app, config, scope, send)
+            return await self._spawn_websocket(app, config, scope, send)
         exchange = Exchange(send, self._shields, max_messages=config.max_app_queue_size)
 
         async def run(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
@@ -333,53 +412,286 @@ class Exchanges(TaskGroup):
         await super().spawn_app(run, config, scope, exchange.send)
         return exchange.put
 
-    def cancel(self) -> None:
+    async def _spawn_websocket(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
+        """Start the application of a WebSocket. Return the function that passes messages to it.
+
+        In plain Hypercorn, this function waits forever if the application has ended and left ten messages unread. Then
+        all other requests of an HTTP/2 connection wait too.
+        """
+        stream = send.__self__  # `send` is a method of Hypercorn's WSStream
+        scope["extensions"][PIECES] = partial(setattr, stream, "__class__", PiecewiseStream)
+        put, take = trio.open_memory_channel[Any](config.max_app_queue_size)
+
+        async def run(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
+            with take:
+                await app(scope, take.receive, send, sync_spawn, call_soon)
+
+        async def put_unless_ended(message: Any) -> None:
+            try:
+                await put.send(message)
+            except trio.BrokenResourceError:
+                # The application has ended.
+                pass
+
+        await super().spawn_app(run, config, scope, send)
+        return put_unless_ended
+
+    def cancel_finishing(self) -> None:
         """Cancel the exchanges that are finishing. Call this when the connection ends."""
         self._shields.cancel()
 
+    def cancel(self) -> None:
+        """Cancel all tasks of the connection."""
+        assert self._nursery is not None  # the connection runs inside this context manager
+        self._nursery.cancel_scope.cancel()
 
-class HypercornServer(TCPServer):
-    """The server for one connection, which ends when its peer leaves.
 
-    Hypercorn's own server keeps the socket open until the timeout for the next request. It also treats the preface of
-    HTTP/2 as a request that never ends, so a client that sends only the preface would stay connected forever.
+class Http1(H11Protocol):
+    """Hypercorn's protocol for HTTP/1.1, with a limit on the work in one turn of the scheduler.
 
     Args:
-        app: the application.
-        config: Hypercorn's settings.
+        options: the arguments of `H11Protocol`.
+        budget: the work budget of all connections.
+        count: a function that counts an event.
+    """
+
+    def __init__(
+        self, *options: Any, budget: WorkBudget, count: Callable[[tuple[str, ...]], object]
+    ) -> None:
+        super().__init__(*options)
+        self.connection = StrictConnection(on_bad_request=lambda: count(("http", "bad_request")))
+        self._budget = budget
+
+    async def handle(self, event: Event) -> None:
+        """Handle data from the client, or the end of the connection."""
+        if not isinstance(event, RawData) or not event.data:
+            await super().handle(event)
+        elif isinstance(self.connection, StrictConnection):
+            await self._budget.take(_REQUEST_COST + (len(event.data) >> _BODY_COST_SHIFT))
+            await super().handle(event)
+        else:
+            for piece in _websocket_pieces(event.data):
+                await self._budget.take(_cost_of_websocket(piece))
+                await super().handle(RawData(data=piece))
+
+    async def give_up(self) -> None:
+        """Do nothing. HTTP/1.1 has no message for input that the server cannot read."""
+
+    async def release(self) -> None:
+        """Do nothing. An application that writes notices the end of the connection."""
+
+
+def _websocket_pieces(data: bytes) -> Iterator[bytes]:
+    """Divide the bytes of a WebSocket, because 64 KiB may contain 10,000 frames."""
+    for start in range(0, len(data), _WEBSOCKET_PIECE):
+        yield data[start : start + _WEBSOCKET_PIECE]
+
+
+def _cost_of_websocket(piece: bytes) -> int:
+    return max(1, len(piece) >> _WEBSOCKET_COST_SHIFT)
+
+
+class FrameGroups:
+    r"""The bytes of an HTTP/2 client, divided into groups of whole frames.
+
+        >>> groups = FrameGroups(max_frame_size=16384)
+        >>> list(groups.feed(b"PRI * HTTP/2.0"))
+        [(b'PRI * HTTP/2.0', 0)]
+        >>> settings = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+        >>> list(groups.feed(b"\r\n\r\nSM\r\n\r\n" + settings + settings[:5]))
+        [(b'\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00', 2)]
+
+    A read of 64 KiB may contain 7,000 frames. The work budget spreads its groups over several turns of the scheduler.
+
+    Args:
+        max_frame_size: the maximum bytes of a frame without its header.
+    """
+
+    def __init__(self, *, max_frame_size: int) -> None:
+        self._max_frame_size = max_frame_size
+        self._preface_left = _PREFACE_SIZE
+        self._rest = b""
+        self._headers_size = 0
+
+    def feed(self, data: bytes) -> Iterator[tuple[bytes, int]]:
+        """Yield each group, with its cost in units of the work budget. Keep the bytes of an incomplete frame.
+
+        Raises:
+            FrameTooLargeError: a frame is too large. h2 would keep its bytes until the frame is complete.
+            DenialOfServiceError: the headers of one request are too large. h2 would decode all of them at once.
+        """
+        data = self._rest + data
+        start, cost = 0, 0
+        here = min(self._preface_left, len(data))
+        self._preface_left -= here
+        while len(data) - here >= _FRAME_HEADER_SIZE:
+            size, kind = int.from_bytes(data[here : here + 3], "big"), data[here + 3]
+            if size > self._max_frame_size:
+                raise h2.exceptions.FrameTooLargeError(
+                    f"the client sent a frame of {size} bytes; the maximum is {self._max_frame_size}"
+                )
+            end = here + _FRAME_HEADER_SIZE + size
+            if end > len(data):
+                break
+            cost += self._cost_of(kind, size)
+            here = end
+            if cost >= _GROUP_COST:
+                yield data[start:here], cost
+                start, cost = here, 0
+        if here > start:
+            yield data[start:here], cost
+        self._rest = data[here:]
+
+    def _cost_of(self, kind: int, size: int) -> int:
+        if kind == _DATA:
+            return _FRAME_COST + (size >> _BODY_COST_SHIFT)
+        if kind not in {_HEADERS, _CONTINUATION}:
+            return _FRAME_COST
+        self._headers_size = size if kind == _HEADERS else self._headers_size + size
+        if self._headers_size > DEFAULT_MAX_HEAD_SIZE:
+            raise h2.exceptions.DenialOfServiceError(
+                f"the headers of a request take more than {DEFAULT_MAX_HEAD_SIZE} bytes"
+            )
+        return _REQUEST_COST + (size >> _HEADERS_COST_SHIFT)
+
+
+class Http2(H2Protocol):
+    """Hypercorn's protocol for HTTP/2, with a limit on the work in one turn of the scheduler.
+
+    Args:
+        options: the arguments of `H2Protocol`.
+        budget: the work budget of all connections.
+        count: a function that counts an event.
+    """
+
+    def __init__(
+        self, *options: Any, budget: WorkBudget, count: Callable[[tuple[str, ...]], object]
+    ) -> None:
+        super().__init__(*options)
+        # Hypercorn sets the limit in the settings, which h2 applies only after the client has confirmed them.
+        self.connection.decoder.max_header_list_size = self.config.h2_max_header_list_size
+        self._groups = FrameGroups(max_frame_size=self.config.h2_max_inbound_frame_size)
+        self._budget = budget
+
+    async def handle(self, event: Event) -> None:
+        """Handle data from the client, or the end of the connection."""
+        if not isinstance(event, RawData):
+            await super().handle(event)
+            return
+        for frames, cost in self._groups.feed(event.data):
+            await self._budget.take(cost)
+            if self.closed:
+                return
+            await super().handle(RawData(data=frames))
+
+    async def _handle_events(self, events: list[h2.events.Event]) -> None:
+        """Handle the events of one group of frames. Hypercorn's method calls this one."""
+        others: list[h2.events.Event] = []
+        for event in events:
+            if isinstance(event, h2.events.DataReceived):
+                await super()._handle_events(others)
+                others = []
+                await self._handle_data(event)
+            else:
+                others.append(event)
+        await super()._handle_events(others)
+
+    async def _handle_data(self, event: h2.events.DataReceived) -> None:
+        """Pass data to its stream. Ignore data that comes after the response, because the stream has ended."""
+        stream = self.streams.get(event.stream_id)
+        if isinstance(stream, WSStream):
+            for piece in _websocket_pieces(event.data):
+                await self._budget.take(_cost_of_websocket(piece))
+                await stream.handle(Body(stream_id=event.stream_id, data=piece))
+        elif stream is not None:
+            await stream.handle(Body(stream_id=event.stream_id, data=event.data))
+        if not self.closed:
+            self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+
+    async def give_up(self) -> None:
+        """Send a GOAWAY frame, because the server cannot read the input of the client."""
+        try:
+            self.connection.close_connection(ErrorCodes.PROTOCOL_ERROR)
+        except h2.exceptions.ProtocolError:
+            # HTTP/2 has closed the connection already.
+            return
+        await self._flush()
+
+    async def release(self) -> None:
+        """End the writes of applications to a client that has left. Otherwise they would wait forever."""
+        for buffer in list(self.stream_buffers.values()):
+            await buffer.close()
+
+
+class ServedApplication:
+    """An application as Hypercorn calls it, with the settings and the state that all its connections share.
+
+    Args:
+        app: the ASGI application.
+        keep_alive_timeout: seconds that a connection may stay open without a request.
+
+    Attributes:
+        app: the application in Hypercorn's wrapper.
+        config: Hypercorn's settings. The settings about binding, workers, reading and TLS have no effect.
         context: Hypercorn's worker context, which shows whether the endpoint drains.
         state: the state of the lifespan.
+    """
+
+    def __init__(self, app: Any, *, keep_alive_timeout: float) -> None:
+        self.app = ASGIWrapper(app)
+        self.config = _config(keep_alive_timeout)
+        self.context = WorkerContext(None)
+        self.state: LifespanState = {}
+
+    async def drain(self) -> None:
+        """Close idle connections now, and all other connections after their current response."""
+        await self.context.terminated.set()
+
+
+class HypercornServer:
+    """The server for one connection. It ends when its peer leaves.
+
+    Hypercorn's own server keeps the socket open until the timeout for the next request.
+
+    Args:
+        served: the application.
         stream: the connection. This object closes it.
-        begins_with_http2: True if the first bytes are the preface of HTTP/2.
+        http2: True for a client that speaks HTTP/2, False for HTTP/1.1.
+        has_request: True if the first bytes of the stream are the head of a request.
+        budget: the work budget of all connections.
         count: a function that counts an event.
     """
 
     def __init__(
         self,
-        app: ASGIWrapper,
-        config: Config,
-        context: WorkerContext,
-        state: ConnectionState,
+        served: ServedApplication,
         stream: ReplayStream,
         *,
-        begins_with_http2: bool,
+        http2: bool,
+        has_request: bool,
+        budget: WorkBudget,
         count: Callable[[tuple[str, ...]], object],
     ) -> None:
-        # The annotation asks for TLS, but the class accepts any stream.
-        connection: Any = stream
-        super().__init__(app, config, context, state, connection)
-        self._begins_with_http2 = begins_with_http2
+        self._served = served
+        self._stream = stream
+        self._has_request = has_request
+        self._budget = budget
         self._count = count
+        self._kind: type[Http1 | Http2] = Http2 if http2 else Http1
+        self._protocol: Http1 | Http2 | None = None
+        self._exchanges = Exchanges()
+        # The deadline is infinite while a request runs.
+        self._idle = trio.CancelScope()
+        self._writing = trio.Lock()
+        self._reading = trio.CancelScope()
         self._peer_has_gone = False
-        self._reading: trio.CancelScope | None = None
-        self._exchanges: Exchanges | None = None
 
     async def serve(self) -> None:
         """Serve until the connection ends. On cancellation, close the connection immediately."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._close_when_cancelled)
-                await self.run()
+                await self._run()
                 nursery.cancel_scope.cancel()
         finally:
             self._break_cycles()
@@ -389,79 +701,139 @@ class HypercornServer(TCPServer):
 
         Hypercorn's objects hold each other's bound methods. All tasks that use these objects have ended.
         """
-        wrapper = vars(self).pop("protocol", None)
-        if wrapper is not None:
-            vars(wrapper.protocol).clear()
-            vars(wrapper).clear()
-        self._exchanges = self._reading = None
+        if self._protocol is not None:
+            vars(self._protocol).clear()
+        self._protocol = None
 
     async def _close_when_cancelled(self) -> None:
-        """Close the stream on cancellation, even while Hypercorn writes to a peer that does not read.
+        """Close the stream on cancellation, even while the server writes to a peer that does not read.
 
-        Hypercorn writes in a shielded scope, so only closing the stream ends the write.
+        The server writes in a shielded scope, so only closing the stream ends the write.
         """
         try:
             await trio.sleep_forever()
         finally:
-            if self._exchanges is not None:
-                self._exchanges.cancel()
-            await trio.aclose_forcefully(self.stream)
+            self._exchanges.cancel_finishing()
+            await trio.aclose_forcefully(self._stream)
 
-    async def _read_data(self) -> None:
-        self._exchanges = Exchanges(self._task_group)
-        wrapper, protocol = self.protocol, self.protocol.protocol
-        # Set on the wrapper too, because the wrapper creates a new protocol if the connection switches to HTTP/2.
-        wrapper.task_group = protocol.task_group = self._exchanges
-        if isinstance(protocol, H11Protocol):
-            protocol.connection = StrictConnection(
-                on_bad_request=lambda: self._count(("http", "bad_request"))
-            )
-        with trio.CancelScope() as self._reading:
-            try:
-                await super()._read_data()
-            except OSError:
-                raise
-            except Exception as error:
-                # Broad, because Hypercorn raises many errors for input that it cannot read, such as a path that is not
-                # ASCII. Exceptions of applications do not arrive here, because they run in other tasks.
-                await self._give_up(error)
-        self._peer_has_gone = True
-        protocol = wrapper.protocol
-        if isinstance(protocol, H2Protocol):
-            # Hypercorn no longer writes, so an application that still writes would wait forever.
-            for buffer in list(protocol.stream_buffers.values()):
-                await buffer.close()
-        await self.idle_task.stop()
-
-    async def _give_up(self, error: Exception) -> None:
-        self._count(("http", "unreadable"))
-        _logger.debug("closed a connection that Hypercorn could not read", exc_info=error)
-        protocol = self.protocol.protocol
-        if isinstance(protocol, H2Protocol):
-            try:
-                protocol.connection.close_connection(ErrorCodes.PROTOCOL_ERROR)
-                await protocol._flush()
-            except h2.exceptions.ProtocolError:
-                # HTTP/2 has closed the connection already.
-                pass
-        # Cancel the applications, because Hypercorn sends no disconnect to streams whose requests are incomplete.
-        nursery = self._task_group._nursery
-        assert nursery is not None  # this method runs in the nursery
-        nursery.cancel_scope.cancel()
-
-    async def protocol_send(self, event: Event) -> None:
-        """Carry out an event of Hypercorn's protocol: write, close, or start the idle timeout."""
-        if isinstance(event, Updated) and (self._peer_has_gone or self._begins_with_http2):
-            self._begins_with_http2 = False
-            return
+    async def _run(self) -> None:
         try:
-            # Shielded, because the protocol counts these bytes as written. If a cancelled application stopped the
-            # write, the peer would miss some bytes. The stream limits the time of the write.
-            with trio.CancelScope(shield=isinstance(event, RawData)):
-                await super().protocol_send(event)
+            protocol = self._protocol = self._new_protocol()
+            async with self._exchanges:
+                await protocol.initiate()
+                # A connection whose first bytes are a request is not idle, even if the endpoint begins to drain now.
+                self._set_idle(not self._has_request)
+                self._exchanges.spawn(self._close_when_idle)
+                with self._reading:
+                    await self._read(protocol)
+                self._peer_has_gone = True
+                await protocol.release()
+                self._idle.cancel()
+        except OSError:
+            # The peer has left.
+            pass
+        finally:
+            await self._close()
+
+    def _new_protocol(self) -> Http1 | Http2:
+        served, sock = self._served, self._stream.socket
+        return self._kind(
+            served.app,
+            served.config,
+            served.context,
+            self._exchanges,
+            ConnectionState(served.state.copy()),
+            self._stream.is_tls,
+            parse_socket_addr(sock.family, sock.getpeername()),
+            parse_socket_addr(sock.family, sock.getsockname()),
+            self._send,
+            budget=self._budget,
+            count=self._count,
+        )
+
+    async def _read(self, protocol: Http1 | Http2) -> None:
+        """Pass the client's data to the protocol, until the client leaves or the server closes the connection."""
+        try:
+            while True:
+                try:
+                    data = await self._stream.receive_some(_READ_SIZE)
+                except (trio.ClosedResourceError, trio.BrokenResourceError):
+                    break
+                await protocol.handle(RawData(data=bytes(data)))
+                if not data:
+                    break
+            await protocol.handle(Closed())
+        except OSError:
+            raise
+        except Exception as error:
+            # Broad, because Hypercorn raises many errors for input that it cannot read, such as a path that is not
+            # ASCII. Exceptions of applications do not arrive here, because they run in other tasks.
+            self._count(("http", "unreadable"))
+            log_exception(
+                _logger,
+                "closed a connection that Hypercorn could not read",
+                exception=error,
+                level=logging.DEBUG,
+            )
+            await protocol.give_up()
+            # Hypercorn sends no disconnect to streams whose requests are incomplete, so cancel the applications.
+            self._exchanges.cancel()
+
+    async def _send(self, event: Event) -> None:
+        """Carry out an event of the protocol: write, close, or start or stop the idle timeout."""
+        try:
+            if isinstance(event, RawData):
+                # Shielded, because the protocol counts these bytes as written. If a cancelled application stopped the
+                # write, the peer would miss some bytes. The stream limits the time of the write.
+                with trio.CancelScope(shield=True):
+                    await self._write(event.data)
+            elif isinstance(event, Closed):
+                await self._close()
+                await self._end()
+            elif isinstance(event, Updated):
+                self._set_idle(event.idle)
         except trio.BusyResourceError:
             # Another task has closed the stream, because of data from the client.
-            await self.protocol.handle(Closed())
-        if isinstance(event, Closed) and self._reading is not None:
+            await self._end()
+        if isinstance(event, Closed):
             # After the last response, Hypercorn serves no further request, but would wait for one forever.
             self._reading.cancel()
+
+    async def _write(self, data: bytes) -> None:
+        async with self._writing:
+            try:
+                await self._stream.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._end()
+
+    async def _end(self) -> None:
+        """Tell the protocol that the connection has ended."""
+        if self._protocol is not None:
+            await self._protocol.handle(Closed())
+
+    async def _close(self) -> None:
+        try:
+            await self._stream.send_eof()
+        except (trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError):
+            # The peer has left, or another task still writes.
+            pass
+        await self._stream.aclose()
+
+    def _set_idle(self, idle: bool) -> None:
+        """Start or stop the timeout for the next request. While the endpoint drains, it is over at once."""
+        if not idle:
+            self._idle.deadline = math.inf
+        elif self._served.context.terminated.is_set():
+            self._idle.cancel()
+        else:
+            self._idle.deadline = trio.current_time() + self._served.config.keep_alive_timeout
+
+    async def _close_when_idle(self) -> None:
+        """Close the connection when the timeout for the next request is over, or when the endpoint drains."""
+        with self._idle:
+            await self._served.context.terminated.wait()
+            if self._idle.deadline == math.inf:
+                await trio.sleep_forever()
+        if not self._peer_has_gone:
+            await self._end()
+            await self._stream.aclose()

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import trio
 
+from actors.instrumentation.logger import log_exception
 from channels.errors import ChannelsError
 
 __all__ = ["ASGIApplication", "ApplicationStartError", "Lifespan", "serve_lifespan"]
@@ -121,12 +122,19 @@ class Lifespan:
         try:
             with scope:
                 await self._app(asgi, self._receive, self._send)
-        except Exception:
+        except Exception as error:
             # Broad, because the specification demands that a server continues without a lifespan after any exception.
             if self._is_started:
-                _logger.exception("the lifespan of the mounted application failed")
+                log_exception(
+                    _logger, "the lifespan of the mounted application failed", exception=error
+                )
             else:
-                _logger.debug("the mounted application has no lifespan", exc_info=True)
+                log_exception(
+                    _logger,
+                    "the mounted application has no lifespan",
+                    exception=error,
+                    level=logging.DEBUG,
+                )
         finally:
             self._is_started = False
             self._answered.set()

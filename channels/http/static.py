@@ -160,7 +160,7 @@ def find_file(folder: Path, path: str, *, is_top: bool = False) -> FoundFile | s
 
     Apart from `.well-known`, a segment that begins with a dot makes the result None. So the function opens no hidden
     files, and a path with `..` cannot leave the folder. The function opens no symbolic link whose target is outside the
-    folder.
+    folder or hidden.
     """
     try:
         segments = [unquote(each, errors="strict") for each in path.split("/")]
@@ -172,8 +172,15 @@ def find_file(folder: Path, path: str, *, is_top: bool = False) -> FoundFile | s
     if any(not each or each.startswith(".") or set(each) & {"/", "\\", "\0"} for each in plain):
         return None
     root = os.path.realpath(folder)
-    wanted = os.path.realpath(Path(root, *names, *(["index.html"] if is_folder else [])))
+    page = ["index.html"] if is_folder else []
+    wanted = os.path.realpath(Path(root, *names, *page))
     if os.path.commonpath([root, wanted]) != root:
+        return None
+    # Of a symbolic link, check the target too: a link must not lead to a hidden file.
+    target = Path(wanted).relative_to(root).parts
+    if is_top and names[:1] == [_WELL_KNOWN] == list(target[:1]):
+        target = target[1:]
+    if any(each.startswith(".") for each in target):
         return None
     try:
         # Without O_NONBLOCK, opening a named pipe would wait for its writer.

@@ -35,6 +35,7 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 
 from channels.errors import InvalidOption, check_positive, check_whole
+from channels.topics import INTERNAL
 
 __all__ = [
     "MAX_BASE64",
@@ -381,7 +382,7 @@ def relay_topic(node: str) -> str:
     >>> relay_topic("web-1")
     'ashtree:longpoll:web-1'
     """
-    return f"ashtree:longpoll:{node}"
+    return f"{INTERNAL}longpoll:{node}"
 
 
 def read_relayed(message: Any) -> Relayed | None:

@@ -9,25 +9,29 @@ them.
 
 PubSub may lose a message. Time limits handle each loss:
 
-* If no `Found` arrives, the request counts as one without a session. A poll starts a new session, and a post gets 410.
-  In both cases, phoenix.js joins its channels again.
+* If no `Found` arrives in time, the request counts as one without a session. A poll starts a new session, and a post
+  gets 410. In both cases, phoenix.js joins its channels again.
 * If no answer to a post arrives, the client gets 408. Then phoenix.js connects again.
 * If no answer to a poll arrives, the client gets 204. If the session has sent messages for this poll, and gets no
   confirmation, the session ends. So a client never misses a message within one session.
+
+If the node of the session drains, or has said goodbye, the request does not wait for a time limit. It counts at once as
+one without a session.
 
 Phoenix sends such messages on the session's private topic, and does not confirm them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from itertools import count
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import trio
 
-from actors.process import receive, send
+from actors.instrumentation.telemetry import Event
+from actors.process import is_alive, on_exit, receive, send
 from actors.refs import Pid
 from channels.endpoint._wiring import Services
 from channels.errors import ChannelsError
@@ -55,12 +59,14 @@ from channels.longpoll.protocol import (
     status_answer,
 )
 from channels.longpoll.session import Confirm, Place, Poll, Sessions
-from channels.telemetry import LONGPOLL_NOT_FORWARDED
+from channels.telemetry import LONGPOLL_NOT_FORWARDED, PUBSUB_NODE_DOWN, PUBSUB_NODE_UP
 
 __all__ = ["Hold", "Relay"]
 
 # The metadata of a relay's subscription. It marks the relays, because an application may subscribe to the topic too.
 _RELAY = object()
+# Stopped nodes to remember. After that, the relay forgets the node that stopped first, and asks it in vain.
+_MAX_STOPPED = 1000
 
 Hold: TypeAlias = Callable[[int], AbstractContextManager[bool]]
 """A function that counts bytes of a body as held during a `with` block. It gives the block False if they do not fit."""
@@ -99,6 +105,15 @@ class _Asked(_Exchange):
         self.answered = trio.Event()
         self.answer: Answer | None = None
         self.is_over = False
+
+    def end(self) -> None:
+        """Answer the request as one without a session. An answer whose pieces have not all arrived is lost."""
+        if not self.is_over:
+            self.answer = None
+            self.is_over = True
+            self.found.set()
+            self.answered.set()
+            self.complete.set()
 
 
 class _Served(_Exchange):
@@ -145,6 +160,8 @@ class Relay:
         self._numbers = count(1)
         self._asked: dict[str, _Asked] = {}
         self._served: dict[str, _Served] = {}
+        # The names of the nodes that have said goodbye and have not returned, in the order of their goodbyes.
+        self._stopped: dict[str, None] = {}
         mounts = (mount.longpoll for mount in services.longpolls.values())
         self._max_body = max(
             (each.max_body_bytes for each in mounts if each is not None), default=0
@@ -152,6 +169,9 @@ class Relay:
 
     async def main(self) -> None:
         """Handle the messages of other relays, until cancelled. Run this in a process."""
+        telemetry = self._services.runtime.telemetry
+        on_exit(telemetry.attach(PUBSUB_NODE_DOWN, self._node_down))
+        on_exit(telemetry.attach(PUBSUB_NODE_UP, self._node_up))
         self._services.pubsub.subscribe(self._topic, metadata=_RELAY)
         async with trio.open_nursery() as nursery:
             while True:
@@ -160,6 +180,25 @@ class Relay:
                     self._services.count(("longpoll", "malformed"))
                 else:
                     self._take(message, nursery)
+
+    def _node_down(self, event: Event, _: Any, about: Mapping[str, Any]) -> None:
+        """Answer the requests for a node that has stopped. A silent node may still answer them in time."""
+        if about["pubsub"] is not self._services.pubsub or about["reason"] != "goodbye":
+            return
+        name = about["node"].name
+        self._stopped.pop(name, None)
+        self._stopped[name] = None
+        if len(self._stopped) > _MAX_STOPPED:
+            del self._stopped[next(iter(self._stopped))]
+        for asked in self._asked.values():
+            # A session that has been found answers before its node says goodbye, but on another lane. So the goodbye
+            # may overtake the answer.
+            if asked.node == name and not asked.found.is_set():
+                asked.end()
+
+    def _node_up(self, event: Event, _: Any, about: Mapping[str, Any]) -> None:
+        if about["pubsub"] is self._services.pubsub:
+            self._stopped.pop(about["node"].name, None)
 
     @property
     def _topic(self) -> str:
@@ -215,6 +254,8 @@ class Relay:
         if len(self._asked) >= self._max_together:
             self._report(node, f"{self._max_together} forwarded requests wait already")
             return plain_answer(503)
+        if node in self._stopped:
+            return None
         asked = self._asked[message.id] = _Asked(node, body)
         try:
             if not self._tell(node, message):
@@ -257,11 +298,7 @@ class Relay:
     def _heard(self, asked: _Asked, message: Relayed) -> None:
         asked.found.set()
         if isinstance(message, NotFound):
-            # This can follow an answer whose pieces were lost, so drop that answer.
-            asked.answer = None
-            asked.is_over = True
-            asked.answered.set()
-            asked.complete.set()
+            asked.end()
         elif isinstance(message, Answer) and not asked.answered.is_set():
             asked.answer = message
             asked.answered.set()
@@ -308,6 +345,10 @@ class Relay:
     async def _serve_poll(self, message: ForwardedPoll, served: _Served, pid: Pid) -> None:
         poll = served.poll = Poll(confirm_within=message.find)
         messages = await self._sessions.poll(pid, poll, message.window)
+        if messages is None and self._services.admission.draining and not is_alive(pid):
+            # The client gets a new session on the other node at once, instead of a poll that finds this node gone.
+            self._tell(message.node, NotFound(message.id))
+            return
         answer = self._sessions.answer(message.token, messages, pid)
         served.sent = answer.body
         if not self._answer(message.node, message.id, answer, confirm=messages is not None):

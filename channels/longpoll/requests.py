@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import trio
 
@@ -36,26 +36,82 @@ from channels.longpoll.protocol import (
 from channels.longpoll.relay import Relay
 from channels.longpoll.session import Enter, LongPollSession, Place, Poll, Sessions
 from channels.socket import Refusal
+from channels.telemetry import SOCKET_INCOMING_SHED
 from channels.upgrade.connecting import SERVER_FULL, address_refusal, may_come_from
 from channels.upgrade.urls import InvalidQuery, cost_of_query, parse_query
+from channels.wire.fragments import PIECE_OVERHEAD
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.errors import MaxChildren, SupervisionError
 
-__all__ = ["MAX_TOGETHER", "Bodies", "Body", "LongPolling"]
+if TYPE_CHECKING:
+    from channels.transports.backlog import Backlog
 
-MAX_TOGETHER = 256 * 1024 * 1024
-"""The maximum bytes of request bodies in memory at the same time. A request that exceeds it gets 503."""
+__all__ = ["Bodies", "Body", "LongPolling"]
 
 _BAD_REQUEST, _TIMEOUT, _UNAVAILABLE = 400, 408, 503
+# The cost of an answer, in units of the work budget. A join costs the same.
+_ANSWER_COST = 24
 
 
 class Body:
-    """The whole body of a request. It is a context manager: its bytes count as held until the block ends."""
+    """The body of a request. It is a context manager: the bytes of a whole body count until the block ends.
 
-    def __init__(self, bodies: Bodies, data: bytes) -> None:
-        self.data = data
-        self._bodies = bodies
+    Args:
+        incoming: the backlog that counts the bytes.
+        on_shed: a function that gets the size in bytes if the backlog gives up the body before it is whole.
+
+    Attributes:
+        data: the whole body; empty until it is whole.
+        size: the bytes of the body so far.
+        reserved: the bytes that count now.
+        problem: the HTTP status of a refusal; 0 if there is none.
+    """
+
+    def __init__(self, incoming: Backlog, on_shed: Callable[[int], object]) -> None:
+        self.data = b""
+        self.size = 0
+        self.reserved = 0
+        self.problem = 0
+        self._pieces: list[bytes] = []
+        self._is_whole = False
+        self._incoming = incoming
+        self._on_shed = on_shed
+
+    def add(self, piece: bytes, *, max_bytes: int) -> None:
+        """Add the next piece. If the body becomes too big, refuse it. After a refusal, drop the piece."""
+        if not piece or self.problem:
+            return
+        self.size += len(piece)
+        if self.size > max_bytes:
+            self.refuse(_BAD_REQUEST)
+        else:
+            self._pieces.append(piece)
+            self._incoming.replace(self, self.size + PIECE_OVERHEAD * len(self._pieces))
+
+    def refuse(self, status: int) -> None:
+        """Drop the body, and note the HTTP status for the answer."""
+        self.problem = status
+        self._pieces.clear()
+        self._incoming.replace(self, 0)
+
+    def complete(self) -> None:
+        """Join the pieces. From now on, the backlog cannot give up the body."""
+        self.data = b"".join(self._pieces)
+        self._pieces.clear()
+        self._is_whole = True
+        self._incoming.replace(self, len(self.data))
+
+    def shed(self) -> bool:
+        """Drop the pieces. The request gets 503. A whole body stays, because its messages may be half delivered."""
+        if self._is_whole:
+            self._incoming.remove(self)
+            self._incoming.keep(self, self.reserved)
+            return False
+        size = self.size
+        self.refuse(_UNAVAILABLE)
+        self._on_shed(size)
+        return True
 
     def __enter__(self) -> Self:
         return self
@@ -66,35 +122,44 @@ class Body:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._bodies.held -= len(self.data)
+        self._incoming.replace(self, 0)
+
+
+class _Promised:
+    """The body of another node's request, which counts in full before it arrives. It cannot be given up."""
+
+    def __init__(self, size: int) -> None:
+        self.reserved = size
+
+    def shed(self) -> bool:
+        return False
 
 
 class Bodies:
     """Read the bodies of requests, with limits on size, time, and the memory of all bodies together.
 
         >>> async def example(receive: Callable[[], Awaitable[Any]]) -> None:
-        ...     outcome = await Bodies().read(receive, max_bytes=8_000_000, timeout=30)
+        ...     bodies = Bodies(Backlog(max_bytes=1_000_000), on_shed=print)
+        ...     outcome = await bodies.read(receive, max_bytes=8_000_000, timeout=30)
         ...     if isinstance(outcome, Body):
         ...         with outcome:
         ...             print(outcome.data)
 
     Args:
-        max_together: the maximum bytes of all bodies in memory at the same time.
-
-    Attributes:
-        held: the bytes of all bodies in memory now.
+        incoming: the backlog that limits the bytes of the incomplete messages and bodies of all clients.
+        on_shed: a function that gets the size in bytes of each body that the backlog gives up.
     """
 
-    def __init__(self, *, max_together: int = MAX_TOGETHER) -> None:
-        self.held = 0
-        self._max = max_together
+    def __init__(self, incoming: Backlog, *, on_shed: Callable[[int], object]) -> None:
+        self._incoming = incoming
+        self._on_shed = on_shed
 
     async def read(
         self, receive: Callable[[], Awaitable[Any]], *, max_bytes: int, timeout: float
     ) -> Body | int | None:
         """Read a body to its end.
 
-        If a body is too big, this reads and drops the rest until the timeout, because a client that is still sending
+        If a body is refused, this reads and drops the rest until the timeout, because a client that is still sending
         would not read the answer.
 
         Args:
@@ -105,55 +170,42 @@ class Bodies:
         Returns:
             The body, the HTTP status of a refusal, or None if the client has left.
         """
-        pieces: list[bytes] = []
-        size, problem = 0, 0
+        body = Body(self._incoming, self._on_shed)
+        is_read = False
         try:
             with trio.move_on_after(timeout) as limit:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
-                    piece = message.get("body", b"")
-                    if piece and not problem:
-                        size += len(piece)
-                        self.held += len(piece)
-                        pieces.append(piece)
-                        if size > max_bytes:
-                            problem = _BAD_REQUEST
-                        elif self.held > self._max:
-                            problem = _UNAVAILABLE
-                        if problem:
-                            size = self._drop(pieces, size)
+                    body.add(message.get("body", b""), max_bytes=max_bytes)
                     if not message.get("more_body", False):
                         break
-            if problem or limit.cancelled_caught:
-                return problem or _TIMEOUT
-            body = Body(self, b"".join(pieces))
-            size = 0
+            if body.problem or limit.cancelled_caught:
+                return body.problem or _TIMEOUT
+            body.complete()
+            is_read = True
             return body
         finally:
-            self.held -= size
+            if not is_read:
+                self._incoming.replace(body, 0)
 
     @contextmanager
     def holding(self, size: int) -> Iterator[bool]:
-        """Count the bytes of another node's body as held while the block runs. Yield False if they do not fit.
+        """Count the bytes of another node's body while the block runs. Yield False if they do not fit.
 
         Args:
             size: bytes of the whole body.
         """
-        fits = self.held + size <= self._max
-        if not fits:
-            size = 0
-        self.held += size
+        if not self._incoming.has_room(size):
+            yield False
+            return
+        promised = _Promised(size)
+        self._incoming.keep(promised, size)
         try:
-            yield fits
+            yield True
         finally:
-            self.held -= size
-
-    def _drop(self, pieces: list[bytes], size: int) -> int:
-        pieces.clear()
-        self.held -= size
-        return 0
+            self._incoming.remove(promised)
 
 
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
@@ -206,7 +258,7 @@ class LongPolling:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._bodies = Bodies()
+        self._bodies = Bodies(services.transports.incoming, on_shed=self._body_shed)
         self._sessions = Sessions(services)
         self.relay: Relay | None = None
         if services.longpolls and not services.pubsub.is_local:
@@ -227,11 +279,15 @@ class LongPolling:
         receive: Any,
         send: Any,
     ) -> None:
-        await self._services.budget.take(
-            cost_of_query(scope.get("query_string", b"").decode("latin-1"))
-        )
+        budget = self._services.budget
+        cost = cost_of_query(scope.get("query_string", b"").decode("latin-1"))
+        if cost:
+            # The server of the connection has paid for everything else in the request.
+            await budget.take(cost)
         answer = await self._answer(_Request(mount, variables, path, scope), receive)
         if answer is not None:
+            # A broadcast, or the end of a window, may answer thousands of polls in the same turn of the scheduler.
+            await budget.take(_ANSWER_COST)
             await _send(send, answer)
 
     async def _answer(self, request: _Request, receive: Receive) -> PollAnswer | None:
@@ -262,6 +318,20 @@ class LongPolling:
             if request.method == "POST":
                 return await self._post(request, body.data)
             return plain_answer(400)
+
+    def _body_shed(self, size: int) -> None:
+        services = self._services
+        services.count(SOCKET_INCOMING_SHED)
+        services.runtime.telemetry.execute(
+            SOCKET_INCOMING_SHED,
+            {"bytes": size},
+            {
+                "endpoint": services.endpoint,
+                "pid": None,
+                "cause": "the incomplete messages of all clients are too large together, and this is among the largest",
+                "code": _UNAVAILABLE,
+            },
+        )
 
     def _malformed(self) -> PollAnswer:
         self._services.count(("http", "bad_request"))

@@ -15,12 +15,14 @@ import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from actors.instrumentation.logger import log_exception
 from channels.tokens.token import TokenError, sign, verify
+from channels.topics import INTERNAL
+from channels.upgrade.cross_site import parse_cookies
 
 __all__ = ["TICKET_SECONDS", "Access", "Check", "cookie_name"]
 
@@ -89,21 +91,26 @@ class Access:
         """Return True if a request may see the page. If the check raises, return False."""
         if self._check is None:
             assert self.token is not None  # there is a check, or else a token
-            return self.takes_token(_cookie(headers.get("cookie", ""), cookie_name(self.token)))
+            cookies = parse_cookies((("cookie", headers.get("cookie", "")),))
+            return self.takes_token(cookies.get(cookie_name(self.token)))
         try:
             answer = self._check(headers)
             if inspect.isawaitable(answer):
                 answer = await answer
-        except Exception:  # the check belongs to the application, and any exception means no access
-            _logger.exception(
-                "The check of the observer page raised an exception, so the page refused the request"
+        except (
+            Exception
+        ) as error:  # the check is the application's, and any exception means no access
+            log_exception(
+                _logger,
+                "The check of the observer page raised an exception, so the page refused the request",
+                exception=error,
             )
             return False
         return answer is True
 
     def topic(self) -> str:
         """Return the topic that the observers of all nodes with the same secret use. A client cannot guess it."""
-        return f"_ashtree:observer:{hmac.digest(self._secret, b'topic', 'sha256').hex()[:32]}"
+        return f"{INTERNAL}observer:{hmac.digest(self._secret, b'topic', 'sha256').hex()[:32]}"
 
     def ticket(self) -> str:
         """Return a new ticket for the socket."""
@@ -151,11 +158,3 @@ class Access:
 def _digest(text: str) -> bytes:
     # Compare digests, which all have the same length.
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
-
-
-def _cookie(header: str, name: str) -> str | None:
-    try:
-        found = SimpleCookie(header).get(name)
-    except CookieError:
-        return None
-    return None if found is None else found.value

@@ -36,6 +36,7 @@ from channels.observer.settings import Answered, Look, News, Settings, Wanted
 from channels.telemetry import CHANNEL_HANDLED_IN
 from supervision.child_spec import RESTARTING
 from supervision.observer.supervisors import kind_of, some_children
+from supervision.recording.fields import LABELLED
 
 __all__ = ["Watcher"]
 
@@ -65,7 +66,7 @@ class Watcher(GenServer[None]):
         self._newest = 0
         self._fresh: list[Entry] = []
         self._supervisors: dict[int, Pid] = {}
-        self._detach_hot: Callable[[], None] | None = None
+        self._detach_hot: Callable[[], object] | None = None
         self._durations: deque[float] = deque(maxlen=SAMPLES)
         self._pushes = 0
         self._joins = self.chronicle.joins
@@ -191,7 +192,9 @@ class Watcher(GenServer[None]):
     def _start_counting(self) -> None:
         # A counter may still be attached if the last page left a moment ago.
         self._stop_counting()
-        self._detach_hot = self.runtime.telemetry.attach(CHANNEL_HANDLED_IN, self._handled)
+        attach = self.runtime.telemetry.attach
+        detach = attach(CHANNEL_HANDLED_IN, self._handled), attach(LABELLED, self._labelled)
+        self._detach_hot = lambda: [each() for each in detach]
 
     def _stop_counting(self) -> None:
         if self._detach_hot is not None:
@@ -335,6 +338,13 @@ class Watcher(GenServer[None]):
         self._pushes, self._joins = 0, self.chronicle.joins
         self._before = now
         return point
+
+    def _labelled(
+        self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]
+    ) -> None:
+        entry = self.model.entries.get(about["pid"].number)
+        if entry is not None:
+            self._fresh.append(entry)
 
     def _handled(self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         if about["channel"].topic != "observer":

@@ -27,6 +27,7 @@ from typing import Any, TypeAlias
 import msgspec
 import trio
 
+from actors.instrumentation.logger import shown
 from channels.endpoint._wiring import LateAnswer, Plug, Services
 from channels.errors import InvalidOption, check_positive
 from channels.http.asgi_stream import path_of
@@ -240,7 +241,7 @@ class _Checks:
                         return
             # Catch every exception: a bug in a check must not end the probe. The check then counts as failed.
             except Exception as error:
-                _log.warning("The health check %r failed: %r", name, error)
+                _log.warning("The health check %r failed: %s", name, shown(error))
             failed.add(name)
 
         async with trio.open_nursery() as nursery:

@@ -126,6 +126,12 @@ METRICS: Final = _table(
         "Frames dropped because the server closed connections for these two reasons.",
     ),
     (
+        "incoming_sheds_total",
+        "counter",
+        "",
+        "Connections closed, and posts refused, because incomplete messages took too much memory.",
+    ),
+    (
         "longpoll_lost_messages_total",
         "counter",
         "reason",

@@ -486,6 +486,7 @@ _PLAIN: dict[Event, str] = {
     events.SOCKET_EXPIRED: "expired_connections_total",
     events.SOCKET_OVERFLOW: "out_buffer_overflows_total",
     events.SOCKET_SHED: "out_buffer_sheds_total",
+    events.SOCKET_INCOMING_SHED: "incoming_sheds_total",
     events.PUBSUB_MALFORMED: "pubsub_malformed_messages_total",
     events.PUBSUB_UNDELIVERABLE: "pubsub_undeliverable_messages_total",
     events.PUBSUB_DISCONNECTED: "pubsub_disconnects_total",

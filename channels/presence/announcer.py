@@ -18,7 +18,7 @@ import trio
 from actors.process import current_pid
 from channels.errors import InvalidResult
 from channels.messages import Broadcast
-from channels.presence.delta import Entry
+from channels.presence.delta import Entry, in_order
 from channels.presence.diff import NO_DIFF, Diff
 from channels.presence.snapshot import Snapshot
 from channels.presence.tracker import Tracking
@@ -86,23 +86,41 @@ def _is_entry(entry: object) -> bool:
 
 
 def _grouped(entries: Sequence[Entry]) -> Presences:
-    groups: Presences = {}
+    groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        groups.setdefault(entry.key, {"metas": []})["metas"].append(dict(entry.meta))
-    return groups
+        groups.setdefault(entry.key, []).append(entry)
+    return {
+        key: {"metas": [dict(entry.meta) for entry in in_order(group)]}
+        for key, group in groups.items()
+    }
 
 
 def _changes(diff: Diff) -> dict[str, Presences]:
     """Return a diff as clients get it, before `fetch`.
 
     A node with a new incarnation brings the same presences again, with the same refs. phoenix.js would remove a ref
-    that is in the joins and in the leaves of one diff. So this function leaves such refs out of the leaves.
+    that is in the joins and in the leaves of one diff. So this function leaves out the earlier entry of such a ref.
     """
     joins, leaves = diff.joins, diff.leaves
     if joins and leaves:
-        refs = {entry.meta.get("phx_ref") for entry in joins}
+        gone = dict.fromkeys(leaves)
+        refs = {entry.meta.get("phx_ref") for entry in joins if entry not in gone}
         leaves = [entry for entry in leaves if entry.meta.get("phx_ref") not in refs]
+        joins = [
+            entry for entry in joins if entry not in gone or entry.meta.get("phx_ref") not in refs
+        ]
     return {"joins": _grouped(joins), "leaves": _grouped(leaves)}
+
+
+def _lasting(changes: dict[str, Presences]) -> dict[str, Presences]:
+    """Return a diff without the joins of presences that have left again, so that each joined key is present."""
+    left = {meta["phx_ref"] for entry in changes["leaves"].values() for meta in entry["metas"]}
+    joins = {}
+    for key, entry in changes["joins"].items():
+        metas = [meta for meta in entry["metas"] if meta["phx_ref"] not in left]
+        if metas:
+            joins[key] = {**entry, "metas": metas}
+    return {**changes, "joins": joins}
 
 
 def _parts(changes: dict[str, Presences]) -> Iterator[dict[str, Presences]]:
@@ -187,7 +205,7 @@ class _Announcer:
         else:
             await self._announce_changes(topic, changes)
         if handles_metas and changes is not None and diff:
-            await self._handle_metas(topic, changes, snapshot)
+            await self._handle_metas(topic, _lasting(changes), snapshot)
 
     def _announce_count(self, topic: str, count: int, *, is_whole: bool) -> None:
         if is_whole:

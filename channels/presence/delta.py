@@ -14,12 +14,12 @@ remember removed entries. If a clock has reached a tag, and the set has no entry
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, TypeAlias, final
 
 from attrs import field, frozen
 
-__all__ = ["Delta", "Entry", "Meta", "Part", "Segment", "size_of"]
+__all__ = ["Delta", "Entry", "Meta", "Part", "Segment", "in_order", "size_of"]
 
 Meta: TypeAlias = dict[str, Any]
 """The data of a presence, a JSON object. It never changes once it is tracked."""
@@ -48,6 +48,19 @@ class Entry:
 
     def __repr__(self) -> str:
         return f"<presence of {self.key!r} in {self.topic!r} on {self.node}>"
+
+
+def in_order(entries: Iterable[Entry]) -> list[Entry]:
+    """Return entries of one key in the order of their `phx_ref`, which is the order of tracking.
+
+    Each node sorts by the same refs, so the order is the same on all nodes. `refs.RefClock` makes refs that ascend.
+    """
+    return sorted(entries, key=_ref_of)
+
+
+def _ref_of(entry: Entry) -> tuple[str, str]:
+    # Other versions of Ashtree may send metadata of another form. An order by the node is better than an error.
+    return str(entry.meta.get("phx_ref", "")), entry.node
 
 
 @frozen(kw_only=True)

@@ -21,7 +21,7 @@ class Diff:
 
     Attributes:
         joins: entries that are visible from now on. The joins of one node are in the order in which they were tracked.
-        leaves: entries that are no longer visible.
+        leaves: entries that are no longer visible. Only the diffs of `DiffBuffer` can have an entry in both.
     """
 
     joins: Sequence[Entry] = ()
@@ -79,7 +79,10 @@ class _Topic:
         joins: list[Entry] = []
         leaves: list[Entry] = []
         for entry, change in self.changes.items():
-            (joins if change.is_present else leaves).append(entry)
+            if change.is_present or not change.was_present:
+                joins.append(entry)
+            if not change.is_present:
+                leaves.append(entry)
         return Diff(joins, leaves)
 
 
@@ -94,7 +97,8 @@ class DiffBuffer:
 
     An entry that joins and leaves between two messages is in neither of them. The same holds for an entry that leaves
     and joins again. There is one exception: a reader may have got a list of the topic in between. Call `note_read` for
-    each read. The next message then contains the last change of the entry.
+    each read. The next message then contains the last change of the entry. If the entry was not there before, and has
+    left, the message has it in the joins and in the leaves. So all clients see the same as that reader.
     """
 
     __slots__ = ("_topics",)

@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from actors.instrumentation.logger import log_exception
+from actors.instrumentation.logger import log_exception, printable
 from actors.instrumentation.telemetry import Event, Telemetry
 from channels.errors import InvalidResult
 from channels.excerpts import brief
@@ -85,7 +85,7 @@ class _Lines:
         error = about["exception"]
         if isinstance(error, InvalidResult):
             # The text of the error contains the correction.
-            _log.error("%s%s%s", error, lost, earlier)
+            _log.error("%s%s%s", printable(str(error), lines=True), lost, earlier)
             return
         name = f"{type(self._presence).__name__}.{callback}"
         topic = brief(about["topic"])
@@ -96,18 +96,26 @@ class _Lines:
     def calls_refused(self, about: Mapping[str, Any]) -> None:
         earlier = self._earlier("calls")
         if earlier is not None:
-            _log.warning("Refused a call of a presence: %s%s", about["error"], earlier)
+            _log.warning(
+                "Refused a call of a presence: %s%s", printable(str(about["error"])), earlier
+            )
 
     def gossip_refused(self, about: Mapping[str, Any]) -> None:
         earlier = self._earlier("gossip")
         if earlier is not None:
             node, problem = brief(about["node"]), about["problem"]
-            _log.warning("Dropped a presence message of node %s: %s%s", node, problem, earlier)
+            _log.warning(
+                "Dropped a presence message of node %s: %s%s", node, printable(problem), earlier
+            )
 
     def not_sent(self, about: Mapping[str, Any]) -> None:
         earlier = self._earlier("sent")
         if earlier is not None:
-            _log.error("Other nodes miss changes of presences: %s%s", about["error"], earlier)
+            _log.error(
+                "Other nodes miss changes of presences: %s%s",
+                printable(str(about["error"])),
+                earlier,
+            )
 
     def node_up(self, about: Mapping[str, Any]) -> None:
         _log.info("Showing the presences of node %s", brief(about["node"]))

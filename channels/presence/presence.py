@@ -20,7 +20,6 @@ lists the differences.
 
 from __future__ import annotations
 
-import base64
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +40,7 @@ from channels.presence import logger
 from channels.presence.announcer import Presences, announce, everybody, fetched
 from channels.presence.delta import Meta
 from channels.presence.generations import DEFAULT_MAX_SIZES, Generations
+from channels.presence.refs import RefClock
 from channels.presence.replica import DOWN_PERIOD, PERMDOWN_PERIOD
 from channels.presence.roster import Counting, Limits, TooManyCalls
 from channels.presence.snapshot import NO_MEMBERS, Snapshot
@@ -163,6 +163,7 @@ class Presence:
         self._counted = counted
         self._counted_from = counted_from
         self._max_meta_bytes = max_meta_bytes
+        self._refs = RefClock()
         self._runtime: Runtime | None = None
         # The present run; and the latest run, which continues if its supervisor restarts.
         self._tracking: Tracking | None = None
@@ -367,7 +368,7 @@ class Presence:
         known = tracking.roster.state.get(topic, name, owner=owner)
         if known is not None and _without_refs(known.meta) == data:
             return str(known.meta["phx_ref"])
-        ref = _new_ref()
+        ref = self._new_ref()
         tracking.roster.track(owner, topic, name, {**data, "phx_ref": ref})
         tracking.watch(owner)
         return ref
@@ -410,7 +411,7 @@ class Presence:
         ref = str(entry.meta["phx_ref"])
         if data == _without_refs(entry.meta):
             return ref
-        new_ref = _new_ref()
+        new_ref = self._new_ref()
         tracking.roster.update(
             owner, topic, name, {**data, "phx_ref": new_ref, "phx_ref_prev": ref}
         )
@@ -434,6 +435,10 @@ class Presence:
         """
         tracking = self._running("untrack_all")
         tracking.roster.untrack_all(current_pid() if pid is None else pid)
+
+    def _new_ref(self) -> str:
+        runtime = current_runtime()
+        return self._refs.next(runtime.now(), runtime.random.randbytes(5))
 
     def _count_call(self, tracking: Tracking, where: Channel | str, owner: Pid) -> None:
         # Count all channels of a connection together: a client can join many topics.
@@ -641,8 +646,3 @@ def _names(where: Channel | str, key: object, verb: str) -> tuple[str, str]:
 
 def _unfit(topic: str, verb: str, problem: str) -> EncodeError:
     return EncodeError(problem, kind="presence", topic=topic, event=verb)
-
-
-def _new_ref() -> str:
-    # 96 random bits, as 16 characters, like a `phx_ref` of Phoenix.
-    return base64.urlsafe_b64encode(current_runtime().random.randbytes(12)).decode()

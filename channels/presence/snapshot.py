@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 from zlib import crc32
 
-from channels.presence.delta import Entry, Meta
+from channels.presence.delta import Entry, Meta, in_order
 from channels.presence.diff import Diff, by_topic
 
 __all__ = ["NO_MEMBERS", "Snapshot", "Snapshots"]
@@ -39,8 +39,9 @@ class Snapshot:
         >>> len(before), before.presences
         (1, 1)
 
-    The metas of a key are in the order in which this node learned of them. The metas of one node are in the order in
-    which that node tracked them. Keys have no order. Do not change a meta.
+    The metas of a key are in the order of their `phx_ref`, which is the same on all nodes. It is the order of tracking
+    and updating: exact for the metas of one node, and as exact as the clocks for the metas of several nodes. Keys have
+    no order. Do not change a meta.
 
     Attributes:
         presences: the number of entries. A key has one for each of its owners.
@@ -180,7 +181,7 @@ def _replaced(
     for entry in leaves:
         left.pop(entry, None)
     left.update(dict.fromkeys(joins))
-    return tuple(left)
+    return tuple(left) if len(left) < 2 else tuple(in_order(left))
 
 
 def _resized(buckets: Sequence[_Bucket], keys: int) -> Sequence[_Bucket]:

@@ -1,11 +1,16 @@
-"""The tracker process of a node: it watches owners, and exchanges presences with other nodes.
+"""The tracker process of a node: it ends presences whose grace is over, and exchanges presences with other nodes.
 
 Nodes talk on one topic of PubSub. A message contains the name of its sender and a value of `channels.presence.wire`.
 
 - A node sends a heartbeat every `heartbeat` seconds, and its changes at once, but at most every `interval` seconds.
 - A heartbeat carries the versions that its sender has. A node that lacks a version asks for it, and gets it in pages.
 - A node that stops says goodbye, with its last changes.
-- If the process ends, the roster stays. The next process watches the same owners, and clients see no difference.
+- If the process ends, the roster stays. The next process continues with it, and clients see no difference.
+
+The presences of a process leave in the step in which the process ends, without the tracker. So when other processes
+learn of the end, readers no longer see these presences. For example, a channel that replaces another channel of its
+client tells the client nothing of the replaced one. Phoenix keeps this order because its `track` is a call to the
+tracker, which learns of the end before the call.
 
 Source: `Phoenix.Tracker`, with two differences: changes do not wait for the next heartbeat, and only the node that
 made a change sends it to all.
@@ -16,6 +21,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import trio
@@ -23,10 +29,9 @@ from attrs import define, field, frozen
 
 from actors.exits import ExitReason, is_normal_exit
 from actors.instrumentation.telemetry import Event
-from actors.links import monitor, trap_exits, wait_exit
-from actors.messages import Down
-from actors.process import current_pid, is_alive, send
-from actors.refs import Pid, Ref
+from actors.links import trap_exits, wait_exit
+from actors.process import current_pid, is_alive, on_exit, send
+from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from actors.timers import send_after
@@ -45,6 +50,7 @@ from channels.telemetry import (
     PRESENCE_NODE_UP,
     PRESENCE_NOT_SENT,
 )
+from channels.topics import INTERNAL
 
 __all__ = ["PAGE", "Tracker", "Tracking", "gossip_topic"]
 
@@ -94,6 +100,8 @@ class Tracking:
     metas_state: Any = None
     counts: Counter[str] = field(factory=Counter)
     _has_flush: bool = False
+    # The living processes that have had presences.
+    _owners: dict[Pid, None] = field(factory=dict)
 
     @classmethod
     def begin(
@@ -120,16 +128,30 @@ class Tracking:
                 await wait_exit(pid)
 
     def watch(self, owner: Pid) -> None:
-        """Remove the presences of an owner when it ends."""
-        if self.tracker is not None:
-            send(self.tracker, _Watch(owner))
+        """Remove the presences of an owner when it ends, before other processes learn of the end."""
+        if not is_alive(owner):
+            self._owner_ended(owner)
+        elif owner not in self._owners:
+            on_exit(partial(self._owner_ended, owner), pid=owner)
+            self._owners[owner] = None
+
+    def _owner_ended(self, owner: Pid) -> None:
+        self._owners.pop(owner, None)
+        self.roster.owner_ended(owner, trio.current_time())
+        if self.roster.next_leave() is not None:
+            self._tell(_Lingering())
+
+    def _tell(self, message: _Lingering | _Flush) -> None:
+        # Between two trackers, nobody listens. The next one looks at the roster when it starts.
+        if self.tracker is not None and is_alive(self.tracker):
+            send(self.tracker, message)
 
     def note_change(self) -> None:
         """Wake the announcer, and tell the tracker that it has changes to send."""
         self.is_changed.set()
-        if not self._has_flush and self.tracker is not None and not self.pubsub.is_local:
+        if not self._has_flush and not self.pubsub.is_local:
             self._has_flush = True
-            send(self.tracker, _Flush())
+            self._tell(_Flush())
 
     def flushed(self) -> None:
         """Note that the changes so far are on their way."""
@@ -138,7 +160,7 @@ class Tracking:
 
 def gossip_topic(name: str) -> str:
     """Return the topic of the messages between nodes about one presence."""
-    return f"phx_presence:{name}"
+    return f"{INTERNAL}presence:{name}"
 
 
 def _incarnation(after: int = 0) -> int:
@@ -147,8 +169,8 @@ def _incarnation(after: int = 0) -> int:
 
 
 @frozen
-class _Watch:
-    owner: Pid
+class _Lingering:
+    """A presence has begun to linger for its `leave_grace`."""
 
 
 @frozen
@@ -183,8 +205,6 @@ class Tracker(GenServer[None]):
         trap_exits()
         self.tracking = tracking
         self.roster = tracking.roster
-        self.watched: dict[Ref, Pid] = {}
-        self.monitors: dict[Pid, Ref] = {}
         self.assemblies = Assemblies()
         self.pages: deque[tuple[str, wire.Transfer]] = deque()
         # The versions that other nodes announced, and the times of this node's requests.
@@ -198,10 +218,6 @@ class Tracker(GenServer[None]):
         if tracking.has_parted:
             # Other nodes would refuse the old incarnation, because it has said goodbye.
             self._renew(_incarnation(after=self.roster.state.incarnation))
-        # After a restart of this process, the roster still has its presences.
-        for owner in self.roster.state.owners():
-            if isinstance(owner, Pid):
-                self._watch(owner)
         tracking.pubsub.subscribe(tracking.topic)
         tracking.tracker = current_pid()
         tracking.flushed()
@@ -221,13 +237,8 @@ class Tracker(GenServer[None]):
     async def handle_info(self, message: Any) -> None:
         now = trio.current_time()
         kind = type(message)
-        if kind is _Watch:
-            self._watch(message.owner)
-        elif kind is Down:
-            owner = self.watched.pop(message.ref, None)
-            if owner is not None:
-                del self.monitors[owner]
-                self.roster.owner_ended(owner, now)
+        if kind is _Lingering:
+            pass  # `_plan_leave` does the work
         elif kind is _Flush:
             self._flush_in_time(now)
         elif kind is _Beat:
@@ -250,11 +261,6 @@ class Tracker(GenServer[None]):
         if not is_normal_exit(reason):
             # The supervisor starts the next one, which goes on with the same presences.
             return
-        now = trio.current_time()
-        for owner in self.monitors:
-            # Their `Down` messages may still be in the mailbox.
-            if not is_alive(owner):
-                self.roster.owner_ended(owner, now)
         if not self.tracking.pubsub.is_local:
             self.tracking.has_parted = True
             self._part()
@@ -270,12 +276,7 @@ class Tracker(GenServer[None]):
             delta = {}
         self._say(wire.Goodbye(incarnation=self.roster.state.incarnation, delta=delta))
 
-    # Owners
-
-    def _watch(self, owner: Pid) -> None:
-        if owner not in self.monitors:
-            ref = self.monitors[owner] = monitor(owner)
-            self.watched[ref] = owner
+    # Time
 
     def _pass_time(self, now: float) -> None:
         for change in self.roster.pass_time(now):

@@ -146,7 +146,10 @@ def encode(topic: str, message: Any) -> Encoded:
             problem = f"nodes exchange JSON values and Broadcasts, and {explain(message, fault)}"
             raise EncodeError(problem, kind="broadcast", topic=topic, event=None) from fault
     payload = message.payload
-    _check_names(topic, message.event)
+    event = message.event
+    # This runs for every broadcast, so text of ASCII characters needs no call.
+    if not (type(topic) is type(event) is str and topic.isascii() and event.isascii()):
+        _check_names(topic, event)
     if type(payload) is Binary:
         return Encoded(topic, message.event, payload.data, binary=True)
     try:
@@ -154,9 +157,9 @@ def encode(topic: str, message: Any) -> Encoded:
     except _NOT_ENCODABLE as fault:
         problem = explain(payload, fault)
         raise EncodeError(problem, kind="broadcast", topic=topic, event=message.event) from fault
-    if not body.startswith(b"{"):
+    if type(payload) is not dict and not body.startswith(b"{"):
         raise EncodeError(
-            f"its payload is of type {type(payload).__name__}, not a JSON object; "
+            f"the payload is of type {type(payload).__name__}, not a JSON object; "
             "put it into a dict under a name, or into Binary if it is raw bytes",
             kind="broadcast",
             topic=topic,

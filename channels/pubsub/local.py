@@ -21,7 +21,7 @@ from actors.refs import Pid
 from actors.small_set import SmallSet, view_of, with_item, without_item
 from channels.errors import EncodeError
 from channels.messages import Broadcast
-from channels.pubsub.adapter import Encoded
+from channels.pubsub.adapter import Encoded, encode
 from channels.serializers.serializer import Codec
 from channels.transports.contract import Out
 
@@ -152,7 +152,8 @@ def dispatch(
         encoded: the encoded message, if it also goes to other nodes. Frames copy its payload.
 
     Raises:
-        EncodeError: the wire format of some subscribers cannot express the payload. All other subscribers get it.
+        EncodeError: JSON cannot express the payload, and nobody gets the message. Or the wire format of some
+            subscribers cannot express it, and all other subscribers get the message.
     """
     if type(message) is Broadcast:
         _fan_out(subscriptions, sender, message.topic, message.event, message, frames, encoded)
@@ -185,6 +186,8 @@ def _fan_out(  # noqa: C901, PLR0912, PLR0917 - one loop over all subscribers, w
     encoded: Encoded | None,
 ) -> None:
     known: dict[Codec, bytes | None] = {} if frames is None else {**frames}
+    # Before the first delivery, the payload must have been encoded as JSON. If that fails, nobody gets the message.
+    is_checked = encoded is not None
     failed: EncodeError | None = None
     is_readable = True
     codec: Codec | None = None
@@ -201,6 +204,9 @@ def _fan_out(  # noqa: C901, PLR0912, PLR0917 - one loop over all subscribers, w
                     # Try to decode only once: there can be thousands of subscribers, and the message can be large.
                     is_readable, failed = False, error
             if message is not None:
+                if not is_checked:
+                    encode(topic, message)
+                    is_checked = True
                 send(subscription.pid, message)
             continue
         if lane.codec is not codec:
@@ -212,14 +218,22 @@ def _fan_out(  # noqa: C901, PLR0912, PLR0917 - one loop over all subscribers, w
                     else:
                         message = message or _decoded(encoded)
                         payload = message.payload
+                        if not is_checked and not codec.copies_json:
+                            encode(topic, message)
+                            is_checked = True
                     known[codec] = codec.broadcast(topic, event, payload)
+                    is_checked = True
                 except EncodeError as error:
+                    if not is_checked:
+                        raise
                     known[codec], failed = None, error
             frame = known[codec]
         if frame is not None:
             lane.out.put(frame)
     if failed is not None:
         raise failed
+    if not is_checked and message is not None:
+        encode(topic, message)
 
 
 def _decoded(encoded: Encoded | None) -> Broadcast:

@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 
+from actors.instrumentation.logger import printable
 from actors.instrumentation.telemetry import Event, Telemetry
 from channels.excerpts import brief
 from channels.telemetry import (
@@ -110,7 +111,7 @@ class _Connections:
             "in %.1f s",
             connection,
             metadata["server"],
-            problem,
+            printable(problem),
             measurements["delay"],
         )
 
@@ -128,7 +129,9 @@ def _node_down(measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> 
 
 
 def _dropped(count: int, metadata: Mapping[str, Any]) -> None:
-    _log.warning("Dropped %s for other nodes: %s", _counted(count, "message"), metadata["problem"])
+    _log.warning(
+        "Dropped %s for other nodes: %s", _counted(count, "message"), printable(metadata["problem"])
+    )
 
 
 def _lost(count: int, metadata: Mapping[str, Any]) -> None:
@@ -148,7 +151,7 @@ def _malformed(count: int, metadata: Mapping[str, Any]) -> None:
         "Dropped %s on lane %s that no node of this version sent: %s; does another program publish there?",
         _counted(count, "message"),
         brief(metadata["lane"]),
-        metadata["problem"],
+        printable(metadata["problem"]),
     )
 
 
@@ -173,7 +176,7 @@ def _undeliverable(count: int, metadata: Mapping[str, Any]) -> None:
     _log.warning(
         "Could not deliver %s of other nodes to some subscribers: %s",
         _counted(count, "broadcast"),
-        metadata["error"],
+        printable(str(metadata["error"])),
     )
 
 

@@ -295,8 +295,9 @@ class PubSub:
 
         Args:
             topic: the topic.
-            message: the message. Do not change it afterwards. If there are other nodes, it must be a `Broadcast` or a
-                JSON value. Other nodes get a tuple as a list.
+            message: a `Broadcast` of a JSON object or a `Binary`, or any value for processes. Do not change it
+                afterwards. If there are other nodes, a value for processes must be a JSON value. Other nodes get a
+                tuple as a list.
             sender: a process of this node to leave out, or None.
             dispatcher: a function that delivers the message on this node, in the thread of the runtime. In that thread,
                 this call raises the errors of the function. In another thread, the runtime logs the errors. Other nodes
@@ -304,8 +305,9 @@ class PubSub:
                 subscriber has one, and any other message to the subscriber's process.
 
         Raises:
-            EncodeError: there are other nodes, and JSON cannot express the message. Nobody gets the message. Or the
-                wire format of some clients on this node cannot express it. All other subscribers get the message.
+            EncodeError: the payload of a `Broadcast` is not a JSON object or a `Binary`; or there are other nodes, and
+                JSON cannot express the message. Nobody gets the message. Or the wire format of some clients on this
+                node cannot express it. All other subscribers get the message.
             MessageTooLarge: the message exceeds the limit of the adapter. Nobody gets it.
             RuntimeClosed: the caller is in another thread, and the runtime of the subscribers has ended.
             ThreadQueueFull: the caller is in another thread, and the queue of the runtime was full for 30 seconds.
@@ -313,8 +315,11 @@ class PubSub:
         Other nodes get the message at most once. If it is lost on the way, this call raises no error. See
         `PUBSUB_LOST`.
         """
-        encoded = None if self._is_local else encode(topic, message)
-        self._in_thread(topic, message, sender, dispatcher, encoded)
+        encoded = None
+        # A dict on a node without others is checked when it is encoded for the clients: see `dispatch`.
+        if not (self._is_local and dispatcher is dispatch and _is_checked_later(message)):
+            encoded = encode(topic, message)
+        self._in_thread(topic, message, sender, dispatcher, encoded, not self._is_local)
 
     def local_broadcast(
         self,
@@ -325,7 +330,9 @@ class PubSub:
         dispatcher: Dispatcher = dispatch,
     ) -> None:
         """Send to the subscribers on this node only. See `broadcast`."""
-        self._in_thread(topic, message, sender, dispatcher, None)
+        checked_later = dispatcher is not dispatch or _is_checked_later(message)
+        encoded = None if checked_later else encode(topic, message)
+        self._in_thread(topic, message, sender, dispatcher, encoded, False)
 
     def direct_broadcast(self, node: str, topic: str, message: Any) -> None:
         """Send to the subscribers of a topic on one node only.
@@ -352,36 +359,44 @@ class PubSub:
         if self._running:
             self._adapter.direct_broadcast(node, encoded)
 
-    def _in_thread(
+    def _in_thread(  # noqa: PLR0917 - by position, for speed
         self,
         topic: str,
         message: Any,
         sender: Pid | None,
         dispatcher: Dispatcher,
         encoded: Encoded | None,
+        travels: bool,
     ) -> None:
         runtime = self._runtime
         if runtime is None or get_ident() == runtime.thread:
-            self._carry_out(topic, message, sender, dispatcher, encoded)
+            self._carry_out(topic, message, sender, dispatcher, encoded, travels)
             return
         if type(message) is Broadcast and dispatcher is dispatch:
             # Encode here, so that this thread gets an error in the payload. The runtime's thread then only appends.
+            encoded = encoded or encode(topic, message)
             frames = frames_of(self.subscriptions(topic), sender, message, encoded)
             dispatcher = partial(dispatch, frames=frames)
-        run_threadsafe(runtime, self._carry_out, topic, message, sender, dispatcher, encoded)
+        run_threadsafe(
+            runtime, self._carry_out, topic, message, sender, dispatcher, encoded, travels
+        )
 
-    def _carry_out(
+    def _carry_out(  # noqa: PLR0917 - by position, for speed
         self,
         topic: str,
         message: Any,
         sender: Pid | None,
         dispatcher: Dispatcher,
         encoded: Encoded | None,
+        travels: bool,
     ) -> None:
-        if encoded is not None and self._running:
+        if travels and encoded is not None and self._running:
             self._adapter.broadcast(encoded)
         subscribers = self._table.subscribers(topic)
         if not subscribers:
+            if encoded is None and type(message) is Broadcast:
+                # The mistake must not depend on the subscribers.
+                encode(topic, message)
             return
         if encoded is not None and dispatcher is dispatch:
             dispatch(subscribers, sender, message, encoded=encoded)
@@ -434,6 +449,11 @@ class PubSub:
             "undeliverable": self._undeliverable,
             "adapter": {"name": self._adapter.name, **self._adapter.statistics()},
         }
+
+
+def _is_checked_later(message: Any) -> bool:
+    """Return True for a broadcast of a dict, and for a message to processes, which may be any value on this node."""
+    return type(message) is not Broadcast or type(message.payload) is dict
 
 
 _METHODS = ("start", "stop", "broadcast", "direct_broadcast", "nodes", "statistics")

@@ -53,6 +53,9 @@ def read_float(text: str) -> float:
     number = float(text)
     if number - number:  # NaN for an infinity
         raise msgspec.ValidationError("Number out of range")
+    if not number and text[:2] == "-0" and "." not in text:
+        # As in Phoenix, whose decoder ignores the sign of a zero that has an exponent and no fraction, as in -0e5.
+        return 0.0
     return number
 
 

@@ -107,8 +107,10 @@ class V2:
 
 def _encode_object(kind: str, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
     try:
-        # Attrs objects, dataclasses and structs also become JSON objects. Encoding shows the form of any other value.
-        if type(payload) is dict or _encode(payload).startswith(b"{"):
+        # A `Raw` comes from PubSub, which has checked it. Attrs objects, dataclasses and structs also become JSON
+        # objects. Encoding shows the form of any other value.
+        form = type(payload)
+        if form is dict or form is msgspec.Raw or _encode(payload).startswith(b"{"):
             return _encode((join_ref, None, topic, event, payload))
     except NOT_ENCODABLE as fault:
         problem = explain(payload, fault)

@@ -1,9 +1,11 @@
-"""The limit on the bytes that wait for all clients of an endpoint together.
+"""The limit on the bytes that an endpoint keeps for all its clients together, in one direction.
 
-*pure*. If a client is behind, its out-buffer reserves bytes in the backlog. Beyond the limit, the backlog gives up only
-the clients with the most waiting bytes.
+*pure*. An endpoint has a backlog for each direction. On the way out, the out-buffer of a client that is behind reserves
+bytes. On the way in, each incomplete message reserves bytes. Beyond the limit, the backlog gives up only the clients
+with the most bytes.
 
     OutBuffer ── add, grow, remove ──▶ Backlog ── shed ──▶ the largest OutBuffers ── Signal.SHED ──▶ their connections
+    Connection, Bodies ── replace ───▶ Backlog ── shed ──▶ the largest messages ── Signal.INCOMING_SHED ──▶ 1013, or 503
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ __all__ = ["Backlog", "BacklogStatistics", "Buffer"]
 
 
 class Buffer(Protocol):
-    """The members of an `OutBuffer` that a backlog uses."""
+    """The members of an `OutBuffer`, of a connection or of a request body that a backlog uses."""
 
     reserved: int
 
     def shed(self) -> bool:
-        """Drop the waiting frames, and report `Signal.SHED`. Return False if the buffer already refused new frames."""
+        """Drop the bytes, and close the client. Return False if the client was closing already."""
 
 
 @frozen(kw_only=True)
@@ -29,8 +31,8 @@ class BacklogStatistics:
     """A snapshot of a backlog.
 
     Attributes:
-        behind: the number of out-buffers whose clients are behind.
-        waiting_bytes: the number of bytes that these buffers have reserved. At most this many bytes wait in them.
+        behind: the number of out-buffers whose clients are behind, or of clients whose messages are incomplete.
+        waiting_bytes: the number of bytes that they have reserved. At most this many bytes wait in them.
         shed: the number of clients that the backlog has given up so far.
     """
 
@@ -40,7 +42,7 @@ class BacklogStatistics:
 
 
 class Backlog:
-    """The total of the bytes that wait for clients that are behind, and its limit.
+    """The total of the bytes that an endpoint keeps for its clients in one direction, and its limit.
 
         >>> from channels.transports.out_buffer import Flusher, OutBuffer
         >>> backlog = Backlog(max_bytes=100)
@@ -111,9 +113,32 @@ class Backlog:
         if self.waiting_bytes > self._max_bytes:
             self._make_room()
 
+    def replace(self, out: Buffer, size: int) -> None:
+        """Count `size` bytes for a buffer, in place of the bytes that counted before. This may give up clients."""
+        self.remove(out)
+        out.reserved = size
+        if size:
+            self.add(out, size)
+
+    def has_room(self, size: int) -> bool:
+        """Return True if `size` further bytes fit without giving up a client."""
+        return self.waiting_bytes + size <= self._max_bytes
+
+    def relieve(self) -> bool:
+        """Give up the clients with the most bytes, until a quarter of all bytes is free. The memory has run out.
+
+        Returns:
+            False if no client has bytes to give up.
+        """
+        before = self._shed
+        self._shed_down_to(self.waiting_bytes - (self.waiting_bytes >> 2) - 1)
+        return self._shed > before
+
     def _make_room(self) -> None:
         # Free more than necessary, so that this search is rare. It sorts all clients that are behind.
-        enough = self._max_bytes - (self._max_bytes >> 4)
+        self._shed_down_to(self._max_bytes - (self._max_bytes >> 4))
+
+    def _shed_down_to(self, enough: int) -> None:
         for out in sorted(self._behind, key=_reserved_bytes, reverse=True):
             if self.waiting_bytes <= enough:
                 return

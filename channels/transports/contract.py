@@ -14,6 +14,8 @@ A connection passes a function, `tell`. The transport calls it with:
     OSError             reading or writing failed, so the peer is gone
     Signal.OVERFLOW     the out-buffer exceeded its bounds; the connection must close
     Signal.SHED         all out-buffers together exceeded their limit, and this one is large; the connection must close
+    Signal.INCOMING_SHED    all incomplete messages together exceeded their limit, and the client's message is large, or
+                        there is no memory for it; a connection sends this to itself
     Signal.FINISHED     `finish` is complete; the connection must close
 
 The transport calls `tell` in its own tasks, so `tell` must not block and must not raise. The `tell` of a connection
@@ -56,6 +58,7 @@ class Signal(enum.Enum):
 
     OVERFLOW = "overflow"
     SHED = "shed"
+    INCOMING_SHED = "incoming_shed"
     FINISHED = "finished"
 
 

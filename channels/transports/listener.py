@@ -165,7 +165,8 @@ class Listener:
     async def main(self, on_connection: OnConnection) -> None:
         """Accept connections until `close`. Exceptions of `on_connection` pass through.
 
-        On cancellation, `main` first passes the connections that the system has established to `on_connection`.
+        On cancellation, `main` passes the connections that the system has established to `on_connection`, and then
+        closes the listening sockets.
         """
         if len(self._sockets) == 1:
             await self._serve(self._sockets[0], on_connection)
@@ -181,9 +182,14 @@ class Listener:
             except trio.ClosedResourceError:
                 return
             except trio.Cancelled:
-                # Closing the listening socket would reset connections that the system has established.
-                for _ in range(_BACKLOG // _TURN):
-                    self._accept_waiting(listening, on_connection)
+                # Closing the socket resets the connections in its queue. So close it immediately after the queue was
+                # empty, because new connections arrive all the time.
+                try:
+                    self._accept_waiting(listening, on_connection, most=_BACKLOG)
+                finally:
+                    if listening in self._sockets:
+                        self._sockets.remove(listening)
+                    listening.close()
                 raise
             if not self._accept_waiting(listening, on_connection):
                 self._pauses += 1
@@ -191,9 +197,11 @@ class Listener:
             if listening.fileno() < 0:
                 return
 
-    def _accept_waiting(self, listening: socket.socket, on_connection: OnConnection) -> bool:
+    def _accept_waiting(
+        self, listening: socket.socket, on_connection: OnConnection, *, most: int = _TURN
+    ) -> bool:
         """Accept waiting connections, up to a maximum. Return False if the system ran out of files or memory."""
-        for _ in range(_TURN):
+        for _ in range(most):
             try:
                 sock, _address = listening.accept()
             except BlockingIOError:

@@ -506,6 +506,11 @@ class Flusher:
         self._turns = self._writes = self._full = self._catching_up = 0
         self.on_written: tuple[Callable[[list[int]], object], ...] = ()
 
+    @property
+    def is_running(self) -> bool:
+        """True while a task runs `main`."""
+        return self._running
+
     def statistics(self) -> FlusherStatistics:
         """Return a snapshot of the flusher."""
         return FlusherStatistics(
@@ -587,10 +592,18 @@ class Flusher:
                     continue
                 if sent < len(data):
                     out.hold(memoryview(data)[sent:])
-                    self._start_catching_up(out)
+                    try:
+                        self._start_catching_up(out)
+                    except BaseException:
+                        # Broad, because any exception ends this turn. The writes before it must still be reported.
+                        self._report(written)
+                        raise
                     continue
             if out.finished is not None:
                 out.written()
+        self._report(written)
+
+    def _report(self, written: list[int] | None) -> None:
         if written:
             for listener in self.on_written:
                 listener(written)

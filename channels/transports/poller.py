@@ -36,7 +36,8 @@ Exceptions and limits:
 - Between `pause` and `resume`, and after `stop`, the poller does not call `on_data`. There is one exception: if the
   peer of a paused socket leaves, the poller reads the stream to its end, because the connection must end. If unread
   data prevents the peer from sending the end of its stream, the poller does not notice that the peer left.
-- If there is no memory for a read, the poller skips this read. It reads all sockets again after a tenth of a second.
+- If there is no memory for a read, the poller skips this read, and calls `on_out_of_memory`, which may free memory. If
+  it could not, the poller reads all sockets again only after a tenth of a second.
 - If `on_data` raises `MemoryError`, the poller ends that socket with an error, and continues with the other sockets.
 - If `on_data` raises any other exception, `main` forgets that socket and raises the exception. The poller keeps the
   other sockets, so you can run `main` again, and no data of these sockets is lost.
@@ -70,7 +71,7 @@ DEFAULT_LONGEST_REST = 0.1
 """Seconds for which data of a quiet client may wait."""
 
 OnOutOfMemory = Callable[[int], object]
-"""A function that takes the number of failed reads. It must not block."""
+"""A function that takes the number of failed reads, and returns True if it has freed memory. It must not block."""
 
 _READ_SIZE = 65536
 # The maximum number of sockets to read before other tasks run. A runtime wakes the same number of processes in one
@@ -246,7 +247,8 @@ class Poller:
         is_quiet: True if this is a poller for quiet sockets.
         now: the time at which the current turn began, on Trio's clock.
         on_out_of_memory: may be set to a function. After a turn in which memory ran out, the poller calls this function
-            with the number of failed reads. The function must not block.
+            with the number of failed reads. If the function returns True, it has freed memory, and the poller reads
+            again immediately. The function must not block.
         backlog: may be set to a function that returns the number of processes that still have earlier data to handle.
             The higher this number, the fewer sockets the poller reads in a turn. So new data waits in the kernel, and
             not in long queues of the program.
@@ -277,6 +279,11 @@ class Poller:
     def is_supported() -> bool:
         """Return True if this platform has epoll."""
         return sys.platform == "linux"
+
+    @property
+    def is_running(self) -> bool:
+        """True while a task runs `main`."""
+        return self._running
 
     def register(self, sock: socket.socket, on_data: OnData) -> Reading:
         """Start to read `sock`.
@@ -376,8 +383,7 @@ class Poller:
                 turn_before, self.now = self.now, trio.current_time()
                 before = self._out_of_memory
                 found = self._turn()
-                if self._out_of_memory > before:
-                    self._report(self._out_of_memory - before)
+                if self._out_of_memory > before and not self._report(self._out_of_memory - before):
                     await trio.sleep(_PAUSE)
                 has_rested = found > 0 and self.is_quiet and await self._rest(found, turn_before)
         finally:
@@ -398,12 +404,13 @@ class Poller:
         await trio.sleep_until(self.now + rest)
         return True
 
-    def _report(self, reads: int) -> None:
+    def _report(self, reads: int) -> bool:
+        """Call `on_out_of_memory`. Return True if it has freed memory."""
         try:
-            self.on_out_of_memory(reads)
+            return self.on_out_of_memory(reads) is True
         except MemoryError:
             # `statistics` still counts these reads. A later turn may have enough memory for a report.
-            pass
+            return False
 
     def _turn(self) -> int:
         """Read the sockets with data. Return their number, or 0 if the turn had no time for all of them."""

@@ -14,6 +14,7 @@ The object keeps the state of the loops, so a supervisor may restart each loop.
 
 from __future__ import annotations
 
+import math
 import socket
 from typing import Any, TypeAlias
 
@@ -36,9 +37,18 @@ from channels.transports.stream_transport import (
     stream_source,
 )
 
-__all__ = ["NO_STATISTICS", "ByteStream", "SocketTransport", "Transports"]
+__all__ = [
+    "DEFAULT_MAX_INCOMING_BYTES",
+    "NO_STATISTICS",
+    "ByteStream",
+    "SocketTransport",
+    "Transports",
+]
 
-NO_STATISTICS = dict.fromkeys(("flusher", "backlog", "poller", "quiet_poller"))
+DEFAULT_MAX_INCOMING_BYTES = 256 * 1024 * 1024
+"""The maximum number of bytes of the incomplete messages of all clients: 26 messages of the maximum size."""
+
+NO_STATISTICS = dict.fromkeys(("flusher", "backlog", "incoming", "poller", "quiet_poller"))
 """The statistics of transports that do not exist."""
 
 
@@ -134,9 +144,12 @@ class Transports:
         max_messages: frames that may wait in each out-buffer.
         max_bytes: bytes that may wait in each out-buffer.
         max_total_bytes: bytes that may wait in all out-buffers together. See `Backlog`.
+        max_incoming_bytes: bytes that the incomplete messages of all clients may have together.
 
     Attributes:
         backlog: the total of the bytes that wait in all out-buffers, and its limit.
+        incoming: the total of the bytes of the incomplete messages of all clients, and its limit.
+        starved_at: the time at which a poller last had too little memory for a read; minus infinity if never.
         flusher: the loop that writes.
         pollers: the loops that read, by name: `poller`, and `quiet_poller` for quiet clients. Empty without epoll.
     """
@@ -150,6 +163,7 @@ class Transports:
         max_messages: int = DEFAULT_MAX_MESSAGES,
         max_bytes: int = DEFAULT_MAX_BYTES,
         max_total_bytes: int = DEFAULT_MAX_TOTAL_BYTES,
+        max_incoming_bytes: int = DEFAULT_MAX_INCOMING_BYTES,
     ) -> None:
         self._spawn = spawn
         self._max_messages = max_messages
@@ -158,6 +172,8 @@ class Transports:
         from channels.transports.backlog import Backlog  # noqa: PLC0415
 
         self.backlog = Backlog(max_bytes=max_total_bytes)
+        self.incoming = Backlog(max_bytes=max_incoming_bytes)
+        self.starved_at = -math.inf
         self.flusher = Flusher(spawn=spawn)
         self.pollers: dict[str, Poller] = {}
         if use_poller and Poller.is_supported():
@@ -165,6 +181,11 @@ class Transports:
             self.pollers["poller"] = Poller(quiet=quiet)
             if quiet is not None:
                 self.pollers["quiet_poller"] = quiet
+
+    @property
+    def loops(self) -> tuple[Flusher | Poller, ...]:
+        """The flusher and the pollers."""
+        return self.flusher, *self.pollers.values()
 
     def attach(self, stream: ByteStream, tell: Tell) -> Transport:
         """Start to read `stream`, and return its transport.
@@ -210,12 +231,13 @@ class Transports:
         return SocketTransport(sock, out, reader, tell)
 
     def statistics(self) -> dict[str, Any]:
-        """Return snapshots of the loops and of the backlog by name; None for a poller that is not used."""
+        """Return snapshots of the loops and of the two backlogs by name; None for a poller that is not used."""
         pollers = {name: poller.statistics() for name, poller in self.pollers.items()}
         return {
             **NO_STATISTICS,
             "flusher": self.flusher.statistics(),
             "backlog": self.backlog.statistics(),
+            "incoming": self.incoming.statistics(),
             **pollers,
         }
 

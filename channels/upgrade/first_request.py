@@ -51,6 +51,8 @@ _LATE = 3.0
 # The cost of an upgrade, in units of the work budget. A join costs the same. Upgrades use the budget, because thousands
 # of clients may connect at the same moment.
 _UPGRADE_COST = 24
+# The cost of a handover, without the first request, which the HTTP server counts itself.
+_HANDOVER_COST = 24
 _DRAINING = Refusal(503, headers=(("retry-after", "1"),))
 
 
@@ -123,7 +125,7 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
     if isinstance(stream, AsgiStream):
         head = stream.head
     else:
-        parser = HeadParser()
+        parser = HeadParser(http2=services.http.http2)
         if isinstance(stream, socket.socket):
             # Most clients have sent the whole head by now, so most requests need no time limit.
             try:
@@ -144,6 +146,7 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
     elif (found := services.mounts.match(head.path)) is not None:
         outcome = await _upgrade(services, *found, head, stream)
     else:
+        await services.budget.take(_HANDOVER_COST)
         await services.http.serve(stream, head.received)
         return None
     if isinstance(outcome, Upgraded):
@@ -177,9 +180,16 @@ async def _read_in_time(
     if not services.admission.draining:
         services.count(("http", "head_timeout"))
         await _answer_and_close(stream, Refusal(408))
-    elif parser.begun:
+        return None
+    if not parser.begun and isinstance(stream, socket.socket):
+        # The request may have arrived since this process last ran. Closing the socket would then reset the connection.
+        try:
+            head = _read_now(stream, parser)
+        except OSError:
+            return None
+    if head is None and parser.begun:
         await _answer_and_close(stream, _DRAINING)
-    return None
+    return head
 
 
 async def _upgrade(

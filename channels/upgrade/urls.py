@@ -153,7 +153,6 @@ _KEY = re.compile(r"([^\[\]]*)((?:\[[^\[\]]*\])*)")
 # No client library sends a query with deeper nesting or more fields.
 _MAX_DEPTH = 32
 _MAX_FIELDS = 1000
-_BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class InvalidQuery(ChannelsError, ValueError):
@@ -176,15 +175,12 @@ def parse_query(query: str) -> dict[str, Any]:
         >>> parse_query("vsn=2.0.0&user[name]=ann&tags[]=a&tags[]=b")
         {'vsn': '2.0.0', 'user': {'name': 'ann'}, 'tags': ['a', 'b']}
 
-    This ignores all fields after the first thousand, and fields whose names have more than 32 levels.
+    This ignores all fields after the first thousand, and fields whose names have more than 32 levels. A percent sign
+    without two hexadecimal digits after it stays in the text, as in Phoenix.
 
     Raises:
-        InvalidQuery: a percent sign has no two hexadecimal digits after it, or bytes are not UTF-8.
+        InvalidQuery: percent-encoded bytes are not UTF-8.
     """
-    if _BAD_PERCENT.search(query):
-        raise InvalidQuery(
-            "the query has a percent sign without two hexadecimal digits after it; write %25 for a percent sign"
-        )
     if query.count("&") >= _MAX_FIELDS:
         query = "&".join(query.split("&", _MAX_FIELDS)[:_MAX_FIELDS])
     params: dict[str, Any] = {}

@@ -13,10 +13,23 @@ from channels.wire.deflate import Inflater
 if TYPE_CHECKING:
     from websockets.extensions.permessage_deflate import PerMessageDeflate
 
-__all__ = ["BINARY_MESSAGE", "TEXT_MESSAGE", "Fragments", "MessageTooBig", "no_fragments"]
+__all__ = [
+    "BINARY_MESSAGE",
+    "PIECE_OVERHEAD",
+    "TEXT_MESSAGE",
+    "Fragments",
+    "MessageTooBig",
+    "no_fragments",
+]
 
 TEXT_MESSAGE, BINARY_MESSAGE = 0x81, 0x82
 """The first bytes of frames with a whole message."""
+
+PIECE_OVERHEAD = 64
+"""The bytes that each piece of an incomplete message counts in addition to its size.
+
+A client may send its message in pieces of one byte, and Python needs about this much memory for each piece.
+"""
 
 _FIN = 0x80
 _COMPRESSED = 0x40

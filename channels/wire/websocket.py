@@ -40,6 +40,7 @@ from websockets.server import ServerProtocol
 from channels.messages import BinaryFrame
 from channels.wire.fragments import (
     BINARY_MESSAGE,
+    PIECE_OVERHEAD,
     TEXT_MESSAGE,
     Fragments,
     MessageTooBig,
@@ -279,7 +280,7 @@ class WebSocketProtocol:
             else Fragments(max_message_size, extension)
         )
         self._partial: list[bytes] | None = None  # the beginning of a frame
-        self._kept = 0  # the bytes in _partial
+        self._kept = 0  # the bytes in _partial, and the overhead of its pieces
         self._missing = 0  # bytes needed before the frame can be parsed
         self._rest = b""  # data that `receive` had no steps left to parse
         self._library: ServerProtocol | None = None  # created when a frame needs it, which is rare
@@ -288,7 +289,7 @@ class WebSocketProtocol:
 
     @property
     def held(self) -> int:
-        """The bytes that this keeps of an incomplete message."""
+        """The bytes of memory that this needs for an incomplete message."""
         return self._kept + self._fragments.size
 
     @property
@@ -332,7 +333,7 @@ class WebSocketProtocol:
             data, self._rest = self._rest + data, b""
         elif self._partial is not None:
             self._partial.append(data)
-            self._kept += len(data)
+            self._kept += len(data) + PIECE_OVERHEAD
             self._missing -= len(data)
             if self._missing > 0:
                 return []
@@ -452,7 +453,7 @@ class WebSocketProtocol:
     def _wait(self, data: bytes, start: int, missing: int) -> int:
         rest = data[start:]
         self._partial = [rest]
-        self._kept = len(rest)
+        self._kept = len(rest) + PIECE_OVERHEAD
         self._missing = missing
         return len(data)
 
@@ -468,7 +469,7 @@ class WebSocketProtocol:
 
     def _fail(self, code: int, reason: str, events: list[WebSocketEvent]) -> None:
         self._done = True
-        last = b"" if self._closing else close_frame(code, reason)
+        last = b"" if self._closing else close_frame(code)  # without the reason, as in Phoenix
         events.append(PeerClosed(code=code, reason=reason, by_peer=False, frame=last))
 
     def _too_big(self, events: list[WebSocketEvent]) -> None:

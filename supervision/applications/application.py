@@ -25,6 +25,7 @@ import trio
 
 from actors.errors import StartError
 from actors.exits import Crash, ExitReason, is_normal_exit
+from actors.instrumentation.logger import printable
 from actors.instrumentation.telemetry import Event
 from actors.links import wait_exit
 from actors.refs import Pid
@@ -284,7 +285,7 @@ def run(
         # Restrict interrupts to checkpoints, because an interrupt inside a process would crash that process.
         trio.run(main, restrict_keyboard_interrupt_to_checkpoints=True)
     except SupervisionError as error:
-        sys.stderr.write(f"{explain(error)}\n")
+        sys.stderr.write(f"{printable(explain(error), lines=True)}\n")
         raise SystemExit(1) from None
 
 
@@ -388,7 +389,7 @@ def exit_now(code: int, sentence: str) -> NoReturn:
     """
 
     def flush() -> None:
-        sys.stderr.write(f"{sentence}\n")
+        sys.stderr.write(f"{printable(sentence, lines=True)}\n")
         sys.stderr.flush()
         sys.stdout.flush()
         logging.shutdown()

@@ -14,6 +14,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 import typer
 
+from actors.instrumentation.logger import TextFormatter, printable
 from supervision.chaos.errors import BadFault
 from supervision.chaos.experiment import Phases
 from supervision.chaos.faults.kinds import Fault, plan_from_json
@@ -293,11 +294,11 @@ def _log(level: str) -> None:
         raise typer.BadParameter(
             f"--log-level {level}: write debug, info, warning, error or critical"
         )
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 def _say(words: str) -> None:
-    sys.stdout.write(f"{words}\n")
+    sys.stdout.write(f"{printable(words, lines=True)}\n")
     sys.stdout.flush()

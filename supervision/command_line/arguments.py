@@ -13,11 +13,13 @@ from typing import Any
 import msgspec
 import typer
 
+from actors.instrumentation.logger import printable
 from supervision.command_line.program_frames import program_traceback
 
 __all__ = [
     "ProgramFailed",
     "check_folders",
+    "confirm_import",
     "load_function",
     "load_module",
     "params_as_options",
@@ -87,8 +89,29 @@ def load_module(
         told = isinstance(error, SystemExit) and isinstance(error.code, str)
         reason = f" {error}\n" if told else f"\n{program_traceback(error)}"
         text = f"{module_name} cannot be imported:{reason}"
-        sys.stderr.write(text)
+        sys.stderr.write(printable(text, lines=True))
         raise ProgramFailed(1, text) from None
+
+
+def confirm_import(target: str, file: Path) -> None:
+    """Ask the user before a command imports the module of a target that a file names.
+
+    The import runs the code of the module, and the file may come from anybody.
+
+    Args:
+        target: The target, such as `shop.day:opening`.
+        file: The file that names it.
+
+    Raises:
+        typer.BadParameter: The user refuses, or standard input is no terminal, so that nobody can answer.
+    """
+    module = printable(target.partition(":")[0])
+    what = f"{file} names the scenario {printable(target)}, and a simulation of it runs the code of {module}"
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(f"{what}; if you trust the file, write --import")
+    # On standard error, because standard output may be the trace.
+    if not typer.confirm(f"{what}. Import it?", err=True):
+        raise typer.BadParameter(f"{module} was not imported")
 
 
 def load_function(target: str, kind: str) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from attrs import frozen
 
+from actors.instrumentation.logger import printable
 from actors.refs import Pid
 
 __all__ = ["Health", "ProcessView", "Snapshot"]
@@ -254,7 +255,7 @@ _COLORS = {"silent": "red", "restarting": "orange", "exiting": "gray", "suspende
 
 def line_of(view: ProcessView) -> str:
     """Return one line about a process."""
-    parts = [view.title]
+    parts = [printable(view.title)]
     if view.kind is not None:
         parts.append(f"({view.kind})")
     if view.pid is not None:

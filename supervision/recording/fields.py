@@ -20,6 +20,7 @@ from supervision.events import (
     GAVE_UP,
 )
 from supervision.recording.describe import describe, without_addresses
+from supervision.recording.masking import shown_kind
 from supervision.recording.places import component_of
 from supervision.recording.schema import exit_class, kind_of, transport_of
 
@@ -27,7 +28,6 @@ __all__ = [
     "CALL_REFUSED",
     "CHILD_EVENTS",
     "DEAD_LETTER",
-    "KIND_LENGTH",
     "LABELLED",
     "LATE_ANSWER",
     "PROCESS_EVENTS",
@@ -41,9 +41,6 @@ __all__ = [
     "reason_fields",
     "refused_fields",
 ]
-
-KIND_LENGTH: Final = 40
-"""The maximal length of a message kind in a trace, in characters."""
 
 TEXT_LENGTH: Final = 2000
 """The maximal length of any other text in a recording, in characters."""
@@ -122,7 +119,7 @@ def dead_letter_fields(metadata: Mapping[str, Any], *, contents: bool = True) ->
         "to": describe(address),
         "to_pid": address.number if isinstance(address, Pid) else None,
         "via": transport_of(message),
-        "message_kind": kind_of(message)[:KIND_LENGTH],
+        "message_kind": shown_kind(kind_of(message)),
     }
     if contents:
         fields["message"] = describe(payload_of(message))
@@ -135,7 +132,7 @@ def refused_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "to": describe(address),
         "to_pid": address.number if isinstance(address, Pid) else None,
-        "message_kind": kind_of(request)[:KIND_LENGTH],
+        "message_kind": shown_kind(kind_of(request)),
         "message": describe(request),
     }
 

@@ -33,11 +33,11 @@ from actors.refs import TimerRef
 from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from supervision.child_spec import ChildSpec
-from supervision.recording.conversion import Conversion, Record
+from supervision.recording.conversion import Birth, Conversion, Record
 from supervision.recording.flight import FlightRecorder, Trouble
 from supervision.recording.places import fits
 from supervision.recording.snapshots import Snapshot
-from supervision.recording.trace import file_lines, write_lines
+from supervision.recording.trace import file_lines, open_private, write_lines
 
 __all__ = ["Capsules", "RecorderFiles", "open_recorder", "recorder_spec"]
 
@@ -108,7 +108,8 @@ async def open_recorder(
             await files.dump("now.jsonl")
 
     Args:
-        file: the file for all records; None for no file. The recorder replaces an existing file.
+        file: the file for all records; None for no file. The recorder replaces an existing file. Only the owner may
+            read the file, and the capsules.
         max_file_bytes: the size at which the recorder renames the file to `<file>.1`, and begins a new one. It replaces
             an earlier `<file>.1`, so the two files together have at most twice this size.
         capsules: the rule for files about crashes; None for no such files.
@@ -211,7 +212,7 @@ class RecorderFiles:
     def prepare(self) -> None:
         """Create the folder for capsules, and listen for crashes."""
         if self._rule is not None:
-            Path(self._rule.folder).mkdir(parents=True, exist_ok=True)
+            Path(self._rule.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
             self.recorder.listeners = (*self.recorder.listeners, self.notice)
 
     async def dump(self, path: Path | str, *, seconds: float | None = None) -> None:
@@ -361,10 +362,20 @@ class _Writer(threading.Thread):
             self.lost += file.write(batch)
             self.records += len(batch)
             if file.is_full:
-                file.rotate(self._recorder)
+                file.rotate(self._known_births())
             # Give the runtime's thread a chance to run.
             time.sleep(0)
         file.flush()
+
+    def _known_births(self) -> list[Birth]:
+        """Return the starts of the living processes, and of those whose end is still in the queue."""
+        # Read the living processes first. A process that ends in the meantime is then in both, and not in neither.
+        births = {birth.pid: birth for birth in self._recorder.births}
+        for record in list(self._queue):
+            if record[2] == "exited":
+                birth: Birth = record[5]
+                births.setdefault(birth.pid, birth)
+        return list(births.values())
 
 
 class _ContinuousFile:
@@ -380,7 +391,7 @@ class _ContinuousFile:
         self._conversion: Conversion
         self._conversion, lines = snapshot.begin(linecache.getline)
         self._expected = snapshot.following
-        self._file: IO[bytes] = self.path.open("wb")
+        self._file: IO[bytes] = open_private(self.path)
         self._size = 0
         self._put(file_lines(lines))
         self._put(self._conversion.convert(snapshot.records))
@@ -411,11 +422,15 @@ class _ContinuousFile:
     def is_full(self) -> bool:
         return self._size >= self._max_bytes
 
-    def rotate(self, recorder: FlightRecorder) -> None:
-        """Rename the file to `<file>.1`, and begin a new one."""
+    def rotate(self, births: list[Birth]) -> None:
+        """Rename the file to `<file>.1`, and begin a new one.
+
+        Args:
+            births: the starts of all processes whose end is not in the file yet.
+        """
         self._file.close()
         self.path.replace(self.path.with_name(f"{self.path.name}.1"))
-        before = [birth for birth in recorder.births if birth.n < self._expected]
+        before = [birth for birth in births if birth.n < self._expected]
         self._begin(self._snapshot.without_records(before, self._expected))
 
     def close(self) -> None:

@@ -40,7 +40,6 @@ from supervision.recording.describe import describe
 from supervision.recording.fields import (
     CHILD_EVENTS,
     DEAD_LETTER,
-    KIND_LENGTH,
     LABELLED,
     LATE_ANSWER,
     PROCESS_EVENTS,
@@ -53,7 +52,7 @@ from supervision.recording.fields import (
     problem_fields,
     reason_fields,
 )
-from supervision.recording.masking import SECRETS, mask
+from supervision.recording.masking import SECRETS, mask, shown_kind
 from supervision.recording.places import Place, Places
 from supervision.recording.ring import ContentRing, MessageRing, Ring
 from supervision.recording.schema import kind_of
@@ -487,7 +486,7 @@ class FlightRecorder(Instrument):
         self._watch_mailbox(pid)
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
-        birth = self._births.pop(pid, None)
+        birth = self._births.get(pid)
         if birth is None:
             return
         self.connections.pop(pid, _do_nothing)()
@@ -502,11 +501,13 @@ class FlightRecorder(Instrument):
             fields["waiting"] = len(unread)
             # `id` connects each message with its `sent` event, if that event is still in the ring.
             first = [
-                (id(message), kind_of(message)[:KIND_LENGTH]) for message in islice(unread, _UNREAD)
+                (id(message), shown_kind(kind_of(message))) for message in islice(unread, _UNREAD)
             ]
         else:
             first = []
         self._add("exited", pid.number, fields, birth, first)
+        # Only now, because the thread that writes files must find the start here or in the record.
+        del self._births[pid]
         self.places.process_exited(pid, reason)
 
     def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
@@ -549,7 +550,7 @@ class FlightRecorder(Instrument):
         if kind == "crash":
             message = metadata.get("last_message")
             if message is not None:
-                fields["message_kind"] = kind_of(message)[:KIND_LENGTH]
+                fields["message_kind"] = shown_kind(kind_of(message))
             if exception is not None:
                 fields["traceback"] = frames_of(exception)
         number = self.add(kind, pid, fields)

@@ -7,6 +7,7 @@ hyphens and underscores do not matter, so `access_token`, `accessToken` and `ACC
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -16,9 +17,12 @@ import msgspec
 
 from actors.refs import Pid, Ref
 
-__all__ = ["FILTERED", "SECRETS", "is_secret", "mask"]
+__all__ = ["FILTERED", "KIND_LENGTH", "SECRETS", "is_secret", "mask", "shown_kind"]
 
 FILTERED: Final = "[FILTERED]"
+
+KIND_LENGTH: Final = 40
+"""The most characters of the kind of a message in a recording."""
 
 SECRETS: Final = ("password", "token", "secret", "api_key", "authorization")
 """The default terms."""
@@ -27,6 +31,9 @@ _SEPARATORS = str.maketrans("", "", "_-")
 _PLAIN = (bool, int, float, enum.Enum, Pid, Ref)
 _DEEP = 8
 _MANY = 50
+_NAME = re.compile(r"[\w.-]*")
+# The number of characters of a kind in which a secret term matters.
+_LOOKED_AT = 200
 # The length of the longest name whose result `is_secret` keeps.
 _SHORT = 80
 
@@ -86,6 +93,26 @@ def _fields(cls: type) -> tuple[str, ...]:
 def is_secret(name: str) -> bool:
     """Return True if a name contains one of the default terms, such as `password`."""
     return _is_short_secret(name) if len(name) <= _SHORT else _is_secret(name, _FOLDED)
+
+
+@lru_cache(maxsize=4096)
+def _shown_short_kind(kind: str) -> str:
+    return FILTERED if _is_short_secret(kind) and not _NAME.fullmatch(kind) else kind
+
+
+def shown_kind(kind: str) -> str:
+    """Return the kind of a message without secrets, at a bounded length.
+
+        >>> shown_kind("reset_password"), shown_kind("password=hunter2")
+        ('reset_password', '[FILTERED]')
+
+    The kind of a message that is a text is this text, which may be anything. If it contains one of the default terms
+    and is more than a name, it may contain the secret too.
+    """
+    if len(kind) <= KIND_LENGTH:
+        return _shown_short_kind(kind)
+    # Look only at the beginning, because a client may send a text of any length.
+    return FILTERED if _is_secret(kind[:_LOOKED_AT], _FOLDED) else kind[:KIND_LENGTH]
 
 
 # Clients choose the keys of payloads, so the cache must not keep long names.

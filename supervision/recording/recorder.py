@@ -21,7 +21,6 @@ from supervision.recording.fields import (
     CALL_REFUSED,
     CHILD_EVENTS,
     DEAD_LETTER,
-    KIND_LENGTH,
     LABELLED,
     LATE_ANSWER,
     PROCESS_EVENTS,
@@ -32,6 +31,7 @@ from supervision.recording.fields import (
     reason_fields,
     refused_fields,
 )
+from supervision.recording.masking import shown_kind
 from supervision.recording.places import REMEMBERED, Place, Places, UnobservedPlaces
 from supervision.recording.schema import kind_of_content, transport_of
 from supervision.recording.trace import Trace
@@ -324,7 +324,7 @@ def _message_text(message: Any) -> str:
 
 
 def _content_text(via: str, content: Any) -> str:
-    kind = quoted(kind_of_content(content)[:KIND_LENGTH])
+    kind = quoted(shown_kind(kind_of_content(content)))
     cls = type(content)
     try:
         mark = _MARKS[cls]

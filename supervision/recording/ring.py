@@ -42,9 +42,10 @@ class Ring(Generic[R]):
     Attributes:
         bytes: the estimated bytes of the records.
         dropped: the number of records that the ring has dropped.
+        last: the newest record, even if the ring has dropped it because of its size; None if there was none.
     """
 
-    __slots__ = ("_max_bytes", "_max_records", "_records", "_sizes", "bytes", "dropped")
+    __slots__ = ("_max_bytes", "_max_records", "_records", "_sizes", "bytes", "dropped", "last")
 
     def __init__(self, *, max_records: int, max_bytes: int) -> None:
         self._records: deque[R] = deque()
@@ -53,12 +54,14 @@ class Ring(Generic[R]):
         self._max_bytes = max_bytes
         self.bytes = 0
         self.dropped = 0
+        self.last: R | None = None
 
     def __len__(self) -> int:
         return len(self._records)
 
     def append(self, record: R, size: int) -> None:
         """Append a record, and drop the oldest records that no longer fit."""
+        self.last = record
         self._records.append(record)
         self._sizes.append(size)
         self.bytes += size
@@ -71,11 +74,6 @@ class Ring(Generic[R]):
     def first(self) -> R | None:
         """The oldest record; None if there is none."""
         return self._records[0] if self._records else None
-
-    @property
-    def last(self) -> R | None:
-        """The newest record; None if there is none."""
-        return self._records[-1] if self._records else None
 
     def copy(self) -> list[R]:
         """Return the records, oldest first. Any thread may call this, because the interpreter copies in one step."""

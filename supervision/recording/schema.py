@@ -21,8 +21,11 @@ parse `reason`, `message`, `error` or any other text.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Annotated, Any, Final, NotRequired, TypedDict
+
+import msgspec
 
 from actors.exits import Crash, ExitReason, Reason, Shutdown
 from actors.instrumentation.instrument import callback_for, payload_of
@@ -35,6 +38,7 @@ __all__ = [
     "exit_class",
     "kind_of",
     "kind_of_content",
+    "problem_of",
     "transport_of",
 ]
 
@@ -43,6 +47,22 @@ SCHEMA_VERSION: Final = 1
 
 CLEAN_EXITS: Final = frozenset(("normal", "shutdown", "shutdown_detail"))
 """The exit classes for which a supervisor does not restart a transient child."""
+
+# A time of day that has a date in Python, in seconds since the epoch.
+_Moment = Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)]
+
+
+class _Frame(TypedDict):
+    file: str
+    line: int
+    function: str
+    source: NotRequired[str]
+
+
+class _Unread(TypedDict):
+    message_kind: str
+    sent: int | None
+
 
 _MESSAGE: Final = {"via": str, "message_kind": str, "message?": str}
 _CHILD: Final = {
@@ -279,6 +299,64 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     }
 )
 """The further fields of each kind of event. A field whose name ends with `?` may be missing."""
+
+
+_ALWAYS: Final = {
+    "n": Annotated[int, msgspec.Meta(ge=0)],
+    "t": Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)],
+    "round": int,
+    "task": int,
+    "kind": str,
+    "cause?": int,
+    "node?": int | str,
+}
+
+
+def problem_of(event: object, *, after: int) -> str | None:
+    """Return the mistake in an event of a file; None if a reader of traces can read it.
+
+    Without this check, a file of an unknown author could make a reader raise, or follow causes or parents in a circle.
+
+    Args:
+        event: the decoded line.
+        after: the number of the event before it, or -1.
+    """
+    if not isinstance(event, dict) or not {"n", "t", "kind"} <= event.keys():
+        return "it is not an event with n, t and kind"
+    try:
+        msgspec.convert(event, _type_of(event["kind"] if event["kind"] in EVENTS else ""))
+    except (msgspec.ValidationError, TypeError) as error:
+        return str(error)
+    if event["n"] <= after:
+        return f"its number {event['n']} is not greater than {after}, the number of the event before it"
+    if event.get("cause", -1) >= event["n"]:
+        return f"its cause {event['cause']} is not an earlier event"
+    if event["kind"] == "spawned" and event["parent"] >= event["pid"]:
+        return f"its parent {event['parent']} is not an older process than {event['pid']}"
+    return None
+
+
+# The types of the items of lists and objects, and the times that must be dates.
+_ITEMS: Final[Mapping[tuple[str, str], Any]] = MappingProxyType(
+    {
+        ("recording", "began"): _Moment,
+        ("exited", "unread?"): list[_Unread],
+        ("crash", "traceback?"): list[_Frame],
+        ("steady_state", "problems"): dict[str, str],
+        ("client_closed", "topics"): list[str],
+    }
+)
+
+
+@cache
+def _type_of(kind: str) -> Any:
+    """Return the type of the events of a kind; "" is a kind that this version does not know."""
+    fields: dict[str, Any] = {}
+    for name, plain in {**_ALWAYS, **EVENTS.get(kind, {})}.items():
+        if name != "*":
+            wanted = _ITEMS.get((kind, name), plain)
+            fields[name.removesuffix("?")] = NotRequired[wanted] if name.endswith("?") else wanted
+    return TypedDict("Event", fields)  # type: ignore[operator] # a type that only msgspec uses
 
 
 def exit_class(reason: ExitReason) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from actors.instrumentation.instrument import payload_of
 from supervision.recording.conversion import Birth
-from supervision.recording.fields import KIND_LENGTH
+from supervision.recording.masking import KIND_LENGTH, shown_kind
 from supervision.recording.schema import kind_of, transport_of
 
 __all__ = ["EVENT_BYTES", "Look", "Looks", "size_of", "size_of_event", "size_of_exit"]
@@ -119,19 +119,19 @@ def _look_for(message: Any) -> Look:
         return _event
     name = type(message).__name__[:KIND_LENGTH]
     if has_event:
-        return lambda message: (kind_of(message)[:KIND_LENGTH], _ITEM)
+        return lambda message: (shown_kind(kind_of(message)), _ITEM)
     if has_payload:
         return lambda message: (name, size_of(message.payload))
     return lambda message: (name, size_of(message))
 
 
 def _enveloped(message: Any) -> tuple[str, int]:
-    return kind_of(message)[:KIND_LENGTH], size_of(payload_of(message))
+    return shown_kind(kind_of(message)), size_of(payload_of(message))
 
 
 def _text(message: str) -> tuple[str, int]:
     size = len(message)
-    return (message if size <= KIND_LENGTH else message[:KIND_LENGTH]), size
+    return shown_kind(message), size
 
 
 def _bytes(message: bytes) -> tuple[str, int]:
@@ -139,7 +139,7 @@ def _bytes(message: bytes) -> tuple[str, int]:
 
 
 def _tagged(message: tuple[Any, ...]) -> tuple[str, int]:
-    return kind_of(message)[:KIND_LENGTH], size_of(message)
+    return shown_kind(kind_of(message)), size_of(message)
 
 
 def _event(message: Any) -> tuple[str, int]:
@@ -155,4 +155,4 @@ def _event(message: Any) -> tuple[str, int]:
     if type(event) is not str:
         # A client may send any JSON value as the event.
         return type(message).__name__, size
-    return (event if len(event) <= KIND_LENGTH else event[:KIND_LENGTH]), size
+    return shown_kind(event), size

@@ -9,7 +9,7 @@ from actors.process import send
 from actors.refs import Pid
 from actors.runtime import Runtime
 from supervision.recording.conversion import Record
-from supervision.recording.fields import KIND_LENGTH
+from supervision.recording.masking import shown_kind
 from supervision.recording.schema import kind_of
 
 __all__ = ["Tap", "Tape"]
@@ -126,7 +126,7 @@ def _send_only(connection: Pid, channel: Pid, message: Any, size: int) -> None:
 
 def _learn(kinds: dict[str, str], message: Any) -> str:
     """Return the kind of a message. Remember an event's kind, so that all its records share one string."""
-    kind = kind_of(message)[:KIND_LENGTH]
+    kind = shown_kind(kind_of(message))
     if kind == message.event:
         # Clients choose the names of events, so the number of names has no limit of its own.
         if len(kinds) >= _KINDS:

@@ -8,16 +8,18 @@ trace, so it is enough to compare their digests. A trace file begins with a head
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import IO, Any, TypeAlias, cast
 from warnings import warn
 
 import msgspec
 
 from supervision.errors import SupervisionError
-from supervision.recording.schema import SCHEMA_VERSION
+from supervision.recording.schema import SCHEMA_VERSION, problem_of
 
 __all__ = [
     "BadTraceFile",
@@ -240,8 +242,29 @@ def file_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> None:
-    """Write the header and the events of a trace to a file."""
-    path.write_bytes(b"".join(line + b"\n" for line in file_lines(lines)))
+    """Write the header and the events of a trace to a file that only its owner may read."""
+    with open_private(path) as file:
+        file.write(b"".join(line + b"\n" for line in file_lines(lines)))
+
+
+def open_private(path: Path) -> IO[bytes]:
+    """Open a file for writing that only its owner may read, because a recording contains data of clients.
+
+    This empties an existing file, and takes the rights of all others to it.
+    """
+    return open(path, "wb", opener=_open_private)
+
+
+def _open_private(path: str, flags: int) -> int:
+    number = os.open(path, flags, 0o600)
+    try:
+        # Of a device or a pipe, such as /dev/null, the mode belongs to the system.
+        if stat.S_ISREG(os.fstat(number).st_mode):
+            os.fchmod(number, 0o600)
+    except BaseException:
+        os.close(number)
+        raise
+    return number
 
 
 def read_lines(path: Path) -> list[bytes]:
@@ -279,9 +302,13 @@ def read_recording(path: Path) -> tuple[list[bytes], bool]:
         OSError: the file cannot be read.
     """
     lines = read_lines(path)
+    last = -1
     for number, line in enumerate(lines):
-        problem = _problem_of(line)
-        if problem is not None:
+        event, problem = _decoded(line)
+        problem = problem or problem_of(event, after=last)
+        if problem is None:
+            last = event["n"]
+        else:
             warn(
                 f"{path} is damaged in line {number + 2}: {problem}. The {number} events before it were read, and "
                 f"{len(lines) - number} lines were not.",
@@ -292,19 +319,16 @@ def read_recording(path: Path) -> tuple[list[bytes], bool]:
     return lines, False
 
 
-def _problem_of(line: bytes) -> str | None:
+def _decoded(line: bytes) -> tuple[Any, str | None]:
+    """Decode a line. Return its value, or the problem."""
     try:
-        event = msgspec.json.decode(line)
+        return msgspec.json.decode(line), None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return str(error)
-    if not isinstance(event, dict) or not {"n", "t", "kind"} <= event.keys():
-        return "it is not an event with n, t and kind"
-    return None
+        return None, str(error)
+    except RecursionError:
+        return None, "its JSON is nested too deeply"
 
 
 def _schema_of(header: bytes) -> object:
-    try:
-        found = msgspec.json.decode(header)
-    except msgspec.DecodeError:
-        return None
+    found, _ = _decoded(header)
     return found.get("trace_schema") if isinstance(found, dict) else None

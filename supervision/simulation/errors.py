@@ -188,7 +188,8 @@ class Diverged(SimulationError):
             )
         return (
             "perhaps it iterates over a set of processes or of strings (use a dict, or sort), or reads a memory "
-            "address, an environment variable, or data from an earlier run"
+            "address, the use of the CPU (os.times, resource), the environment variables, the working directory, or "
+            "data from an earlier run"
         )
 
 

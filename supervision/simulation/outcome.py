@@ -43,7 +43,7 @@ class Outcome:
         events: the number of events of the trace.
         recorded: the events of the trace. Only `trace` and `digest` turn the events into text, which takes time.
         digest_without_trace: the SHA-256 of the trace, if the run did not keep the trace.
-        steps_digest: the SHA-256 of the numbers of the tasks that ran, in order.
+        steps_digest: the SHA-256 of the numbers of the tasks that ran, in order, and of the times at which they ran.
         deviations: the deviations from the canonical schedule.
         named: the deviations with the names of tasks, for a run with `label_tasks`.
         forks: the moments at which the run began to use other random numbers.

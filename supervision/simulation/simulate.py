@@ -11,6 +11,7 @@ outside of Trio, because it runs Trio itself. At the end, it restores everything
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from hashlib import sha256
@@ -174,6 +175,9 @@ class _Run:
         self._livelock_rounds = knobs.livelock_rounds
         self._fences = ExitStack()
         self._now = -1.0
+        # The round in which each moment began, and its time. A program that sleeps in another order may run the same
+        # tasks in the same rounds, so the digest of the steps includes the times.
+        self._moments = array("d")
         self._rounds_in_moment = 0
         self._steps = 0
         self._checked = False
@@ -309,6 +313,8 @@ class _Run:
         now = self.clock.now
         if now != self._now:
             self._now = now
+            self._moments.append(self.scheduler.round)
+            self._moments.append(now)
             self._rounds_in_moment = 0
             if now > self._max_seconds:
                 self._out_of("seconds", self._max_seconds)
@@ -379,7 +385,7 @@ class _Run:
             events=self.trace.count,
             recorded=self.trace.events,
             digest_without_trace=None if self.trace.keep else self.trace.digest(),
-            steps_digest=sha256(scheduler.steps.tobytes()).hexdigest(),
+            steps_digest=sha256(scheduler.steps.tobytes() + self._moments.tobytes()).hexdigest(),
             deviations=scheduler.taken,
             named=tuple(scheduler.named),
             forks=self.forks,

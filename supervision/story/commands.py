@@ -10,7 +10,8 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 import typer
 
-from supervision.command_line.arguments import check_folders
+from actors.instrumentation.logger import printable
+from supervision.command_line.arguments import check_folders, confirm_import
 from supervision.recording.trace import BadTraceFile, DamagedTrace, read_recording
 from supervision.simulation.errors import SimulationError
 from supervision.simulation.replaying.run_file import find_scenario, save_run
@@ -59,6 +60,12 @@ def story(
         Path | None,
         _output("--seed", "Simulate the scenario with these faults, and write a run file."),
     ] = None,
+    imports: Annotated[
+        bool,
+        typer.Option(
+            "--import", help="With --seed, import the module that the file names, without asking."
+        ),
+    ] = False,
 ) -> None:
     """Run `ashtree story`. The exit code is 0 for success, 1 if there is no seed, 2 if the file cannot be read."""
     check_folders(json_file, mermaid, html, svg, csv, jsonl, seed)
@@ -80,7 +87,7 @@ def story(
         _say("")
         _say(figures_of(told).table())
     if seed is not None:
-        _write_seed(told, found, seed)
+        _write_seed(told, found, seed, source=None if imports else file)
 
 
 def _read(file: Path) -> tuple[list[bytes], StoryModel]:
@@ -95,19 +102,22 @@ def _read(file: Path) -> tuple[list[bytes], StoryModel]:
             f"{file}: {error.strerror or error}; name a recording, such as a file of `ashtree serve --record`"
         ) from None
     for warning in caught:
-        sys.stderr.write(f"Warning: {warning.message}\n")
+        sys.stderr.write(f"Warning: {printable(str(warning.message))}\n")
     return found, tell_story(found, damaged=damaged)
 
 
-def _write_seed(told: StoryModel, found: list[bytes], path: Path) -> None:
+def _write_seed(told: StoryModel, found: list[bytes], path: Path, *, source: Path | None) -> None:
+    """Simulate the scenario of a recording. With `source`, first ask whether to import what this file names."""
     try:
         plan = plan_of(told, began=_plan_began(found))
+        if source is not None:
+            confirm_import(plan.scenario, source)
         outcome = simulate(
             find_scenario(plan.scenario), plan.seed, params=plan.params, faults=plan.faults
         )
         save_run(outcome, path)
     except (NoSeed, SimulationError) as error:
-        sys.stderr.write(f"No seed: {error}\n")
+        sys.stderr.write(f"No seed: {printable(str(error), lines=True)}\n")
         raise SystemExit(1) from None
     _say("")
     _report_seed(plan, told, tell_story(outcome.trace), path)
@@ -145,4 +155,4 @@ def _ended(told: StoryModel) -> set[str]:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{printable(text, lines=True)}\n")

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import PurePath
 
+from actors.instrumentation.logger import printable
 from supervision.story.model import Incident, StoryModel
 from supervision.story.sentences import recovery_in_words
 from supervision.story.words import counted, in_seconds, shortened
@@ -38,7 +39,7 @@ def write_text(story: StoryModel, *, lines: int = LINES, frames: int = FRAMES) -
     """
     told = [_head(story)]
     for incident in story.incidents:
-        told += ["", f"{incident.number}. {incident.fault.text}"]
+        told += ["", f"{incident.number}. {printable(incident.fault.text)}"]
         told += _incident(incident, lines, frames)
     return "\n".join(told)
 
@@ -67,7 +68,7 @@ def _incident(incident: Incident, lines: int, frames: int) -> Iterator[str]:
             # The first step is the fault.
             rows += [("", text) for text in _traceback(incident, frames)]
     for when, text in shortened(rows, lines):
-        yield f"     {when:<9} {text}"
+        yield f"     {when:<9} {printable(text)}"
     yield f"   recovery: {recovery_in_words(incident)}"
 
 

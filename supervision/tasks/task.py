@@ -415,7 +415,8 @@ async def await_many(tasks: Iterable[Task[T]], *, timeout: float = 5.0) -> list[
         timeout: In seconds, for all tasks together.
 
     Raises:
-        TaskExit: A task ended without a result. The results of the other tasks are discarded.
+        TaskExit: A task ended without a result, or you have taken its result before. The results of the other tasks are
+            discarded.
         TaskTimeout: At least one task did not end in time. All results are discarded.
         NotTaskOwner: A task belongs to another process.
 
@@ -425,8 +426,8 @@ async def await_many(tasks: Iterable[Task[T]], *, timeout: float = 5.0) -> list[
     tasks = list(tasks)
     for task in tasks:
         task._check_owner()
-        if task._taken:
-            raise TaskExit(task, NOPROC)
+    # A result that was taken before does not come again. As in Elixir, the failure of another task comes first, and in
+    # place of a wait until the timeout, the call fails as soon as the mailbox has no further outcome.
     ends = _Ends(tasks, timeout)
     values: dict[Ref, T] = {}
     try:
@@ -436,8 +437,9 @@ async def await_many(tasks: Iterable[Task[T]], *, timeout: float = 5.0) -> list[
     except trio.TooSlowError:
         raise TaskTimeout(next(iter(ends.waiting.values())), timeout) from None
     finally:
-        if ends.waiting:
-            await give_up(ends.waiting.values())
+        failed = [task for task in tasks if task.ref not in values]
+        if failed:
+            await give_up(failed)
     return [values[task.ref] for task in tasks]
 
 
@@ -537,4 +539,8 @@ class _Ends(Generic[T]):
         return self.waiting.pop(message.ref), message
 
     def _concerns(self, message: object) -> bool:
-        return (type(message) is TaskReply or type(message) is Down) and message.ref in self.waiting
+        if type(message) is not TaskReply and type(message) is not Down:
+            return False
+        task = self.waiting.get(message.ref)
+        # After `forget`, the mailbox may still have a result that the owner has given up.
+        return task is not None and not task._taken

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from supervision.viewer.history import Event, HistoryReader
+from supervision.viewer.history import Event, HistoryReader, ProcessRecord
 from supervision.viewer.measures import measure_fault
 from supervision.viewer.rows import Texts, fault_row, mark_row, message_rows, process_row
 
@@ -51,6 +51,10 @@ class LiveRun:
         self._messages: deque[list[Any]] = deque()
         self._marks: deque[list[Any]] = deque()
         self._taken_marks = 0
+        # The number of processes that the parts contain so far, and the rows that name a later process. A row names
+        # the process that came in its place only when that process has arrived too.
+        self._arrived = 0
+        self._waiting: dict[int, list[ProcessRecord]] = {}
         self._start: float | None = None
         self._is_first = True
         self._limit: int | None = None
@@ -104,12 +108,7 @@ class LiveRun:
             `start`, the time of the first event.
         """
         reader, texts = self._reader, self._texts
-        processes = []
-        for index in sorted(reader.changed)[:PART]:
-            process = reader.changed.pop(index)
-            above = reader.known.get(process.parent)
-            parent = -1 if above is None else above.index
-            processes.append([index, process_row(process, parent, texts)])
+        processes = self._next_processes()
         faults = []
         if not reader.changed:
             # The processes come first, because faults refer to them.
@@ -137,6 +136,28 @@ class LiveRun:
             part["start"] = seconds if self._start is None else self._start
             self._is_first = False
         return part
+
+    def _next_processes(self) -> list[list[Any]]:
+        """Return the next rows of processes. A row names only processes in this part and in earlier parts."""
+        changed, known = self._reader.changed, self._reader.known
+        first = self._arrived
+        rows = []
+        for index in sorted(changed)[:PART]:
+            process = changed.pop(index)
+            # The indices of new processes are consecutive, and a parent is older than its children.
+            self._arrived = max(self._arrived, index + 1)
+            above = known.get(process.parent)
+            rows.append((process, -1 if above is None else above.index))
+        for index in range(first, self._arrived):
+            # The rows that wait for these processes can name them now.
+            changed.update((process.index, process) for process in self._waiting.pop(index, ()))
+        return [[process.index, self._row(process, parent)] for process, parent in rows]
+
+    def _row(self, process: ProcessRecord, parent: int) -> list[Any]:
+        has_arrived = process.back is None or process.back.index < self._arrived
+        if process.back is not None and not has_arrived:
+            self._waiting.setdefault(process.back.index, []).append(process)
+        return process_row(process, parent, self._texts, names_back=has_arrived)
 
 
 def _pop(rows: deque[list[Any]]) -> list[list[Any]]:

@@ -59,8 +59,17 @@ def milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
-def process_row(process: ProcessRecord, parent: int, texts: Texts) -> list[Any]:
-    """Return the row of a process. `parent` is the position of its parent, or -1."""
+def process_row(
+    process: ProcessRecord, parent: int, texts: Texts, *, names_back: bool = True
+) -> list[Any]:
+    """Return the row of a process.
+
+    Args:
+        process: the process.
+        parent: the position of its parent, or -1.
+        texts: the table of texts.
+        names_back: name the process that came in its place, if there is one.
+    """
     return [
         texts.number(process.shown_path),
         process.incarnation,
@@ -70,7 +79,7 @@ def process_row(process: ProcessRecord, parent: int, texts: Texts) -> list[Any]:
         _ending(process),
         None if process.reason is None else texts.number(process.reason[:_TEXT]),
         -1 if process.fault is None else process.fault.index,
-        -1 if process.back is None else process.back.index,
+        -1 if process.back is None or not names_back else process.back.index,
         int(process.restarted),
         process.key[1],
         process.key[0],

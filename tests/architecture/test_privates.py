@@ -8,9 +8,6 @@ REASONS: dict[str, str] = {
         "Trio has no public way to drop a nursery that a generator has left open in a task"
     ),
     "supervision/simulation/plugin.py item._fixtureinfo": "pytest has no public way to a fixture's function",
-    "channels/http/hypercorn_server.py protocol._flush": (
-        "Hypercorn has no public way to send the GOAWAY of an HTTP/2 connection that it cannot read"
-    ),
 }
 """Why a module may use a private attribute of another module's object: `path expression` to reason."""
 

@@ -30,6 +30,7 @@ class Room(Channel):
     """A channel that obeys the keys of its join payload.
 
     - `sleep`: seconds before the join decides;
+    - `after`: send a message to itself when the join decides, and push `ready` when the message comes;
     - `refuse`: refuse with this; `crash`: raise; `answer`: answer with this;
     - `farewell`: push `bye` with the reason from terminate; `linger`: take this many seconds for terminate;
     - `trap`: trap exits, and ignore them;
@@ -49,6 +50,8 @@ class Room(Channel):
             await cling(payload["cling"])
         if "sleep" in payload:
             await trio.sleep(payload["sleep"])
+        if "after" in payload:
+            actors.send(actors.current_pid(), lambda room: room.push("ready", {}))
         if "refuse" in payload:
             raise JoinRefused(payload["refuse"])
         if "crash" in payload:

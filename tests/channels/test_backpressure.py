@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
 import trio
 
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
-from channels.connection import connection as _connection
+from channels.connection import session_server as _session_server
 from channels.connection.session_server import WAITING_LIMIT
-from channels.telemetry import CONNECTION_CLOSED
+from channels.serializers.json_values import JsonWeight
+from channels.telemetry import CONNECTION_CLOSED, SOCKET_INCOMING_SHED
+from channels.wire.websocket import WebSocketProtocol
 from tests.channels.conftest import Serve
 from tests.channels.support import EOF, Client, Close, Server, phx_error, reply, settle
-from tests.channels.transports.frames import TEXT, client_frame
+from tests.channels.transports.frames import CONTINUATION, TEXT, client_frame
 
 SENT = 6 * WAITING_LIMIT
 
@@ -175,21 +178,146 @@ async def test_long_messages_count_several_times(serve: Serve) -> None:
     assert [frame[1] for frame in client.frames()] == [push[1] for push in pushes]
 
 
-async def test_the_incomplete_messages_of_all_clients_share_one_bound(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
+def unfinished(size: int) -> bytes:
+    """A frame with a heartbeat of about this size, without its last byte."""
+    text = json.dumps([None, "1", "phoenix", "heartbeat", "x" * size])
+    return client_frame(TEXT, text.encode())[:-1]
+
+
+def last(size: int) -> bytes:
+    """The last byte of such a frame."""
+    text = json.dumps([None, "1", "phoenix", "heartbeat", "x" * size])
+    return client_frame(TEXT, text.encode())[-1:]
+
+
+async def test_beyond_the_limit_for_incomplete_messages_the_largest_one_is_closed(
+    serve: Serve,
 ) -> None:
-    monkeypatch.setattr(_connection, "HELD_LIMIT", 1_000_000)
-    server = await serve(Endpoint(sockets={"/socket": SluggishSocket}))
-    one, greedy, modest = [await server.connect() for _ in range(3)]
-    whole = client_frame(TEXT, json.dumps(["1", "1", "slow:a", "phx_join", "x" * 600_000]).encode())
-    small = client_frame(TEXT, json.dumps(["1", "1", "slow:a", "phx_join", "x" * 10_000]).encode())
-    for client, data in ((one, whole), (greedy, whole), (modest, small)):
-        client.write(data[:-1])
+    server = await serve(
+        Endpoint(sockets={"/socket": SluggishSocket}, max_total_incoming_bytes=1_000_000)
+    )
+    shed = server.listen(SOCKET_INCOMING_SHED)
+    greedy, innocent, modest = [await server.connect() for _ in range(3)]
+    sizes = {greedy: 600_000, innocent: 500_000, modest: 10_000}
+    greedy_pid = server.connections()[0]
+    for client, size in sizes.items():
+        client.write(unfinished(size))
         await settle()
     assert greedy.frames() == [Close(1013), EOF]
-    assert server.endpoint.statistics()["counts"] == {("websocket", "too_much_held"): 1}
-    for client, data in ((one, whole), (modest, small)):
-        client.write(data[-1:])
+    assert server.endpoint.statistics()["counts"] == {SOCKET_INCOMING_SHED: 1}
+    ((measured, about),) = shed
+    assert 600_000 < measured["bytes"] < 610_000
+    assert (about["pid"], about["code"]) == (greedy_pid, 1013)
+    for client in (innocent, modest):
+        client.write(last(sizes[client]))
         await settle()
-        assert client.frames() == [reply("1", "1", "slow:a")]
-    assert server.services.counters.held == 0
+        assert client.frames() == [reply(None, "1", "phoenix")]
+    incoming = server.endpoint.statistics()["incoming"]
+    assert (incoming.behind, incoming.waiting_bytes, incoming.shed) == (0, 0, 1)
+
+
+async def test_fragments_count_as_an_incomplete_message(serve: Serve) -> None:
+    server = await serve(
+        Endpoint(sockets={"/socket": SluggishSocket}, max_total_incoming_bytes=100_000)
+    )
+    client = await server.connect()
+    for opcode in (TEXT, CONTINUATION, CONTINUATION):
+        client.write(client_frame(opcode, b"x" * 40_000, fin=False))
+        await settle()
+    assert client.frames() == [Close(1013), EOF]
+
+
+async def test_a_message_in_tiny_pieces_counts_what_the_pieces_need(serve: Serve) -> None:
+    server = await serve(
+        Endpoint(sockets={"/socket": SluggishSocket}, max_total_incoming_bytes=20_000)
+    )
+    client = await server.connect()
+    for byte in unfinished(1000):
+        client.write(bytes((byte,)))
+        await settle()
+    assert client.frames() == [Close(1013), EOF]
+
+
+async def test_a_message_can_be_dropped_while_it_waits_to_be_decoded_with_all_later_ones(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await serve(Endpoint(sockets={"/socket": SluggishSocket}))
+    client = await server.connect()
+    incoming = server.services.transports.incoming
+    counted: list[int] = []
+
+    class Weight(JsonWeight):
+        def feed(self, data: bytes) -> None:
+            super().feed(data)
+            counted.append(incoming.waiting_bytes)
+            incoming.relieve()
+            counted.append(incoming.waiting_bytes)
+
+    monkeypatch.setattr(_session_server, "JsonWeight", Weight)
+    client.write(unfinished(500_000))
+    await settle()
+    client.write(last(500_000) + client_frame(TEXT, b'[null,"2","phoenix","heartbeat",{}]'))
+    await settle()
+    assert client.frames() == [Close(1013), EOF]
+    assert len(counted) == 2, "the server does not even count all values of the message"
+    assert counted[0] == counted[1] > 500_000, "the message counts until the process drops it"
+    assert incoming.waiting_bytes == 0
+
+
+async def test_without_memory_the_poller_frees_the_largest_messages_and_reads_again_at_once(
+    serve: Serve,
+) -> None:
+    server = await serve(Endpoint(sockets={"/socket": SluggishSocket}))
+    large, small = await server.connect(), await server.connect()
+    large.write(unfinished(600_000))
+    small.write(unfinished(100_000))
+    await settle()
+    out_of_memory = server.services.transports.pollers["poller"].on_out_of_memory
+    assert out_of_memory(5) is True
+    await settle()
+    assert large.frames() == [Close(1013), EOF]
+    small.write(last(100_000))
+    await settle()
+    assert small.frames() == [reply(None, "1", "phoenix")]
+    assert out_of_memory(5) is False, "there is nothing left to free"
+
+
+async def test_a_client_that_the_server_could_not_read_is_not_blamed_for_its_silence(
+    serve: Serve,
+) -> None:
+    server = await serve(Endpoint(sockets={"/socket": SluggishSocket}))
+    client = await server.connect()
+    ended = server.listen(CONNECTION_CLOSED)
+    await trio.sleep(30)
+    server.services.transports.pollers["poller"].on_out_of_memory(1)
+    await trio.sleep(31)
+    assert client.frames() == [Close(1013), EOF]
+    client.close()
+    await settle()
+    assert "too little memory" in ended[0][1]["cause"]
+
+
+async def test_a_client_whose_message_finds_no_memory_is_closed_with_1013(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await serve(Endpoint(sockets={"/socket": SluggishSocket}))
+    client, other = await server.connect(), await server.connect()
+    client.write(unfinished(600_000))
+    await settle()
+    shed = server.listen(SOCKET_INCOMING_SHED)
+    receive = WebSocketProtocol.receive
+
+    def no_memory(self: WebSocketProtocol, data: bytes, steps: int = sys.maxsize) -> Any:
+        if self.held > 100_000:
+            raise MemoryError
+        return receive(self, data, steps)
+
+    monkeypatch.setattr(WebSocketProtocol, "receive", no_memory)
+    client.write(last(600_000))
+    await settle()
+    assert client.frames() == [Close(1013), EOF]
+    assert len(shed) == 1
+    assert server.endpoint.statistics()["incoming"].waiting_bytes == 0
+    assert await other.exchange((None, "h", "phoenix", "heartbeat")) == [
+        reply(None, "h", "phoenix")
+    ]

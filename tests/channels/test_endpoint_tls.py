@@ -54,7 +54,6 @@ class Certificates:
 def certificates() -> Certificates:
     authority = trustme.CA()
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.set_alpn_protocols(["h2", "http/1.1"])
     server.verify_mode = ssl.CERT_OPTIONAL
     client = ssl.create_default_context()
     authority.issue_cert("localhost").configure_cert(server)
@@ -64,13 +63,18 @@ def certificates() -> Certificates:
 
 
 async def serve_tls(
-    runtime: Runtime, certificates: Certificates, head_timeout: float = GENEROUS
+    runtime: Runtime,
+    certificates: Certificates,
+    *,
+    head_timeout: float = GENEROUS,
+    http2: bool = False,
 ) -> Server:
     Curious.seen = []
     endpoint = Endpoint(
         sockets={"/socket": Curious},
         http=page,
         head_timeout=head_timeout,
+        http2=http2,
         draining=Draining(timeout=0.05),
     )
     pid = await endpoint.start_link(port=0, ssl_context=certificates.server)
@@ -116,8 +120,9 @@ async def test_a_websocket_and_a_page_are_served_on_one_port(
 
 
 async def test_a_client_that_offers_http2_gets_it(
-    server: Server, certificates: Certificates
+    runtime: Runtime, certificates: Certificates
 ) -> None:
+    server = await serve_tls(runtime, certificates, http2=True)
     context = ssl.create_default_context()
     certificates.authority.configure_trust(context)
     context.set_alpn_protocols(["h2"])
@@ -130,6 +135,23 @@ async def test_a_client_that_offers_http2_gets_it(
         answer = bytes(await client.stream.receive_some())
     assert answer[3] == 4, "a frame of settings"
     await client.close()
+
+
+async def test_without_the_option_a_client_that_offers_http2_gets_http1(
+    runtime: Runtime, certificates: Certificates
+) -> None:
+    # The endpoint decides, and not the owner of the context.
+    certificates.server.set_alpn_protocols(["h2", "http/1.1"])
+    server = await serve_tls(runtime, certificates)
+    context = ssl.create_default_context()
+    certificates.authority.configure_trust(context)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    browser = await connected(server, context)
+    stream: Any = browser.stream
+    assert stream.selected_alpn_protocol() == "http/1.1"
+    await browser.write(head("/page", "host: test\r\nconnection: close\r\n"))
+    assert (await browser.answer()).body == b"https 1.1"
+    await browser.close()
 
 
 async def test_connect_sees_the_certificate_of_the_client(

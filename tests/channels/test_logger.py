@@ -515,6 +515,33 @@ async def test_a_client_that_is_held_back_is_logged(serve: Serve, lines: Any) ->
     assert "the server handles it in more than 100 turns of the scheduler" in lines()[-1]
 
 
+async def test_a_lack_of_memory_is_logged_once_in_ten_seconds(serve: Serve, lines: Any) -> None:
+    server = await serve(Endpoint(sockets={"/socket": UserSocket}, max_total_incoming_bytes=1000))
+    out_of_memory = server.services.transports.pollers["poller"].on_out_of_memory
+
+    async def attack() -> None:
+        for _ in range(3):
+            out_of_memory(5)
+            client = await server.connect()
+            client.write(client_frame(TEXT, b"x" * 2000)[:-1])
+            await settle()
+
+    before = len(lines())
+    await attack()
+    first = [line for line in lines()[before:] if "CONNECTED" not in line]
+    assert len(first) == 2
+    assert first[0].startswith("ERROR Not enough memory to read from clients: 5 reads failed")
+    assert "with 1013" in first[1]
+    assert "1 such clients since the last line" in first[1]
+    before = len(lines())
+    await trio.sleep(11)
+    await attack()
+    second = [line for line in lines()[before:] if "CONNECTED" not in line]
+    assert len(second) == 2
+    assert "15 reads failed" in second[0]
+    assert "3 such clients since the last line" in second[1]
+
+
 async def test_an_expired_connection_is_logged_for_debugging(
     serve: Serve, lines: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -388,8 +388,8 @@ async def test_threads_that_broadcast_too_fast_wait() -> None:
 
         def work() -> None:
             for number in range(500):
-                pubsub.broadcast("news", Broadcast("news", "n", number))
+                pubsub.broadcast("news", Broadcast("news", "n", {"number": number}))
 
         await in_a_plain_thread(work)
-        assert [message.payload for message in mailbox.messages] == list(range(500))
+        assert [message.payload["number"] for message in mailbox.messages] == list(range(500))
         assert runtime.statistics()["thread_calls"] == 500

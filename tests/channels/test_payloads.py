@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, TypedDict
 
 import msgspec
@@ -49,6 +50,22 @@ class Size(TypedDict):
 
 class Note(msgspec.Struct):
     text: str
+
+
+@frozen
+class Price:
+    amount: Decimal
+    others: list[Decimal] | None = None
+
+
+class Basket(TypedDict):
+    prices: list[Price]
+    total: Decimal | None
+
+
+@dataclass
+class Rates:
+    rates: dict[str, Decimal]
 
 
 @frozen
@@ -292,3 +309,50 @@ async def test_a_subclass_may_declare_another_type_for_its_join(serve: Serve) ->
     client = await (await serve(endpoint(Loose))).connect()
     join = ("1", "1", "room:a", "phx_join", {"anything": 1})
     assert await client.exchange(join) == [reply("1", "1", "room:a", {"anything": 1})]
+
+
+class Shop(Channel):
+    @handle_in("price")
+    async def price(self, payload: Price) -> PushReply:
+        return PushReply({"amount": str(payload.amount)})
+
+    @handle_in("basket")
+    async def basket(self, payload: Basket) -> PushReply:
+        return PushReply()
+
+    @handle_in("rates")
+    async def rates(self, payload: Rates) -> PushReply:
+        return PushReply()
+
+
+@pytest.mark.parametrize(
+    ("event", "payload", "field"),
+    [
+        *(("price", {"amount": each}, "amount") for each in ("NaN", "sNaN", "-Infinity", "inf")),
+        *(("price", {"amount": each}, "amount") for each in ("1E+999999999", "-1E-999999999")),
+        ("price", {"amount": "0E+999999999"}, "amount"),
+        ("price", {"amount": "1", "others": ["2", "NaN"]}, "others[1]"),
+        (
+            "basket",
+            {"prices": [{"amount": "1"}, {"amount": "NaN"}], "total": None},
+            "prices[1].amount",
+        ),
+        ("basket", {"prices": [], "total": "1E+6145"}, "total"),
+        ("rates", {"rates": {"usd": "1", "eur": "NaN"}}, "rates.eur"),
+    ],
+)
+async def test_a_decimal_is_finite_and_of_a_bounded_size(
+    serve: Serve, event: str, payload: Any, field: str
+) -> None:
+    client = await (await serve(endpoint(Shop))).connect()
+    await client.exchange(("1", "1", "room:a", "phx_join", {}))
+    ((*_, answer),) = await client.exchange(("1", "2", "room:a", event, payload))
+    assert (answer["status"], answer["response"]["field"]) == ("error", field)
+
+
+@pytest.mark.parametrize("amount", ["1.50", 3, 0.25, "-1E+6144", "1E-6144", "0"])
+async def test_a_decimal_of_a_usual_size_is_accepted(serve: Serve, amount: Any) -> None:
+    client = await (await serve(endpoint(Shop))).connect()
+    await client.exchange(("1", "1", "room:a", "phx_join", {}))
+    got = await client.exchange(("1", "2", "room:a", "price", {"amount": amount}))
+    assert got == [reply("1", "2", "room:a", {"amount": str(Decimal(str(amount)))})]

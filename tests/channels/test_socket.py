@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from actors import Runtime
 from channels import (
     Channel,
+    ChannelsError,
     ConnectInfo,
     ConnectRefused,
+    Endpoint,
     InvalidHandler,
     InvalidOption,
     InvalidRoute,
@@ -180,3 +183,18 @@ def test_a_deadline_that_is_no_number_of_seconds_is_refused(owner: type[Any], se
 def test_a_deadline_above_the_largest_float_is_refused() -> None:
     with pytest.raises(InvalidOption, match="write a number of seconds from 0"):
         Socket().expire_connection_after(1 << 1024)
+
+
+async def test_a_socket_that_lacks_what_it_needs_refuses_the_start_of_its_endpoint(
+    runtime: Runtime,
+) -> None:
+    class Locked(Socket):
+        @classmethod
+        def check(cls) -> None:
+            raise ChannelsError("SECRET is not set")
+
+    endpoint = Endpoint(sockets={"/socket": Locked})
+    with pytest.raises(ChannelsError, match="SECRET is not set"):
+        endpoint.check()
+    with pytest.raises(ChannelsError, match="SECRET is not set"):
+        await endpoint.start_link(port=0)

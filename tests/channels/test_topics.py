@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from channels.durable.history import History
 from channels.errors import ChannelsError, InvalidRoute
 from channels.longpoll.protocol import relay_topic
+from channels.observer.access import Access
 from channels.presence.tracker import gossip_topic
 from channels.topics import Route, Router
 
@@ -38,17 +40,29 @@ def test_a_lone_splat_matches_every_topic() -> None:
     assert router.match("phoenix") is not None
 
 
-@pytest.mark.parametrize("pattern", ["*", "ashtree:*", "phx_presence:*", "p*"])
-def test_no_splat_matches_the_topics_of_nodes(pattern: str) -> None:
+_TOPICS_OF_NODES = tuple(
+    pytest.param(topic, id=kind)
+    for kind, topic in (
+        ("longpoll", relay_topic("web-1")),
+        ("presence", gossip_topic("Presence")),
+        ("history", History(name="chat").lane("room:lobby")),
+        ("observer", Access(None, None).topic()),
+    )
+)
+
+
+@pytest.mark.parametrize("topic", _TOPICS_OF_NODES)
+@pytest.mark.parametrize("pattern", ["*", "ash*", "a*"])
+def test_no_pattern_matches_the_topics_of_nodes(pattern: str, topic: str) -> None:
     router = Router([Route(pattern, "Any")])
-    for topic in (relay_topic("web-1"), gossip_topic("Presence")):
-        assert router.match(topic) is None
-        assert not router.routes[0].matches(topic)
+    assert router.match(topic) is None
+    assert not router.routes[0].matches(topic)
 
 
-def test_a_whole_internal_topic_is_served_by_its_own_route_only() -> None:
-    own = Route(relay_topic("web-1"), "Own")
-    assert Router([Route("*", "Any"), own]).match(relay_topic("web-1")) is own
+@pytest.mark.parametrize("pattern", ["ashtree:*", "ashtree:mine", *_TOPICS_OF_NODES])
+def test_a_route_cannot_name_a_topic_of_nodes(pattern: str) -> None:
+    with pytest.raises(InvalidRoute, match="messages between nodes"):
+        Route(pattern, "Own")
 
 
 def test_the_first_matching_route_wins_whether_exact_or_splat() -> None:

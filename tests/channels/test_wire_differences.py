@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from channels import Endpoint, Mount
+from channels import Binary, EncodeError, Endpoint, Mount
 from tests.channels.conftest import Serve
 from tests.channels.polling import Poller
 from tests.channels.rooms import Room, UserSocket
 from tests.channels.support import EOF, UPGRADE, Client, Close, Server, head, reply, settle
-from tests.channels.transports.frames import BINARY, client_frame
+from tests.channels.transports.frames import BINARY, TEXT, client_frame
 
 
 @pytest.fixture
@@ -76,3 +77,25 @@ async def test_a_method_in_lower_case_is_get_for_polls_and_refused_for_websocket
     assert (answer.status, answer.body) == (400, b"")
     answer = await Poller(server).ask("get")
     assert answer.status == 200
+
+
+async def test_every_client_whose_format_can_express_a_broadcast_gets_it(server: Server) -> None:
+    old, answer = await ask(server, head("/socket/websocket?vsn=1.0.0"))
+    assert answer.status == 101
+    old.write(text_v1("room:a", "phx_join", "1"))
+    await settle()
+    assert len(old.frames()) == 1
+    new = await server.connect()
+    await new.join()
+    # Version 1 of the protocol has no binary messages, and its client has joined first.
+    with pytest.raises(EncodeError, match="raw bytes"):
+        server.endpoint.broadcast("room:a", "picture", Binary(b"data"))
+    await settle()
+    (data,) = new.frames()
+    assert data.payload.endswith(b"data")
+    assert old.frames() == []
+
+
+def text_v1(topic: str, event: str, ref: str) -> bytes:
+    message = {"topic": topic, "event": event, "payload": {}, "ref": ref}
+    return client_frame(TEXT, json.dumps(message).encode())

@@ -133,6 +133,23 @@ async def test_frames_of_one_handler_arrive_in_order(connect: Open) -> None:
     ]
 
 
+async def test_messages_behind_a_join_come_after_the_message_that_join_sent_to_itself(
+    connect: Open,
+) -> None:
+    peer = await connect()
+    await peer.send("1", "1", "room:a", "phx_join", {"after": True, "sleep": 1})
+    await peer.send("1", "2", "room:a", "echo", {"n": 1})
+    await peer.send("1", "3", "room:a", "phx_leave", {})
+    await trio.sleep(2)
+    assert await peer.received() == [
+        peer.reply("1", "1", "room:a"),
+        peer.message("1", None, "room:a", "ready", {}),
+        peer.reply("1", "2", "room:a", {"n": 1}),
+        peer.reply("1", "3", "room:a"),
+        peer.message("1", "1", "room:a", "phx_close", {}),
+    ]
+
+
 async def test_a_broadcast_reaches_all_clients_and_broadcast_from_all_except_the_sender(
     connect: Open,
 ) -> None:

@@ -128,6 +128,16 @@ async def test_a_read_begins_behind_the_offset_and_ends_at_the_limit(opened: Ope
     storage.close()
 
 
+@pytest.mark.parametrize("after", [2**53, 2**63 - 1])
+async def test_a_read_behind_the_greatest_offset_of_a_client_finds_nothing(
+    opened: Open, after: int
+) -> None:
+    storage = await opened()
+    await storage.append([new("a"), new("a")], now=0.0)
+    found = await storage.read("a", after=after, limit=9, now=0.0)
+    assert (found.last, found.entries) == (2, ())
+
+
 async def test_a_topic_keeps_its_last_messages(opened: Open) -> None:
     storage = await opened(max_messages=2)
     await append(storage, *"aaa")

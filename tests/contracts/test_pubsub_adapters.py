@@ -5,20 +5,27 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from functools import partial
 from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
-from attrs import field, frozen
+from attrs import define, field, frozen
+from trio.testing import wait_all_tasks_blocked
 
 from actors import Pid, open_runtime, stop
 from channels import Binary, Broadcast, EncodeError, PubSub
 from channels.pubsub.adapter import Adapter
 from channels.pubsub.envelope import MessageTooLarge
+from channels.pubsub.local import Fastlane
 from channels.pubsub.redis.adapter import RedisAdapter
 from channels.pubsub.workers.adapter import WorkersAdapter
 from channels.pubsub.workers.hub import Hub
+from channels.serializers.serializer import Codec
+from channels.serializers.v1 import V1
+from channels.serializers.v2 import V2
 from channels.testing import JoinedNodes
 from supervision import Supervisor
 from tests.channels.pubsub.redis.resp_server import RespServer
@@ -281,3 +288,88 @@ async def test_a_broadcast_after_the_stop_goes_nowhere_and_raises_nothing(
     cluster.nodes["a"].broadcast("t", "mark")
     await cluster.all_heard([there])
     assert there.messages == ["mark"]
+
+
+# The payloads of broadcasts: the same rule for every adapter, and for a node without one.
+
+REFUSED = [
+    ({"photo": Binary(b"x")}, 'payload["photo"] is a Binary, which can only be the whole payload'),
+    ({"rows": [{"n": 1}, {"photo": Binary(b"x")}]}, 'payload["rows"][1]["photo"] is a Binary'),
+    ({"odd": object()}, 'payload["odd"] is of type object, which JSON cannot express'),
+    ([1, 2], "the payload is of type list, not a JSON object"),
+    ("text", "the payload is of type str, not a JSON object"),
+    (None, "the payload is of type NoneType, not a JSON object"),
+]
+
+
+@pytest.fixture(params=[Kind("local", in_memory), *KINDS], ids=lambda kind: kind.name)
+async def pubsub(request: Any) -> AsyncIterator[PubSub]:
+    """The PubSub of a node: without an adapter, or with one."""
+    async with request.param.network() as adapter, open_runtime():
+        if request.param.name == "local":
+            yield PubSub()
+            return
+        cluster = Cluster(adapter)
+        yield await cluster.start("a")
+
+
+@define
+class Point:
+    x: int
+
+
+class NoJson(V2):
+    """A wire format that can express every payload."""
+
+    copies_json = False
+
+    def encode_broadcast(self, topic: str, event: str, payload: Any) -> bytes:
+        return repr(payload).encode()
+
+
+@pytest.mark.parametrize("client", [None, V1(), V2(), NoJson()], ids=["none", "V1", "V2", "own"])
+@pytest.mark.parametrize("listens", [False, True], ids=["nobody", "process"])
+@pytest.mark.parametrize(("payload", "problem"), REFUSED)
+async def test_a_payload_that_json_cannot_express_is_refused_whoever_listens(
+    pubsub: PubSub, client: Any, listens: bool, payload: Any, problem: str
+) -> None:
+    process, joined = Mailbox(), Mailbox()
+    written: list[bytes] = []
+    out: Any = SimpleNamespace(put=written.append)
+    if client is not None:
+        lane = Fastlane(out, Codec(client, bytes), frozenset())
+        await joined.start(lambda: pubsub.subscribe("t", metadata=lane))
+    if listens:
+        await process.start(lambda: pubsub.subscribe("t"))
+    for send in (pubsub.broadcast, pubsub.local_broadcast):
+        with pytest.raises(EncodeError) as caught:
+            send("t", Broadcast("t", "e", payload))
+        assert problem in str(caught.value)
+        with pytest.raises(EncodeError):
+            await trio.to_thread.run_sync(send, "t", Broadcast("t", "e", payload))
+    await wait_all_tasks_blocked()
+    assert (written, process.messages, joined.messages) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    "payload", [{"n": 1}, Point(1), Binary(b"x")], ids=["dict", "record", "binary"]
+)
+async def test_an_object_and_a_binary_are_payloads_with_every_adapter(
+    pubsub: PubSub, payload: Any
+) -> None:
+    process = Mailbox()
+    await process.start(lambda: pubsub.subscribe("t"))
+    pubsub.broadcast("t", Broadcast("t", "e", payload))
+    await wait_all_tasks_blocked()
+    assert process.messages == [Broadcast("t", "e", payload)]
+
+
+async def test_every_client_whose_format_can_express_a_broadcast_gets_it(pubsub: PubSub) -> None:
+    written: list[bytes] = []
+    out: Any = SimpleNamespace(put=written.append)
+    for serializer in (V2(), V1(), V2()):
+        lane = Fastlane(out, Codec(serializer, bytes), frozenset())
+        await Mailbox().start(partial(pubsub.subscribe, "t", metadata=lane))
+    with pytest.raises(EncodeError, match="V1, which cannot express raw bytes"):
+        pubsub.broadcast("t", Broadcast("t", "e", Binary(b"x")))
+    assert len(written) == 2

@@ -9,10 +9,11 @@ HEAD_TIMEOUT = 1.0
 endpoint = Endpoint(
     sockets={
         "/socket": Mount(
-            UserSocket, compress=True, longpoll=LongPoll(body_timeout=1.0), timeout=5.0
+            UserSocket, compress=True, longpoll=LongPoll(window=4.0, body_timeout=1.0), timeout=5.0
         )
     },
     head_timeout=HEAD_TIMEOUT,
+    http2=True,
 )
 
 if __name__ == "__main__":

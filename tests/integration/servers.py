@@ -17,7 +17,7 @@ from tests.patience import PATIENCE, wait_until
 ROOT = Path(__file__).parents[2]
 
 _HANDED_OUT = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
+_ADDRESS = re.compile(r"https?://127\.0\.0\.1:(\d+)")
 
 
 def free_port() -> int:

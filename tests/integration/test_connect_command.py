@@ -208,6 +208,9 @@ def test_a_terminal_shows_messages_replies_and_reconnects(server: Server) -> Non
         terminal.wait_for('new_msg\x1b[0m {"body": "hello"}')
         terminal.type('echo {"n": 1}\n')
         terminal.wait_for('ok\x1b[0m echo {"n": 1}')
+        # The server echoes an event and a payload that would control the terminal.
+        terminal.type('new_msg {"body": "\\u009b2J\\u202e"}\n')
+        terminal.wait_for(r'{"body": "\x9b2J\u202e"}')
         server.kill()
         terminal.wait_for("connection lost")
         terminal.wait_for("connecting again in")

@@ -199,8 +199,6 @@ def read_answer(answer: bytes) -> str:
     if status is None:
         assert answer.startswith(b"\x00\x00"), answer  # HTTP/2 begins with a frame of settings
         return "HTTP/2"
-    if b"upgrade: h2c" in answer:
-        return "HTTP/2"
     if int(status[1]) != 101:
         assert int(status[1]) in ANSWERS, answer
         return status[1].decode()

@@ -402,3 +402,43 @@ def test_a_wrong_token_is_one_sentence_in_a_terminal(server: Server) -> None:
     assert done.returncode == 1
     assert "answered 403" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+# Joins as many topics as it is told to. Then each channel crashes once, and phoenix.js joins it again.
+_CRASH_ALL = """async (topics) => {
+    const { Socket } = await import("/phoenix/phoenix.mjs")
+    window.joins = 0
+    let socket
+    for (let number = 0; number < topics; number++) {
+        if (number % 50 === 0) {
+            socket = new Socket("/socket", { rejoinAfterMs: () => 10 })
+            socket.connect()
+        }
+        const room = socket.channel(`room:${number}`, { name: "crasher" })
+        let has_crashed = false
+        room.join().receive("ok", () => {
+            window.joins += 1
+            if (!has_crashed) room.push("crash", {})
+            has_crashed = true
+        })
+    }
+}"""
+
+
+def test_the_timeline_survives_more_joins_and_crashes_than_a_part_has_rows(
+    observer: Observer, context: BrowserContext, server: Server
+) -> None:
+    crasher = context.new_page()
+    crasher.goto(f"{server.url}/phoenix/phoenix.mjs")
+    crasher.evaluate(_CRASH_ALL, 450)
+    crasher.wait_for_function("window.joins === 900")
+    page = observer.page
+    page.get_by_role("tab", name="Timeline").click()
+    expect(page.locator("#followed")).to_contain_text("Live")
+    viewer = page.frame_locator("#frame")
+    expect(viewer.locator("#tree")).to_contain_text("RoomChannel")
+    moment = viewer.locator("#moment")
+    before = moment.text_content() or ""
+    expect(moment).not_to_have_text(before)
+    assert "NaN" not in (moment.text_content() or "")
+    observer.picture("10-timeline-after-900-joins")

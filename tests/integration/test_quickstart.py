@@ -349,7 +349,7 @@ def test_the_tests_of_the_log_in_of_the_how_to_pass(
     with_a_login(pytester.path)
     monkeypatch.chdir(pytester.path)
     result = pytester.runpytest_inprocess("--rootdir", ".", "-c", "pyproject.toml", "tests")
-    result.assert_outcomes(passed=5)
+    result.assert_outcomes(passed=6)
 
 
 @pytest.mark.deep

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from actors import open_runtime
+from channels import PubSub
 from channels.pubsub.redis.adapter import RedisAdapter
 from tests.contracts import test_pubsub_adapters as contract
 from tests.contracts.test_pubsub_adapters import NAMES, Cluster
@@ -40,3 +41,8 @@ async def cluster(server: Valkey) -> AsyncIterator[Cluster]:
             await cluster.start(name)
         await cluster.joined()
         yield cluster
+
+
+@pytest.fixture
+def pubsub(cluster: Cluster) -> PubSub:
+    return cluster.nodes["a"]

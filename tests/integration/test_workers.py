@@ -275,31 +275,57 @@ def test_the_parent_loads_nothing_of_the_application(quiet: WorkersServer) -> No
     assert quiet.pid not in quiet.pids()
 
 
-async def test_workers_go_on_without_their_parent_until_they_are_stopped(
-    server: WorkersServer,
-) -> None:
-    pids = server.pids()
-    async with members(server, 6) as everybody:
+async def test_workers_drain_and_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    environment = {"MONITORED": "yes", "TMPDIR": str(temporary), "NOTICE": "1"}
+    with serving_with(tmp_path, 2, environment=environment) as server:
+        pids = server.pids()
+        async with members(server, 6) as everybody:
+            server.send(signal.SIGKILL)
+            server.wait()
+            await until(lambda: server.output().count("the parent of the workers has ended") == 2)
+            # During the notice, the workers still serve, but want no new clients.
+            while await status_of_a_new_client(server, b"/health/ready") != b"503":
+                pass
+            assert await status_of_a_new_client(server, b"/health/workers") == b"503"
+            await until(lambda: all(each.codes for each in everybody))
+            assert {each.codes[0] for each in everybody} == {1012}
+            await until(lambda: not any(map(is_worker, pids)))
+        assert list(temporary.iterdir()) == []
+        assert "Traceback" not in server.output()
+
+
+def test_a_worker_that_imports_ends_with_its_parent(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    server = WorkersServer(tmp_path, 2, environment={"STUCK": "yes", "TMPDIR": str(temporary)})
+    try:
+        server.start()
+        wait_until(server.pids, server.output)
         server.send(signal.SIGKILL)
         server.wait()
-        await until(lambda: server.output().count("the parent has ended") == 2)
-        answered = [each.answered for each in everybody]
-        await until(
-            lambda: all(
-                each.answered > earlier for each, earlier in zip(everybody, answered, strict=True)
-            )
-        )
-        assert not any(each.absences for each in everybody)
-        newcomer = Member(server.port)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(newcomer.main)
-            await until(lambda: newcomer.where)
-            nursery.cancel_scope.cancel()
-        for pid in pids:
-            os.kill(pid, signal.SIGTERM)
-        await until(lambda: all(each.codes for each in everybody))
-        assert {code for each in everybody for code in each.codes} == {1012}
-    wait_until(lambda: not any(map(is_worker, pids)))
+        wait_until(lambda: not any(map(is_worker, server.pids())), server.output)
+        assert "it has ended before this worker served" in server.output()
+        assert list(temporary.iterdir()) == []
+    finally:
+        server.close()
+
+
+async def test_a_new_parent_waits_until_the_workers_of_a_killed_one_have_drained(
+    tmp_path: Path,
+) -> None:
+    with serving_with(tmp_path, 2, environment={"NOTICE": "3"}) as server:
+        old = server.pids()
+        server.send(signal.SIGKILL)
+        server.wait()
+        printed = len(server.output())
+        server.start()
+        await until(lambda: "Serving on" in server.output()[printed:], server.output)
+        assert not any(map(is_worker, old))
+        assert f"port {server.port} is still in use" in server.output()[printed:]
+        async with members(server, 4) as everybody:
+            await all_hear(everybody, everybody[0], "hello again")
 
 
 # Deep, because it repeats the steps of the tests of SIGTERM with the signal that test_quickstart.py sends.
@@ -349,15 +375,44 @@ async def test_sigterm_drains_all_workers_which_turn_new_clients_away(
     assert_nothing_is_left(server)
 
 
-async def status_of_a_new_client(server: WorkersServer) -> bytes:
+async def status_of_a_new_client(server: WorkersServer, path: bytes = b"/") -> bytes:
     stream = await trio.open_tcp_stream("127.0.0.1", server.port)
     async with stream:
-        await stream.send_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
-        try:
-            return (await stream.receive_some())[9:12]
-        except trio.BrokenResourceError:
-            # The other worker has ended in the meantime, so its socket is closed.
-            return b"cut"
+        await stream.send_all(b"GET %b HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n" % path)
+        return (await stream.receive_some())[9:12]
+
+
+async def test_no_connection_is_reset_while_the_workers_stop(server: WorkersServer) -> None:
+    statuses: Counter[bytes] = Counter()
+    refused = 0
+
+    async def visit_until_the_end() -> None:
+        nonlocal refused
+        while True:
+            try:
+                stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+            except OSError:
+                refused += 1
+                return
+            # A connection that the system resets raises here.
+            statuses[await post(stream)] += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(6):
+            nursery.start_soon(visit_until_the_end)
+        await until(lambda: statuses[b"404"] > 20)
+        server.send(signal.SIGTERM)
+    assert set(statuses) <= {b"404", b"503"}, statuses
+    assert refused == 6
+    assert await trio.to_thread.run_sync(server.wait) == 0
+
+
+async def post(stream: trio.SocketStream) -> bytes:
+    """Send a POST, and return the status of the answer."""
+    with trio.fail_after(PATIENCE):
+        async with stream:
+            await stream.send_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}")
+            return bytes((await stream.receive_some())[9:12])
 
 
 async def test_a_second_signal_ends_workers_that_do_not_stop(server: WorkersServer) -> None:

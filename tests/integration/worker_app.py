@@ -1,12 +1,14 @@
 """A chat for tests of workers: rooms, and an event that tells who serves.
 
-Each import adds the process to the file IMPORTED. While the file BROKEN exists, an import fails. With REDIS_URL, the
-nodes meet at that server. With MONITORED, there are probes and metrics.
+Each import adds the process to the file IMPORTED. While the file BROKEN exists, an import fails. With STUCK, an
+import never ends. With REDIS_URL, the nodes meet at that server. With MONITORED, there are probes and metrics. NOTICE
+is the time before a drain, in seconds.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ if "IMPORTED" in os.environ:
         imported.write(f"{os.getpid()}\n")
 if Path(os.environ.get("BROKEN", "/nonexistent")).exists():
     raise RuntimeError("the application is broken")
+if "STUCK" in os.environ:
+    time.sleep(3600)
 
 
 class Room(Channel):
@@ -73,6 +77,6 @@ def plugs() -> list[Any]:
 endpoint = Endpoint(
     pubsub=pubsub(),
     sockets={"/socket": Mount(UserSocket, longpoll=True)},
-    draining=Draining(timeout=5.0),
+    draining=Draining(timeout=5.0, notice=float(os.environ.get("NOTICE", "0"))),
     plugs=plugs(),
 )

@@ -137,6 +137,20 @@ def test_nodes_that_have_exchanged_everything_agree_with_the_model(
 
 
 @given(EVERYTHING, SEEDS)
+def test_nodes_that_have_exchanged_everything_show_the_metas_of_a_key_in_one_order(
+    script: list[Action], seed: int
+) -> None:
+    world, chance = World(), random.Random(seed)
+    for action in script:
+        action(world, chance)
+        for node in world.nodes.values():
+            assert all(refs == sorted(refs) for refs in node.order().values())
+    world.settle()
+    orders = [node.order() for node in world.nodes.values()]
+    assert all(order == orders[0] for order in orders)
+
+
+@given(EVERYTHING, SEEDS)
 def test_a_removed_entry_never_comes_back(script: list[Action], seed: int) -> None:
     world, chance = World(), random.Random(seed)
     # What each node has seen removed by its owner, which is not the same as hidden with its node.

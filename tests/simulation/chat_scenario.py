@@ -10,6 +10,7 @@ from channels import Channel, Endpoint, Socket, handle_in
 from channels.client import ChannelLost, Feed, Lifecycle, Lost, open_socket
 from supervision.simulation import World
 from tests.simulation.scenarios import crashing_tree
+from tests.simulation.sweeps.bounds import small_bounds
 
 
 class Room(Channel):
@@ -83,6 +84,7 @@ async def fetch(world: World) -> bytes:
         return b"".join([data async for data in stream])
 
 
+@small_bounds
 async def chat_and_tree(world: World) -> None:
     """The chat, next to two hundred actors that crash."""
     async with trio.open_nursery() as nursery:

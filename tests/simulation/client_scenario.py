@@ -22,6 +22,7 @@ from channels.client import (
 )
 from supervision.chaos import Storm
 from supervision.simulation import Node, World, scenario
+from tests.simulation.sweeps.bounds import small_bounds
 
 handled: Counter[str] = Counter()
 """The number of times that a server has handled each push. It outlives the servers, as a database does."""
@@ -144,6 +145,7 @@ class Talker:
     ),
     params={"clients": 4, "seconds": 22.0},
 )
+@small_bounds
 async def clients_come_back(world: World) -> None:
     """After the faults every client is joined, and every push has one result, which the server agrees with."""
     handled.clear()

@@ -23,6 +23,7 @@ from supervision import Backoff, Supervisor, child_spec
 from supervision.chaos import At, Kill
 from supervision.recording.entropy import Chance
 from supervision.simulation import Node, World, scenario
+from tests.simulation.sweeps.bounds import small_bounds
 
 NAMES = ("a", "b", "c", "d", "e")
 TOPICS = ("room:1", "room:2", "room:3")
@@ -299,6 +300,7 @@ class Faults:
     invariants=INVARIANTS,
     params={"seconds": 9.0},
 )
+@small_bounds
 async def cluster(world: World) -> None:
     """Five nodes under random faults; then all of them agree."""
     redis = SimulatedRedis()

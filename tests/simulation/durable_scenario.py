@@ -38,6 +38,7 @@ from supervision.chaos import At, Kill
 from supervision.recording.entropy import Chance
 from supervision.simulation import Node, World, scenario
 from tests.simulation.simulated_sqlite import Disk, SimulatedSQLite
+from tests.simulation.sweeps.bounds import small_bounds
 
 PORT = 4000
 TOPIC = "document:a"
@@ -151,7 +152,12 @@ class Document(Channel):
 async def serve(node: Node, run: Run) -> None:
     """Run one node, until it is killed or stopped."""
     history = History(
-        run.storage(node), max_messages=5000, max_age=3600.0, check_interval=1.0, timeout=3.0
+        run.storage(node),
+        max_messages=5000,
+        max_age=3600.0,
+        max_batch=node.random("limits").choice((1, 2, 100)),
+        check_interval=1.0,
+        timeout=3.0,
     )
     run.histories.append(history)
     assigns = {"run": run, "node": node.label, "random": node.random("document")}
@@ -562,6 +568,7 @@ def judge(run: Run, writers: list[Writer]) -> None:
 
 
 @scenario(faults=crashes, params={"clients": 3, "seconds": 10.0})
+@small_bounds
 async def in_memory(world: World) -> None:
     """One node with its history in memory. A restart loses the history, and the clients get the reason."""
     run = Run(world, ("a",), lambda _: MemoryStorage())
@@ -572,6 +579,7 @@ async def in_memory(world: World) -> None:
 
 
 @scenario(faults=crashes, params={"clients": 3, "seconds": 10.0})
+@small_bounds
 async def on_disk(world: World) -> None:
     """Two processes of one machine on a SQLite file, which loses nothing."""
     disk = Disk(world.random("disk"))
@@ -586,17 +594,20 @@ async def on_disk(world: World) -> None:
 
 
 @scenario(faults=crashes, params={"clients": 3, "seconds": 10.0})
+@small_bounds
 async def in_redis(world: World) -> None:
     """Two nodes on a Redis server, which loses its history when it is killed, or writes everything to its disk."""
     appendonly = world.random("redis").random() < 0.5
     redis = SimulatedRedis(appendonly=appendonly)
     world.nodes.start("redis", redis.main)
+    calls = world.random("limits").choice((1, 2, 100))
     run = Run(
         world,
         ("a", "b"),
         lambda node: RedisStorage(
             "redis://redis",
             connect=node.connect,
+            max_calls=calls,
             timeout=2.0,
             connect_timeout=1.5,
             ping_interval=1.0,

@@ -1,6 +1,9 @@
-"""Scenarios that depend on the order of a set, which no seed decides."""
+"""Scenarios that depend on something that no seed decides, such as the order of a set."""
 
+import os
 from typing import Any
+
+import trio
 
 from actors import GenServer, Pid, cast, receive, send, spawn
 from supervision.simulation.world.world import World
@@ -58,3 +61,34 @@ async def what_another_run_left(world: World) -> None:
 async def hashes(world: World) -> None:
     """The difference does not come from a loop."""
     world.note("a hash", number=hash("a text") % 1000)
+
+
+async def sleeps_of_a_set(world: World) -> None:
+    """The loop only sleeps, so no event shows its order."""
+    names = {"x" * number for number in range(1, 9)}
+    for name in names:
+        await trio.sleep(len(name))
+
+
+async def addresses(world: World) -> None:
+    """The scenario reads a memory address."""
+    world.note("an address", number=id(object()) // 16)
+
+
+async def cpu_times(world: World) -> None:
+    """The scenario reads the CPU time of the process."""
+    world.note("the CPU time", seconds=os.times().user)
+
+
+async def environment(world: World) -> None:
+    """The scenario reads all environment variables."""
+    world.note("the variables", names=list(os.environ))
+
+
+async def listings(world: World) -> None:
+    """The scenario reads the names in a folder, which `world.params` has."""
+    folder = world.params["folder"]
+    with os.scandir(folder) as entries:
+        scanned = [entry.name for entry in entries]
+    listed = os.listdir(folder)  # noqa: PTH208 - a simulation replaces this function
+    world.note("the names", listed=listed, scanned=scanned)

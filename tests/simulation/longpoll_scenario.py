@@ -7,6 +7,7 @@ import trio
 
 from channels import Channel, Endpoint, LongPoll, Mount, PushReply, Socket, handle_in
 from supervision.simulation import World
+from tests.simulation.sweeps.bounds import small_bounds
 
 PATH = "/socket/longpoll?vsn=2.0.0"
 BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
@@ -132,6 +133,7 @@ async def keep_talking(world: World, client: PollingClient, endpoint: Endpoint) 
             await trio.sleep(world.random(client.name).random())
 
 
+@small_bounds
 async def polls_under_faults(world: World) -> None:
     """Three clients poll while connections are reset and partitions come and go. In the end each gets new messages."""
     endpoint = room(world)

@@ -12,6 +12,7 @@ from channels.pubsub.redis import RedisAdapter
 from supervision import Supervisor
 from supervision.simulation import Node, World
 from tests.channels.pubsub.redis.resp_server import RespServer
+from tests.simulation.sweeps.bounds import small_bounds
 
 NAMES = ("a", "b", "c")
 
@@ -79,6 +80,7 @@ async def member(node: Node, world: World, tally: Tally) -> None:
     await trio.sleep_forever()
 
 
+@small_bounds
 async def nodes_under_faults(world: World) -> dict[str, Any]:
     """Run the nodes, and break one thing after the other. At the end, every loss was counted."""
     tally = Tally()

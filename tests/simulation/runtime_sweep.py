@@ -54,6 +54,7 @@ from supervision.backoff import Backoff
 from supervision.chaos.faults.plan import EVERYWHERE, Storm
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
+from tests.simulation.sweeps.bounds import small_bounds
 
 KEYS = tuple("abcdefgh")
 
@@ -323,6 +324,7 @@ async def keep_trying(spec: ChildSpec) -> None:
 
 
 @scenario(faults=Storm(["/*"], count=12, within=8.0, kinds=EVERYWHERE))
+@small_bounds
 async def runtime_sweep(world: World) -> None:
     """Run a random tree with three clients and forty random actions."""
     moods = Moods(world)

@@ -14,6 +14,7 @@ from supervision.simulation import World, scenario
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.simulate import simulate
 from tests.simulation.sweeps.channels.client import client
+from tests.simulation.sweeps.channels.client_times import client_times
 from tests.simulation.sweeps.channels.clients import Client
 from tests.simulation.sweeps.channels.crowd import crowd
 from tests.simulation.sweeps.channels.endpoint import connections
@@ -24,6 +25,7 @@ from tests.simulation.sweeps.channels.nodes import two_nodes
 from tests.simulation.sweeps.channels.presence import presence
 from tests.simulation.sweeps.channels.pressure import pressure
 from tests.simulation.sweeps.channels.pubsub import pubsub
+from tests.simulation.sweeps.channels.redis import redis
 from tests.simulation.sweeps.channels.room import Ledger, UserSocket
 from tests.simulation.sweeps.channels.scripted import scripted_server
 from tests.simulation.sweeps.channels.sockets import flusher, workers
@@ -43,6 +45,8 @@ SEEDS: dict[Any, int] = {
     tokens: 3,
     pressure: 2,
     scripted_server: 3,
+    client_times: 10,
+    redis: 2,
     storages: 3,
     durable_channels: 2,
     flusher: 3,
@@ -68,6 +72,7 @@ def test_a_sweep_passes_on_a_healthy_tree(sweep: Any) -> None:
         presence,
         pressure,
         scripted_server,
+        redis,
         storages,
         durable_channels,
         flusher,

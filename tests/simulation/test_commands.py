@@ -60,7 +60,8 @@ def test_a_failure_is_reported_kept_and_can_be_replayed(run: Run, tmp_path: Path
     for file in (first, second):
         command = f"ashtree replay {file.relative_to(tmp_path)}"
         assert command in out
-        code, said, err = run(*command.split()[1:])
+        # On a terminal, the command asks before it imports what the file names.
+        code, said, err = run(*command.split()[1:], "--import")
         assert code == 1
         assert "the same run, to the byte" in said
         assert "Traceback" in said
@@ -167,7 +168,7 @@ def test_a_lost_run_is_reported_with_a_command_that_repeats_it(run: Run) -> None
 
 def test_a_replay_can_print_every_event_and_nothing_else(run: Run, tmp_path: Path) -> None:
     run("simulate", f"{HERE}:changeable", "--seeds", "4", *QUICK)
-    code, out, err = run("replay", str(kept(tmp_path)[0]), "--trace")
+    code, out, err = run("replay", "--import", str(kept(tmp_path)[0]), "--trace")
     assert code == 1
     events = [json.loads(line) for line in out.splitlines()]
     assert [event["n"] for event in events] == list(range(len(events)))
@@ -176,10 +177,10 @@ def test_a_replay_can_print_every_event_and_nothing_else(run: Run, tmp_path: Pat
 
 def test_a_replay_can_write_a_page(run: Run, tmp_path: Path) -> None:
     run("simulate", f"{HERE}:changeable", "--seeds", "4", *QUICK)
-    code, _, err = run("replay", str(kept(tmp_path)[0]), "--html", "gone/page.html")
+    code, _, err = run("replay", "--import", str(kept(tmp_path)[0]), "--html", "gone/page.html")
     assert code == 2
     assert "the folder gone does not exist" in err
-    code, _, _ = run("replay", str(kept(tmp_path)[0]), "--html", "page.html")
+    code, _, _ = run("replay", "--import", str(kept(tmp_path)[0]), "--html", "page.html")
     assert code == 1
     assert "<canvas" in (tmp_path / "page.html").read_text("utf-8")
 
@@ -190,7 +191,7 @@ def test_a_replay_can_open_the_debugger_at_the_line_of_the_program(
     run("simulate", f"{HERE}:rarely_fails", "--seeds", "1-40", *QUICK)
     (file,) = [path for path in kept(tmp_path) if "check" in path.name]
     monkeypatch.setattr(sys, "stdin", io.StringIO("p chance < 0.1\nquit\n"))
-    code, out, _ = run("replay", str(file), "--pdb")
+    code, out, _ = run("replay", "--import", str(file), "--pdb")
     assert code == 1
     assert "(Pdb) True" in out
 
@@ -201,13 +202,13 @@ def test_a_replay_of_a_fixed_failure_passes(
     run("simulate", f"{HERE}:changeable", "--seeds", "4", *QUICK)
     monkeypatch.setattr(Answers, "problem", None)
     (file,) = kept(tmp_path)
-    code, out, _ = run("replay", str(file))
+    code, out, _ = run("replay", "--import", str(file))
     assert code == 0
     assert "it passes" in out
     file.write_text(
         file.read_text().replace('"seed": 4', '"seed": 5').replace('digest": "', 'digest": "0')
     )
-    code, out, _ = run("replay", str(file))
+    code, out, _ = run("replay", "--import", str(file))
     assert code == 0
     assert "this is not the saved run" in out
 
@@ -255,7 +256,7 @@ def test_a_comparison_names_the_policy_of_failed_runs_and_the_command_to_repeat_
 
 def test_a_replay_reports_a_breakpoint_beyond_the_last_event(run: Run, tmp_path: Path) -> None:
     run("simulate", f"{HERE}:rarely_fails", "--seeds", "1-40", *QUICK)
-    code, out, _ = run("replay", str(kept(tmp_path)[0]), "--at", "99999")
+    code, out, _ = run("replay", "--import", str(kept(tmp_path)[0]), "--at", "99999")
     assert code == 1
     assert "the run has no event 99999; its last event is" in out
 
@@ -289,7 +290,7 @@ def test_an_unwritable_corpus_is_refused_in_one_sentence(
             ["simulate", "examples.scenarios.theatre:visit"],
             "argument, the world; write one of: evening",
         ),
-        (["simulate", "tests/a.py:x"], "not the name of a module"),
+        (["simulate", "tests/a.py:x"], "is the name of a file; write tests.a:x"),
         (["simulate", "tests.simulation.gone:x"], "no module"),
         (["simulate", f"{HERE}:changeable", "--seeds", "5-1"], "write 1-5"),
         (["simulate", f"{HERE}:changeable", "--seeds", "all"], "'all' is not a seed"),
@@ -319,3 +320,34 @@ def test_wrong_input_is_refused_in_one_sentence(
     assert (code, out) == (2, "")
     assert part in err
     assert err.count("\n") == 1
+
+
+def test_a_replay_imports_what_a_file_names_only_if_the_user_agrees(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil.py").write_text("import sys; sys.modules['was_imported'] = sys")
+    run("simulate", f"{HERE}:changeable", "--seeds", "4", *QUICK)
+    content = json.loads(kept(tmp_path)[0].read_text())
+    (tmp_path / "a.json").write_text(json.dumps({**content, "scenario": "evil:day"}))
+    code, _, err = run("replay", "a.json")
+    assert code == 2
+    assert "a.json names the scenario evil:day" in err
+    assert "--import" in err
+
+    def answer(text: str) -> None:
+        typed = io.StringIO(f"{text}\n")
+        typed.isatty = lambda: True  # type: ignore[method-assign]
+        monkeypatch.setattr(sys, "stdin", typed)
+
+    answer("n")
+    code, _, err = run("replay", "a.json")
+    assert code == 2
+    assert "evil was not imported" in err
+    assert "was_imported" not in sys.modules
+    answer("y")
+    try:
+        run("replay", "a.json")
+        assert "was_imported" in sys.modules
+    finally:
+        sys.modules.pop("was_imported", None)
+        sys.modules.pop("evil", None)

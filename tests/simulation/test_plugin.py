@@ -96,7 +96,7 @@ def test_a_failure_shows_the_line_the_seed_the_story_and_the_command_to_repeat_i
     )
     command = "import sys; from channels.cli.command import main; sys.argv[0] = 'ashtree'; main()"
     (file,) = (pytester.path / ".ashtree" / "corpus").iterdir()
-    replayed = pytester.run(sys.executable, "-c", command, "replay", str(file))
+    replayed = pytester.run(sys.executable, "-c", command, "replay", "--import", str(file))
     assert replayed.ret == 1
     replayed.stdout.fnmatch_lines(["*the same run, to the byte", "*AssertionError*"])
 

@@ -100,7 +100,7 @@ def test_a_replay_from_the_command_line_stops_at_an_event_and_can_quit(
 ) -> None:
     save_run(simulate(adds, 1), file)
     typing_in(monkeypatch, "quit")
-    assert not replay_file(file, at=0)
+    assert not replay_file(load_run(file), at=0)
     assert "the same run, to the byte" in capsys.readouterr().out
 
 
@@ -112,7 +112,7 @@ def test_a_failure_without_a_line_of_the_program_is_debugged_at_the_last_event(
     assert outcome.failed_at is not None
     save_run(outcome, file)
     typing_in(monkeypatch, "continue")
-    assert not replay_file(file, debug=True)
+    assert not replay_file(load_run(file), debug=True)
     out = capsys.readouterr().out
     assert f"event {outcome.failed_at[0] - 1} is about to happen" in out
 

@@ -1,5 +1,7 @@
 """The self-check repeats runs in a fresh process, and reports the line of a difference."""
 
+from pathlib import Path
+
 import pytest
 
 from supervision.simulation.errors import Diverged, RunFileError
@@ -10,9 +12,14 @@ from supervision.simulation.simulate import Scenario, simulate
 from supervision.simulation.world.world import World
 from tests.simulation import leaky_scenarios
 from tests.simulation.leaky_scenarios import (
+    addresses,
+    cpu_times,
+    environment,
     group_in_a_server,
     hashes,
+    listings,
     names_of_a_set,
+    sleeps_of_a_set,
     sorted_first,
     what_another_run_left,
 )
@@ -65,6 +72,40 @@ def test_a_difference_without_a_loop_over_a_set_is_reported_with_its_line() -> N
     assert line.place.endswith(" in hashes")
     assert line.loop is None
     assert "perhaps it iterates over a set" in str(error)
+
+
+def test_a_loop_over_a_set_that_only_sleeps_is_found() -> None:
+    error = divergence(sleeps_of_a_set)
+    assert "at other times" in str(error.said[0])
+
+
+@pytest.mark.parametrize("scenario", [addresses, cpu_times], ids=lambda each: each.__name__)
+def test_a_reading_that_differs_in_each_process_is_not_blamed_on_an_earlier_run(
+    scenario: Scenario,
+) -> None:
+    error = divergence(scenario)
+    assert error.left_behind is None
+    assert "an earlier run in the same process" not in str(error)
+    assert "a memory address, the use of the CPU" in str(error)
+
+
+def test_a_scenario_that_reads_all_environment_variables_is_found() -> None:
+    error = divergence(environment)
+    assert error.left_behind is None
+    assert "the environment variables" in str(error)
+
+
+def test_the_seed_decides_the_order_of_the_names_in_a_folder(tmp_path: Path) -> None:
+    names = [f"file {number}" for number in range(8)]
+    for name in names:
+        (tmp_path / name).touch()
+    params = {"folder": str(tmp_path)}
+    outcomes = [simulate(listings, seed, params=params) for seed in (1, 1, 2)]
+    first, again, other = (outcome.digest for outcome in outcomes)
+    assert first == again != other
+    noted = outcomes[0].trace[-1].decode()
+    assert all(noted.count(name) == 2 for name in names)
+    check_determinism(outcomes[0])
 
 
 def test_sorting_a_set_is_enough() -> None:

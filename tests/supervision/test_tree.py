@@ -27,6 +27,10 @@ async def forever() -> None:
     await receive()
 
 
+class Quiet(GenServer[None]):
+    """A server that does nothing."""
+
+
 async def one_of_each() -> dict[str, Pid]:
     """A supervisor of each class, with one child each."""
     static = await Supervisor.start([a_worker()])
@@ -164,3 +168,12 @@ async def test_a_process_is_a_tree_of_one_node_and_an_unknown_name_raises(runtim
     assert render(spawn(forever), pids=False) == "forever"
     with pytest.raises(NoProcess):
         render("nobody")
+
+
+async def test_a_drawing_has_no_control_characters_of_labels(runtime: Runtime) -> None:
+    pool = await DynamicSupervisor.start()
+    label = "room \x1b[2J\n\x9b31m\u202e"
+    await DynamicSupervisor.start_child(pool, child_spec(Quiet, kwargs={"label": label}))
+    _, line = render(pool).split("\n")
+    assert line.isprintable()
+    assert r"room \x1b[2J\n\x9b31m\u202e" in line

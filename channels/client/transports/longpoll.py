@@ -1,14 +1,18 @@
 """Long polling: one connection polls for messages, another posts them.
 
 A poll is a GET, which the server holds until it has messages. One POST carries all waiting messages, a hundred at most.
-While a POST is open, further messages wait for the next one. Source: phoenix.js 1.8,
-`longpoll.js`, with the same close codes: 1005 after a timeout, 1008 for 403, 1011 for an error of the server, 3410 if
-the server does not know the session any more.
+While a POST is open, further messages wait for the next one.
+
+Source: phoenix.js 1.8, `longpoll.js`, with the same close codes: 1005 after a timeout, 1008 for 403, 1011 for an error
+of the server, 3410 if the server does not know the session any more. There is one difference: phoenix.js polls again
+immediately after each answer. This client polls at most fifty times a second, and at most once a second while the
+answers contain no messages.
 """
 
 from __future__ import annotations
 
 import base64
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
@@ -21,10 +25,16 @@ from channels.client.transports.contract import LinkFailed, LinkLost, Opening, r
 from channels.client.transports.http import HttpClient, Response
 from channels.client.wire import Frame
 
-__all__ = ["MAX_BATCH", "LongPollLink", "open_longpoll"]
+__all__ = ["EMPTY_POLL_INTERVAL", "MAX_BATCH", "POLL_INTERVAL", "LongPollLink", "open_longpoll"]
 
 MAX_BATCH: Final = 100
 """The most messages of one POST. The server ignores further messages."""
+
+POLL_INTERVAL: Final = 0.02
+"""The least seconds from the start of a poll to the start of the next one. Messages wait at the server meanwhile."""
+
+EMPTY_POLL_INTERVAL: Final = 1.0
+"""The same seconds after an answer without messages. A server holds a poll for much longer before it answers so."""
 
 _NO_STATUS, _FORBIDDEN, _SERVER_ERROR, _SESSION_GONE = 1005, 1008, 1011, 3410
 
@@ -76,6 +86,7 @@ class LongPollLink:
         self._messages: deque[Frame] = deque()
         self._loss: LinkLost | None = None
         self._polling: trio.CancelScope | None = None
+        self._next_poll_at = -math.inf
         self._headers = [(name.encode(), value.encode()) for name, value in opening.headers]
         if opening.auth_token is not None:
             self._headers.append((b"x-phoenix-authtoken", opening.auth_token.encode()))
@@ -131,8 +142,13 @@ class LongPollLink:
     async def _poll(self) -> None:
         answer: _Answer | None = None
         try:
-            with trio.move_on_after(self._opening.poll_timeout) as self._polling:
+            with trio.CancelScope() as self._polling:
+                await trio.sleep_until(self._next_poll_at)
+                began = trio.current_time()
+                self._polling.deadline = began + self._opening.poll_timeout
                 answer, _ = await self.poll()
+                is_empty = answer is None or not answer.messages
+                self._next_poll_at = began + (EMPTY_POLL_INTERVAL if is_empty else POLL_INTERVAL)
         except LinkFailed:
             # Treat this as a failure of the server: the client opens a new session.
             answer = None

@@ -17,9 +17,10 @@ export class Client {
     this.wanted = false
   }
 
-  connect(url) {
+  connect(url, protocols = []) {
     this.disconnect()
     this.url = url
+    this.protocols = protocols
     this.wanted = true
     this.#open()
   }
@@ -59,7 +60,7 @@ export class Client {
 
   #open() {
     this.onState("lost", "Connecting")
-    const socket = new WebSocket(this.url)
+    const socket = new WebSocket(this.url, this.protocols)
     this.socket = socket
     socket.binaryType = "arraybuffer"
     socket.onopen = () => {

@@ -260,11 +260,13 @@ function connect() {
   // The URL is relative, because a proxy or another application can serve the endpoint below a prefix.
   const url = new URL(`..${socket.path}${socket.suffix}`, document.baseURI)
   url.protocol = url.protocol.replace("http", "ws")
-  for (const [name, value] of Object.entries(params)) {
+  // As in phoenix.js, the token is a subprotocol and no parameter, so that it is not in the URL.
+  const { authToken, ...others } = params
+  for (const [name, value] of Object.entries(others)) {
     url.searchParams.set(name, typeof value === "string" ? value : json(value))
   }
   url.searchParams.set("vsn", "2.0.0")
-  client.connect(url.href)
+  client.connect(url.href, authToken ? ["phoenix", `base64url.bearer.phx.${btoa(authToken).replace(/=/g, "")}`] : [])
   return true
 }
 

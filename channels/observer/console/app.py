@@ -17,6 +17,7 @@ from textual.content import Content
 from textual.widgets import Footer, Input, OptionList, RichLog, Static
 from textual.widgets.option_list import Option
 
+from actors.instrumentation.logger import printable
 from channels.observer.console.lines import Board, figures, line_of
 from channels.observer.console.remote import Remote
 
@@ -137,6 +138,7 @@ class ObserveApp(App[None]):
         self._write_line(f"{clock} {event['text']}")
 
     def _write_line(self, line: str) -> None:
+        line = printable(line)
         self.events.append(line)
         del self.events[:-500]
         self.query_one("#events", RichLog).write(line)
@@ -170,7 +172,7 @@ class ObserveApp(App[None]):
         place.set_class(self.lost is not None or is_late, "stale")
         age = "" if silent is None else f" What you see is {silent:.0f} s old."
         if self.lost is not None:
-            place.update(Content(f"No news: {self.lost}.{age}"))
+            place.update(Content(f"No news: {printable(self.lost)}.{age}"))
         elif is_late:
             place.update(Content(f"The server sends no updates.{age}"))
         elif silent is None:
@@ -191,7 +193,7 @@ class ObserveApp(App[None]):
         ]
         if crash:
             lines += ["", f"last crash: {crash['error']}", *crash["traceback"].splitlines()[-8:]]
-        self.query_one("#process", Static).update(Content("\n".join(lines)))
+        self.query_one("#process", Static).update(Content(printable("\n".join(lines), lines=True)))
 
     # From the user
 

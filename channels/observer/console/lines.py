@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from actors.instrumentation.logger import printable
 from channels.observer.model import Row
 
 __all__ = ["Board", "figures", "line_of"]
@@ -50,15 +51,15 @@ def _last_first(rows: list[Row]) -> list[Row]:
 
 def line_of(depth: int, row: Row) -> str:
     """Return one row as text."""
-    parts = [f"{'  ' * depth}{row['title']}"]
+    parts = [f"{'  ' * depth}{printable(row['title'])}"]
     if row["type"] == "group":
         parts.append(f"× {row['count']:,}")
     if row.get("kind"):
-        parts.append(f"({row['kind']})")
+        parts.append(f"({printable(row['kind'])})")
     if row.get("pid"):
         parts.append(f"<pid {row['pid']}>")
     if row.get("status"):
-        parts.append(str(row["status"]))
+        parts.append(printable(str(row["status"])))
     if row.get("restarts"):
         parts.append(f"restarted {row['restarts']}×")
     if row.get("mailbox"):

@@ -54,7 +54,8 @@ class WorkersAdapter:
     Raises:
         InvalidOption: a number is out of its range, or the name is too long for a lane.
 
-    If the parent has ended, a worker cannot reach other workers. The adapter drops and counts outgoing messages.
+    If the parent has ended, a worker cannot reach other workers. While it drains, the adapter drops and counts outgoing
+    messages.
     """
 
     name = "workers"

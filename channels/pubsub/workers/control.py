@@ -5,16 +5,22 @@ tells the worker to stop. The worker reports its state and its figures:
 
     {"type": "report"}                             parent: send a report
     {"type": "stop", "signal": 15}                 parent: stop together with all other workers
+    {"type": "adopt", "sockets": 1}                parent: answer the clients of another place too. The message comes
+                                                   with the listening sockets of that place
+    {"type": "release"}                            parent: all workers have drained; accept no more, and end
     {"type": "ready", "stop_seconds": 60.0}        worker: it accepts connections
     {"type": "problem", "text": "..."}             worker: the application cannot be loaded; the parent tells the others
-    {"type": "stopping"}                           worker: it accepts no more connections
+    {"type": "stopping"}                           worker: it began to stop
+    {"type": "drained"}                            worker: its clients have gone. It answers 503 until the `release`
     {"type": "report", "connections": 7, ...}      worker: its figures
 """
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,6 +29,8 @@ import trio
 __all__ = ["ControlLine", "Setup", "read_setup"]
 
 _MAX_LINE = 64 * 1024
+# The most sockets of one place, which come in one read. A place has one for each address of the host.
+_MAX_SOCKETS = 64
 _encode = msgspec.json.Encoder().encode
 
 
@@ -36,6 +44,7 @@ class Setup(msgspec.Struct, kw_only=True, frozen=True):
         port: the port of the server.
         listening: the file descriptors of the listening sockets of the worker's place.
         hub: the file descriptor of the worker's socket to the hub.
+        lifeline: the file descriptor of a pipe that ends with the parent.
         secret: the secret that signs tokens if the endpoint has no secret. All workers get the same secret.
         options: further values for the program of the worker.
         replaces: True if another worker serves the place until this worker is ready.
@@ -47,6 +56,7 @@ class Setup(msgspec.Struct, kw_only=True, frozen=True):
     port: int
     listening: list[int]
     hub: int
+    lifeline: int
     secret: bytes
     options: dict[str, Any]
     replaces: bool = False
@@ -82,13 +92,23 @@ class ControlLine:
         sock.setblocking(False)
         self._socket = sock
         self._closed = False
+        self._descriptors: deque[int] = deque()
 
-    def send(self, message: Mapping[str, Any] | Setup) -> bool:
-        """Send a message, or the setup. Return False if the other side has ended or does not read. Never blocks."""
+    def send(
+        self, message: Mapping[str, Any] | Setup, sockets: Sequence[socket.socket] = ()
+    ) -> bool:
+        """Send a message, or the setup. Return False if the other side has ended or does not read. Never blocks.
+
+        Args:
+            message: the message.
+            sockets: sockets for the other process. Both processes then have them open.
+        """
         data = _encode(message) + b"\n"
         try:
             # A line is far smaller than the buffer of the socket. If the socket takes only a part, the line is broken.
-            if self._socket.send(data) == len(data):
+            if socket.send_fds(self._socket, [data], [sock.fileno() for sock in sockets]) == len(
+                data
+            ):
                 return True
         except OSError:
             return False
@@ -101,11 +121,14 @@ class ControlLine:
         while not self._closed:
             try:
                 await trio.lowlevel.wait_readable(self._socket)
-                chunk = self._socket.recv(_MAX_LINE)
+                chunk, descriptors, _, _ = socket.recv_fds(self._socket, _MAX_LINE, _MAX_SOCKETS)
             except BlockingIOError:
                 continue
             except (OSError, trio.ClosedResourceError):
                 return
+            for number in descriptors:
+                os.set_inheritable(number, False)
+            self._descriptors += descriptors
             if not chunk:
                 return
             *lines, rest = (rest + chunk).split(b"\n")
@@ -119,9 +142,16 @@ class ControlLine:
             if len(rest) > _MAX_LINE:
                 return
 
+    def take_sockets(self, count: int) -> list[socket.socket]:
+        """Return the sockets that came with a message, oldest first. There may be fewer than `count`."""
+        count = min(count, len(self._descriptors))
+        return [socket.socket(fileno=self._descriptors.popleft()) for _ in range(count)]
+
     def close(self) -> None:
         """Close this end. May be called twice."""
         if not self._closed:
+            while self._descriptors:
+                os.close(self._descriptors.popleft())
             self._closed = True
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()

@@ -34,6 +34,7 @@ __all__ = [
     "path_for",
     "read_health",
     "serve_health",
+    "was_left_behind",
 ]
 
 # The most clients at a time. Further clients get no report.
@@ -209,20 +210,31 @@ def _make_folder(path: Path) -> None:
         )
 
 
-def _remove_stale(path: Path) -> None:
-    """Remove the socket of a server that was killed."""
+def was_left_behind(path: Path) -> bool:
+    """Return True if a server that was killed has left this health socket behind.
+
+    Raises:
+        OSError: nobody can tell, because the socket cannot be used.
+    """
     if not path.is_socket():
-        return
+        return False
     with socket.socket(socket.AF_UNIX) as sock:
         try:
             sock.connect(str(path))
         except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-    raise HealthError(
-        f"another server uses the health socket {path}; choose another path with --health-socket",
-        path=path,
-    )
+            return True
+    return False
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket of a server that was killed."""
+    if was_left_behind(path):
+        path.unlink(missing_ok=True)
+    elif path.is_socket():
+        raise HealthError(
+            f"another server uses the health socket {path}; choose another path with --health-socket",
+            path=path,
+        )
 
 
 async def _answer(

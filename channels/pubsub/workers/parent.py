@@ -7,12 +7,13 @@ A worker inherits the listening sockets of its place, a socket to the hub, and a
 control socket is the last argument of the worker. Each worker has its own process group. So Ctrl-C in a terminal
 reaches only the parent, which then stops the workers.
 
-If the parent is killed, its workers go on serving until you stop them. They can no longer reach each other, and no
-process restarts them.
+If the parent is killed, its workers notice that their control lines and a pipe have ended. They drain and stop. A new
+parent on the same address waits until they have released the port.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import secrets
@@ -29,6 +30,7 @@ from typing import Any, TypeAlias
 import trio
 from attrs import Factory, define, frozen
 
+from channels.errors import ChannelsError
 from channels.pubsub.adapter import WORKER, WORKERS_COUNT, WORKERS_FOLDER
 from channels.pubsub.workers.control import ControlLine, Setup
 from channels.pubsub.workers.health import (
@@ -37,11 +39,13 @@ from channels.pubsub.workers.health import (
     WorkerReport,
     path_for,
     serve_health,
+    was_left_behind,
 )
 from channels.pubsub.workers.hub import MAX_BUFFERED_BYTES, Hub, Link
 from channels.pubsub.workers.places import open_places
 from channels.pubsub.workers.plan import (
     Action,
+    Adopt,
     Close,
     End,
     Finish,
@@ -49,12 +53,14 @@ from channels.pubsub.workers.plan import (
     Note,
     Place,
     Plan,
+    Release,
     Serving,
     Start,
     Stop,
     Timing,
     Worker,
 )
+from channels.transports.listener import ListenError
 
 __all__ = ["Settings", "Watch", "run_parent"]
 
@@ -63,6 +69,8 @@ _log = logging.getLogger("channels.pubsub.workers")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # Seconds for a worker to answer a question about its health.
 _ANSWER = 1.0
+# Seconds between two attempts to open a port that the workers of a killed parent still use.
+_RETRY = 0.1
 # Seconds between two log lines about the lost envelopes of one worker.
 _DROPS = 60.0
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -115,6 +123,9 @@ async def run_parent(settings: Settings, *, on_serving: Callable[[str], None]) -
     drain. SIGHUP replaces the workers, one after the other. If the terminal of the parent was closed, SIGHUP stops them
     too.
 
+    If an earlier parent on this address was killed, its workers use the port until they have drained. This waits for
+    them for `settings.timing.start_timeout` seconds.
+
     Raises:
         ListenError: the address cannot be used.
         WorkersUnavailable: this is not Linux.
@@ -123,7 +134,9 @@ async def run_parent(settings: Settings, *, on_serving: Callable[[str], None]) -
     # Under `nohup`, the process ignores SIGHUP, because it must outlive the terminal.
     follows_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
     with trio.open_signal_receiver(*_SIGNALS) as signals, ExitStack() as opened:
-        places = await open_places(settings.host, settings.port, settings.workers)
+        places = await _open_places(settings, signals)
+        if places is None:
+            return 0
         for sockets in places:
             for sock in sockets:
                 opened.enter_context(sock)
@@ -134,9 +147,71 @@ async def run_parent(settings: Settings, *, on_serving: Callable[[str], None]) -
         )
         parent = _Parent(settings, places, port, settings.url(host, port), on_serving)
         parent.folder = folder
+        parent.lifeline, ours = os.pipe()
+        opened.callback(os.close, ours)
+        opened.callback(os.close, parent.lifeline)
         path = settings.health_socket or path_for(host, port)
         async with serve_health(path, parent.report):
             return await parent.run(signals, follows_terminal=follows_terminal)
+
+
+async def _open_places(settings: Settings, signals: Any) -> list[list[socket.socket]] | None:
+    """Open the sockets of all places. Return None if a signal stopped the wait for the workers of a killed parent."""
+    failure: ChannelsError | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope)
+        try:
+            return await _open_when_free(settings)
+        except ChannelsError as error:
+            # An exception that leaves the nursery would become an ExceptionGroup.
+            failure = error
+        finally:
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return None
+
+
+async def _open_when_free(settings: Settings) -> list[list[socket.socket]]:
+    """Open the sockets of all places. If the workers of a killed parent use the port, wait for them."""
+    seconds = settings.timing.start_timeout
+    deadline = trio.current_time() + seconds
+    waits = False
+    while True:
+        try:
+            return await open_places(settings.host, settings.port, settings.workers)
+        except ListenError as error:
+            if not waits and not await _was_killed(settings, error):
+                raise
+            if trio.current_time() >= deadline:
+                raise
+            if not waits:
+                _log.warning(
+                    "port %d is still in use, because an earlier server on this address was killed and its workers "
+                    "drain; waiting for them, for up to %g s",
+                    error.port,
+                    seconds,
+                )
+            waits = True
+        await trio.sleep(_RETRY)
+
+
+async def _cancel_at_signal(signals: Any, scope: trio.CancelScope) -> None:
+    async for signum in signals:
+        if signum != signal.SIGHUP:
+            scope.cancel()
+
+
+async def _was_killed(settings: Settings, error: ListenError) -> bool:
+    """Return True if the port is in use, and a killed parent left its health socket for this address behind."""
+    cause = error.__cause__
+    if not isinstance(cause, OSError) or cause.errno != errno.EADDRINUSE:
+        return False
+    if settings.health_socket is not None:
+        return was_left_behind(settings.health_socket)
+    found = await trio.socket.getaddrinfo(error.host, error.port, type=socket.SOCK_STREAM)
+    hosts = [str(address[0]) for *_, address in found]
+    return any(was_left_behind(path_for(host, error.port)) for host in hosts)
 
 
 _Event: TypeAlias = Callable[[float], Sequence[Action]]
@@ -175,6 +250,8 @@ class _Parent:
         self.settings = settings
         # The folder of the sockets between the workers.
         self.folder: Path | None = None
+        # The end of a pipe that the workers inherit. Only this process has the other end.
+        self.lifeline = -1
         self.sockets = sockets
         self.port = port
         self.address = address
@@ -237,9 +314,22 @@ class _Parent:
                 _log.log(logging.getLevelNamesMapping()[level.upper()], "%s", sentence)
             case Serving():
                 self.on_serving(self.address)
+            case Adopt(place, worker):
+                sockets = self.sockets[place - 1]
+                self._tell(worker, {"type": "adopt", "sockets": len(sockets)}, sockets)
+            case Release(worker):
+                self._tell(worker, {"type": "release"})
             case Close(place):
                 for sock in self.sockets[place - 1]:
                     sock.close()
+
+    def _tell(
+        self, worker: Worker, message: Mapping[str, Any], sockets: Sequence[socket.socket] = ()
+    ) -> None:
+        """Send a message to a worker. If the worker has just ended, the plan acts on its end."""
+        control = self.processes[worker].control
+        if control is not None:
+            control.send(message, sockets)
 
     # Signals
 
@@ -304,6 +394,7 @@ class _Parent:
             port=self.port,
             listening=listening,
             hub=hub.fileno(),
+            lifeline=self.lifeline,
             secret=self.secret,
             options=dict(self.settings.options),
             replaces=self.plan.places[worker.place].successor is worker,
@@ -313,7 +404,7 @@ class _Parent:
         process.process = await trio.lowlevel.open_process(
             [*self.settings.command, str(control.fileno())],
             stdin=subprocess.DEVNULL,
-            pass_fds=(control.fileno(), hub.fileno(), *listening),
+            pass_fds=(control.fileno(), hub.fileno(), self.lifeline, *listening),
             process_group=0,
             env={
                 **os.environ,
@@ -343,6 +434,8 @@ class _Parent:
                     await self._put.send(partial(ready, worker))
                 case {"type": "stopping"}:
                     await self._put.send(partial(self.plan.stopping, worker))
+                case {"type": "drained"}:
+                    await self._put.send(lambda _: self.plan.drained(worker))
                 case {"type": "report"}:
                     process.report = message
                     process.reported.set()

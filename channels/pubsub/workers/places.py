@@ -1,4 +1,4 @@
-"""The listening sockets of the places of a server.
+"""The listening sockets of the places of a server, and the listener of a worker on them.
 
 Each place has sockets of its own on the same port (SO_REUSEPORT), and the system spreads new connections over the
 places. The parent holds the sockets for as long as it lives. While the worker of a place restarts, new connections to
@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import Any
+
+import trio
 
 from channels.errors import ChannelsError
-from channels.transports.listener import listening_sockets
+from channels.transports.listener import Listener, Listening, listening_sockets
 
-__all__ = ["MAX_WORKERS", "WorkersUnavailable", "check_platform", "open_places"]
+__all__ = ["MAX_WORKERS", "PlaceSockets", "WorkersUnavailable", "check_platform", "open_places"]
 
 MAX_WORKERS = 512
 """The largest number of workers."""
@@ -75,3 +79,84 @@ async def open_places(host: str, port: int, count: int) -> list[list[socket.sock
             places.append(sockets)
         opened.pop_all()
         return places
+
+
+class PlaceSockets:
+    """The listening sockets from which a worker accepts: those of its own place, and of the places that it adopts.
+
+        await endpoint.start_link(host=host, port=port, listen=sockets.listen)
+
+    Args:
+        own: the sockets of the place of the worker. This object closes them.
+    """
+
+    def __init__(self, own: Sequence[socket.socket]) -> None:
+        self._sockets = list(own)
+        self._listener: _PlaceListener | None = None
+
+    async def listen(self, host: str, port: int) -> Listening:
+        """Open a listener on all sockets, for an endpoint. A restarted listener accepts from the same sockets."""
+        await trio.lowlevel.checkpoint()
+        self._listener = _PlaceListener([_duplicate(sock) for sock in self._sockets])
+        return self._listener
+
+    def adopt(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept from the sockets of another place too."""
+        self._sockets += sockets
+        if self._listener is not None:
+            for sock in sockets:
+                self._listener.add(_duplicate(sock))
+
+    def close(self) -> None:
+        """Leave the sockets to the listener, which closes the last copies of this worker when it ends."""
+        sockets, self._sockets = self._sockets, []
+        for sock in sockets:
+            sock.close()
+
+
+def _duplicate(sock: socket.socket) -> Listener:
+    """Return a listener on a copy of the socket."""
+    # Python takes the descriptor of a new socket object for a blocking one. Then `dup` would make it blocking, in all
+    # processes.
+    sock.setblocking(False)
+    return Listener([sock.dup()])
+
+
+class _PlaceListener:
+    """A listener to which sockets can be added.
+
+    Attributes:
+        host: the numeric address of the first socket.
+        port: the port of all sockets.
+    """
+
+    def __init__(self, listeners: list[Listener]) -> None:
+        self.host, self.port = listeners[0].host, listeners[0].port
+        self._listeners = listeners
+        self._start: Callable[[Listener], object] | None = None
+
+    def add(self, listener: Listener) -> None:
+        """Accept from a further socket. Close it if this listener has been closed."""
+        if not self._listeners:
+            listener.close()
+            return
+        self._listeners.append(listener)
+        if self._start is not None:
+            self._start(listener)
+
+    async def main(self, on_connection: Callable[[Any], object]) -> None:
+        """Pass connections to `on_connection`, until `close`."""
+        async with trio.open_nursery() as nursery:
+
+            def start(listener: Listener) -> None:
+                nursery.start_soon(listener.main, on_connection)
+
+            self._start = start
+            for listener in self._listeners:
+                start(listener)
+
+    def close(self) -> None:
+        """Accept no more connections. May be called twice."""
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener.close()

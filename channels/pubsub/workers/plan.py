@@ -11,6 +11,13 @@ start together after it.
     replace                  for each place in turn: start a successor, wait until it serves, then stop the old worker
     stop                     all workers stop together; after their own time limits they are killed
 
+During a stop, each place answers new connections with 503 until the last worker has drained:
+
+    a worker has drained             it goes on answering
+    a place has no such worker       another worker adopts the place: it accepts from the place's sockets too
+    all workers have drained         the parent closes its sockets and releases the workers. Each worker answers the
+                                     connections that still wait, and ends
+
 A replacement ends early if a successor does not start. The previous workers go on serving.
 """
 
@@ -29,12 +36,14 @@ from supervision.backoff import Backoff, Delays
 
 __all__ = [
     "Action",
+    "Adopt",
     "Close",
     "Finish",
     "Kill",
     "Note",
     "Place",
     "Plan",
+    "Release",
     "Serving",
     "Start",
     "State",
@@ -94,6 +103,8 @@ class Worker:
         state: its state.
         stop_seconds: seconds that the worker needs to stop in order. It reports them when it is ready.
         deadline: the time at which it is killed.
+        turns_away: True while it stops together with the others, and answers new connections with 503.
+        has_drained: True if its clients have gone.
     """
 
     id: int
@@ -103,6 +114,8 @@ class Worker:
     deadline: float
     state: State = State.STARTING
     stop_seconds: float = 0.0
+    turns_away: bool = False
+    has_drained: bool = False
 
 
 @define(eq=False)
@@ -117,6 +130,8 @@ class Place:
         restart_at: the time of the next start; infinite if none is due.
         restarts: the number of workers of this place that ended without a request.
         last_end: the end of the last of these workers.
+        is_open: True until the parent closes the listening sockets.
+        host: during a stop, the worker that answers the connections of this place.
     """
 
     number: int
@@ -127,6 +142,8 @@ class Place:
     restart_at: float = math.inf
     restarts: int = 0
     last_end: str | None = None
+    is_open: bool = True
+    host: Worker | None = None
 
     def workers(self) -> Iterator[Worker]:
         """Return the living workers of this place."""
@@ -182,10 +199,25 @@ class Serving:
 
 
 @frozen
-class Close:
-    """Close the listening sockets of a place. No worker will serve it any more."""
+class Adopt:
+    """Let a worker of another place answer the connections of a place."""
 
     place: int
+    worker: Worker
+
+
+@frozen
+class Close:
+    """Close the parent's copies of the listening sockets of a place."""
+
+    place: int
+
+
+@frozen
+class Release:
+    """Tell a worker that has drained to accept no more connections, and to end."""
+
+    worker: Worker
 
 
 @frozen
@@ -195,7 +227,7 @@ class Finish:
     code: int
 
 
-Action: TypeAlias = Start | Stop | Kill | Note | Serving | Close | Finish
+Action: TypeAlias = Start | Stop | Kill | Note | Serving | Adopt | Close | Release | Finish
 
 
 @frozen
@@ -313,6 +345,11 @@ class Plan:
         self._fill(place, now)
         return [Note("warning", f"{_name(worker)} is stopping")]
 
+    def drained(self, worker: Worker) -> list[Action]:
+        """Note that the clients of a worker have gone."""
+        worker.has_drained = True
+        return self._release()
+
     def ended(self, worker: Worker, end: End, now: float) -> list[Action]:
         """Note that the process of a worker has ended."""
         place = self.places[worker.place]
@@ -354,17 +391,18 @@ class Plan:
         """Stop all workers. After a second signal, they have at most `kill_grace` to stop."""
         self._signals.append(signum)
         actions: list[Action] = []
-        for place in self.places.values():
-            place.restart_at = _NEVER
-            actions += self._close(place)
         for worker in self.workers():
             if len(self._signals) > 1:
                 worker.deadline = min(worker.deadline, now + self.timing.kill_grace)
                 actions.append(Stop(worker, signum))
             elif worker.state is not State.STOPPING:
-                actions.append(Stop(worker, signum, together=worker.state is State.SERVING))
+                worker.turns_away = worker.state is State.SERVING
+                actions.append(Stop(worker, signum, together=worker.turns_away))
                 worker.state = State.STOPPING
                 worker.deadline = now + worker.stop_seconds + self.timing.stop_grace
+        for place in self.places.values():
+            place.restart_at = _NEVER
+            actions += self._find_host(place)
         return actions + self._finish_if_empty()
 
     def tick(self, now: float) -> list[Action]:
@@ -480,11 +518,45 @@ class Plan:
             place.current = None
         if place.successor is worker:
             place.successor = None
-        return [*self._close(place), *self._finish_if_empty()]
+        worker.turns_away = False
+        actions: list[Action] = []
+        for each in self.places.values():
+            actions += self._find_host(each)
+        return [*actions, *self._release(), *self._finish_if_empty()]
+
+    def _find_host(self, place: Place) -> list[Action]:
+        """Find a worker that answers the connections of a place, or close a place that no worker will answer.
+
+        If the place stayed open, clients would connect to it and wait for ever.
+        """
+        if not place.is_open or (place.host is not None and place.host.turns_away):
+            return []
+        for worker in (*place.workers(), *self.workers()):
+            if worker.turns_away:
+                place.host = worker
+                return [] if worker.place == place.number else [Adopt(place.number, worker)]
+        return [] if any(True for _ in place.workers()) else self._close(place)
+
+    def _release(self) -> list[Action]:
+        """Release the workers as soon as all have drained. Until then, the server answers new connections."""
+        workers = list(self.workers())
+        if not self._signals or not workers or not all(each.has_drained for each in workers):
+            return []
+        actions: list[Action] = []
+        # Close first. The last copies of the sockets are then those of the workers, which answer all who still wait.
+        for place in self.places.values():
+            actions += self._close(place)
+        for worker in workers:
+            if worker.turns_away:
+                worker.turns_away = False
+                actions.append(Release(worker))
+        return actions
 
     def _close(self, place: Place) -> list[Action]:
-        """Close a place without workers. Otherwise, clients would connect to it and wait for ever."""
-        return [] if any(True for _ in place.workers()) else [Close(place.number)]
+        if not place.is_open:
+            return []
+        place.is_open = False
+        return [Close(place.number)]
 
     def _finish_if_empty(self) -> list[Action]:
         if self._finished or any(True for _ in self.workers()):

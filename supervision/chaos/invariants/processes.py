@@ -29,7 +29,7 @@ class Monitors(Invariant):
     """A monitor fires once: when its target ends, or immediately without a target. It never fires after `demonitor`."""
 
     name: ClassVar[str] = "monitors"
-    only_messages: ClassVar[Mapping[str, type]] = {"message_received": Down}
+    only_messages: ClassVar[Mapping[str, type]] = {"message_sent": Down, "message_received": Down}
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,6 +38,8 @@ class Monitors(Invariant):
         self._on: dict[Pid, dict[Ref, None]] = {}
         # The monitors whose targets have ended. These monitors must fire in the same step.
         self._due: dict[Ref, None] = {}
+        # The monitors whose `Down` the program itself has sent to a process, for example to forward it.
+        self._forwarded: dict[Pid, dict[Ref, None]] = {}
 
     def monitored(self, pid: Pid, ref: Ref, target: Pid | None) -> None:
         if ref in self._monitors:
@@ -72,9 +74,14 @@ class Monitors(Invariant):
             watching.sent = True
             del self._due[ref]
 
+    def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> None:
+        self._forwarded.setdefault(receiver, {})[message.ref] = None
+
     def message_received(self, pid: Pid, message: Any) -> None:
-        # An instrument sees `Down` messages only when they leave the mailbox.
+        # The runtime does not report the `Down` messages that it puts into a mailbox, only those that leave it.
         watching = self._monitors.get(message.ref)
+        if watching is None and message.ref in self._forwarded.get(pid, ()):
+            return
         if watching is None or not watching.sent:
             self.violated(
                 f"{self.who(pid)} received a Down of {message.ref!r}, but that monitor has "
@@ -87,6 +94,7 @@ class Monitors(Invariant):
         self._on[pid] = {}
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
+        self._forwarded.pop(pid, None)
         for ref in self._of.pop(pid, ()):
             watching = self._monitors.pop(ref)
             self._due.pop(ref, None)

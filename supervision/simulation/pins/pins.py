@@ -6,6 +6,7 @@ During a simulation, the seed and the virtual clock replace these sources:
 - `uuid.uuid1`; the functions of `random`; `random.Random()` without a seed;
 - the functions of `time` and `datetime` that read a clock (see `clocks`). Libraries get the virtual time. In the
   program, these functions raise an `Escape`, because the program should use the clock of its runtime.
+- the order of the names that `os.listdir` and `os.scandir` return, which the file system decides otherwise;
 - the generators that modules hold as globals, and the global generator of numpy (see `generators`).
 - the functions that wait in real time, such as `queue.Queue.get` (see `waits`). Within the fence, they raise an
   `Escape`.
@@ -29,7 +30,7 @@ import threading
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import trio.testing
 
@@ -59,6 +60,7 @@ def pinned(
         settle: the replacement of `trio.testing.wait_all_tasks_blocked`, which does not work with a clock that jumps.
     """
     replacements = _entropy(streams)
+    replacements.update(_listings(streams))
     replacements.update(pinned_clocks(now, on_escape))
     replacements.update(pinned_dates(now, on_escape))
     replacements.update(pinned_waits())
@@ -95,6 +97,59 @@ def _entropy(streams: Streams) -> dict[int, tuple[object, object]]:
         return uuid.UUID(int=draws.getrandbits(128), version=1)
 
     return {id(real_urandom): (real_urandom, urandom), id(real_uuid1): (real_uuid1, uuid1)}
+
+
+def _listings(streams: Streams) -> dict[int, tuple[object, object]]:
+    """Replace the functions that list a folder. The seed decides the order, which is the same at each call."""
+    thread = threading.get_ident()
+    real_listdir, real_scandir = os.listdir, os.scandir
+
+    def listdir(path: Any = None) -> list[Any]:
+        names: list[Any] = real_listdir(path)
+        if threading.get_ident() == thread:
+            names.sort()
+            # Draw from a new stream each time, because an import lists folders too.
+            streams.fresh("listings").shuffle(names)
+        return names
+
+    def scandir(path: Any = None) -> Any:
+        if threading.get_ident() != thread:
+            return real_scandir(path)
+        with real_scandir(path) as entries:
+            found = sorted(entries, key=_name)
+        streams.fresh("listings").shuffle(found)
+        return _Entries(found)
+
+    return {
+        id(real_listdir): (real_listdir, listdir),
+        id(real_scandir): (real_scandir, scandir),
+    }
+
+
+def _name(entry: os.DirEntry[Any]) -> Any:
+    return entry.name
+
+
+class _Entries:
+    """The result of `os.scandir`: an iterator and a context manager."""
+
+    def __init__(self, entries: list[os.DirEntry[Any]]) -> None:
+        self._entries = iter(entries)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> os.DirEntry[Any]:
+        return next(self._entries)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._entries = iter(())
 
 
 def _waiting_for_all(settle: Callable[[], Awaitable[None]]) -> dict[int, tuple[object, object]]:
@@ -158,7 +213,7 @@ def _without_last_resort() -> Iterator[None]:
 
 
 _ORIGINALS = (
-    *(os.urandom, uuid.uuid1, trio.testing.wait_all_tasks_blocked),
+    *(os.urandom, os.listdir, os.scandir, uuid.uuid1, trio.testing.wait_all_tasks_blocked),
     *(*CLOCKS, *WAITS),
 )
 

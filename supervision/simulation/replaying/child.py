@@ -25,6 +25,7 @@ class RepeatedRun:
 
     Attributes:
         same: True if the digests are the same as in the run file. Otherwise the trace is in a file beside the run file.
+        digests: the digests of the run.
         problem: the reason why the process could not repeat the run; None if it repeated the run.
         line: the line of the program that caused the requested event.
         left_behind: the names of the globals and class attributes that the first run in the process changed, if a
@@ -32,6 +33,7 @@ class RepeatedRun:
     """
 
     same: bool = True
+    digests: tuple[str, str] = ("", "")
     problem: str | None = None
     line: SourceLine | None = None
     left_behind: tuple[str, ...] | None = None
@@ -67,8 +69,9 @@ def repeat(run: RunFile, event: int | None) -> tuple[RepeatedRun, list[bytes]]:
         after = program_data()
         if run_again(run).digest != outcome.digest:
             left_behind = changed_between(before, after)
-    same = (outcome.digest, outcome.steps_digest) == (run.digest, run.steps_digest)
-    repeated = RepeatedRun(same=same, line=line, left_behind=left_behind)
+    digests = outcome.digest, outcome.steps_digest
+    same = digests == (run.digest, run.steps_digest)
+    repeated = RepeatedRun(same=same, digests=digests, line=line, left_behind=left_behind)
     return repeated, [] if same else with_steps(outcome)
 
 

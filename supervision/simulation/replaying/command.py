@@ -8,10 +8,11 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
+from actors.instrumentation.logger import printable
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.pins.places import is_program
 from supervision.simulation.replaying.debugger import debugger_at
-from supervision.simulation.replaying.run_file import RunFile, difference, load_run, run_again
+from supervision.simulation.replaying.run_file import RunFile, difference, run_again
 from supervision.simulation.replaying.story import tell
 from supervision.viewer.page import write_page
 
@@ -19,7 +20,7 @@ __all__ = ["replay_file"]
 
 
 def replay_file(
-    path: Path,
+    run: RunFile,
     *,
     trace: bool = False,
     debug: bool = False,
@@ -29,23 +30,22 @@ def replay_file(
     """Repeat a run and print the result. Return True if the run passed.
 
     Args:
-        path: the run file.
+        run: the content of the run file.
         trace: print every event as a line of JSON on standard output, and everything else on standard error.
         debug: open the debugger where the run failed.
         at: open the debugger at the event of this number.
         html: the file for a page with the timeline of the run.
 
     Raises:
-        RunFileError: the file is invalid.
+        RunFileError: the scenario of the file cannot be imported.
     """
-    run = load_run(path)
     out = sys.stderr if trace else sys.stdout
-    print(f"{run.scenario}, seed {run.seed}", file=out, flush=True)
+    print(printable(f"{run.scenario}, seed {run.seed}"), file=out, flush=True)
     outcome = run_again(run, on_event=None if at is None else debugger_at(at))
     if trace:
         sys.stdout.buffer.write(b"".join(line + b"\n" for line in outcome.trace))
         sys.stdout.flush()
-    print(_comparison(run, outcome), file=out)
+    print(printable(_comparison(run, outcome)), file=out)
     if at is not None and at >= outcome.events:
         print(
             f"the run has no event {at}; its last event is {outcome.events - 1}",
@@ -57,9 +57,9 @@ def replay_file(
     if error is None:
         print("it passes", file=out)
     else:
-        print(tell(outcome), file=out)
+        print(printable(tell(outcome), lines=True), file=out)
         lines = traceback.format_exception(type(error), error, _in_program(error.__traceback__))
-        print("".join(lines).rstrip(), file=out, flush=True)
+        print(printable("".join(lines).rstrip(), lines=True), file=out, flush=True)
         if debug:
             _debug(run, outcome, error)
     return outcome.passed

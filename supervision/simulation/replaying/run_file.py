@@ -179,7 +179,7 @@ def load_run(path: Path) -> RunFile:
         raise RunFileError(
             f"{path} cannot be read: {error.strerror or error}; name a run file, such as one in .ashtree/corpus"
         ) from error
-    except (msgspec.MsgspecError, AttributeError) as error:
+    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError, RecursionError) as error:
         raise RunFileError(
             f"{path} is not a run file: {error}; name a run file, such as one in .ashtree/corpus"
         ) from error

@@ -89,7 +89,7 @@ def check_many(
         if result.problem is not None:
             found[number] = RunFileError(result.problem)
         elif not result.same:
-            found[number] = _diverged(given[number], runs[number], trace, elsewhere)
+            found[number] = _diverged(given[number], runs[number], result, trace, elsewhere)
     return found
 
 
@@ -125,7 +125,7 @@ def _said(lines: list[bytes], step: int) -> str | None:
         return None
     event = msgspec.json.decode(lines[step])
     if "steps_digest" in event:
-        return "the events are the same, but other tasks ran, or ran in another order"
+        return "the events are the same, but other tasks ran, or ran in another order or at other times"
     story = Story(lines[: step + 1], None)
     return story.sentence(story.events[step])
 
@@ -141,7 +141,11 @@ def _unfit(run: RunFile) -> RunFileError | None:
 
 
 def _diverged(
-    given: Outcome | RunFile, run: RunFile, trace: list[bytes], elsewhere: _Elsewhere
+    given: Outcome | RunFile,
+    run: RunFile,
+    result: RepeatedRun,
+    trace: list[bytes],
+    elsewhere: _Elsewhere,
 ) -> Diverged | None:
     """Return the first difference, with the lines of the program that caused it in both processes."""
     here = given if isinstance(given, Outcome) and given.trace else run_again(run)
@@ -150,7 +154,9 @@ def _diverged(
     except Diverged as error:
         # The second repetition may differ first at another event. The line of event `error.step` is still useful.
         ((there, _),) = elsewhere.repeat([run], error.step)
-        error.left_behind = there.left_behind
+        # If the first runs of two fresh processes differ too, no earlier run is the reason.
+        if there.digests == result.digests:
+            error.left_behind = there.left_behind
         error.source_lines = (source_line_in(run, error.step)[1], there.line)
         return error
     return None
@@ -184,9 +190,11 @@ class _Elsewhere:
         command = [sys.executable, "-m", module, str(folder), str(self._junk)]
         path = os.pathsep.join(filter(None, [str(Path.cwd()), *sys.path]))
         environment = {
-            **os.environ,
+            # Another order, and one variable more: the check finds a program that reads all variables.
+            **dict(reversed(list(os.environ.items()))),
             "PYTHONHASHSEED": str(self._hash_seed),
             "PYTHONPATH": path,
+            "ASHTREE_SELF_CHECK": "1",
         }
         try:
             done = subprocess.run(  # noqa: S603 # this very program

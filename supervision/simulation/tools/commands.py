@@ -16,9 +16,11 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 import typer
 
+from actors.instrumentation.logger import printable
 from supervision.chaos.settings import settings_of
 from supervision.command_line.arguments import (
     check_folders,
+    confirm_import,
     load_function,
     params_as_options,
     parse_params,
@@ -27,6 +29,7 @@ from supervision.simulation.comparing.comparison import Comparison
 from supervision.simulation.comparing.comparison import compare as comparison_of
 from supervision.simulation.errors import SimulationError
 from supervision.simulation.replaying.command import replay_file
+from supervision.simulation.replaying.run_file import load_run
 from supervision.simulation.scenario import Scenario
 from supervision.simulation.search.corpus import DEFAULT_CORPUS, Corpus
 from supervision.simulation.search.forking import FORKS
@@ -148,6 +151,10 @@ def replay(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page with the timeline.")
     ] = None,
+    imports: Annotated[
+        bool,
+        typer.Option("--import", help="Import the module that the file names, without asking."),
+    ] = False,
 ) -> None:
     """Run `ashtree replay`. The exit code is 0 if the run passes, 1 if it fails, 2 for wrong input."""
     # The program may import from the current folder, as with `python -m`.
@@ -155,7 +162,10 @@ def replay(
         sys.path.insert(0, str(Path.cwd()))
     check_folders(html)
     try:
-        passed = replay_file(file, trace=trace, debug=pdb, at=at, html=html)
+        run = load_run(file)
+        if not imports:
+            confirm_import(run.scenario, file)
+        passed = replay_file(run, trace=trace, debug=pdb, at=at, html=html)
     except SimulationError as error:
         _fail(str(error), 2)
     raise SystemExit(0 if passed else 1)
@@ -195,7 +205,7 @@ def compare(
         _fail(str(error), 1)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
-    sys.stdout.write(f"{comparison}\n")
+    sys.stdout.write(f"{printable(str(comparison), lines=True)}\n")
     for name, own in policies.items():
         _say_failed(comparison, name, {**given, **own})
     if svg is not None:
@@ -244,7 +254,7 @@ def _terminable() -> Iterator[None]:
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
-    sys.stderr.write(f"{sentence}\n")
+    sys.stderr.write(f"{printable(sentence, lines=True)}\n")
     raise SystemExit(code)
 
 

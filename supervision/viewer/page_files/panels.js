@@ -193,7 +193,7 @@ function processFacts(process) {
     ["started", at(process.born) + (before ? `, ${length((process.born - before.ended) / 1000)} after the one before it had ended` : "")],
     ["ended", process.ended === null ? "" : at(process.ended)],
     ["reason", process.reason],
-    ["because of", process.fault >= 0 ? faults[process.fault].words : ""],
+    ["because of", faults[process.fault]?.words ?? ""],
     ["replaced", back ? `after ${length((back.born - process.ended) / 1000)}${back.restarted ? ", by its supervisor" : ""}` : process.fault >= 0 ? "never" : ""],
     ["messages", `${sent} sent, ${got.length} received, ${got.filter((message) => message.lost).length} lost`],
   ]

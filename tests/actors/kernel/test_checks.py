@@ -173,6 +173,29 @@ async def test_4_a_monitor_that_fires_twice_is_noticed() -> None:
     assert "or fired twice" in await broken(4, sabotage)
 
 
+async def test_4_a_down_that_a_program_forwards_or_sends_later_breaks_nothing() -> None:
+    got: list[Any] = []
+
+    async def collects() -> None:
+        while len(got) < 3:
+            got.append(await receive())
+
+    async def forwards(other: Pid, target: Pid) -> None:
+        ref = monitor(target)
+        kill(target)
+        down = await receive()
+        assert down.ref is ref
+        send(other, down)
+        send(current_pid(), down)
+        send(other, await receive())
+        send_after(other, down, 1)
+
+    async with open_runtime(log=False, debug=True):
+        spawn(forwards, spawn(collects), target := spawn(idle))
+        await trio.sleep(2)
+    assert [each.pid for each in got] == [target] * 3
+
+
 async def test_4_a_monitor_that_fires_after_it_was_removed_is_noticed() -> None:
     async def sabotage(runtime: CheckedRuntime) -> None:
         async def watches(pid: Pid) -> None:

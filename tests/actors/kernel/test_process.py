@@ -11,7 +11,9 @@ from actors import (
     NORMAL,
     AlreadyStarted,
     Crash,
+    DeadProcess,
     MailboxBusy,
+    NotAnAddress,
     NotAProcess,
     Pid,
     ProcessKilled,
@@ -24,6 +26,7 @@ from actors import (
     is_alive,
     kill,
     link,
+    monitor,
     on_exit,
     receive,
     register,
@@ -363,6 +366,32 @@ async def test_on_exit_functions_run_before_the_signals_in_reverse_order(end: st
         kill(pid)
     await down(ref)
     assert order == ["second", "first, name is None"]
+
+
+@in_process()
+async def test_on_exit_of_another_process_runs_at_its_end_and_before_its_down() -> None:
+    order: list[str] = []
+    pid = spawn(trio.sleep_forever)
+    ref = monitor(pid)
+    on_exit(lambda: order.append(f"alive: {is_alive(pid)}"), pid=pid)
+    forget = on_exit(lambda: order.append("forgotten"), pid=pid)
+    forget()
+    await settle()
+    assert order == []
+    kill(pid)
+    await down(ref)
+    assert order == ["alive: False"]
+
+
+@in_process()
+async def test_on_exit_of_a_process_that_has_ended_raises() -> None:
+    pid = spawn(trio.sleep_forever)
+    kill(pid)
+    await settle()
+    with pytest.raises(DeadProcess):
+        on_exit(pytest.fail, pid=pid)
+    with pytest.raises(NotAnAddress, match="on_exit"):
+        on_exit(pytest.fail, pid="name")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("what", ["error", "verb", "exit", "dead verb"])

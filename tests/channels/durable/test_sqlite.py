@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +50,23 @@ async def test_a_restart_keeps_the_messages_the_offsets_and_the_epoch(tmp_path: 
         found = await storage.read("a", after=0, limit=9, now=0.0)
         assert (found.epoch, len(found.entries)) == ("epoch 1", number)
         storage.close()
+
+
+def modes_in(folder: Path) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+
+
+async def test_only_the_owner_may_read_a_new_file(tmp_path: Path) -> None:
+    before = os.umask(0o000)
+    try:
+        storage = SQLiteStorage(tmp_path / "history.db")
+        await storage.open(Limits(), fresh_epoch="1")
+        await storage.append([NEW], now=0.0)
+        modes = modes_in(tmp_path)
+        storage.close()
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("history.db", "history.db-shm", "history.db-wal"), 0o600)
 
 
 async def test_another_file_has_another_epoch(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -9,20 +10,25 @@ import trio
 
 from actors import Shutdown, is_alive, kill, spawn
 from channels import Draining, Endpoint, InvalidOption
+from channels.endpoint._listening import CONNECTION
 from channels.telemetry import ENDPOINT_DRAIN
-from supervision import Supervisor
+from supervision import DynamicSupervisor, Supervisor
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket
 from tests.channels.support import (
     EOF,
     Client,
     Close,
+    Reader,
     Server,
     head,
     named,
     reason_of,
+    reply,
     settle,
+    text,
 )
+from tests.channels.transports.sockets import local_pair
 from tests.channels.trees import child
 
 ENDPOINT = {"/socket": UserSocket}
@@ -327,3 +333,59 @@ async def test_a_drain_without_the_supervisor_of_connections_does_nothing(serve:
 def test_invalid_numbers_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidOption, match="Draining got"):
         Draining(**options)
+
+
+class SocketClient:
+    """A client on a plain socket, which the flusher writes and the poller reads."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._theirs, self._ours = stack.enter_context(local_pair())
+        self._reader = Reader()
+
+    async def join(self, server: Server) -> None:
+        await DynamicSupervisor.start_child(
+            (server.endpoint, "connections"), CONNECTION, server.services, self._theirs
+        )
+        self._ours.send(head("/socket/websocket?vsn=2.0.0"))
+        await settle()
+        assert b" 101 " in self._ours.recv(65536)
+        self._ours.send(text("1", "1", "room:a", "phx_join", {}))
+        await settle()
+        assert self.frames() == [reply("1", "1", "room:a")]
+
+    def frames(self) -> list[Any]:
+        """The frames that have arrived since the last call."""
+        try:
+            while data := self._ours.recv(65536):
+                self._reader.feed(data)
+            self._reader.ended = True
+        except BlockingIOError:
+            pass
+        return self._reader.frames()
+
+    def leave(self) -> None:
+        self._ours.close()
+
+
+@pytest.mark.parametrize("loop", ["flusher", "poller"])
+async def test_an_endpoint_whose_loop_dies_too_often_still_closes_its_clients_at_once(
+    serve: Serve, loop: str
+) -> None:
+    with ExitStack() as stack:
+        server = await serve(Endpoint(sockets=ENDPOINT))
+        clients = [SocketClient(stack) for _ in range(2)]
+        for client in clients:
+            await client.join(server)
+        began = trio.current_time()
+        for number in range(4):
+            kill(await child(server.pid, loop))
+            # The flusher is dead now, so the endpoint must write this later.
+            server.endpoint.broadcast("room:a", "new", {"n": number})
+            await settle()
+        news = [[None, None, "room:a", "new", {"n": number}] for number in range(4)]
+        for client in clients:
+            assert client.frames() == [*news, Close(1012), EOF]
+            client.leave()
+        await settle()
+        assert not is_alive(server.pid)
+        assert trio.current_time() == began

@@ -102,7 +102,9 @@ def test_a_socket_that_the_endpoint_would_hide_comes_with_a_warning(shell: Shell
     _, door = shell.run("gen", "socket", "door")
     assert "has a class UserSocket, which needs no token. Delete the class" in user
     assert "Delete" not in door
-    assert '  endpoint = Endpoint(sockets={..., "/door": DoorSocket})' in door
+    assert (
+        '  endpoint = Endpoint(sockets={..., "/door": Mount(DoorSocket, auth_token=True)})' in door
+    )
 
 
 def test_a_presence_prints_its_route_and_takes_the_user_from_the_socket(shell: Shell) -> None:
@@ -135,6 +137,23 @@ def test_generated_files_contain_no_placeholders() -> None:
     json.loads(contents["package.json"])
     assert "ashtree serve chat.endpoint:endpoint" in contents["deploy/chat.service"]
     assert contents["Dockerfile"].rstrip().endswith('"serve", "chat.endpoint:endpoint"]')
+
+
+def test_no_generated_file_lets_a_package_index_choose_ashtree() -> None:
+    contents = project_files(parse_name("chat"))
+    project = tomllib.loads(contents["pyproject.toml"])["project"]
+    lines = [
+        *contents["requirements.txt"].splitlines(),
+        *contents["requirements-dev.txt"].splitlines(),
+    ]
+    wanted = [*project["dependencies"], *lines]
+    assert not [each for each in wanted if each.startswith("ashtree")]
+    assert not [
+        line
+        for text in contents.values()
+        for line in text.splitlines()
+        if "pip install" in line and "ashtree" in line
+    ]
 
 
 def test_the_page_gets_the_published_phoenix_js_and_checks_its_hash() -> None:

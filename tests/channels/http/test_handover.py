@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -16,13 +17,23 @@ import trio
 import trustme
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
-from channels.http.handover import HttpHandover, default_config
+from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
 from channels.http.hypercorn_server import ReplayStream
 from channels.http.lifespan import ApplicationStartError
 from channels.upgrade.first_request import read_head
 from channels.upgrade.request import Head
+from tests.architecture.sources import PACKAGES, sources_under
 from tests.channels.transports.http_client import Client, echo, served
 from tests.channels.transports.sockets import fill, socket_pair
+
+
+def test_one_module_alone_imports_hypercorn() -> None:
+    importing = [
+        each.path
+        for each in sources_under(*PACKAGES)
+        if re.search(r"^\s*(from|import) hypercorn\b", each.text, re.MULTILINE)
+    ]
+    assert importing == ["channels/http/hypercorn_server.py"]
 
 
 async def test_bytes_read_before_the_handover_are_part_of_the_request() -> None:
@@ -81,7 +92,7 @@ async def test_http2_with_prior_knowledge_is_served() -> None:
         [(":method", "GET"), (":path", "/a"), (":scheme", "http"), (":authority", "localhost")],
         end_stream=True,
     )
-    async with served(HttpHandover(echo), connection.data_to_send()) as (client, _):
+    async with served(HttpHandover(echo, http2=True), connection.data_to_send()) as (client, _):
         body, status, ended = b"", "", False
         while not ended:
             for event in connection.receive_data(bytes(await client.stream.receive_some())):
@@ -96,6 +107,7 @@ async def test_http2_with_prior_knowledge_is_served() -> None:
         assert (status, body) == ("200", b"GET /a? ")
 
 
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 UPGRADE = {
     "connection": "upgrade",
     "upgrade": "websocket",
@@ -157,7 +169,7 @@ async def test_an_idle_connection_is_closed_after_a_while(autojump_clock: MockCl
     async with served(handover) as (client, _):
         await client.ask("GET", "/")
         assert await client.stream.receive_some() == b""
-    assert trio.current_time() == pytest.approx(default_config().keep_alive_timeout)
+    assert trio.current_time() == pytest.approx(DEFAULT_KEEP_ALIVE_TIMEOUT)
 
 
 async def test_draining_closes_idle_connections_at_once(autojump_clock: MockClock) -> None:
@@ -271,7 +283,7 @@ async def test_a_response_does_not_wait_for_an_http2_client_that_has_left(
     fields = [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", "localhost")]
     connection.send_headers(1, fields, end_stream=True)
     for leave_after in (0.5, 2.0):
-        handover = HttpHandover(large)
+        handover = HttpHandover(large, http2=True)
         async with served(handover, connection.data_to_send()) as (client, _):
             began = trio.current_time()
             await trio.sleep(leave_after)
@@ -284,19 +296,55 @@ async def test_a_response_does_not_wait_for_an_http2_client_that_has_left(
         connection.send_headers(1, fields, end_stream=True)
 
 
-async def test_a_silent_client_that_upgraded_to_http2_is_answered_and_closed(
-    autojump_clock: MockClock,
+H2C = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": ""}
+
+
+@pytest.mark.parametrize("http2", [False, True])
+@pytest.mark.parametrize("protocol", ["h2c", "H2C", "h2c, websocket", "TLS/1.0"])
+async def test_an_upgrade_to_another_protocol_than_websocket_is_ignored(
+    protocol: str, http2: bool
 ) -> None:
-    handover = HttpHandover(echo)
-    upgrade = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": ""}
+    async with served(HttpHandover(echo, http2=http2)) as (client, _):
+        for _ in range(2):
+            answer = await client.ask("GET", "/a", headers=H2C | {"upgrade": protocol})
+            assert answer == (200, b"GET /a? ")
+
+
+@pytest.mark.parametrize("http2", [False, True])
+async def test_a_connection_never_changes_to_http2(http2: bool, autojump_clock: MockClock) -> None:
+    handover = HttpHandover(echo, http2=http2)
+    counts: list[tuple[str, ...]] = []
+    handover.count = counts.append
     async with served(handover) as (client, _):
-        await client.stream.send_all(client.question("GET", "/", headers=upgrade))
-        assert isinstance(client.stream, trio.StapledStream)
-        await client.stream.send_eof()
-        with trio.fail_after(1):
-            answer = b"".join([data async for data in client.stream])
-        assert answer.startswith(b"HTTP/1.1 101 ")
+        assert (await client.ask("GET", "/a"))[0] == 200
+        await client.stream.send_all(PREFACE)
+        answer = b"".join([bytes(data) async for data in client.stream])
+    assert answer.startswith(b"HTTP/1.1 505 ")
+    assert counts == [("http", "bad_request")]
+
+
+async def test_without_the_option_the_preface_of_http2_is_refused() -> None:
+    handover = HttpHandover(echo)
+    counts: list[tuple[str, ...]] = []
+    handover.count = counts.append
+    async with served(handover, PREFACE) as (client, _):
+        answer = b"".join([bytes(data) async for data in client.stream])
+    assert answer.startswith(b"HTTP/1.1 505 ")
+    assert counts == [("http", "bad_request")]
     assert handover.connections == 0
+
+
+@pytest.mark.parametrize("length", [4, 30, 40])
+async def test_a_client_that_leaves_in_the_preface_or_after_it_ends_its_connection(
+    length: int, autojump_clock: MockClock
+) -> None:
+    handover = HttpHandover(echo, http2=True)
+    first, rest = PREFACE[:18], PREFACE[18:length]
+    async with served(handover, first) as (client, _):
+        await client.stream.send_all(rest)
+        await client.stream.aclose()
+    assert handover.connections == 0
+    assert trio.current_time() == 0
 
 
 @pytest.mark.parametrize(
@@ -322,7 +370,7 @@ async def test_a_body_that_becomes_invalid_during_the_response_does_not_raise(
     assert not caplog.records
 
 
-async def test_http2_data_after_the_response_ends_the_connection_without_an_error(
+async def test_http2_data_after_the_response_is_ignored(
     caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
     async def hasty(scope: Any, receive: Any, send: Any) -> None:
@@ -333,12 +381,19 @@ async def test_http2_data_after_the_response_ends_the_connection_without_an_erro
     connection.initiate_connection()
     fields = [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "localhost")]
     connection.send_headers(1, fields)
-    handover = HttpHandover(hasty)
+    handover = HttpHandover(hasty, http2=True)
     async with served(handover, connection.data_to_send()) as (client, _):
         await trio.sleep(1)
         connection.send_data(1, b"late", end_stream=True)
         await client.stream.send_all(connection.data_to_send())
         await trio.sleep(1)
+        assert handover.connections == 1
+        connection.send_headers(3, fields, end_stream=True)
+        await client.stream.send_all(connection.data_to_send())
+        await wait_all_tasks_blocked()
+        received = connection.receive_data(bytes(await client.stream.receive_some()))
+        responses = [each for each in received if isinstance(each, h2.events.ResponseReceived)]
+        assert [response.stream_id for response in responses] == [1, 3]
     assert handover.connections == 0
     assert not caplog.records
 

@@ -20,7 +20,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
-from channels.http.handover import HttpHandover, default_config
+from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
 from channels.http.hypercorn_server import Exchange, ReplayStream, Shields, StrictConnection
 from tests.channels.transports.http_client import Client, echo, served
 from tests.channels.transports.sockets import fill, socket_pair
@@ -206,7 +206,7 @@ async def test_a_connection_that_stays_idle_after_a_streamed_answer_is_closed(
     async with served(handover) as (client, _):
         await client.ask("GET", "/streamed")
         assert await client.stream.receive_some() == b""
-    assert trio.current_time() == pytest.approx(default_config().keep_alive_timeout)
+    assert trio.current_time() == pytest.approx(DEFAULT_KEEP_ALIVE_TIMEOUT)
 
 
 @PATHS
@@ -300,7 +300,7 @@ async def test_cancelling_ends_an_http2_connection_whose_client_allows_no_data(
     connection.initiate_connection()
     fields = [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", "localhost")]
     connection.send_headers(1, fields, end_stream=True)
-    handover = HttpHandover(app)
+    handover = HttpHandover(app, http2=True)
     ours, theirs = trio.testing.memory_stream_pair()
     scope = trio.CancelScope()
 
@@ -394,7 +394,7 @@ async def test_input_that_hypercorn_cannot_read_closes_the_connection_and_is_cou
     )
     connection.initiate_connection()
     send(connection)
-    handover = HttpHandover()
+    handover = HttpHandover(http2=True)
     counts: list[tuple[str, ...]] = []
     handover.count = counts.append
     async with served(handover, connection.data_to_send()) as (client, _):

@@ -37,6 +37,12 @@ def folder(tmp_path: Path) -> Path:
     (page / "out.txt").symlink_to(tmp_path / "secret.txt")
     (page / "outside").symlink_to(tmp_path / "page-two")
     (page / "inside.js").symlink_to(page / "app.js")
+    (page / "config.txt").symlink_to(page / ".env")
+    (page / "repository").symlink_to(page / ".git")
+    (page / "proof.txt").symlink_to(page / ".well-known" / "acme-challenge" / "token")
+    (page / ".well-known" / "start.html").symlink_to(page / "index.html")
+    (page / ".well-known" / "config.txt").symlink_to(page / ".well-known" / ".env")
+    (page / "chain").symlink_to(page / "config.txt")
     os.mkfifo(page / "pipe")
     return page
 
@@ -122,6 +128,27 @@ async def teapot(scope: Any, receive: Any, send: Any) -> None:
 def test_a_path_that_leaves_the_folder_or_is_hidden_names_no_file(folder: Path, path: str) -> None:
     assert find_file(folder, path) is None
     assert find_file(folder, path, is_top=True) is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "config.txt",
+        "chain",
+        "repository/config",
+        "proof.txt",
+        ".well-known/config.txt",
+    ],
+)
+def test_a_link_to_a_hidden_file_names_no_file(folder: Path, path: str) -> None:
+    assert find_file(folder, path, is_top=True) is None
+
+
+def test_a_link_in_the_well_known_folder_may_lead_to_a_file_of_the_page(folder: Path) -> None:
+    found = find_file(folder, ".well-known/start.html", is_top=True)
+    assert found is not None
+    assert not isinstance(found, str)
+    found.file.close()
 
 
 @pytest.mark.parametrize(

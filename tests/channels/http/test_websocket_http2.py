@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import h2.config
 import h2.connection
 import h2.events
 import pytest
 
-from channels import Endpoint
+from channels import Endpoint, Mount
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket
 from tests.channels.support import Client, Close, Reader, Server, reply, settle, text
-from tests.channels.transports.frames import client_close
+from tests.channels.transports.frames import CONTINUATION, TEXT, client_close, client_frame
 
 
 class Http2Sockets:
@@ -69,7 +71,7 @@ class Http2Sockets:
 
 @pytest.fixture
 async def server(serve: Serve) -> Server:
-    return await serve(Endpoint(sockets={"/socket": UserSocket}))
+    return await serve(Endpoint(sockets={"/socket": UserSocket}, http2=True))
 
 
 @pytest.fixture
@@ -97,3 +99,49 @@ async def test_a_refused_client_does_not_disturb_the_others(sockets: Http2Socket
     elsewhere = await sockets.open(origin="https://evil.example")
     fine = await sockets.open()
     assert sockets.statuses == {refused: "403", elsewhere: "403", fine: "200"}
+
+
+@pytest.fixture
+async def small(serve: Serve) -> Http2Sockets:
+    """Sockets of an endpoint with little memory for incomplete messages."""
+    server = await serve(
+        Endpoint(sockets={"/socket": UserSocket}, http2=True, max_total_incoming_bytes=100_000)
+    )
+    return Http2Sockets(await server.accept())
+
+
+async def test_a_fragmented_message_arrives_whole(sockets: Http2Sockets) -> None:
+    number = await sockets.open()
+    payload = json.dumps(
+        [None, "1", "phoenix", "heartbeat", {"x": "ä" * 3000}], ensure_ascii=False
+    ).encode()
+    # The cut is within a character of the text.
+    cut = payload.index("ä".encode()) + 1001
+    assert await sockets.exchange(number, client_frame(TEXT, payload[:cut], fin=False)) == []
+    assert await sockets.exchange(number, client_frame(CONTINUATION, payload[cut:])) == [
+        reply(None, "1", "phoenix")
+    ]
+
+
+async def test_incomplete_messages_over_http2_share_the_limit(small: Http2Sockets) -> None:
+    greedy, innocent = await small.open(), await small.open()
+    piece = client_frame(TEXT, b"x" * 15_000, fin=False)
+    more = client_frame(CONTINUATION, b"x" * 15_000, fin=False)
+    frames = await small.exchange(greedy, piece)
+    for _ in range(8):
+        if not frames:
+            frames = await small.exchange(greedy, more)
+    assert frames[:1] == [Close(1013)]
+    # The client goes on with its message. That disturbs no other WebSocket on the connection.
+    assert await small.exchange(innocent, text(None, "1", "phoenix", "heartbeat", {})) == [
+        reply(None, "1", "phoenix")
+    ]
+
+
+async def test_a_message_over_http2_has_the_size_limit_of_the_mount(serve: Serve) -> None:
+    mount = Mount(UserSocket, max_frame_size=1000)
+    server = await serve(Endpoint(sockets={"/socket": mount}, http2=True))
+    sockets = Http2Sockets(await server.accept())
+    number = await sockets.open()
+    frames = await sockets.exchange(number, client_frame(TEXT, b"x" * 2000, fin=False))
+    assert frames[:1] == [Close(1009)]

@@ -85,7 +85,7 @@ class Http2Client:
 
 @pytest.fixture
 async def server(serve: Serve) -> Server:
-    return await serve(Endpoint(sockets={"/socket": Mount(UserSocket, longpoll=True)}))
+    return await serve(Endpoint(sockets={"/socket": Mount(UserSocket, longpoll=True)}, http2=True))
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ async def test_a_poll_that_is_taken_back_loses_nothing(server: Server, client: H
 
 async def test_a_body_that_is_too_big_does_not_cost_the_connection(serve: Serve) -> None:
     mount = Mount(UserSocket, longpoll=LongPoll(max_body_bytes=100))
-    server = await serve(Endpoint(sockets={"/socket": mount}))
+    server = await serve(Endpoint(sockets={"/socket": mount}, http2=True))
     client = Http2Client(await server.accept())
     token = {"x_phoenix_longpoll_token": client.said(await client.ask("GET"))["token"]}
     big = await client.ask("POST", b"[" + b"x" * 1000, **token)

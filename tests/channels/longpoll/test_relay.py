@@ -466,12 +466,98 @@ async def test_a_node_that_stops_ends_its_sessions_for_clients_of_other_nodes(jo
     pair = await join(draining=Draining(timeout=5.0))
     _, elsewhere = await pair.opened()
     poll = await elsewhere.begin("GET")
+    began = trio.current_time()
     await pair.a.stop()
     await settle()
-    assert said_by(poll)["status"] == 204
+    said = said_by(poll)
+    assert (said["status"], said["messages"]) == (410, [])
+    assert said["token"] != elsewhere.token, "the client has a session on the other node now"
     after = await elsewhere.begin("GET")
-    await trio.sleep(FOUND + 0.1)
+    await settle()
     assert said_by(after)["status"] == 410
+    assert await elsewhere.send(("1", "2", "room:a", "echo")) == 410
+    assert trio.current_time() == began, "no request waits for the node that has stopped"
+
+
+async def test_a_request_on_its_way_to_a_node_that_stops_is_answered_at_once(pair: Pair) -> None:
+    _, elsewhere = await pair.opened()
+    pair.lose("poll")
+    poll = await elsewhere.begin("GET")
+    began = trio.current_time()
+    await pair.a.stop()
+    await settle()
+    assert said_by(poll)["status"] == 410
+    assert trio.current_time() == began
+
+
+async def test_the_last_messages_of_a_session_reach_the_client_before_it_learns_of_the_stop(
+    join: Join,
+) -> None:
+    # The answer and the goodbye arrive at the same moment.
+    pair = await join(JoinedNodes(latency=0.01))
+    await trio.sleep(1)
+    _, elsewhere = await pair.opened()
+    poll = await elsewhere.begin("GET")
+    await trio.sleep(0.1)
+    pair.a.endpoint.broadcast("room:a", "new", {"n": 1})
+    await pair.a.stop()
+    await trio.sleep(0.1)
+    said = said_by(poll)
+    assert said["status"] == 200
+    assert [json.loads(each)[4] for each in said["messages"]] == [{"n": 1}]
+    after = await elsewhere.begin("GET")
+    await settle()
+    assert said_by(after)["status"] == 410
+
+
+async def test_a_node_that_has_stopped_and_starts_again_is_asked_again(
+    join: Join, runtime: Runtime
+) -> None:
+    pair = await join()
+    _, elsewhere = await pair.opened()
+    await pair.a.stop()
+    endpoint = pair.a.endpoint
+    restarted = Server(endpoint, runtime, await endpoint.start_link(port=None))
+    await settle()
+    there = await Poller(restarted).open()
+    await there.join()
+    elsewhere = evolve(there, server=pair.b)
+    assert await elsewhere.exchange(("1", "2", "room:a", "echo")) == [reply("1", "2", "room:a")]
+
+
+async def test_a_client_misses_only_the_messages_of_a_few_round_trips_when_its_node_drains(
+    join: Join,
+) -> None:
+    pair = await join(JoinedNodes(latency=0.01))
+    await trio.sleep(1)
+    _, elsewhere = await pair.opened()
+    got: list[int] = []
+
+    async def follow() -> None:
+        client = elsewhere
+        while True:
+            poll = await client.begin("GET")
+            while (said := poll.said()) is None:  # noqa: ASYNC110 - a response of this test has no event
+                await trio.sleep(0.001)
+            got.extend(
+                each[4]["n"] for each in map(json.loads, said["messages"]) if each[3] == "new"
+            )
+            if said["status"] == 410:
+                client = evolve(client, tokens=[said["token"]])
+                await client.join()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow)
+        for number in range(400):
+            if number == 100:
+                nursery.start_soon(pair.a.stop)
+            pair.b.endpoint.broadcast("room:a", "new", {"n": number})
+            await trio.sleep(0.02)
+        await trio.sleep(0.5)
+        nursery.cancel_scope.cancel()
+    missed = sorted(set(range(400)) - set(got))
+    assert got == sorted(set(got))
+    assert len(missed) <= 3, len(missed)
 
 
 async def test_a_relay_that_is_killed_is_restarted_and_forwards_again(pair: Pair) -> None:

@@ -10,6 +10,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from channels.longpoll.requests import Bodies, Body
+from channels.transports.backlog import Backlog
+from channels.wire.fragments import PIECE_OVERHEAD
 
 GONE = {"type": "http.disconnect"}
 
@@ -30,12 +32,25 @@ class Sender:
         return self.left.pop(0) if self.left else await trio.sleep_forever()
 
 
+class Reader(Bodies):
+    """Read bodies, and count the bytes in memory and the bodies that the backlog gives up."""
+
+    def __init__(self, max_bytes: int = 1_000_000) -> None:
+        self.incoming = Backlog(max_bytes=max_bytes)
+        self.shed: list[int] = []
+        super().__init__(self.incoming, on_shed=self.shed.append)
+
+    @property
+    def held(self) -> int:
+        return self.incoming.waiting_bytes
+
+
 async def read(bodies: Bodies, sender: Sender, **how: Any) -> Body | int | None:
     return await bodies.read(sender, **{"max_bytes": 10, "timeout": 5.0, **how})
 
 
 async def test_a_body_is_read_whole_and_held_until_it_is_done_with() -> None:
-    bodies = Bodies()
+    bodies = Reader()
     body = await read(bodies, Sender([piece(b"abc"), piece(b"de"), piece(b"", more=False)]))
     assert isinstance(body, Body)
     assert bodies.held == 5
@@ -45,13 +60,13 @@ async def test_a_body_is_read_whole_and_held_until_it_is_done_with() -> None:
 
 
 async def test_a_body_of_exactly_the_bound_fits() -> None:
-    body = await read(Bodies(), Sender([piece(b"x" * 10, more=False)]))
+    body = await read(Reader(), Sender([piece(b"x" * 10, more=False)]))
     assert isinstance(body, Body)
     assert body.data == b"x" * 10
 
 
 async def test_a_body_that_is_too_big_is_400_once_it_has_been_sent() -> None:
-    bodies = Bodies()
+    bodies = Reader()
     sender = Sender([piece(b"x" * 8), piece(b"x" * 3), piece(b"x" * 1000, more=False)])
     assert await read(bodies, sender) == 400
     assert sender.left == []
@@ -59,7 +74,7 @@ async def test_a_body_that_is_too_big_is_400_once_it_has_been_sent() -> None:
 
 
 async def test_a_body_that_takes_too_long_is_408(autojump_clock: MockClock) -> None:
-    bodies = Bodies()
+    bodies = Reader()
     began = trio.current_time()
     assert await read(bodies, Sender([piece(b"x")] * 100, pause=2)) == 408
     assert trio.current_time() - began == pytest.approx(5)
@@ -69,44 +84,79 @@ async def test_a_body_that_takes_too_long_is_408(autojump_clock: MockClock) -> N
 async def test_a_body_that_is_too_big_and_never_ends_is_400_when_the_time_is_over(
     autojump_clock: MockClock,
 ) -> None:
-    bodies = Bodies()
+    bodies = Reader()
     assert await read(bodies, Sender([piece(b"x" * 8)] * 100, pause=1)) == 400
     assert trio.current_time() == pytest.approx(5)
     assert bodies.held == 0
 
 
 async def test_a_client_that_goes_leaves_nothing_behind() -> None:
-    bodies = Bodies()
+    bodies = Reader()
     assert await read(bodies, Sender([piece(b"abc"), GONE])) is None
     assert bodies.held == 0
 
 
-async def test_bodies_together_are_bounded_and_room_comes_back(
+async def test_beyond_the_limit_the_largest_body_is_503_and_others_go_on(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    bodies = Bodies(max_together=15)
-    waiting: list[object] = []
+    bodies = Reader(1000 + 3 * PIECE_OVERHEAD)
+    outcomes: dict[str, object] = {}
 
-    async def wait() -> None:
-        waiting.append(await read(bodies, Sender([piece(b"x" * 8)])))
+    async def wait(name: str, sender: Sender) -> None:
+        outcomes[name] = await read(bodies, sender, max_bytes=10_000)
 
-    nursery.start_soon(wait)
-    await wait_all_tasks_blocked(0)
-    assert bodies.held == 8
-    assert await read(bodies, Sender([piece(b"x" * 8, more=False)])) == 503
-    assert bodies.held == 8
-    await trio.sleep(6)
-    assert (waiting, bodies.held) == ([408], 0)
+    nursery.start_soon(wait, "large", Sender([piece(b"x" * 600), *[piece(b"x")] * 9], pause=0.1))
+    nursery.start_soon(
+        wait, "small", Sender([piece(b"x" * 300), piece(b"", more=False)], pause=0.2)
+    )
+    await trio.sleep(0.25)
+    assert bodies.held == 900 + 3 * PIECE_OVERHEAD + 1
+    nursery.start_soon(wait, "middle", Sender([piece(b"x" * 500), GONE], pause=0.01))
+    await trio.sleep(0.1)
+    assert bodies.shed == [601]
+    assert outcomes == {"middle": None}
+    assert bodies.held == 300 + PIECE_OVERHEAD
+    await trio.sleep(10)
+    assert outcomes["large"] == 503
+    assert isinstance(outcomes["small"], Body)
+    assert bodies.held == 300
+
+
+async def test_a_whole_body_is_not_given_up_while_it_is_handled(nursery: trio.Nursery) -> None:
+    bodies = Reader(15 + PIECE_OVERHEAD)
+    whole = await read(bodies, Sender([piece(b"x" * 10, more=False)]))
+    assert isinstance(whole, Body)
+    with whole:
+        assert await read(bodies, Sender([piece(b"x" * 8, more=False)])) == 503
+        assert (bodies.held, bodies.shed) == (10, [8])
+    assert bodies.held == 0
     body = await read(bodies, Sender([piece(b"x" * 8, more=False)]))
     assert isinstance(body, Body)
 
 
+async def test_a_body_in_tiny_pieces_counts_what_the_pieces_need(nursery: trio.Nursery) -> None:
+    bodies = Reader(50 * PIECE_OVERHEAD)
+    sender = Sender([*[piece(b"x")] * 100, piece(b"", more=False)])
+    assert await read(bodies, sender, max_bytes=1000) == 503
+
+
+async def test_a_body_of_another_node_counts_whole_or_does_not_fit() -> None:
+    bodies = Reader(100)
+    with bodies.holding(60) as fits:
+        assert fits
+        assert bodies.held == 60
+        with bodies.holding(41) as fits_too:
+            assert not fits_too
+        assert bodies.held == 60
+    assert bodies.held == 0
+
+
 async def test_cancelling_gives_the_room_back() -> None:
-    bodies = Bodies()
+    bodies = Reader()
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read, bodies, Sender([piece(b"abc")]))
             await wait_all_tasks_blocked()
-            assert bodies.held == 3
+            assert bodies.held == 3 + PIECE_OVERHEAD
             scope.cancel()
     assert bodies.held == 0

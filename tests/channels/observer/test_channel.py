@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors import Pid, Runtime, current_pid, kill, receive, whereis
+from actors import Pid, Runtime, current_pid, kill, receive, send, set_label, spawn, whereis
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.observer import Observer
 from channels.observer.access import Access
@@ -124,6 +124,25 @@ async def enter(
     client = await case.connect("/socket")
     answer, room = await client.subscribe_and_join(topic)
     return client, room, answer["process"]
+
+
+async def test_a_page_shows_a_label_that_a_process_takes_late(
+    channel_test: Any, phoenix_js: Path
+) -> None:
+    async def rename() -> None:
+        await receive()
+        set_label("the new label")
+        await receive()
+
+    observer = Observer(phoenix_js=phoenix_js)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    pid = spawn(rename, label="the old label")
+    row = await page.until_row("the old label")
+    for _ in range(3):
+        await page.tick()
+    send(pid, "rename")
+    assert (await page.until_row("the new label"))["key"] == row["key"]
 
 
 async def test_a_page_shows_a_channel_until_it_is_killed(

@@ -78,6 +78,14 @@ async def test_only_the_cookie_with_the_token_is_admitted() -> None:
     assert not await access.admits({})
 
 
+@pytest.mark.parametrize("other", ['settings={"a":1}', "flag", "foo[bar]=1", "a b=c", "=x", "ž=1"])
+async def test_the_cookie_is_found_behind_cookies_of_any_form(other: str) -> None:
+    access = Access("the-token", None)
+    cookie = f"{cookie_name('the-token')}=the-token"
+    assert await access.admits({"cookie": f"{other}; {cookie}"})
+    assert await access.admits({"cookie": f"{cookie}; {other}"})
+
+
 async def test_only_true_of_a_check_admits(caplog: pytest.LogCaptureFixture) -> None:
     async def asynchronous(headers: Any) -> bool:
         return bool(headers["x-user"] == "admin")

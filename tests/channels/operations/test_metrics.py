@@ -28,6 +28,7 @@ from supervision.recording.flight import FlightRecorder
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket
 from tests.channels.support import Server, head, settle
+from tests.channels.transports.frames import TEXT, client_frame
 
 SOCKETS = {"/socket": UserSocket}
 TOKEN = "0123456789abcdef"
@@ -195,6 +196,15 @@ async def test_a_client_that_reads_too_slowly_counts_with_its_dropped_frames(ser
     found = await scrape(server)
     assert found["ashtree_out_buffer_overflows_total"] == 1
     assert found["ashtree_out_buffer_dropped_frames_total"] > 0
+
+
+async def test_a_client_with_too_large_an_incomplete_message_counts(serve: Serve) -> None:
+    endpoint = Endpoint(sockets=SOCKETS, max_total_incoming_bytes=1000, plugs=[Metrics(token=None)])
+    server = await serve(endpoint)
+    client = await server.connect()
+    client.write(client_frame(TEXT, b"x" * 2000)[:-1])
+    await settle()
+    assert (await scrape(server))["ashtree_incoming_sheds_total"] == 1
 
 
 async def test_rate_limited_connections_count_once_for_each_limit(serve: Serve) -> None:

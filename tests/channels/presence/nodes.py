@@ -126,7 +126,11 @@ def listen(runtime: Runtime, event: Event) -> list[dict[str, Any]]:
 
 
 class Client:
-    """The state of a topic in phoenix.js after the events so far: its `syncState` and `syncDiff`."""
+    """The state of a topic in phoenix.js after the events so far: its `syncState` and `syncDiff`.
+
+    phoenix.js puts new metas behind the old ones. After a netsplit, a new meta can be the older one, so this client
+    sorts the metas of a key by their refs, which gives the order of the server.
+    """
 
     def __init__(self) -> None:
         self.metas: dict[str, list[str]] = {}
@@ -146,7 +150,7 @@ class Client:
         self.count = diff.get("count", self.count)
         for key, entry in diff["joins"].items():
             new = _refs(entry)
-            self.metas[key] = [ref for ref in self.metas.get(key, []) if ref not in new] + new
+            self.metas[key] = sorted({*self.metas.get(key, ()), *new})
         for key, entry in diff["leaves"].items():
             left = _refs(entry)
             rest = [ref for ref in self.metas.get(key, []) if ref not in left]

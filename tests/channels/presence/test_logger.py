@@ -10,6 +10,7 @@ import trio
 
 from actors import Runtime, spawn
 from channels.presence import Presence, Presences, TooManyCalls
+from channels.presence.tracker import gossip_topic
 from tests.channels.presence.nodes import TOPIC, alone, cluster, listener
 from tests.channels.support import settle
 
@@ -86,7 +87,7 @@ async def test_bad_messages_of_other_nodes_are_logged_once_a_minute(
     presence = Presence()
     pubsub = await alone(presence)
     for _ in range(3):
-        pubsub.local_broadcast("phx_presence:Presence", ["b", "nonsense"])
+        pubsub.local_broadcast(gossip_topic("Presence"), ["b", "nonsense"])
     await settle()
     ((level, text),) = lines()
     assert level == "WARNING"

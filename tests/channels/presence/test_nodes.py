@@ -23,6 +23,27 @@ async def test_presences_are_seen_on_every_node_within_moments(runtime: Runtime)
     assert c.presence.snapshot(TOPIC)["ann"][0]["at"] == "a"
 
 
+async def test_the_metas_of_a_user_stand_in_one_order_on_all_nodes(runtime: Runtime) -> None:
+    nodes, (a, b, c) = await cluster("a", "b", "c", down_period=5.0)
+    everyone = [a, b, c]
+    heard = [await node.hears() for node in everyone]
+    for number, node in enumerate([b, a, c, a, b, c]):
+        node.joins("ann", n=number)
+        if number == 3:
+            nodes.isolate("b")
+            await trio.sleep(8.0)
+    nodes.heal()
+    await trio.sleep(20.0)
+    (order, *others) = [node.presence.snapshot(TOPIC)["ann"] for node in everyone]
+    assert all(other == order for other in others)
+    assert [meta["n"] for meta in order] == list(range(6))
+    assert [await node.presence.list(TOPIC) for node in everyone] == [
+        {"ann": {"metas": list(order)}}
+    ] * 3
+    # Clients that sort by `phx_ref` get the same order from the diffs.
+    assert [Client().hear(each.messages).metas for each in heard] == [truth(a.presence)] * 3
+
+
 async def test_a_list_has_the_members_of_the_nodes_that_are_up(runtime: Runtime) -> None:
     nodes, (a, b, c) = await cluster("a", "b", "c", down_period=5.0)
     a.joins("ann")

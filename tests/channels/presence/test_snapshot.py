@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -41,6 +42,30 @@ def test_metas_of_a_key_are_in_the_order_of_their_joins() -> None:
     snapshots.apply(Diff(joins=[third], leaves=[first]))
     assert snapshots.topic("room:1").get("ann") == ({"n": 1}, {"n": 2})
     assert snapshots.topic("room:1").entries("ann") == (second, third)
+
+
+def test_metas_are_in_the_order_of_their_refs_and_not_in_the_order_of_arrival() -> None:
+    one, two, three = (
+        Entry(node, "room:1", "ann", "pid", {"phx_ref": ref})
+        for node, ref in (("b", "1"), ("a", "2"), ("b", "3"))
+    )
+    for arrivals in permutations([one, two, three]):
+        snapshots = Snapshots()
+        for each in arrivals:
+            snapshots.apply(Diff(joins=[each]))
+        assert snapshots.topic("room:1").entries("ann") == (one, two, three)
+
+
+def test_metas_without_a_valid_ref_are_in_the_order_of_their_nodes() -> None:
+    # Another version of Ashtree may send them.
+    odd: list[dict[str, Any]] = [{}, {"phx_ref": 7}, {"phx_ref": ["x"]}, {}]
+    entries = [
+        Entry(node, "room:1", "ann", "pid", meta) for node, meta in zip("dbca", odd, strict=True)
+    ]
+    for arrivals in permutations(entries):
+        snapshots = Snapshots()
+        snapshots.apply(Diff(joins=arrivals))
+        assert [entry.node for entry in snapshots.topic("room:1").entries("ann")] == list("adbc")
 
 
 def test_keys_and_presences_are_counted() -> None:

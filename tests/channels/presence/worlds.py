@@ -65,6 +65,14 @@ class Node:
             for entry in self.snapshots.topic(topic).entries(key)
         )
 
+    def order(self) -> dict[tuple[str, str], list[str]]:
+        """The refs of the metas of each topic and key, in the order in which readers see them."""
+        return {
+            (topic, key): [meta["phx_ref"] for meta in metas]
+            for topic in self.snapshots.topics()
+            for key, metas in self.snapshots.topic(topic).items()
+        }
+
     def shown(self) -> Seen:
         """The presences that readers should see according to the set."""
         return Counter(map(identity, self.state.visible()))
@@ -106,7 +114,8 @@ class World:
 
     def meta(self) -> Meta:
         self.numbers += 1
-        return {"n": self.numbers}
+        # In no order of numbers, as if the times of day of the nodes differed.
+        return {"n": self.numbers, "phx_ref": f"{self.numbers * 7919 % 100_003:06}"}
 
     def track(self, name: str, topic: str, key: str, owner: str) -> None:
         """Track a key, or update it."""

@@ -206,3 +206,47 @@ def test_the_backlog_counts_the_waiting_bytes_and_only_started_writes_exceed_its
             assert each.told.count(Signal.SHED) <= 1
         started = sum(len(each.out.rest) for each in behind)
         assert backlog.waiting_bytes <= max(limit, started)
+
+
+class Incoming:
+    """A client with an incomplete message."""
+
+    def __init__(self, backlog: Backlog, size: int) -> None:
+        self.reserved = 0
+        self.is_shed = False
+        self._backlog = backlog
+        backlog.replace(self, size)
+
+    def shed(self) -> bool:
+        self._backlog.replace(self, 0)
+        self.is_shed = True
+        return True
+
+
+def test_a_new_size_counts_in_place_of_the_earlier_one() -> None:
+    backlog = Backlog(max_bytes=100)
+    client = Incoming(backlog, 60)
+    backlog.replace(client, 80)
+    assert backlog.waiting_bytes == 80
+    assert backlog.has_room(20)
+    assert not backlog.has_room(21)
+    backlog.replace(client, 0)
+    assert (backlog.waiting_bytes, backlog.statistics().behind) == (0, 0)
+
+
+def test_without_memory_the_largest_give_up_a_quarter_of_the_bytes() -> None:
+    backlog = Backlog(max_bytes=1000)
+    clients = [Incoming(backlog, size) for size in (10, 50, 20, 60, 60)]
+    assert backlog.relieve()
+    assert [each.is_shed for each in clients] == [False, False, False, True, False]
+    assert backlog.relieve()
+    assert [each.is_shed for each in clients] == [False, False, False, True, True]
+
+
+def test_without_memory_and_without_waiting_bytes_there_is_nothing_to_give_up() -> None:
+    backlog = Backlog(max_bytes=1000)
+    assert not backlog.relieve()
+    client = Incoming(backlog, 1)
+    assert backlog.relieve()
+    assert client.is_shed
+    assert not backlog.relieve()

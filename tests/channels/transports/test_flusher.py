@@ -369,3 +369,23 @@ async def test_a_turn_without_clients_reports_no_writes(bench: Bench) -> None:
     assert await read_exactly(theirs, 3) == b"one"
     await wait_all_tasks_blocked()
     assert turns == []
+
+
+async def test_a_writing_task_that_cannot_start_does_not_hide_the_writes_before_it(
+    stack: ExitStack,
+) -> None:
+    def spawn(*_: object) -> None:
+        raise OSError("no room for a task")
+
+    turns: list[list[int]] = []
+    flusher = Flusher(spawn=spawn)
+    flusher.on_written = (turns.append,)
+    written, full = (stack.enter_context(local_pair())[0] for _ in range(2))
+    fill(full)
+    for client, sock in enumerate((written, full)):
+        out = OutBuffer(flusher, tell=lambda event: None, target=sock)
+        out.client = client
+        out.put(b"one")
+    with pytest.raises(OSError, match="no room for a task"):
+        await flusher.main()
+    assert turns == [[0, 3, 1, 1, 3, 1]]

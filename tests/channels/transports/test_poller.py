@@ -97,6 +97,23 @@ async def test_a_read_without_memory_is_repeated_and_other_sockets_are_read(
     poller.close()
 
 
+async def test_if_memory_has_been_freed_the_poller_reads_again_immediately(
+    autojump_clock: MockClock, stack: ExitStack
+) -> None:
+    poller = Poller()
+    poller.on_out_of_memory = lambda reads: True
+    ours, theirs = stack.enter_context(socket_pair())
+    heard = Heard()
+    poller.register(ShortOfMemory(ours, 3), heard)  # type: ignore[arg-type]  # all that is used
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poller.main)
+        theirs.send(b"hello")
+        assert await heard.bytes(5) == b"hello"
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() == 0
+    poller.close()
+
+
 async def test_a_socket_whose_callback_has_no_memory_ends_and_others_are_read(
     poller: Poller, stack: ExitStack
 ) -> None:

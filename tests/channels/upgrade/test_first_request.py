@@ -214,7 +214,6 @@ REFUSED = {
     ),
     "an application that raises": (head("/socket/websocket?vsn=2.0.0&token=crash"), 500),
     "a query that is not UTF-8": (head("/socket/websocket?vsn=2.0.0&a=%ff"), 400),
-    "a query with a percent sign alone": (head("/socket/websocket?vsn=2.0.0&a=%"), 400),
     "what is not HTTP": (b"\x16\x03\x01\x02\x00\x01\x00", 400),
     "a header without an end": (b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"a" * 20_000, 431),
     "a target without an end": (b"GET /" + b"a" * 20_000, 414),
@@ -236,6 +235,22 @@ async def test_a_refused_request_gets_its_status_and_leaks_nothing(
     assert client.is_closed
     assert Footprint.of(server.runtime) == before
     assert crashes == []
+
+
+async def test_a_percent_sign_without_digits_in_a_query_is_accepted_as_in_phoenix(
+    server: Server,
+) -> None:
+    _, answer = await ask(server, head("/socket/websocket?vsn=2.0.0&a=%zz"))
+    assert answer.status == 101
+
+
+async def test_without_the_option_the_preface_of_http2_gets_505_and_is_counted(
+    server: Server,
+) -> None:
+    _, answer = await ask(server, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    assert answer.status == 505
+    assert b"use HTTP/1.1" in answer.body
+    assert server.services.counters.counts["http", "bad_request"] == 1
 
 
 async def test_refusals_other_than_a_wrong_upgrade_have_no_body(server: Server) -> None:

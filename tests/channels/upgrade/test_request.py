@@ -80,9 +80,10 @@ def test_targets_of_every_form_have_a_path(target: bytes, path: str, query: str,
     assert head.target == target.decode()
 
 
-def test_the_http2_preface_is_recognized() -> None:
+def test_the_http2_preface_is_recognized_with_the_option() -> None:
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-    head = parsed(preface)
+    head = HeadParser(http2=True).feed(preface)
+    assert isinstance(head, Head)
     assert (head.method, head.version, head.received) == ("PRI", "2.0", preface)
 
 
@@ -122,6 +123,7 @@ def test_one_empty_line_before_a_request_is_skipped() -> None:
         (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
         (b"GET / HTTP/0.9\r\nHost: a\r\n\r\n", 505),
         (b"PRI * HTTP/2.1\r\n\r\n", 505),
+        (b"PRI * HTTP/2.0\r\n\r\n", 505),
     ],
 )
 def test_malformed_requests_are_refused(data: bytes, status: int) -> None:

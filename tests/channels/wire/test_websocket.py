@@ -330,8 +330,26 @@ def test_an_empty_unfinished_continuation_closes_with_1008() -> None:
     protocol = WebSocketProtocol()
     assert protocol.receive(begun + client_frame(CONTINUATION, b"")) == [b""]
     (event,) = protocol.receive(begun + client_frame(CONTINUATION, b"", fin=False))
+    assert event == PeerClosed(
+        code=1008, reason="an empty continuation", by_peer=False, frame=close_frame(1008)
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"\x83\x80mask", 1002),  # a reserved opcode
+        (client_frame(CONTINUATION, b"x"), 1002),
+        (client_frame(TEXT, b"x" * 20), 1009),
+        (client_frame(TEXT, b"", fin=False) + client_frame(CONTINUATION, b"", fin=False), 1008),
+    ],
+)
+def test_the_close_frame_after_a_violation_has_no_text(data: bytes, code: int) -> None:
+    # The server keeps the reason for its log, as Phoenix does.
+    (event,) = WebSocketProtocol(max_message_size=10).receive(data)
     assert isinstance(event, PeerClosed)
-    assert (event.code, event.by_peer) == (1008, False)
+    assert event.reason
+    assert event.frame == close_frame(code)
 
 
 def test_after_the_servers_close_frame_only_the_clients_counts() -> None:

@@ -19,6 +19,7 @@ from actors import (
     kill,
     monitor,
     receive,
+    register,
     send,
     send_exit,
     spawn,
@@ -82,6 +83,19 @@ async def test_demonitor_returns_false_for_any_other_reference() -> None:
     assert demonitor(Ref(0)) is False
     send_exit(pid, "end")
     assert (await down(ref)).reason == "end"
+
+
+@in_process()
+async def test_a_process_does_not_monitor_itself() -> None:
+    # erlang:demonitor(erlang:monitor(process, self()), [info]) is false.
+    me = current_pid()
+    ref = monitor(me)
+    info = current_runtime().process_info(me)
+    assert info is not None
+    assert info["monitors"] == ()
+    assert demonitor(ref, flush=True) is False
+    register("me", me)
+    assert demonitor(monitor("me")) is False
 
 
 @in_process()

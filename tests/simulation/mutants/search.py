@@ -13,17 +13,15 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from attrs import asdict, define, field, frozen
+from attrs import asdict, frozen
 
-from supervision.simulation.replaying.run_file import find_scenario
-from supervision.simulation.search.sweep import SeedResult, sweep
+from supervision.simulation.search.campaign import Sweep
+from tests.simulation.sweeps.first_failure import first_failure
 
-__all__ = ["Find", "fails", "run_once", "search"]
+__all__ = ["Find", "fails", "search"]
 
 
 @frozen(kw_only=True)
@@ -47,15 +45,6 @@ class Find:
     runs: int
 
 
-@define
-class _Source:
-    """One scenario, and the processor time of its runs so far."""
-
-    scenario: str
-    used: float = 0.0
-    seeds: Iterator[int] = field(factory=lambda: count(1))
-
-
 def search(
     scenarios: Sequence[str],
     seconds: float,
@@ -71,40 +60,34 @@ def search(
         seconds: The processor time for all runs together.
         is_false: Returns True if the failure of a scenario with a seed is a false alarm.
     """
-    sources = [_Source(name) for name in scenarios]
-    began, runs = time.process_time(), 0
-    while (spent := time.process_time() - began) < seconds:
-        source = min(sources, key=lambda each: each.used)
-        seed = next(source.seeds)
-        print(json.dumps({"scenario": source.scenario, "seed": seed}), flush=True)
-        result = run_once(source.scenario, seed)
-        runs += 1
-        total = time.process_time() - began
-        source.used += total - spent
-        if result.failure is not None and not is_false(source.scenario, seed):
-            return Find(
-                scenario=source.scenario,
-                seed=seed,
-                failure=result.failure,
-                problem=str(result.problem).partition("\n")[0],
-                seconds=total,
-                runs=runs,
-            )
-    return None
 
+    def announce(sweep: Sweep, seed: int) -> None:
+        print(json.dumps({"scenario": sweep.path, "seed": seed}), flush=True)
 
-def run_once(scenario: str, seed: int) -> SeedResult:
-    """Run a scenario with one seed."""
-    # Run in this process, because the start of a worker would take longer than most runs.
-    (result,) = sweep(find_scenario(scenario), [seed], jobs=0, check=0)
-    return result
+    found = first_failure(
+        [Sweep(each, each) for each in scenarios],
+        seconds=seconds,
+        before=announce,
+        is_false=lambda sweep, seed: is_false(sweep.path, seed),
+    )
+    if found.sweep is None or found.result is None:
+        return None
+    return Find(
+        scenario=found.sweep.path,
+        seed=found.result.seed,
+        failure=str(found.result.failure),
+        problem=str(found.result.problem).partition("\n")[0],
+        seconds=found.seconds,
+        runs=found.runs,
+    )
 
 
 def fails(scenario: str, seed: int, tree: Path) -> bool:
     """Return True if a run fails with the code of another tree."""
     script = (
-        f"from tests.simulation.mutants.search import run_once; import sys; "
-        f"sys.exit(run_once({scenario!r}, {seed}).failure is not None)"
+        "import sys; from supervision.simulation.search.campaign import Sweep; "
+        "from tests.simulation.sweeps.first_failure import run_once; "
+        f"sys.exit(not run_once(Sweep({scenario!r}, {scenario!r}), {seed}).passed)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

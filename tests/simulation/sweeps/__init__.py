@@ -15,18 +15,19 @@ SWEEPS: tuple[Sweep, ...] = (
     Sweep("state machines", "tests.simulation.sweeps.state_machines:state_machines", weight=30),
     Sweep("timers", "tests.simulation.sweeps.timers:timers", weight=40),
     Sweep("registries", "tests.simulation.sweeps.registries:registries", weight=45),
+    Sweep("zombies", "tests.simulation.sweeps.zombies:zombies", weight=25),
     Sweep("crowds", "tests.simulation.sweeps.crowds:crowds", weight=30),
     Sweep("runtimes", "tests.simulation.sweeps.runtimes:runtimes", weight=15),
     Sweep("agents", "tests.simulation.sweeps.crowds:agents", weight=20),
-    Sweep("chat", "tests.simulation.chat_scenario:chat_and_tree", weight=60),
-    Sweep("long polling", "tests.simulation.longpoll_scenario:polls_under_faults", weight=55),
+    Sweep("chat", "tests.simulation.chat_scenario:chat_and_tree", weight=25),
+    Sweep("long polling", "tests.simulation.longpoll_scenario:polls_under_faults", weight=25),
     Sweep(
         "the client",
         "tests.simulation.client_scenario:clients_come_back",
         weight=40,
         params={"clients": 2, "seconds": 12.0},
     ),
-    Sweep("nodes and presence", "tests.simulation.cluster_scenarios:cluster", weight=70),
+    Sweep("nodes and presence", "tests.simulation.cluster_scenarios:cluster", weight=35),
     Sweep(
         "durable topics in memory",
         "tests.simulation.durable_scenario:in_memory",
@@ -46,7 +47,7 @@ SWEEPS: tuple[Sweep, ...] = (
         params={"clients": 2, "seconds": 5.0},
     ),
     Sweep("channels in lockstep", "tests.simulation.sweeps.channels.lockstep:lockstep", weight=85),
-    Sweep("channels in a crowd", "tests.simulation.sweeps.channels.crowd:crowd", weight=50),
+    Sweep("channels in a crowd", "tests.simulation.sweeps.channels.crowd:crowd", weight=40),
     Sweep("connections", "tests.simulation.sweeps.channels.endpoint:connections", weight=45),
     Sweep(
         "connections under pressure",
@@ -56,22 +57,39 @@ SWEEPS: tuple[Sweep, ...] = (
     Sweep("polling in lockstep", "tests.simulation.sweeps.channels.longpoll:polling", weight=35),
     Sweep("bodies", "tests.simulation.sweeps.channels.longpoll:bodies", weight=10),
     Sweep("PubSub", "tests.simulation.sweeps.channels.pubsub:pubsub", weight=15),
-    Sweep("presence of one node", "tests.simulation.sweeps.channels.presence:presence", weight=20),
+    Sweep("presence of one node", "tests.simulation.sweeps.channels.presence:presence", weight=40),
     Sweep("two nodes", "tests.simulation.sweeps.channels.nodes:two_nodes", weight=40),
-    Sweep("the client in lockstep", "tests.simulation.sweeps.channels.client:client", weight=45),
+    Sweep("the client in lockstep", "tests.simulation.sweeps.channels.client:client", weight=50),
     Sweep(
-        "the client and a scripted server",
-        "tests.simulation.sweeps.channels.scripted:scripted_server",
+        "time-outs of the client",
+        "tests.simulation.sweeps.channels.client_times:client_times",
         weight=40,
     ),
     Sweep(
-        "storages of histories", "tests.simulation.sweeps.channels.histories:storages", weight=20
+        "the client and a scripted server",
+        "tests.simulation.sweeps.channels.scripted:scripted_server",
+        weight=50,
     ),
     Sweep(
-        "durable channels", "tests.simulation.sweeps.channels.histories:durable_channels", weight=35
+        "storages of histories", "tests.simulation.sweeps.channels.histories:storages", weight=30
     ),
-    Sweep("plain sockets", "tests.simulation.sweeps.channels.sockets:flusher", weight=20),
-    Sweep("workers", "tests.simulation.sweeps.channels.sockets:workers", weight=20),
+    Sweep(
+        "durable channels", "tests.simulation.sweeps.channels.histories:durable_channels", weight=45
+    ),
+    Sweep("plain sockets", "tests.simulation.sweeps.channels.sockets:flusher", weight=30),
+    Sweep("workers", "tests.simulation.sweeps.channels.sockets:workers", weight=35),
+    Sweep("Redis", "tests.simulation.sweeps.channels.redis:redis", weight=55),
+    Sweep(
+        "transports over socket pairs",
+        "tests.simulation.sweeps.channels.socket_pairs:transports",
+        weight=30,
+    ),
+    Sweep(
+        "rows of the observer",
+        "tests.simulation.sweeps.channels.observing:observer_rows",
+        weight=15,
+    ),
+    Sweep("the observer", "tests.simulation.sweeps.channels.observing:observed_program", weight=25),
     Sweep("tokens", "tests.simulation.sweeps.channels.tokens:tokens", weight=8),
     Sweep("nodes over Redis", "tests.simulation.redis_scenario:nodes_under_faults", weight=40),
     Sweep("supervisors", f"{_SUPERVISION}.supervisors:supervisors", weight=50),
@@ -80,5 +98,6 @@ SWEEPS: tuple[Sweep, ...] = (
     Sweep("nested supervisors", f"{_SUPERVISION}.nested:nested_supervisors", weight=20),
     Sweep("tasks", f"{_SUPERVISION}.tasks:tasks", weight=35),
     Sweep("streams of tasks", f"{_SUPERVISION}.tasks:streams", weight=20),
+    Sweep("recordings", f"{_SUPERVISION}.recording:recording", weight=30),
     Sweep("applications", f"{_SUPERVISION}.applications:applications", weight=15),
 )

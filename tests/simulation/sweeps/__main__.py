@@ -1,6 +1,7 @@
 """Run all sweeps: `make sweep`, or `python -m tests.simulation.sweeps`.
 
-The exit code is 0 if all runs pass and each `sometimes` is reached at least once. Otherwise it is 1.
+The exit code is 0 if all runs pass and each `sometimes` is reached at least once. Otherwise it is 1. With
+`--cpu-seconds`, the program only looks for a first failure. The exit code is then 1 if it finds one.
 """
 
 from __future__ import annotations
@@ -9,11 +10,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from supervision.command_line.console import plain_console
-from supervision.simulation.search.campaign import Campaign
-from supervision.simulation.search.campaign_output import print_result, print_visit, write_json
-from supervision.simulation.search.corpus import Corpus
+from supervision.simulation.search.campaign import Campaign, Sweep
 from tests.simulation.sweeps import SWEEPS
+from tests.simulation.sweeps.first_failure import first_failure
 
 
 def main(arguments: list[str] | None = None) -> bool:
@@ -22,6 +21,13 @@ def main(arguments: list[str] | None = None) -> bool:
     parser.add_argument(
         "--minutes", type=float, default=10.0, help="the limit for all sweeps together"
     )
+    parser.add_argument(
+        "--cpu-seconds",
+        type=float,
+        metavar="S",
+        help="stop at the first failure, or when all runs together have used this CPU time",
+    )
+    parser.add_argument("--stop-at-first", action="store_true", help="the same as --cpu-seconds 60")
     parser.add_argument("--seeds-from", type=int, default=1, metavar="N", help="the first seed")
     parser.add_argument("--seeds", type=int, metavar="N", help="the most seeds of each sweep")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes; one per core by default")
@@ -40,9 +46,35 @@ def main(arguments: list[str] | None = None) -> bool:
     if unknown:
         names = ", ".join(repr(each.name) for each in SWEEPS)
         parser.error(f"there is no sweep {unknown[0]!r}; the sweeps are {names}")
+    chosen = [each for each in SWEEPS if not options.only or each.name in options.only]
+    if options.cpu_seconds is not None or options.stop_at_first:
+        return _search(chosen, options.cpu_seconds or 60.0, options.seeds_from)
+    return _campaign(chosen, options)
+
+
+def _search(sweeps: list[Sweep], seconds: float, first_seed: int) -> bool:
+    """Look for a first failure, and print the result. Return True if there is none."""
+    found = first_failure(sweeps, seconds=seconds, first_seed=first_seed)
+    figures = f"after {found.runs:,} runs in {found.seconds:.1f} CPU s"
+    if found.sweep is None or found.result is None:
+        print(f"passed {figures}")
+        return True
+    seed = found.result.seed
+    print(f"failed {figures}: {found.sweep.name}, seed {seed}\n{found.result.problem}")
+    print(f"repeat it with: make sweep ARGS='\"{found.sweep.name}\" --seeds-from {seed} --seeds 1'")
+    return False
+
+
+def _campaign(sweeps: list[Sweep], options: argparse.Namespace) -> bool:
+    """Run a campaign of the sweeps, and print the results. Return True if all passed."""
+    # Importing these takes a large part of the time of a short search, which does not need them.
+    from supervision.command_line.console import plain_console
+    from supervision.simulation.search.campaign_output import print_result, print_visit, write_json
+    from supervision.simulation.search.corpus import Corpus
+
     console = plain_console()
     campaign = Campaign(
-        [each for each in SWEEPS if not options.only or each.name in options.only],
+        sweeps,
         seconds=options.minutes * 60,
         first_seed=options.seeds_from,
         seeds=options.seeds,

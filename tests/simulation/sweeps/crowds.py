@@ -27,6 +27,7 @@ from actors import (
 )
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
+from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.model import Life, Model
 
 __all__ = ["agents", "crowds"]
@@ -142,6 +143,7 @@ class Crowd:
 
 
 @scenario()
+@small_bounds
 async def crowds(world: World) -> None:
     """Send messages to many processes at once."""
     crowd, stream = Crowd(world), world.random("crowd")
@@ -297,6 +299,7 @@ class Threads:
 
 
 @scenario()
+@small_bounds
 async def agents(world: World) -> None:
     """Use agents from several tasks. Also send messages as other threads would."""
     stock = Stock(world)
@@ -324,6 +327,8 @@ async def agents(world: World) -> None:
                     run_threadsafe(world.runtime, world.runtime.from_threads.put, send, pid, number)
                 if not number % 7:
                     await trio.sleep(0.05)
+            # In the runtime's thread, this message does not use the queue. So it must not overtake the queue.
+            await world.runtime.from_threads.caught_up()
             send_threadsafe(world.runtime, pid, 40)
             while trio.current_time() < stock.until:
                 await trio.sleep(0.1)

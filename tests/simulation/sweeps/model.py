@@ -175,11 +175,11 @@ class Model(Instrument):
             _remove(one.mailbox, lambda m: type(m) is Exit and m.pid is pid)
 
     def monitor(self, one: Life, ref: Ref, target: object, found: Life | None) -> None:
-        """Add a monitor. If the target does not exist, the `Down` message arrives immediately."""
+        """Add a monitor, except of the process itself. If the target does not exist, the `Down` arrives immediately."""
         if found is None:
             pid = target if isinstance(target, Pid) else None
             one.mailbox.append(Down(ref, pid, NOPROC, None if pid else target))
-        else:
+        elif found is not one:
             found.watchers[ref] = (one, None if isinstance(target, Pid) else target)
             one.watching[ref] = found
 

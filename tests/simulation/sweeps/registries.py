@@ -37,6 +37,7 @@ from actors import (
 from actors.exits import ExitReason
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
+from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.model import Life, Model
 
 __all__ = ["registries"]
@@ -489,6 +490,7 @@ async def take_every_lock(library: Library) -> None:
 
 
 @scenario()
+@small_bounds
 async def registries(world: World) -> None:
     """Use registries at random, and compare them with the model."""
     library = Library(world)

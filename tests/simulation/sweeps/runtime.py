@@ -64,6 +64,7 @@ from actors import (
 from actors.exits import NOPROC, is_normal_exit
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
+from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.model import UNDECIDED, Life, Model
 
 __all__ = ["processes"]
@@ -811,6 +812,7 @@ async def helper_cannot_receive(play: Play) -> None:
 
 
 @scenario()
+@small_bounds
 async def processes(world: World) -> None:
     """Run some processes that act at random, and compare them with the model."""
     play = Play(world)

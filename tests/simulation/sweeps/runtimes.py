@@ -36,6 +36,7 @@ from actors import (
 )
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
+from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.supervision.supervisor_model import Ambiguous
 
 __all__ = ["runtimes"]
@@ -387,6 +388,7 @@ def _shown(end: tuple[float, str, str] | None) -> str:
 
 
 @scenario()
+@small_bounds
 async def runtimes(world: World) -> None:
     """Open and close four random runtimes, one after another."""
     stream = world.random("runtimes")

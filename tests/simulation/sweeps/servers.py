@@ -59,6 +59,7 @@ from actors import (
 )
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
+from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.model import Life, Model
 
 __all__ = ["servers"]
@@ -1107,6 +1108,7 @@ def nothing_is_left(office: Office) -> None:
 
 
 @scenario()
+@small_bounds
 async def servers(world: World) -> None:
     """Run servers with random orders, and compare them with the model."""
     office = Office(world)

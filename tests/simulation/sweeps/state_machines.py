@@ -45,6 +45,7 @@ from actors import (
 from actors.instrumentation.instrument import payload_of
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
+from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.model import Life, Model
 
 __all__ = ["state_machines"]
@@ -373,6 +374,7 @@ async def auditor(plant: Plant) -> None:
 
 
 @scenario()
+@small_bounds
 async def state_machines(world: World) -> None:
     """Send events to random machines, and compare them with the model."""
     plant = Plant(world)

@@ -30,6 +30,7 @@ from actors import (
 )
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
+from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.model import Life, Model
 
 __all__ = ["timers"]
@@ -422,6 +423,7 @@ async def controller(clockwork: Clockwork) -> None:
 
 
 @scenario()
+@small_bounds
 async def timers(world: World) -> None:
     """Start, read and cancel timers at random, and compare them with the model."""
     clockwork = Clockwork(world)

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 from rich.table import Table
+from rich.text import Text
 
+from actors.instrumentation.logger import printable
 from supervision.command_line.console import plain_console
 from supervision.simulation.search.report import SweepReport
 from supervision.simulation.search.sweep import SeedResult
 from supervision.simulation.search.terminal import _summary
 
 TEXT = "room:b: [red]7[/red] :warning:"
+HOSTILE = "\x1b[2J\x9b31m\u202e"
 PACKAGES = Path(__file__).parents[3]
 
 
@@ -55,13 +58,25 @@ def test_the_summary_of_a_sweep_shows_names_as_they_are() -> None:
     assert text.count(TEXT) == 3
 
 
+def test_a_console_prints_no_control_characters_of_user_text() -> None:
+    rows = Table(title=HOSTILE)
+    rows.add_column(HOSTILE)
+    rows.add_row(HOSTILE)
+    rows.add_row(Text(HOSTILE, style="bold"))
+    for thing in (HOSTILE, Text(HOSTILE), rows):
+        text = shown(thing)
+        assert r"\x1b[2J" in text
+        assert printable(text, lines=True) == text
+
+
 @pytest.mark.parametrize("package", ["actors", "supervision", "channels"])
 def test_every_console_comes_from_one_module(package: str) -> None:
     made = [
         path.relative_to(PACKAGES)
         for path in (PACKAGES / package).rglob("*.py")
         if re.search(
-            r"\bConsole\(|\brich\.print\b|from rich import print|from_markup", path.read_text()
+            r"Console\(|\(Console\)|\brich\.print\b|from rich import print|from_markup",
+            path.read_text(),
         )
     ]
     assert made == (

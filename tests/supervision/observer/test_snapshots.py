@@ -22,6 +22,7 @@ from actors import (
     spawn,
     sys,
 )
+from actors.instrumentation.logger import printable
 from supervision import DynamicSupervisor, Supervisor, child_spec
 from supervision.observer import ProcessView, snapshot
 from supervision.observer.snapshots import MAX_ASKED, SLICE
@@ -297,3 +298,10 @@ async def test_a_crash_of_a_dynamic_child_counts_as_its_restart(runtime: Runtime
     (child,) = (await view_of(pool)).children
     assert child.restarts == 1
     assert child.pid is not pid
+
+
+async def test_the_text_has_no_control_characters_of_labels(runtime: Runtime) -> None:
+    spawn(receive, label="room \x1b[2J\n\x9b31m\u202e")
+    text = (await snapshot()).to_text()
+    assert r"room \x1b[2J \x9b31m\u202e" in text
+    assert printable(text, lines=True) == text

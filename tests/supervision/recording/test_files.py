@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import msgspec
 import pytest
 import trio
 
-from actors import Runtime, send, spawn
+from actors import Runtime, kill, send, spawn, wait_exit
 from supervision import Supervisor
 from supervision.recording import files as module
 from supervision.recording.files import Capsules, open_recorder
@@ -44,6 +46,27 @@ async def test_a_continuous_file_has_everything_before_and_after_its_start(
     kinds = [event["kind"] for event in read(tmp_path / "run.jsonl")]
     assert kinds[:3] == ["recording", "spawned", "spawned"]
     assert {"crash", "child_restarted", "sent", "received"} <= set(kinds)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o000])
+async def test_only_the_owner_may_read_what_the_recorder_writes(
+    runtime: Runtime, tmp_path: Path, log: Log, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        old = tmp_path / "run.jsonl"
+        old.write_text("a file of another program")
+        old.chmod(0o644)
+        supervisor = await Supervisor.start([worker("a", log)], label="top")
+        rule = Capsules(tmp_path / "crashes", after=0.1)
+        async with open_recorder(file=old, max_file_bytes=1000, capsules=rule) as files:
+            await files.dump(tmp_path / "now.jsonl")
+            await crash(supervisor, "a")
+    finally:
+        os.umask(before)
+    written = [old, tmp_path / "run.jsonl.1", tmp_path / "now.jsonl", *all_in(tmp_path / "crashes")]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in written] == [0o600] * 4
+    assert stat.S_IMODE((tmp_path / "crashes").stat().st_mode) == 0o700
 
 
 async def test_the_numbers_and_causes_of_a_file_fit(runtime: Runtime, tmp_path: Path) -> None:
@@ -82,6 +105,20 @@ async def test_a_full_file_is_kept_once_and_the_next_one_stands_alone(
     assert max(sizes.values()) < 60_000
     assert [event["path"] for event in read(path, "spawned")] == ["/store"]
     assert [event["to"] for event in read(path, "sent")] == [pid.number]
+
+
+async def test_a_new_file_has_the_starts_of_processes_whose_end_waits_for_the_thread(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.jsonl"
+    async with open_recorder(file=path, max_file_bytes=10_000, flush_every=60.0) as files:
+        pid = spawn(trio.sleep_forever, label="store")
+        for number in range(250):
+            files.recorder.note(f"note {number}")
+        kill(pid)
+        await wait_exit(pid)
+    (ended,) = read(path, "exited")
+    assert [event["pid"] for event in read(path, "spawned")] == [ended["pid"]]
 
 
 async def test_a_capsule_has_the_seconds_before_and_after_the_crash(
@@ -187,7 +224,8 @@ async def test_the_records_are_written_on_demand(runtime: Runtime, tmp_path: Pat
 
 def test_a_damaged_file_is_read_up_to_the_damage_with_one_warning(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
-    good = [b'{"n":%d,"t":0.0,"kind":"note","text":"x"}' % number for number in range(5)]
+    note = b'{"n":%d,"t":0.0,"round":0,"task":0,"kind":"note","text":"x"}'
+    good = [note % number for number in range(5)]
     write_lines(path, good)
     whole = path.read_bytes()
     assert read_recording(path) == (good, False)

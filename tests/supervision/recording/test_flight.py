@@ -19,6 +19,7 @@ from actors import (
     Runtime,
     Sender,
     call,
+    cast,
     kill,
     link,
     send,
@@ -182,6 +183,33 @@ async def test_contents_are_recorded_if_asked_for_but_never_those_of_secrets(
     assert "hunter2" not in b"".join(recorder.lines()).decode()
 
 
+@pytest.mark.parametrize("contents", [False, True])
+async def test_a_message_that_is_a_text_with_a_secret_never_appears(
+    runtime: Runtime, contents: bool
+) -> None:
+    class Strict(GenServer[None]):
+        async def handle_cast(self, message: Any) -> None:
+            raise ValueError("no such command")
+
+    recorder = FlightRecorder(runtime, contents=contents, receives=True)
+    login = "user=ann password=hunter2"
+    long = f"user=ann {'x' * 40} password={'y' * 100}"
+    idle = spawn(trio.sleep_forever)
+    for message in (login, long, (login, 1)):
+        send(idle, message)
+        pid = await Strict.start()
+        cast(pid, message)
+        cast(pid, message)
+        await wait_exit(pid)
+        send(pid, message)
+    kill(idle)
+    await wait_exit(idle)
+    text = b"".join(recorder.lines())
+    assert b"hunter2" not in text
+    assert b"ann" not in text
+    assert text.count(b'"message_kind":"[FILTERED]"') >= 9
+
+
 async def test_a_received_message_has_its_sent_event_as_cause(runtime: Runtime) -> None:
     recorder = FlightRecorder(runtime, receives=True)
 
@@ -229,6 +257,15 @@ async def test_a_full_ring_of_messages_keeps_the_other_events(runtime: Runtime) 
     (omitted,) = events(recorder, "omitted")
     assert omitted["omitted"] == 90
     assert len(events(recorder, "spawned")) == 1
+
+
+async def test_a_record_larger_than_its_ring_counts_as_dropped(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime, max_bytes=2000)
+    recorder.note("x" * 1000)
+    assert recorder.statistics()["events_dropped"] == 1
+    assert recorder.statistics()["messages_dropped"] == 0
+    (omitted,) = events(recorder, "omitted")
+    assert omitted["omitted"] == 1
 
 
 @pytest.mark.parametrize("contents", [False, True])

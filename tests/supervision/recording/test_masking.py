@@ -10,7 +10,7 @@ from attrs import frozen
 
 from channels.filters import FILTERED as OF_CHANNELS
 from channels.filters import SECRETS as TERMS_OF_CHANNELS
-from supervision.recording.masking import FILTERED, SECRETS, is_secret, mask
+from supervision.recording.masking import FILTERED, SECRETS, is_secret, mask, shown_kind
 
 
 @frozen
@@ -32,6 +32,19 @@ class Key(str):
 
 class Opaque:
     __slots__ = ("password",)
+
+
+@pytest.mark.parametrize("kind", ["reset_password", "token.expired", "new_msg", "a b", "user=ann"])
+def test_a_kind_that_is_a_name_or_has_no_secret_term_is_shown(kind: str) -> None:
+    assert shown_kind(kind) == kind
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["password=x", "password x", '{"password": "x"}', "Access-Token: x", "x" * 100 + " secret"],
+)
+def test_a_kind_with_a_secret_term_and_more_than_a_name_is_masked(kind: str) -> None:
+    assert shown_kind(kind) == FILTERED
 
 
 @pytest.mark.parametrize(

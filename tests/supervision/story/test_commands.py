@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from actors import GenServer, cast, current_runtime
+from actors.instrumentation.logger import printable
 from supervision import Supervisor, child_spec
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.trace import write_lines
@@ -78,6 +81,22 @@ def test_every_output_is_written(tmp_path: Path) -> None:
     assert all((tmp_path / f"out.{name}").stat().st_size > 100 for name in names)
 
 
+def test_a_story_has_no_control_characters_of_clients(tmp_path: Path) -> None:
+    hostile = "\x1b[2J\x9b31m\u202e"
+    text = json.dumps(hostile)[1:-1].encode()
+    lines = [
+        line.replace(b'"ann"', b'"ann%b"' % text)
+        .replace(b"room:lobby", b"room:lobby%b" % text)
+        .replace(b"the room is broken", b"broken%b" % text)
+        for line in play("channel_crash")
+    ]
+    result = run(saved(tmp_path / "run.jsonl", lines), "--figures")
+    assert result.exit_code == 0, result.output
+    assert r"ann\x1b[2J\x9b31m\u202e" in result.stdout
+    assert r"broken\x1b[2J" in result.stdout
+    assert printable(result.stdout, lines=True) == result.stdout
+
+
 def test_a_damaged_file_gives_one_warning(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     saved(path, play("handler_raises"))
@@ -86,6 +105,68 @@ def test_a_damaged_file_gives_one_warning(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert result.stderr.count("Warning:") == 1
     assert "The file is cut off" in result.stdout
+
+
+def with_change(lines: list[bytes], number: int, name: str, value: object) -> list[bytes]:
+    """Return the lines, with another value in one field of one event."""
+    event = {**msgspec.json.decode(lines[number]), name: value}
+    return [*lines[:number], msgspec.json.encode(event), *lines[number + 1 :]]
+
+
+def index_of(lines: list[bytes], kind: str) -> int:
+    return next(index for index, line in enumerate(lines) if b'"kind":"%b"' % kind.encode() in line)
+
+
+@pytest.mark.parametrize("back", [0, -3])
+@pytest.mark.parametrize("kind", ["exited", "signal", "crash", "sent", "spawned"])
+def test_an_event_that_an_event_after_it_caused_ends_the_story(
+    tmp_path: Path, kind: str, back: int
+) -> None:
+    lines = play("channel_crash")
+    number = index_of(lines, kind)
+    changed = with_change(lines, number, "cause", msgspec.json.decode(lines[number])["n"] - back)
+    file = saved(tmp_path / "run.jsonl", changed)
+    result = run(file, "--html", str(tmp_path / "page.html"), "--figures")
+    assert result.exit_code == 0, result.output
+    assert f"damaged in line {number + 2}: its cause" in result.stderr
+
+
+def test_a_process_that_is_its_own_ancestor_ends_the_story(tmp_path: Path) -> None:
+    lines = play("channel_crash")
+    number = index_of(lines, "spawned")
+    pid = msgspec.json.decode(lines[number])["pid"]
+    result = run(saved(tmp_path / "run.jsonl", with_change(lines, number, "parent", pid)))
+    assert result.exit_code == 0
+    assert "its parent" in result.stderr
+
+
+@pytest.mark.parametrize("place", ["header", "event"])
+def test_json_that_is_nested_too_deeply_is_one_sentence(tmp_path: Path, place: str) -> None:
+    deep = b'{"n":0,"t":0,"kind":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n"
+    path = tmp_path / "run.jsonl"
+    saved(path, play("handler_raises"))
+    path.write_bytes(deep + path.read_bytes() if place == "header" else path.read_bytes() + deep)
+    result = run(str(path))
+    assert result.exit_code == (2 if place == "header" else 0)
+    assert isinstance(result.exception, SystemExit | None)
+
+
+WRONG: tuple[object, ...] = (None, True, -1, 2**70, 1.5, 1e300, "x", [], [None], {}, {"x": [1]})
+
+
+def test_a_wrong_value_in_a_file_never_raises(tmp_path: Path) -> None:
+    dice = random.Random(1)
+    found = {name: play(name) for name in ("channel_crash", "rest_for_one", "call_timeout")}
+    for _ in range(300):
+        lines = dice.choice(list(found.values()))
+        number = dice.randrange(len(lines))
+        name = dice.choice(list(msgspec.json.decode(lines[number])))
+        file = saved(tmp_path / "run.jsonl", with_change(lines, number, name, dice.choice(WRONG)))
+        outputs = [
+            f"--{each}={tmp_path / each}" for each in ("json", "html", "mermaid", "svg", "csv")
+        ]
+        result = run(file, "--figures", *outputs)
+        assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize("content", [None, b"not a trace\n"])
@@ -112,7 +193,11 @@ def test_a_recording_of_a_scenario_becomes_a_run_with_the_fault_at_its_place(
     about = {"scenario": f"{__name__}:workload", "seed": 7, "params": {}}
     file = saved(tmp_path / "run.jsonl", record(about))
     seed = tmp_path / "seed.json"
-    result = run(file, "--seed", str(seed))
+    refused = run(file, "--seed", str(seed))
+    assert refused.exit_code == 2
+    assert "--import" in refused.stderr
+    assert not seed.exists()
+    result = run(file, "--import", "--seed", str(seed))
     assert result.exit_code == 0, result.output
     saved_run = load_run(seed)
     (fault,) = saved_run.faults or ()

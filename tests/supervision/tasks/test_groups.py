@@ -134,6 +134,48 @@ async def test_only_the_owner_may_wait_for_many() -> None:
     assert caught.value.reason is NOPROC
 
 
+@in_process()
+async def test_a_result_that_was_taken_before_fails_the_wait_and_leaves_nothing_of_the_others() -> (
+    None
+):
+    trap_exits()
+    taken, done, running = sleepers(1, 1, 3)
+    assert await taken == 1
+    await trio.sleep(1)
+    began = trio.current_time()
+    with pytest.raises(TaskExit) as caught:
+        await await_many([running, taken, done])
+    assert (caught.value.task, caught.value.reason) == (taken, NOPROC)
+    assert trio.current_time() == began
+    await trio.sleep(3)
+    for _ in range(3):
+        assert type(await receive(timeout=0)) is Exit
+    await nothing_left()
+
+
+@in_process()
+async def test_the_failure_of_another_task_comes_before_a_result_that_was_taken_before() -> None:
+    # As in Elixir, where the taken task has no message in the mailbox.
+    trap_exits()
+    taken, failed = Task.async_(double, 1), Task.async_(end_with, "oops")
+    assert await taken == 2
+    await trio.sleep(1)
+    with pytest.raises(TaskExit) as caught:
+        await await_many([taken, failed])
+    assert (caught.value.task, caught.value.reason) == (failed, "oops")
+
+
+@in_process()
+async def test_a_result_that_was_given_up_before_is_not_a_result_of_the_wait() -> None:
+    given_up = Task.async_(double, 1)
+    await trio.sleep(1)
+    given_up.forget()
+    with pytest.raises(TaskExit) as caught:
+        await await_many([given_up])
+    assert caught.value.reason is NOPROC
+    await nothing_left()
+
+
 # yield_many
 
 

@@ -109,6 +109,41 @@ def test_a_process_below_a_channel_has_the_name_of_the_channel_in_its_path() -> 
     )
 
 
+def crash_again_and_again(times: int) -> HandMade:
+    """Channels that crash and are joined again, each in another part than the one before it."""
+    trace = HandMade()
+    trace.spawned(0, 1, "/endpoint")
+    for pid in range(2, times + 2):
+        trace.spawned(pid, pid, CHANNEL, parent=1)
+        trace.add(
+            pid, "joined", pid=pid, channel="RoomChannel", topic=f"room:{pid % 450}", result="ok"
+        )
+        trace.exited(pid + 0.5, pid, CRASH)
+    return trace
+
+
+@pytest.mark.parametrize("times", [450, 2 * PART, 5 * PART + 7])
+def test_a_part_names_only_processes_that_have_arrived(times: int) -> None:
+    lines = crash_again_and_again(times).lines
+    run, page = LiveRun(began=0.0), Viewer()
+    for some in (lines[: len(lines) // 2], lines[len(lines) // 2 :]):
+        run.take(some)
+        while True:
+            part = run.part(seconds=1.0)
+            assert len(part["processes"]) <= PART
+            page.take(part)
+            arrived = len(page.processes)
+            assert max(page.processes) == arrived - 1
+            assert all(row[2] < arrived and row[8] < arrived for _, row in part["processes"])
+            if "more" not in part:
+                break
+    history = read_history(lines)
+    whole = page_data(history, measure(history))
+    assert [page.processes[index][8] for index in range(times + 1)] == [
+        row[8] for row in whole["processes"]
+    ]
+
+
 def test_a_part_repeats_nothing() -> None:
     run, page = LiveRun(began=0.0), Viewer()
     run.take(busy_day().lines)

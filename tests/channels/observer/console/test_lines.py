@@ -47,6 +47,13 @@ def test_a_row_whose_parent_is_not_shown_is_at_the_top() -> None:
     assert drawn(board) == ["Room × 4,998", "  one suspended restarted 2×"]
 
 
+def test_a_row_has_no_control_characters() -> None:
+    hostile = "\x1b[2J\n\x9b31m\u202e"
+    line = line_of(1, row("p1", None, 1, hostile, kind=hostile, status=hostile, pid=1))
+    assert line.isprintable()
+    assert line.count(r"\x1b[2J\n\x9b31m\u202e") == 3
+
+
 def test_figures_are_one_line() -> None:
     point = {
         "processes": 10_022,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
@@ -21,6 +22,7 @@ SETUP = Setup(
     port=4000,
     listening=[7, 8],
     hub=9,
+    lifeline=10,
     secret=b"\0secret\xff",
     options={"log_level": "info"},
 )
@@ -113,3 +115,41 @@ async def test_closing_a_line_ends_its_reader() -> None:
         line.close()
         line.close()
     ours.close()
+
+
+async def test_sockets_travel_with_their_message_and_in_order() -> None:
+    ours, theirs = socket.socketpair()
+    parent, worker = ControlLine(ours), ControlLine(theirs)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as other,
+    ):
+        assert parent.send({"type": "adopt", "sockets": 1}, [one])
+        assert parent.send({"type": "report"})
+        assert parent.send({"type": "adopt", "sockets": 1}, [other])
+        addresses = [one.getsockname(), other.getsockname()]
+    parent.close()
+    received = []
+    async for message in worker.messages():
+        if message["type"] == "adopt":
+            received += worker.take_sockets(message["sockets"])
+    assert [sock.getsockname() for sock in received] == addresses
+    assert not any(os.get_inheritable(sock.fileno()) for sock in received)
+    assert worker.take_sockets(1) == []
+    for sock in received:
+        sock.close()
+    worker.close()
+
+
+async def test_closing_a_line_closes_the_sockets_that_nobody_took() -> None:
+    ours, theirs = socket.socketpair()
+    parent, worker = ControlLine(ours), ControlLine(theirs)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = listening.getsockname()
+        parent.send({"type": "adopt", "sockets": 1}, [listening])
+    parent.close()
+    assert [message["type"] async for message in worker.messages()] == ["adopt"]
+    socket.create_connection(address).close()
+    worker.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)

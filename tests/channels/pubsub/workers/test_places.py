@@ -6,9 +6,17 @@ import os
 import socket
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
-from channels.pubsub.workers.places import WorkersUnavailable, check_platform, open_places
+from channels.pubsub.workers.places import (
+    PlaceSockets,
+    WorkersUnavailable,
+    check_platform,
+    open_places,
+)
 from channels.transports.listener import Listener, ListenError
+from tests.patience import until
 
 REAL_CLOCK = True
 
@@ -74,3 +82,58 @@ def test_other_systems_get_an_explanation() -> None:
         check_platform("darwin")
     assert caught.value.platform == "darwin"
     check_platform("linux")
+
+
+async def test_a_worker_accepts_from_the_places_that_it_adopts() -> None:
+    (own,), adopted = await open_places("127.0.0.1", 0, 2)
+    port = own.getsockname()[1]
+    accepted: list[socket.socket] = []
+    sockets = PlaceSockets([own])
+    listener = await sockets.listen("127.0.0.1", 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listener.main, accepted.append)
+        await wait_all_tasks_blocked()
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+        await wait_all_tasks_blocked()
+        assert len(accepted) < 40
+        sockets.adopt(adopted)
+        await until(lambda: len(accepted) == 40)
+        # This listener has the last copies of the sockets.
+        sockets.close()
+        nursery.cancel_scope.cancel()
+    listener.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+    for sock in (*clients, *accepted):
+        sock.close()
+
+
+async def test_a_restarted_listener_accepts_from_adopted_places_too() -> None:
+    (own,), adopted = await open_places("127.0.0.1", 0, 2)
+    sockets = PlaceSockets([own])
+    first = await sockets.listen("127.0.0.1", 0)
+    sockets.adopt(adopted)
+    first.close()
+    accepted: list[socket.socket] = []
+    second = await sockets.listen("127.0.0.1", 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(second.main, accepted.append)
+        address = ("127.0.0.1", own.getsockname()[1])
+        clients = [socket.create_connection(address) for _ in range(40)]
+        await until(lambda: len(accepted) == 40)
+        second.close()
+    sockets.close()
+    for sock in (*clients, *accepted):
+        sock.close()
+
+
+async def test_a_closed_listener_adopts_nothing() -> None:
+    (own,), adopted = await open_places("127.0.0.1", 0, 2)
+    sockets = PlaceSockets([own])
+    listener = await sockets.listen("127.0.0.1", 0)
+    listener.close()
+    sockets.adopt(adopted)
+    address = own.getsockname()
+    sockets.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)

@@ -9,12 +9,14 @@ import pytest
 
 from channels.pubsub.workers.plan import (
     Action,
+    Adopt,
     Close,
     End,
     Finish,
     Kill,
     Note,
     Plan,
+    Release,
     Serving,
     Start,
     State,
@@ -49,6 +51,9 @@ class Driver:
 
     def stopping(self, worker: Worker) -> list[Action]:
         return self._do(self.plan.stopping(worker, self.now))
+
+    def drained(self, worker: Worker) -> list[Action]:
+        return self._do(self.plan.drained(worker))
 
     def ended(self, worker: Worker, end: End = KILLED) -> list[Action]:
         return self._do(self.plan.ended(worker, end, self.now))
@@ -328,23 +333,74 @@ def test_an_old_worker_that_does_not_end_is_killed(four: Driver) -> None:
 # The stop
 
 
-def test_a_place_is_closed_when_its_last_worker_has_ended(four: Driver) -> None:
-    (successor,) = started(four.replace())
-    old = four.current(1)
-    four.ready(successor)
-    four.stop()
-    assert four.ended(old, End(0)) == []
-    assert four.ended(successor, End(0)) == [Close(1)]
-
-
 def test_a_stop_is_handed_down_to_all_and_ends_with_the_last(four: Driver) -> None:
     workers = list(four.plan.workers())
     assert four.stop(signal.SIGINT) == [
         Stop(worker, signal.SIGINT, together=True) for worker in workers
     ]
     for worker in workers[:3]:
-        assert four.ended(worker, End(0)) == [Close(worker.place)]
-    assert four.ended(workers[3], End(0)) == [Close(4), Finish(0)]
+        assert four.drained(worker) == []
+    closed: list[Action] = [Close(place) for place in (1, 2, 3, 4)]
+    assert four.drained(workers[3]) == [*closed, *map(Release, workers)]
+    for worker in workers[:3]:
+        assert four.ended(worker, End(0)) == []
+    assert four.ended(workers[3], End(0)) == [Finish(0)]
+
+
+def test_a_place_whose_worker_dies_during_the_stop_is_adopted_until_no_worker_is_left(
+    four: Driver,
+) -> None:
+    workers = list(four.plan.workers())
+    four.stop()
+    first, second, third, fourth = workers
+    assert four.ended(first) == [Adopt(1, second)]
+    # The second worker has answered the connections of two places.
+    assert four.ended(second) == [Adopt(1, third), Adopt(2, third)]
+    assert four.ended(third) == [Adopt(1, fourth), Adopt(2, fourth), Adopt(3, fourth)]
+    assert four.ended(fourth) == [*map(Close, (1, 2, 3, 4)), Finish(0)]
+
+
+def test_a_place_without_a_worker_is_adopted_at_the_stop(four: Driver) -> None:
+    four.ended(four.current(3))
+    assert Adopt(3, four.current(1)) in four.stop()
+
+
+def test_a_place_that_a_starting_worker_serves_later_is_adopted_at_the_stop(four: Driver) -> None:
+    four.ended(four.current(3))
+    (starting,) = started(four.wait())
+    actions = four.stop()
+    assert Stop(starting, signal.SIGTERM) in actions
+    assert Adopt(3, four.current(1)) in actions
+
+
+def test_the_place_of_an_old_worker_stays_with_its_successor_during_the_stop(four: Driver) -> None:
+    (successor,) = started(four.replace())
+    old = four.current(1)
+    four.ready(successor)
+    assert not any(isinstance(each, Adopt | Close) for each in four.stop())
+    assert four.ended(old, End(0)) == []
+
+
+def test_no_worker_is_released_before_the_last_one_has_drained(four: Driver) -> None:
+    (successor,) = started(four.replace())
+    old = four.current(1)
+    four.ready(successor)
+    four.stop()
+    others = [each for each in four.plan.workers() if each is not old]
+    for worker in others:
+        assert four.drained(worker) == []
+    # The old worker was told to stop alone, so it ends without a report.
+    assert four.ended(old, End(0))[-4:] == [*map(Release, others)]
+
+
+def test_a_worker_that_dies_before_it_has_drained_does_not_delay_the_release(four: Driver) -> None:
+    workers = list(four.plan.workers())
+    four.stop()
+    for worker in workers[1:]:
+        four.drained(worker)
+    actions = four.ended(workers[0])
+    assert actions[0] == Adopt(1, workers[1])
+    assert actions[-3:] == [*map(Release, workers[1:])]
 
 
 def test_a_worker_that_does_not_stop_in_time_is_killed(four: Driver) -> None:
@@ -365,13 +421,13 @@ def test_a_second_signal_does_not_wait(four: Driver) -> None:
     assert Kill(workers[0]) in actions
     for worker in workers[:3]:
         four.ended(worker)
-    assert four.ended(workers[3]) == [Close(4), Finish(130)]
+    assert four.ended(workers[3]) == [*map(Close, (1, 2, 3, 4)), Finish(130)]
 
 
 def test_a_stop_during_the_start_ends_the_first_worker() -> None:
     driver = Driver(4)
     worker = driver.current(1)
-    assert driver.stop() == [*map(Close, (2, 3, 4)), Stop(worker, signal.SIGTERM)]
+    assert driver.stop() == [Stop(worker, signal.SIGTERM), *map(Close, (2, 3, 4))]
     assert driver.ready(worker) == []
     assert driver.ended(worker, End(-signal.SIGTERM)) == [Close(1), Finish(0)]
 

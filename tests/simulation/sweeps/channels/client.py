@@ -25,10 +25,12 @@ from channels.client import (
     open_socket,
 )
 from supervision.simulation import World, scenario
+from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.room import CHECKED, Ledger, UserSocket
 
 TOPICS = ("room:a", "room:b", "room:c")
 TIMEOUT = 4.0
+POLL = 8.0
 
 
 @define(eq=False)
@@ -73,7 +75,7 @@ class ClientSweep:
     async def run(self) -> None:
         await self.endpoint.start_link(host="server", port=4000)
         kind = self.random.choice(("websocket", "websocket", "longpoll"))
-        options: dict[str, Any] = {"transport": kind, "timeout": TIMEOUT, "poll_timeout": 8.0}
+        options: dict[str, Any] = {"transport": kind, "timeout": TIMEOUT, "poll_timeout": POLL}
         connect = partial(self.world.network.connect, source="client")
         async with (
             open_socket(
@@ -181,7 +183,8 @@ class ClientSweep:
         found = self.somebody()
         if found is None:
             return
-        payloads = [self.payload() for _ in range(5)]
+        # One request of a polling client carries at most a hundred messages.
+        payloads = [self.payload() for _ in range(self.random.choice((2, 5, 5, 101, 120)))]
         pushes = [found[1].channel.push_nowait("echo", payload) for payload in payloads]
         answers = [await push.wait() for push in pushes]
         self.check(answers == payloads, f"{payloads} were answered {answers}")
@@ -220,6 +223,42 @@ class ClientSweep:
         await trio.sleep(8)
         # A polling client needs this time, because it may keep its session or start a new one.
         await trio.sleep(14)
+
+    async def silence(self) -> None:
+        """Hold all connections for about as long as a time-out of the client, with a push on the way."""
+        found = self.somebody()
+        due = self.random.choice((0.5, TIMEOUT, POLL, 2 * POLL))
+        lasts = due + self.random.choice((-0.4, 0.6))
+        self.what += f" of {lasts:g} s"
+        for connection in list(self.world.network.connections):
+            connection.hold()
+        began, push = self.world.seconds, None
+        if found is not None:
+            push = found[1].channel.push_nowait("echo", self.payload())
+        await trio.sleep(lasts)
+        for connection in list(self.world.network.connections):
+            connection.release()
+        if push is not None:
+            result = "ok"
+            try:
+                await push.wait()
+            except PushTimeout:
+                result = "timeout"
+                lasted = self.world.seconds - began
+                self.check(lasted <= max(lasts, TIMEOUT) + 0.3, f"it timed out after {lasted:g} s")
+            if lasts > TIMEOUT:
+                self.check(result == "timeout", f"the push has the result {result}")
+            elif lasts < TIMEOUT - 2.0:
+                # On a slow network, the answer itself may take more than a second.
+                self.check(result == "ok", f"the push has the result {result}")
+        await self.world.eventually("the client is back", self.is_back, within=POLL + 4.0)
+        # A poll that was under way may still end the session.
+        await trio.sleep(POLL + 2.0)
+        await self.world.eventually("the client is still back", self.is_back, within=4.0)
+
+    def is_back(self) -> bool:
+        joined = (joined.channel.state == "joined" for joined in self.channels.values())
+        return self.socket.state == "open" and all(joined)
 
     async def stop(self) -> None:
         """Make the server close a channel, and check that the client does not join again."""
@@ -261,6 +300,7 @@ OPERATIONS: list[tuple[Any, float]] = [
     (ClientSweep.broadcast, 4),
     (ClientSweep.crash, 2),
     (ClientSweep.reset, 0.7),
+    (ClientSweep.silence, 1),
     (ClientSweep.stop, 1),
     (ClientSweep.ping, 0.5),
     (ClientSweep.wait, 0.3),
@@ -268,6 +308,7 @@ OPERATIONS: list[tuple[Any, float]] = [
 
 
 @scenario(params={"operations": 25}, invariants=("all", *CHECKED))
+@small_bounds
 async def client(world: World) -> None:
     """Random operations of one client, each with an exact result."""
     await ClientSweep(world).run()

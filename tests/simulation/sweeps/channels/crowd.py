@@ -33,6 +33,7 @@ from channels.channel import connection_of
 from channels.telemetry import SOCKET_EXPIRED
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
+from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import BROKEN, Carrier, Client, Frame
 from tests.simulation.sweeps.channels.room import CHECKED, Ledger, Life, Room
 
@@ -456,6 +457,7 @@ class Crowd:
 
 
 @scenario(params={"seconds": 5.0}, invariants=("all", *CHECKED))
+@small_bounds
 async def crowd(world: World) -> None:
     """Run four clients at once, with faults, for some seconds."""
     state = Crowd(world)

@@ -20,6 +20,7 @@ from channels.durable.storage import NewAnswer, NewMessage
 from channels.durable.stream import Limits
 from supervision.simulation import World, scenario
 from tests.simulation.simulated_sqlite import Disk, SimulatedSQLite
+from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import Client
 from tests.simulation.sweeps.channels.room import CHECKED
 
@@ -227,6 +228,7 @@ class StorageSweep:
 
 
 @scenario(params={"operations": 60}, invariants=("all",))
+@small_bounds
 async def storages(world: World) -> None:
     """Run random operations on a storage. The model knows the exact result of each."""
     await StorageSweep(world).run()
@@ -485,6 +487,7 @@ class DurableSweep:
 
 
 @scenario(params={"operations": 20}, invariants=("all", *CHECKED))
+@small_bounds
 async def durable_channels(world: World) -> None:
     """Run random operations of four clients of one durable topic. The model knows the exact result of each."""
     async with trio.open_nursery() as nursery:

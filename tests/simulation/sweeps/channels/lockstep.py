@@ -29,6 +29,7 @@ from channels import Binary, Endpoint, LongPoll, Mount
 from channels.errors import EncodeError
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
+from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import (
     BINARY,
     TEXT,
@@ -445,7 +446,7 @@ class Lockstep:
         """Join a topic that no route matches."""
         seat = self.a_seat()
         topic: Any = self.random.choice(
-            ("lobby", "room", "", "phoenix", "phx_presence:x", "ashtree:longpoll:server", None, 7)
+            ("lobby", "room", "", "phoenix", "ashtree:presence:x", "ashtree:longpoll:a", None, 7)
         )
         ref = str(self.number())
         self.tell(f"{seat.client} joins {topic!r}")
@@ -927,6 +928,7 @@ OPERATIONS: list[tuple[Any, int]] = [
 
 
 @scenario(params={"operations": 30}, invariants=("all", *CHECKED))
+@small_bounds
 async def lockstep(world: World) -> None:
     """Run random operations of clients, each with an exact check."""
     async with trio.open_nursery() as nursery:

@@ -19,6 +19,7 @@ from channels.pubsub.envelope import MessageTooLarge
 from channels.testing import BroadcastsArrive, JoinedNodes
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
+from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import Client
 from tests.simulation.sweeps.channels.room import CHECKED, Ledger, UserSocket
 
@@ -253,6 +254,7 @@ class Nodes:
 
 
 @scenario(params={"operations": 12}, invariants=("all", *CHECKED, BroadcastsArrive))
+@small_bounds
 async def two_nodes(world: World) -> None:
     """Run random operations on two nodes, each with an exact check."""
     async with trio.open_nursery() as nursery:

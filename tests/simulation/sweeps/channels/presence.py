@@ -22,6 +22,7 @@ from channels.presence.roster import TooManyCalls
 from channels.testing import PresenceDiffsFit
 from supervision import Supervisor
 from supervision.simulation import World, scenario
+from tests.simulation.sweeps.bounds import small_bounds
 
 TOPICS = ("room:1", "room:2")
 KEYS = ("ann", "bob", "7")
@@ -527,6 +528,7 @@ def _sorted(metas: Any) -> list[Any]:
 
 
 @scenario(params={"operations": 40}, invariants=("all", PresenceDiffsFit))
+@small_bounds
 async def presence(world: World) -> None:
     """Run random operations on the presences of one node, each with an exact check."""
     sweep = Sweep(world)

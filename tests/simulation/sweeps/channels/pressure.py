@@ -18,6 +18,7 @@ from actors import Shutdown, current_pid, is_alive, kill, send_exit, whereis
 from channels import Channel, LongPoll, PushReply, Socket, handle_in
 from supervision import DynamicSupervisor
 from supervision.simulation import World, scenario
+from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import TEXT, Client
 from tests.simulation.sweeps.channels.endpoint import SLACK, Case, run_cases
 from tests.simulation.sweeps.channels.room import CHECKED
@@ -631,6 +632,7 @@ CASES: list[Callable[[Case], Awaitable[None]]] = [
 
 
 @scenario(params={"cases": 1}, invariants=("all", *CHECKED))
+@small_bounds
 async def pressure(world: World) -> None:
     """Run some cases, one after the other."""
     await run_cases(world, CASES)

@@ -15,6 +15,7 @@ from actors import GenServer, Pid, Reply, Stop, call, is_alive, kill, send_exit,
 from channels import Broadcast, PubSub
 from channels.pubsub.local import Subscription, dispatch
 from supervision.simulation import World, scenario
+from tests.simulation.sweeps.bounds import small_bounds
 
 TOPICS = ("a", "b", "c", "")
 
@@ -199,6 +200,7 @@ class PubSubSweep:
 
 
 @scenario(params={"operations": 60})
+@small_bounds
 async def pubsub(world: World) -> None:
     """Run random operations on the table of subscriptions, each with an exact check."""
     sweep = PubSubSweep(world)

@@ -30,15 +30,19 @@ from channels.client import (
     PresenceView,
     PushTimeout,
     Refused,
+    Rejoined,
     RetryTable,
     open_socket,
 )
+from channels.client.connection import CLOSE_TIMEOUT
 from supervision.simulation import World, scenario
+from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import BROKEN, CLOSE, TEXT
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TIMEOUT = 3.0
 HEARTBEAT = 12.0
+CONNECT = 4.0
 MOST = 5
 """Pushes that may wait in one channel."""
 KEPT = 4
@@ -57,6 +61,10 @@ class Server:
         self.stream: Any = None
         self.is_down = False
         self.is_mute = False
+        # True while the server accepts connections, and never answers a handshake.
+        self.is_hanging = False
+        # The time of each connection, also of those that the server refuses.
+        self.attempts: list[float] = []
         # The answers to the next joins of each topic. If the queue is empty, the server accepts the join.
         self.joins: dict[str, deque[str]] = defaultdict(deque)
         self.members: dict[str, str] = {}
@@ -69,7 +77,9 @@ class Server:
         async with trio.open_nursery() as nursery:
             listener = self.world.network.listen("server", 4000)
             while True:
-                nursery.start_soon(self.serve, await listener.accept())
+                stream = await listener.accept()
+                self.attempts.append(self.world.seconds)
+                nursery.start_soon(self.serve, stream)
 
     async def serve(self, stream: Any) -> None:
         try:
@@ -87,6 +97,10 @@ class Server:
                 return
             buffer += data
         head, _, rest = bytes(buffer).partition(b"\r\n\r\n")
+        if self.is_hanging:
+            while await stream.receive_some():
+                pass
+            return
         if self.is_down:
             await stream.send_all(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n")
             return
@@ -105,7 +119,8 @@ class Server:
                     async with self.writing:
                         await stream.send_all(bytes([0x88, len(data)]) + data)
                     return
-                if opcode == TEXT:
+                # The client has given a former connection up, so nobody reads the answers.
+                if opcode == TEXT and stream is self.stream:
                     await self.hear(json.loads(data))
             data = await stream.receive_some()
             if not data:
@@ -219,6 +234,7 @@ class Scripted:
         self.socket: ClientSocket = None  # type: ignore[assignment] # `run` sets it
         self.rooms: dict[str, Room] = {}
         self.told: Counter[str] = Counter()
+        self.rejoined_at: dict[str, float] = {}
         self.serial = 0
         self.malformed = 0
         self.what = ""
@@ -242,6 +258,7 @@ class Scripted:
             heartbeat_interval=HEARTBEAT,
             reconnect=RECONNECT,
             rejoin=REJOIN,
+            connect_timeout=CONNECT,
             max_buffered=MOST,
         ) as self.socket:
             self.nursery.start_soon(self.listen, self.socket.events())
@@ -254,12 +271,26 @@ class Scripted:
                 await operation(self)
                 await trio.sleep(1.0)
                 self.compare()
-            for room in self.rooms.values():
-                await room.stack.aclose()
+            is_silent = self.random.random() < 0.3
+            if is_silent:
+                # The server does not answer the close frame, so the client must give up.
+                self.server.stream.connection.hold()
+            else:
+                for room in self.rooms.values():
+                    await room.stack.aclose()
+            began = self.world.seconds
+        lasted = self.world.seconds - began
+        self.what = "the end"
+        # The close handshake needs a round trip for each piece of a slow network.
+        self.check(lasted <= CLOSE_TIMEOUT + 0.3, f"the client took {lasted:g} s to close")
+        for room in self.rooms.values() if is_silent else ():
+            await room.stack.aclose()
 
     async def listen(self, events: Feed[Lifecycle]) -> None:
         async for event in events:
             self.told[type(event).__name__] += 1
+            if isinstance(event, Rejoined):
+                self.rejoined_at[event.topic] = self.world.seconds
 
     def compare(self) -> None:
         """Compare the client with the model. Call this only while all channels are joined."""
@@ -288,18 +319,19 @@ class Scripted:
 
     # Pushes
 
-    def push(self, room: Room, how: str, timeout: float | None = None) -> Push:
+    def push(self, room: Room, how: str, timeout: float | None = None, text: str = "") -> Push:
         """Push in a new task."""
         push = Push(self.number(), self.world.seconds)
-        self.nursery.start_soon(self._push, room, push, how, timeout)
+        payload = {"how": how, "n": push.number, "x": text}
+        self.nursery.start_soon(self._push, room, push, payload, timeout)
         return push
 
-    async def _push(self, room: Room, push: Push, how: str, timeout: float | None) -> None:
+    async def _push(
+        self, room: Room, push: Push, payload: dict[str, Any], timeout: float | None
+    ) -> None:
         with push.scope:
             try:
-                answer = await room.channel.push(
-                    "do", {"how": how, "n": push.number}, timeout=timeout
-                )
+                answer = await room.channel.push("do", payload, timeout=timeout)
             except Refused as refused:
                 push.result, answer = refused.status, refused.payload
             except PushTimeout:
@@ -513,6 +545,107 @@ class Scripted:
         )
         return waiting, gone, late
 
+    async def long_outage(self) -> None:
+        """Let an outage last about as long as a time-out of the client, or a little longer."""
+        random, room = self.random, self.a_room()
+        how = random.choice(("refuses", "hangs", "partition", "hold"))
+        due = random.choice(
+            (0.2, 0.7, 1.7, TIMEOUT, CONNECT, CONNECT + 0.7, HEARTBEAT, 2 * HEARTBEAT)
+        )
+        lasts = max(0.1, due + random.choice((-0.5, 0.7)))
+        self.what += f" of {lasts:g} s, {how}"
+        lost, began, attempts = self.told["Lost"], self.world.seconds, len(self.server.attempts)
+        await self.begin_outage(room, how)
+        short = random.choice((0.3, TIMEOUT, lasts - 0.6))
+        pushes = [
+            (timeout, self.push(room, "ok", timeout))
+            for timeout in (max(0.1, short), lasts + random.choice((1.0, 8.0)))
+        ]
+        await trio.sleep_until(trio.current_time() + lasts - (self.world.seconds - began))
+        self.end_outage(how)
+        ended = self.world.seconds
+        await self.world.eventually(
+            "the client is back",
+            lambda: all(room.channel.state == "joined" for room in self.rooms.values()),
+            within=self.longest_return(how, lasts),
+        )
+        # A heartbeat that was under way must not end the connection later.
+        await trio.sleep(1.0)
+        is_lost = self.told["Lost"] > lost
+        if how in ("hold", "partition"):
+            self.check(
+                is_lost or lasts < 2 * HEARTBEAT + 1, "the client did not notice the silence"
+            )
+            self.check(
+                not is_lost or lasts > HEARTBEAT - 1, "the client gave up before the time-out"
+            )
+        else:
+            self.check(self.told["Lost"] == lost + 1, "the client must tell one loss")
+            self.check_attempts(how, began, self.server.attempts[attempts:], ended)
+        await trio.sleep(max(0.0, pushes[1][0] + 2.5 - (self.world.seconds - began)))
+        for timeout, push in pushes:
+            self.check_push_of(
+                push, timeout, self.rejoined_at[room.topic] if is_lost else ended, how
+            )
+        if is_lost and how in ("hold", "partition"):
+            self.all_lost()
+        self.server.pushes(room.topic)
+        self.world.sometimes("an outage ends before the client notices it", not is_lost)
+
+    async def begin_outage(self, room: Room, how: str) -> None:
+        if how == "partition":
+            self.world.network.partition("client", "server")
+        elif how == "hold":
+            self.server.stream.connection.hold()
+        else:
+            self.server.is_hanging = how == "hangs"
+            await self.break_off(room, "down" if how == "refuses" else "reset")
+
+    def end_outage(self, how: str) -> None:
+        self.server.is_down = self.server.is_hanging = False
+        if how == "partition":
+            self.world.network.heal()
+        elif how == "hold":
+            for connection in self.world.network.connections:
+                connection.release()
+
+    @staticmethod
+    def longest_return(how: str, lasts: float) -> float:
+        """Return the seconds after an outage by which all channels must be joined again."""
+        attempt = 0.0 if how == "refuses" else CONNECT
+        silence = max(0.0, 2 * HEARTBEAT - lasts) if how in ("hold", "partition") else 0.0
+        return attempt + silence + RECONNECT.then + 3.0
+
+    def all_lost(self) -> None:
+        for room in self.rooms.values():
+            room.has_state = False
+            self.server.old[room.topic].append(room.topic)
+
+    def check_attempts(self, how: str, began: float, attempts: list[float], ended: float) -> None:
+        """Check the time of each attempt to connect. The table has the waits, and a hanging attempt times out."""
+        last, took = began, 0.0
+        for number, at in enumerate(attempts, 1):
+            due = RECONNECT.delay(number) + took
+            self.check(
+                due - 0.5 <= at - last <= due + 1.6,
+                f"attempt {number} came {at - last:g} s after the one before, not {due:g} s",
+            )
+            last, took = at, CONNECT if how == "hangs" and at < ended else 0.0
+
+    def check_push_of(self, push: Push, timeout: float, back: float, how: str) -> None:
+        """Check the result of a push in an outage that ended at `back` for its channel."""
+        due = push.began + timeout
+        # A push that was sent before the loss gets no answer, so it times out.
+        was_sent = how in ("hold", "partition") and back in self.rejoined_at.values()
+        if was_sent or due < back - 0.5:
+            self.settled(push, "timeout", timeout)
+        elif due > back + 1.6:
+            self.check(push.result == "ok", f"push {push.number} has the result {push.result}")
+            self.check(
+                push.settled_at <= back + 1.6,
+                f"push {push.number} was answered {push.settled_at - back:g} s after the outage",
+            )
+
     async def leave_in_an_outage(self, room: Room, pushes: list[Push]) -> None:
         """Leave a lost channel. Its pushes must fail at once, and the client must not rejoin it."""
         self.what += ", and a leave"
@@ -530,6 +663,24 @@ class Scripted:
         del self.rooms[room.topic]
         self.server.joins[room.topic].clear()
         self.server.pushes(room.topic)
+
+    async def backlog(self) -> None:
+        """Push while the client cannot write, because the window of the connection is full."""
+        room, window = self.a_room(), self.world.knobs.window
+        connection = self.server.stream.connection
+        connection.hold()
+        pushes = [self.push(room, "ok", 20.0, "x" * (window + 100) if window < 10_000 else "")]
+        await trio.sleep(0.2)
+        for _ in range(self.random.choice((1, 2))):
+            pushes.append(self.push(room, "ok", 20.0))
+            await trio.sleep(self.random.choice((0.0, 0.1)))
+        connection.release()
+        # In the smallest pieces, a message of this size takes most of this time.
+        await trio.sleep(5.0)
+        for push in pushes:
+            self.settled(push, "ok", slack=4.0)
+        sent, wanted = self.server.pushes(room.topic), [push.number for push in pushes]
+        self.check(sent == wanted, f"the server got the pushes {sent}, not {wanted}")
 
     async def old_frames(self) -> None:
         """Send late frames of an earlier membership. The client must ignore them."""
@@ -662,7 +813,9 @@ OPERATIONS: list[tuple[Any, float]] = [
     (Scripted.leave, 1),
     (Scripted.closed_by_server, 0.7),
     (Scripted.push_some, 3),
-    (Scripted.outage, 7),
+    (Scripted.outage, 6),
+    (Scripted.long_outage, 5),
+    (Scripted.backlog, 2),
     (Scripted.old_frames, 3),
     (Scripted.presences, 7),
     (Scripted.users_change_unseen, 2),
@@ -674,6 +827,7 @@ OPERATIONS: list[tuple[Any, float]] = [
 
 
 @scenario(params={"operations": 30}, invariants=("all",))
+@small_bounds
 async def scripted_server(world: World) -> None:
     """Run random operations of one client. The model knows the exact result of each."""
     async with trio.open_nursery() as nursery:

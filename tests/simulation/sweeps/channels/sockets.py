@@ -25,6 +25,7 @@ from channels.transports.contract import Signal
 from channels.transports.transports import SocketTransport, Transports
 from supervision import Supervisor
 from supervision.simulation import World, scenario
+from tests.simulation.sweeps.bounds import small_bounds
 
 _FIRST_NUMBER = 1_000_000
 
@@ -240,20 +241,26 @@ class FlusherSweep:
             one.accepted += b"<the end>"
 
     async def run(self) -> None:
-        for _ in range(3):
+        for _ in range(self.random.choice((3, 3, 12))):
             self.connect()
         for _ in range(self.world.params["operations"]):
             one = self.random.choice(self.written)
             what = self.random.choices(
-                ("put", "read", "wait", "finish", "connect"), (10, 5, 6, 0.4, 0.4)
+                ("put", "put to all", "read", "wait", "finish", "connect"),
+                (10, 1, 5, 6, 0.4, 0.4),
             )[0]
             if what == "put":
                 for _ in range(self.random.choice((1, 1, 2, 5))):
                     self.put(one)
+            elif what == "put to all":
+                for each in self.written:
+                    self.put(each)
             elif what == "read":
                 self.read(one, self.random.choice((1, 50, 100_000)))
             elif what == "wait":
                 await trio.sleep(0.01)
+                await self.world.settle()
+                self.nothing_waits_for_nothing()
             elif what == "finish":
                 self.finish(one)
             else:
@@ -263,6 +270,17 @@ class FlusherSweep:
                     each, each.accepted.startswith(each.read), f"the peer read {bytes(each.read)!r}"
                 )
         await self.drain()
+
+    def nothing_waits_for_nothing(self) -> None:
+        """Check that each peer has got everything by now, unless its own buffer is full."""
+        for one in self.written:
+            came = len(one.read) + len(one.peer.inbox)
+            is_full = len(one.peer.inbox) >= one.peer.capacity
+            self.check(
+                one,
+                is_full or came == len(one.accepted),
+                f"{len(one.accepted) - came} bytes still wait, although the peer has room",
+            )
 
     async def drain(self) -> None:
         """Let the peers read everything. Check that they get all accepted frames."""
@@ -298,6 +316,7 @@ class FlusherSweep:
 
 
 @scenario(params={"operations": 150}, invariants=("all",))
+@small_bounds
 async def flusher(world: World) -> None:
     """Put frames into several out-buffers, and read them at random times."""
     with in_memory(world.random("sockets")) as sockets:
@@ -344,6 +363,8 @@ class Workers:
         self.ears: list[Pid] = []
         self.sent: list[list[tuple[int, int]]] = [[], [], []]
         self.heard: list[list[tuple[int, int]]] = [[], [], []]
+        # With a long interval, no heartbeat repairs a message that waits for nothing.
+        self.heartbeat = self.random.choice((0.5, 0.5, 25.0))
         self.serial = 0
 
     def drop(self, worker: int, frames: int) -> None:
@@ -357,7 +378,10 @@ class Workers:
             link = self.hub.attach(number, parent)
             self.nursery.start_soon(link.main)
             adapter = WorkersAdapter(
-                worker, node_name=f"w{number}", heartbeat=0.5, max_waiting_bytes=self.most
+                worker,
+                node_name=f"w{number}",
+                heartbeat=self.heartbeat,
+                max_waiting_bytes=self.most,
             )
             self.adapters.append(adapter)
             pubsub = PubSub(adapter)
@@ -370,7 +394,9 @@ class Workers:
 
     async def step(self) -> None:
         random = self.random
-        what = random.choices(("send", "stall", "go", "wait", "direct"), (8, 2, 3, 3, 2))[0]
+        what = random.choices(
+            ("send", "stall", "go", "wait", "direct", "at once"), (8, 2, 3, 3, 2, 2)
+        )[0]
         number = random.randrange(3)
         if what in ("stall", "go"):
             end = random.choice((self.ends[number], self.ends[number].peer))
@@ -378,6 +404,8 @@ class Workers:
             self.sockets.changed()
         elif what == "wait":
             await trio.sleep(random.choice((0.0, 0.01, 0.3)))
+        elif what == "at once":
+            await self.arrives_at_once()
         elif what == "send":
             for _ in range(random.choice((1, 3, 10))):
                 payload = self.payload(number)
@@ -407,11 +435,28 @@ class Workers:
         self.serial += 1
         return {"from": number, "n": self.serial, "x": "x" * self.random.choice((1, 100, 600))}
 
-    async def end(self) -> None:
-        """Let all workers read. Compare the received messages with the sent messages."""
+    def all_read(self) -> None:
         for end in self.ends:
             end.is_stalled = end.peer.is_stalled = False
         self.sockets.changed()
+
+    async def arrives_at_once(self) -> None:
+        """Let all workers read. Check that every message arrives before time passes, unless some were dropped."""
+        self.all_read()
+        await self.world.settle()
+        for number, ear in enumerate(self.ears):
+            self.heard[number] += await call(ear, "heard")
+        if self.dropped or any(adapter.statistics()["dropped"] for adapter in self.adapters):
+            return
+        for number, heard in enumerate(self.heard):
+            late = sorted(set(self.sent[number]) - set(heard))
+            self.world.check(
+                not late, f"everybody reads, but the worker {number} still waits for {late}"
+            )
+
+    async def end(self) -> None:
+        """Let all workers read. Compare the received messages with the sent messages."""
+        self.all_read()
         await trio.sleep(3.0)
         await self.world.settle()
         figures = [adapter.statistics() for adapter in self.adapters]
@@ -419,7 +464,7 @@ class Workers:
         self.world.sometimes("a worker drops messages", lost_out)
         self.world.sometimes("the hub drops messages", bool(self.dropped))
         for number, ear in enumerate(self.ears):
-            heard, sent = await call(ear, "heard"), self.sent[number]
+            heard, sent = self.heard[number] + await call(ear, "heard"), self.sent[number]
             for sender in range(3):
                 own = [n for who, n in heard if who == sender]
                 self.world.check(
@@ -457,6 +502,7 @@ class Workers:
 
 
 @scenario(params={"operations": 60}, invariants=("all",))
+@small_bounds
 async def workers(world: World) -> None:
     """Let three workers broadcast through the hub, while some of them do not read."""
     with in_memory(world.random("sockets")) as sockets:

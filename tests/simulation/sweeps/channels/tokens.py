@@ -22,6 +22,7 @@ from channels.tokens.token import (
     verify,
 )
 from supervision.simulation import World, scenario
+from tests.simulation.sweeps.bounds import small_bounds
 
 SECRETS = ("a" * 20, "b" * 64, "ü" * 32)
 SALTS = ("user auth", "other", "")
@@ -114,6 +115,7 @@ def changed(random: Random, token: str) -> str:
 
 
 @scenario(params={"tokens": 12})
+@small_bounds
 async def tokens(world: World) -> None:
     """Make tokens, let time pass, and check each token in several ways."""
     random = world.random("tokens")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from random import Random
 from typing import Any
 
 import trio
@@ -14,13 +15,28 @@ from supervision.simulation.world.world import World
 from tests.simulation.sweeps.supervision.diary import TICK, now, spec_of
 from tests.simulation.sweeps.supervision.dynamic_model import DynamicModel
 from tests.simulation.sweeps.supervision.lockstep import Lockstep, a_manner, some_options
-from tests.simulation.sweeps.supervision.supervisor_model import Op
+from tests.simulation.sweeps.supervision.supervisor_model import Op, Options
 
 __all__ = ["dynamic_supervisors"]
 
 
 class Dynamic(Lockstep):
-    """A `DynamicSupervisor` under test."""
+    """A `DynamicSupervisor` under test.
+
+    Attributes:
+        used: ids of earlier children, which a later child may get.
+        fresh: ids of the children of this batch.
+    """
+
+    def __init__(self, world: World, stream: Random, options: Options, model: DynamicModel) -> None:
+        super().__init__(world, stream, options, model)
+        self.used: list[Any] = []
+        self.fresh: list[Any] = []
+
+    def _draw_batch(self, base: int) -> list[tuple[int, Op]]:
+        self.used += self.fresh
+        self.fresh = []
+        return super()._draw_batch(base)
 
     async def start(self) -> Pid:
         options = self.options
@@ -38,7 +54,16 @@ class Dynamic(Lockstep):
         if ids and what < 0.4:
             verb = stream.choice(("terminate", "terminate", "stale", "which", "count"))
             return Op(at, verb, stream.choice(ids))
-        manner = a_manner(stream, f"n{self.number}", "never")
+        id = f"n{self.number}"
+        known = [each.id for each in self.model.known()]
+        free = [each for each in self.used if each not in known]
+        if free and stream.random() < 0.4:
+            # Use the id of a child that has ended. Take it out, so that a batch does not use it twice.
+            id = stream.choice(free)
+            self.used.remove(id)
+        else:
+            self.fresh.append(id)
+        manner = a_manner(stream, id, "never")
         manner.significant = manner.restart != "permanent" and stream.random() < 0.05
         extra = tuple(f"extra {self.number}-{each}" for each in range(stream.randint(0, 2)))
         return Op(at, "start", manner.id, manner, extra)

@@ -538,6 +538,8 @@ class Model:
             if known.process is not None:
                 return f"ChildAlreadyStarted:{manner.id}:{known.process}"
             return f"ChildAlreadyPresent:{manner.id}"
+        if manner.id in self._runs:
+            self.edges.add("a child got the id of an earlier child")
         child = Child(manner)
         failed = yield from self._start_on_request(child)
         return self._started(child, failed)

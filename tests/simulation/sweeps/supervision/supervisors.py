@@ -24,6 +24,8 @@ from tests.simulation.sweeps.supervision.supervisor_model import Manner, Model, 
 __all__ = ["supervisors"]
 
 REQUESTS = ("terminate", "terminate", "restart", "restart", "delete", "which", "count", "spec")
+# The ids of all children. There are few, so most children get the id of an earlier child.
+IDS = ("a", "b", "c", "d", "e", "n1", "n2")
 
 
 class Fixed(Lockstep):
@@ -49,9 +51,11 @@ class Fixed(Lockstep):
 
     def draw(self, at: int, ids: list[Any]) -> Op:
         stream = self.stream
-        if stream.random() < 0.7:
-            return Op(at, stream.choice(REQUESTS), stream.choice([*ids, "nobody"]))
-        id = stream.choice(ids) if ids and stream.random() < 0.3 else f"n{self.number}"
+        if stream.random() < 0.6:
+            # The other ids include ids of children that have ended for good or that were deleted.
+            others = stream.choice([*IDS, "nobody"])
+            return Op(at, stream.choice(REQUESTS), stream.choice([*ids, *ids, others]))
+        id = stream.choice(ids) if ids and stream.random() < 0.3 else stream.choice(IDS)
         manner = a_manner(stream, id, stream.choice(("never", self.options.auto_shutdown)))
         if stream.random() < 0.3:
             manner.significant = manner.restart != "permanent"

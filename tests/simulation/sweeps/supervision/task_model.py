@@ -122,7 +122,13 @@ class TaskModel:
 def await_many(tasks: list[TaskModel], now: int, timeout: int) -> tuple[int, Any]:
     """Return the tick at which `await_many` returns, and its answer."""
     if any(task.taken for task in tasks):
-        return now, ("exited", "noproc")
+        # The call does not wait. A task that has failed already comes first.
+        failed = [task for task in tasks if not task.taken and task.over(now)]
+        failed = [task for task in failed if task.outcome[0] != "ok"]
+        first = min(failed, key=lambda each: each.ends, default=None)
+        for task in tasks:
+            task.taken = True
+        return now, ("exited", "noproc") if first is None else first.outcome
     answer: tuple[int, Any] = (now, [task.job.value for task in tasks])
     # The caller has refused tasks that end at the same tick, because the order of their messages is open.
     for task in sorted(tasks, key=lambda each: each.ends):

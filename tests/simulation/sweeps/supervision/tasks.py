@@ -257,10 +257,14 @@ class Owner:
             if any(each.ends == at for each in ahead):
                 raise Ambiguous
             until, expected = step.expected([ahead[each] for each in step.some], at)
+            dies = not self.traps and self.dies_by(until, ahead)
+            if dies and dies[0] == until and self.ends_elsewhere(step, until, ahead):
+                # The owner's death and the end of the step happen in the same tick. Either may come first.
+                raise Ambiguous
         except Ambiguous:
             return
         self.models = ahead
-        if not self.traps and self.dies_by(until):
+        if dies:
             # The owner must end during this step, so the step must not return.
             expected = "the end of its owner"
         scope = "" if step.patience is None else f", cancelled after {step.patience * TICK:g} s"
@@ -314,11 +318,19 @@ class Owner:
         except TaskExit as error:
             return "exited", short(error.reason)
 
-    def dies_by(self, until: int) -> tuple[int, list[str]] | None:
+    def ends_elsewhere(self, step: Step, until: int, models: list[TaskModel]) -> bool:
+        """Return True if a task that a step does not wait for ends at a tick."""
+        return any(
+            each.ends == until for index, each in enumerate(models) if index not in step.some
+        )
+
+    def dies_by(
+        self, until: int, models: list[TaskModel] | None = None
+    ) -> tuple[int, list[str]] | None:
         """Return the tick and the possible reasons of the owner's end if linked tasks crash up to a tick. Else None."""
         crashes = [
             (each.ends, each.outcome[1])
-            for each in self.models
+            for each in (self.models if models is None else models)
             if each.linked and each.outcome[0] != "ok" and each.ends <= until
         ]
         first = min(crashes, default=None)

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-from actors import KILL, NORMAL, Down, Pid, Ref, Registry, current_pid, spawn
+from actors import (
+    KILL,
+    NORMAL,
+    Down,
+    Pid,
+    Ref,
+    Registry,
+    current_pid,
+    kill,
+    monitor,
+    receive,
+    send,
+    spawn,
+)
 from actors.runtime import Runtime
 from supervision.chaos.invariants.base import Invariant, Violation
 from supervision.chaos.invariants.names import Names
@@ -47,6 +61,29 @@ async def test_a_monitor_fires_once_and_after_the_end_of_its_target(runtime: Run
     assert told.findings == []
     monitors.message_received(one, Down(ref, other, NORMAL))
     assert "received a Down of" in told.found()
+
+
+async def test_a_down_that_a_program_forwards_is_no_second_down(runtime: Runtime) -> None:
+    found: list[Violation] = []
+    monitors = Monitors()
+    monitors.share(found)
+    remove = runtime.add_instrument(monitors)
+    monitors.attach(runtime)
+    got: list[Any] = []
+
+    async def collects() -> None:
+        got.append(await receive())
+
+    async def forwards(other: Pid, target: Pid) -> None:
+        monitor(target)
+        kill(target)
+        send(other, await receive())
+
+    spawn(forwards, spawn(collects), target := spawn(trio.sleep_forever))
+    await trio.testing.wait_all_tasks_blocked()
+    remove()
+    assert [down.pid for down in got] == [target]
+    assert found == []
 
 
 @pytest.mark.parametrize(
