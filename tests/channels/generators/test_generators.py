@@ -69,7 +69,7 @@ def project(shell: Shell) -> Shell:
 
 def test_the_tests_of_a_generated_project_pass(project: Shell, pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("--rootdir", ".", "-c", "pyproject.toml", "tests")
-    result.assert_outcomes(passed=12)
+    result.assert_outcomes(passed=13)
 
 
 def test_generated_code_is_formatted(project: Shell) -> None:
