@@ -432,7 +432,7 @@ def files_of_the_packages() -> set[str]:
 
 def test_the_packages_hold_only_python_and_assets_for_the_wheel() -> None:
     """The build puts each file of the packages into the wheel."""
-    kinds = {".py", ".typed", ".template", ".html", ".css", ".js"}
+    kinds = {".py", ".typed", ".template", ".html", ".css", ".js", ".mjs", ".mts"}
     assert [name for name in files_of_the_packages() if Path(name).suffix not in kinds] == []
 
 
