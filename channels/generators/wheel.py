@@ -24,7 +24,7 @@ __all__ = ["IncompleteInstallation", "NotInstalled", "build_wheel", "wheel_name"
 
 _PACKAGES: Final = ("actors", "supervision", "channels")
 # The kinds of files of the packages. A folder may also have other files, such as those of an editor.
-_KINDS: Final = frozenset({".py", ".typed", ".template", ".html", ".css", ".js"})
+_KINDS: Final = frozenset({".py", ".typed", ".template", ".html", ".css", ".js", ".mjs", ".mts"})
 # The files of the folder `.dist-info` that describe the distribution. The others describe this installation of it.
 _DESCRIBING: Final = ("METADATA", "entry_points.txt", "licenses")
 _WHEEL: Final = "Wheel-Version: 1.0\nGenerator: ashtree\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
