@@ -255,12 +255,14 @@ def _annotations_of(cls: type) -> Mapping[str, Any]:
         import annotationlib  # noqa: PLC0415 # new in this version
 
         return annotationlib.get_annotations(cls, format=annotationlib.Format.STRING)
-    return vars(cls).get("__annotations__", {})
+    annotations: Mapping[str, Any] = vars(cls).get("__annotations__", {})
+    return annotations
 
 
 def _empty(value: object) -> str:
     # Not the value itself, which may be large or secret.
-    return {list: "[]", dict: "{}"}.get(type(value), f"{type(value).__name__}()")
+    kind = type(value)
+    return "[]" if kind is list else "{}" if kind is dict else f"{kind.__name__}()"
 
 
 def _place_of_class(owner: type) -> tuple[str, int]:
