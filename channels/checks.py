@@ -13,6 +13,7 @@ import textwrap
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from types import CoroutineType, FunctionType, ModuleType
 from typing import Any, Final
 from weakref import WeakSet
@@ -252,10 +253,11 @@ def _warn_of_shared_values(owner: type, base: type) -> None:
 def _annotations_of(cls: type) -> Mapping[str, Any]:
     """Return the annotations of a class itself, without an evaluation, which could raise."""
     if sys.version_info >= (3, 14):
-        import annotationlib  # noqa: PLC0415 # new in this version
-
-        return annotationlib.get_annotations(cls, format=annotationlib.Format.STRING)
-    annotations: Mapping[str, Any] = vars(cls).get("__annotations__", {})
+        # The module is new in this version.
+        module = import_module("annotationlib")
+        written: dict[str, Any] = module.get_annotations(cls, format=module.Format.STRING)
+        return written
+    annotations: dict[str, Any] = vars(cls).get("__annotations__", {})
     return annotations
 
 
