@@ -206,11 +206,16 @@ async def _was_killed(settings: Settings, error: ListenError) -> bool:
     cause = error.__cause__
     if not isinstance(cause, OSError) or cause.errno != errno.EADDRINUSE:
         return False
-    if settings.health_socket is not None:
-        return was_left_behind(settings.health_socket)
-    found = await trio.socket.getaddrinfo(error.host, error.port, type=socket.SOCK_STREAM)
-    hosts = [str(address[0]) for *_, address in found]
-    return any(was_left_behind(path_for(host, error.port)) for host in hosts)
+    try:
+        if settings.health_socket is not None:
+            return was_left_behind(settings.health_socket)
+        found = await trio.socket.getaddrinfo(error.host, error.port, type=socket.SOCK_STREAM)
+        hosts = [str(address[0]) for *_, address in found]
+        return any(was_left_behind(path_for(host, error.port)) for host in hosts)
+    except OSError:
+        # No parent makes a health socket that cannot be used, such as a datagram socket or one of another user.
+        # The caller reports that the port is in use.
+        return False
 
 
 _Event: TypeAlias = Callable[[float], Sequence[Action]]

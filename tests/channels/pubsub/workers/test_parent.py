@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
+import pytest
 import trio
 
-from channels.pubsub.workers.parent import Settings, _Parent, _Process
+from channels.pubsub.workers.parent import Settings, _Parent, _Process, run_parent
 from channels.pubsub.workers.plan import Action, End, Finish, Kill
+from channels.transports.listener import ListenError
 
 
 class EndedParent(_Parent):
@@ -56,3 +60,22 @@ async def test_a_worker_may_end_at_the_very_time_at_which_it_is_killed() -> None
     async with trio.open_nursery() as nursery:
         for action in actions:
             parent._carry_out(action, nursery)
+
+
+async def test_a_port_in_use_is_reported_although_the_health_socket_cannot_be_used(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "health.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other, socket.socket() as taken:
+        other.bind(str(path))
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        settings = Settings(
+            command=["worker"],
+            host="127.0.0.1",
+            port=taken.getsockname()[1],
+            workers=1,
+            health_socket=path,
+        )
+        with pytest.raises(ListenError, match="in use"):
+            await run_parent(settings, on_serving=lambda _: None)
