@@ -592,9 +592,20 @@ class Http2(H2Protocol):
                 await super()._handle_events(others)
                 others = []
                 await self._handle_data(event)
+            elif isinstance(event, h2.events.StreamReset):
+                await super()._handle_events(others)
+                others = []
+                await self._handle_reset(event)
             else:
                 others.append(event)
         await super()._handle_events(others)
+
+    async def _handle_reset(self, event: h2.events.StreamReset) -> None:
+        """End a stream. Report an idle connection, because Hypercorn does that only after a response."""
+        was_open = event.stream_id in self.streams
+        await super()._handle_events([event])
+        if was_open and not self.closed:
+            await self.send(Updated(idle=self.idle))
 
     async def _handle_data(self, event: h2.events.DataReceived) -> None:
         """Pass data to its stream. Ignore data that comes after the response, because the stream has ended."""

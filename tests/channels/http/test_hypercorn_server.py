@@ -451,3 +451,48 @@ async def test_an_ended_connection_leaves_no_reference_cycle(first: bytes) -> No
         assert gc.collect() < 10
     finally:
         gc.enable()
+
+
+async def wait_for_disconnect(scope: Any, receive: Any, send: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+@pytest.mark.parametrize("drains", [False, True], ids=["idle timeout", "drain"])
+async def test_an_http2_connection_is_idle_after_its_client_has_reset_the_only_stream(
+    drains: bool, autojump_clock: MockClock
+) -> None:
+    connection = h2.connection.H2Connection()
+    connection.initiate_connection()
+    request()(connection)
+    handover = HttpHandover(wait_for_disconnect, http2=True)
+    async with served(handover, connection.data_to_send()) as (client, _):
+        await trio.sleep(1)
+        connection.reset_stream(1)
+        await client.stream.send_all(connection.data_to_send())
+        await wait_all_tasks_blocked()
+        assert handover.connections == 1
+        if drains:
+            await handover.drain()
+        with trio.fail_after(60):
+            await everything(client)
+    assert trio.current_time() == pytest.approx(1 if drains else 1 + DEFAULT_KEEP_ALIVE_TIMEOUT)
+
+
+async def test_resets_of_ended_streams_do_not_prolong_the_idle_timeout(
+    autojump_clock: MockClock,
+) -> None:
+    connection = h2.connection.H2Connection()
+    connection.initiate_connection()
+    request()(connection)
+    connection.reset_stream(1)
+    handover = HttpHandover(wait_for_disconnect, http2=True)
+    again = connection.data_to_send()
+    reset = again[-13:]
+    async with served(handover, again) as (client, _):
+        for _ in range(3):
+            await trio.sleep(1)
+            await client.stream.send_all(reset)
+        with trio.fail_after(60):
+            await everything(client)
+    assert trio.current_time() == pytest.approx(DEFAULT_KEEP_ALIVE_TIMEOUT)
