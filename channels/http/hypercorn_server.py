@@ -585,7 +585,11 @@ class Http2(H2Protocol):
             await super().handle(RawData(data=frames))
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
-        """Handle the events of one group of frames. Hypercorn's method calls this one."""
+        """Handle the events of one group of frames. Hypercorn's method calls this one.
+
+        This ignores priorities of streams, which RFC 9113 deprecates (section 5.3.2). In Hypercorn's tree of
+        priorities, one small frame can move a thousand streams.
+        """
         others: list[h2.events.Event] = []
         for event in events:
             if isinstance(event, h2.events.DataReceived):
@@ -596,7 +600,7 @@ class Http2(H2Protocol):
                 await super()._handle_events(others)
                 others = []
                 await self._handle_reset(event)
-            else:
+            elif not isinstance(event, h2.events.PriorityUpdated):
                 others.append(event)
         await super()._handle_events(others)
 

@@ -360,11 +360,6 @@ async def test_after_an_exchange_the_application_receives_only_a_disconnect() ->
 Connection = h2.connection.H2Connection
 
 
-def priorities(connection: Connection) -> None:
-    for number in range(1001):
-        connection.prioritize(2 * number + 1, weight=10)
-
-
 def request(**changes: bytes) -> Callable[[Connection], None]:
     fields = {"method": b"GET", "path": b"/", "scheme": b"http", "authority": b"x"} | changes
 
@@ -378,7 +373,6 @@ def request(**changes: bytes) -> Callable[[Connection], None]:
 @pytest.mark.parametrize(
     "send",
     [
-        pytest.param(priorities, id="a thousand priorities and one"),
         pytest.param(request(path=b"/\xff"), id="a path that is not ASCII"),
         pytest.param(request(method=b"G\xff"), id="a method that is not ASCII"),
         pytest.param(
