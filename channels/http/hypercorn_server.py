@@ -774,7 +774,7 @@ class HypercornServer:
                     data = await self._stream.receive_some(_READ_SIZE)
                 except (trio.ClosedResourceError, trio.BrokenResourceError):
                     break
-                await protocol.handle(RawData(data=bytes(data)))
+                await self._handle(protocol, bytes(data))
                 if not data:
                     break
             await protocol.handle(Closed())
@@ -793,6 +793,19 @@ class HypercornServer:
             await protocol.give_up()
             # Hypercorn sends no disconnect to streams whose requests are incomplete, so cancel the applications.
             self._exchanges.cancel()
+
+    async def _handle(self, protocol: Http1 | Http2, data: bytes) -> None:
+        """Pass data to the protocol. Meanwhile the connection is not idle.
+
+        Otherwise, a request that waits for the work budget could run after its connection has been closed.
+        """
+        deadline, self._idle.deadline = self._idle.deadline, math.inf
+        requests = protocol.keep_alive_requests
+        await protocol.handle(RawData(data=data))
+        if deadline != math.inf and protocol.keep_alive_requests == requests:
+            # No request has begun, so the connection is still idle, and part of a head gives it no more time.
+            self._set_idle(True)
+            self._idle.deadline = min(self._idle.deadline, deadline)
 
     async def _send(self, event: Event) -> None:
         """Carry out an event of the protocol: write, close, or start or stop the idle timeout."""

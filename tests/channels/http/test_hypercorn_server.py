@@ -20,6 +20,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
+from channels.connection.work_budget import WorkBudget
 from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
 from channels.http.hypercorn_server import Exchange, ReplayStream, Shields, StrictConnection
 from tests.channels.transports.http_client import Client, echo, served
@@ -490,3 +491,74 @@ async def test_resets_of_ended_streams_do_not_prolong_the_idle_timeout(
         with trio.fail_after(60):
             await everything(client)
     assert trio.current_time() == pytest.approx(DEFAULT_KEEP_ALIVE_TIMEOUT)
+
+
+class HeldBudget(WorkBudget):
+    """A budget whose line does not move until the event."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = trio.Event()
+
+    async def take(self, cost: int) -> bool:
+        await self.released.wait()
+        return True
+
+
+@pytest.mark.parametrize(
+    "drains", [False, True], ids=["beyond the idle timeout", "while the drain begins"]
+)
+async def test_a_request_that_waits_for_the_work_budget_is_answered(
+    drains: bool, autojump_clock: MockClock
+) -> None:
+    budget = HeldBudget()
+    handover = HttpHandover(echo, budget=budget)
+    async with served(handover) as (client, _):
+        await client.stream.send_all(client.question("GET", "/"))
+        await wait_all_tasks_blocked()
+        if drains:
+            await handover.drain()
+        await trio.sleep(2 * DEFAULT_KEEP_ALIVE_TIMEOUT)
+        budget.released.set()
+        assert await client.answer() == (200, b"GET /? ")
+
+
+async def test_an_http2_request_that_waits_for_the_work_budget_is_answered(
+    autojump_clock: MockClock,
+) -> None:
+    budget = HeldBudget()
+    connection = h2.connection.H2Connection()
+    connection.initiate_connection()
+    request()(connection)
+    handover = HttpHandover(echo, http2=True, budget=budget)
+    async with served(handover, connection.data_to_send()) as (client, _):
+        await trio.sleep(2 * DEFAULT_KEEP_ALIVE_TIMEOUT)
+        budget.released.set()
+        events = connection.receive_data(await everything(client))
+    assert any(isinstance(event, h2.events.ResponseReceived) for event in events)
+
+
+async def test_a_part_of_a_head_does_not_prolong_the_idle_timeout(
+    autojump_clock: MockClock,
+) -> None:
+    async with served(HttpHandover(echo)) as (client, _):
+        await client.ask("GET", "/")
+        head = client.question("GET", "/")
+        for index in range(3):
+            await trio.sleep(1)
+            await client.stream.send_all(head[index : index + 1])
+        await everything(client)
+    assert trio.current_time() == pytest.approx(DEFAULT_KEEP_ALIVE_TIMEOUT)
+
+
+async def test_a_drain_closes_a_connection_that_has_sent_a_part_of_its_next_head(
+    autojump_clock: MockClock,
+) -> None:
+    handover = HttpHandover(echo)
+    async with served(handover) as (client, _):
+        await client.ask("GET", "/")
+        await client.stream.send_all(client.question("GET", "/")[:10])
+        await wait_all_tasks_blocked()
+        await handover.drain()
+        await everything(client)
+    assert trio.current_time() == 0
