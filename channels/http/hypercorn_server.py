@@ -5,7 +5,7 @@
 - `StrictConnection` parses the heads of HTTP/1.1 requests as strictly as an endpoint does, and ignores `Upgrade: h2c`.
 - `Http1` and `Http2` are Hypercorn's protocols, with a limit on the work in one turn of the scheduler.
 - `Exchange` replaces the message queue of a request.
-- `PiecewiseStream` keeps no incomplete message of a WebSocket.
+- `PiecewiseStream` keeps no incomplete message of a WebSocket if the application wants pieces.
 - `HypercornServer` replaces Hypercorn's server for one connection. It ends when its peer leaves.
 
 A connection never changes its protocol, except from HTTP/1.1 to a WebSocket. In plain Hypercorn, a client can change to
@@ -23,7 +23,6 @@ import math
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import h2.events
@@ -57,6 +56,7 @@ __all__ = [
     "Http1",
     "Http2",
     "HypercornServer",
+    "Pieces",
     "PiecewiseStream",
     "ReplayStream",
     "ServedApplication",
@@ -365,15 +365,42 @@ async def _ignore(message: Any) -> None:
     """Ignore a message from an application that has ended."""
 
 
+class Pieces:
+    """The wish of an application to get the messages of its WebSocket in pieces. The application calls this object.
+
+    It does not refer to the WebSocket, whose scope contains it. So there is no reference cycle.
+
+    Attributes:
+        are_wanted: True after the call.
+    """
+
+    __slots__ = ("are_wanted",)
+
+    def __init__(self) -> None:
+        self.are_wanted = False
+
+    def __call__(self) -> None:
+        self.are_wanted = True
+
+
 class PiecewiseStream(WSStream):
-    """A WebSocket of Hypercorn that passes on the pieces of a message as they arrive.
+    """A WebSocket of Hypercorn that passes on the pieces of a message as they arrive, if the application wants pieces.
 
     Hypercorn's own class keeps up to 16 MiB of an incomplete message, and ten whole messages. The memory for incomplete
     messages has a limit for all clients together, so a connection of an endpoint keeps these bytes itself. An
     application of the user gets whole messages.
     """
 
+    @classmethod
+    def replace(cls, stream: Any) -> None:
+        """Make a new stream of Hypercorn an object of this class, if it is a WebSocket. Hypercorn creates it itself."""
+        if isinstance(stream, WSStream):
+            stream.__class__ = cls
+
     async def _handle_events(self) -> None:
+        if not self.scope["extensions"][PIECES].are_wanted:
+            await super()._handle_events()
+            return
         assert self.app_put is not None  # the application runs
         for event in self.connection.events():
             if isinstance(event, Message):
@@ -418,8 +445,7 @@ class Exchanges(TaskGroup):
         In plain Hypercorn, this function waits forever if the application has ended and left ten messages unread. Then
         all other requests of an HTTP/2 connection wait too.
         """
-        stream = send.__self__  # `send` is a method of Hypercorn's WSStream
-        scope["extensions"][PIECES] = partial(setattr, stream, "__class__", PiecewiseStream)
+        scope["extensions"][PIECES] = Pieces()
         put, take = trio.open_memory_channel[Any](config.max_app_queue_size)
 
         async def run(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
@@ -473,6 +499,11 @@ class Http1(H11Protocol):
             for piece in _websocket_pieces(event.data):
                 await self._budget.take(_cost_of_websocket(piece))
                 await super().handle(RawData(data=piece))
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        """Begin a request. Hypercorn's method calls this one."""
+        await super()._create_stream(request)
+        PiecewiseStream.replace(self.stream)
 
     async def give_up(self) -> None:
         """Do nothing. HTTP/1.1 has no message for input that the server cannot read."""
@@ -603,6 +634,11 @@ class Http2(H2Protocol):
             elif not isinstance(event, h2.events.PriorityUpdated):
                 others.append(event)
         await super()._handle_events(others)
+
+    async def _create_stream(self, request: h2.events.RequestReceived) -> None:
+        """Begin a request. Hypercorn's method calls this one."""
+        await super()._create_stream(request)
+        PiecewiseStream.replace(self.streams.get(request.stream_id))
 
     async def _handle_reset(self, event: h2.events.StreamReset) -> None:
         """End a stream. Report an idle connection, because Hypercorn does that only after a response."""
