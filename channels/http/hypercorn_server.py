@@ -592,12 +592,9 @@ class Http2(H2Protocol):
     Args:
         options: the arguments of `H2Protocol`.
         budget: the work budget of all connections.
-        count: a function that counts an event.
     """
 
-    def __init__(
-        self, *options: Any, budget: WorkBudget, count: Callable[[tuple[str, ...]], object]
-    ) -> None:
+    def __init__(self, *options: Any, budget: WorkBudget) -> None:
         super().__init__(*options)
         # Hypercorn sets the limit in the settings, which h2 applies only after the client has confirmed them.
         self.connection.decoder.max_header_list_size = self.config.h2_max_header_list_size
@@ -728,7 +725,7 @@ class HypercornServer:
         self._has_request = has_request
         self._budget = budget
         self._count = count
-        self._kind: type[Http1 | Http2] = Http2 if http2 else Http1
+        self._http2 = http2
         self._protocol: Http1 | Http2 | None = None
         self._exchanges = Exchanges()
         # The deadline is infinite while a request runs.
@@ -788,7 +785,7 @@ class HypercornServer:
 
     def _new_protocol(self) -> Http1 | Http2:
         served, sock = self._served, self._stream.socket
-        return self._kind(
+        options = (
             served.app,
             served.config,
             served.context,
@@ -798,9 +795,10 @@ class HypercornServer:
             parse_socket_addr(sock.family, sock.getpeername()),
             parse_socket_addr(sock.family, sock.getsockname()),
             self._send,
-            budget=self._budget,
-            count=self._count,
         )
+        if self._http2:
+            return Http2(*options, budget=self._budget)
+        return Http1(*options, budget=self._budget, count=self._count)
 
     async def _read(self, protocol: Http1 | Http2) -> None:
         """Pass the client's data to the protocol, until the client leaves or the server closes the connection."""
