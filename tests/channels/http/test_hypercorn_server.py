@@ -420,12 +420,17 @@ async def test_an_exchange_that_finishes_after_the_cancellation_of_its_connectio
     await exchange.send(None)
 
 
+WEBSOCKET = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
 @pytest.mark.parametrize(
     "first",
     [
         b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        WEBSOCKET,
         b"\x00\x01\r\n\r\n",
     ],
     ids=["request", "WebSocket", "garbage"],
