@@ -595,7 +595,7 @@ class Services:
         )
 
     def _out_of_memory(self, reads: int) -> bool:
-        """Free the memory of the largest incomplete messages. Return False if there are none."""
+        """Free the memory of the largest incomplete messages. Return False if this frees none."""
         self.transports.starved_at = self.runtime.current_time()
         has_freed = self.transports.incoming.relieve()
         self.count(POLLER_OUT_OF_MEMORY)
