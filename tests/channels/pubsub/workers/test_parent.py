@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from channels.pubsub.workers.control import ControlLine
 from channels.pubsub.workers.parent import Settings, _Parent, _Process, run_parent
 from channels.pubsub.workers.plan import Action, End, Finish, Kill
 from channels.transports.listener import ListenError
@@ -79,3 +80,29 @@ async def test_a_port_in_use_is_reported_although_the_health_socket_cannot_be_us
         )
         with pytest.raises(ListenError, match="in use"):
             await run_parent(settings, on_serving=lambda _: None)
+
+
+async def test_a_place_whose_host_does_not_read_its_messages_is_closed() -> None:
+    settings = Settings(command=["worker"], host="127.0.0.1", port=0, workers=2)
+    with socket.socket() as own, socket.socket() as place:
+        parent = _Parent(settings, [[own], [place]], 0, "", lambda _: None)
+        now = trio.current_time()
+        parent.plan.begin(now)
+        # The plan starts the second worker when the first one is ready.
+        for _ in range(2):
+            worker = list(parent.plan.workers())[-1]
+            parent.processes[worker] = _Process(worker)
+            parent.plan.ready(worker, now, stop_seconds=1.0)
+        host, ending = parent.plan.workers()
+        ours, theirs = socket.socketpair()
+        line = parent.processes[host].control = ControlLine(ours)
+        while line.send({"type": "report"}):
+            pass
+        parent.plan.stop(signal.SIGTERM, now)
+        async with trio.open_nursery() as nursery:
+            for action in parent.plan.ended(ending, End(-signal.SIGKILL), now):
+                parent._carry_out(action, nursery)
+        assert own.fileno() >= 0
+        assert place.fileno() == -1
+        line.close()
+        theirs.close()
