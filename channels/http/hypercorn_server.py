@@ -505,8 +505,8 @@ class Http1(H11Protocol):
         await super()._create_stream(request)
         PiecewiseStream.replace(self.stream)
 
-    async def give_up(self) -> None:
-        """Do nothing. HTTP/1.1 has no message for input that the server cannot read."""
+    async def go_away(self, code: ErrorCodes) -> None:
+        """Do nothing. HTTP/1.1 has no message for the end of a connection without a request."""
 
     async def release(self) -> None:
         """Do nothing. An application that writes notices the end of the connection."""
@@ -656,10 +656,10 @@ class Http2(H2Protocol):
         if not self.closed:
             self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
 
-    async def give_up(self) -> None:
-        """Send a GOAWAY frame, because the server cannot read the input of the client."""
+    async def go_away(self, code: ErrorCodes) -> None:
+        """Send a GOAWAY frame. It tells the client the last request that the server has read."""
         try:
-            self.connection.close_connection(ErrorCodes.PROTOCOL_ERROR)
+            self.connection.close_connection(code)
         except h2.exceptions.ProtocolError:
             # HTTP/2 has closed the connection already.
             return
@@ -824,7 +824,7 @@ class HypercornServer:
                 exception=error,
                 level=logging.DEBUG,
             )
-            await protocol.give_up()
+            await protocol.go_away(ErrorCodes.PROTOCOL_ERROR)
             # Hypercorn sends no disconnect to streams whose requests are incomplete, so cancel the applications.
             self._exchanges.cancel()
 
@@ -897,5 +897,8 @@ class HypercornServer:
             if self._idle.deadline == math.inf:
                 await trio.sleep_forever()
         if not self._peer_has_gone:
+            if self._protocol is not None and not self._writing.locked():
+                # Not while another task writes, because then the client does not read.
+                await self._protocol.go_away(ErrorCodes.NO_ERROR)
             await self._end()
             await self._stream.aclose()

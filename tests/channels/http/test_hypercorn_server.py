@@ -572,3 +572,41 @@ async def test_a_drain_closes_a_connection_that_has_sent_a_part_of_its_next_head
         await handover.drain()
         await everything(client)
     assert trio.current_time() == 0
+
+
+@pytest.mark.parametrize("asks", [False, True], ids=["without a request", "after a request"])
+@pytest.mark.parametrize("drains", [False, True], ids=["idle timeout", "drain"])
+async def test_an_idle_http2_connection_ends_with_goaway(
+    asks: bool, drains: bool, autojump_clock: MockClock
+) -> None:
+    connection = h2.connection.H2Connection()
+    connection.initiate_connection()
+    if asks:
+        request()(connection)
+    handover = HttpHandover(echo, http2=True)
+    async with served(handover, connection.data_to_send()) as (client, _):
+        await wait_all_tasks_blocked()
+        if drains:
+            await handover.drain()
+        with trio.fail_after(60):
+            events = connection.receive_data(await everything(client))
+    (end,) = [each for each in events if isinstance(each, h2.events.ConnectionTerminated)]
+    assert (end.error_code, end.last_stream_id) == (0, int(asks))
+    assert events[-1] is end
+    assert trio.current_time() == pytest.approx(0 if drains else DEFAULT_KEEP_ALIVE_TIMEOUT)
+
+
+async def test_a_client_that_does_not_read_does_not_delay_the_end_of_its_idle_connection(
+    autojump_clock: MockClock,
+) -> None:
+    connection = h2.connection.H2Connection()
+    connection.initiate_connection()
+    handover = HttpHandover(echo, http2=True)
+    ours, theirs = lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(handover.serve, ours, connection.data_to_send())
+        await wait_all_tasks_blocked()
+        assert handover.connections == 1
+        await trio.sleep(70)
+        assert handover.connections == 0
+        await theirs.aclose()
