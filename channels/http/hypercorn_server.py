@@ -398,7 +398,8 @@ class PiecewiseStream(WSStream):
             stream.__class__ = cls
 
     async def _handle_events(self) -> None:
-        if not self.scope["extensions"][PIECES].are_wanted:
+        pieces: Any = self.scope["extensions"][PIECES]
+        if not pieces.are_wanted:
             await super()._handle_events()
             return
         assert self.app_put is not None  # the application runs
