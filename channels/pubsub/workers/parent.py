@@ -77,8 +77,9 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-Watch: TypeAlias = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
-"""An async function. Its argument is an async function that replaces all workers."""
+Watch: TypeAlias = Callable[[Callable[[str], Awaitable[None]]], Awaitable[None]]
+"""An async function. Its argument is an async function that takes the names of the changed files, and replaces all
+workers."""
 
 
 @frozen(kw_only=True)
@@ -349,8 +350,8 @@ class _Parent:
             else:
                 await self._put.send(partial(self.plan.stop, signum))
 
-    async def _replace(self) -> None:
-        await self._put.send(self.plan.replace)
+    async def _replace(self, cause: str | None = None) -> None:
+        await self._put.send(partial(self.plan.replace, cause=cause))
 
     # Workers
 
