@@ -155,7 +155,7 @@ async def test_a_rolling_restart_loses_no_message(server: Server) -> None:
         everything = {f"{talker.name} {number}" for number in range(1, talker.said + 1)}
         assert talker.acknowledged == everything
         assert everything <= talker.heard, "what was acknowledged was broadcast"
-    batches = re.findall(r"Draining (\d+) of 50 connections", server.output())
+    batches = re.findall(r"Draining (\d+) of 50 clients", server.output())
     assert batches == ["10"] * 5
 
 
