@@ -42,6 +42,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
+from msgspec import structs
 
 from actors.process import spawn
 from actors.refs import Pid
@@ -572,11 +573,15 @@ class Endpoint:
             ChildSpec(
                 "drainer",
                 DrainerServer.start_link,
-                (services, (sessions, connections), self.draining),
+                (services, (sessions, connections), self._draining()),
                 shutdown=self.draining.longest + 5.0,
             )
         )
         return children
+
+    def _draining(self) -> Draining:
+        """Return the options of the drain. In development no proxy waits for the notice, so there is none."""
+        return structs.replace(self.draining, notice=0.0) if self._develops() else self.draining
 
     # Running
 

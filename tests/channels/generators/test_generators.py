@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib
 import io
 import json
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from channels import Endpoint
 from channels.cli.console import new_app, run_app
 from channels.generators import files
 from channels.generators.commands import add_generators
@@ -21,6 +23,8 @@ from channels.generators.files import FileExists, project_files, render, write
 from channels.generators.names import parse_name
 from channels.generators.wheel import build_wheel, wheel_name
 from tests.architecture.sources import ROOT
+from tests.channels.conftest import Serve
+from tests.channels.support import head, settle
 
 PHOENIX = ROOT / "tests/integration/node/node_modules/phoenix"
 
@@ -86,6 +90,25 @@ def test_generated_code_is_typed(project: Shell, monkeypatch: pytest.MonkeyPatch
         [sys.executable, "-m", "mypy"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
+
+
+async def test_a_new_project_answers_the_probes_of_proxies(
+    shell: Shell, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell.run("new", "probed_chat")
+    shell.enter("probed_chat")
+    monkeypatch.syspath_prepend(".")
+    endpoint: Endpoint = importlib.import_module("probed_chat.endpoint").endpoint
+    server = await serve(endpoint)
+    for path in ("/health/ready", "/health/live"):
+        client = await server.accept()
+        client.write(head(path, "host: test\r\n"))
+        await settle()
+        answer = client.answer()
+        assert answer is not None
+        assert answer.status == 200
+    # Caddy asks every 2 s, and waits up to 2 s for an answer.
+    assert endpoint.draining.notice > 4.0
 
 
 def test_new_prints_the_commands_that_serve_the_project(shell: Shell) -> None:
