@@ -16,6 +16,7 @@ import typer
 from actors.exits import Crash, Shutdown
 from actors.instrumentation.watchdog import DEFAULT_LIMIT
 from actors.refs import Pid
+from channels import service_manager
 from channels.cli.console import new_app, run_app
 from channels.cli.program import (
     CapsuleFolder,
@@ -104,6 +105,8 @@ def serve_endpoint(
 ) -> None:
     """Serve an endpoint until SIGINT or SIGTERM, then drain and stop it in order. Blocks.
 
+    If systemd started the program as a unit with `Type=notify`, this tells systemd when the server is ready.
+
     Args:
         endpoint: the endpoint.
         host: the address to listen on.
@@ -126,10 +129,12 @@ def serve_endpoint(
             tune_collector()
         if on_started is not None:
             on_started(url_of(*endpoint.address, secure=ssl_context is not None))
+        service_manager.ready()
 
     application.run(
         [*before, endpoint.child_spec(host=host, port=port, ssl_context=ssl_context)],
         on_started=started,
+        on_stopping=service_manager.stopping,
         shutdown_deadline=endpoint.draining.shutdown_deadline,
         watchdog=watchdog,
         explain=explain,

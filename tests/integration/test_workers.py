@@ -244,6 +244,50 @@ async def visit(server: WorkersServer, visits: list[bool]) -> None:
         await trio.sleep(0.02)
 
 
+def test_systemd_learns_of_each_state_and_the_command_that_replaces_reports_failure(
+    tmp_path: Path,
+) -> None:
+    if not WORKERS_ONLY:
+        return
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(address))
+        manager.settimeout(PATIENCE)
+
+        def told() -> str:
+            return manager.recv(10_000).decode()
+
+        with serving_with(tmp_path, 1, environment={"NOTIFY_SOCKET": str(address)}) as server:
+            replace = [
+                *COMMAND,
+                "workers",
+                "--replace",
+                "--health-socket",
+                str(server.health_socket),
+            ]
+            assert told() == "READY=1\nSTATUS="
+            (before,) = [each.pid for each in server.workers()]
+            done = subprocess.run(replace, cwd=ROOT, capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert done.stdout == f"Replaced 1 worker of http://127.0.0.1:{server.port}.\n"
+            (after,) = [each.pid for each in server.workers()]
+            assert after != before
+            assert told().startswith("RELOADING=1\nMONOTONIC_USEC=")
+            assert told() == "READY=1\nSTATUS="
+            server.broken.touch()
+            done = subprocess.run(replace, cwd=ROOT, capture_output=True, text=True, check=False)
+            server.broken.unlink()
+            problem = "the replacement has ended, because worker 1 (place 1) exited with 1"
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr.startswith(problem)
+            assert [each.pid for each in server.workers()] == [after]
+            assert told().startswith("RELOADING=1\n")
+            assert told().startswith(f"READY=1\nSTATUS={problem}")
+            server.send(signal.SIGTERM)
+            assert told() == "STOPPING=1"
+            assert server.wait() == 0
+
+
 async def test_a_broken_application_does_not_replace_the_workers_that_serve(
     lasting: WorkersServer,
 ) -> None:

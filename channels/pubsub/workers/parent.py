@@ -30,6 +30,7 @@ from typing import Any, TypeAlias
 import trio
 from attrs import Factory, define, frozen
 
+from channels import service_manager
 from channels.pubsub.adapter import WORKER, WORKERS_COUNT, WORKERS_FOLDER
 from channels.pubsub.workers.control import ControlLine, Setup
 from channels.pubsub.workers.health import (
@@ -55,6 +56,7 @@ from channels.pubsub.workers.plan import (
     Release,
     Serving,
     Start,
+    State,
     Stop,
     Timing,
     Worker,
@@ -157,6 +159,7 @@ async def _open_places(settings: Settings, signals: Any) -> list[list[socket.soc
     """Open the sockets of all places. Return None if a signal stopped the wait for the workers of a killed parent."""
     seconds = settings.timing.start_timeout
     deadline = trio.current_time() + seconds
+    problem: ListenError | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope)
         waits = False
@@ -164,10 +167,12 @@ async def _open_places(settings: Settings, signals: Any) -> list[list[socket.soc
             try:
                 places = await open_places(settings.host, settings.port, settings.workers)
             except ListenError as error:
-                if not waits and not await _was_killed(settings, error):
-                    raise
-                if trio.current_time() >= deadline:
-                    raise
+                if trio.current_time() >= deadline or not (
+                    waits or await _was_killed(settings, error)
+                ):
+                    problem = error
+                    nursery.cancel_scope.cancel()
+                    break
                 if not waits:
                     _log.warning(
                         "port %d is still in use, because an earlier server on this address was killed and its workers "
@@ -180,6 +185,9 @@ async def _open_places(settings: Settings, signals: Any) -> list[list[socket.soc
             else:
                 nursery.cancel_scope.cancel()
                 return places
+    if problem is not None:
+        # Raised here, because the nursery would wrap it in an exception group.
+        raise problem
     return None
 
 
@@ -250,6 +258,8 @@ class _Parent:
         self.started = trio.current_time()
         self._put, self._take = trio.open_memory_channel[_Event](64)
         self._reporting = trio.Lock()
+        # The state of which the service manager has been told.
+        self._told: tuple[State, bool] = (State.STARTING, False)
         # For each worker that loses envelopes: the time of the next log line, and the number of envelopes for it.
         self._drops: dict[int, tuple[float, int]] = {}
 
@@ -267,6 +277,7 @@ class _Parent:
                             nursery.cancel_scope.cancel()
                             return action.code
                         self._carry_out(action, nursery)
+                    self._tell_service_manager()
                     actions = await self._next()
         except BaseException:
             # The parent fails. Kill its workers, which must not run without it.
@@ -317,6 +328,19 @@ class _Parent:
         control = self.processes[worker].control
         if control is not None:
             control.send(message, sockets)
+
+    def _tell_service_manager(self) -> None:
+        state = (self.plan.state, self.plan.is_replacing)
+        if state == self._told:
+            return
+        self._told = state
+        match state:
+            case (State.STOPPING, _):
+                service_manager.stopping()
+            case (State.SERVING, True):
+                service_manager.reloading()
+            case (State.SERVING, False):
+                service_manager.ready(self.plan.problem or "")
 
     # Signals
 
@@ -463,6 +487,8 @@ class _Parent:
             uptime=now - self.started,
             restarts=sum(place.restarts for place in plan.places.values()),
             replacing=plan.is_replacing,
+            replacements=plan.generation,
+            problem=plan.problem,
         )
         reports: list[Report] = [server]
         for place in plan.places.values():
