@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import io
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -15,13 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from channels import Endpoint
+from channels import Draining, Endpoint
 from channels.cli.console import new_app, run_app
 from channels.generators import files
 from channels.generators.commands import add_generators
 from channels.generators.files import FileExists, project_files, render, write
 from channels.generators.names import parse_name
 from channels.generators.wheel import build_wheel, wheel_name
+from channels.pubsub.workers.plan import Timing
 from tests.architecture.sources import ROOT
 from tests.channels.conftest import Serve
 from tests.channels.support import head, settle
@@ -153,6 +155,31 @@ def test_no_generated_file_lets_a_package_index_choose_ashtree() -> None:
         for line in text.splitlines()
         if "pip install" in line and "ashtree" in line
     ]
+
+
+def test_the_unit_gives_the_server_more_time_than_it_can_need() -> None:
+    contents = project_files(parse_name("chat"))
+    unit = contents["deploy/chat.service"]
+    (notice,) = re.findall(r"Draining\(notice=([\d.]+)\)", contents["chat/endpoint.py"])
+    timing = Timing()
+    longest = Draining(notice=float(notice)).shutdown_deadline + timing.stop_grace
+    assert seconds_of("TimeoutStopSec", unit) > longest == 75.0
+    assert seconds_of("TimeoutStartSec", unit) > longest + timing.start_timeout
+    assert f"A worker gets {longest:g} seconds" in unit
+    # Without workers, the server may need this time.
+    (given,) = re.findall(r"docker stop --time (\d+)", contents["Dockerfile"])
+    assert float(given) > longest
+
+
+def seconds_of(setting: str, unit: str) -> float:
+    (seconds,) = re.findall(rf"^{setting}=(\d+)$", unit, re.MULTILINE)
+    return float(seconds)
+
+
+def test_the_unit_imports_the_installed_copy_of_the_project() -> None:
+    unit = project_files(parse_name("chat_room"))["deploy/chat-room.service"]
+    assert "WorkingDirectory=/var/lib/chat-room\nStateDirectory=chat-room\n" in unit
+    assert "ExecStart=/opt/chat-room/.venv/bin/ashtree serve chat_room.endpoint:endpoint\n" in unit
 
 
 def test_the_page_gets_the_published_phoenix_js_and_checks_its_hash() -> None:
