@@ -15,7 +15,7 @@ DEPLOY = "docs/howto/deploy.md"
 WHY = "docs/why.md"
 PERFORMANCE = "docs/topics/performance.md"
 
-_FIGURE = re.compile(r"\d[\d,.]* (?:µs|ms|KB|MB|times)")
+_FIGURE = re.compile(r"\b\d\.\d\d\b|\d[\d,.]* (?:µs|ms|KB|MB|times)")
 
 
 def read(path: str) -> str:

@@ -640,8 +640,8 @@ async def test_a_push_reply_in_a_gen_server_raises_with_advice(serve: Serve) -> 
     assert isinstance(reason, actors.Crash)
     assert isinstance(reason.exception, InvalidReturn)
     assert str(reason.exception) == (
-        "Counter.handle_call returned a PushReply of channels.messages, which is another class; "
-        "write `from actors import Reply` to answer a call"
+        f"Counter.handle_call ({reason.exception.place}) returned a PushReply of channels.messages, which is another "
+        "class; write `from actors import Reply` to answer a call"
     )
 
 

@@ -37,7 +37,12 @@ def make(folder: Path, *, ensurepip: int = 0, tests: int = 0, ci: bool = False) 
 
 def run_make(*arguments: str, tools: Path, ci: bool = False) -> tuple[int, str]:
     """Run `make test-other-python`, and return the exit code and the output."""
-    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    # Without the variables of the make that runs the tests, because they change the output.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "CI" and not name.startswith(("MAKE", "MFLAGS"))
+    }
     environment["PATH"] = f"{tools}:{environment['PATH']}"
     done = subprocess.run(
         ["make", "test-other-python", *arguments],

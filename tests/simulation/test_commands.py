@@ -290,7 +290,7 @@ def test_an_unwritable_corpus_is_refused_in_one_sentence(
             ["simulate", "examples.scenarios.theatre:visit"],
             "argument, the world; write one of: evening",
         ),
-        (["simulate", "tests/a.py:x"], "not the name of a module"),
+        (["simulate", "tests/a.py:x"], "is the name of a file; write tests.a:x"),
         (["simulate", "tests.simulation.gone:x"], "no module"),
         (["simulate", f"{HERE}:changeable", "--seeds", "5-1"], "write 1-5"),
         (["simulate", f"{HERE}:changeable", "--seeds", "all"], "'all' is not a seed"),
