@@ -82,6 +82,18 @@ def say(ref: str, body: str) -> str:
     return json.dumps(["1", ref, "room:lobby", "new_msg", {"body": body}])
 
 
+async def test_a_client_cannot_forge_its_address_or_its_scheme(proxy: Proxy) -> None:
+    forged = {"x-forwarded-for": "203.0.113.7, 127.0.0.1", "x-forwarded-proto": "gopher"}
+    for source in ("127.0.0.5", "127.0.0.6"):
+        answer = seen(proxy, forged, source=source)
+        assert answer["forwarded"] == answer["client"] == source
+        assert (answer["scheme"], answer["host"]) == ("https", f"localhost:{proxy.port}")
+    with trio.fail_after(PATIENCE):
+        async with proxy.websocket("/seen", x_forwarded_for="203.0.113.7") as client:
+            reply = await joined(client, "seen")
+    assert reply["response"] == {"client": "127.0.0.1", "scheme": "https"}
+
+
 class Poll:
     """A client of long polling."""
 
