@@ -58,7 +58,7 @@ CHANGES = (
             "    http=pages,\n"
             '    pubsub=PubSub(RedisAdapter(os.environ["REDIS_URL"], node_name=os.environ["ASHTREE_PORT"])),\n'
             '    trusted_proxies=["127.0.0.1"],\n'
-        '    secret_key_base="a secret that all servers share, for the tests",\n'
+            '    secret_key_base="a secret that all servers share, for the tests",\n'
             "    plugs="
         ),
     ),
