@@ -24,6 +24,7 @@ from channels.cli.program import (
     LogLevel,
     Record,
     Watchdog,
+    announce,
     load_endpoint,
     open_log,
     recorders,
@@ -179,7 +180,7 @@ def run_endpoint(
         watchdog: Watchdog = DEFAULT_LIMIT,
     ) -> None:
         open_log(log_level, log_format)
-        _serve(endpoint, host, port, watchdog=watchdog)
+        _serve(endpoint, host, port, log_format, watchdog=watchdog)
 
     app = new_app()
     app.command(help="Serve until Ctrl-C.")(command)
@@ -219,13 +220,15 @@ def _serve_target(
     reload: _Reload = False,
     watch: _Watch = None,
 ) -> None:
-    context = tls_context(certfile, keyfile)
     open_log(log_level, log_format)
+    context = tls_context(certfile, keyfile)
     before = recorders(record, capsules)
     watcher = _watcher(watch, reload=reload)
     if workers is None and watcher is None:
         endpoint = load_endpoint(target)
-        _serve(endpoint, host, port, watchdog=watchdog, ssl_context=context, before=before)
+        _serve(
+            endpoint, host, port, log_format, watchdog=watchdog, ssl_context=context, before=before
+        )
         return
     options = {
         "log_level": log_level,
@@ -248,7 +251,8 @@ def _serve_target(
             health_socket=health_socket,
             url=partial(url_of, secure=context is not None),
             watch=watcher,
-        )
+        ),
+        log_format,
     )
 
 
@@ -278,6 +282,7 @@ def _serve(
     endpoint: Endpoint,
     host: str,
     port: int,
+    log_format: LogFormat,
     *,
     watchdog: float,
     ssl_context: ssl.SSLContext | None = None,
@@ -290,5 +295,5 @@ def _serve(
         ssl_context=ssl_context,
         watchdog=watchdog or None,
         before=before,
-        on_started=lambda url: print(f"Serving on {url} (Ctrl-C stops it)", flush=True),
+        on_started=lambda url: announce(f"Serving on {url} (Ctrl-C stops it)", log_format),
     )

@@ -16,6 +16,7 @@ import typer
 from rich.table import Table
 
 from channels.cli.console import fail
+from channels.cli.program import LogFormat, announce
 from channels.errors import ChannelsError
 from channels.excerpts import brief
 from channels.pubsub.workers.health import (
@@ -73,8 +74,12 @@ def count_workers(text: str) -> int:
     return int(text)
 
 
-def serve_with_workers(settings: Settings) -> None:
+def serve_with_workers(settings: Settings, log_format: LogFormat = LogFormat.TEXT) -> None:
     """Print the address, and serve until a signal arrives. Blocks.
+
+    Args:
+        settings: the workers.
+        log_format: the form in which to print the address.
 
     Raises:
         ChannelsError: the server cannot start.
@@ -83,11 +88,10 @@ def serve_with_workers(settings: Settings) -> None:
 
     def serving(url: str) -> None:
         workers = worker_count(settings.workers)
-        print(f"Serving on {url} with {workers} (Ctrl-C stops them)", flush=True)
+        announce(f"Serving on {url} with {workers} (Ctrl-C stops them)", log_format)
         if settings.watch is not None:
-            print(
-                f"A change of a file reloads the code. Development page: {url}/_ashtree", flush=True
-            )
+            page = f"{url}/_ashtree"
+            announce(f"A change of a file reloads the code. Development page: {page}", log_format)
 
     async def run() -> int:
         return await run_parent(settings, on_serving=serving)

@@ -585,6 +585,43 @@ def test_a_worker_that_a_person_starts_says_how_to_start_it() -> None:
     assert "start it with `ashtree serve MODULE:ENDPOINT --workers N`" in done.stderr
 
 
+@pytest.mark.parametrize("workers", [(), *([("--workers", "1")] if WORKERS_ONLY else [])])
+@pytest.mark.parametrize("module", ["broken", "missing", "fine"])
+def test_with_json_the_reason_of_a_failed_start_is_a_line_of_the_log(
+    tmp_path: Path, workers: tuple[str, ...], module: str
+) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    (tmp_path / "fine.py").write_text(
+        "from channels import Endpoint\nendpoint = Endpoint(sockets={})\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = serve_in(
+            tmp_path, f"{module}:endpoint", "--log-format", "json", "--port", port, *workers
+        )
+    assert done.returncode > 0
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    reason = "in use" if workers or module == "fine" else module
+    assert any(reason in line["message"] for line in lines), done.stderr
+    assert {(line["level"], line["logger"]) for line in lines} == {("error", "ashtree")}
+
+
+def test_with_json_the_address_is_a_line_of_json(tmp_path: Path) -> None:
+    if not WORKERS_ONLY:
+        return
+    server = WorkersServer(tmp_path, 1, "--log-format", "json", "--log-level", "warning")
+    try:
+        server.serve()
+        (line,) = [json.loads(line) for line in server.output().splitlines()]
+        assert (
+            line["message"]
+            == f"Serving on http://127.0.0.1:{server.port} with 1 worker (Ctrl-C stops them)"
+        )
+        assert (line["level"], line["logger"]) == ("info", "ashtree")
+    finally:
+        server.close()
+
+
 def serve_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     port = [] if "--port" in arguments else ["--port", "0"]
     return subprocess.run(
