@@ -164,7 +164,9 @@ def tls_context(certfile: Path | str | None, keyfile: Path | str | None) -> ssl.
 
 
 def url_of(host: str, port: int, *, secure: bool = False) -> str:
-    """Return the URL of a numeric address."""
+    """Return the URL of a numeric address. A Unix socket has no URL, so its name is the result."""
+    if host.startswith("unix:"):
+        return host
     scheme = "https" if secure else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
