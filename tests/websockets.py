@@ -25,7 +25,7 @@ async def open_websocket(
     path: str = "/socket/websocket?vsn=2.0.0",
     *,
     timeout: float = HANDSHAKE_TIMEOUT,
-    headers: Sequence[tuple[str, bytes]] = (),
+    headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> WebSocketConnection:
     """Open a WebSocket over a stream.
 

@@ -216,7 +216,8 @@ class Proxy:
                 f"{path}/websocket?vsn=2.0.0",
                 timeout=PATIENCE,
                 headers=[
-                    (name.replace("_", "-"), value.encode()) for name, value in headers.items()
+                    (name.replace("_", "-").encode(), value.encode())
+                    for name, value in headers.items()
                 ],
             )
             yield client

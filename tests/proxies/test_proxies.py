@@ -157,7 +157,7 @@ def test_a_client_cannot_change_to_http2_on_the_connection_to_the_server(proxy: 
 
 
 def test_a_drain_and_a_rolling_restart_fail_no_request(
-    proxy: Proxy, record_property: pytest.RecordProperty, capsys: pytest.CaptureFixture[str]
+    proxy: Proxy, capsys: pytest.CaptureFixture[str]
 ) -> None:
     load = Load(proxy)
     with load.running():
