@@ -27,10 +27,10 @@ from channels.errors import (
 from channels.filters import Keep
 from channels.handlers import InvalidHandler, handle_in, handle_out
 from channels.longpoll.protocol import LongPoll
-from channels.messages import Binary, Broadcast, JoinRefused, PushReply
+from channels.messages import Binary, Broadcast, ConnectRefused, JoinRefused, PushReply
 from channels.payloads import InvalidPayload
 from channels.pubsub.pubsub import PubSub
-from channels.socket import ConnectRefused, Refusal, Socket
+from channels.socket import Refusal, Socket
 from channels.tokens.token import (
     Atom,
     InvalidSecret,

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -33,7 +34,7 @@ from channels.connection.link import Broadcaster, Link
 from channels.connection.session import Membership
 from channels.errors import ChannelsError, EncodeError, InvalidOption, check_seconds
 from channels.excerpts import brief, place_of_frame
-from channels.handlers import HandlerTable, check_names, check_types, collect
+from channels.handlers import HandlerTable, check_names, check_types, collect, names_of
 from channels.messages import Broadcast, PushReply
 from channels.telemetry import CHANNEL_UNHANDLED_INFO
 
@@ -88,6 +89,10 @@ class NothingToAnswer(ChannelsError, RuntimeError):
         self.topic = topic
 
 
+# The maximum number of events in the text of an `UnhandledEvent`.
+_MAX_EVENTS = 20
+
+
 class UnhandledEvent(ChannelsError):
     """A client pushed an event that its channel has no handler for. The channel crashes, as in Phoenix.
 
@@ -97,9 +102,11 @@ class UnhandledEvent(ChannelsError):
     """
 
     def __init__(self, channel: type, event: object) -> None:
+        handled = ", ".join(islice(map(repr, names_of(channel, "in")), _MAX_EVENTS))
         super().__init__(
-            f'{channel.__name__} has no handler for the event {brief(event)}; add one with @handle_in("..."), '
-            "or override handle_in(event, payload) to handle all other events"
+            f"{channel.__name__} has no handler for the event {brief(event)}"
+            f"{f', only for {handled}' if handled else ''}; add one with "
+            '@handle_in("..."), or override handle_in(event, payload) to handle all other events'
         )
         self.channel = channel
         self.event = event

@@ -47,6 +47,8 @@ from channels.telemetry import (
     SOCKET_RATE_LIMITED,
     SOCKET_SESSION_REFUSED,
     SOCKET_SHED,
+    SOCKET_UNMATCHED_PATH,
+    SOCKET_UNMATCHED_TOPIC,
     SOCKET_UNSUPPORTED,
     SOCKET_WITHOUT_CHANNELS,
 )
@@ -58,11 +60,15 @@ __all__ = ["attach"]
 _Data: TypeAlias = Mapping[str, Any]
 
 _log = logging.getLogger("channels")
+# A logger of its own, because `ashtree serve --reload` drains the clients after each change of a file, and hides this.
+_drain_log = logging.getLogger("channels.drain")
 _shorten = reprlib.Repr()
 _shorten.maxstring = 120
 _shorten.maxdict = _shorten.maxlist = 20
 # The maximum number of values that go into one log line, including nested values.
 _MAX_SHOWN = 500
+# The maximum number of log lines about topics without a route, and about paths without a socket.
+_MAX_UNMATCHED = 10
 # Seconds between two lines about a lack of memory.
 _SELDOM = 10.0
 
@@ -98,6 +104,8 @@ def attach(
         (SOCKET_UNSUPPORTED, (logging.WARNING,), _unsupported),
         (SOCKET_SESSION_REFUSED, (logging.WARNING,), _session_refused),
         (SOCKET_WITHOUT_CHANNELS, (logging.WARNING,), _without_channels),
+        (SOCKET_UNMATCHED_PATH, (logging.WARNING,), _UnmatchedPaths()),
+        (SOCKET_UNMATCHED_TOPIC, (logging.WARNING,), _UnmatchedTopics()),
         (CHANNEL_JOINED, [_level(each.log_join) for each in classes], lines.joined),
         (CHANNEL_JOIN_SLOW, (logging.WARNING,), _join_slow),
         (CHANNEL_HANDLED_IN, [_level(each.log_handle_in) for each in classes], lines.handled),
@@ -302,6 +310,61 @@ def _without_channels(event: Event, measurements: _Data, metadata: _Data) -> Non
     )
 
 
+class _UnmatchedPaths:
+    """A handler that logs WebSockets at paths without a socket: each path once, and at most `_MAX_UNMATCHED` paths."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+        path, paths = _shorten.repr(metadata["path"]), metadata["paths"]
+        if not paths or path in self._seen or len(self._seen) >= _MAX_UNMATCHED:
+            return
+        self._seen.add(path)
+        _log.warning(
+            "A client asked for a WebSocket at %s, where the endpoint has no socket, and was refused. The sockets are "
+            "at %s, and their WebSockets at this path with /websocket at its end, which phoenix.js adds%s",
+            path,
+            ", ".join(map(repr, paths[: _shorten.maxlist])),
+            ""
+            if len(self._seen) < _MAX_UNMATCHED
+            else ". The log does not show further paths without a socket",
+        )
+
+
+class _UnmatchedTopics:
+    """A handler that logs topics without a route: once for each socket and each beginning of a topic.
+
+    Clients try again, and can send any topic. So the handler logs at most `_MAX_UNMATCHED` lines.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[type, str]] = set()
+
+    def __call__(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+        socket, topic, routes = metadata["socket"], metadata["topic"], metadata["routes"]
+        beginning = _topic(topic).partition(":")[0]
+        # A socket without routes has its own warning at the start.
+        if not routes or (socket, beginning) in self._seen or len(self._seen) >= _MAX_UNMATCHED:
+            return
+        self._seen.add((socket, beginning))
+        patterns = ", ".join(repr(route.pattern) for route in routes[: _shorten.maxlist])
+        _log.warning(
+            'A client asked for the topic %s, but no route of %s matches it, so the client got "unmatched topic". The '
+            "routes are %s%s; correct the topic in the client, or add a route to %s.channels%s",
+            _shorten.repr(topic),
+            socket.__name__,
+            patterns,
+            ""
+            if len(routes) <= _shorten.maxlist
+            else f" and {len(routes) - _shorten.maxlist} more",
+            socket.__name__,
+            ""
+            if len(self._seen) < _MAX_UNMATCHED
+            else ". The log does not show further topics without a route",
+        )
+
+
 def _connect_failed(event: Event, measurements: _Data, metadata: _Data) -> None:
     error, status = metadata["exception"], metadata["status"]
     if isinstance(error, InvalidResult):
@@ -474,8 +537,8 @@ def _answer_lost(event: Event, measurements: _Data, metadata: _Data) -> None:
 
 
 def _drain(event: Event, measurements: _Data, metadata: _Data) -> None:
-    _log.info(
-        "Draining %d of %d connections (round %d of %d)",
+    _drain_log.info(
+        "Draining %d of %d clients (round %d of %d)",
         measurements["count"],
         measurements["total"],
         measurements["index"],

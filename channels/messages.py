@@ -1,4 +1,4 @@
-"""Messages between a client and a channel, independent of the wire format."""
+"""Messages between a client and a channel, independent of the wire format, and the refusals of clients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import msgspec
 
 from channels.errors import ChannelsError, InvalidOption
 
-__all__ = ["Binary", "BinaryFrame", "Broadcast", "JoinRefused", "Message", "PushReply"]
+__all__ = [
+    "Binary",
+    "BinaryFrame",
+    "Broadcast",
+    "ConnectRefused",
+    "JoinRefused",
+    "Message",
+    "PushReply",
+]
 
 
 # A struct for speed, because the server makes a message for every frame, and the JSON decoder fills a struct in C.
@@ -152,3 +160,19 @@ class JoinRefused(ChannelsError):
     def __init__(self, payload: Any = None) -> None:
         super().__init__(payload)
         self.payload: Any = {} if payload is None else payload
+
+
+class ConnectRefused(ChannelsError):
+    """The refusal of a client. Raise it in `connect`. The client gets HTTP 403, without the reason.
+
+        raise ConnectRefused("no such token")
+
+    If you give a reason, the `error_handler` of the `Mount` can choose another response.
+
+    Attributes:
+        reason: the reason, for the `error_handler`, telemetry and logs.
+    """
+
+    def __init__(self, reason: Any = None) -> None:
+        super().__init__(reason)
+        self.reason = reason

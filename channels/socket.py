@@ -25,12 +25,12 @@ from channels.channel import Channel, LogLevelName
 from channels.checks import check_sources
 from channels.connect_info import ConnectInfo
 from channels.connection.link import Broadcaster, Link
-from channels.errors import ChannelsError, InvalidOption, check_positive, check_seconds, check_whole
+from channels.errors import InvalidOption, check_positive, check_seconds, check_whole
 from channels.handlers import LOG_LEVELS, InvalidHandler, check, check_callback, check_constructor
 from channels.payloads import use_types
 from channels.topics import Route, Router
 
-__all__ = ["ConnectRefused", "ErrorHandler", "Refusal", "Socket", "bind", "router_of"]
+__all__ = ["ErrorHandler", "Refusal", "Socket", "bind", "router_of"]
 
 
 _STATUSES = frozenset(HTTPStatus)
@@ -55,22 +55,6 @@ def _check_headers(headers: Any) -> None:
                 pair,
                 'pairs of name and value without line breaks: (("www-authenticate", "Bearer"),)',
             )
-
-
-class ConnectRefused(ChannelsError):
-    """The refusal of a client. Raise it in `connect`. The client gets HTTP 403, without the reason.
-
-        raise ConnectRefused("no such token")
-
-    If you give a reason, the `error_handler` of the `Mount` can choose another response.
-
-    Attributes:
-        reason: the reason, for the `error_handler`, telemetry and logs.
-    """
-
-    def __init__(self, reason: Any = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -70,6 +70,8 @@ __all__ = [
     "SOCKET_RATE_LIMITED",
     "SOCKET_SESSION_REFUSED",
     "SOCKET_SHED",
+    "SOCKET_UNMATCHED_PATH",
+    "SOCKET_UNMATCHED_TOPIC",
     "SOCKET_UNSUPPORTED",
     "SOCKET_WITHOUT_CHANNELS",
 ]
@@ -100,6 +102,15 @@ status of the HTTP response."""
 SOCKET_WITHOUT_CHANNELS: Event = ("phoenix", "socket_without_channels")
 """An endpoint started with a socket that has no channels, so the server refuses every join. Metadata: `socket`, the
 class, and `place`, its file and line, or None if they are unknown."""
+
+SOCKET_UNMATCHED_PATH: Event = ("phoenix", "socket_unmatched_path")
+"""A client asked for a WebSocket at a path where there is no socket, and the application of the endpoint refused it.
+Metadata: `path`, and `paths`, the paths of the endpoint's sockets."""
+
+SOCKET_UNMATCHED_TOPIC: Event = ("phoenix", "socket_unmatched_topic")
+"""A client tried to join a topic that no route of its socket matches, so it got the error `unmatched topic`. Metadata:
+`socket`, the class; `topic`, which may be any JSON value; `routes`, the routes of the socket; and `pid`, the process of
+the client."""
 
 CHANNEL_JOINED: Event = ("phoenix", "channel_joined")
 """A channel accepted or refused a join. Measurements: `duration`. Metadata: `channel`, `params`, `result` (ok or
@@ -169,8 +180,9 @@ CONNECTION_REFUSED: Event = ("phoenix", "connection_refused")
 or network that has too many clients, or None."""
 
 ENDPOINT_DRAIN: Event = ("phoenix", "socket_drain")
-"""The drainer closes a batch of connections. Measurements: `count`, `total`, `index`, `rounds`. Metadata: `interval`,
-the seconds until the next batch. All sockets of the endpoint drain together, so there is no `socket`."""
+"""The drainer closes a batch of clients, which are WebSockets and polling sessions. Measurements: `count`, `total`,
+`index`, `rounds`. Metadata: `interval`, the seconds until the next batch. All sockets of the endpoint drain together,
+so there is no `socket`."""
 
 LONGPOLL_LEFT_OUT: Event = ("phoenix", "longpoll_left_out")
 """A polling client posted a batch of more than 100 messages. As in Phoenix, the server drops the messages after the

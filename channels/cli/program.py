@@ -11,6 +11,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from actors.errors import RuntimeClosed
 from actors.instrumentation.logger import TextFormatter
 from channels.cli.console import fail
 from channels.endpoint.endpoint import Endpoint
@@ -33,6 +34,12 @@ __all__ = [
     "tls_context",
     "url_of",
 ]
+
+# The advice for a module that starts a process while a command imports it.
+_EARLY_PROCESS = (
+    "there is no runtime here, because the server starts after the import of this module; start your processes in the "
+    "lifespan of the ASGI application that you pass as Endpoint(http=...)"
+)
 
 Watchdog: TypeAlias = Annotated[
     float,
@@ -122,11 +129,16 @@ def load_endpoint(target: str) -> Endpoint:
     """
     try:
         module, name = load_module(
-            target, "ENDPOINT", "chat.server:endpoint", explained=ChannelsError
+            target,
+            "ENDPOINT",
+            "chat.server:endpoint",
+            explained=(ChannelsError, RuntimeClosed),
         )
-    except ChannelsError as error:
+    except (ChannelsError, RuntimeClosed) as error:
         # For a mistake in a class, Python raises at the definition of the class. Add this place to the message.
         place, said = program_place(error), str(error)
+        if isinstance(error, RuntimeClosed):
+            said = _EARLY_PROCESS
         fail(said if place is None or place in said else f"{place}: {said}", 1)
     endpoint = getattr(module, name, None)
     if not isinstance(endpoint, Endpoint):

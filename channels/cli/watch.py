@@ -6,7 +6,6 @@ change once. It does not use the kernel's notifications, so it also works in con
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +14,6 @@ from typing import Final, TypeAlias
 import trio
 
 __all__ = ["Scan", "changes", "scan", "watch_files"]
-
-_log = logging.getLogger("channels.reload")
 
 Scan: TypeAlias = Mapping[str, tuple[int, int]]
 """Maps the path of each file to the time of its last change in nanoseconds and its size in bytes."""
@@ -70,12 +67,13 @@ def changes(before: Scan, after: Scan) -> list[str]:
     )
 
 
-async def watch_files(folders: Sequence[Path], replace: Callable[[], Awaitable[None]]) -> None:
+async def watch_files(folders: Sequence[Path], replace: Callable[[str], Awaitable[None]]) -> None:
     """Call `replace` after each change of a Python file in the folders, until cancelled.
 
     Args:
         folders: the folders.
-        replace: an async function. If files change while it runs, `watch_files` calls it once more.
+        replace: an async function, which gets the names of the changed files as a text. If files change while it runs,
+            `watch_files` calls it once more.
     """
     known = await trio.to_thread.run_sync(scan, folders)
     while True:
@@ -85,8 +83,7 @@ async def watch_files(folders: Sequence[Path], replace: Callable[[], Awaitable[N
         changed = changes(known, seen)
         if changed:
             known = await _settle(folders, seen)
-            _log.info("%s changed; reloading", _summary(changed))
-            await replace()
+            await replace(_summary(changed))
         await trio.sleep(max(_INTERVAL, took / _SHARE))
 
 

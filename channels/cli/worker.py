@@ -102,6 +102,10 @@ def _work(
     lifeline = Lifeline(setup.lifeline, application.exit_now)
     options = msgspec.convert(setup.options, Options)
     open_log(options.log_level, options.log_format, worker=setup.id)
+    if options.reload and options.log_level is LogLevel.INFO:
+        # The parent logs one line for each changed file. These loggers would add a line for each step of the reload.
+        for name in ("channels.drain", "channels.pubsub"):
+            logging.getLogger(name).setLevel(logging.WARNING)
     context = tls_context(options.certfile, options.keyfile)
     line = ControlLine(sock)
     load = _load_or_explain if options.reload else _load

@@ -16,8 +16,8 @@ A channel is in one of five states:
 
 Source: phoenix.js 1.8.16, `socket.js`, `channel.js` and `push.js`, with these differences: a push fails as soon as its
 channel closes; an answer to a join with an unknown status counts as an error; a push to a closed channel is an error;
-buffers are bounded; a push with a key is sent again after a rejoin; after a short connection, the waits before further
-attempts go on from where they were.
+buffers are bounded; a push with a key is sent again after a rejoin; after ten short connections in a row, an open
+connection no longer starts the table of waits from its beginning.
 """
 
 from __future__ import annotations
@@ -46,13 +46,16 @@ from channels.client.records import (
 from channels.client.timers import Timer, Timers
 from channels.messages import Message
 
-__all__ = ["STABLE_AFTER", "Protocol"]
+__all__ = ["MAX_SHORT_CONNECTIONS", "STABLE_AFTER", "Protocol"]
 
-STABLE_AFTER: Final = 5.0
-"""Seconds that a connection must be open before its loss starts the table of waits from its beginning.
+MAX_SHORT_CONNECTIONS: Final = 10
+"""Short connections in a row after which an open connection no longer starts the table of waits from its beginning.
 
 Otherwise, a server that closes each connection immediately would make the client reconnect a hundred times a second.
 """
+
+STABLE_AFTER: Final = 5.0
+"""Seconds after which a connection is no longer short. Its end starts the count and the table from the beginning."""
 
 NORMAL = 1000
 _HEARTBEATS = "phoenix"
@@ -95,6 +98,7 @@ class Protocol:
         # Joins and leaves that wait for a connection. Each push waits in its channel.
         self._send_buffer: list[tuple[ChannelRecord, str | None, wire.Frame]] = []
         self._tries = 0
+        self._short_connections = 0
         self._reconnect_timer: Timer | None = None
         self._away_since = self._opened_at = 0.0
         self._heartbeat_ref: str | None = None
@@ -252,6 +256,8 @@ class Protocol:
             if channel.join_ref == join_ref and channel.state != "closed":
                 self._emit(Send(frame))
         self._opened_at = now
+        if self._short_connections < MAX_SHORT_CONNECTIONS:
+            self._tries = 0
         self._timers.cancel(self._reconnect_timer)
         self._arm_heartbeat()
         for channel in tuple(self.channels):
@@ -333,8 +339,10 @@ class Protocol:
 
     def _drop_connection(self, event: events.Lost, reason: str) -> None:
         self.state = "closed"
-        if self._now - self._opened_at >= STABLE_AFTER:
-            self._tries = 0
+        if self._now - self._opened_at < STABLE_AFTER:
+            self._short_connections += 1
+        else:
+            self._short_connections = self._tries = 0
         self._away_since = self._now
         self._tell(event)
         self._forget_connection()

@@ -127,8 +127,8 @@ def open_socket(
             pushes wait for the connection.
         timeout: seconds for the reply to a join or a push without its own timeout.
         heartbeat_interval: seconds between heartbeats, and seconds for each answer.
-        reconnect: the waits before attempts to connect. After a connection of five seconds or more, they start from the
-            first wait again. After a shorter connection, the next wait of the table follows.
+        reconnect: the waits before attempts to connect. They start from the first wait again when a connection is open,
+            unless ten connections in a row ended within five seconds.
         rejoin: the waits before attempts to join a topic again, on an open connection.
         final_close_codes: close codes of the server that end the socket for good. Since 1.8.16, phoenix.js connects
             again after every code. Before, 1000 was final.
@@ -158,8 +158,8 @@ def open_socket(
     If a function of your program raises (`params`, a listener), the block ends with that exception, unchanged.
 
     Source: phoenix.js 1.8.16, with three differences. Here a refused first connection is an error. phoenix.js begins
-    with the first wait again as soon as a connection is open, and polls again immediately after each answer, so a
-    server decides how often it does both.
+    with the first wait again at every open connection, even if all of them end immediately. It also polls again
+    immediately after each answer. So a server decides how often phoenix.js does both.
     """
     settings = Settings(
         timeout=timeout,

@@ -35,7 +35,15 @@ from typing import Any
 import msgspec
 import trio
 
-from actors.exits import NOPROC, NORMAL, SHUTDOWN, ExitReason, Shutdown, is_normal_exit
+from actors.exits import (
+    NOPROC,
+    NORMAL,
+    SHUTDOWN,
+    Crash,
+    ExitReason,
+    Shutdown,
+    is_normal_exit,
+)
 from actors.links import kill, monitor, send_exit
 from actors.messages import Down
 from actors.process import current_pid, receive, send, set_label
@@ -56,10 +64,17 @@ from channels.connection.link import (
 )
 from channels.connection.session import Membership
 from channels.errors import EncodeError, InvalidResult
-from channels.excerpts import place_of_method
+from channels.excerpts import brief, place_of_method
 from channels.filters import FilterRule, filter_parameters
 from channels.handlers import method_of
-from channels.messages import Binary, Broadcast, JoinRefused, Message, PushReply
+from channels.messages import (
+    Binary,
+    Broadcast,
+    ConnectRefused,
+    JoinRefused,
+    Message,
+    PushReply,
+)
 from channels.payloads import InvalidPayload, refused
 from channels.pubsub.local import Fastlane
 from channels.serializers.json_values import fields_of
@@ -262,6 +277,8 @@ class ChannelServer(GenServer[None]):
         return self._checked(await self.channel.handle_cast(message), "handle_cast")
 
     async def terminate(self, reason: ExitReason) -> None:
+        if isinstance(reason, Crash):
+            _add_advice(reason.exception)
         if self.constructed:
             await self.channel.terminate(reason)
 
@@ -369,6 +386,20 @@ class ChannelServer(GenServer[None]):
                 "ref": message.ref,
                 "params": message.payload,
             },
+        )
+
+
+def _add_advice(error: BaseException) -> None:
+    """Add a note to the refusal of a client that a callback raised in the wrong place."""
+    if isinstance(error, JoinRefused):
+        error.add_note(
+            "JoinRefused refuses a join, so only join can raise it. To answer a push with an error, write "
+            f'`return PushReply({brief(error.payload)}, status="error")`'
+        )
+    elif isinstance(error, ConnectRefused):
+        error.add_note(
+            "ConnectRefused refuses a connection, so only connect of a socket can raise it. To refuse a join, write "
+            "`raise JoinRefused({...})` in join"
         )
 
 

@@ -178,7 +178,12 @@ class Connection(SessionServer):
     async def handle_continue(self, argument: Any) -> Stop | None:
         source: ByteStream = argument
         forget = on_exit(lambda: _abandon(source))
-        upgraded = await answer_first_request(self.services, source)
+        answering = self.services.admission.answering
+        answering[self.pid] = None
+        try:
+            upgraded = await answer_first_request(self.services, source)
+        finally:
+            del answering[self.pid]
         if upgraded is None:
             return Stop(NORMAL)
         connected = upgraded.connected

@@ -55,6 +55,7 @@ __all__ = [
     "Start",
     "Status",
     "TokenBucket",
+    "Unmatched",
 ]
 
 # The longest ref, in characters. Every frame of a membership repeats its join_ref, so a long join_ref would cost the
@@ -321,7 +322,17 @@ class Limited(msgspec.Struct, gc=False):
     limit: Limit
 
 
-Effect: TypeAlias = Start | Deliver | Send | Close | Limited
+class Unmatched(msgspec.Struct, gc=False):
+    """Report a join of a topic that no route matches. A `Send` with the answer follows.
+
+    Attributes:
+        topic: the topic, which may be any JSON value.
+    """
+
+    topic: Any
+
+
+Effect: TypeAlias = Start | Deliver | Send | Close | Limited | Unmatched
 """Any effect."""
 
 
@@ -463,7 +474,7 @@ class Session:
             return self._reply(message, None, "error", {"reason": "unmatched topic"})
         route = self._route(topic) if isinstance(topic, str) else None
         if route is None:
-            return self._refuse(message, None, "unmatched topic")
+            return [Unmatched(topic), *self._refuse(message, None, "unmatched topic")]
         if len(self._memberships) >= self.max_channels:
             return self._refuse(message, message.join_ref, "too many channels joined")
         limited = self._limit_join(message)

@@ -50,6 +50,7 @@ from channels.connection.session import (
     Session,
     Start,
     TokenBucket,
+    Unmatched,
 )
 from channels.connection.work_budget import COST_SHIFT
 from channels.endpoint._wiring import Services
@@ -68,6 +69,7 @@ from channels.telemetry import (
     SOCKET_OVERFLOW,
     SOCKET_RATE_LIMITED,
     SOCKET_SHED,
+    SOCKET_UNMATCHED_TOPIC,
 )
 from channels.transports.contract import Out, Signal
 from channels.upgrade.connecting import Connected
@@ -442,11 +444,13 @@ class SessionServer(GenServer[None]):
                 self._close(effect.code, CLOSED, effect.cause)
             elif isinstance(effect, Limited):
                 self._report_limited(effect.limit)
+            elif isinstance(effect, Unmatched):
+                self._report_unmatched(effect.topic)
 
     def _carry_out_now(self, effects: Sequence[Effect], size: int = 0) -> Sequence[Effect]:
         """Carry out effects, up to the first that needs more. Return this effect and all later effects.
 
-        A join that cannot start now, a `Close` and a `Limited` need more.
+        A join that cannot start now, a `Close`, a `Limited` and an `Unmatched` need more.
         """
         for place, effect in enumerate(effects):
             kind = type(effect)
@@ -494,6 +498,20 @@ class SessionServer(GenServer[None]):
                 {},
                 {"endpoint": self.services.endpoint, "pid": self.pid, "limit": limit},
             )
+
+    def _report_unmatched(self, topic: Any) -> None:
+        """Count a join of a topic without a route, and emit `SOCKET_UNMATCHED_TOPIC`."""
+        self.services.count(SOCKET_UNMATCHED_TOPIC)
+        telemetry = current_runtime().telemetry
+        if telemetry.handlers(SOCKET_UNMATCHED_TOPIC):
+            about = {
+                "endpoint": self.services.endpoint,
+                "pid": self.pid,
+                "socket": type(self.socket),
+                "topic": topic,
+                "routes": self.mount.router.routes,
+            }
+            telemetry.execute(SOCKET_UNMATCHED_TOPIC, {}, about)
 
     async def _start(self, start: Start) -> None:
         await self._take_turn(JOIN_COST)

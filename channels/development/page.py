@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from channels.development.catalogue import describe
+from channels.development.crashes import Crashes
 from channels.http.asgi_stream import path_of
 from channels.http.handover import not_found
 from channels.http.lifespan import ASGIApplication
@@ -99,10 +100,14 @@ class DevelopmentPage:
         endpoint: the endpoint that the page shows.
         inner: the application for all other requests. With None, `/` redirects to the page, and all other requests get
             404.
+        crashes: the latest crashes of the endpoint.
     """
 
-    def __init__(self, endpoint: Developed, inner: ASGIApplication | None) -> None:
+    def __init__(
+        self, endpoint: Developed, inner: ASGIApplication | None, crashes: Crashes
+    ) -> None:
         self._endpoint = endpoint
+        self._crashes = crashes
         self._has_pages = inner is not None
         self._inner = not_found if inner is None else inner
 
@@ -135,12 +140,22 @@ class DevelopmentPage:
             # This read may block the event loop, because the files are small and only a developer requests them.
             body = (files(__package__) / "static" / name).read_bytes()
             await _answer(scope, send, 200, body, kind=kind)
-        elif wanted in ("endpoint.json", "status.json"):
-            facts = self._description() if wanted == "endpoint.json" else self._status()
+        elif (facts := self._facts(wanted)) is not None:
             body = msgspec.json.encode(facts, enc_hook=str)
             await _answer(scope, send, 200, body, kind="application/json")
         else:
             await self._inner(scope, receive, send)
+
+    def _facts(self, wanted: str) -> Any:
+        """Return the content of a JSON file; None if there is no such file."""
+        match wanted:
+            case "endpoint.json":
+                return self._description()
+            case "status.json":
+                return self._status()
+            case "crashes.json":
+                return self._crashes.latest()
+        return None
 
     def _description(self) -> dict[str, Any]:
         observer = self._endpoint.observer
@@ -148,7 +163,11 @@ class DevelopmentPage:
         return describe(self._endpoint.sockets, observer=path)
 
     def _status(self) -> dict[str, Any]:
-        return {"process": os.getpid(), "problem": self._endpoint.load_problem}
+        return {
+            "process": os.getpid(),
+            "problem": self._endpoint.load_problem,
+            "crashes": self._crashes.count,
+        }
 
 
 async def _answer(

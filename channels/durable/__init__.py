@@ -3,6 +3,7 @@
 Start with `DurableChannel` and `History`.
 """
 
+from channels.durable.browser import JAVASCRIPT
 from channels.durable.channel import DurableChannel
 from channels.durable.history import History
 from channels.durable.memory import MemoryStorage
@@ -19,6 +20,7 @@ from channels.durable.storage import (
 from channels.durable.stream import Recovery
 
 __all__ = [
+    "JAVASCRIPT",
     "AnswerNotKept",
     "AppendFailed",
     "DurableChannel",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from channels.development.crashes import Crashes
 from channels.development.page import DevelopmentPage
 from channels.http.lifespan import ASGIApplication
 from channels.http.static import StaticFiles
@@ -11,14 +12,14 @@ from channels.http.static import StaticFiles
 __all__ = ["pages_of"]
 
 
-def pages_of(endpoint: Any, *, develops: bool) -> ASGIApplication | None:
+def pages_of(endpoint: Any, crashes: Crashes | None) -> ASGIApplication | None:
     """Return the application for the pages of an endpoint; None if the endpoint has no pages.
 
     Args:
         endpoint: the endpoint. Its attributes `http` and `static` define the pages.
-        develops: True adds the development page.
+        crashes: the crashes that the development page shows; None adds no development page.
     """
     pages: ASGIApplication | None = endpoint.http
     if endpoint.static is not None:
         pages = StaticFiles(endpoint.static, pages)
-    return DevelopmentPage(endpoint, pages) if develops else pages
+    return pages if crashes is None else DevelopmentPage(endpoint, pages, crashes)

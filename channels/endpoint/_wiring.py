@@ -33,6 +33,7 @@ from channels.socket import Socket, router_of
 from channels.telemetry import (
     CONNECTION_REFUSED,
     POLLER_OUT_OF_MEMORY,
+    SOCKET_UNMATCHED_PATH,
     SOCKET_WITHOUT_CHANNELS,
 )
 from channels.tokens.token import Secret
@@ -404,6 +405,8 @@ class Admission:
         draining: True if the endpoint refuses new clients.
         closed: True if the endpoint has stopped.
         ending: the scopes that `drain` cancels.
+        answering: the processes of connections that have not become a WebSocket, as keys. They read or answer HTTP
+            requests.
         polling: the processes of polling sessions, by the name in the session's token.
         queued: a function that returns how many accepted connections still wait in the listener.
     """
@@ -411,6 +414,7 @@ class Admission:
     __slots__ = (
         "_unserved",
         "accepting",
+        "answering",
         "closed",
         "draining",
         "ending",
@@ -427,6 +431,7 @@ class Admission:
         self.draining = False
         self.closed = False
         self.ending: dict[trio.CancelScope, None] = {}
+        self.answering: dict[Pid, None] = {}
         self.polling: dict[str, Pid] = {}
         self.queued: Callable[[], int] = int
         # Accepted connections that no process serves yet, by their stream.
@@ -595,6 +600,16 @@ class Services:
             CONNECTION_REFUSED,
             {},
             {"endpoint": self.endpoint, "limit": limit, "status": status, "address": address},
+        )
+
+    def unmatched_path(self, path: str) -> None:
+        """Count a WebSocket at a path without a socket, and emit `SOCKET_UNMATCHED_PATH`."""
+        self.count(SOCKET_UNMATCHED_PATH)
+        paths = [mount.path for mount in (*self.mounts.values(), *self.longpolls.values())]
+        self.runtime.telemetry.execute(
+            SOCKET_UNMATCHED_PATH,
+            {},
+            {"endpoint": self.endpoint, "path": path, "paths": list(dict.fromkeys(paths))},
         )
 
     def _out_of_memory(self, reads: int) -> bool:

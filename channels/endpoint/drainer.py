@@ -10,8 +10,8 @@ until all clients have closed. The clients get their waiting messages and 1012 a
 The drainer ends the sessions of polling clients first. Each session answers its open poll. The client's next request
 finds no session.
 
-Source: Phoenix.Socket.PoolDrainer. Phoenix counts the channels in a batch. Ashtree counts connections, so it also
-closes clients that have not joined any topic.
+Source: Phoenix.Socket.PoolDrainer. Phoenix counts the channels in a batch. Ashtree counts clients, which are WebSockets
+and polling sessions. So it also closes clients that have not joined any topic.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from actors.exits import ExitReason
 from actors.links import monitor, trap_exits
 from actors.messages import Down
 from actors.process import receive, send
-from actors.refs import Pid
+from actors.refs import Pid, Ref
 from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from channels.connection.session_server import Drain
@@ -42,7 +42,7 @@ class Draining(msgspec.Struct, frozen=True, kw_only=True):
     """Options of draining. Phoenix has the same defaults.
 
     Args:
-        batch_size: connections in one batch.
+        batch_size: clients in one batch.
         batch_interval: seconds between two batches.
         timeout: seconds for the whole drain. After that, the endpoint cuts the open connections.
         notice: seconds from the moment when readiness probes get 503 to the first batch. In this time, the endpoint
@@ -103,25 +103,34 @@ class DrainerServer(GenServer[None]):
 
     async def _drain(self) -> None:
         pids = [pid for name in self.supervisors for pid in await _children_of(name)]
+        # A browser has more connections than tabs, because it keeps those that have loaded the page. These end after
+        # their request, and are no clients. The message is for those that become a client in the meantime.
+        answering = self.services.admission.answering
+        clients = [pid for pid in pids if pid not in answering]
+        refs = {_close(pid) for pid in pids if pid in answering}
         size = self.draining.batch_size
-        rounds = math.ceil(len(pids) / size)
-        refs = set()
+        rounds = math.ceil(len(clients) / size)
         for index in range(rounds):
             if index:
                 await trio.sleep(self.draining.batch_interval)
-            batch = pids[index * size : (index + 1) * size]
+            batch = clients[index * size : (index + 1) * size]
             current_runtime().telemetry.execute(
                 ENDPOINT_DRAIN,
-                {"count": len(batch), "total": len(pids), "index": index + 1, "rounds": rounds},
+                {"count": len(batch), "total": len(clients), "index": index + 1, "rounds": rounds},
                 {"endpoint": self.services.endpoint, "interval": self.draining.batch_interval},
             )
-            for pid in batch:
-                refs.add(monitor(pid))
-                send(pid, Drain())
+            refs.update(map(_close, batch))
         # A connection ends within its close grace. The time limit of the caller also bounds this loop.
         while refs:
             down = await receive(lambda message: type(message) is Down)
             refs.discard(down.ref)
+
+
+def _close(pid: Pid) -> Ref:
+    """Ask a connection to close. Return a monitor of its process."""
+    ref = monitor(pid)
+    send(pid, Drain())
+    return ref
 
 
 async def _children_of(supervisor: object) -> list[Pid]:

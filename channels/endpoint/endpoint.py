@@ -35,11 +35,12 @@ from __future__ import annotations
 import os
 import secrets
 import ssl
+import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 import trio
 from msgspec import structs
@@ -75,6 +76,7 @@ from channels.errors import (
     check_positive,
     check_whole,
 )
+from channels.excerpts import brief
 from channels.filters import SECRETS, FilterRule, check_rule
 from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
 from channels.http.lifespan import ASGIApplication, serve_lifespan
@@ -98,6 +100,7 @@ from supervision.events import RECORDER_WANTED
 from supervision.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from channels.development.crashes import Crashes
     from channels.endpoint.address_limit import AddressLimit
     from channels.endpoint.trusted_proxies import TrustedProxies
 
@@ -181,7 +184,7 @@ class Endpoint:
 
     def __init__(
         self,
-        *,
+        *positional: Never,
         sockets: Mapping[str, type[Socket] | Mount],
         http: ASGIApplication | None = None,
         static: str | Path | Mapping[str, str | Path] | None = None,
@@ -208,6 +211,11 @@ class Endpoint:
         development: bool | None = None,
         plugs: Sequence[Plug] = (),
     ) -> None:
+        if positional:
+            # If `sockets` is missing, Python's own error already names it.
+            raise EndpointError(
+                f"Endpoint got {brief(positional[0])} without a name; write the name of the option, such as sockets="
+            )
         if not isinstance(sockets, Mapping):
             raise EndpointError(
                 f'Endpoint got sockets={sockets!r}; write a dict of paths to sockets: {{"/socket": UserSocket}}'
@@ -304,6 +312,7 @@ class Endpoint:
             max_incoming_bytes=self.max_total_incoming_bytes,
             quiet_delay=self.quiet_delay,
         )
+        crashes = self._crashes()
         budget = WorkBudget()
         services = Services(
             endpoint=self,
@@ -314,7 +323,7 @@ class Endpoint:
             secret_key_base=self._secret(self.secret_key_base or secret_key_base, mounted),
             transports=transports,
             http=HttpHandover(
-                self._pages(),
+                self._pages(crashes),
                 is_socket_path=mounted.websockets.__contains__,
                 http2=self.http2,
                 keep_alive_timeout=self.keep_alive_timeout,
@@ -322,7 +331,7 @@ class Endpoint:
             ),
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
-            plugs=self.plugs,
+            plugs=self.plugs if crashes is None else (*self.plugs, crashes),
             addresses=None if self.address_limit is None else self.address_limit.table(),
             proxies=(proxies := self._proxies()),
         )
@@ -332,6 +341,7 @@ class Endpoint:
         services.http.count = services.count
         if proxies is not None:
             services.http.rewrite = proxies.rewritten
+        services.http.no_socket = services.unmatched_path
         children = [
             *self._services_of_channels(services, polling),
             *self._children(services, mounted.pools),
@@ -355,15 +365,23 @@ class Endpoint:
 
         return TrustedProxies(self.trusted_proxies)
 
-    def _pages(self) -> ASGIApplication | None:
+    def _crashes(self) -> Crashes | None:
+        """Return the plug that records crashes for the development page; None in production."""
+        if not self._develops():
+            return None
+        # Import here, because a server in production does not record crashes.
+        from channels.development.crashes import Crashes  # noqa: PLC0415
+
+        return Crashes()
+
+    def _pages(self, crashes: Crashes | None) -> ASGIApplication | None:
         """Return the application for all requests that are not for a socket."""
         pages = self.http
-        develops = self._develops()
-        if self.static is not None or develops:
+        if self.static is not None or crashes is not None:
             # Import here, because many servers in production need neither files nor the development page.
             from channels.endpoint._pages import pages_of  # noqa: PLC0415
 
-            pages = pages_of(self, develops=develops)
+            pages = pages_of(self, crashes)
         return pages if self.observer is None else self.observer.pages(pages)
 
     def _develops(self) -> bool:
@@ -636,8 +654,14 @@ class Endpoint:
         In the endpoint's thread, this never blocks. Another thread, such as the thread of a plain `def` handler of a
         web framework, encodes the frames itself and queues them for the endpoint. While the queue is full, that thread
         waits: see `open_runtime(max_thread_calls=)`. Broadcasts of one thread arrive in order. If the endpoint is not
-        running, the call does nothing.
+        running, the call does nothing. Before the first start, it also emits a `UserWarning`.
         """
+        if self._services is None and not self.pubsub.has_begun:
+            warnings.warn(
+                f"broadcast({topic!r}, {event!r}, ...) reached no one, because {self!r} has not started; broadcast "
+                "after start_link, for example in a channel, or in a route of the http= application",
+                stacklevel=2,
+            )
         self.pubsub.broadcast(topic, Broadcast(topic, event, payload))
 
     def broadcast_from(self, sender: Pid, topic: str, event: str, payload: Any) -> None:

@@ -46,6 +46,9 @@ def add_generators(app: typer.Typer, gen: typer.Typer) -> None:
     app.command("new", help="Create a project: a server, a channel, a page and tests.")(_new)
     for kind, command in _COMMANDS.items():
         gen.command(kind, help=f"Create a {kind} and its test in this project.")(command)
+    gen.command("durable", help="Write durable.mjs, for bundled pages with durable topics.")(
+        _durable
+    )
     gen.command("wheel", help="Replace the wheel of Ashtree in this project's folder vendor.")(
         _wheel
     )
@@ -86,9 +89,15 @@ def _presence(
 ) -> None:
     parsed, where = _parsed("presence", name), _package(package)
     _create(presence_files(parsed, where))
-    typer.echo(f"Now give it to the endpoint in {where}/endpoint.py:\n")
-    typer.echo(f"  from {where}.{parsed.snake} import {parsed.snake}\n")
-    typer.echo(f"  endpoint = Endpoint(..., presences=[{parsed.snake}])")
+    channel = f"{parsed.camel}Channel"
+    typer.echo(
+        f"Now give it to the endpoint in {where}/endpoint.py, and add a route to a socket:\n"
+    )
+    typer.echo(f"  from {where}.{parsed.snake} import {channel}, {parsed.snake}\n")
+    typer.echo(f'  channels = {{..., "{parsed.snake}:*": {channel}}}\n')
+    typer.echo(f"  endpoint = Endpoint(..., presences=[{parsed.snake}])\n")
+    typer.echo('The socket must set self.assigns["user"] in connect. `ashtree gen socket user`')
+    typer.echo("creates such a socket.")
 
 
 def _socket(
@@ -118,6 +127,21 @@ def _socket(
         )
     typer.echo("Before you serve it, set a secret:\n")
     typer.echo(f"  export SECRET_KEY_BASE=$({_RANDOM_TEXT})")
+
+
+def _durable(
+    folder: Annotated[Path, typer.Argument(help="Such as src, where your bundler finds it.")],
+) -> None:
+    # Imported here, so that the other generators do not load the package for durable topics.
+    from channels.durable.browser import JAVASCRIPT  # noqa: PLC0415
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in sorted(JAVASCRIPT.iterdir()):
+            (folder / file.name).write_bytes(file.read_bytes())
+            typer.echo(f"Wrote {folder / file.name}")
+    except OSError as error:
+        raise typer.BadParameter(f"cannot write {folder}: {error.strerror or error}") from None
 
 
 def _wheel() -> None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import h11
@@ -91,6 +92,27 @@ def _unless_broken_off(send: Any) -> Any:
     return send_if_wanted
 
 
+def _noting_refusal(send: Any, note: Callable[[], object]) -> Any:
+    """Return a `send` function that calls `note` if the application refuses a WebSocket because of its path."""
+
+    async def send_and_note(message: Any) -> None:
+        # Frameworks refuse a path without a route with a close before the accept.
+        nonlocal note
+        kind = message["type"]
+        if kind == "websocket.accept":
+            note = _nothing_at_all
+        elif kind == "websocket.close" or message.get("status") == 404:
+            note()
+            note = _nothing_at_all
+        await send(message)
+
+    return send_and_note
+
+
+def _nothing_at_all() -> None:
+    return None
+
+
 def _no_path(_: str) -> bool:
     return False
 
@@ -127,6 +149,8 @@ class HttpHandover:
         count: may be set. A function that counts refused requests (`("http", "bad_request")`) and connections that
             Hypercorn cannot read (`("http", "unreadable")`).
         rewrite: may be set. A function that takes the scope of a request, and returns the scope behind trusted proxies.
+        no_socket: may be set. A function that gets the path of a WebSocket if no socket is there and the application
+            refused it.
     """
 
     def __init__(
@@ -148,6 +172,7 @@ class HttpHandover:
         self.websocket: ASGIApplication = _elsewhere
         self.count: Callable[[tuple[str, ...]], object] = _nothing
         self.rewrite: Callable[[Any], Any] = _as_it_is
+        self.no_socket: Callable[[str], object] = _nothing
 
     @property
     def connections(self) -> int:
@@ -167,6 +192,8 @@ class HttpHandover:
         if found is not None:
             await found(scope, receive, send)
         elif not self._is_socket_path(path_of(scope)):
+            if kind == "websocket":
+                send = _noting_refusal(send, partial(self.no_socket, path_of(scope)))
             await self._app(scope, receive, send)
         elif kind == "websocket":
             await self.websocket(scope, receive, send)

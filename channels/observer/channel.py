@@ -28,7 +28,7 @@ from actors.timers import send_after
 from channels.channel import Channel
 from channels.connect_info import ConnectInfo
 from channels.handlers import handle_in
-from channels.messages import JoinRefused, PushReply
+from channels.messages import ConnectRefused, JoinRefused, PushReply
 from channels.observer.access import Access
 from channels.observer.control import ACTIONS, LEVELS, LOGGERS, act, set_level
 from channels.observer.elsewhere import Elsewhere
@@ -46,7 +46,7 @@ from channels.observer.settings import (
     Wanted,
 )
 from channels.observer.timeline import follow_timeline
-from channels.socket import ConnectRefused, Socket
+from channels.socket import Socket
 
 __all__ = ["ObserverChannel", "ObserverSocket"]
 

@@ -117,6 +117,11 @@ class PubSub:
         return self._is_local
 
     @property
+    def has_begun(self) -> bool:
+        """True if an endpoint that uses this PubSub has started, or a process has subscribed. It stays True."""
+        return self._runtime is not None
+
+    @property
     def is_running(self) -> bool:
         """True while the processes of the adapter run."""
         return self._running

@@ -21,8 +21,9 @@ from channels.connection.link import Trace
 from channels.endpoint._wiring import MountedSocket, Services
 from channels.errors import InvalidResult
 from channels.excerpts import place_of
+from channels.messages import ConnectRefused
 from channels.serializers.serializer import DEFAULT_VSN, Serializer, negotiate
-from channels.socket import ConnectRefused, Refusal, Socket
+from channels.socket import Refusal, Socket
 from channels.telemetry import (
     SOCKET_CONNECT_FAILED,
     SOCKET_CONNECTED,

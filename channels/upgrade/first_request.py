@@ -180,9 +180,16 @@ async def _read_in_time(
     if not services.admission.draining:
         services.count(("http", "head_timeout"))
         await _answer_and_close(stream, Refusal(408))
-    elif parser.begun:
+        return None
+    if not parser.begun and isinstance(stream, socket.socket):
+        # The request may have arrived since this process last ran. Closing the socket would then reset the connection.
+        try:
+            head = _read_now(stream, parser)
+        except OSError:
+            return None
+    if head is None and parser.begun:
         await _answer_and_close(stream, _DRAINING)
-    return None
+    return head
 
 
 async def _upgrade(

@@ -9,7 +9,6 @@ tabs come back by themselves. They show the same text, and nothing is lost or do
 
     server.py              the channel of the document, a durable topic
     text.py                the text, and the changes that an edit makes to it
-    static/durable.js      the helper for durable topics, to copy
     static/text.js         the same as text.py, for the page
     static/document.js     the client: sends edits until the server has them
     static/paragraphs.js   the paragraphs on the screen

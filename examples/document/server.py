@@ -15,7 +15,7 @@ import msgspec
 
 from actors.runtime import current_runtime
 from channels import Endpoint, JoinRefused, PushReply, Socket, handle_in
-from channels.durable import DurableChannel, History, Recovery, SQLiteStorage
+from channels.durable import JAVASCRIPT, DurableChannel, History, Recovery, SQLiteStorage
 from examples.phoenix_js import page_folders
 
 from .text import Edit, Text, apply, new_text
@@ -85,5 +85,7 @@ class UserSocket(Socket):
 
 
 endpoint = Endpoint(
-    sockets={"/socket": UserSocket}, static=page_folders(Path(__file__).parent), histories=[history]
+    sockets={"/socket": UserSocket},
+    static={**page_folders(Path(__file__).parent), "/ashtree": JAVASCRIPT},
+    histories=[history],
 )

@@ -40,7 +40,7 @@ class ProgramFailed(SystemExit):
 
 
 def load_module(
-    target: str, kind: str, example: str, *, explained: type[Exception] | None = None
+    target: str, kind: str, example: str, *, explained: tuple[type[Exception], ...] = ()
 ) -> tuple[ModuleType, str]:
     """Import the module of an argument `module:name`, and return the module and the name.
 
@@ -48,7 +48,7 @@ def load_module(
         target: The argument, such as `shop.day:opening`.
         kind: The word for the name in messages, in capitals, such as `FUNCTION`.
         example: An example of an argument, for messages.
-        explained: A type of exception that this function does not convert to ProgramFailed.
+        explained: The types of exceptions that this function does not convert to ProgramFailed.
 
     Raises:
         typer.BadParameter: The target does not have the form `module:name`, or the module does not exist.
@@ -83,7 +83,7 @@ def load_module(
             raise typer.BadParameter(
                 f"there is no module {module_name!r} here; give the name that Python would import"
             ) from None
-        if explained is not None and isinstance(error, explained):
+        if isinstance(error, explained):
             raise
         # `sys.exit("text")` is how a program says in one line why it cannot run.
         told = isinstance(error, SystemExit) and isinstance(error.code, str)

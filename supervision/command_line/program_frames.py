@@ -25,8 +25,12 @@ def program_traceback(error: BaseException) -> str:
 
 
 def program_place(error: BaseException) -> str | None:
-    """Return the innermost line of a traceback that is in the program's own code, as `file:line`, or None."""
-    own = [each for each in extract_tb(error.__traceback__) if _is_program(each.filename)]
+    """Return the innermost line of a traceback that is in the program's own code, as `file:line`, or None.
+
+    A line of an installed library, such as Trio, counts only if the traceback has no line of the program itself.
+    """
+    found = [each for each in extract_tb(error.__traceback__) if _is_program(each.filename)]
+    own = [each for each in found if "site-packages" not in Path(each.filename).parts] or found
     return f"{own[-1].filename}:{own[-1].lineno}" if own else None
 
 

@@ -33,8 +33,10 @@ LANGUAGES = {
 COMPILED = "docs/howto/types-for-clients.md"
 """The page whose TypeScript `tests/integration/test_types_for_clients.py` compiles."""
 
-BUILT = "docs/howto/authenticate.md"
-"""The page whose files belong to a project of the reader. `tests/integration/test_quickstart.py` makes the project."""
+LOGIN = "docs/howto/authenticate.md"
+IN_A_BROWSER = "docs/howto/test-in-a-browser.md"
+BUILT = (LOGIN, IN_A_BROWSER)
+"""The pages whose files belong to a project of the reader, which `tests/integration/test_quickstart.py` makes."""
 
 _FENCE = re.compile(r" {0,12}(?P<ticks>`{3,}|~{3,})(?P<info>.*)")
 _EXCERPT = re.compile(r"# (?P<path>\S+/\S+|\S+\.\w+)")

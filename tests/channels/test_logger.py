@@ -52,7 +52,7 @@ def collect_lines(caplog: pytest.LogCaptureFixture) -> Any:
     return lambda: [
         f"{record.levelname} {record.getMessage()}"
         for record in caplog.records
-        if record.name == "channels"
+        if record.name in ("channels", "channels.drain")
     ]
 
 
@@ -314,8 +314,8 @@ async def test_draining_is_logged_batch_by_batch(serve: Serve, lines: Any) -> No
         await server.connect()
     await server.stop()
     assert lines()[3:] == [
-        "INFO Draining 2 of 3 connections (round 1 of 2)",
-        "INFO Draining 1 of 3 connections (round 2 of 2)",
+        "INFO Draining 2 of 3 clients (round 1 of 2)",
+        "INFO Draining 1 of 3 clients (round 2 of 2)",
     ]
 
 

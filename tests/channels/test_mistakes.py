@@ -37,11 +37,16 @@ from channels import (
 )
 from channels.channel import table_of
 from channels.pytest_plugin import OpenChannelTest
-from channels.telemetry import CHANNEL_JOIN_SLOW, SOCKET_WITHOUT_CHANNELS
+from channels.telemetry import (
+    CHANNEL_JOIN_SLOW,
+    SOCKET_UNMATCHED_PATH,
+    SOCKET_UNMATCHED_TOPIC,
+    SOCKET_WITHOUT_CHANNELS,
+)
 from channels.testing import Expected
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket
-from tests.channels.support import Server, settle
+from tests.channels.support import Server, head, settle
 
 HERE = rf"{re.escape(__file__)}:\d+"
 
@@ -639,9 +644,136 @@ async def test_a_push_reply_in_a_gen_server_raises_with_advice(serve: Serve) -> 
     reason = caught.value.reason
     assert isinstance(reason, actors.Crash)
     assert isinstance(reason.exception, InvalidReturn)
-    assert str(reason.exception) == (
-        f"Counter.handle_call ({reason.exception.place}) returned a PushReply of channels.messages, which is another "
-        "class; write `from actors import Reply` to answer a call"
+    assert re.fullmatch(
+        rf"Counter\.handle_call \({HERE}\) returned a PushReply of channels\.messages, which is another class; "
+        "write `from actors import Reply` to answer a call",
+        str(reason.exception),
+    )
+
+
+# Refusals in the wrong place
+
+
+class Refusing(Channel):
+    async def join(self, topic: str, payload: Any) -> None:
+        if "connect" in payload:
+            raise ConnectRefused("no token")
+
+    @handle_in("say")
+    async def say(self, payload: Any) -> None:
+        raise JoinRefused({"reason": "too long"})
+
+
+async def test_a_refused_join_in_a_handler_names_the_reply_with_an_error(serve: Serve) -> None:
+    server = await serve(serving(Refusing))
+    crashes = server.crashes()
+    client = await server.connect()
+    await client.exchange(("1", "1", "room:a", "phx_join", {}))
+    await client.exchange(("1", "2", "room:a", "say", {}))
+    (error,) = crashes
+    (note,) = error.__notes__
+    assert note == (
+        "JoinRefused refuses a join, so only join can raise it. To answer a push with an error, write "
+        "`return PushReply({'reason': 'too long'}, status=\"error\")`"
+    )
+
+
+async def test_a_refused_connection_in_a_join_names_the_refusal_of_joins(serve: Serve) -> None:
+    server = await serve(serving(Refusing))
+    crashes = server.crashes()
+    client = await server.connect()
+    await client.exchange(("1", "1", "room:a", "phx_join", {"connect": 1}))
+    (error,) = crashes
+    assert "To refuse a join, write `raise JoinRefused({...})` in join" in error.__notes__[0]
+
+
+async def test_a_refused_join_has_no_note(serve: Serve) -> None:
+    refusal = JoinRefused({"reason": "no"})
+
+    class Closed(Channel):
+        async def join(self, topic: str, payload: Any) -> None:
+            raise refusal
+
+    client = await (await serve(serving(Closed))).connect()
+    await client.exchange(("1", "1", "room:a", "phx_join", {}))
+    assert not hasattr(refusal, "__notes__")
+
+
+# Topics without a route
+
+
+async def test_a_topic_without_a_route_is_logged_once_with_the_routes(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await serve(serving(Craft))
+    heard = server.listen(SOCKET_UNMATCHED_TOPIC)
+    with caplog.at_level(logging.WARNING, "channels"):
+        for _ in range(2):
+            client = await server.connect()
+            for number, topic in enumerate(("rooms:1", "rooms:2", "chat")):
+                await client.exchange(("1", str(number), topic, "phx_join", {}))
+    assert [record.getMessage() for record in caplog.records] == [
+        f'A client asked for the topic {topic}, but no route of Door matches it, so the client got "unmatched '
+        "topic\". The routes are 'room:*'; correct the topic in the client, or add a route to Door.channels"
+        for topic in ("'rooms:1'", "'chat'")
+    ]
+    assert [about["topic"] for _, about in heard] == ["rooms:1", "rooms:2", "chat"] * 2
+    assert server.endpoint.statistics()["counts"][SOCKET_UNMATCHED_TOPIC] == 6
+
+
+async def test_the_log_shows_at_most_ten_topics_without_a_route(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await serve(serving(Craft))
+    client = await server.connect()
+    with caplog.at_level(logging.WARNING, "channels"):
+        for number in range(30):
+            await client.exchange(("1", "1", f"{number}\n" + "x" * 10_000, "phx_join", {}))
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 10
+    assert [line.endswith("does not show further topics without a route") for line in lines] == [
+        *[False] * 9,
+        True,
+    ]
+    assert max(map(len, lines)) < 500
+    assert not any("\n" in line for line in lines)
+
+
+async def test_a_websocket_at_a_path_without_a_socket_is_logged_once_with_the_paths(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await serve(serving(Craft))
+    heard = server.listen(SOCKET_UNMATCHED_PATH)
+    with caplog.at_level(logging.WARNING, "channels"):
+        for path in ("/sokcet/websocket", "/sokcet/websocket", "/socket"):
+            client = await server.accept()
+            client.write(head(path))
+            await settle()
+            answer = client.answer()
+            assert answer is not None
+            assert answer.status == 404
+        for number in range(20):
+            (await server.accept()).write(head(f"/{number}"))
+        await settle()
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[:2] == [
+        f"A client asked for a WebSocket at {path}, where the endpoint has no socket, and was refused. The sockets "
+        "are at '/socket', and their WebSockets at this path with /websocket at its end, which phoenix.js adds"
+        for path in ("'/sokcet/websocket'", "'/socket'")
+    ]
+    assert len(lines) == 10
+    assert lines[-1].endswith("does not show further paths without a socket")
+    assert [about["path"] for _, about in heard[:3]] == ["/sokcet/websocket"] * 2 + ["/socket"]
+
+
+async def test_an_event_without_a_handler_names_the_events_that_have_one(serve: Serve) -> None:
+    server = await serve(serving(Refusing))
+    crashes = server.crashes()
+    client = await server.connect()
+    await client.exchange(("1", "1", "room:a", "phx_join", {}))
+    await client.exchange(("1", "2", "room:a", "sey", {}))
+    assert str(crashes[0]).startswith(
+        "Refusing has no handler for the event 'sey', only for 'say'; add"
     )
 
 

@@ -362,7 +362,8 @@ async def test_a_pubsub_belongs_to_the_runtime_of_its_subscribers() -> None:
 
 async def test_a_broadcast_of_an_endpoint_that_does_not_run_does_nothing() -> None:
     one = endpoint()
-    await in_a_plain_thread(partial(one.broadcast, "room:a", "shouted", {}))
+    with pytest.warns(UserWarning, match="has not started"):
+        await in_a_plain_thread(partial(one.broadcast, "room:a", "shouted", {}))
     async with open_runtime() as runtime:
         await one.start_link(port=None)
         (pid,) = [pid for pid in runtime.processes() if pid.number == 1]

@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 import pytest
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Route, expect
 
+from channels.durable import JAVASCRIPT
 from tests.architecture.snippets import Snippet, module_of
 from tests.architecture.test_snippets import SNIPPETS
 from tests.integration.browsers import chromium
@@ -37,6 +38,8 @@ SURROUNDINGS = {
     "channel": 'socket.channel("room:lobby")',
     "token": '"a token"',
     "apply": "() => {}",
+    "durable": '(await import("/ashtree/durable.mjs")).durable',
+    "pushUntilAnswered": '(await import("/ashtree/durable.mjs")).pushUntilAnswered',
     "currentTraceparent": '() => "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"',
     "nameNow": '() => "ann"',
     "replace": "() => {}",
@@ -129,7 +132,7 @@ def browser() -> Iterator[BrowserContext]:
 
 
 class Tab:
-    """A tab of the browser. It gets the files of a test and the published phoenix.js, and nothing else.
+    """A tab of the browser. It gets the files of a test, the published phoenix.js and `durable.mjs`, and nothing else.
 
     Attributes:
         page: the `Page` object of Playwright for the tab.
@@ -164,7 +167,9 @@ class Tab:
 
     def _answer(self, route: Route) -> None:
         name = route.request.url.rpartition("/")[2]
-        if name == "phoenix.mjs":
+        if name == "durable.mjs":
+            route.fulfill(path=JAVASCRIPT / name, content_type="text/javascript")
+        elif name == "phoenix.mjs":
             # A CDN sends this header too. With it, a page of another origin may load the file, and can check its hash.
             route.fulfill(
                 body=PHOENIX.read_bytes(),
@@ -186,19 +191,9 @@ def tab(browser: BrowserContext) -> Tab:
     return Tab(browser)
 
 
-def helpers_of(snippet: Snippet) -> dict[str, str]:
-    """Return the helpers that a page tells the reader to save. A helper's function and file have the same name."""
-    return {
-        name: one.code
-        for one in blocks_of_page(snippet, "javascript")
-        for name in re.findall(r"^export function (\w+)", one.code, re.MULTILINE)
-    }
-
-
-def frame(code: str, helpers: Mapping[str, str]) -> str:
+def frame(code: str) -> str:
     """Return a page that runs a block. If the block does not import phoenix.js, the page joins `channel` for it."""
     lines = [f"window.{name} = {value}" for name, value in SURROUNDINGS.items()]
-    lines += [f'window.{name} = (await import("./{name}.js")).{name}' for name in helpers]
     if 'from "phoenix"' not in code:
         lines.append("socket.connect()")
         if "channel.join()" not in code:
@@ -218,13 +213,8 @@ PAGES = [one for one in BLOCKS if one.language == "html"]
 def test_a_script_of_a_document_runs(
     snippet: Snippet, tab: Tab, addresses: Mapping[str, str]
 ) -> None:
-    helpers = helpers_of(snippet)
-    files = {f"{name}.js": code for name, code in helpers.items()}
     address = addresses.get(snippet.place, addresses[""])
-    page = tab.open(
-        address,
-        {"page.html": frame(snippet.code, helpers), "block.mjs": snippet.code, **files},
-    )
+    page = tab.open(address, {"page.html": frame(snippet.code), "block.mjs": snippet.code})
     page.wait_for_function(SETTLED)
     assert page.evaluate("window.problem ?? null") is None, "add a name to SURROUNDINGS"
     assert page.evaluate("window.channels.filter((channel) => channel.isErrored()).length") == 0
@@ -334,6 +324,6 @@ def test_tags_that_are_not_balanced_are_found() -> None:
 def test_a_script_that_does_not_run_is_found(
     code: str, problem: str, tab: Tab, addresses: Mapping[str, str]
 ) -> None:
-    page = tab.open(addresses[""], {"page.html": frame(code, {}), "block.mjs": code})
+    page = tab.open(addresses[""], {"page.html": frame(code), "block.mjs": code})
     page.wait_for_function(SETTLED)
     assert problem in str(page.evaluate("window.problem"))

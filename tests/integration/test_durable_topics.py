@@ -215,15 +215,3 @@ def test_every_acknowledged_edit_reaches_every_client_once_and_in_order_over_kil
                 numbers = [*reader.got.values()]
                 assert all(numbers.count(number) == 1 for number in pushes[bob])
                 assert all(numbers.count(number) <= 1 for number in pushes[ann])
-
-
-def test_the_helpers_in_the_how_to_and_in_the_example_are_those_of_these_tests() -> None:
-    page = (ROOT / "docs/howto/recover-in-the-browser.md").read_text()
-    durable, push = (
-        (ROOT / "tests/integration/node" / name).read_text()
-        for name in ("durable.mjs", "push_until_answered.mjs")
-    )
-    assert len(durable.splitlines()) <= 15
-    assert (ROOT / "examples/document/static/durable.js").read_text() == durable
-    assert f"```javascript\n{durable}```" in page
-    assert f"```javascript\n{push}```" in page

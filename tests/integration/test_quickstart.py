@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, Page, expect
 from channels.generators.files import project_files, socket_files, write
 from channels.generators.names import parse_name
 from tests.architecture.consoles import lines_of
-from tests.architecture.snippets import BUILT, snippets_in
+from tests.architecture.snippets import IN_A_BROWSER, LOGIN, snippets_in
 from tests.architecture.sources import PACKAGES
 from tests.integration.browsers import chromium
 from tests.integration.phoenix_js import FOLDER as NODE
@@ -105,7 +105,8 @@ def project(tmp_path: Path) -> Iterator[Project]:
     )
     project = Project(tmp_path / "chat", FROM_TREE, environment)
     yield project
-    project.interrupt()
+    if project.url:
+        project.interrupt()
 
 
 def opened(browser: Browser, url: str, errors: list[str]) -> Page:
@@ -162,6 +163,23 @@ def use_the_console(developer: Page, tab: Page) -> None:
     assert animated == 0
 
 
+def read_the_crash(developer: Page) -> None:
+    """Read the traceback of another tab's crash, and the traceback of the console's own crash below its phx_error."""
+    message = "RuntimeError: somebody pressed the crash button"
+    listed = developer.get_by_role("region", name="Crashes").get_by_role("listitem")
+    expect(listed).to_contain_text([f"RoomChannel room:lobby {message}"])
+    listed.first.locator("summary").click()
+    expect(listed.first.locator("pre")).to_contain_text("chat/room_channel.py")
+    developer.get_by_role("combobox", name="Event").fill("crash")
+    developer.get_by_role("button", name="Push", exact=True).click()
+    frames = developer.locator("#frames")
+    expect(frames.locator("pre")).to_contain_text([message])
+    shown = frames.locator("> div").all_inner_texts()
+    place = next(number for number, text in enumerate(shown) if message in text)
+    assert "phx_error" in shown[place - 1]
+    expect(listed).to_have_count(2)
+
+
 def follow_the_readme(project: Project, browser: Browser) -> None:
     """Follow the project's README: talk, break a file, correct and change the file, and crash a channel."""
     errors: list[str] = []
@@ -183,12 +201,19 @@ def follow_the_readme(project: Project, browser: Browser) -> None:
     say(bob, "still here")
     expect(ann.get_by_role("log")).to_contain_text("still here")
 
-    # Saved once, so that the server replaces its worker once.
+    # Saved once, so that the server replaces its worker once, and logs one line about it.
+    printed = len(project.output())
     project.edit((_WRONG, _RIGHT), ('{"body": payload.body}', '{"body": payload.body.upper()}'))
     expect(problem).to_be_hidden()
     expect(developer.locator("#frames")).to_contain_text("The server has reloaded the code.")
     # Before the end of the replacement, a tab may be connected to the old worker, or to no worker.
-    wait_until(lambda: "replaced 1 worker" in project.output(), project.output)
+    wait_until(lambda: "reloaded the code after" in project.output(), project.output)
+    changed = "reloaded the code after a change of chat/room_channel.py"
+    # The clients that come back have lines too, under the logger `channels`.
+    lines = [
+        line for line in project.output()[printed:].splitlines() if "INFO channels:" not in line
+    ]
+    assert [changed in line for line in lines] == [True], lines
     for tab in (ann, bob):
         expect(tab.locator("#state")).to_have_text("Connected")
     say(ann, "louder")
@@ -199,12 +224,64 @@ def follow_the_readme(project: Project, browser: Browser) -> None:
     ann.get_by_role("button", name="Crash my channel").click()
     expect(ann.locator("#count")).to_have_text("0")
     assert states() == ["Crashed, joining again", "Connected"]
+    read_the_crash(developer)
     say(bob, "all good")
     expect(ann.get_by_role("log")).to_contain_text("ALL GOOD")
     for page in (ann, bob, developer):
         page.close()
     assert errors == []
     assert project.interrupt() == 0
+
+
+def test_the_page_keeps_a_message_whose_handler_crashed(project: Project, browser: Browser) -> None:
+    shutil.copy(PHOENIX_JS, project.folder / "chat/static")
+    project.edit(
+        (
+            "self.count += 1",
+            'if payload.body == "boom":\n            raise ValueError\n        self.count += 1',
+        )
+    )
+    errors: list[str] = []
+    project.serve("serve", "chat.endpoint:endpoint")
+    ann = opened(browser, project.url, errors)
+    field = ann.get_by_label("Message", exact=True)
+    expect(ann.locator("#state")).to_have_text("Connected")
+    states = note_states(ann)
+    say(ann, "boom")
+    wait_until(lambda: states() == ["Crashed, joining again", "Connected"], lambda: str(states()))
+    expect(field).to_have_value("boom")
+    say(ann, "hello")
+    expect(ann.get_by_role("log")).to_have_text("hello")
+    expect(field).to_have_value("")
+    ann.close()
+    assert errors == []
+
+
+@pytest.mark.parametrize(
+    ("local", "said"),
+    [
+        (None, "./phoenix.mjs cannot be loaded, and https://cdn"),
+        ("", "./phoenix.mjs is another file: it exports no Socket, and https://cdn"),
+        ("export const Socket = ", "./phoenix.mjs cannot be loaded, and https://cdn"),
+    ],
+    ids=["missing", "empty", "broken"],
+)
+def test_the_page_names_the_file_of_phoenix_js_that_is_missing(
+    project: Project, browser: Browser, local: str | None, said: str
+) -> None:
+    if local is not None:
+        (project.folder / "chat/static/phoenix.mjs").write_text(local)
+    project.serve("serve", "chat.endpoint:endpoint")
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.route(lambda url: not url.startswith(project.url), lambda route: route.abort())
+    page.goto(project.url)
+    state = page.locator("#state")
+    expect(state).to_contain_text(f"phoenix.js is missing: {said}")
+    expect(state).to_contain_text("Run `npm install`, and reload this page")
+    page.close()
+    assert errors == []
 
 
 def test_a_new_project_is_served_broken_corrected_and_crashed(
@@ -238,7 +315,7 @@ def with_a_login(folder: Path) -> None:
     write(folder, project_files(parse_name("chat")))
     write(folder, socket_files(parse_name("user"), "chat"))
     (folder / "chat/static/index.html").rename(folder / "chat/page.html")
-    page = (ROOT / BUILT).read_text()
+    page = (ROOT / LOGIN).read_text()
     module = folder / "chat/user_socket.py"
     module.write_text(
         module.read_text().replace(
@@ -251,7 +328,7 @@ def with_a_login(folder: Path) -> None:
         text = (folder / path).read_text()
         assert text.count(old) == 1, f"{old} is not in {path}"
         (folder / path).write_text(text.replace(old, new))
-    blocks = snippets_in(BUILT, page)
+    blocks = snippets_in(LOGIN, page)
     (script,) = (
         one.code for one in blocks if one.language == "javascript" and "baseURI" in one.code
     )
@@ -308,6 +385,32 @@ def test_the_log_in_of_the_how_to_works_in_the_browser(tmp_path: Path, browser: 
         project.interrupt()
 
 
+def test_the_browser_tests_of_the_how_to_pass(project: Project) -> None:
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if found is None:
+        pytest.skip("there is no Chromium: install it with `apt-get install chromium`")
+    shutil.copy(PHOENIX_JS, project.folder / "chat/static")
+    blocks = snippets_in(IN_A_BROWSER, (ROOT / IN_A_BROWSER).read_text())
+    written = [one for one in blocks if one.file is not None]
+    assert len(written) == 2
+    for block in written:
+        (project.folder / str(block.file)).write_text(block.code.partition("\n")[2].strip() + "\n")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, "CHROMIUM": found}
+    for arguments in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pytest", "-q"]):
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=project.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    # The project has four tests of its own.
+    assert "7 passed" in done.stdout
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel built from this repository."""
@@ -329,7 +432,7 @@ def files_of_the_packages() -> set[str]:
 
 def test_the_packages_hold_only_python_and_assets_for_the_wheel() -> None:
     """The build puts each file of the packages into the wheel."""
-    kinds = {".py", ".typed", ".template", ".html", ".css", ".js"}
+    kinds = {".py", ".typed", ".template", ".html", ".css", ".js", ".mjs", ".mts"}
     assert [name for name in files_of_the_packages() if Path(name).suffix not in kinds] == []
 
 

@@ -38,6 +38,8 @@ def run(command: str) -> str:
 
     By default, `ashtree simulate` repeats some runs in a fresh process. This function turns these repetitions off,
     because they take most of the time of a sweep, and do not change its results.
+
+    `ashtree replay` asks before it imports a module. `--import` answers for the reader, because a test has no terminal.
     """
     sys.modules.pop(MODULE, None)
     app = typer.Typer()
@@ -45,6 +47,8 @@ def run(command: str) -> str:
     arguments = command.removeprefix("$ ashtree ").split()
     if arguments[0] == "simulate":
         arguments += ["--jobs", "0", "--check", "0"]
+    if arguments[0] == "replay":
+        arguments.append("--import")
     return CliRunner().invoke(app, arguments, env={"COLUMNS": "200"}).stdout
 
 

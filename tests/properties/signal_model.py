@@ -61,8 +61,11 @@ class Model:
             self._flush(one, lambda message: message[:2] == ("exit", other))
 
     def monitor(self, one: int, other: int) -> int:
+        """Make `one` monitor another process. A process does not monitor itself, and gets a reference only."""
         self.references += 1
-        if self.processes[other].alive:
+        if one == other:
+            pass
+        elif self.processes[other].alive:
             self.processes[other].watchers[self.references] = one
         else:
             self.processes[one].mailbox.append(("down", self.references, other, NOPROC))

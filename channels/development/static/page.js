@@ -8,6 +8,7 @@ const POLL = 1000
 
 let endpoint = { sockets: [], observer: null }
 let seenProcess = null
+let seenCrashes = 0
 
 // --- small helpers -------------------------------------------------------------------------------
 
@@ -180,6 +181,8 @@ function note(words) {
   append(element("div", { class: "note" }, words))
 }
 
+const JOIN_CRASHED = "join crashed"
+
 function showFrame(way, [, ref, topic, event, payload]) {
   const isBeat = topic === "phoenix"
   const isBad = event === "phx_error" || payload?.status === "error"
@@ -201,6 +204,44 @@ function showFrame(way, [, ref, topic, event, payload]) {
       json(payload),
     ),
   )
+  if (event === "phx_error" || payload?.response?.reason === JOIN_CRASHED) showCrash(topic)
+}
+
+// --- crashes -------------------------------------------------------------------------------------
+
+let crashes = []
+let shownCrash = 0 // the number of the newest crash in the console
+
+async function loadCrashes() {
+  crashes = await (await fetch("crashes.json")).json()
+  $("crashes").hidden = crashes.length === 0
+  const open = new Set([...$("crash-list").querySelectorAll("[open]")].map((each) => each.dataset.number))
+  $("crash-list").replaceChildren(...crashes.map((crash) => crashItem(crash, open.has(String(crash.number)))))
+}
+
+function crashItem({ number, owner, topic, summary, text, age }, isOpen) {
+  const time = new Date(Date.now() - age * 1000).toLocaleTimeString([], { hour12: false })
+  const details = element(
+    "details",
+    { "data-number": number },
+    element("summary", {}, element("time", {}, time), ` ${owner} ${topic ?? ""} `, element("b", {}, summary)),
+    element("pre", { tabindex: 0, role: "group", "aria-label": `Traceback of crash ${number}` }, text),
+  )
+  details.open = isOpen
+  return element("li", {}, details)
+}
+
+/** Show the traceback of the newest crash of a topic in the console. */
+async function showCrash(topic) {
+  try {
+    await loadCrashes()
+  } catch {
+    return // The server is reloading. `poll` says so.
+  }
+  const crash = crashes.find((each) => each.topic === topic && each.number > shownCrash)
+  if (!crash) return
+  shownCrash = crash.number
+  append(element("div", { class: "bad" }, element("pre", {}, crash.text)))
 }
 
 const client = new Client({
@@ -290,6 +331,12 @@ async function poll() {
       showEndpoint()
       if (seenProcess !== null) note("The server has reloaded the code.")
       seenProcess = status.process
+      seenCrashes = shownCrash = 0
+      await loadCrashes()
+    }
+    if (status.crashes !== seenCrashes) {
+      seenCrashes = status.crashes
+      await loadCrashes()
     }
     if (status.problem) {
       const hint = endpoint.sockets.length

@@ -31,6 +31,7 @@ import trio
 from attrs import Factory, define, frozen
 
 from channels import service_manager
+from channels.errors import ChannelsError
 from channels.pubsub.adapter import WORKER, WORKERS_COUNT, WORKERS_FOLDER
 from channels.pubsub.workers.control import ControlLine, Setup
 from channels.pubsub.workers.health import (
@@ -78,8 +79,9 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-Watch: TypeAlias = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
-"""An async function. Its argument is an async function that replaces all workers."""
+Watch: TypeAlias = Callable[[Callable[[str], Awaitable[None]]], Awaitable[None]]
+"""An async function. Its argument is an async function that takes the names of the changed files, and replaces all
+workers."""
 
 
 @frozen(kw_only=True)
@@ -157,38 +159,43 @@ async def run_parent(settings: Settings, *, on_serving: Callable[[str], None]) -
 
 async def _open_places(settings: Settings, signals: Any) -> list[list[socket.socket]] | None:
     """Open the sockets of all places. Return None if a signal stopped the wait for the workers of a killed parent."""
-    seconds = settings.timing.start_timeout
-    deadline = trio.current_time() + seconds
-    problem: ListenError | None = None
+    failure: ChannelsError | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope)
-        waits = False
-        while True:
-            try:
-                places = await open_places(settings.host, settings.port, settings.workers)
-            except ListenError as error:
-                if trio.current_time() >= deadline or not (
-                    waits or await _was_killed(settings, error)
-                ):
-                    problem = error
-                    nursery.cancel_scope.cancel()
-                    break
-                if not waits:
-                    _log.warning(
-                        "port %d is still in use, because an earlier server on this address was killed and its workers "
-                        "drain; waiting for them, for up to %g s",
-                        error.port,
-                        seconds,
-                    )
-                waits = True
-                await trio.sleep(_RETRY)
-            else:
-                nursery.cancel_scope.cancel()
-                return places
-    if problem is not None:
-        # Raised here, because the nursery would wrap it in an exception group.
-        raise problem
+        try:
+            return await _open_when_free(settings)
+        except ChannelsError as error:
+            # An exception that leaves the nursery would become an ExceptionGroup.
+            failure = error
+        finally:
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
     return None
+
+
+async def _open_when_free(settings: Settings) -> list[list[socket.socket]]:
+    """Open the sockets of all places. If the workers of a killed parent use the port, wait for them."""
+    seconds = settings.timing.start_timeout
+    deadline = trio.current_time() + seconds
+    waits = False
+    while True:
+        try:
+            return await open_places(settings.host, settings.port, settings.workers)
+        except ListenError as error:
+            if not waits and not await _was_killed(settings, error):
+                raise
+            if trio.current_time() >= deadline:
+                raise
+            if not waits:
+                _log.warning(
+                    "port %d is still in use, because an earlier server on this address was killed and its workers "
+                    "drain; waiting for them, for up to %g s",
+                    error.port,
+                    seconds,
+                )
+            waits = True
+        await trio.sleep(_RETRY)
 
 
 async def _cancel_at_signal(signals: Any, scope: trio.CancelScope) -> None:
@@ -353,8 +360,8 @@ class _Parent:
             else:
                 await self._put.send(partial(self.plan.stop, signum))
 
-    async def _replace(self) -> None:
-        await self._put.send(self.plan.replace)
+    async def _replace(self, cause: str | None = None) -> None:
+        await self._put.send(partial(self.plan.replace, cause=cause))
 
     # Workers
 

@@ -281,6 +281,8 @@ class Plan:
     _has_served: bool = field(default=False, init=False)
     _signals: list[int] = field(factory=list, init=False)
     _finished: bool = field(default=False, init=False)
+    # The changed files that the running replacement loads.
+    _cause: str | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.places = {
@@ -320,7 +322,7 @@ class Plan:
         if worker.state is not State.STARTING:
             return []
         worker.state, worker.deadline = State.SERVING, _NEVER
-        actions: list[Action] = [Note("info", f"{_name(worker)} serves")]
+        actions: list[Action] = [self._progress(f"{_name(worker)} serves")]
         place = self.places[worker.place]
         if place.successor is worker:
             place.successor = None
@@ -369,13 +371,19 @@ class Plan:
             return [Note("error", f"{_name(worker)} {end}"), *self._continue_replacing(now)]
         return self._continue_replacing(now)
 
-    def replace(self, now: float) -> list[Action]:
-        """Replace all workers, one after the other. Workers that wait for a restart start at once."""
+    def replace(self, now: float, *, cause: str | None = None) -> list[Action]:
+        """Replace all workers, one after the other. Workers that wait for a restart start at once.
+
+        Args:
+            now: the time.
+            cause: the changed files, for the note at the end; None after a signal.
+        """
         if self._signals:
             return []
+        self._cause = cause
         self.generation += 1
         self.is_replacing, self.problem = True, None
-        actions: list[Action] = [Note("info", f"replacing {worker_count(self.count)}")]
+        actions: list[Action] = [self._progress(f"replacing {worker_count(self.count)}")]
         starts = self._start_due(_LATE, now)
         if self.reloads and starts and not self._has_served and self._first is None:
             self._first = starts[0].worker
@@ -466,7 +474,14 @@ class Plan:
             if place.current is not None and place.current.generation < self.generation:
                 return [self._start(place, now)]
         self.is_replacing = False
-        return [Note("info", f"replaced {worker_count(self.count)}")]
+        notes: list[Action] = [self._progress(f"replaced {worker_count(self.count)}")]
+        if self._cause is not None:
+            notes.append(Note("info", f"reloaded the code after a change of {self._cause}"))
+        return notes
+
+    def _progress(self, sentence: str) -> Note:
+        """Return the note of a success. With `--reload`, one line about the changed file is enough."""
+        return Note("debug" if self.reloads else "info", sentence)
 
     def _give_up_replacing(
         self, place: Place, worker: Worker, end: End, now: float

@@ -1,7 +1,7 @@
 // The client of the document: what the user writes is shown at once, and sent until the server has it.
 
 import { Socket } from "phoenix"
-import { durable } from "./durable.js"
+import { durable } from "ashtree/durable"
 import * as paragraphs from "./paragraphs.js"
 import * as status from "./status.js"
 import { apply } from "./text.js"

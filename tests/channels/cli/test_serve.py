@@ -422,6 +422,21 @@ def test_an_error_that_a_module_has_made_of_another_shows_both(
     assert "importlib" not in err
 
 
+def test_a_process_that_a_module_starts_names_the_place_for_processes(
+    run: Run, module: Callable[[str], str], tmp_path: Path
+) -> None:
+    name = module(
+        "import trio\nfrom actors import GenServer\n\nclass Counter(GenServer):\n"
+        "    async def init(self): ...\n\ntrio.run(Counter.start_link)\n"
+    )
+    code, out, err = run("serve", f"{name}:endpoint")
+    assert (code, out) == (1, "")
+    assert err == (
+        f"{tmp_path}/{name}.py:7: there is no runtime here, because the server starts after the import of this "
+        "module; start your processes in the lifespan of the ASGI application that you pass as Endpoint(http=...)\n"
+    )
+
+
 def test_a_mistake_in_a_class_says_the_line_of_the_class(
     run: Run, module: Callable[[str], str], tmp_path: Path
 ) -> None:

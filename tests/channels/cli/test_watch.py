@@ -57,14 +57,14 @@ async def test_a_change_is_reported_once_after_all_files_were_written(
     later = {**still, "b.py": (1, 1)}
     scans = iter([writing[0], *writing, still, still, still, later, later])
     scanned: list[Scan] = []
-    replaced: list[int] = []
+    replaced: list[tuple[int, str]] = []
 
     def next_scan(_: Sequence[Path]) -> Scan:
         scanned.append(next(scans, later))
         return scanned[-1]
 
-    async def replace() -> None:
-        replaced.append(len(scanned))
+    async def replace(cause: str) -> None:
+        replaced.append((len(scanned), cause))
         if len(replaced) == 2:
             scope.cancel()
         await trio.lowlevel.checkpoint()
@@ -72,4 +72,4 @@ async def test_a_change_is_reported_once_after_all_files_were_written(
     monkeypatch.setattr(watch, "scan", next_scan)
     with trio.CancelScope() as scope:
         await watch.watch_files([tmp_path], replace)
-    assert replaced == [7, 10]
+    assert replaced == [(7, "a.py"), (10, "b.py")]

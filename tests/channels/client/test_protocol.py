@@ -24,7 +24,7 @@ from channels.client.events import (
     Rejoining,
     Retrying,
 )
-from channels.client.protocol import STABLE_AFTER
+from channels.client.protocol import MAX_SHORT_CONNECTIONS, STABLE_AFTER
 from channels.errors import EncodeError
 from channels.messages import Binary
 from tests.channels.client.driving import Driver, connected
@@ -69,7 +69,7 @@ def test_a_failed_attempt_is_repeated_after_the_waits_of_the_table() -> None:
         assert client.protocol.state == "connecting"
 
 
-def test_a_connection_that_lasts_starts_the_table_again() -> None:
+def test_an_open_connection_starts_the_table_again() -> None:
     client = Driver()
     client.connect()
     for _ in range(5):
@@ -77,22 +77,51 @@ def test_a_connection_that_lasts_starts_the_table_again() -> None:
         client.wait(1.0)
     client.opened()
     client.told()
-    client.wait(STABLE_AFTER)
     client.lose()
     assert client.told(Retrying) == [Retrying(0.01, 1)]
 
 
-def test_the_waits_go_on_after_a_short_connection() -> None:
+def flap(client: Driver, count: int) -> None:
+    """Let the server end connections immediately."""
+    for _ in range(count):
+        client.opened()
+        client.lose()
+        client.wait(5.0)
+    assert client.protocol.state == "connecting"
+    client.told()
+
+
+def test_the_waits_go_on_after_ten_short_connections_in_a_row() -> None:
     client = Driver()
     client.connect()
-    for attempt, step in enumerate([*RECONNECT_STEPS, 5.0, 5.0], 1):
+    waits = [0.01] * MAX_SHORT_CONNECTIONS + RECONNECT_STEPS[1:]
+    for number, wait in enumerate(waits):
         client.opened()
         client.wait(STABLE_AFTER - 0.001)
         client.told()
         client.lose()
-        assert client.told(Retrying) == [Retrying(step, attempt)]
-        client.wait(step + 1e-9)
+        attempt = max(1, number - MAX_SHORT_CONNECTIONS + 2)
+        assert client.told(Retrying) == [Retrying(wait, attempt)]
+        client.wait(wait + 1e-9)
         assert client.protocol.state == "connecting"
+
+
+def test_a_connection_that_lasts_starts_the_table_again_after_many_short_ones() -> None:
+    client = Driver()
+    client.connect()
+    flap(client, MAX_SHORT_CONNECTIONS + 3)
+    client.opened()
+    client.wait(STABLE_AFTER)
+    client.told()
+    client.lose()
+    assert client.told(Retrying) == [Retrying(0.01, 1)]
+    client.wait(0.01)
+    for _ in range(MAX_SHORT_CONNECTIONS - 1):
+        client.opened()
+        client.told()
+        client.lose()
+        assert client.told(Retrying) == [Retrying(0.01, 1)]
+        client.wait(0.01)
 
 
 @pytest.mark.parametrize("lasts", [0.0, 1.0, STABLE_AFTER])
@@ -101,20 +130,32 @@ def test_a_server_that_closes_each_connection_cannot_make_the_client_reconnect_o
 ) -> None:
     client = Driver()
     client.connect()
-    for _ in range(20):
+    flap(client, 20)
+    assert connections_within(client, 600, [lasts]) <= 600 / 5.0 + 1
+
+
+@pytest.mark.parametrize("short", [MAX_SHORT_CONNECTIONS - 1, MAX_SHORT_CONNECTIONS, 20])
+def test_long_connections_between_short_ones_do_not_let_the_client_reconnect_often(
+    short: int,
+) -> None:
+    client = Driver()
+    client.connect()
+    connections = connections_within(client, 600, [STABLE_AFTER, *[0.0] * short])
+    assert connections <= 600 / STABLE_AFTER * (MAX_SHORT_CONNECTIONS + 1)
+
+
+def connections_within(client: Driver, seconds: float, lasts: list[float]) -> int:
+    """Let the server end each connection after the next of the given times, and count the connections."""
+    end = client.now + seconds
+    connections = 0
+    while client.now < end:
         client.opened()
-        client.wait(lasts)
-        client.lose()
-        client.wait(5.0)
-    connections, before = 0, client.now
-    while client.now < before + 600:
-        client.opened()
-        client.wait(lasts)
+        client.wait(lasts[connections % len(lasts)])
         client.lose()
         connections += 1
         while client.protocol.state == "closed":
             client.wait(0.01)
-    assert connections <= 600 / 5.0 + 1
+    return connections
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1006, 1011, 1012, 1013, 3000, 4000])

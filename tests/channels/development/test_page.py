@@ -8,11 +8,15 @@ import msgspec
 import pytest
 import trio
 
-from channels import Endpoint
+from actors import Runtime
+from channels import Channel, Endpoint, handle_in
 from channels.development.page import is_local
 from channels.observer import Observer
+from channels.telemetry import CHANNEL_CRASHED
+from tests.channels.conftest import Serve
 from tests.channels.http.test_static import Answer, never, teapot
 from tests.channels.rooms import UserSocket
+from tests.channels.support import head
 
 LOCAL = {"host": "localhost:4000"}
 
@@ -74,6 +78,82 @@ async def test_the_page_describes_the_endpoint_and_shows_why_it_was_not_reloaded
         endpoint.load_problem = "SyntaxError"
         status = msgspec.json.decode((await ask(endpoint, "/_ashtree/status.json")).body)
         assert status["problem"] == "SyntaxError"
+
+
+class Crashing(Channel):
+    async def join(self, topic: str, payload: Any) -> None:
+        if "boom" in payload:
+            # The last character is a lone surrogate, which JSON cannot express.
+            lone = "\ud800" if "times" in payload else ""
+            raise ValueError(payload["boom"] * payload.get("times", 1) + lone)
+
+    @handle_in("boom")
+    async def boom(self, payload: Any) -> None:
+        raise KeyError(payload["text"])
+
+
+class CrashingSocket(UserSocket):
+    channels = {"room:*": Crashing}
+
+    async def connect(self, params: Any, connect_info: Any) -> None:
+        await super().connect(params, connect_info)
+        if "boom" in params:
+            raise LookupError("no such user")
+
+
+async def crashes_of(endpoint: Endpoint, **options: Any) -> Answer:
+    return await ask(endpoint, "/_ashtree/crashes.json", **options)
+
+
+async def test_the_page_has_the_tracebacks_of_crashes(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets={"/socket": CrashingSocket}, development=True))
+    client = await server.connect()
+    await client.exchange(("1", "1", "room:a", "phx_join", {}))
+    await client.exchange(("1", "2", "room:a", "boom", {"text": "<script>"}))
+    await client.exchange(("2", "3", "room:b", "phx_join", {"boom": "at the join"}))
+    other = await server.accept()
+    other.write(head("/socket/websocket?vsn=2.0.0&boom=1"))
+    await trio.sleep(5)
+    connect, join, handler = msgspec.json.decode((await crashes_of(server.endpoint)).body)
+    assert [each["number"] for each in (handler, join, connect)] == [1, 2, 3]
+    assert (handler["owner"], handler["topic"]) == ("Crashing", "room:a")
+    assert handler["summary"] == "KeyError: '<script>'"
+    assert f'File "{__file__}", line ' in handler["text"]
+    assert "in boom" in handler["text"]
+    assert "channels/connection" not in handler["text"]
+    assert handler["age"] == 5
+    assert (join["topic"], join["summary"]) == ("room:b", "ValueError: at the join")
+    assert (connect["owner"], connect["topic"]) == ("CrashingSocket", None)
+    status = msgspec.json.decode((await ask(server.endpoint, "/_ashtree/status.json")).body)
+    assert status["crashes"] == 3
+
+
+async def test_the_list_of_crashes_is_bounded(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets={"/socket": CrashingSocket}, development=True))
+    client = await server.connect()
+    for number in range(30):
+        payload = {"boom": "a", "times": 50_000}
+        await client.exchange((str(number), "1", "room:" + "x" * 20_000, "phx_join", payload))
+    answer = await crashes_of(server.endpoint)
+    kept = msgspec.json.decode(answer.body)
+    assert [each["number"] for each in kept] == list(range(30, 10, -1))
+    assert len(answer.body) < 20 * 25_000
+    assert max(len(each["summary"]) for each in kept) < 220
+
+
+@pytest.mark.parametrize("options", [{"client": "192.0.2.1"}, {"headers": {"host": "evil.test"}}])
+async def test_crashes_are_only_for_browsers_on_this_machine(options: dict[str, Any]) -> None:
+    endpoint = Endpoint(sockets={}, http=teapot, development=True)
+    async with endpoint.running():
+        assert (await crashes_of(endpoint)).status == 200
+        assert (await crashes_of(endpoint, **options)).status == 418
+
+
+async def test_a_server_in_production_records_no_crashes(runtime: Runtime) -> None:
+    endpoint = Endpoint(sockets={"/socket": CrashingSocket})
+    await endpoint.start_link(port=None)
+    assert runtime.telemetry.handlers(CHANNEL_CRASHED) == ()
+    assert (await crashes_of(endpoint)).status == 404
 
 
 async def test_the_page_links_to_the_observer(tmp_path: Any) -> None:

@@ -103,6 +103,52 @@ async def test_clients_are_closed_in_batches_and_each_batch_is_an_event(serve: S
     assert not is_alive(server.pid)
 
 
+async def test_a_drain_counts_clients_and_not_the_connections_of_pages(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    drained = server.listen(ENDPOINT_DRAIN)
+    tabs = [await server.connect() for _ in range(3)]
+    pages = [await server.accept() for _ in range(3)]
+    for page in pages:
+        page.write(head("/", "host: test\r\n"))
+    await settle()
+    answering = server.services.admission.answering
+    assert len(answering) == 3
+    Stopping(server)
+    await settle()
+    assert [(measured["count"], measured["total"]) for measured, _ in drained] == [(3, 3)]
+    for tab in tabs:
+        assert tab.frames() == [Close(1012), EOF]
+        answers(tab)
+    await settle()
+    assert not is_alive(server.pid)
+    for page in pages:
+        answer = page.answer()
+        assert answer is not None
+        assert answer.status == 404
+    assert answering == {}
+
+
+async def test_a_client_that_connects_while_the_drain_begins_is_closed_too(serve: Serve) -> None:
+    class SlowSocket(UserSocket):
+        async def connect(self, params: Any, connect_info: Any) -> None:
+            await trio.sleep(1.0)
+            await super().connect(params, connect_info)
+
+    server = await serve(Endpoint(sockets={"/socket": SlowSocket}))
+    client = await server.accept()
+    client.write(head("/socket/websocket?vsn=2.0.0"))
+    await trio.sleep(0.5)
+    stopping = Stopping(server)
+    await trio.sleep(0.6)
+    answer = client.answer()
+    assert answer is not None
+    assert answer.status == 101
+    assert client.frames() == [Close(1012), EOF]
+    answers(client)
+    await settle()
+    assert stopping.took is not None
+
+
 async def test_while_it_drains_requests_on_new_connections_get_503(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
     stubborn = await server.connect()

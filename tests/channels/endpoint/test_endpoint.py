@@ -639,6 +639,27 @@ def test_an_option_of_the_wrong_type_raises_with_the_correction(
         Endpoint(sockets={}, **{option: value}).check()
 
 
+def test_an_option_without_a_name_is_refused_with_the_name_to_write() -> None:
+    unnamed: Any = Endpoint
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'sockets'"):
+        unnamed({"/socket": UserSocket})
+    with pytest.raises(EndpointError, match="without a name; write the name of the option"):
+        unnamed(UserSocket, sockets={})
+
+
+async def test_a_broadcast_before_the_first_start_is_warned_of(serve: Serve) -> None:
+    endpoint = Endpoint(sockets={"/socket": UserSocket})
+    with pytest.warns(
+        UserWarning, match="reached no one, because <endpoint /socket> has not started"
+    ) as warned:
+        endpoint.broadcast("room:a", "news", {})
+    assert warned[0].filename == __file__
+    server = await serve(endpoint)
+    endpoint.broadcast("room:a", "news", {})
+    await server.stop()
+    endpoint.broadcast("room:a", "news", {})
+
+
 def test_sockets_must_be_a_dict_of_paths() -> None:
     sockets: Any = [UserSocket]
     with pytest.raises(EndpointError, match="write a dict of paths to sockets: "):

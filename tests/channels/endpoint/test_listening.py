@@ -261,6 +261,21 @@ async def test_clients_that_were_accepted_and_have_no_process_are_answered_503_w
     await first.close()
 
 
+@pytest.mark.parametrize("sent", [head(), head()[:20]], ids=["all", "a part"])
+async def test_a_request_that_arrives_just_before_the_drain_is_answered_503(
+    server: Server, sent: bytes
+) -> None:
+    with socket.create_connection(server.endpoint.address) as connected:
+        connected.setblocking(False)
+        await settle()
+        # The process of the connection waits for the head, and does not run between these two lines.
+        connected.send(sent)
+        server.services.admission.drain()
+        with trio.fail_after(GENEROUS):
+            await trio.lowlevel.wait_readable(connected)
+        assert connected.recv(1000).startswith(b"HTTP/1.1 503 ")
+
+
 async def test_a_restart_by_a_supervisor_keeps_the_port_that_was_found(runtime: Runtime) -> None:
     endpoint = Endpoint(sockets={"/socket": UserSocket})
     top = await Supervisor.start_link([endpoint.child_spec(port=0)])

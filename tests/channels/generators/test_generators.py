@@ -18,6 +18,7 @@ import pytest
 
 from channels import Draining, Endpoint
 from channels.cli.console import new_app, run_app
+from channels.durable import JAVASCRIPT
 from channels.generators import files
 from channels.generators.commands import add_generators
 from channels.generators.files import FileExists, project_files, render, write
@@ -74,7 +75,7 @@ def project(shell: Shell) -> Shell:
 
 def test_the_tests_of_a_generated_project_pass(project: Shell, pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("--rootdir", ".", "-c", "pyproject.toml", "tests")
-    result.assert_outcomes(passed=12)
+    result.assert_outcomes(passed=13)
 
 
 def test_generated_code_is_formatted(project: Shell) -> None:
@@ -129,6 +130,29 @@ def test_a_socket_that_the_endpoint_would_hide_comes_with_a_warning(shell: Shell
     assert (
         '  endpoint = Endpoint(sockets={..., "/door": Mount(DoorSocket, auth_token=True)})' in door
     )
+
+
+def test_a_presence_prints_its_route_and_takes_the_user_from_the_socket(shell: Shell) -> None:
+    shell.run("new", "chat")
+    shell.enter("chat")
+    _, printed = shell.run("gen", "presence", "online")
+    assert '  channels = {..., "online:*": OnlineChannel}\n' in printed
+    assert "  endpoint = Endpoint(..., presences=[online])\n" in printed
+    module = Path("chat/online.py").read_text()
+    assert 'track(self, self.assigns["user"], {})' in module
+    assert "payload[" not in module
+
+
+def test_durable_writes_the_module_for_a_bundler_and_replaces_an_older_one(shell: Shell) -> None:
+    Path("src").mkdir()
+    Path("src/durable.mjs").write_text("old")
+    code, printed = shell.run("gen", "durable", "src")
+    assert (code, printed) == (0, "Wrote src/durable.d.mts\nWrote src/durable.mjs\n")
+    for file in JAVASCRIPT.iterdir():
+        assert Path("src", file.name).read_bytes() == file.read_bytes()
+    Path("file").touch()
+    code, printed = shell.run("gen", "durable", "file")
+    assert (code, "cannot write file: File exists" in printed) == (2, True)
 
 
 def test_generated_files_contain_no_placeholders() -> None:

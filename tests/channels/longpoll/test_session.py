@@ -317,12 +317,16 @@ async def test_sessions_are_drained_in_batches(serve: Serve) -> None:
     pollers = [await Poller(server).open() for _ in range(2)]
     await trio.sleep(6)  # the connections of those requests were closed for their idleness
     polls = [await poller.begin("GET") for poller in pollers]
+    # After two batches, one for each client, the endpoint has stopped and has no services.
+    polling = server.services.admission.polling
+    assert len(polling) == 2
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.stop)
         await settle()
         assert sorted(poll.answer() is None for poll in polls) == [False, True]
+        assert len(polling) == 1
         await trio.sleep(2.1)
-        assert len(sessions(server)) == 0
+        assert len(polling) == 0
 
 
 async def test_a_get_that_begins_while_the_endpoint_drains_is_503(server: Server) -> None:

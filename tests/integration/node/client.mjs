@@ -10,8 +10,7 @@
 
 import { createInterface } from "node:readline"
 import WebSocket from "ws"
-import { durable as durableChannel } from "./durable.mjs"
-import { pushUntilAnswered } from "./push_until_answered.mjs"
+import { durable as durableChannel, pushUntilAnswered } from "../../../channels/durable/static/durable.mjs"
 import { XMLHttpRequest } from "./xhr.mjs"
 
 const [, , library, url, text = "{}"] = process.argv

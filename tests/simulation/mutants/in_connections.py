@@ -240,14 +240,14 @@ IN_CONNECTIONS = (
         name="a draining server refuses clients during the notice",
         file="channels/endpoint/drainer.py",
         old="""\
-        if self.draining.notice and admission.accepting:
-            await trio.sleep(self.draining.notice)
-        admission.drain()
+            if self.draining.notice and admission.accepting:
+                await trio.sleep(self.draining.notice)
+            admission.drain()
 """,
         new="""\
-        admission.drain()
-        if self.draining.notice and admission.accepting:
-            await trio.sleep(self.draining.notice)
+            admission.drain()
+            if self.draining.notice and admission.accepting:
+                await trio.sleep(self.draining.notice)
 """,
         promise="Draining: during the notice the endpoint still accepts clients",
         seen="Clients get 503 before the load balancer has noticed the failed probes.",

@@ -27,11 +27,15 @@ IN_TOPICS = (
         file="channels/pubsub/local.py",
         old="""\
                 except EncodeError as error:
+                    if not is_checked:
+                        raise
                     known[codec], failed = None, error
             frame = known[codec]
 """,
         new="""\
                 except EncodeError as error:
+                    if not is_checked:
+                        raise
                     known[codec], failed = None, error
                 frame = known[codec]
 """,
@@ -84,18 +88,20 @@ IN_TOPICS = (
         tests=_PRESENCE,
     ),
     Mutant(
-        name="a restarted tracker does not watch the owners of earlier presences",
+        name="a presence stays if its owner ends while no tracker runs",
         file="channels/presence/tracker.py",
         old="""\
-        # After a restart of this process, the roster still has its presences.
-        for owner in self.roster.state.owners():
-            if isinstance(owner, Pid):
-                self._watch(owner)
-        tracking""",
+        self._owners.pop(owner, None)
+        self.roster.owner_ended(owner, trio.current_time())
+""",
         new="""\
-        tracking""",
-        promise="docs/topics/presence.md: a restarted tracker watches the same owners",
-        seen="Users who were present at a crash of the tracker never leave.",
+        self._owners.pop(owner, None)
+        if self.tracker is None or not is_alive(self.tracker):
+            return
+        self.roster.owner_ended(owner, trio.current_time())
+""",
+        promise="docs/topics/presence.md: removes the presences of processes that ended in the meantime",
+        seen="Users whose channel ends during a crash of the tracker never leave.",
         tests=_PRESENCE,
     ),
     # Durable topics

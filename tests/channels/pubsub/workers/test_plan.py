@@ -58,8 +58,8 @@ class Driver:
     def ended(self, worker: Worker, end: End = KILLED) -> list[Action]:
         return self._do(self.plan.ended(worker, end, self.now))
 
-    def replace(self) -> list[Action]:
-        return self._do(self.plan.replace(self.now))
+    def replace(self, cause: str | None = None) -> list[Action]:
+        return self._do(self.plan.replace(self.now, cause=cause))
 
     def stop(self, signum: int = signal.SIGTERM) -> list[Action]:
         return self._do(self.plan.stop(signum, self.now))
@@ -487,6 +487,19 @@ def test_a_reloading_parent_names_the_file_in_its_advice() -> None:
     (worker,) = started(driver.replace())
     assert "save the file again" in sentences(driver.ended(worker, FAILED))
     assert "serving" in str(driver.plan.state)
+
+
+def test_a_reload_has_one_note_in_the_log_of_level_info() -> None:
+    driver = Driver(1, reloads=True).serve()
+    del driver.log[:]
+    (worker,) = started(driver.replace("room.py and 1 more"))
+    (stop,) = [each for each in driver.ready(worker) if isinstance(each, Stop)]
+    driver.ended(stop.worker, End(0))
+    notes = [each for each in driver.log if isinstance(each, Note)]
+    assert [note.sentence for note in notes if note.level != "debug"] == [
+        "reloaded the code after a change of room.py and 1 more"
+    ]
+    assert len(notes) == 4
 
 
 def test_a_reloading_parent_without_a_worker_stops_at_a_signal() -> None:

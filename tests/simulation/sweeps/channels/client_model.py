@@ -66,7 +66,9 @@ class ClientModel:
     refs: int = 0
     connections: int = 0
     tries: int = 0
+    short_connections: int = 0
     away_since: float = 0.0
+    opened_at: float = 0.0
     reconnect_due: float = math.inf
     beat_due: float = math.inf
     beat_ref: str | None = None
@@ -146,7 +148,10 @@ class ClientModel:
         for frame in self.kept.values():
             self.did.append(("send", frame))
         self.kept.clear()
-        self.tries, self.reconnect_due = 0, math.inf
+        self.opened_at, self.reconnect_due = self.now, math.inf
+        # A server that ends each connection within moments must not make the client reconnect all the time.
+        if self.short_connections < 10:
+            self.tries = 0
         self.arm()
         for channel in list(self.channels):
             channel.tries, channel.rejoin_due = 0, math.inf
@@ -167,6 +172,10 @@ class ClientModel:
             self.end(code)
             return
         self.state = "closed"
+        if self.now - self.opened_at >= 5.0:
+            self.short_connections = self.tries = 0
+        else:
+            self.short_connections += 1
         self.away_since = self.now
         self.tell("Lost", code)
         self.forget()

@@ -80,6 +80,8 @@ class ClientTimes:
         )
         self.protocol = Protocol(self.settings, lambda: 0.0)
         self.model = ClientModel(self.settings)
+        # A server that ends most connections within moments.
+        self.flaps = world.random("server").random() < 0.2
         self.now = 0.0
         self.channels: list[tuple[ChannelRecord, ChannelModel]] = []
         self.pushes: list[tuple[PushRecord, ChannelModel, PushModel]] = []
@@ -95,6 +97,8 @@ class ClientTimes:
             name, weights = zip(*OPERATIONS, strict=True)
             operation = self.random.choices(name, weights)[0]
             operation(self)
+            if self.flaps:
+                self.connection()
             # No two steps happen at the same moment, so no two time-outs do. Their order would be open.
             self.pass_time(self.random.random() * 1e-4)
             if self.model.state == "ended":

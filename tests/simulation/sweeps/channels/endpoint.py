@@ -28,6 +28,7 @@ from channels import (
     Socket,
     handle_in,
 )
+from channels.connection.session_server import WAITING_LIMIT
 from channels.telemetry import ENDPOINT_DRAIN
 from supervision import DynamicSupervisor, Supervisor
 from supervision.simulation import World, scenario
@@ -326,8 +327,9 @@ async def busy_channel(case: Case) -> None:
     client = await case.client(joins=False)
     await client.send("1", "1", "room:a", "phx_join", {})
     seconds = random.choice((5.0, 5.0, 50.0))
-    # Less than 1023, because the push "wait" may still count as waiting when the last push arrives.
-    count = random.choice((100, 1020, 1300, 2000, 2000))
+    # The server stops reading at WAITING_LIMIT messages that the channel has not begun to handle. The push "wait" is
+    # one of them if the channel has not begun it yet. So one push less than the limit may stop the server.
+    count = random.choice((100, WAITING_LIMIT - 2, WAITING_LIMIT, 2000, 2000))
     await client.send("1", "w", "room:a", "wait", {"seconds": seconds})
     began = case.world.seconds
     pushes = b"".join(
@@ -336,7 +338,7 @@ async def busy_channel(case: Case) -> None:
     )
     await client.write(pushes)
     await client.send(None, "beat", "phoenix", "heartbeat", {})
-    is_late = seconds > 30 and count > 1100
+    is_late = seconds > 30 and count >= WAITING_LIMIT
     if is_late:
         case.world.sometimes("a channel is too far behind")
         await case.until("it is closed", lambda: client.ended, 60)

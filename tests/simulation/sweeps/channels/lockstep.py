@@ -446,7 +446,7 @@ class Lockstep:
         """Join a topic that no route matches."""
         seat = self.a_seat()
         topic: Any = self.random.choice(
-            ("lobby", "room", "", "phoenix", "phx_presence:x", "ashtree:longpoll:server", None, 7)
+            ("lobby", "room", "", "phoenix", "ashtree:presence:x", "ashtree:longpoll:a", None, 7)
         )
         ref = str(self.number())
         self.tell(f"{seat.client} joins {topic!r}")

@@ -381,7 +381,8 @@ class Watched:
             if trio.current_time() >= due:
                 break
             await trio.sleep_until(due)
-        await self.world.settle()
+            # A process may wake at this very time.
+            await self.world.settle()
         for page in self.pages:
             await page.take_all()
         living = {pid.number: self.runtime.process_info(pid) for pid in self.runtime.processes()}

@@ -715,6 +715,14 @@ class Program:
         for _ in range(2):
             spawn(self.puppet, label=self.name("puppet"))
         self.begin()
+        try:
+            await self.play()
+        finally:
+            # No thread of the recorder runs, so nothing else closes the file, not even after a failed check.
+            if self.writer._file is not None:
+                self.writer._file.close()
+
+    async def play(self) -> None:
         if self.with_calls:
             for _ in range(2):
                 self.servers.append(await Adder.start(label=self.name("adder")))
