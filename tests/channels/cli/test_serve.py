@@ -127,13 +127,13 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 def stop_soon(monkeypatch: pytest.MonkeyPatch, what: signal.Signals = signal.SIGTERM) -> None:
     """Send this program a signal as soon as it prints that it serves."""
-    say = print
+    say = cli.announce
 
     def say_and_stop(*words: Any, **options: Any) -> None:
         say(*words, **options)
         os.kill(os.getpid(), what)
 
-    monkeypatch.setattr(cli, "print", say_and_stop, raising=False)
+    monkeypatch.setattr(cli, "announce", say_and_stop)
     # The collector is tuned for the life of a process, which a test run is not.
     monkeypatch.setattr(gc, "freeze", lambda: None)
     monkeypatch.setattr(gc, "set_threshold", lambda *_: None)
