@@ -39,12 +39,13 @@ NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lo
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run wheel release test test-deep test-other-python test-without-integration docs pictures sweep test-portability bench soak bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder bench-imports lint format types node chromium clean
+.PHONY: help run wheel release test test-proxies proxies test-deep test-other-python test-without-integration docs pictures sweep test-portability bench soak bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder bench-imports lint format types node chromium clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-other-python  the tests without integration on the second supported Python, if it is installed"
+	@echo "make test-proxies  a new project behind nginx and Caddy, with the configurations of the documentation (takes minutes)"
 	@echo "make test-deep  the same tests, with thousands of examples and seeds for each property"
 	@echo "make wheel      build the wheel and the source distribution in dist/"
 	@echo "make release    check version, changelog and tag, and build the files of a release"
@@ -105,6 +106,10 @@ test-other-python:
 
 test-without-integration: $(DEV_STAMP)
 	@$(BIN)/python -m tests --without-integration
+
+# -s shows the figures of the restarts under load.
+test-proxies: $(DEV_STAMP) proxies $(NPM_STAMPS)
+	@ASHTREE_PROXIES=1 $(BIN)/python -m pytest -q -s tests/proxies $(ARGS)
 
 # Properties search for a long time here, so the time limit for a hanging test is an hour.
 test-deep: $(DEV_STAMP) node chromium $(NPM_STAMPS)
@@ -252,6 +257,18 @@ chromium:
 	else \
 	    echo "No Chromium: the tests in a browser will be skipped. Install the package chromium." >&2; \
 	fi > /dev/null
+
+proxies:
+	@for package in nginx caddy; do \
+	    if PATH="$$PATH:/usr/sbin" command -v $$package; then :; \
+	    elif [ "$$(id -u)" = 0 ] && command -v apt-get; then \
+	        echo "Installing $$package from Debian's packages ..." >&2; \
+	        apt-get -qq update && \
+	        DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $$package >&2; \
+	    else \
+	        echo "No $$package: its tests will be skipped. Install the package $$package." >&2; \
+	    fi; \
+	done > /dev/null
 
 clean:
 	rm -rf $(VENV) $(OTHER_VENV) $(BENCH_VENV) $(BENCH_CHANNELS_VENV) $(BENCH_DJANGO_VENV) .venv-portability build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -32,6 +32,9 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+# These tests need nginx and Caddy, and take minutes: `make test-proxies`.
+collect_ignore = [] if os.environ.get("ASHTREE_PROXIES") else ["proxies"]
+
 _OUTCOMES = pytest.StashKey[Outcomes]()
 _ONLY_DEEP = pytest.StashKey[int]()
 

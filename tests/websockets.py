@@ -6,7 +6,7 @@ If the connection ends before the server answers, `trio_websocket.wrap_client_st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
@@ -25,6 +25,7 @@ async def open_websocket(
     path: str = "/socket/websocket?vsn=2.0.0",
     *,
     timeout: float = HANDSHAKE_TIMEOUT,
+    headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> WebSocketConnection:
     """Open a WebSocket over a stream.
 
@@ -34,6 +35,7 @@ async def open_websocket(
         host: The `Host` header.
         path: The path of the socket, with its query.
         timeout: Seconds for the server to answer.
+        headers: Further headers of the request.
 
     Raises:
         HandshakeError: The server did not answer in time, or the connection ended before the answer.
@@ -41,7 +43,7 @@ async def open_websocket(
     with trio.move_on_after(timeout) as handshake:
         # Any, because the client's annotations require a socket stream, but any stream works.
         noticed: Any = _EndNoticed(stream, handshake.cancel)
-        return await wrap_client_stream(nursery, noticed, host, path)
+        return await wrap_client_stream(nursery, noticed, host, path, extra_headers=list(headers))
     if noticed.ended:
         raise HandshakeError(f"the connection to {host} ended before an answer to {path}")
     raise HandshakeError(f"{host} did not answer {path} within {timeout:g} seconds")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -25,6 +26,7 @@ __all__ = [
     "LogLevel",
     "Record",
     "Watchdog",
+    "announce",
     "load_endpoint",
     "of_worker",
     "open_log",
@@ -89,17 +91,33 @@ class LogFormat(StrEnum):
 def open_log(
     level: LogLevel, log_format: LogFormat = LogFormat.TEXT, *, worker: int | None = None
 ) -> None:
-    """Log this level and higher levels to standard error. With `worker`, each line contains the id of the worker."""
+    """Log this level and higher levels to standard error. With `worker`, each line contains the id of the worker.
+
+    With JSON, everything else that the program writes to standard error becomes log lines, such as the reason why the
+    server does not start.
+    """
     handler = logging.StreamHandler()
     if log_format is LogFormat.JSON:
         # Imported here, because most servers log text.
-        from channels.operations.json_log import JsonFormatter  # noqa: PLC0415
+        from channels.operations.json_log import JsonErrors, JsonFormatter  # noqa: PLC0415
 
-        handler.setFormatter(JsonFormatter(**({} if worker is None else {"worker": worker})))
+        formatter = JsonFormatter(**({} if worker is None else {"worker": worker}))
+        handler.setFormatter(formatter)
+        sys.stderr = JsonErrors(sys.stderr, formatter)
     else:
         who = "" if worker is None else f"worker {worker} "
         handler.setFormatter(TextFormatter(f"%(asctime)s {who}%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.value.upper(), handlers=[handler])
+
+
+def announce(sentence: str, log_format: LogFormat) -> None:
+    """Print a sentence about the start of the server to standard output, whatever the log level is."""
+    if log_format is LogFormat.JSON:
+        from channels.operations.json_log import line_of  # noqa: PLC0415 # as in open_log
+
+        sentence = line_of(sentence, logging.INFO)
+    typer.echo(sentence)
+    sys.stdout.flush()
 
 
 def load_endpoint(target: str) -> Endpoint:
@@ -158,7 +176,9 @@ def tls_context(certfile: Path | str | None, keyfile: Path | str | None) -> ssl.
 
 
 def url_of(host: str, port: int, *, secure: bool = False) -> str:
-    """Return the URL of a numeric address."""
+    """Return the URL of a numeric address. A Unix socket has no URL, so its name is the result."""
+    if host.startswith("unix:"):
+        return host
     scheme = "https" if secure else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 

@@ -6,7 +6,8 @@ import gc
 import os
 import ssl
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeAlias
@@ -16,6 +17,7 @@ import typer
 from actors.exits import Crash, Shutdown
 from actors.instrumentation.watchdog import DEFAULT_LIMIT
 from actors.refs import Pid
+from channels import service_manager
 from channels.cli.console import new_app, run_app
 from channels.cli.program import (
     CapsuleFolder,
@@ -23,6 +25,7 @@ from channels.cli.program import (
     LogLevel,
     Record,
     Watchdog,
+    announce,
     load_endpoint,
     open_log,
     recorders,
@@ -34,16 +37,38 @@ from channels.endpoint.endpoint import Endpoint
 from channels.errors import ChannelsError
 from channels.pubsub.workers.parent import Settings, Watch
 from channels.pubsub.workers.plan import Timing
+from channels.transports.listener import Listen, inherited, inherited_socket, unix_socket
 from supervision.applications import application
 from supervision.child_spec import ChildSpec
 from supervision.errors import FailedToStartChild, SupervisionError
 
 __all__ = ["add_serve_command", "explain", "run_endpoint", "serve_endpoint", "tune_collector"]
 
-_Host: TypeAlias = Annotated[str, typer.Option(envvar="ASHTREE_HOST", help="Address to listen on.")]
+_Host: TypeAlias = Annotated[
+    str, typer.Option(envvar="ASHTREE_HOST", help="Address to listen on; :: is every address.")
+]
 _Port: TypeAlias = Annotated[
     int,
     typer.Option(min=0, max=65535, envvar="ASHTREE_PORT", help="Port; 0 takes any free one."),
+]
+_Unix: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--unix",
+        metavar="PATH",
+        envvar="ASHTREE_UNIX",
+        help="Listen on this Unix socket instead of a port. Not with --workers.",
+    ),
+]
+_Descriptor: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--fd",
+        min=0,
+        metavar="N",
+        envvar="ASHTREE_FD",
+        help="Accept connections from this inherited socket, such as 3 from systemd. Not with --workers.",
+    ),
 ]
 _Level: TypeAlias = Annotated[
     LogLevel, typer.Option(envvar="ASHTREE_LOG_LEVEL", help="Log this and everything worse.")
@@ -101,8 +126,11 @@ def serve_endpoint(
     watchdog: float | None = DEFAULT_LIMIT,
     before: Sequence[ChildSpec] = (),
     on_started: Callable[[str], None] | None = None,
+    listen: Listen | None = None,
 ) -> None:
     """Serve an endpoint until SIGINT or SIGTERM, then drain and stop it in order. Blocks.
+
+    If systemd started the program as a unit with `Type=notify`, this tells systemd when the server is ready.
 
     Args:
         endpoint: the endpoint.
@@ -114,6 +142,7 @@ def serve_endpoint(
         watchdog: seconds. If a handler blocks the server for longer, the server logs its name. None turns this off.
         before: children that start before the endpoint and stop after it, such as `channels.recording.recorder_spec()`.
         on_started: a function that gets the URL of the endpoint when it accepts connections.
+        listen: the function that opens the listener, as for `Endpoint.start_link`.
 
     Raises:
         ChannelsError: `Endpoint.check` found a mistake.
@@ -126,10 +155,15 @@ def serve_endpoint(
             tune_collector()
         if on_started is not None:
             on_started(url_of(*endpoint.address, secure=ssl_context is not None))
+        service_manager.ready()
 
     application.run(
-        [*before, endpoint.child_spec(host=host, port=port, ssl_context=ssl_context)],
+        [
+            *before,
+            endpoint.child_spec(host=host, port=port, ssl_context=ssl_context, listen=listen),
+        ],
         on_started=started,
+        on_stopping=service_manager.stopping,
         shutdown_deadline=endpoint.draining.shutdown_deadline,
         watchdog=watchdog,
         explain=explain,
@@ -174,7 +208,7 @@ def run_endpoint(
         watchdog: Watchdog = DEFAULT_LIMIT,
     ) -> None:
         open_log(log_level, log_format)
-        _serve(endpoint, host, port, watchdog=watchdog)
+        _serve(endpoint, host, port, log_format, watchdog=watchdog)
 
     app = new_app()
     app.command(help="Serve until Ctrl-C.")(command)
@@ -194,6 +228,8 @@ def _serve_target(
     port: _Port = 4000,
     log_level: _Level = LogLevel.INFO,
     *,
+    unix: _Unix = None,
+    fd: _Descriptor = None,
     log_format: _Format = LogFormat.TEXT,
     watchdog: Watchdog = DEFAULT_LIMIT,
     certfile: _Certfile = None,
@@ -214,13 +250,31 @@ def _serve_target(
     reload: _Reload = False,
     watch: _Watch = None,
 ) -> None:
-    context = tls_context(certfile, keyfile)
     open_log(log_level, log_format)
+    context = tls_context(certfile, keyfile)
     before = recorders(record, capsules)
     watcher = _watcher(watch, reload=reload)
+    given = "--unix" if unix is not None else "--fd"
+    if (unix is not None or fd is not None) and (workers is not None or watcher is not None):
+        other = "--reload" if workers is None else "--workers"
+        raise typer.BadParameter(
+            f"{given} does not work with {other}, because each worker needs a socket of its own; leave one of them out"
+        )
+    if unix is not None and fd is not None:
+        raise typer.BadParameter("--unix and --fd name two sockets; leave one of them out")
     if workers is None and watcher is None:
         endpoint = load_endpoint(target)
-        _serve(endpoint, host, port, watchdog=watchdog, ssl_context=context, before=before)
+        with _socket(unix, fd) as listen:
+            _serve(
+                endpoint,
+                host,
+                port,
+                log_format,
+                watchdog=watchdog,
+                ssl_context=context,
+                before=before,
+                listen=listen,
+            )
         return
     options = {
         "log_level": log_level,
@@ -243,8 +297,24 @@ def _serve_target(
             health_socket=health_socket,
             url=partial(url_of, secure=context is not None),
             watch=watcher,
-        )
+        ),
+        log_format,
     )
+
+
+@contextmanager
+def _socket(unix: Path | None, fd: int | None) -> Iterator[Listen | None]:
+    """Open the socket of `--unix` or `--fd` during the block. Yield a function that listens on it; None without one."""
+    if unix is None and fd is None:
+        yield None
+        return
+    sock = inherited_socket(fd) if fd is not None else unix_socket(unix or Path())
+    with sock:
+        try:
+            yield inherited([sock])
+        finally:
+            if unix is not None:
+                unix.unlink(missing_ok=True)
 
 
 def _watcher(folders: Sequence[Path] | None, *, reload: bool) -> Watch | None:
@@ -273,10 +343,12 @@ def _serve(
     endpoint: Endpoint,
     host: str,
     port: int,
+    log_format: LogFormat,
     *,
     watchdog: float,
     ssl_context: ssl.SSLContext | None = None,
     before: Sequence[ChildSpec] = (),
+    listen: Listen | None = None,
 ) -> None:
     serve_endpoint(
         endpoint,
@@ -285,5 +357,6 @@ def _serve(
         ssl_context=ssl_context,
         watchdog=watchdog or None,
         before=before,
-        on_started=lambda url: print(f"Serving on {url} (Ctrl-C stops it)", flush=True),
+        listen=listen,
+        on_started=lambda url: announce(f"Serving on {url} (Ctrl-C stops it)", log_format),
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -14,13 +16,14 @@ import typer
 from rich.table import Table
 
 from channels.cli.console import fail
+from channels.cli.program import LogFormat, announce
 from channels.errors import ChannelsError
 from channels.excerpts import brief
 from channels.pubsub.workers.health import (
     Report,
     ServerReport,
     WorkerReport,
-    default_folder,
+    all_folders,
     read_health,
 )
 from channels.pubsub.workers.parent import Settings, run_parent
@@ -29,6 +32,9 @@ from channels.pubsub.workers.plan import worker_count
 from supervision.command_line.console import plain_console
 
 __all__ = ["HealthSocket", "Workers", "add_workers_command", "count_workers", "serve_with_workers"]
+
+# Seconds between two questions about a replacement.
+_POLL: Final = 0.2
 
 Workers = Annotated[
     str | None,
@@ -68,8 +74,12 @@ def count_workers(text: str) -> int:
     return int(text)
 
 
-def serve_with_workers(settings: Settings) -> None:
+def serve_with_workers(settings: Settings, log_format: LogFormat = LogFormat.TEXT) -> None:
     """Print the address, and serve until a signal arrives. Blocks.
+
+    Args:
+        settings: the workers.
+        log_format: the form in which to print the address.
 
     Raises:
         ChannelsError: the server cannot start.
@@ -78,11 +88,10 @@ def serve_with_workers(settings: Settings) -> None:
 
     def serving(url: str) -> None:
         workers = worker_count(settings.workers)
-        print(f"Serving on {url} with {workers} (Ctrl-C stops them)", flush=True)
+        announce(f"Serving on {url} with {workers} (Ctrl-C stops them)", log_format)
         if settings.watch is not None:
-            print(
-                f"A change of a file reloads the code. Development page: {url}/_ashtree", flush=True
-            )
+            page = f"{url}/_ashtree"
+            announce(f"A change of a file reloads the code. Development page: {page}", log_format)
 
     async def run() -> int:
         return await run_parent(settings, on_serving=serving)
@@ -97,7 +106,7 @@ def serve_with_workers(settings: Settings) -> None:
 
 def add_workers_command(app: typer.Typer) -> None:
     """Add the command `ashtree workers` to the application."""
-    app.command("workers", help="Show the workers of this user's servers.")(_show)
+    app.command("workers", help="Show the workers of this user's servers, or replace them.")(_show)
 
 
 def _show(
@@ -109,8 +118,18 @@ def _show(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON lines instead of a table.")
     ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            help="Replace the workers of one server, and wait. The exit code is 1 if a new worker fails."
+        ),
+    ] = False,
 ) -> None:
-    servers = [read_health(health_socket)] if health_socket is not None else _all_servers()
+    paths = [health_socket] if health_socket is not None else _all_sockets()
+    if replace:
+        _replace(paths)
+        return
+    servers = [read_health(path) for path in paths]
     if as_json:
         for report in servers:
             for each in report:
@@ -121,22 +140,51 @@ def _show(
         console.print(table_of(report))
 
 
-def _all_servers() -> list[list[Report]]:
-    folder = default_folder()
-    servers = []
-    for path in sorted(folder.glob("*.sock")):
-        try:
-            servers.append(read_health(path))
-        except ChannelsError:
-            # A killed server leaves its socket file behind.
-            continue
-    if not servers:
+def _all_sockets() -> list[Path]:
+    """Return the health sockets of the running servers. Exit if there are none."""
+    folders = all_folders()
+    paths = [path for folder in folders for path in sorted(folder.glob("*.sock")) if _answers(path)]
+    if not paths:
         fail(
-            f"no server with workers runs for this user: none answers in {folder}; start one with "
-            "`ashtree serve MODULE:ENDPOINT --workers N`, or name its socket with --health-socket",
+            f"no server with workers runs for this user: none answers in {' or '.join(map(str, folders))}; start one "
+            "with `ashtree serve MODULE:ENDPOINT --workers N`, or name its socket with --health-socket",
             1,
         )
-    return servers
+    return paths
+
+
+def _answers(path: Path) -> bool:
+    try:
+        read_health(path)
+    except ChannelsError:
+        # A killed server leaves its socket file behind.
+        return False
+    return True
+
+
+def _replace(paths: Sequence[Path]) -> None:
+    """Replace the workers of one server, and wait for the end of the replacement."""
+    if len(paths) > 1:
+        sockets = ", ".join(map(str, paths))
+        raise typer.BadParameter(
+            f"several servers run; name the socket of one with --health-socket: {sockets}"
+        )
+    (path,) = paths
+    before = _server(path)
+    if before.state != "serving":
+        fail(f"the server at {before.address} is {before.state}; its workers cannot be replaced", 1)
+    os.kill(before.pid, signal.SIGHUP)
+    while (server := _server(path)).replacing or server.replacements == before.replacements:
+        if server.state == "stopping":
+            fail(f"the server at {server.address} stops; its workers were not replaced", 1)
+        time.sleep(_POLL)
+    if server.problem is not None:
+        fail(server.problem, 1)
+    typer.echo(f"Replaced {worker_count(server.workers)} of {server.address}.")
+
+
+def _server(path: Path) -> ServerReport:
+    return next(each for each in read_health(path) if isinstance(each, ServerReport))
 
 
 _COLUMNS: Final = (

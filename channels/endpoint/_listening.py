@@ -189,7 +189,7 @@ async def serve_websocket(
     try:
         if not await stream.connected():
             return
-        too_many = address_refusal(services, stream.peer, stream.head.headers)
+        too_many = address_refusal(services, stream.peer)
         if too_many is not None:
             await stream.refuse(too_many.status, b"", too_many.headers)
             return

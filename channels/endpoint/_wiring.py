@@ -49,6 +49,7 @@ from supervision.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from channels.endpoint.address_limit import Addresses
+    from channels.endpoint.trusted_proxies import TrustedProxies
 
 __all__ = [
     "ChannelPool",
@@ -522,6 +523,7 @@ class Services:
         admission: the state of admission.
         plugs: the plugs of the endpoint.
         addresses: the number of clients of each network address; None if there is no limit.
+        proxies: the trusted proxies; None if there are none.
         tracer: the object that makes spans for events that clients cause; None makes no spans.
         counting: the method `count` of the counters, bound once for all connections.
     """
@@ -541,6 +543,7 @@ class Services:
     admission: Admission = field(factory=Admission)
     plugs: tuple[Plug, ...] = ()
     addresses: Addresses | None = None
+    proxies: TrustedProxies | None = None
     tracer: Tracer | None = field(init=False)
     counting: Callable[[tuple[str, ...]], None] = field(init=False)
 

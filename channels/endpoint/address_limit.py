@@ -2,7 +2,8 @@
 
     endpoint = Endpoint(
         sockets={"/socket": UserSocket},
-        address_limit=AddressLimit(max_clients=50, trusted_proxies=["127.0.0.1"]),
+        address_limit=AddressLimit(max_clients=50),
+        trusted_proxies=["127.0.0.1"],
     )
 
 *pure*. Only endpoints with this option load this module.
@@ -11,64 +12,42 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
 
 from attrs import field, frozen
 
-from channels.errors import InvalidOption, whole
+from channels.endpoint.trusted_proxies import Address, parse_address
+from channels.errors import whole
 
 __all__ = ["AddressLimit", "Addresses"]
-
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # The prefix length of the smallest IPv6 network that a provider gives to a customer. One client can use all addresses
 # of this network.
 _PREFIX = 64
-# The length of the prefix ::ffff:0:0 before an IPv4 address.
-_MAPPED_PREFIX = 96
-
-
-def _check_proxies(limit: AddressLimit, attribute: Any, value: Any) -> None:
-    expected = 'a list of addresses or networks: ["127.0.0.1", "10.0.0.0/8"]'
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise InvalidOption("AddressLimit", "trusted_proxies", value, expected)
-    for each in value:
-        try:
-            # Convert to text first, because `ip_network` accepts the number 1 as an address.
-            ipaddress.ip_network(str(each))
-        except ValueError:
-            raise InvalidOption("AddressLimit", "trusted_proxies", each, expected) from None
 
 
 @frozen
 class AddressLimit:
     """A limit on the number of clients with the same network address.
 
-        AddressLimit(max_clients=50, trusted_proxies=["127.0.0.1", "10.0.0.0/8"])
+        AddressLimit(max_clients=50)
 
     WebSockets and polling sessions count together. A client beyond the limit gets HTTP 429. Many users may share one
     address, for example behind the router of an office or of a mobile network. So by default, an endpoint does not
     limit the clients of an address. The addresses of an IPv6 network with the prefix length 64 count as one address.
+    Behind a proxy, set `Endpoint(trusted_proxies=)`. Otherwise all clients have the address of the proxy.
 
     Args:
         max_clients: the maximum number of clients with the same address.
-        trusted_proxies: the addresses and networks of your own proxies. If a trusted proxy sends a request, the
-            client's address is the last entry of `X-Forwarded-For` that is not a trusted proxy. For all other requests,
-            the endpoint ignores this header, because a client can forge it.
 
     Raises:
-        InvalidOption: `max_clients` is not a whole number above 0, or an entry of `trusted_proxies` is neither an
-            address nor a network.
+        InvalidOption: `max_clients` is not a whole number above 0.
     """
 
     max_clients: int = field(validator=whole)
-    trusted_proxies: Sequence[str] = field(default=(), validator=_check_proxies)
 
     def table(self) -> Addresses:
         """Return an empty table for one run of an endpoint."""
-        return Addresses(self.max_clients, map(_network, self.trusted_proxies))
+        return Addresses(self.max_clients)
 
 
 class Addresses:
@@ -88,43 +67,19 @@ class Addresses:
 
     Args:
         max_clients: the maximum number of clients with the same address.
-        trusted: the networks of trusted proxies.
     """
 
-    def __init__(self, max_clients: int, trusted: Iterable[Network]) -> None:
+    def __init__(self, max_clients: int) -> None:
         self._max_clients = max_clients
-        self._trusted = tuple(trusted)
         self._clients: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._clients)
 
-    def key(self, peer: str | None, forwarded: Iterable[str]) -> str | None:
-        """Return the address under which the table counts a client; None if the connection has no address.
-
-        For an IPv6 client, the result is a network.
-
-        Args:
-            peer: the address of the other end of the connection; None if the connection has no address.
-            forwarded: the values of all `X-Forwarded-For` headers, in order.
-        """
-        found = None if peer is None else _parse(peer)
-        if found is None:
-            return peer
-        if self._trusted and self._is_trusted(found):
-            for entry in reversed(",".join(forwarded).split(",")):
-                before = _parse(entry)
-                if before is None:
-                    # This entry is not an address. Count the client under the address of the trusted proxy that wrote
-                    # the entry, because a client can forge all entries before this one.
-                    break
-                found = before
-                if not self._is_trusted(found):
-                    break
-        return _name(found)
-
-    def _is_trusted(self, address: Address) -> bool:
-        return any(address in network for network in self._trusted)
+    def key(self, address: str) -> str:
+        """Return the address or the IPv6 network under which the table counts a client."""
+        found = parse_address(address)
+        return address if found is None else _name(found)
 
     def is_full(self, key: str) -> bool:
         """Return True if an address already has the maximum number of clients."""
@@ -145,31 +100,6 @@ class Addresses:
             self._clients[key] = clients
         else:
             del self._clients[key]
-
-
-def _network(text: str) -> Network:
-    """Return a network of proxies, in the form in which `_parse` returns its addresses."""
-    network = ipaddress.ip_network(text)
-    mapped = getattr(network.network_address, "ipv4_mapped", None)
-    if mapped is None or network.prefixlen < _MAPPED_PREFIX:
-        return network
-    return ipaddress.IPv4Network((mapped, network.prefixlen - _MAPPED_PREFIX))
-
-
-def _parse(text: str) -> Address | None:
-    """Return the address in a text; None if the text contains no address. A port may follow the address."""
-    text = text.strip()
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    # An IPv6 socket that also accepts IPv4 clients reports their addresses as IPv4-mapped IPv6 addresses.
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return address if mapped is None else mapped
 
 
 def _name(address: Address) -> str:

@@ -56,7 +56,8 @@ class Draining(msgspec.Struct, frozen=True, kw_only=True):
         batch_interval: seconds between two batches.
         timeout: seconds for the whole drain. After that, the endpoint cuts the open connections.
         notice: seconds from the moment when readiness probes get 503 to the first batch. In this time, the endpoint
-            still accepts clients, and the load balancer can notice the failed probes.
+            still accepts clients, and the load balancer can notice the failed probes. In development there is no
+            notice.
 
     Raises:
         InvalidOption: a value is not a number above 0.

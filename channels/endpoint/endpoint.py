@@ -43,6 +43,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
 
 import trio
+from msgspec import structs
 
 from actors.process import spawn
 from actors.refs import Pid
@@ -101,6 +102,7 @@ from supervision.supervisor import Supervisor
 if TYPE_CHECKING:
     from channels.development.crashes import Crashes
     from channels.endpoint.address_limit import AddressLimit
+    from channels.endpoint.trusted_proxies import TrustedProxies
 
 __all__ = ["Endpoint", "EndpointError", "services_of"]
 
@@ -138,6 +140,10 @@ class Endpoint:
             the endpoint counts it.
         address_limit: an `AddressLimit` from `channels.endpoint.address_limit`, which limits the clients with the same
             network address; None for no limit.
+        trusted_proxies: the addresses and networks of your own proxies, such as `["127.0.0.1", "10.0.0.0/8"]`, and
+            `"unix:"` for a Unix socket. For their requests, the address and the scheme of the client come from
+            `X-Forwarded-For` and `X-Forwarded-Proto`: for `connect_info`, `check_origin="conn"`, `address_limit`, and
+            the scope of the `http` application. For all other requests, the endpoint ignores these headers.
         max_buffered_messages: the maximum number of frames that wait for one client. If more frames wait, the endpoint
             closes the client's connection with 1013.
         max_buffered_bytes: the maximum number of bytes that wait for one client. If more bytes wait, the endpoint
@@ -189,6 +195,7 @@ class Endpoint:
         max_connections: int | None = None,
         max_sessions: int = 20_000,
         address_limit: AddressLimit | None = None,
+        trusted_proxies: Sequence[str] = (),
         max_buffered_messages: int = DEFAULT_MAX_MESSAGES,
         max_buffered_bytes: int = DEFAULT_MAX_BYTES,
         max_total_buffered_bytes: int = DEFAULT_MAX_TOTAL_BYTES,
@@ -226,6 +233,7 @@ class Endpoint:
         self.max_connections = max_connections
         self.max_sessions = max_sessions
         self.address_limit = address_limit
+        self.trusted_proxies = trusted_proxies
         self.max_buffered_messages = max_buffered_messages
         self.max_buffered_bytes = max_buffered_bytes
         self.max_total_buffered_bytes = max_total_buffered_bytes
@@ -325,11 +333,14 @@ class Endpoint:
             listen=listen or self.listen,
             plugs=self.plugs if crashes is None else (*self.plugs, crashes),
             addresses=None if self.address_limit is None else self.address_limit.table(),
+            proxies=(proxies := self._proxies()),
         )
         polling = LongPolling(services)
         services.http.find = partial(_find, services, polling)
         services.http.websocket = partial(serve_websocket, services)
         services.http.count = services.count
+        if proxies is not None:
+            services.http.rewrite = proxies.rewritten
         services.http.no_socket = services.unmatched_path
         children = [
             *self._services_of_channels(services, polling),
@@ -344,6 +355,15 @@ class Endpoint:
         self._services, self._supervisor = services, pid
         self._announce(has_port=port is not None, tls=ssl_context is not None)
         return pid
+
+    def _proxies(self) -> TrustedProxies | None:
+        """Return the trusted proxies, or None without any. Raises InvalidOption."""
+        if isinstance(self.trusted_proxies, tuple) and not self.trusted_proxies:
+            return None
+        # Import here, because many servers have no proxy.
+        from channels.endpoint.trusted_proxies import TrustedProxies  # noqa: PLC0415
+
+        return TrustedProxies(self.trusted_proxies)
 
     def _crashes(self) -> Crashes | None:
         """Return the plug that records crashes for the development page; None in production."""
@@ -534,6 +554,7 @@ class Endpoint:
         if not hasattr(self.address_limit, "table") and self.address_limit is not None:
             expected = "AddressLimit(max_clients=...), or None"
             raise InvalidOption("Endpoint", "address_limit", self.address_limit, expected)
+        self._proxies()
         for plug in self.plugs:
             if not isinstance(plug, Plug):
                 raise InvalidOption(
@@ -590,11 +611,15 @@ class Endpoint:
             ChildSpec(
                 "drainer",
                 DrainerServer.start_link,
-                (services, (sessions, connections), self.draining),
+                (services, (sessions, connections), self._draining()),
                 shutdown=self.draining.longest + 5.0,
             )
         )
         return children
+
+    def _draining(self) -> Draining:
+        """Return the options of the drain. In development no proxy waits for the notice, so there is none."""
+        return structs.replace(self.draining, notice=0.0) if self._develops() else self.draining
 
     # Running
 

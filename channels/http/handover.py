@@ -121,6 +121,10 @@ def _nothing(_: Any) -> None:
     return None
 
 
+def _as_it_is(scope: Any) -> Any:
+    return scope
+
+
 class HttpHandover:
     """Serve connections with Hypercorn, and run the lifespan of the application.
 
@@ -144,6 +148,7 @@ class HttpHandover:
             421, which asks the client for a new connection.
         count: may be set. A function that counts refused requests (`("http", "bad_request")`) and connections that
             Hypercorn cannot read (`("http", "unreadable")`).
+        rewrite: may be set. A function that takes the scope of a request, and returns the scope behind trusted proxies.
         no_socket: may be set. A function that gets the path of a WebSocket if no socket is there and the application
             refused it.
     """
@@ -166,6 +171,7 @@ class HttpHandover:
         self.find: Callable[[Any], ASGIApplication | None] = _nothing
         self.websocket: ASGIApplication = _elsewhere
         self.count: Callable[[tuple[str, ...]], object] = _nothing
+        self.rewrite: Callable[[Any], Any] = _as_it_is
         self.no_socket: Callable[[str], object] = _nothing
 
     @property
@@ -180,7 +186,7 @@ class HttpHandover:
         ...     await handover.route(scope, receive, send)
         """
         kind = scope["type"]
-        scope = in_origin_form(scope)
+        scope = self.rewrite(in_origin_form(scope))
         send = _unless_broken_off(send)
         found = self.find(scope) if kind == "http" else None
         if found is not None:

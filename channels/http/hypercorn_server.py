@@ -34,6 +34,7 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Body, StreamClosed
+from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import WSStream
@@ -488,6 +489,40 @@ class Http1(H11Protocol):
         super().__init__(*options)
         self.connection = StrictConnection(on_bad_request=lambda: count(("http", "bad_request")))
         self._budget = budget
+        # The head of a response whose body has not begun.
+        self._head = b""
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Send a part of a response. If the application ends without a body, send the head now."""
+        if isinstance(event, StreamClosed) and self._head:
+            await self._flush_head()
+        await super().stream_send(event)
+
+    async def _send_h11_event(self, event: Any) -> None:
+        """Write the head of a response together with the beginning of its body.
+
+        Otherwise, a small answer would take two writes and two packets. ASGI allows servers to wait for the body.
+        """
+        try:
+            data = self.connection.send(event)
+        except h11.LocalProtocolError:
+            # As in Hypercorn: the client has broken the protocol, and has got an answer.
+            if self.connection.their_state != h11.ERROR:
+                raise
+            return
+        if type(event) is h11.Response:
+            self._head = data or b""
+            return
+        if self._head and len(data or b"") > _PIECE:
+            # A copy of a large body costs more than a second write.
+            await self._flush_head()
+        head, self._head = self._head, b""
+        if head or data:
+            await self.send(RawData(data=head + (data or b"")))
+
+    async def _flush_head(self) -> None:
+        head, self._head = self._head, b""
+        await self.send(RawData(data=head))
 
     async def handle(self, event: Event) -> None:
         """Handle data from the client, or the end of the connection."""

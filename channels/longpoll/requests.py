@@ -359,7 +359,7 @@ class LongPolling:
         )
         if services.admission.draining:
             return plain_answer(503)
-        too_many = address_refusal(services, info.peer_data, info.headers)
+        too_many = address_refusal(services, info.peer_data)
         if too_many is not None:
             return plain_answer(too_many.status, too_many.headers)
         try:

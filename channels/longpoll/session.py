@@ -157,9 +157,7 @@ class LongPollSession(SessionServer):
 
     async def handle_continue(self, argument: Any) -> None:
         mount, params, info = argument
-        connected: Connected | Refusal | None = take_address(
-            self.services, info.peer_data, info.headers
-        )
+        connected: Connected | Refusal | None = take_address(self.services, info.peer_data)
         if connected is None:
             connected = await connect(self.services, mount, params, info, transport="longpoll")
         if isinstance(connected, Refusal):

@@ -19,16 +19,19 @@ The state and the message of a crash are the same as in the text log: a channel 
 from __future__ import annotations
 
 import datetime as dt
+import io
 import json
 import logging
 import math
 import traceback
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from actors.instrumentation.logger import bounded, shown
 
-__all__ = ["JsonFormatter"]
+__all__ = ["JsonErrors", "JsonFormatter", "line_of"]
+
+_LOGGER: Final = "ashtree"
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _CRASH: Final = ("pid", "process", "parent", "reason", "last_message", "state", "stopping")
@@ -71,6 +74,48 @@ class JsonFormatter(logging.Formatter):
             line["fields"] = fields
         # Use only ASCII: no text of a client can then break a line, and half a surrogate pair has a form.
         return json.dumps(line, default=shown)
+
+
+def line_of(message: str, level: int, formatter: JsonFormatter | None = None) -> str:
+    """Return a message of the command itself as a line of the log."""
+    record = logging.LogRecord(_LOGGER, level, "", 0, message.rstrip("\n"), None, None)
+    return (formatter or JsonFormatter()).format(record)
+
+
+class JsonErrors(io.TextIOBase):
+    """Standard error of a program that logs JSON. Each text becomes a log line of the level `error`.
+
+    The log itself writes to the stream below.
+
+    Args:
+        stream: the stream for the lines.
+        formatter: the formatter of the log.
+    """
+
+    def __init__(self, stream: TextIO, formatter: JsonFormatter) -> None:
+        super().__init__()
+        self._stream = stream
+        self._formatter = formatter
+        # The beginning of a line whose end has not been written, as Python writes the traceback of a thread.
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        """Write a line of the log for a text that ends with a line break. Keep another text until its line ends."""
+        whole, end, rest = f"{self._begun}{text}".rpartition("\n")
+        self._begun = rest
+        if end and whole.strip():
+            self._stream.write(f"{line_of(whole, logging.ERROR, self._formatter)}\n")
+        return len(text)
+
+    def flush(self) -> None:
+        """Write the beginning of a line, too, and flush the stream below."""
+        if self._begun:
+            self.write("\n")
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the stream below."""
+        return self._stream.fileno()
 
 
 def _crash(record: logging.LogRecord, actor: Mapping[str, Any]) -> dict[str, Any]:

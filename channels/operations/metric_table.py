@@ -170,11 +170,12 @@ METRICS: Final = _table(
     # Processes and supervisors
     ("processes", "gauge", "", "Living processes."),
     ("process_spawns_total", "counter", "", "Started processes."),
+    ("crashed_processes_total", "counter", "", "Processes that an exception ended."),
     (
         "process_crashes_total",
         "counter",
         "exception",
-        "Processes that an exception ended, by the class of the exception.",
+        "The same, by the class of the exception. A class appears with its first crash.",
     ),
     ("process_zombies_total", "counter", "", "Processes that did not end when they were killed."),
     ("dead_letters_total", "counter", "", "Messages to processes that had ended."),

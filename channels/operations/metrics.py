@@ -28,6 +28,7 @@ from actors.errors import CallExit
 from actors.instrumentation.logger import CRASH, MAILBOX_ALARM, ZOMBIE
 from actors.instrumentation.telemetry import Event, Handler
 from actors.instrumentation.watchdog import BLOCKED
+from actors.process import current_pid
 from actors.refs import Pid
 from actors.runtime import in_runtime
 from channels import telemetry as events
@@ -340,9 +341,8 @@ class _Recorded:
         return made.labels(*labels)
 
     def attach(self, services: Services) -> list[Callable[[], None]]:
-        """Attach to the telemetry of the endpoint. Counters without labels start at 0, so that they appear at once."""
-        for name in (*_PLAIN.values(), *_SUMS.values()):
-            self._of(name)
+        """Attach to the telemetry of the endpoint. First show each known series with 0."""
+        self._show_zeros(services)
         telemetry = services.runtime.telemetry
 
         def only(handler: Handler) -> Handler:
@@ -391,6 +391,40 @@ class _Recorded:
             *(telemetry.attach(event, ours(self._counted)) for event in dict.fromkeys(of_pubsub)),
             *(telemetry.attach(event, handler) for event, handler in of_runtime.items()),
         ]
+
+    def _show_zeros(self, services: Services) -> None:
+        """Show each counter whose labels are known with 0. The `rate` of a series does not contain its first value."""
+        for name in ("crashed_processes_total", *_PLAIN.values(), *_SUMS.values()):
+            self._of(name)
+        for limit in ("max_connections", "max_sessions", "address_limit"):
+            self._of("limited_clients_total", limit)
+        for limit in ("max_messages_per_second", "max_joins_per_second"):
+            self._of("rate_limited_connections_total", limit)
+        # The supervisor of the endpoint attaches this object.
+        supervisor = _name_of(current_pid())
+        for name in ("restarts_total", "failed_restarts_total", "supervisors_gave_up_total"):
+            self._of(name, supervisor)
+        for kind in _POLLS.values():
+            self._of("longpoll_lost_messages_total", kind)
+        mounts = {
+            "websocket": services.mounts.values(),
+            "longpoll": services.longpolls.values(),
+        }
+        for transport, mounted in mounts.items():
+            for mount in mounted:
+                socket = mount.socket.__name__
+                for result in ("ok", "error"):
+                    self._of("connects_total", socket, transport, result)
+                for reason in _REFUSALS.values():
+                    self._of("refusals_total", socket, reason)
+                for route in mount.router.routes:
+                    self._show_channel(route.channel.__name__)
+
+    def _show_channel(self, channel: str) -> None:
+        for result in ("ok", "error"):
+            self._of("joins_total", channel, result)
+        for name in ("channel_crashes_total", "slow_joins_total", "refused_payloads_total"):
+            self._of(name, channel)
 
     def _counted(self, event: Event, measured: _Data, about: _Data) -> None:
         """Count an event without labels, and add up its measurement."""
@@ -452,6 +486,7 @@ class _Recorded:
         self._of("longpoll_lost_messages_total", _POLLS[event]).inc(measured["messages"])
 
     def _crashed(self, event: Event, measured: _Data, about: _Data) -> None:
+        self._of("crashed_processes_total").inc()
         self._of("process_crashes_total", type(about["exception"]).__name__).inc()
 
     def _child_ended(self, event: Event, measured: _Data, about: _Data) -> None:

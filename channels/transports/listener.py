@@ -17,6 +17,7 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -33,7 +34,9 @@ __all__ = [
     "OnConnection",
     "connections_that_fit",
     "inherited",
+    "inherited_socket",
     "listening_sockets",
+    "unix_socket",
 ]
 
 OnConnection = Callable[[socket.socket], object]
@@ -99,6 +102,8 @@ class ListenError(ChannelsError):
 
 
 def _address(host: str, port: int) -> str:
+    if host.startswith(("unix:", "fd:")):
+        return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -125,13 +130,17 @@ class Listener:
         ...     print(listener.host, listener.port)
 
     Attributes:
-        host: the numeric address of the first socket.
-        port: the port of the first socket, never 0.
+        host: the numeric address of the first socket, or `unix:` and the path of a Unix socket.
+        port: the port of the first socket, never 0. A Unix socket has the port 0.
     """
+
+    host: str
+    port: int
 
     def __init__(self, sockets: list[socket.socket]) -> None:
         self._sockets = sockets
-        self.host, self.port = sockets[0].getsockname()[:2]
+        name = sockets[0].getsockname()
+        self.host, self.port = (f"unix:{name}", 0) if isinstance(name, str) else name[:2]
         self._accepted = self._aborted = self._pauses = 0
 
     @classmethod
@@ -140,7 +149,8 @@ class Listener:
 
         Args:
             host: a name, or an IPv4 or IPv6 address without brackets. If a name has several addresses, such as
-                `localhost`, the listener uses each address that this machine has.
+                `localhost`, the listener uses each address that this machine has. `::` is each IPv6 address and each
+                IPv4 address of this machine, `0.0.0.0` each IPv4 address.
             port: 0 to 65535. With 0, the system chooses a port.
             backlog: connections that may wait to be accepted; the system may allow fewer.
 
@@ -267,7 +277,62 @@ async def listening_sockets(
         ) from error
     # The resolver may return an address more than once.
     addresses = list(dict.fromkeys((family, address) for family, *_, address in found))
+    if host == "::":
+        addresses.append((socket.AF_INET, ("0.0.0.0", port)))  # noqa: S104 # the user asked for all addresses
     return _listen_on_all(addresses, host, port, backlog, is_shared)
+
+
+def unix_socket(path: Path) -> socket.socket:
+    """Listen on a Unix socket, and return it. A server that was killed may have left its socket file behind.
+
+    The file gets the permissions that the umask of the process allows.
+
+    Raises:
+        ListenError: another server uses the socket, or the system refuses the path.
+    """
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.setblocking(False)
+        if path.is_socket() and sock.connect_ex(str(path)) == errno.ECONNREFUSED:
+            path.unlink()
+        sock.close()
+        sock = socket.socket(socket.AF_UNIX)
+        sock.setblocking(False)
+        sock.bind(str(path))
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        problem = (
+            "a file or another server is there; stop that server, or choose another path"
+            if error.errno == errno.EADDRINUSE
+            else f"the system reported {error.strerror or error}"
+        )
+        raise ListenError(problem, host=f"unix:{path}", port=0) from error
+    return sock
+
+
+def inherited_socket(number: int) -> socket.socket:
+    """Return a listening socket that this process has inherited, such as the socket 3 of a systemd unit.
+
+    Raises:
+        ListenError: the descriptor is no listening stream socket.
+    """
+    try:
+        sock = socket.socket(fileno=number)
+        listens = sock.type == socket.SOCK_STREAM and sock.getsockopt(
+            socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+        )
+    except OSError:
+        listens = False
+    if not listens:
+        raise ListenError(
+            "it is no listening socket; give the number of an inherited one, such as 3 in a unit with a systemd socket",
+            host=f"fd:{number}",
+            port=0,
+        )
+    # Programs that this one starts do not inherit it again.
+    sock.set_inheritable(False)
+    return sock
 
 
 def inherited(sockets: Sequence[socket.socket]) -> Listen:

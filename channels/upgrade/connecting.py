@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -79,25 +79,21 @@ def may_come_from(
     return False
 
 
-def address_refusal(
-    services: Services, peer: PeerData | None, headers: Iterable[tuple[str, str]]
-) -> Refusal | None:
+def address_refusal(services: Services, peer: PeerData | None) -> Refusal | None:
     """Return the refusal of a client whose address has too many clients; None if the client may connect.
 
     The function does not count the client, so the server can call it before it starts a process for the client.
     `take_address` counts the client.
     """
-    key = _address_key(services, peer, headers)
+    key = _address_key(services, peer)
     if key is None or services.addresses is None or not services.addresses.is_full(key):
         return None
     return _address_full(services, key)
 
 
-def take_address(
-    services: Services, peer: PeerData | None, headers: Iterable[tuple[str, str]]
-) -> Refusal | None:
+def take_address(services: Services, peer: PeerData | None) -> Refusal | None:
     """Count a client for its address until the current process ends. If the address is full, return a refusal."""
-    addresses, key = services.addresses, _address_key(services, peer, headers)
+    addresses, key = services.addresses, _address_key(services, peer)
     if key is None or addresses is None:
         return None
     if not addresses.enter(key):
@@ -106,13 +102,10 @@ def take_address(
     return None
 
 
-def _address_key(
-    services: Services, peer: PeerData | None, headers: Iterable[tuple[str, str]]
-) -> str | None:
-    if services.addresses is None:
+def _address_key(services: Services, peer: PeerData | None) -> str | None:
+    if services.addresses is None or peer is None:
         return None
-    forwarded = [value for name, value in headers if name == "x-forwarded-for"]
-    return services.addresses.key(None if peer is None else peer.address, forwarded)
+    return services.addresses.key(peer.address)
 
 
 def _address_full(services: Services, key: str) -> Refusal:

@@ -210,7 +210,10 @@ async def _upgrade(
     except InvalidQuery as error:
         services.count(("http", "bad_request"))
         return Refusal(400, error.problem)
-    scheme = _scheme(stream)
+    scheme, peer = _scheme(stream), peer_of(stream)
+    if services.proxies is not None and not is_checked:
+        # `HttpHandover.route` has done this for a request of an ASGI server.
+        peer, scheme = services.proxies.seen(peer, scheme, headers)
     origin, host = headers.get("origin"), headers.get("host")
     if not may_come_from(services, mount, origin, scheme=scheme, host=host):
         return Refusal()
@@ -225,9 +228,8 @@ async def _upgrade(
             mount,
             f"it offered none of the supported subprotocols ({spoken}), or its token is not base64",
         )
-    peer = peer_of(stream)
     if services.addresses is not None:
-        refusal = take_address(services, peer, headers)
+        refusal = take_address(services, peer)
         if refusal is not None:
             return refusal
     info = ConnectInfo(

@@ -191,6 +191,7 @@ async def serve(
     top: Top,
     *,
     on_started: Callable[[Pid], None] | None = None,
+    on_stopping: Callable[[], None] | None = None,
     signals: Iterable[signal.Signals] = _SIGNALS,
     shutdown_deadline: float = 30.0,
     kill_grace: float = DEFAULT_KILL_GRACE,
@@ -207,6 +208,7 @@ async def serve(
     Args:
         top: As for `open_application`.
         on_started: A function that `serve` calls with the pid of the top supervisor after the start.
+        on_stopping: A function that `serve` calls before it stops the application.
         signals: The signals to handle. Outside the main thread, pass an empty sequence, which handles none.
         shutdown_deadline: As for `open_application`.
         kill_grace: As for `open_application`.
@@ -221,12 +223,13 @@ async def serve(
         BadChildSpec, BadSupervisorOption: Nothing was started.
     """
     options = _Options(top, shutdown_deadline, kill_grace, log, watchdog)
-    await _serve(options, on_started, signals, end=None)
+    await _serve(options, on_started, on_stopping, signals, end=None)
 
 
 async def _serve(
     options: _Options,
     on_started: Callable[[Pid], None] | None,
+    on_stopping: Callable[[], None] | None,
     signals: Iterable[signal.Signals],
     end: Callable[[int], object] | None,
 ) -> None:
@@ -236,6 +239,8 @@ async def _serve(
             if on_started is not None and not switch.pressed:
                 on_started(application.supervisor)
             await application.wait()
+            if on_stopping is not None:
+                on_stopping()
     if switch.killed_by is not None:
         raise ApplicationKilled(switch.killed_by)
 
@@ -244,6 +249,7 @@ def run(
     top: Top,
     *,
     on_started: Callable[[Pid], None] | None = None,
+    on_stopping: Callable[[], None] | None = None,
     signals: Iterable[signal.Signals] = _SIGNALS,
     shutdown_deadline: float = 30.0,
     kill_grace: float = DEFAULT_KILL_GRACE,
@@ -258,6 +264,7 @@ def run(
     Args:
         top: As for `open_application`.
         on_started: As for `serve`.
+        on_stopping: As for `serve`.
         signals: As for `serve`.
         shutdown_deadline: As for `open_application`.
         kill_grace: As for `open_application`.
@@ -280,7 +287,7 @@ def run(
         exit_now(128 + signum, explain(ApplicationKilled(signum)))
 
     options = _Options(top, shutdown_deadline, kill_grace, log, watchdog)
-    main = partial(_serve, options, on_started, signals, end)
+    main = partial(_serve, options, on_started, on_stopping, signals, end)
     try:
         # Restrict interrupts to checkpoints, because an interrupt inside a process would crash that process.
         trio.run(main, restrict_keyboard_interrupt_to_checkpoints=True)

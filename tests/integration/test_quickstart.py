@@ -553,6 +553,7 @@ def test_the_steps_of_the_container_file_give_a_server(
         page = fetched(f"{project.url}/")
         assert "<title>Chat</title>" in page
         assert fetched(f"{project.url}/phoenix.mjs") == PHOENIX_JS.read_text()
+        assert '"status":"ready"' in fetched(f"{project.url}/health/ready")
         with pytest.raises(urllib.error.HTTPError, match="404"):
             fetched(f"{project.url}/_ashtree")
     finally:

@@ -244,6 +244,50 @@ async def visit(server: WorkersServer, visits: list[bool]) -> None:
         await trio.sleep(0.02)
 
 
+def test_systemd_learns_of_each_state_and_the_command_that_replaces_reports_failure(
+    tmp_path: Path,
+) -> None:
+    if not WORKERS_ONLY:
+        return
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(address))
+        manager.settimeout(PATIENCE)
+
+        def told() -> str:
+            return manager.recv(10_000).decode()
+
+        with serving_with(tmp_path, 1, environment={"NOTIFY_SOCKET": str(address)}) as server:
+            replace = [
+                *COMMAND,
+                "workers",
+                "--replace",
+                "--health-socket",
+                str(server.health_socket),
+            ]
+            assert told() == "READY=1\nSTATUS="
+            (before,) = [each.pid for each in server.workers()]
+            done = subprocess.run(replace, cwd=ROOT, capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert done.stdout == f"Replaced 1 worker of http://127.0.0.1:{server.port}.\n"
+            (after,) = [each.pid for each in server.workers()]
+            assert after != before
+            assert told().startswith("RELOADING=1\nMONOTONIC_USEC=")
+            assert told() == "READY=1\nSTATUS="
+            server.broken.touch()
+            done = subprocess.run(replace, cwd=ROOT, capture_output=True, text=True, check=False)
+            server.broken.unlink()
+            problem = "the replacement has ended, because worker 1 (place 1) exited with 1"
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr.startswith(problem)
+            assert [each.pid for each in server.workers()] == [after]
+            assert told().startswith("RELOADING=1\n")
+            assert told().startswith(f"READY=1\nSTATUS={problem}")
+            server.send(signal.SIGTERM)
+            assert told() == "STOPPING=1"
+            assert server.wait() == 0
+
+
 async def test_a_broken_application_does_not_replace_the_workers_that_serve(
     lasting: WorkersServer,
 ) -> None:
@@ -539,6 +583,43 @@ def test_a_worker_that_a_person_starts_says_how_to_start_it() -> None:
     )
     assert done.returncode == 2
     assert "start it with `ashtree serve MODULE:ENDPOINT --workers N`" in done.stderr
+
+
+@pytest.mark.parametrize("workers", [(), *([("--workers", "1")] if WORKERS_ONLY else [])])
+@pytest.mark.parametrize("module", ["broken", "missing", "fine"])
+def test_with_json_the_reason_of_a_failed_start_is_a_line_of_the_log(
+    tmp_path: Path, workers: tuple[str, ...], module: str
+) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    (tmp_path / "fine.py").write_text(
+        "from channels import Endpoint\nendpoint = Endpoint(sockets={})\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = serve_in(
+            tmp_path, f"{module}:endpoint", "--log-format", "json", "--port", port, *workers
+        )
+    assert done.returncode > 0
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    reason = "in use" if workers or module == "fine" else module
+    assert any(reason in line["message"] for line in lines), done.stderr
+    assert {(line["level"], line["logger"]) for line in lines} == {("error", "ashtree")}
+
+
+def test_with_json_the_address_is_a_line_of_json(tmp_path: Path) -> None:
+    if not WORKERS_ONLY:
+        return
+    server = WorkersServer(tmp_path, 1, "--log-format", "json", "--log-level", "warning")
+    try:
+        server.serve()
+        (line,) = [json.loads(line) for line in server.output().splitlines()]
+        assert (
+            line["message"]
+            == f"Serving on http://127.0.0.1:{server.port} with 1 worker (Ctrl-C stops them)"
+        )
+        assert (line["level"], line["logger"]) == ("info", "ashtree")
+    finally:
+        server.close()
 
 
 def serve_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -30,6 +30,7 @@ __all__ = [
     "Report",
     "ServerReport",
     "WorkerReport",
+    "all_folders",
     "default_folder",
     "path_for",
     "read_health",
@@ -68,6 +69,8 @@ class ServerReport(msgspec.Struct, kw_only=True, tag_field="type", tag="server")
         uptime: seconds since its start.
         restarts: the number of workers that ended without a request.
         replacing: True while the workers are replaced.
+        replacements: the number of replacements that were asked for.
+        problem: the reason why the last replacement ended early; None if it did not.
     """
 
     address: str
@@ -77,6 +80,8 @@ class ServerReport(msgspec.Struct, kw_only=True, tag_field="type", tag="server")
     uptime: float
     restarts: int
     replacing: bool
+    replacements: int = 0
+    problem: str | None = None
 
 
 class WorkerReport(msgspec.Struct, kw_only=True, tag_field="type", tag="worker"):
@@ -126,11 +131,27 @@ _decode = msgspec.json.Decoder(Report).decode
 
 
 def default_folder() -> Path:
-    """Return the folder of this user's health sockets. It may not exist yet."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime:
-        return Path(runtime) / "ashtree"
+    """Return the folder of this user's health sockets. It may not exist yet.
+
+    A unit of systemd has a folder of its own: the first one of its RuntimeDirectory.
+    """
+    for name in ("XDG_RUNTIME_DIR", "RUNTIME_DIRECTORY"):
+        runtime = os.environ.get(name, "").partition(":")[0]
+        if runtime:
+            return Path(runtime) / "ashtree"
     return Path(tempfile.gettempdir()) / f"ashtree-{os.getuid()}"
+
+
+def all_folders(run: Path = Path("/run")) -> list[Path]:
+    """Return the folders of all health sockets that this user can read: for root, also those of the units of systemd.
+
+    Args:
+        run: the folder of the units' RuntimeDirectories.
+    """
+    folder = default_folder()
+    if os.getuid() != 0 or "RUNTIME_DIRECTORY" in os.environ:
+        return [folder]
+    return [folder, *(each for each in sorted(run.glob("*/ashtree")) if each != folder)]
 
 
 def path_for(host: str, port: int) -> Path:

@@ -30,6 +30,7 @@ from typing import Any, TypeAlias
 import trio
 from attrs import Factory, define, frozen
 
+from channels import service_manager
 from channels.errors import ChannelsError
 from channels.pubsub.adapter import WORKER, WORKERS_COUNT, WORKERS_FOLDER
 from channels.pubsub.workers.control import ControlLine, Setup
@@ -56,6 +57,7 @@ from channels.pubsub.workers.plan import (
     Release,
     Serving,
     Start,
+    State,
     Stop,
     Timing,
     Worker,
@@ -268,6 +270,8 @@ class _Parent:
         self.started = trio.current_time()
         self._put, self._take = trio.open_memory_channel[_Event](64)
         self._reporting = trio.Lock()
+        # The state of which the service manager has been told.
+        self._told: tuple[State, bool] = (State.STARTING, False)
         # For each worker that loses envelopes: the time of the next log line, and the number of envelopes for it.
         self._drops: dict[int, tuple[float, int]] = {}
 
@@ -285,6 +289,7 @@ class _Parent:
                             nursery.cancel_scope.cancel()
                             return action.code
                         self._carry_out(action, nursery)
+                    self._tell_service_manager()
                     actions = await self._next()
         except BaseException:
             # The parent fails. Kill its workers, which must not run without it.
@@ -338,6 +343,19 @@ class _Parent:
         """Send a message to a worker. Return False if the worker has just ended, or does not read its messages."""
         control = self.processes[worker].control
         return control is not None and control.send(message, sockets)
+
+    def _tell_service_manager(self) -> None:
+        state = (self.plan.state, self.plan.is_replacing)
+        if state == self._told:
+            return
+        self._told = state
+        match state:
+            case (State.STOPPING, _):
+                service_manager.stopping()
+            case (State.SERVING, True):
+                service_manager.reloading()
+            case (State.SERVING, False):
+                service_manager.ready(self.plan.problem or "")
 
     # Signals
 
@@ -484,6 +502,8 @@ class _Parent:
             uptime=now - self.started,
             restarts=sum(place.restarts for place in plan.places.values()),
             replacing=plan.is_replacing,
+            replacements=plan.generation,
+            problem=plan.problem,
         )
         reports: list[Report] = [server]
         for place in plan.places.values():

@@ -277,6 +277,8 @@ class Plan:
     places: dict[int, Place] = field(init=False)
     generation: int = field(default=0, init=False)
     is_replacing: bool = field(default=False, init=False)
+    # The reason why the last replacement ended early.
+    problem: str | None = field(default=None, init=False)
     _first: Worker | None = field(default=None, init=False)
     _has_served: bool = field(default=False, init=False)
     _signals: list[int] = field(factory=list, init=False)
@@ -382,7 +384,7 @@ class Plan:
             return []
         self._cause = cause
         self.generation += 1
-        self.is_replacing = True
+        self.is_replacing, self.problem = True, None
         actions: list[Action] = [self._progress(f"replacing {worker_count(self.count)}")]
         starts = self._start_due(_LATE, now)
         if self.reloads and starts and not self._has_served and self._first is None:
@@ -492,13 +494,11 @@ class Plan:
             return self._continue_replacing(now)
         self.is_replacing = False
         advice = "save the file again" if self.reloads else "send SIGHUP again"
-        return [
-            Note(
-                "error",
-                f"the replacement has ended, because {_name(worker)} {end} before it was ready; the previous workers "
-                f"go on serving; correct the fault, and {advice}",
-            )
-        ]
+        self.problem = (
+            f"the replacement has ended, because {_name(worker)} {end} before it was ready; the previous workers "
+            f"go on serving; correct the fault, and {advice}"
+        )
+        return [Note("error", self.problem)]
 
     def _failed_to_start(self, place: Place, worker: Worker, end: End) -> list[Action]:
         place.current = None

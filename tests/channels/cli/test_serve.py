@@ -23,7 +23,7 @@ import typer
 from channels import Channel, Endpoint, Socket, handle_in
 from channels.cli import command as ashtree
 from channels.cli import serve as cli
-from channels.cli.program import url_of
+from channels.cli.program import announce, url_of
 from channels.cli.serve import run_endpoint, serve_endpoint
 from channels.transports.listener import Listener
 from tests.channels.rooms import UserSocket
@@ -127,13 +127,13 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 def stop_soon(monkeypatch: pytest.MonkeyPatch, what: signal.Signals = signal.SIGTERM) -> None:
     """Send this program a signal as soon as it prints that it serves."""
-    say = print
+    say = announce
 
     def say_and_stop(*words: Any, **options: Any) -> None:
         say(*words, **options)
         os.kill(os.getpid(), what)
 
-    monkeypatch.setattr(cli, "print", say_and_stop, raising=False)
+    monkeypatch.setattr(cli, "announce", say_and_stop)
     # The collector is tuned for the life of a process, which a test run is not.
     monkeypatch.setattr(gc, "freeze", lambda: None)
     monkeypatch.setattr(gc, "set_threshold", lambda *_: None)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 from rich.console import Console
@@ -131,6 +132,34 @@ async def test_the_command_shows_all_servers_of_the_user(
             ]
         else:
             assert "pid 4711: serving" in out
+
+
+async def test_replacing_the_workers_needs_the_name_of_one_of_several_servers(
+    run: Run, folder: Path
+) -> None:
+    async def report() -> list[Report]:
+        await trio.lowlevel.checkpoint()
+        return REPORT
+
+    (folder / "ashtree").mkdir(mode=0o700)
+    one, two = (health.path_for("127.0.0.1", port) for port in (4000, 4001))
+    async with serve_health(one, report), serve_health(two, report):
+        code, out, err = await trio.to_thread.run_sync(run, "workers", "--replace")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"name the socket of one with --health-socket: {one}, {two}" in err
+
+
+async def test_the_workers_of_a_server_that_stops_are_not_replaced(run: Run, folder: Path) -> None:
+    async def report() -> list[Report]:
+        await trio.lowlevel.checkpoint()
+        return [msgspec.structs.replace(REPORT[0], state="stopping"), *REPORT[1:]]
+
+    async with serve_health(folder / "one.sock", report):
+        code, out, err = await trio.to_thread.run_sync(
+            run, "workers", "--replace", "--health-socket", str(folder / "one.sock")
+        )
+    assert (code, out) == (1, "")
+    assert "http://127.0.0.1:4000 is stopping; its workers cannot be replaced" in err
 
 
 def test_without_a_server_there_is_one_sentence(run: Run, folder: Path) -> None:

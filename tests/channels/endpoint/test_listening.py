@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from typing import Any
 
 import pytest
 import trio
@@ -11,7 +12,7 @@ import trustme
 from trio.testing import wait_all_tasks_blocked
 
 from actors import Runtime, kill, spawn, sys
-from channels import Draining, Endpoint
+from channels import ConnectInfo, ConnectRefused, Draining, Endpoint, Mount, Refusal, Socket
 from channels.endpoint import _listening
 from channels.endpoint._wiring import Admission
 from channels.endpoint.address_limit import AddressLimit
@@ -135,8 +136,11 @@ async def test_the_connections_that_wait_for_their_503_are_bounded(
 async def test_beyond_the_limit_of_its_address_a_client_gets_429_until_another_leaves(
     runtime: Runtime,
 ) -> None:
-    limit = AddressLimit(2, trusted_proxies=["10.0.0.1"])
-    endpoint = Endpoint(sockets={"/socket": UserSocket}, address_limit=limit)
+    endpoint = Endpoint(
+        sockets={"/socket": UserSocket},
+        address_limit=AddressLimit(2),
+        trusted_proxies=["10.0.0.1"],
+    )
     server = Server(endpoint, runtime, await endpoint.start_link(port=0))
     heard = server.listen(CONNECTION_REFUSED)
     clients = [await upgraded(server) for _ in range(2)]
@@ -155,14 +159,72 @@ async def test_beyond_the_limit_of_its_address_a_client_gets_429_until_another_l
 async def test_behind_a_trusted_proxy_each_forwarded_address_has_its_own_limit(
     runtime: Runtime,
 ) -> None:
-    limit = AddressLimit(1, trusted_proxies=["127.0.0.1"])
-    endpoint = Endpoint(sockets={"/socket": UserSocket}, address_limit=limit)
+    endpoint = Endpoint(
+        sockets={"/socket": UserSocket},
+        address_limit=AddressLimit(1),
+        trusted_proxies=["127.0.0.1"],
+    )
     server = Server(endpoint, runtime, await endpoint.start_link(port=0))
     one = await upgraded(server, x_forwarded_for="203.0.113.7")
     other = await upgraded(server, x_forwarded_for="203.0.113.7, 203.0.113.8")
     assert await refused_answers(server, 1, x_forwarded_for="spoofed, 203.0.113.7") == [(429, "10")]
     for client in (one, other):
         await client.close()
+
+
+class Seeing(Socket):
+    """Refuses each client, with its address and scheme as the reason."""
+
+    async def connect(self, params: Any, connect_info: ConnectInfo) -> None:
+        peer = connect_info.peer_data
+        raise ConnectRefused(f"{peer and peer.address} {connect_info.uri.scheme}")
+
+
+@pytest.mark.parametrize(
+    ("proxies", "expected"),
+    [
+        ([], ("127.0.0.1", "http")),
+        (["10.0.0.1"], ("127.0.0.1", "http")),
+        (["127.0.0.1"], ("203.0.113.8", "https")),
+    ],
+)
+async def test_sockets_and_the_application_see_the_client_behind_a_trusted_proxy(
+    runtime: Runtime, proxies: list[str], expected: tuple[str, str]
+) -> None:
+    scopes: list[Any] = []
+
+    async def pages(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        scopes.append(scope)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    def refuse(reason: Any, info: ConnectInfo) -> Refusal:
+        return Refusal(403, str(reason))
+
+    mount = Mount(Seeing, error_handler=refuse)
+    endpoint = Endpoint(sockets={"/socket": mount}, http=pages, trusted_proxies=proxies)
+    await endpoint.start_link(port=0)
+    forwarded = "host: test\r\nx-forwarded-for: forged, 203.0.113.8\r\nx-forwarded-proto: https\r\n"
+
+    async def ask(path: str, more: str = "") -> bytes:
+        stream = await trio.open_tcp_stream(*endpoint.address)
+        async with stream:
+            head = f"GET {path} HTTP/1.1\r\n{forwarded}{more}\r\n"
+            await stream.send_all(head.encode())
+            return bytes(await stream.receive_some())
+
+    assert (await ask("/page", "connection: close\r\n")).startswith(b"HTTP/1.1 204")
+    assert (scopes[0]["client"][0], scopes[0]["scheme"]) == expected
+    upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+    key = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    answer = await ask("/socket/websocket?vsn=2.0.0", upgrade + key)
+    assert answer.endswith(" ".join(expected).encode())
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])

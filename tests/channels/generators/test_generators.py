@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib
 import io
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from channels import Draining, Endpoint
 from channels.cli.console import new_app, run_app
 from channels.durable import JAVASCRIPT
 from channels.errors import ChannelsError
@@ -23,7 +26,10 @@ from channels.generators.commands import add_generators
 from channels.generators.files import FileExists, project_files, render, write
 from channels.generators.names import parse_name
 from channels.generators.wheel import build_wheel, wheel_name
+from channels.pubsub.workers.plan import Timing
 from tests.architecture.sources import PACKAGES, ROOT
+from tests.channels.conftest import Serve
+from tests.channels.support import head, settle
 
 PHOENIX = ROOT / "tests/integration/node/node_modules/phoenix"
 
@@ -91,6 +97,25 @@ def test_generated_code_is_typed(project: Shell, monkeypatch: pytest.MonkeyPatch
     assert done.returncode == 0, done.stdout
 
 
+async def test_a_new_project_answers_the_probes_of_proxies(
+    shell: Shell, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell.run("new", "probed_chat")
+    shell.enter("probed_chat")
+    monkeypatch.syspath_prepend(".")
+    endpoint: Endpoint = importlib.import_module("probed_chat.endpoint").endpoint
+    server = await serve(endpoint)
+    for path in ("/health/ready", "/health/live"):
+        client = await server.accept()
+        client.write(head(path, "host: test\r\n"))
+        await settle()
+        answer = client.answer()
+        assert answer is not None
+        assert answer.status == 200
+    # Caddy asks every 2 s, and waits up to 2 s for an answer.
+    assert endpoint.draining.notice > 4.0
+
+
 def test_new_prints_the_commands_that_serve_the_project(shell: Shell) -> None:
     code, printed = shell.run("new", "chat_room")
     assert code == 0
@@ -156,6 +181,31 @@ def test_no_generated_file_lets_a_package_index_choose_ashtree() -> None:
         for line in text.splitlines()
         if "pip install" in line and "ashtree" in line
     ]
+
+
+def test_the_unit_gives_the_server_more_time_than_it_can_need() -> None:
+    contents = project_files(parse_name("chat"))
+    unit = contents["deploy/chat.service"]
+    (notice,) = re.findall(r"Draining\(notice=([\d.]+)\)", contents["chat/endpoint.py"])
+    timing = Timing()
+    longest = Draining(notice=float(notice)).shutdown_deadline + timing.stop_grace
+    assert seconds_of("TimeoutStopSec", unit) > longest == 75.0
+    assert seconds_of("TimeoutStartSec", unit) > longest + timing.start_timeout
+    assert f"A worker gets {longest:g} seconds" in unit
+    # Without workers, the server may need this time.
+    (given,) = re.findall(r"docker stop --time (\d+)", contents["Dockerfile"])
+    assert float(given) > longest
+
+
+def seconds_of(setting: str, unit: str) -> float:
+    (seconds,) = re.findall(rf"^{setting}=(\d+)$", unit, re.MULTILINE)
+    return float(seconds)
+
+
+def test_the_unit_imports_the_installed_copy_of_the_project() -> None:
+    unit = project_files(parse_name("chat_room"))["deploy/chat-room.service"]
+    assert "WorkingDirectory=/var/lib/chat-room\nStateDirectory=chat-room\n" in unit
+    assert "ExecStart=/opt/chat-room/.venv/bin/ashtree serve chat_room.endpoint:endpoint\n" in unit
 
 
 def test_the_page_gets_the_published_phoenix_js_and_checks_its_hash() -> None:

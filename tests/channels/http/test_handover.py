@@ -552,3 +552,39 @@ async def test_a_replay_stream_first_returns_the_earlier_bytes() -> None:
     await stream.send_eof()
     assert await theirs.receive_some() == b""
     await stream.aclose()
+
+
+@pytest.mark.parametrize(("size", "writes"), [(0, 1), (10, 1), (60_000, 1), (65_537, 3)])
+async def test_the_head_and_a_small_body_are_one_write(size: int, writes: int) -> None:
+    ours, theirs = memory_stream_pair()
+    written: list[int] = []
+
+    async def note() -> None:
+        await trio.lowlevel.checkpoint()
+        written.append(1)
+
+    theirs.send_stream.send_all_hook = note
+    client = Client(ours)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(HttpHandover(sized(size)).serve, theirs)
+        assert await client.ask("GET", "/") == (200, b"x" * size)
+        assert len(written) == writes
+        await ours.aclose()
+
+
+async def test_the_head_arrives_if_the_application_ends_without_a_body() -> None:
+    async with served(HttpHandover(sized(None))) as (client, _):
+        await client.stream.send_all(client.question("GET", "/"))
+        assert (await client.stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+
+
+def sized(size: int | None) -> Any:
+    """Return an application whose answers have a body of this size, or no body."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        length = (b"content-length", b"%d" % (size or 0))
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        if size is not None:
+            await send({"type": "http.response.body", "body": b"x" * size})
+
+    return app

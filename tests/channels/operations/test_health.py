@@ -152,6 +152,14 @@ async def test_probes_answer_during_the_drain_when_all_other_requests_get_503(se
     assert answer.status == 503
 
 
+async def test_an_endpoint_in_development_gives_no_notice(serve: Serve) -> None:
+    draining = Draining(notice=60.0)
+    server = await serve(Endpoint(sockets=SOCKETS, development=True, draining=draining))
+    before = trio.current_time()
+    await server.stop()
+    assert trio.current_time() == before
+
+
 async def test_an_endpoint_that_another_one_follows_gives_no_notice(serve: Serve) -> None:
     server = await serve(
         Endpoint(sockets=SOCKETS, plugs=[Health()], draining=Draining(notice=60.0))

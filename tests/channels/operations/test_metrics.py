@@ -29,6 +29,7 @@ from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket
 from tests.channels.support import Server, head, settle
 from tests.channels.transports.frames import TEXT, client_frame
+from tests.channels.trees import child
 
 SOCKETS = {"/socket": UserSocket}
 TOKEN = "0123456789abcdef"
@@ -103,6 +104,35 @@ async def test_connects_joins_pushes_and_crashes_are_counted(serve: Serve) -> No
     assert found["ashtree_handle_in_duration_seconds_bucket{channel=Echo,le=0.025}"] == 1
     assert found["ashtree_process_crashes_total{exception=LookupError}"] == 1
     assert found["ashtree_channels{socket=EchoSocket}"] == 0
+
+
+async def test_counters_appear_with_0_so_that_a_rate_contains_their_first_event(
+    serve: Serve,
+) -> None:
+    server = await serve(Endpoint(sockets={"/socket": EchoSocket}, plugs=[Metrics(token=None)]))
+    before = await scrape(server)
+    client = await server.connect()
+    await client.join("echo:1")
+    client.send(("1", "3", "echo:1", "crash"))
+    await settle()
+    kill(await child(server.pid, "flusher"))
+    await settle()
+    after = await scrape(server)
+    changed = {name for name in after if name.endswith("}") and after[name] != before.get(name)}
+    counted = {name.partition("{")[0] for name in changed if "_total" in name}
+    assert counted == {
+        "ashtree_channel_crashes_total",
+        "ashtree_connects_total",
+        "ashtree_joins_total",
+        "ashtree_process_crashes_total",
+        "ashtree_restarts_total",
+    }
+    # The class of an exception is not known before.
+    assert {name for name in changed if "_total" in name and name not in before} == {
+        "ashtree_process_crashes_total{exception=LookupError}"
+    }
+    crashed = "ashtree_crashed_processes_total"
+    assert (before[crashed], after[crashed]) == (0, 1)
 
 
 async def test_gauges_follow_the_clients(serve: Serve) -> None:

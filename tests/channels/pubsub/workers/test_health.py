@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import stat
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from channels.pubsub.workers.health import (
     Report,
     ServerReport,
     WorkerReport,
+    all_folders,
     default_folder,
     path_for,
     read_health,
@@ -152,6 +154,25 @@ def test_the_default_folder_is_that_of_the_user(
     assert stat.S_IMODE((tmp_path / "ashtree").stat().st_mode) == 0o700
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     assert default_folder().name.startswith("ashtree-")
+
+
+def test_a_unit_of_systemd_has_its_sockets_in_its_own_folder_where_root_finds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    for name in ("chat", "news"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv("RUNTIME_DIRECTORY", f"{tmp_path / name}:/run/other")
+        assert default_folder() == tmp_path / name / "ashtree"
+        trio.run(_open, path_for("127.0.0.1", 4000))
+        # A unit does not see the servers of other units.
+        assert all_folders(tmp_path) == [default_folder()]
+    monkeypatch.delenv("RUNTIME_DIRECTORY")
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    chat, news = tmp_path / "chat/ashtree", tmp_path / "news/ashtree"
+    assert all_folders(tmp_path) == [default_folder(), chat, news]
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    assert all_folders(tmp_path) == [default_folder()]
 
 
 def test_a_missing_server_is_explained(tmp_path: Path) -> None:

@@ -1,0 +1,151 @@
+"""Servers that listen on a Unix socket, on an inherited socket, and on all addresses of both families."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.integration.worker_servers import COMMAND
+from tests.patience import PATIENCE, wait_until
+
+APP = "from channels import Endpoint\nendpoint = Endpoint(sockets={})\n"
+
+
+@contextmanager
+def serving(
+    folder: Path, *options: str, pass_fds: Sequence[int] = ()
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Serve an endpoint without sockets, and give its process and its output."""
+    (folder / "app.py").write_text(APP)
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*COMMAND, "serve", "app:endpoint", *options],
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+            pass_fds=pass_fds,
+        )
+    try:
+        wait_until(lambda: b"Serving on" in log.read_bytes() or process.poll(), log.read_text)
+        assert process.poll() is None, log.read_text()
+        yield process, log
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE)
+
+
+def asked(sock: socket.socket) -> int:
+    """Send a request, and return the status of the answer."""
+    with sock:
+        sock.settimeout(PATIENCE)
+        sock.sendall(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
+        answer = http.client.HTTPResponse(sock)
+        answer.begin()
+        return answer.status
+
+
+def connected(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(str(path))
+    return sock
+
+
+def refusal(folder: Path, *options: str) -> str:
+    """Return the one sentence of a server that does not start."""
+    (folder / "app.py").write_text(APP)
+    done = subprocess.run(
+        [*COMMAND, "serve", "app:endpoint", *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.returncode > 0, done.stderr.count("\n")) == (True, 1), done.stderr
+    return done.stderr
+
+
+def test_a_server_listens_on_a_unix_socket_and_removes_it(tmp_path: Path) -> None:
+    path = tmp_path / "chat.sock"
+    with serving(tmp_path, "--unix", str(path)) as (_, log):
+        assert f"Serving on unix:{path} " in log.read_text()
+        assert asked(connected(path)) == 404
+        taken = refusal(tmp_path, "--unix", str(path))
+        assert taken.startswith(f"cannot listen on unix:{path}: a file or another server is there")
+        assert asked(connected(path)) == 404
+    assert not path.exists()
+
+
+def test_a_killed_server_does_not_keep_its_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "chat.sock"
+    with serving(tmp_path, "--unix", str(path)) as (process, _):
+        process.kill()
+        process.wait(PATIENCE)
+    assert path.is_socket()
+    with serving(tmp_path, "--unix", str(path)):
+        assert asked(connected(path)) == 404
+
+
+def test_a_file_in_the_place_of_a_unix_socket_stays(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("important")
+    assert "a file or another server is there" in refusal(tmp_path, "--unix", str(path))
+    assert path.read_text() == "important"
+
+
+def test_a_server_accepts_from_a_socket_that_it_inherits(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        address, number = sock.getsockname(), sock.fileno()
+        early = socket.create_connection(address)
+        with serving(tmp_path, "--fd", str(number), pass_fds=[number]) as (_, log):
+            assert f"Serving on http://127.0.0.1:{address[1]} " in log.read_text()
+            # The connection came before the server started.
+            assert asked(early) == 404
+
+
+def test_a_descriptor_that_is_no_listening_socket_is_refused(tmp_path: Path) -> None:
+    expected = "cannot listen on fd:{}: it is no listening socket; give the number of an inherited"
+    assert refusal(tmp_path, "--fd", "0").startswith(expected.format(0))
+    assert refusal(tmp_path, "--fd", "99").startswith(expected.format(99))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--unix", "a.sock", "--workers", "2"), "--unix does not work with --workers"),
+        (("--fd", "3", "--reload"), "--fd does not work with --reload"),
+        (("--fd", "3", "--unix", "a.sock"), "--unix and --fd name two sockets"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(
+    tmp_path: Path, options: tuple[str, ...], expected: str
+) -> None:
+    assert expected in refusal(tmp_path, *options)
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")] if os.name == "posix" else [()])
+def test_the_address_of_all_ipv6_addresses_serves_both_families(
+    tmp_path: Path, workers: tuple[str, ...]
+) -> None:
+    with serving(tmp_path, "--host", "::", "--port", "0", *workers) as (_, log):
+        (port,) = re.findall(r"Serving on http://\S+:(\d+) ", log.read_text())
+        for host in ("127.0.0.1", "::1") if has_ipv6() else ("127.0.0.1",):
+            assert asked(socket.create_connection((host, int(port)))) == 404
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
