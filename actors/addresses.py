@@ -155,6 +155,7 @@ class Alias(Via):
     __slots__ = ("_number", "_once", "_process")
 
     forgiving = True
+    absence = "this alias is no longer active"
 
     def __init__(self, number: int, process: Process, once: bool) -> None:
         self._number = number

@@ -44,7 +44,7 @@ from typing import Final
 import msgspec
 
 from actors.exits import CALLING_SELF, NOPROC, TIMEOUT, Crash, ExitReason, Shutdown
-from actors.refs import Pid
+from actors.refs import Address, Pid
 
 __all__ = [
     "ASYNCIO_ADVICE",
@@ -121,10 +121,8 @@ class NoProcess(CallExit):
         called = f"call({self.server!r}, {self.request!r})"
         if isinstance(self.server, Pid):
             return f"{called}: this process has ended"
-        return (
-            f"{called}: no process has this name; start the server before the call, as a child of a supervisor for "
-            "example, and give it the name with start_link(..., name=...)"
-        )
+        address = self.server if isinstance(self.server, Address) else Address
+        return f"{called}: {address.absence}"
 
 
 class CallTimeout(CallExit):

@@ -10,11 +10,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-__all__ = ["Clash", "find_clashes", "is_replaced"]
+__all__ = ["Clash", "Damage", "damage_of", "find_clashes"]
+
+Damage: TypeAlias = Literal["overwritten", "missing"]
 
 # Ashtree's packages. For each package, a name that only Ashtree's `__init__.py` contains.
 _FACADES: Final = {"actors": "GenServer", "supervision": "Supervisor", "channels": "Endpoint"}
@@ -23,27 +25,31 @@ _FOLDER: Final = Path(__file__).parents[1]
 
 
 class Clash(msgspec.Struct, frozen=True, kw_only=True):
-    """Another distribution that has installed files into a package of Ashtree.
+    """Another distribution that has installed files into a package of Ashtree, or has left damage there.
 
     Attributes:
         package: the package.
-        version: the version of the other distribution, which has the package's name; None if it is not known.
-        overwritten: True if it has overwritten `__init__.py` of the package, so that Ashtree cannot work.
+        version: the version of the other distribution, which has the package's name; None if none is installed.
+        damage: the damage to the package's `__init__.py`, without which Ashtree cannot work; None if there is none.
     """
 
     package: str
     version: str | None
-    overwritten: bool
+    damage: Damage | None
 
     def __str__(self) -> str:
+        file = f"{self.package}/__init__.py"
+        if self.version is None:
+            state = "is missing" if self.damage == "missing" else "is not the file of Ashtree"
+            return f"{file} {state}, so Ashtree cannot work; reinstall ashtree"
         known = _KNOWN.get(self.package)
-        version = "" if self.version is None else f" {self.version}"
-        other = f"{self.package}{version}" + (f" ({known})" if known else "")
-        effect = (
-            f"it has overwritten {self.package}/__init__.py, so Ashtree cannot work"
-            if self.overwritten
-            else f"Ashtree's files have overwritten some of its own, so {known or self.package} cannot work"
-        )
+        other = f"{self.package} {self.version}" + (f" ({known})" if known else "")
+        if self.damage == "overwritten":
+            effect = f"it has overwritten {file}, so Ashtree cannot work"
+        elif self.damage == "missing":
+            effect = f"{file} is missing, so Ashtree cannot work"
+        else:
+            effect = f"Ashtree's files have overwritten some of its own, so {known or self.package} cannot work"
         return (
             f"{other} is installed in this environment beside Ashtree, and both install the package {self.package!r}: "
             f"{effect}; install Ashtree in an environment of its own (python -m venv), or uninstall {self.package} "
@@ -52,51 +58,83 @@ class Clash(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_clashes() -> Iterator[Clash]:
-    """Find other distributions with the names of Ashtree's packages."""
-    # Imported here, because every import of Ashtree loads this module.
-    import csv  # noqa: PLC0415
-    from importlib import metadata  # noqa: PLC0415
-
+    """Find other distributions with the names of Ashtree's packages, and the damage of earlier ones."""
     for package in _FACADES:
-        overwritten = is_replaced(package)
+        damage, file = damage_of(package), f"{package}/__init__.py"
+        other = _Installed.find(package)
+        if damage == "missing" and not any(
+            each and each.has(file) for each in (other, _Installed.find("ashtree"))
+        ):
+            # A copy of some of Ashtree's files, which pip has not installed.
+            damage = None
+        if other is not None and (
+            damage or any(row.startswith(f"{package}/") for row in other.rows)
+        ):
+            yield Clash(package=package, version=other.version, damage=damage)
+        elif damage:
+            yield Clash(package=package, version=None, damage=damage)
+
+
+class _Installed(msgspec.Struct):
+    """An installed distribution.
+
+    Attributes:
+        version: its version.
+        folder: the folder of its packages.
+        rows: the files that it has installed. Files that both distributions have installed, and that an uninstall has
+            removed, are among them. `Distribution.files` leaves out missing files since Python 3.12.
+    """
+
+    version: str
+    folder: Path
+    rows: list[str]
+
+    @classmethod
+    def find(cls, name: str) -> _Installed | None:
+        # Imported here, because every import of Ashtree loads this module.
+        import csv  # noqa: PLC0415
+        from importlib import metadata  # noqa: PLC0415
+
         try:
-            other = metadata.distribution(package)
+            found = metadata.distribution(name)
         except metadata.PackageNotFoundError:
-            if overwritten:
-                yield Clash(package=package, version=None, overwritten=True)
-            continue
-        # `Distribution.files` leaves out files that do not exist since Python 3.12. An uninstall of Ashtree removes
-        # files that both distributions have installed, and the clash must still show afterwards.
-        record = csv.reader((other.read_text("RECORD") or "").splitlines())
-        if overwritten or any(row and row[0].startswith(f"{package}/") for row in record):
-            yield Clash(package=package, version=other.version, overwritten=overwritten)
+            return None
+        rows = [row[0] for row in csv.reader((found.read_text("RECORD") or "").splitlines()) if row]
+        return cls(found.version, Path(str(found.locate_file(""))), rows)
+
+    def has(self, file: str) -> bool:
+        """Return True if the distribution has installed a file beside this module."""
+        return file in self.rows and self.folder.resolve() == _FOLDER.resolve()
 
 
-def is_replaced(package: str, folder: Path = _FOLDER) -> bool:
-    """Return True if `__init__.py` of a package of Ashtree is not the one that Ashtree has installed.
+def damage_of(package: str, folder: Path = _FOLDER) -> Damage | None:
+    """Return the damage to `__init__.py` of a package of Ashtree. A missing package and one in an archive have none.
 
     Args:
         package: `actors`, `supervision` or `channels`.
         folder: the folder with the packages.
     """
     try:
-        return _FACADES[package] not in (folder / package / "__init__.py").read_text("utf-8")
-    except OSError:
-        # An uninstall of the other distribution removes the file, which both have installed.
-        return True
+        text = (folder / package / "__init__.py").read_text("utf-8")
+    except FileNotFoundError:
+        return "missing" if (folder / package).is_dir() else None
+    except (OSError, UnicodeDecodeError):
+        return None
+    return None if _FACADES[package] in text else "overwritten"
 
 
 def _check() -> None:
-    """Refuse the import of Ashtree if another distribution has replaced one of its packages.
+    """Refuse the import of Ashtree if another distribution has replaced or removed one of its packages.
 
     Raises:
-        ImportError: another distribution has replaced a package.
+        ImportError: another distribution has replaced a package, or an uninstall of it has removed one.
         SystemExit: the same, if the program is the command `ashtree`, which prints one sentence for each mistake. The
             command cannot catch the error itself, because this module runs before any module of the command.
     """
-    if any(map(is_replaced, _FACADES)):
+    # In an archive, no other distribution can overwrite files.
+    if Path(__file__).is_file() and any(map(damage_of, _FACADES)):
         for clash in find_clashes():
-            if clash.overwritten:
+            if clash.damage:
                 if Path(sys.argv[0]).name == "ashtree":
                     raise SystemExit(str(clash))
                 raise ImportError(str(clash), name=clash.package)

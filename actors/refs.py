@@ -106,6 +106,11 @@ class Address(Generic[R_contra]):
     __slots__ = ()
 
     forgiving: ClassVar[bool] = False
+    # The problem for an error if no process has the address, and the correction.
+    absence: ClassVar[str] = (
+        "no process has this name; start the server before the call, as a child of a supervisor for example, and give "
+        "it the name with start_link(..., name=...)"
+    )
 
     def whereis(self, runtime: R_contra) -> Pid | None:
         raise NotImplementedError

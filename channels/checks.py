@@ -8,12 +8,15 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import sys
 import textwrap
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from types import CoroutineType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, Final
+from weakref import WeakSet
 
 import attrs
 import msgspec
@@ -184,6 +187,8 @@ def yes_or_no(question: str, function: Any, answer: Any) -> bool:
 _CHECKED = "_ashtree_sources_checked"
 _DECISIONS = ("join", "connect")
 _OUR_PACKAGES = ("actors.", "channels.")
+# The classes whose shared values have had their warning.
+_warned: Final[WeakSet[type]] = WeakSet()
 
 
 def check_sources(owner: type, base: type) -> None:
@@ -220,11 +225,13 @@ def _warn_of_shared_values(owner: type, base: type) -> None:
     """Warn of `messages = []` in a class: all clients would share this list.
 
     A name in capitals, an annotation as `ClassVar`, and a value that cannot change show that the author means to share.
+    A mixin of several classes has its warnings once.
     """
     for each in owner.__mro__:
-        if each in base.__mro__:
+        if each in base.__mro__ or each in _warned:
             continue
-        annotations = inspect.get_annotations(each)
+        _warned.add(each)
+        annotations = _annotations_of(each)
         for name, value in vars(each).items():
             meant = name.isupper() or "ClassVar" in str(annotations.get(name, ""))
             if (
@@ -236,11 +243,28 @@ def _warn_of_shared_values(owner: type, base: type) -> None:
                 method = "join" if hasattr(base, "join") else "connect"
                 warnings.warn_explicit(
                     f"{each.__name__}.{name} is one {type(value).__name__} that all clients share; to give each "
-                    f"client its own, write self.{name} = {value!r} in {method}; if you mean to share it, annotate "
-                    f"it: {name}: ClassVar = ...",
+                    f"client its own, write self.{name} = {_empty(value)} in {method}; if you mean to share it, "
+                    f"annotate it: {name}: ClassVar = ...",
                     UserWarning,
                     *_place_of_class(each),
                 )
+
+
+def _annotations_of(cls: type) -> Mapping[str, Any]:
+    """Return the annotations of a class itself, without an evaluation, which could raise."""
+    if sys.version_info >= (3, 14):
+        # The module is new in this version.
+        module = import_module("annotationlib")
+        written: dict[str, Any] = module.get_annotations(cls, format=module.Format.STRING)
+        return written
+    annotations: dict[str, Any] = vars(cls).get("__annotations__", {})
+    return annotations
+
+
+def _empty(value: object) -> str:
+    # Not the value itself, which may be large or secret.
+    kind = type(value)
+    return "[]" if kind is list else "{}" if kind is dict else f"{kind.__name__}()"
 
 
 def _place_of_class(owner: type) -> tuple[str, int]:
@@ -315,14 +339,14 @@ class _Method:
         return None
 
     def _reserved(self) -> set[str]:
-        """Return the attributes of the base class that an instance must not replace: its methods, and the topic."""
+        """Return the attributes that an instance must not replace: the methods of its base class, and Ashtree's own."""
         methods = {
             name
             for each in self.base.__mro__[:-1]
             for name, value in vars(each).items()
             if isinstance(value, FunctionType) and not name.startswith("_")
         }
-        return methods | {"topic", "endpoint"}
+        return methods | ({"topic", "endpoint"} & _annotations_of(self.base).keys())
 
     def _overwritten(self, attribute: str) -> str:
         base = self.base.__name__

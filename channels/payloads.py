@@ -21,6 +21,8 @@ import re
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
+from functools import partial
+from itertools import repeat
 from types import TracebackType
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -140,12 +142,16 @@ def _decoder_of(channel: type[Channel], name: str, position: int) -> Callable[[A
         except msgspec.ValidationError as error:
             raise explain(error) from error
 
-    if not _has_decimals(wanted):
+    find_unfit = _finder_of(msgspec.inspect.type_info(wanted), {})
+    if find_unfit is None:
         return decode
 
     def decode_and_check(payload: Any) -> Any:
         value = decode(payload)
-        _check_decimals(value, "")
+        unfit = find_unfit(value)
+        if unfit is not None:
+            path, problem = unfit
+            raise InvalidPayload(path.removeprefix(".") or None, problem)
         return value
 
     return decode_and_check
@@ -264,44 +270,100 @@ def _parts_of(kind: Any, seen: set[int], *, optional: bool) -> Iterator[msgspec.
         yield from _parts_of(msgspec.structs.astuple(kind), seen, optional=optional)
 
 
-def _has_decimals(wanted: Any) -> bool:
-    parts = _parts_of(msgspec.inspect.type_info(wanted), set(), optional=True)
-    return any(isinstance(each, msgspec.inspect.DecimalType) for each in parts)
+# The path of an unfit number in a value, such as `.prices[2].amount`, and the problem.
+_Unfit: TypeAlias = tuple[str, str]
+_Finder: TypeAlias = Callable[[Any], _Unfit | None]
 
 
-def _check_decimals(value: Any, path: str) -> None:
-    """Refuse the decimal numbers of a converted payload that JSON numbers and other languages cannot express.
+def _finder_of(kind: msgspec.inspect.Type, made: dict[int, _Finder]) -> _Finder | None:
+    """Return a function that finds a decimal number in a value that JSON numbers and other languages cannot express.
 
-    With the exponent 999999999, a text of a few bytes would become a whole number of a gigabyte.
+    With the exponent 999999999, a text of a few bytes would become a whole number of a gigabyte. The function visits
+    only the parts of the value that can hold a decimal number.
 
-    Raises:
-        InvalidPayload: a number is not finite, or its exponent is too large.
+    Args:
+        kind: the type of the value.
+        made: the functions so far, by the id of their type.
+
+    Returns:
+        None if the type cannot hold a decimal number.
     """
-    if isinstance(value, Decimal):
-        if not value.is_finite():
-            raise InvalidPayload(path or None, f"expected a finite number, got {value}")
-        if abs(value.adjusted()) > MAX_EXPONENT:
-            raise InvalidPayload(
-                path or None, f"expected an exponent of at most {MAX_EXPONENT}, got {value:.3E}"
-            )
-    elif isinstance(value, Mapping):
+    parts = _parts_of(kind, set(), optional=True)
+    if not any(isinstance(each, msgspec.inspect.DecimalType) for each in parts):
+        return None
+    if id(kind) not in made:
+        # A recursive type meets itself before its function exists.
+        made[id(kind)] = lambda value: find(value)  # noqa: PLW0108 # `find` is not assigned yet
+        find = made[id(kind)] = _new_finder(kind, made)
+    return made[id(kind)]
+
+
+def _new_finder(kind: Any, made: dict[int, _Finder]) -> _Finder:
+    info = msgspec.inspect
+    if isinstance(kind, info.DecimalType):
+        return _unfit_number
+    if isinstance(kind, info.UnionType):
+        finders = [find for each in kind.types if (find := _finder_of(each, made)) is not None]
+        return lambda value: next((bad for find in finders if (bad := find(value))), None)
+    # A DictType, or the FrozenDictType of newer versions of msgspec.
+    if hasattr(kind, "key_type"):
+        in_key, in_value = (_finder_of(each, made) for each in (kind.key_type, kind.value_type))
+        return partial(_unfit_entry, in_key, in_value)
+    if isinstance(kind, info.TupleType):
+        by_index = [_finder_of(each, made) for each in kind.item_types]
+        return partial(_unfit_item, by_index)
+    if isinstance(kind, info.CollectionType):
+        return partial(_unfit_item, repeat(_finder_of(kind.item_type, made)))
+    fields = [
+        (each, find) for each in kind.fields if (find := _finder_of(each.type, made)) is not None
+    ]
+    if isinstance(kind, info.TypedDictType):
+        return partial(_unfit_field, Mapping, Mapping.get, fields)
+    # The class of a generic type is an alias.
+    cls = typing.get_origin(kind.cls) or kind.cls
+    return partial(_unfit_field, cls, getattr, fields)
+
+
+def _unfit_number(value: Any) -> _Unfit | None:
+    if not isinstance(value, Decimal):
+        return None
+    if not value.is_finite():
+        return "", f"expected a finite number, got {value}"
+    if abs(value.adjusted()) > MAX_EXPONENT:
+        bounds = f"between -{MAX_EXPONENT} and {MAX_EXPONENT}"
+        return "", f"expected an exponent {bounds}, got {value:.3E}"
+    return None
+
+
+def _unfit_entry(in_key: _Finder | None, in_value: _Finder | None, value: Any) -> _Unfit | None:
+    if isinstance(value, Mapping):
         for key, each in value.items():
-            _check_decimals(key, path)
-            _check_decimals(each, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list | tuple | set | frozenset):
-        for index, each in enumerate(value):
-            _check_decimals(each, f"{path}[{index}]")
-    else:
-        for name in _names_of_fields(type(value)):
-            _check_decimals(getattr(value, name), f"{path}.{name}" if path else name)
+            if in_key is not None and (bad := in_key(key)):
+                return bad
+            if in_value is not None and (bad := in_value(each)):
+                return f".{key}{bad[0]}", bad[1]
+    return None
 
 
-def _names_of_fields(cls: type) -> Iterable[str]:
-    if attrs.has(cls):
-        return (each.name for each in attrs.fields(cls))
-    if issubclass(cls, msgspec.Struct):
-        return cls.__struct_fields__
-    return getattr(cls, "__dataclass_fields__", ())
+def _unfit_item(finders: Iterable[_Finder | None], value: Any) -> _Unfit | None:
+    if isinstance(value, list | tuple | set | frozenset):
+        for index, (find, each) in enumerate(zip(finders, value, strict=False)):
+            if find is not None and (bad := find(each)):
+                return f"[{index}]{bad[0]}", bad[1]
+    return None
+
+
+def _unfit_field(
+    cls: type,
+    get: Callable[[Any, str, None], Any],
+    fields: Iterable[tuple[msgspec.inspect.Field, _Finder]],
+    value: Any,
+) -> _Unfit | None:
+    if isinstance(value, cls):
+        for field, find in fields:
+            if bad := find(get(value, field.name, None)):
+                return f".{field.encode_name}{bad[0]}", bad[1]
+    return None
 
 
 def _unusable(channel: type[Channel], name: str, wanted: Any, problem: str) -> InvalidHandler:

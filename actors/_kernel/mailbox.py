@@ -154,7 +154,7 @@ class Mailbox:
                     self._seen -= 1
                 return
 
-    def postpone(self, match: Callable[[Any], bool]) -> None:
+    def move_to_back(self, match: Callable[[Any], bool]) -> None:
         """Move the messages that `match` accepts behind all other messages. No receive may be in progress."""
         queue = self.queue
         if len(queue) < 2:

@@ -269,25 +269,33 @@ def log_exception(
     control characters, the record gets a clean traceback, and `exc_info` keeps the exception for other formatters.
     """
     texts = list(_texts_of(exception))
-    if all(len(text) <= _LONGEST and printable(text, lines=True) == text for text in texts):
+    is_long = any(len(text) > _LONGEST for text in texts)
+    if not is_long and all(printable(text, lines=True) == text for text in texts):
         log.log(level, message, *args, exc_info=exception, extra=extra, stacklevel=2)
         return
     if not log.isEnabledFor(level):
         return
-    whole = printable("".join(traceback.format_exception(exception)).rstrip("\n"), lines=True)
-    if any(len(text) > _LONGEST for text in texts):
-        text = "\n".join(map(bounded, whole.split("\n")))
-        if len(text) > _LONGEST_TRACEBACK:
-            half = _LONGEST_TRACEBACK // 2
-            text = f"{text[:half]}\n... ({len(text)} characters)\n{text[-half:]}"
+    whole = "".join(traceback.format_exception(exception)).rstrip("\n")
+    if is_long:
+        # Cut before cleaning, because cleaning takes time for each control character. An escape has up to ten
+        # characters, so cut the result too.
+        cut = _bounded_whole("\n".join(map(bounded, whole.split("\n"))))
+        text = _bounded_whole(printable(cut, lines=True))
         log.log(level, "%s\n%s", message % args, text, extra=extra, stacklevel=2)
         return
     file, line, function, _ = log.findCaller(stacklevel=2)
     info = type(exception), exception, exception.__traceback__
     record = log.makeRecord(log.name, level, file, line, message, args, info, function, extra)
     # `logging.Formatter` writes this text in place of the traceback that it would make from `exc_info`.
-    record.exc_text = whole
+    record.exc_text = printable(whole, lines=True)
     log.handle(record)
+
+
+def _bounded_whole(text: str) -> str:
+    if len(text) <= _LONGEST_TRACEBACK:
+        return text
+    half = _LONGEST_TRACEBACK // 2
+    return f"{text[:half]}\n... ({len(text)} characters)\n{text[-half:]}"
 
 
 def _texts_of(exception: BaseException) -> Iterator[str]:

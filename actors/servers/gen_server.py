@@ -64,7 +64,7 @@ __all__ = [
     "call",
     "cast",
     "handle_ends_nowait",
-    "postpone",
+    "move_to_back",
     "reply",
     "run_idle",
     "stop",
@@ -474,10 +474,13 @@ def handle_ends_nowait(function: Callable[[Pid, ExitReason], bool]) -> None:
     require_process("handle_ends_nowait").take_end = function
 
 
-def postpone(match: Callable[[Any], bool]) -> None:
+def move_to_back(match: Callable[[Any], bool]) -> None:
     """Move the waiting messages that `match` accepts behind all other messages of the current server.
 
-        postpone(lambda message: type(message) is Request)       # first the messages that `init` has sent to itself
+        move_to_back(lambda message: type(message) is Request)   # first the messages that `init` has sent to itself
+
+    Only Ashtree's own servers use it. Call it in a callback, while no `receive` of the same process is in progress: a
+    `receive` remembers how many messages it has looked at, so it would miss messages that have moved.
 
     The messages that `match` accepts keep their order, and so do the others. So if `match` accepts either all messages
     of a sender or none, the messages of each sender still arrive in the order of sending. Later messages come last, as
@@ -486,7 +489,7 @@ def postpone(match: Callable[[Any], bool]) -> None:
     Args:
         match: A predicate. It must not raise, send or wait.
     """
-    require_process("postpone").mailbox.postpone(match)
+    require_process("move_to_back").mailbox.move_to_back(match)
 
 
 def cast(server: object, message: Any) -> None:

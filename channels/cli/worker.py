@@ -225,6 +225,7 @@ class _Worker:
         self._sockets = sockets
         self._stops_together = False
         self._is_orphan = False
+        self._notes_signals = False
         # A signal came from another process.
         self._has_signal = False
         # The signals that this worker has sent to itself, and that have not arrived yet.
@@ -232,7 +233,11 @@ class _Worker:
         self._released = trio.Event()
 
     def _note_signals(self) -> None:
-        """Install signal handlers that remember a signal, and then call the earlier handler."""
+        """Install signal handlers that remember a signal, and then call the earlier handler. Later calls do nothing."""
+        if self._notes_signals:
+            # The supervisor has restarted `listen`. A second handler would count each signal twice.
+            return
+        self._notes_signals = True
         for signum in (signal.SIGINT, signal.SIGTERM):
             before = signal.getsignal(signum)
 

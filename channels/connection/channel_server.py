@@ -45,10 +45,10 @@ from actors.exits import (
     is_normal_exit,
 )
 from actors.links import kill, monitor, send_exit
-from actors.messages import Down
+from actors.messages import Down, Exit
 from actors.process import current_pid, receive, send, set_label
 from actors.refs import Pid, Ref, TimerRef
-from actors.servers.gen_server import GenServer, Sender, postpone
+from actors.servers.gen_server import GenServer, Sender, move_to_back
 from actors.servers.results import MISSING, Continue, NoReply, Reply, Stop, Within
 from actors.sys import ServerStatus
 from channels.channel import Channel, place, table_of
@@ -145,7 +145,7 @@ class ChannelServer(GenServer[None]):
         if membership.waiting or self.link.connection.process is None:
             # In Phoenix, the connection waits for the answer before it reads on. So the messages that `join` sent to
             # its own process come before the client's next message. Here, the connection has already passed it on.
-            postpone(self._is_from_connection)
+            move_to_back(self._is_from_connection)
         self._measure_join(started, "ok", argument)
         if membership.status == "gone":
             # The client has joined the topic again. It has got the answer to this join, so this channel ends.
@@ -154,7 +154,13 @@ class ChannelServer(GenServer[None]):
 
     def _is_from_connection(self, message: Any) -> bool:
         kind = type(message)
-        return kind is Message or kind is Gone or (kind is Down and message.ref is self.watching)
+        return (
+            kind is Message
+            or kind is Gone
+            or (kind is Down and message.ref is self.watching)
+            # A channel may trap exits.
+            or (kind is Exit and message.pid is self.link.connection)
+        )
 
     def _decoded(self, decode: Callable[[Any], Any], params: Any) -> Any:
         try:

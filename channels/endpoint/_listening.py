@@ -49,10 +49,8 @@ REFUSALS_TOGETHER = 64
 The listener closes further connections without an answer.
 """
 
-# Before the listener ends, it looks this often whether a process has taken over each accepted connection, with this
-# many seconds between two looks.
-_LOOKS = 100
-_POLL = 0.01
+# Before the listener ends, it waits this many seconds for processes to take over the accepted connections.
+_LONGEST_WAIT = 1.0
 
 
 class ListenerServer(GenServer[None]):
@@ -109,10 +107,8 @@ class ListenerServer(GenServer[None]):
                             nursery.start_soon(self._turn_away, sock)
                     # The endpoint stops the connections next. A process that has not taken over its connection by then
                     # would end without an answer, and the system would reset the connection.
-                    for _ in range(_LOOKS):
-                        if not self.services.admission.has_unserved:
-                            break
-                        await trio.sleep(_POLL)
+                    with trio.move_on_after(_LONGEST_WAIT):
+                        await self.services.admission.wait_all_served()
             else:
                 for sock in left:
                     sock.close()

@@ -411,6 +411,7 @@ class Admission:
     """
 
     __slots__ = (
+        "_all_served",
         "_unserved",
         "accepting",
         "answering",
@@ -435,6 +436,8 @@ class Admission:
         self.queued: Callable[[], int] = int
         # Accepted connections that no process serves yet, by their stream.
         self._unserved: dict[object, Any] = {}
+        # Set when there are none; None while nobody waits.
+        self._all_served: trio.Event | None = None
 
     def listening(self, listener: Listening) -> None:
         """Store the listener. A restarted listener replaces the earlier one."""
@@ -464,11 +467,14 @@ class Admission:
     def take_over(self, stream: object) -> None:
         """Forget a connection that a process now serves, or that has been closed."""
         self._unserved.pop(stream, None)
+        if self._all_served is not None and not self._unserved:
+            self._all_served.set()
 
-    @property
-    def has_unserved(self) -> bool:
-        """True if an accepted connection waits for its process to take it over."""
-        return bool(self._unserved)
+    async def wait_all_served(self) -> None:
+        """Wait until processes have taken over all accepted connections. Only one task may wait."""
+        if self._unserved:
+            self._all_served = trio.Event()
+            await self._all_served.wait()
 
     @property
     def is_quiet(self) -> bool:
@@ -492,6 +498,8 @@ class Admission:
         for accepted in self._unserved.values():
             accepted.close()
         self._unserved.clear()
+        if self._all_served is not None:
+            self._all_served.set()
 
 
 @frozen(kw_only=True, eq=False)
@@ -610,7 +618,7 @@ class Services:
         )
 
     def _out_of_memory(self, reads: int) -> bool:
-        """Free the memory of the largest incomplete messages. Return False if there are none."""
+        """Free the memory of the largest incomplete messages. Return False if this frees none."""
         self.transports.starved_at = self.runtime.current_time()
         has_freed = self.transports.incoming.relieve()
         self.count(POLLER_OUT_OF_MEMORY)

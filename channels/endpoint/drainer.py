@@ -5,7 +5,8 @@ readiness probes fail, and waits `Draining(notice=)` seconds. Then it asks open 
 with 1012. After 1012, phoenix.js reconnects. Requests on new connections get 503. Requests in progress finish.
 
 An endpoint also stops if its flusher or a poller ends too often. Then this loop no longer runs. So the drainer runs it
-until all clients have closed. The clients get their waiting messages and 1012 at once.
+until all clients have closed. The clients get their waiting messages and 1012 at once. If the loop fails again, the
+drainer logs the failure, and runs the loop again after a pause.
 
 The drainer ends the sessions of polling clients first. Each session answers its open poll. The client's next request
 finds no session.
@@ -16,6 +17,7 @@ and polling sessions. So it also closes clients that have not joined any topic.
 
 from __future__ import annotations
 
+import logging
 import math
 
 import msgspec
@@ -23,6 +25,7 @@ import trio
 
 from actors.errors import CallExit
 from actors.exits import ExitReason
+from actors.instrumentation.logger import log_exception
 from actors.links import monitor, trap_exits
 from actors.messages import Down
 from actors.process import receive, send
@@ -33,9 +36,16 @@ from channels.connection.session_server import Drain
 from channels.endpoint._wiring import Services
 from channels.errors import check_not_negative, check_positive, check_whole
 from channels.telemetry import ENDPOINT_DRAIN
+from channels.transports.out_buffer import Flusher
+from channels.transports.poller import Poller
 from supervision.dynamic_supervisor import DynamicSupervisor
 
 __all__ = ["DrainerServer", "Draining"]
+
+_logger = logging.getLogger("channels.endpoint")
+
+# Seconds from the failure of a loop until the drainer runs it again. A loop that always fails writes few log lines.
+_PAUSE = 1.0
 
 
 class Draining(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +101,7 @@ class DrainerServer(GenServer[None]):
         async with trio.open_nursery() as nursery:
             for loop in self.services.transports.loops:
                 if not loop.is_running:
-                    nursery.start_soon(loop.main)
+                    nursery.start_soon(_run, loop)
             if self.draining.notice and admission.accepting:
                 await trio.sleep(self.draining.notice)
             admission.drain()
@@ -123,6 +133,23 @@ class DrainerServer(GenServer[None]):
         while refs:
             down = await receive(lambda message: type(message) is Down)
             refs.discard(down.ref)
+
+
+async def _run(loop: Flusher | Poller) -> None:
+    """Run a loop that its supervisor no longer restarts. If it fails, run it again after a pause."""
+    while True:
+        try:
+            await loop.main()
+        except Exception as error:
+            # Broad, because no failure may end the drain, in which the clients get 1012.
+            log_exception(
+                _logger,
+                "the %s failed while the endpoint drains; running it again in %g s",
+                type(loop).__name__.lower(),
+                _PAUSE,
+                exception=error,
+            )
+        await trio.sleep(_PAUSE)
 
 
 def _close(pid: Pid) -> Ref:

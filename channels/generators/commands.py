@@ -146,27 +146,27 @@ def _durable(
 
 def _wheel() -> None:
     folder = Path("vendor")
-    old = [wheel.name for wheel in sorted(folder.glob("ashtree-*.whl"))]
     texts = {path: path.read_text("utf-8") for path in sorted(Path().glob("requirements*.txt"))}
-    naming = [path for path, text in texts.items() if any(name in text for name in old)]
+    naming = [path for path, text in texts.items() if _VENDORED.search(text)]
     if not naming:
         raise NoPackage(
             f"no requirements.txt in {Path.cwd()} names a wheel vendor/ashtree-*.whl; go to a folder that "
             "`ashtree new` created"
         )
     new, data = wheel_name(), build_wheel()
+    # The folder may be gone, as in a clone of a repository that ignores wheels.
+    folder.mkdir(exist_ok=True)
     (folder / new).write_bytes(data)
     for path in naming:
-        text = texts[path]
-        for name in old:
-            text = text.replace(name, new)
-        path.write_text(text, "utf-8")
-    for name in old:
-        if name != new:
-            (folder / name).unlink()
+        path.write_text(_VENDORED.sub(new, texts[path]), "utf-8")
+    for old in folder.glob("ashtree-*.whl"):
+        if old.name != new:
+            old.unlink()
     typer.echo(f"Wrote {folder / new}, and its name into {' and '.join(map(str, naming))}.")
 
 
+# The name of the wheel in a requirements file.
+_VENDORED: Final = re.compile(r"(?<=vendor/)ashtree-[^/\s\[;#]+\.whl")
 _COMMANDS: Final = {"channel": _channel, "presence": _presence, "socket": _socket}
 
 

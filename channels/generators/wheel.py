@@ -13,15 +13,18 @@ import base64
 import hashlib
 import io
 import zipfile
+from collections.abc import Container
 from importlib import metadata
 from pathlib import Path
 from typing import Final
 
 from channels.errors import ChannelsError
 
-__all__ = ["NotInstalled", "build_wheel", "wheel_name"]
+__all__ = ["IncompleteInstallation", "NotInstalled", "build_wheel", "wheel_name"]
 
 _PACKAGES: Final = ("actors", "supervision", "channels")
+# The kinds of files of the packages. A folder may also have other files, such as those of an editor.
+_KINDS: Final = frozenset({".py", ".typed", ".template", ".html", ".css", ".js", ".mjs", ".mts"})
 # The files of the folder `.dist-info` that describe the distribution. The others describe this installation of it.
 _DESCRIBING: Final = ("METADATA", "entry_points.txt", "licenses")
 _WHEEL: Final = "Wheel-Version: 1.0\nGenerator: ashtree\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -35,6 +38,15 @@ class NotInstalled(ChannelsError):
     def __init__(self, folder: Path) -> None:
         super().__init__(
             f"Ashtree runs from {folder}, but is not installed; run `pip install --editable {folder}` first"
+        )
+
+
+class IncompleteInstallation(ChannelsError):
+    """The installation of Ashtree does not list its metadata, without which pip cannot install a wheel."""
+
+    def __init__(self, about: str) -> None:
+        super().__init__(
+            f"the installation {about} lists no METADATA, so no wheel can be made of it; reinstall Ashtree with pip"
         )
 
 
@@ -52,14 +64,16 @@ def build_wheel() -> bytes:
 
     Raises:
         NotInstalled: Ashtree is not installed.
+        IncompleteInstallation: the description of the distribution is missing.
     """
     distribution = _distribution()
     about = f"ashtree-{distribution.version}.dist-info"
+    listed = {file.as_posix() for file in distribution.files or ()}
     contents = {
         file.relative_to(_root()).as_posix(): file.read_bytes()
         for package in _PACKAGES
         for file in sorted((_root() / package).rglob("*"))
-        if file.is_file() and "__pycache__" not in file.parts
+        if _belongs(file, _root() / package, listed)
     }
     for file in sorted(distribution.files or (), key=str):
         place = Path(str(distribution.locate_file(file)))
@@ -67,6 +81,8 @@ def build_wheel() -> bytes:
         folder, _, name = file.as_posix().partition("/")
         if folder == about and name.partition("/")[0] in _DESCRIBING and place.is_file():
             contents[f"{about}/{name}"] = place.read_bytes()
+    if f"{about}/METADATA" not in contents:
+        raise IncompleteInstallation(about)
     contents[f"{about}/WHEEL"] = _WHEEL.encode()
     record = "".join(f"{name},{_digest(data)},{len(data)}\n" for name, data in contents.items())
     contents[f"{about}/RECORD"] = f"{record}{about}/RECORD,,\n".encode()
@@ -75,6 +91,19 @@ def build_wheel() -> bytes:
         for name, data in contents.items():
             archive.writestr(zipfile.ZipInfo(name, _TIME), data, zipfile.ZIP_DEFLATED)
     return packed.getvalue()
+
+
+def _belongs(file: Path, package: Path, listed: Container[str]) -> bool:
+    """Return True for a file of the package, False for other files in its folder and links to files outside of it.
+
+    Some installers make links instead of files, so a link that the installation lists is a file of the package.
+    """
+    if file.suffix not in _KINDS or "__pycache__" in file.parts or not file.is_file():
+        return False
+    return (
+        file.resolve().is_relative_to(package.resolve())
+        or file.relative_to(_root()).as_posix() in listed
+    )
 
 
 def _root() -> Path:

@@ -5,7 +5,7 @@
 - `StrictConnection` parses the heads of HTTP/1.1 requests as strictly as an endpoint does, and ignores `Upgrade: h2c`.
 - `Http1` and `Http2` are Hypercorn's protocols, with a limit on the work in one turn of the scheduler.
 - `Exchange` replaces the message queue of a request.
-- `PiecewiseStream` keeps no incomplete message of a WebSocket.
+- `PiecewiseStream` keeps no incomplete message of a WebSocket if the application wants pieces.
 - `HypercornServer` replaces Hypercorn's server for one connection. It ends when its peer leaves.
 
 A connection never changes its protocol, except from HTTP/1.1 to a WebSocket. In plain Hypercorn, a client can change to
@@ -23,7 +23,6 @@ import math
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import h2.events
@@ -57,6 +56,7 @@ __all__ = [
     "Http1",
     "Http2",
     "HypercornServer",
+    "Pieces",
     "PiecewiseStream",
     "ReplayStream",
     "ServedApplication",
@@ -365,15 +365,43 @@ async def _ignore(message: Any) -> None:
     """Ignore a message from an application that has ended."""
 
 
+class Pieces:
+    """The wish of an application to get the messages of its WebSocket in pieces. The application calls this object.
+
+    It does not refer to the WebSocket, whose scope contains it. So there is no reference cycle.
+
+    Attributes:
+        are_wanted: True after the call.
+    """
+
+    __slots__ = ("are_wanted",)
+
+    def __init__(self) -> None:
+        self.are_wanted = False
+
+    def __call__(self) -> None:
+        self.are_wanted = True
+
+
 class PiecewiseStream(WSStream):
-    """A WebSocket of Hypercorn that passes on the pieces of a message as they arrive.
+    """A WebSocket of Hypercorn that passes on the pieces of a message as they arrive, if the application wants pieces.
 
     Hypercorn's own class keeps up to 16 MiB of an incomplete message, and ten whole messages. The memory for incomplete
     messages has a limit for all clients together, so a connection of an endpoint keeps these bytes itself. An
     application of the user gets whole messages.
     """
 
+    @classmethod
+    def replace(cls, stream: Any) -> None:
+        """Make a new stream of Hypercorn an object of this class, if it is a WebSocket. Hypercorn creates it itself."""
+        if isinstance(stream, WSStream):
+            stream.__class__ = cls
+
     async def _handle_events(self) -> None:
+        pieces: Any = self.scope["extensions"][PIECES]
+        if not pieces.are_wanted:
+            await super()._handle_events()
+            return
         assert self.app_put is not None  # the application runs
         for event in self.connection.events():
             if isinstance(event, Message):
@@ -418,8 +446,7 @@ class Exchanges(TaskGroup):
         In plain Hypercorn, this function waits forever if the application has ended and left ten messages unread. Then
         all other requests of an HTTP/2 connection wait too.
         """
-        stream = send.__self__  # `send` is a method of Hypercorn's WSStream
-        scope["extensions"][PIECES] = partial(setattr, stream, "__class__", PiecewiseStream)
+        scope["extensions"][PIECES] = Pieces()
         put, take = trio.open_memory_channel[Any](config.max_app_queue_size)
 
         async def run(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
@@ -474,8 +501,13 @@ class Http1(H11Protocol):
                 await self._budget.take(_cost_of_websocket(piece))
                 await super().handle(RawData(data=piece))
 
-    async def give_up(self) -> None:
-        """Do nothing. HTTP/1.1 has no message for input that the server cannot read."""
+    async def _create_stream(self, request: h11.Request) -> None:
+        """Begin a request. Hypercorn's method calls this one."""
+        await super()._create_stream(request)
+        PiecewiseStream.replace(self.stream)
+
+    async def go_away(self, code: ErrorCodes) -> None:
+        """Do nothing. HTTP/1.1 has no message for the end of a connection without a request."""
 
     async def release(self) -> None:
         """Do nothing. An application that writes notices the end of the connection."""
@@ -561,12 +593,9 @@ class Http2(H2Protocol):
     Args:
         options: the arguments of `H2Protocol`.
         budget: the work budget of all connections.
-        count: a function that counts an event.
     """
 
-    def __init__(
-        self, *options: Any, budget: WorkBudget, count: Callable[[tuple[str, ...]], object]
-    ) -> None:
+    def __init__(self, *options: Any, budget: WorkBudget) -> None:
         super().__init__(*options)
         # Hypercorn sets the limit in the settings, which h2 applies only after the client has confirmed them.
         self.connection.decoder.max_header_list_size = self.config.h2_max_header_list_size
@@ -585,16 +614,36 @@ class Http2(H2Protocol):
             await super().handle(RawData(data=frames))
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
-        """Handle the events of one group of frames. Hypercorn's method calls this one."""
+        """Handle the events of one group of frames. Hypercorn's method calls this one.
+
+        This ignores priorities of streams, which RFC 9113 deprecates (section 5.3.2). In Hypercorn's tree of
+        priorities, one small frame can move a thousand streams.
+        """
         others: list[h2.events.Event] = []
         for event in events:
             if isinstance(event, h2.events.DataReceived):
                 await super()._handle_events(others)
                 others = []
                 await self._handle_data(event)
-            else:
+            elif isinstance(event, h2.events.StreamReset):
+                await super()._handle_events(others)
+                others = []
+                await self._handle_reset(event)
+            elif not isinstance(event, h2.events.PriorityUpdated):
                 others.append(event)
         await super()._handle_events(others)
+
+    async def _create_stream(self, request: h2.events.RequestReceived) -> None:
+        """Begin a request. Hypercorn's method calls this one."""
+        await super()._create_stream(request)
+        PiecewiseStream.replace(self.streams.get(request.stream_id))
+
+    async def _handle_reset(self, event: h2.events.StreamReset) -> None:
+        """End a stream. Report an idle connection, because Hypercorn does that only after a response."""
+        was_open = event.stream_id in self.streams
+        await super()._handle_events([event])
+        if was_open and not self.closed:
+            await self.send(Updated(idle=self.idle))
 
     async def _handle_data(self, event: h2.events.DataReceived) -> None:
         """Pass data to its stream. Ignore data that comes after the response, because the stream has ended."""
@@ -608,10 +657,10 @@ class Http2(H2Protocol):
         if not self.closed:
             self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
 
-    async def give_up(self) -> None:
-        """Send a GOAWAY frame, because the server cannot read the input of the client."""
+    async def go_away(self, code: ErrorCodes) -> None:
+        """Send a GOAWAY frame. It tells the client the last request that the server has read."""
         try:
-            self.connection.close_connection(ErrorCodes.PROTOCOL_ERROR)
+            self.connection.close_connection(code)
         except h2.exceptions.ProtocolError:
             # HTTP/2 has closed the connection already.
             return
@@ -677,7 +726,7 @@ class HypercornServer:
         self._has_request = has_request
         self._budget = budget
         self._count = count
-        self._kind: type[Http1 | Http2] = Http2 if http2 else Http1
+        self._http2 = http2
         self._protocol: Http1 | Http2 | None = None
         self._exchanges = Exchanges()
         # The deadline is infinite while a request runs.
@@ -737,7 +786,7 @@ class HypercornServer:
 
     def _new_protocol(self) -> Http1 | Http2:
         served, sock = self._served, self._stream.socket
-        return self._kind(
+        options = (
             served.app,
             served.config,
             served.context,
@@ -747,9 +796,10 @@ class HypercornServer:
             parse_socket_addr(sock.family, sock.getpeername()),
             parse_socket_addr(sock.family, sock.getsockname()),
             self._send,
-            budget=self._budget,
-            count=self._count,
         )
+        if self._http2:
+            return Http2(*options, budget=self._budget)
+        return Http1(*options, budget=self._budget, count=self._count)
 
     async def _read(self, protocol: Http1 | Http2) -> None:
         """Pass the client's data to the protocol, until the client leaves or the server closes the connection."""
@@ -759,7 +809,7 @@ class HypercornServer:
                     data = await self._stream.receive_some(_READ_SIZE)
                 except (trio.ClosedResourceError, trio.BrokenResourceError):
                     break
-                await protocol.handle(RawData(data=bytes(data)))
+                await self._handle(protocol, bytes(data))
                 if not data:
                     break
             await protocol.handle(Closed())
@@ -775,9 +825,22 @@ class HypercornServer:
                 exception=error,
                 level=logging.DEBUG,
             )
-            await protocol.give_up()
+            await protocol.go_away(ErrorCodes.PROTOCOL_ERROR)
             # Hypercorn sends no disconnect to streams whose requests are incomplete, so cancel the applications.
             self._exchanges.cancel()
+
+    async def _handle(self, protocol: Http1 | Http2, data: bytes) -> None:
+        """Pass data to the protocol. Meanwhile the connection is not idle.
+
+        Otherwise, a request that waits for the work budget could run after its connection has been closed.
+        """
+        deadline, self._idle.deadline = self._idle.deadline, math.inf
+        requests = protocol.keep_alive_requests
+        await protocol.handle(RawData(data=data))
+        if deadline != math.inf and protocol.keep_alive_requests == requests:
+            # No request has begun, so the connection is still idle, and part of a head gives it no more time.
+            self._set_idle(True)
+            self._idle.deadline = min(self._idle.deadline, deadline)
 
     async def _send(self, event: Event) -> None:
         """Carry out an event of the protocol: write, close, or start or stop the idle timeout."""
@@ -835,5 +898,8 @@ class HypercornServer:
             if self._idle.deadline == math.inf:
                 await trio.sleep_forever()
         if not self._peer_has_gone:
+            if self._protocol is not None and not self._writing.locked():
+                # Not while another task writes, because then the client does not read.
+                await self._protocol.go_away(ErrorCodes.NO_ERROR)
             await self._end()
             await self._stream.aclose()

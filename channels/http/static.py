@@ -160,7 +160,8 @@ def find_file(folder: Path, path: str, *, is_top: bool = False) -> FoundFile | s
 
     Apart from `.well-known`, a segment that begins with a dot makes the result None. So the function opens no hidden
     files, and a path with `..` cannot leave the folder. The function opens no symbolic link whose target is outside the
-    folder or hidden.
+    folder or hidden, except a target in a folder such as `..2026_01_31`. Kubernetes links the files of a ConfigMap to
+    such a folder.
     """
     try:
         segments = [unquote(each, errors="strict") for each in path.split("/")]
@@ -180,7 +181,9 @@ def find_file(folder: Path, path: str, *, is_top: bool = False) -> FoundFile | s
     target = Path(wanted).relative_to(root).parts
     if is_top and names[:1] == [_WELL_KNOWN] == list(target[:1]):
         target = target[1:]
-    if any(each.startswith(".") for each in target):
+    if any(each.startswith(".") and not _is_mounted(each) for each in target[:-1]):
+        return None
+    if target[-1:] and target[-1].startswith("."):
         return None
     try:
         # Without O_NONBLOCK, opening a named pipe would wait for its writer.
@@ -194,6 +197,11 @@ def find_file(folder: Path, path: str, *, is_top: bool = False) -> FoundFile | s
     os.close(number)
     has_page = not is_folder and Path(wanted, "index.html").is_file()
     return f"{names[-1]}/" if has_page else None
+
+
+def _is_mounted(folder: str) -> bool:
+    """Return True for the name of a folder as Kubernetes makes it for the files of a mounted ConfigMap or Secret."""
+    return folder.startswith("..") and len(folder) > 2
 
 
 class StaticFiles:

@@ -64,7 +64,8 @@ class Watcher(GenServer[None]):
         self.model = self.chronicle.model = Model()
         self._pids: dict[int, Pid] = {}
         self._newest = 0
-        self._fresh: list[Entry] = []
+        # The processes to describe at the next look, by number, because a process may change its label many times.
+        self._fresh: dict[int, Entry] = {}
         self._supervisors: dict[int, Pid] = {}
         self._detach_hot: Callable[[], object] | None = None
         self._durations: deque[float] = deque(maxlen=SAMPLES)
@@ -237,7 +238,7 @@ class Watcher(GenServer[None]):
         self._looking = False
         self.model = self.chronicle.model = Model()
         self._pids, self._newest = {}, 0
-        self._fresh, self._supervisors = [], {}
+        self._fresh, self._supervisors = {}, {}
 
     async def _read_new(self) -> None:
         runtime, now = self.runtime, self.runtime.now()
@@ -246,8 +247,10 @@ class Watcher(GenServer[None]):
             if pid.number <= self._newest:
                 break
             new.append(pid)
-        again, self._fresh = self._fresh, []
-        for entry in again:
+        again, self._fresh = self._fresh, {}
+        for number, entry in enumerate(again.values()):
+            if number % SLICE == SLICE - 1:
+                await trio.lowlevel.checkpoint()
             # Describe the processes of the last round again, because most processes get a label in their first step.
             self._describe(entry)
         for number, pid in enumerate(reversed(new)):
@@ -266,7 +269,7 @@ class Watcher(GenServer[None]):
             self._pids[pid.number] = pid
             self.model.add(entry)
             self._describe(entry)
-            self._fresh.append(entry)
+            self._fresh[entry.number] = entry
 
     def _describe(self, entry: Entry) -> None:
         pid = self._pids.get(entry.number)
@@ -344,7 +347,7 @@ class Watcher(GenServer[None]):
     ) -> None:
         entry = self.model.entries.get(about["pid"].number)
         if entry is not None:
-            self._fresh.append(entry)
+            self._fresh[entry.number] = entry
 
     def _handled(self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         if about["channel"].topic != "observer":

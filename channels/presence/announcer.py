@@ -10,7 +10,7 @@ of the next diff.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import trio
@@ -104,23 +104,41 @@ def _changes(diff: Diff) -> dict[str, Presences]:
     joins, leaves = diff.joins, diff.leaves
     if joins and leaves:
         gone = dict.fromkeys(leaves)
-        refs = {entry.meta.get("phx_ref") for entry in joins if entry not in gone}
-        leaves = [entry for entry in leaves if entry.meta.get("phx_ref") not in refs]
-        joins = [
-            entry for entry in joins if entry not in gone or entry.meta.get("phx_ref") not in refs
-        ]
+        refs = _refs(entry for entry in joins if entry not in gone)
+        leaves = [entry for entry in leaves if _ref(entry.meta) not in refs]
+        joins = [entry for entry in joins if entry not in gone or _ref(entry.meta) not in refs]
     return {"joins": _grouped(joins), "leaves": _grouped(leaves)}
 
 
-def _lasting(changes: dict[str, Presences]) -> dict[str, Presences]:
-    """Return a diff without the joins of presences that have left again, so that each joined key is present."""
-    left = {meta["phx_ref"] for entry in changes["leaves"].values() for meta in entry["metas"]}
-    joins = {}
-    for key, entry in changes["joins"].items():
-        metas = [meta for meta in entry["metas"] if meta["phx_ref"] not in left]
-        if metas:
-            joins[key] = {**entry, "metas": metas}
+def _lasting(changes: dict[str, Presences], diff: Diff) -> dict[str, Presences]:
+    """Return the changes without the joins of entries that have left again, so that each joined key is present.
+
+    Args:
+        changes: the changes of the diff, after `fetch`.
+        diff: the diff.
+    """
+    gone = dict.fromkeys(diff.leaves)
+    lasting = [entry for entry in diff.joins if entry not in gone]
+    if len(lasting) == len(diff.joins):
+        return changes
+    keys = {entry.key for entry in lasting}
+    withdrawn = _refs(entry for entry in diff.joins if entry in gone) - _refs(lasting)
+    joins = {
+        key: {**entry, "metas": [meta for meta in entry["metas"] if _ref(meta) not in withdrawn]}
+        for key, entry in changes["joins"].items()
+        if key in keys
+    }
     return {**changes, "joins": joins}
+
+
+def _refs(entries: Iterable[Entry]) -> set[str]:
+    return {ref for entry in entries if (ref := _ref(entry.meta)) is not None}
+
+
+def _ref(meta: Mapping[str, Any]) -> str | None:
+    # Other versions of Ashtree may send metadata without a ref, or with a ref of another form.
+    ref = meta.get("phx_ref")
+    return ref if isinstance(ref, str) else None
 
 
 def _parts(changes: dict[str, Presences]) -> Iterator[dict[str, Presences]]:
@@ -205,7 +223,7 @@ class _Announcer:
         else:
             await self._announce_changes(topic, changes)
         if handles_metas and changes is not None and diff:
-            await self._handle_metas(topic, _lasting(changes), snapshot)
+            await self._handle_metas(topic, _lasting(changes, diff), snapshot)
 
     def _announce_count(self, topic: str, count: int, *, is_whole: bool) -> None:
         if is_whole:

@@ -14,12 +14,13 @@ remember removed entries. If a clock has reached a tag, and the set has no entry
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, TypeAlias, final
 
 from attrs import field, frozen
 
-__all__ = ["Delta", "Entry", "Meta", "Part", "Segment", "in_order", "size_of"]
+__all__ = ["Delta", "Entry", "Meta", "Part", "Segment", "in_order", "insert_in_order", "size_of"]
 
 Meta: TypeAlias = dict[str, Any]
 """The data of a presence, a JSON object. It never changes once it is tracked."""
@@ -56,6 +57,11 @@ def in_order(entries: Iterable[Entry]) -> list[Entry]:
     Each node sorts by the same refs, so the order is the same on all nodes. `refs.RefClock` makes refs that ascend.
     """
     return sorted(entries, key=_ref_of)
+
+
+def insert_in_order(entries: list[Entry], entry: Entry) -> None:
+    """Insert an entry into a list that `in_order` has made. The cost is that of a few comparisons."""
+    insort(entries, entry, key=_ref_of)
 
 
 def _ref_of(entry: Entry) -> tuple[str, str]:

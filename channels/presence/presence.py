@@ -28,6 +28,7 @@ from typing import Any
 import msgspec
 import trio
 
+from actors.arguments import check_pid
 from actors.errors import StartIgnored
 from actors.instrumentation.telemetry import Event
 from actors.process import current_pid, on_exit
@@ -40,7 +41,6 @@ from channels.presence import logger
 from channels.presence.announcer import Presences, announce, everybody, fetched
 from channels.presence.delta import Meta
 from channels.presence.generations import DEFAULT_MAX_SIZES, Generations
-from channels.presence.refs import RefClock
 from channels.presence.replica import DOWN_PERIOD, PERMDOWN_PERIOD
 from channels.presence.roster import Counting, Limits, TooManyCalls
 from channels.presence.snapshot import NO_MEMBERS, Snapshot
@@ -163,7 +163,6 @@ class Presence:
         self._counted = counted
         self._counted_from = counted_from
         self._max_meta_bytes = max_meta_bytes
-        self._refs = RefClock()
         self._runtime: Runtime | None = None
         # The present run; and the latest run, which continues if its supervisor restarts.
         self._tracking: Tracking | None = None
@@ -356,19 +355,20 @@ class Presence:
             EncodeError: JSON cannot express the metadata, the key or the topic; or one of them is too large.
             TooManyCalls: the client, or the process, makes more than `max_calls_per_second`.
             PresenceError: the presence is not running.
-            WrongThread: this is not the thread of the runtime.
+            NotAnAddress: `pid` is not a pid.
+            WrongThread: this is not the thread of the runtime, or `pid` belongs to another runtime.
 
         The presence is in `list` and `snapshot` of this node when the call returns.
         """
         tracking = self._running("track")
         topic, name = _names(where, key, "track")
         data = self._checked(topic, meta, "track")
-        owner = current_pid() if pid is None else pid
+        owner = _owner("track", pid)
         self._count_call(tracking, where, owner)
         known = tracking.roster.state.get(topic, name, owner=owner)
         if known is not None and _without_refs(known.meta) == data:
             return str(known.meta["phx_ref"])
-        ref = self._new_ref()
+        ref = _new_ref(tracking)
         tracking.roster.track(owner, topic, name, {**data, "phx_ref": ref})
         tracking.watch(owner)
         return ref
@@ -397,11 +397,11 @@ class Presence:
 
         Raises:
             NotTracked: the process does not track this key of this topic.
-            EncodeError, TooManyCalls, PresenceError, WrongThread: as `track` does.
+            EncodeError, TooManyCalls, PresenceError, NotAnAddress, WrongThread: as `track` does.
         """
         tracking = self._running("update")
         topic, name = _names(where, key, "update")
-        owner = current_pid() if pid is None else pid
+        owner = _owner("update", pid)
         entry = tracking.roster.state.get(topic, name, owner=owner)
         if entry is None:
             raise NotTracked(owner, topic, name)
@@ -411,7 +411,7 @@ class Presence:
         ref = str(entry.meta["phx_ref"])
         if data == _without_refs(entry.meta):
             return ref
-        new_ref = self._new_ref()
+        new_ref = _new_ref(tracking)
         tracking.roster.update(
             owner, topic, name, {**data, "phx_ref": new_ref, "phx_ref_prev": ref}
         )
@@ -421,24 +421,20 @@ class Presence:
         """Remove the presence of `key` in `where` at once. It belongs to process `pid`, by default the current one.
 
         Raises:
-            PresenceError, WrongThread: as `track` does.
+            PresenceError, NotAnAddress, WrongThread: as `track` does.
         """
         tracking = self._running("untrack")
         topic, name = _names(where, key, "untrack")
-        tracking.roster.untrack(current_pid() if pid is None else pid, topic, name)
+        tracking.roster.untrack(_owner("untrack", pid), topic, name)
 
     def untrack_all(self, *, pid: Pid | None = None) -> None:
         """Remove all presences of the process `pid` at once, by default of the current process.
 
         Raises:
-            PresenceError, WrongThread: as `track` does.
+            PresenceError, NotAnAddress, WrongThread: as `track` does.
         """
         tracking = self._running("untrack_all")
-        tracking.roster.untrack_all(current_pid() if pid is None else pid)
-
-    def _new_ref(self) -> str:
-        runtime = current_runtime()
-        return self._refs.next(runtime.now(), runtime.random.randbytes(5))
+        tracking.roster.untrack_all(_owner("untrack_all", pid))
 
     def _count_call(self, tracking: Tracking, where: Channel | str, owner: Pid) -> None:
         # Count all channels of a connection together: a client can join many topics.
@@ -606,6 +602,25 @@ _COUNTERS = (
     "not_sent",
 )
 _REFS = ("phx_ref", "phx_ref_prev")
+
+
+def _owner(verb: str, pid: Pid | None) -> Pid:
+    """Return the process whose presences a call changes, by default the current one.
+
+    Raises:
+        NotAnAddress: the value is not a pid.
+        WrongThread: the pid belongs to the runtime of another thread.
+    """
+    if pid is None:
+        return current_pid()
+    check_pid(f"Presence.{verb}", pid)
+    pid.runtime.require_thread(f"Presence.{verb}")
+    return pid
+
+
+def _new_ref(tracking: Tracking) -> str:
+    runtime = current_runtime()
+    return tracking.refs.next(runtime.now(), runtime.random.randbytes(5))
 
 
 def _without_refs(meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 from zlib import crc32
 
-from channels.presence.delta import Entry, Meta, in_order
+from channels.presence.delta import Entry, Meta, insert_in_order
 from channels.presence.diff import Diff, by_topic
 
 __all__ = ["NO_MEMBERS", "Snapshot", "Snapshots"]
@@ -177,11 +177,14 @@ def _replaced(
     entries: tuple[Entry, ...], joins: Sequence[Entry], leaves: Sequence[Entry]
 ) -> tuple[Entry, ...]:
     # A dictionary as an ordered set of entries.
-    left = dict.fromkeys(entries)
+    rest = dict.fromkeys(entries)
     for entry in leaves:
-        left.pop(entry, None)
-    left.update(dict.fromkeys(joins))
-    return tuple(left) if len(left) < 2 else tuple(in_order(left))
+        rest.pop(entry, None)
+    after = list(rest)
+    for entry in dict.fromkeys(joins):
+        if entry not in rest:
+            insert_in_order(after, entry)
+    return tuple(after)
 
 
 def _resized(buckets: Sequence[_Bucket], keys: int) -> Sequence[_Bucket]:

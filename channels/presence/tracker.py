@@ -38,6 +38,7 @@ from actors.timers import send_after
 from channels.presence import wire
 from channels.presence.clock import Clocks, Version, new_incarnation, sources
 from channels.presence.delta import Delta
+from channels.presence.refs import RefClock
 from channels.presence.replica import Down as NodeDown
 from channels.presence.replica import Refused, Up
 from channels.presence.roster import Counting, Limits, Roster
@@ -77,6 +78,7 @@ class Tracking:
         interval: seconds between two messages with changes.
         execute: emits an event.
         roster: the presences.
+        refs: the source of the refs of this run. It begins with the run, because a simulated run has a time of its own.
         is_changed: set while there are diffs for clients.
         tracker: the present or latest tracker process.
         announcer: the present or latest announcer process.
@@ -92,6 +94,7 @@ class Tracking:
     interval: float
     execute: Callable[[Event, Mapping[str, Any], Mapping[str, Any]], None]
     roster: Roster
+    refs: RefClock = field(factory=RefClock)
     is_changed: trio.Event = field(factory=trio.Event)
     tracker: Pid | None = None
     announcer: Pid | None = None
@@ -199,7 +202,7 @@ class _SendPage:
 
 
 class Tracker(GenServer[None]):
-    """The process that watches the owners of one node's presences, and exchanges presences with other nodes."""
+    """The process that ends presences whose grace is over, and exchanges presences with other nodes."""
 
     async def init(self, tracking: Tracking) -> None:
         trap_exits()

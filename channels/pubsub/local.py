@@ -149,7 +149,7 @@ def dispatch(
         sender: the process to leave out, or None.
         message: the message.
         frames: frames that the caller has encoded.
-        encoded: the encoded message, if it also goes to other nodes. Frames copy its payload.
+        encoded: the encoded message, if the caller has encoded it. Frames copy its payload.
 
     Raises:
         EncodeError: JSON cannot express the payload, and nobody gets the message. Or the wire format of some
@@ -205,7 +205,7 @@ def _fan_out(  # noqa: C901, PLR0912, PLR0917 - one loop over all subscribers, w
                     is_readable, failed = False, error
             if message is not None:
                 if not is_checked:
-                    encode(topic, message)
+                    encoded = encode(topic, message)
                     is_checked = True
                 send(subscription.pid, message)
             continue
@@ -219,7 +219,7 @@ def _fan_out(  # noqa: C901, PLR0912, PLR0917 - one loop over all subscribers, w
                         message = message or _decoded(encoded)
                         payload = message.payload
                         if not is_checked and not codec.copies_json:
-                            encode(topic, message)
+                            encoded = encode(topic, message)
                             is_checked = True
                     known[codec] = codec.broadcast(topic, event, payload)
                     is_checked = True

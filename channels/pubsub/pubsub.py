@@ -315,9 +315,9 @@ class PubSub:
         Other nodes get the message at most once. If it is lost on the way, this call raises no error. See
         `PUBSUB_LOST`.
         """
+        # A node without others need not encode a value for processes, which may be any value.
         encoded = None
-        # A dict on a node without others is checked when it is encoded for the clients: see `dispatch`.
-        if not (self._is_local and dispatcher is dispatch and _is_checked_later(message)):
+        if not self._is_local or _is_unchecked(message, dispatcher):
             encoded = encode(topic, message)
         self._in_thread(topic, message, sender, dispatcher, encoded, not self._is_local)
 
@@ -330,8 +330,7 @@ class PubSub:
         dispatcher: Dispatcher = dispatch,
     ) -> None:
         """Send to the subscribers on this node only. See `broadcast`."""
-        checked_later = dispatcher is not dispatch or _is_checked_later(message)
-        encoded = None if checked_later else encode(topic, message)
+        encoded = encode(topic, message) if _is_unchecked(message, dispatcher) else None
         self._in_thread(topic, message, sender, dispatcher, encoded, False)
 
     def direct_broadcast(self, node: str, topic: str, message: Any) -> None:
@@ -376,7 +375,7 @@ class PubSub:
             # Encode here, so that this thread gets an error in the payload. The runtime's thread then only appends.
             encoded = encoded or encode(topic, message)
             frames = frames_of(self.subscriptions(topic), sender, message, encoded)
-            dispatcher = partial(dispatch, frames=frames)
+            dispatcher = partial(dispatch, frames=frames, encoded=encoded)
         run_threadsafe(
             runtime, self._carry_out, topic, message, sender, dispatcher, encoded, travels
         )
@@ -451,9 +450,11 @@ class PubSub:
         }
 
 
-def _is_checked_later(message: Any) -> bool:
-    """Return True for a broadcast of a dict, and for a message to processes, which may be any value on this node."""
-    return type(message) is not Broadcast or type(message.payload) is dict
+def _is_unchecked(message: Any, dispatcher: Dispatcher) -> bool:
+    """Return True for a `Broadcast` whose payload nobody checks later. `dispatch` checks a dict when it encodes it."""
+    return type(message) is Broadcast and (
+        dispatcher is not dispatch or type(message.payload) is not dict
+    )
 
 
 _METHODS = ("start", "stop", "broadcast", "direct_broadcast", "nodes", "statistics")

@@ -107,10 +107,11 @@ class V2:
 
 def _encode_object(kind: str, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
     try:
-        # A `Raw` comes from PubSub, which has checked it. Attrs objects, dataclasses and structs also become JSON
-        # objects. Encoding shows the form of any other value.
+        # Attrs objects, dataclasses and structs also become JSON objects. Encoding shows the form of any other value.
         form = type(payload)
-        if form is dict or form is msgspec.Raw or _encode(payload).startswith(b"{"):
+        if form is dict or (
+            _is_object(payload) if form is msgspec.Raw else _encode(payload).startswith(b"{")
+        ):
             return _encode((join_ref, None, topic, event, payload))
     except NOT_ENCODABLE as fault:
         problem = explain(payload, fault)
@@ -121,6 +122,18 @@ def _encode_object(kind: str, join_ref: Any, topic: str, event: str, payload: An
         kind=kind,
         topic=topic,
         event=event,
+    )
+
+
+def _is_object(raw: msgspec.Raw) -> bool:
+    """Return True if encoded JSON is an object.
+
+    PubSub and histories have checked the JSON that they pass on, so its first byte suffices. Other nodes may have
+    written space before it.
+    """
+    view = memoryview(raw)
+    return bytes(view[:1]) == b"{" or (
+        bytes(view[:1]).isspace() and bytes(view).lstrip().startswith(b"{")
     )
 
 

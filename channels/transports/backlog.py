@@ -16,6 +16,9 @@ from attrs import frozen
 
 __all__ = ["Backlog", "BacklogStatistics", "Buffer"]
 
+# The fewest bytes of a client for which it is worthwhile to close the client when the memory has run out.
+_WORTHWHILE = 64 * 1024
+
 
 class Buffer(Protocol):
     """The members of an `OutBuffer`, of a connection or of a request body that a backlog uses."""
@@ -127,20 +130,23 @@ class Backlog:
     def relieve(self) -> bool:
         """Give up the clients with the most bytes, until a quarter of all bytes is free. The memory has run out.
 
+        This keeps clients with less than 64 KiB: to close them would free too little for the next read of a socket.
+
         Returns:
-            False if no client has bytes to give up.
+            False if no client has so many bytes to give up.
         """
         before = self._shed
-        self._shed_down_to(self.waiting_bytes - (self.waiting_bytes >> 2) - 1)
+        enough = self.waiting_bytes - (self.waiting_bytes >> 2) - 1
+        self._shed_down_to(enough, smallest=_WORTHWHILE)
         return self._shed > before
 
     def _make_room(self) -> None:
         # Free more than necessary, so that this search is rare. It sorts all clients that are behind.
         self._shed_down_to(self._max_bytes - (self._max_bytes >> 4))
 
-    def _shed_down_to(self, enough: int) -> None:
+    def _shed_down_to(self, enough: int, *, smallest: int = 0) -> None:
         for out in sorted(self._behind, key=_reserved_bytes, reverse=True):
-            if self.waiting_bytes <= enough:
+            if self.waiting_bytes <= enough or out.reserved < smallest:
                 return
             if out.shed():
                 self._shed += 1

@@ -362,15 +362,21 @@ class _Writer(threading.Thread):
             self.lost += file.write(batch)
             self.records += len(batch)
             if file.is_full:
-                file.rotate(self._known_births())
+                file.rotate(self._known_births(batch))
             # Give the runtime's thread a chance to run.
             time.sleep(0)
         file.flush()
 
-    def _known_births(self) -> list[Birth]:
-        """Return the starts of the living processes, and of those whose end is still in the queue."""
+    def _known_births(self, written: Sequence[Record]) -> list[Birth]:
+        """Return the starts of the living processes, and of those whose end is still in the queue.
+
+        Args:
+            written: the records that the file got last.
+        """
+        # The runtime's thread passes an end on before it forgets the start. In between it passes nothing else on.
+        ended = {record[3] for record in written if record[2] == "exited"}
         # Read the living processes first. A process that ends in the meantime is then in both, and not in neither.
-        births = {birth.pid: birth for birth in self._recorder.births}
+        births = {birth.pid: birth for birth in self._recorder.births if birth.pid not in ended}
         for record in list(self._queue):
             if record[2] == "exited":
                 birth: Birth = record[5]

@@ -32,6 +32,9 @@ _PLAIN = (bool, int, float, enum.Enum, Pid, Ref)
 _DEEP = 8
 _MANY = 50
 _NAME = re.compile(r"[\w.-]*")
+_SEPARATOR = re.compile(r"[._-]")
+# A word of a name. Secrets have digits, letters of both cases, or more letters.
+_WORD = re.compile(r"[A-Z]?[a-z]{1,20}")
 # The number of characters of a kind in which a secret term matters.
 _LOOKED_AT = 200
 # The length of the longest name whose result `is_secret` keeps.
@@ -97,7 +100,7 @@ def is_secret(name: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _shown_short_kind(kind: str) -> str:
-    return FILTERED if _is_short_secret(kind) and not _NAME.fullmatch(kind) else kind
+    return FILTERED if _is_short_secret(kind) and not _is_plain_name(kind) else kind
 
 
 def shown_kind(kind: str) -> str:
@@ -107,12 +110,27 @@ def shown_kind(kind: str) -> str:
         ('reset_password', '[FILTERED]')
 
     The kind of a message that is a text is this text, which may be anything. If it contains one of the default terms
-    and is more than a name, it may contain the secret too.
+    and is more than a name, it may contain the secret too. So does a name in which the term, a separator and something
+    other than a word follow each other, such as `token.eyJhbGciOi`.
     """
     if len(kind) <= KIND_LENGTH:
         return _shown_short_kind(kind)
     # Look only at the beginning, because a client may send a text of any length.
-    return FILTERED if _is_secret(kind[:_LOOKED_AT], _FOLDED) else kind[:KIND_LENGTH]
+    beginning = kind[:_LOOKED_AT]
+    if _is_secret(beginning, _FOLDED) and (beginning != kind or not _is_plain_name(kind)):
+        return FILTERED
+    return kind[:KIND_LENGTH]
+
+
+def _is_plain_name(kind: str) -> bool:
+    """Return True for a text that is one name, and in which no value follows a secret term."""
+    if not _NAME.fullmatch(kind):
+        return False
+    term = _TERM.search(kind)
+    if term is None:
+        return True
+    _, *following = _SEPARATOR.split(kind[term.end() :])
+    return all(not each or _WORD.fullmatch(each) for each in following)
 
 
 # Clients choose the keys of payloads, so the cache must not keep long names.
@@ -133,3 +151,5 @@ def _folded(text: str) -> str:
 
 
 _FOLDED = tuple(map(_folded, SECRETS))
+# The default terms, with separators between any two letters.
+_TERM = re.compile("|".join("[_-]*".join(map(re.escape, term)) for term in _FOLDED), re.IGNORECASE)

@@ -256,11 +256,13 @@ def open_private(path: Path) -> IO[bytes]:
 
 
 def _open_private(path: str, flags: int) -> int:
-    number = os.open(path, flags, 0o600)
+    # Empty the file only after the step that can fail, so that a refused recording costs no earlier one.
+    number = os.open(path, flags & ~os.O_TRUNC, 0o600)
     try:
         # Of a device or a pipe, such as /dev/null, the mode belongs to the system.
         if stat.S_ISREG(os.fstat(number).st_mode):
             os.fchmod(number, 0o600)
+            os.ftruncate(number, 0)
     except BaseException:
         os.close(number)
         raise

@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 import trio
 
-from actors import Alias, alias, open_runtime, receive, send, spawn, unalias, wait_exit
+from actors import (
+    Alias,
+    NoProcess,
+    alias,
+    call,
+    open_runtime,
+    receive,
+    send,
+    spawn,
+    unalias,
+    wait_exit,
+)
 from actors.adoption import as_process
 
 
@@ -66,3 +77,11 @@ async def test_only_its_own_process_can_revoke_an_alias() -> None:
             assert not unalias(made[0])
         send(made[0], "still there")
         await wait_exit(pid)
+
+
+async def test_a_call_through_a_revoked_alias_names_the_alias_as_the_cause() -> None:
+    async with open_runtime(), as_process():
+        address = alias()
+        unalias(address)
+        with pytest.raises(NoProcess, match=r": this alias is no longer active$"):
+            await call(address, "question")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from actors.installation import is_replaced
+from actors.installation import damage_of
 from tests.architecture.sources import PACKAGES, ROOT
 
 THEIRS = '__version__ = "4.2.0"\nDEFAULT_CHANNEL_LAYER = "default"\n'
@@ -86,8 +88,50 @@ def test_the_command_ends_with_the_sentence_alone(site: Path, package: str) -> N
     assert "so Ashtree cannot work" in line
 
 
-def test_a_package_whose_file_an_uninstall_has_removed_counts_as_replaced(site: Path) -> None:
+@pytest.mark.parametrize("installed", ["ashtree", "channels"])
+def test_a_file_that_an_uninstall_has_removed_is_named_as_missing(
+    site: Path, installed: str
+) -> None:
     (site / "channels/__init__.py").unlink()
-    assert [is_replaced(package, site) for package in ("actors", "channels")] == [False, True]
+    assert [damage_of(package, site) for package in ("actors", "channels")] == [None, "missing"]
+    info = site / f"{installed}-4.2.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {installed}\nVersion: 4.2.0\n")
+    (info / "RECORD").write_text("channels/__init__.py,,\n")
     last = run(site, "import supervision").stderr.splitlines()[-1]
-    assert "it has overwritten channels/__init__.py, so Ashtree cannot work" in last
+    assert "channels/__init__.py is missing, so Ashtree cannot work" in last
+    assert "reinstall ashtree" in last
+    assert ("beside Ashtree" in last) is (installed == "channels")
+
+
+def test_a_file_of_unknown_origin_is_not_blamed_on_a_distribution_that_is_not_installed(
+    site: Path,
+) -> None:
+    file = site / "channels/__init__.py"
+    file.unlink()
+    file.write_text(THEIRS)
+    last = run(site, "import actors").stderr.splitlines()[-1]
+    assert last == (
+        "ImportError: channels/__init__.py is not the file of Ashtree, so Ashtree cannot work; reinstall ashtree"
+    )
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["without the package", "without its file"])
+def test_a_copy_of_some_packages_works(site: Path, whole: bool) -> None:
+    if whole:
+        shutil.rmtree(site / "channels")
+    else:
+        (site / "channels/__init__.py").unlink()
+    assert run(site, "import supervision").stderr == ""
+
+
+def test_an_import_from_an_archive_works(tmp_path: Path) -> None:
+    archive = tmp_path / "ashtree.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for package in PACKAGES:
+            for file in (ROOT / package).rglob("*.py"):
+                packed.write(file, str(file.relative_to(ROOT)))
+    assert (
+        run(tmp_path, f"import sys; sys.path.insert(0, {str(archive)!r}); import actors").stderr
+        == ""
+    )

@@ -425,6 +425,7 @@ class TcpClient:
     async def answer(self) -> Answer:
         """Wait for the answer to a request."""
         while (found := self._reader.answer()) is None:
+            assert not self._reader.ended, "the server closed the connection without an answer"
             await self._receive()
         return found
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import actors
-from actors import Continue, current_pid, open_runtime, send
+from actors import Continue, Exit, current_pid, link, open_runtime, send, trap_exits
 from channels import Channel, Endpoint, JoinRefused, PushReply, Socket, handle_in
+from channels.channel import connection_of
 from channels.connection.session_server import WAITING_LIMIT
 from channels.telemetry import CHANNEL_HANDLED_IN
 from tests.channels.conftest import Serve
@@ -114,6 +115,33 @@ async def test_a_leave_behind_a_join_waits_for_the_messages_that_join_sent(clien
         reply("1", "2", "lobby:a"),
         phx_close("1", "lobby:a"),
     ]
+    assert LOGS["lobby:a"] == ["after join 0", "terminate"]
+
+
+class Linked(Lobby):
+    """A channel that traps exits, and is linked to its connection."""
+
+    async def join(self, topic: str, payload: Any) -> None:
+        trap_exits()
+        link(connection_of(self))
+        self.payload = payload
+        await trio.sleep(5)
+        send(current_pid(), "after join 0")
+
+    async def handle_info(self, message: Any) -> Any:
+        self.note(type(message).__name__ if isinstance(message, Exit) else str(message))
+
+
+async def test_the_exit_of_the_connection_waits_for_the_messages_that_join_sent(
+    serve: Serve,
+) -> None:
+    LOGS.clear()
+    socket: Any = type("LinkedSocket", (Socket,), {"channels": {"lobby:*": Linked}})
+    client = await (await serve(Endpoint(sockets={"/socket": socket}))).connect()
+    client.send(join())
+    await trio.sleep(1)
+    client.close()
+    await trio.sleep(10)
     assert LOGS["lobby:a"] == ["after join 0", "terminate"]
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, TypedDict
+from typing import Any, Generic, TypedDict, TypeVar
 
 import msgspec
 import pytest
@@ -20,10 +20,13 @@ from channels import (
     PushReply,
     Socket,
     handle_in,
+    payloads,
 )
 from channels.telemetry import PAYLOAD_REFUSED
 from tests.channels.conftest import Serve
 from tests.channels.support import reply, settle
+
+T = TypeVar("T")
 
 
 @frozen
@@ -66,6 +69,22 @@ class Basket(TypedDict):
 @dataclass
 class Rates:
     rates: dict[str, Decimal]
+
+
+@dataclass
+class Pair(Generic[T]):
+    one: T
+    two: T
+
+
+class Tree(msgspec.Struct, rename="camel"):
+    """A recursive type, with the other kinds of fields that can hold a number."""
+
+    limits: tuple[str, Decimal] = ("", Decimal(1))
+    by_amount: dict[Decimal, str] = {}
+    either: list[Decimal] | str | None = None
+    pair: Pair[Decimal] | None = None
+    sub_trees: list[Tree] = []
 
 
 @frozen
@@ -320,6 +339,10 @@ class Shop(Channel):
     async def basket(self, payload: Basket) -> PushReply:
         return PushReply()
 
+    @handle_in("tree")
+    async def tree(self, payload: Tree) -> PushReply:
+        return PushReply()
+
     @handle_in("rates")
     async def rates(self, payload: Rates) -> PushReply:
         return PushReply()
@@ -339,6 +362,15 @@ class Shop(Channel):
         ),
         ("basket", {"prices": [], "total": "1E+6145"}, "total"),
         ("rates", {"rates": {"usd": "1", "eur": "NaN"}}, "rates.eur"),
+        ("tree", {"limits": ["NaN", "NaN"]}, "limits[1]"),
+        ("tree", {"byAmount": {"1": "", "NaN": ""}}, "byAmount"),
+        ("tree", {"either": ["1", "NaN"]}, "either[1]"),
+        ("tree", {"pair": {"one": "1", "two": "NaN"}}, "pair.two"),
+        (
+            "tree",
+            {"subTrees": [{}, {"subTrees": [{"either": ["NaN"]}]}]},
+            "subTrees[1].subTrees[0].either[0]",
+        ),
     ],
 )
 async def test_a_decimal_is_finite_and_of_a_bounded_size(
@@ -348,6 +380,30 @@ async def test_a_decimal_is_finite_and_of_a_bounded_size(
     await client.exchange(("1", "1", "room:a", "phx_join", {}))
     ((*_, answer),) = await client.exchange(("1", "2", "room:a", event, payload))
     assert (answer["status"], answer["response"]["field"]) == ("error", field)
+
+
+def test_the_check_of_decimals_visits_only_the_fields_that_can_hold_one() -> None:
+    class Untouched(list[str]):
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError("visited")
+
+    @frozen
+    class Order:
+        names: list[str]
+        amount: Decimal
+        tags: dict[str, str | list[int]]
+
+    find = payloads._finder_of(msgspec.inspect.type_info(Order), {})
+    assert find is not None
+    tags: Any = {"a": Untouched()}
+    assert find(Order(Untouched(), Decimal(1), tags)) is None
+    assert find(Order(Untouched(), Decimal("NaN"), tags)) == (
+        ".amount",
+        "expected a finite number, got NaN",
+    )
+    problem = "expected an exponent between -6144 and 6144, got 1.000E-7000"
+    assert find(Order(Untouched(), Decimal("1E-7000"), tags)) == (".amount", problem)
+    assert payloads._finder_of(msgspec.inspect.type_info(list[str]), {}) is None
 
 
 @pytest.mark.parametrize("amount", ["1.50", 3, 0.25, "-1E+6144", "1E-6144", "0"])

@@ -27,6 +27,19 @@ def test_a_value_that_all_clients_would_share_is_warned_of(value: Any) -> None:
     assert f"write self.lines = {value!r} in join" in str(found[0].message)
 
 
+def test_the_warning_shows_nothing_of_the_value_and_comes_once_for_a_class() -> None:
+    mixin = type("Limits", (), {"users": {"ann": "hunter2"}, "__module__": __name__})
+    for name in ("RoomChannel", "NewsChannel"):
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            check(type(name, (mixin, Channel), {"__module__": __name__}))
+        texts = [str(each.message) for each in found]
+        assert ["write self.users = {} in join" in text for text in texts] == (
+            [True] if name == "RoomChannel" else []
+        )
+        assert "hunter2" not in "".join(texts)
+
+
 class Sharing(Channel):
     BANNED = {"mallory"}
     names: ClassVar[list[str]] = []
@@ -70,6 +83,24 @@ def test_a_channel_must_not_replace_what_ashtree_uses(channel: type[Channel], pr
         check(channel)
     assert problem in str(refused.value)
     assert f"{__file__}:" in str(refused.value)
+
+
+class TopicSocket(Socket):
+    async def connect(self, params: Any, connect_info: Any) -> None:
+        self.topic = params["topic"]
+
+
+class EndpointSocket(Socket):
+    async def connect(self, params: Any, connect_info: Any) -> None:
+        self.endpoint = params
+
+
+def test_a_socket_may_set_a_topic_and_must_not_replace_its_endpoint() -> None:
+    check(Channel, TopicSocket)
+    with pytest.raises(InvalidHandler) as refused:
+        check(Channel, EndpointSocket)
+    problem = "sets self.endpoint, which is an attribute that Ashtree sets for each socket"
+    assert problem in str(refused.value)
 
 
 def test_a_channel_may_set_its_own_attributes_and_the_assigns() -> None:

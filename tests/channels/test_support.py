@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from channels.wire.websocket import close_frame, frame
-from tests.channels.support import EOF, Close, Reader
+from tests.channels.support import EOF, Close, Reader, TcpClient
+from tests.channels.transports.sockets import socket_pair
 from tests.patience import PATIENCE
 
 
@@ -42,3 +43,13 @@ def test_the_client_reads_frames_of_all_length_encodings(size: int) -> None:
     assert reader.frames() == []
     reader.feed(data[-1:])
     assert reader.frames() == ["x" * (size - 2)]
+
+
+async def test_a_client_on_a_real_socket_fails_if_the_server_closes_without_an_answer() -> None:
+    with socket_pair() as (ours, theirs):
+        theirs.send(b"HTTP/1.1 200 OK\r\n")
+        theirs.close()
+        client = TcpClient(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
+        with trio.fail_after(5), pytest.raises(AssertionError, match="without an answer"):
+            await client.answer()
+        await client.close()

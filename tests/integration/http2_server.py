@@ -18,7 +18,8 @@ from channels import Channel, ConnectInfo, Endpoint, PushReply, Socket, handle_i
 from channels.cli.program import tls_context
 from channels.cli.serve import serve_endpoint
 
-KEEP_ALIVE = 0.5
+# A busy machine needs some time between the handshake of a client and its request.
+KEEP_ALIVE = 2.0
 
 
 class Room(Channel):

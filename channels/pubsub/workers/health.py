@@ -219,10 +219,14 @@ def was_left_behind(path: Path) -> bool:
     if not path.is_socket():
         return False
     with socket.socket(socket.AF_UNIX) as sock:
+        # If many clients wait for a busy server, a blocking call would wait too.
+        sock.setblocking(False)
         try:
             sock.connect(str(path))
         except ConnectionRefusedError:
             return True
+        except BlockingIOError:
+            return False
     return False
 
 

@@ -7,20 +7,21 @@ own, which also works while the event loop is not there yet or is blocked:
     the worker imports the application       it ends immediately
     the worker serves                        it has a time limit for its drain
 
-The last worker removes the folder that the parent made for the sockets between the workers.
+A worker without a parent that ends removes its sockets from the folder that the parent made for the sockets between the
+workers. The last one also removes the folder.
 """
 
 from __future__ import annotations
 
 import os
 import select
-import shutil
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from channels.pubsub.adapter import WORKERS_FOLDER
+from channels.pubsub.adapter import WORKER, WORKERS_FOLDER
+from channels.pubsub.workers.health import was_left_behind
 
 __all__ = ["Lifeline"]
 
@@ -49,7 +50,7 @@ class Lifeline:
         return bool(select.select([self._descriptor], [], [], 0)[0])
 
     def clean_up(self) -> None:
-        """Remove the folder of the sockets between the workers, if the parent can no longer do that."""
+        """Remove the sockets between the workers that nobody uses, if the parent can no longer do that."""
         if self.is_cut:
             remove_folder()
 
@@ -68,7 +69,20 @@ class Lifeline:
 
 
 def remove_folder() -> None:
-    """Remove the folder of the sockets between the workers. Another worker may do the same at the same time."""
-    folder = os.environ.get(WORKERS_FOLDER)
-    if folder and Path(folder).is_dir():
-        shutil.rmtree(folder, ignore_errors=True)
+    """Remove the folder of the sockets between the workers, unless another worker still uses it.
+
+    Another worker may do the same at the same time.
+    """
+    name = os.environ.get(WORKERS_FOLDER)
+    if not name:
+        return
+    folder = Path(name)
+    try:
+        for path in folder.glob("*.sock"):
+            # A worker that was killed has left its sockets behind.
+            if path.stem.endswith(f"-{os.environ.get(WORKER)}") or was_left_behind(path):
+                path.unlink(missing_ok=True)
+        folder.rmdir()
+    except OSError:
+        # Another worker has removed the folder, or still uses it. Then that worker removes it when it ends.
+        pass

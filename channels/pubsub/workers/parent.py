@@ -207,11 +207,16 @@ async def _was_killed(settings: Settings, error: ListenError) -> bool:
     cause = error.__cause__
     if not isinstance(cause, OSError) or cause.errno != errno.EADDRINUSE:
         return False
-    if settings.health_socket is not None:
-        return was_left_behind(settings.health_socket)
-    found = await trio.socket.getaddrinfo(error.host, error.port, type=socket.SOCK_STREAM)
-    hosts = [str(address[0]) for *_, address in found]
-    return any(was_left_behind(path_for(host, error.port)) for host in hosts)
+    try:
+        if settings.health_socket is not None:
+            return was_left_behind(settings.health_socket)
+        found = await trio.socket.getaddrinfo(error.host, error.port, type=socket.SOCK_STREAM)
+        hosts = [str(address[0]) for *_, address in found]
+        return any(was_left_behind(path_for(host, error.port)) for host in hosts)
+    except OSError:
+        # No parent makes a health socket that cannot be used, such as a datagram socket or one of another user.
+        # The caller reports that the port is in use.
+        return False
 
 
 _Event: TypeAlias = Callable[[float], Sequence[Action]]
@@ -305,8 +310,7 @@ class _Parent:
                 nursery.start_soon(self._run_worker, process)
             case Stop(worker, signum, together):
                 process = self.processes[worker]
-                told = {"type": "stop", "signal": signum}
-                if not (together and process.control and process.control.send(told)):
+                if not (together and self._tell(worker, {"type": "stop", "signal": signum})):
                     process.signal(signum)
             case Kill(worker):
                 self.processes[worker].signal(signal.SIGKILL)
@@ -315,21 +319,25 @@ class _Parent:
             case Serving():
                 self.on_serving(self.address)
             case Adopt(place, worker):
-                sockets = self.sockets[place - 1]
-                self._tell(worker, {"type": "adopt", "sockets": len(sockets)}, sockets)
+                self._adopt(place, worker, nursery)
             case Release(worker):
                 self._tell(worker, {"type": "release"})
             case Close(place):
                 for sock in self.sockets[place - 1]:
                     sock.close()
 
+    def _adopt(self, place: int, worker: Worker, nursery: trio.Nursery) -> None:
+        sockets = self.sockets[place - 1]
+        if not self._tell(worker, {"type": "adopt", "sockets": len(sockets)}, sockets):
+            for action in self.plan.not_adopted(place, worker):
+                self._carry_out(action, nursery)
+
     def _tell(
         self, worker: Worker, message: Mapping[str, Any], sockets: Sequence[socket.socket] = ()
-    ) -> None:
-        """Send a message to a worker. If the worker has just ended, the plan acts on its end."""
+    ) -> bool:
+        """Send a message to a worker. Return False if the worker has just ended, or does not read its messages."""
         control = self.processes[worker].control
-        if control is not None:
-            control.send(message, sockets)
+        return control is not None and control.send(message, sockets)
 
     # Signals
 

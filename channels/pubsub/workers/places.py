@@ -93,6 +93,7 @@ class PlaceSockets:
     def __init__(self, own: Sequence[socket.socket]) -> None:
         self._sockets = list(own)
         self._listener: _PlaceListener | None = None
+        self._closed = False
 
     async def listen(self, host: str, port: int) -> Listening:
         """Open a listener on all sockets, for an endpoint. A restarted listener accepts from the same sockets."""
@@ -101,7 +102,12 @@ class PlaceSockets:
         return self._listener
 
     def adopt(self, sockets: Sequence[socket.socket]) -> None:
-        """Accept from the sockets of another place too."""
+        """Accept from the sockets of another place too. Close them if this object has been closed."""
+        if self._closed:
+            # The worker ends. An open copy would collect connections that nobody accepts.
+            for sock in sockets:
+                sock.close()
+            return
         self._sockets += sockets
         if self._listener is not None:
             for sock in sockets:
@@ -109,6 +115,7 @@ class PlaceSockets:
 
     def close(self) -> None:
         """Leave the sockets to the listener, which closes the last copies of this worker when it ends."""
+        self._closed = True
         sockets, self._sockets = self._sockets, []
         for sock in sockets:
             sock.close()
@@ -145,11 +152,25 @@ class _PlaceListener:
             self._start(listener)
 
     async def main(self, on_connection: Callable[[Any], object]) -> None:
-        """Pass connections to `on_connection`, until `close`."""
+        """Pass connections to `on_connection`, until `close`. Run it once. When it has ended, this object is closed."""
+        running = 0
+
+        async def run(listener: Listener) -> None:
+            nonlocal running
+            try:
+                await listener.main(on_connection)
+            finally:
+                running -= 1
+                if not running:
+                    # After its last task, the nursery accepts no further task.
+                    self.close()
+
         async with trio.open_nursery() as nursery:
 
             def start(listener: Listener) -> None:
-                nursery.start_soon(listener.main, on_connection)
+                nonlocal running
+                running += 1
+                nursery.start_soon(run, listener)
 
             self._start = start
             for listener in self._listeners:

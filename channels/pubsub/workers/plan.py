@@ -105,6 +105,7 @@ class Worker:
         deadline: the time at which it is killed.
         turns_away: True while it stops together with the others, and answers new connections with 503.
         has_drained: True if its clients have gone.
+        is_deaf: True if it could not be told to adopt a place.
     """
 
     id: int
@@ -116,6 +117,7 @@ class Worker:
     stop_seconds: float = 0.0
     turns_away: bool = False
     has_drained: bool = False
+    is_deaf: bool = False
 
 
 @define(eq=False)
@@ -524,6 +526,13 @@ class Plan:
             actions += self._find_host(each)
         return [*actions, *self._release(), *self._finish_if_empty()]
 
+    def not_adopted(self, number: int, worker: Worker) -> list[Action]:
+        """Find another host for a place, because the worker has just ended or does not read its messages."""
+        worker.is_deaf = True
+        place = self.places[number]
+        place.host = None
+        return self._find_host(place)
+
     def _find_host(self, place: Place) -> list[Action]:
         """Find a worker that answers the connections of a place, or close a place that no worker will answer.
 
@@ -532,9 +541,14 @@ class Plan:
         if not place.is_open or (place.host is not None and place.host.turns_away):
             return []
         for worker in (*place.workers(), *self.workers()):
-            if worker.turns_away:
+            if not worker.turns_away:
+                continue
+            if worker.place == place.number:
                 place.host = worker
-                return [] if worker.place == place.number else [Adopt(place.number, worker)]
+                return []
+            if not worker.is_deaf:
+                place.host = worker
+                return [Adopt(place.number, worker)]
         return [] if any(True for _ in place.workers()) else self._close(place)
 
     def _release(self) -> list[Action]:

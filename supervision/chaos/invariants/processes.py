@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from attrs import define
 
 from actors.exits import KILL, NORMAL, ExitReason
 from actors.messages import Down
+from actors.process import is_alive
 from actors.refs import Pid, Ref
 from supervision.chaos.invariants.base import Invariant
 
@@ -38,8 +40,9 @@ class Monitors(Invariant):
         self._on: dict[Pid, dict[Ref, None]] = {}
         # The monitors whose targets have ended. These monitors must fire in the same step.
         self._due: dict[Ref, None] = {}
-        # The monitors whose `Down` the program itself has sent to a process, for example to forward it.
-        self._forwarded: dict[Pid, dict[Ref, None]] = {}
+        # The monitors whose `Down` the program itself has sent to a process, for example to forward it, with the number
+        # of these messages that the process has not received yet.
+        self._forwarded: dict[Pid, Counter[Ref]] = {}
 
     def monitored(self, pid: Pid, ref: Ref, target: Pid | None) -> None:
         if ref in self._monitors:
@@ -75,12 +78,14 @@ class Monitors(Invariant):
             del self._due[ref]
 
     def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> None:
-        self._forwarded.setdefault(receiver, {})[message.ref] = None
+        # The runtime drops a message to a process that has ended.
+        if is_alive(receiver):
+            self._forwarded.setdefault(receiver, Counter())[message.ref] += 1
 
     def message_received(self, pid: Pid, message: Any) -> None:
         # The runtime does not report the `Down` messages that it puts into a mailbox, only those that leave it.
         watching = self._monitors.get(message.ref)
-        if watching is None and message.ref in self._forwarded.get(pid, ()):
+        if watching is None and self._received_forwarded(pid, message.ref):
             return
         if watching is None or not watching.sent:
             self.violated(
@@ -89,6 +94,17 @@ class Monitors(Invariant):
             )
             return
         self._forget(message.ref, watching)
+
+    def _received_forwarded(self, pid: Pid, ref: Ref) -> bool:
+        waiting = self._forwarded.get(pid)
+        if not waiting or ref not in waiting:
+            return False
+        waiting[ref] -= 1
+        if not waiting[ref]:
+            del waiting[ref]
+        if not waiting:
+            del self._forwarded[pid]
+        return True
 
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
         self._on[pid] = {}

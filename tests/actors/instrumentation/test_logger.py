@@ -139,6 +139,26 @@ async def test_a_huge_exception_text_does_not_fill_the_log(
     assert "ValueError: yyy" in caplog.text
 
 
+def test_a_huge_text_of_control_characters_is_cut_before_it_is_cleaned(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaned: list[int] = []
+    printable = logger.printable
+
+    def noting(text: str, *, lines: bool = False) -> str:
+        cleaned.append(len(text))
+        return printable(text, lines=lines)
+
+    monkeypatch.setattr(logger, "printable", noting)
+    for unit in ("\x1b", "\x1b\n", "\U000e0001"):
+        error = ValueError(unit * 1_000_000)
+        logger.log_exception(logging.getLogger("actors"), "It failed", exception=error)
+    assert len(caplog.records) == 3
+    assert not any(char in caplog.text for char in "\x1b\U000e0001")
+    assert all(len(record.getMessage()) < 70_000 for record in caplog.records)
+    assert sum(cleaned) < 1_000_000
+
+
 async def test_a_traceback_of_very_many_lines_does_not_fill_the_log(
     runtime: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:

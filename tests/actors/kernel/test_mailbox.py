@@ -49,17 +49,17 @@ def test_a_refused_message_is_not_tested_again_until_the_next_receive() -> None:
     assert looked_at == [1, 2, 3, 1, 2, 3]
 
 
-def test_postponed_messages_come_after_the_others_and_both_keep_their_order() -> None:
+def test_messages_move_behind_the_others_and_both_keep_their_order() -> None:
     mailbox = filled(1, 2, 3, 4)
-    mailbox.postpone(lambda message: message % 2 == 1)
+    mailbox.move_to_back(lambda message: message % 2 == 1)
     mailbox.put(5)
     assert list(mailbox.queue) == [2, 4, 1, 3, 5]
 
 
 @pytest.mark.parametrize("messages", [(), (1,), (1, 3), (2, 4)])
-def test_a_postponement_of_all_messages_or_of_none_changes_nothing(messages: Any) -> None:
+def test_a_move_of_all_messages_or_of_none_changes_nothing(messages: Any) -> None:
     mailbox = filled(*messages)
-    mailbox.postpone(lambda message: message % 2 == 1)
+    mailbox.move_to_back(lambda message: message % 2 == 1)
     assert list(mailbox.queue) == list(messages)
 
 

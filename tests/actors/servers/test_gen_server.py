@@ -56,7 +56,7 @@ from actors import (
     wait_exit,
 )
 from actors._kernel import thread_queue
-from actors.servers.gen_server import postpone
+from actors.servers.gen_server import move_to_back
 from actors.threads import run_threadsafe
 from tests.actors.helpers import (
     dead_process,
@@ -796,16 +796,16 @@ async def test_two_stops_at_once_both_return_after_the_end() -> None:
     assert ended == ["as asked", "as asked"]
 
 
-# Postponed messages
+# Messages that move to the back
 
 
 @in_process()
-async def test_postponed_messages_are_handled_after_the_others_and_before_later_ones() -> None:
+async def test_messages_that_moved_to_the_back_are_handled_before_later_ones() -> None:
     server = await Doing.start()
 
     async def busy(self: Doing) -> None:
         await trio.sleep(1)
-        postpone(lambda message: message in ("first", "second"))
+        move_to_back(lambda message: message in ("first", "second"))
 
     send(server, busy)
     for message in ("first", "mine", "second", "mine too"):

@@ -473,6 +473,8 @@ CAUSED = (
     "SoakCrash",
     "AppendFailed",
     "AnswerNotKept",
+    # The log line of AnswerNotKept. The storage was killed between a push and the note of its answer.
+    "for the durable topic 'document:",
     "the redis storage of a history failed",
     "was killed by SIGKILL",
 )

@@ -111,7 +111,8 @@ def test_only_errors_that_clients_or_faults_have_caused_belong_in_the_log() -> N
     crash = '{"level":"error","exception":"SoakCrash"}'
     other = '{"level":"ERROR","message":"another"}'
     killed = '{"level":"error","message":"worker 1 (place 2) was killed by SIGKILL"}'
-    log = f"Serving on ...\n{crash}\n{killed}\n{other}\n"
+    unkept = '{"level":"error","message":"the answer ... for the durable topic \'document:0\' was not kept"}'
+    log = f"Serving on ...\n{crash}\n{killed}\n{unkept}\n{other}\n"
     assert unexpected_lines(log) == [other]
 
 

@@ -12,6 +12,8 @@ from actors import Shutdown, is_alive, kill, spawn
 from channels import Draining, Endpoint, InvalidOption
 from channels.endpoint._listening import CONNECTION
 from channels.telemetry import ENDPOINT_DRAIN
+from channels.transports.out_buffer import Flusher
+from channels.transports.poller import Poller
 from supervision import DynamicSupervisor, Supervisor
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket
@@ -389,3 +391,71 @@ async def test_an_endpoint_whose_loop_dies_too_often_still_closes_its_clients_at
         await settle()
         assert not is_alive(server.pid)
         assert trio.current_time() == began
+
+
+@pytest.mark.parametrize("kind", [Flusher, Poller])
+async def test_a_loop_that_fails_in_the_drainer_runs_again_and_does_not_end_the_drain(
+    serve: Serve,
+    kind: type[Flusher | Poller],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = kind.main
+    left: list[int] = []
+
+    async def failing(loop: Any) -> None:
+        if left and not getattr(loop, "is_quiet", False):
+            left.pop()
+            await trio.lowlevel.checkpoint()
+            raise ValueError("a bug")
+        await run(loop)
+
+    monkeypatch.setattr(kind, "main", failing)
+    with ExitStack() as stack:
+        server = await serve(Endpoint(sockets=ENDPOINT, draining=Draining(notice=3.0)))
+        clients = [SocketClient(stack) for _ in range(2)]
+        for client in clients:
+            await client.join(server)
+        began = trio.current_time()
+        # The supervisor gives up after four ends of the loop. The first is the kill.
+        left += range(3 + 2)
+        name = kind.__name__.lower()
+        kill(await child(server.pid, name))
+        await trio.sleep(2.9)
+        assert [client.frames() for client in clients] == [[], []]
+        await trio.sleep(0.2)
+        for client in clients:
+            assert client.frames() == [Close(1012), EOF]
+            client.leave()
+        await settle()
+        assert not is_alive(server.pid)
+        assert trio.current_time() - began < 4
+    lines = [each.getMessage() for each in caplog.records if each.name == "channels.endpoint"]
+    problem = f"the {name} failed while the endpoint drains; running it again in 1 s"
+    assert lines == [problem, problem]
+
+
+async def test_a_poller_that_always_fails_does_not_end_the_drain(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Poller.main
+    fails = False
+
+    async def failing(poller: Poller) -> None:
+        if fails and not poller.is_quiet:
+            raise ValueError("a bug")
+        await run(poller)
+
+    monkeypatch.setattr(Poller, "main", failing)
+    with ExitStack() as stack:
+        server = await serve(Endpoint(sockets=ENDPOINT))
+        client = SocketClient(stack)
+        await client.join(server)
+        fails = True
+        kill(await child(server.pid, "poller"))
+        await settle()
+        assert client.frames() == [Close(1012), EOF]
+        assert is_alive(server.pid)
+        # Nobody reads the sockets, so only the close grace ends the connections.
+        await trio.sleep(5.5)
+        assert not is_alive(server.pid)

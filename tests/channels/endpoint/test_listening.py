@@ -8,10 +8,12 @@ import ssl
 import pytest
 import trio
 import trustme
+from trio.testing import wait_all_tasks_blocked
 
 from actors import Runtime, kill, spawn, sys
 from channels import Draining, Endpoint
 from channels.endpoint import _listening
+from channels.endpoint._wiring import Admission
 from channels.endpoint.address_limit import AddressLimit
 from channels.telemetry import CONNECTION_REFUSED
 from channels.upgrade import first_request
@@ -28,6 +30,7 @@ from tests.channels.support import (
     named,
     settle,
 )
+from tests.channels.transports.sockets import socket_pair
 from tests.channels.trees import child
 
 REAL_CLOCK = True
@@ -266,3 +269,27 @@ async def test_a_killed_listener_closes_accepted_connections_without_a_process(
         before.tasks,
         before.descriptors,
     )
+
+
+async def test_the_end_of_a_listener_waits_until_each_connection_has_a_process_or_is_closed() -> (
+    None
+):
+    admission = Admission()
+    await admission.wait_all_served()
+    with socket_pair() as (one, other), trio.fail_after(GENEROUS):
+        admission.hand_over(one, one)
+        admission.hand_over(other, other)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(admission.wait_all_served)
+            await wait_all_tasks_blocked()
+            admission.take_over(one)
+            await wait_all_tasks_blocked()
+            assert nursery.child_tasks
+            admission.take_over(other)
+            await wait_all_tasks_blocked()
+            assert not nursery.child_tasks
+        admission.hand_over(one, one)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(admission.wait_all_served)
+            await wait_all_tasks_blocked()
+            admission.abandon()

@@ -10,18 +10,20 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from channels.cli.console import new_app, run_app
 from channels.durable import JAVASCRIPT
+from channels.errors import ChannelsError
 from channels.generators import files
 from channels.generators.commands import add_generators
 from channels.generators.files import FileExists, project_files, render, write
 from channels.generators.names import parse_name
 from channels.generators.wheel import build_wheel, wheel_name
-from tests.architecture.sources import ROOT
+from tests.architecture.sources import PACKAGES, ROOT
 
 PHOENIX = ROOT / "tests/integration/node/node_modules/phoenix"
 
@@ -255,6 +257,12 @@ def test_the_wheel_is_the_same_bytes_each_time_and_lists_what_it_contains() -> N
     assert {
         f"{about}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt")
     } < names
+    assert names >= {
+        file.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for file in (ROOT / package).rglob("[!.]*.*")
+        if "__pycache__" not in file.parts
+    }
     assert not [
         name for name in names if "__pycache__" in name or name.startswith(("tests", "examples"))
     ]
@@ -265,6 +273,40 @@ def test_the_wheel_is_the_same_bytes_each_time_and_lists_what_it_contains() -> N
             found = archive.read(name)
             expected = base64.urlsafe_b64encode(hashlib.sha256(found).digest()).rstrip(b"=")
             assert (digest, int(size)) == (f"sha256={expected.decode()}", len(found))
+
+
+def test_a_wheel_has_no_other_files_and_nothing_from_outside_the_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, secret = tmp_path / "site", tmp_path / "secret.py"
+    secret.write_text("KEY = 'hunter2'")
+    for package in ("actors", "supervision", "channels"):
+        (root / package).mkdir(parents=True)
+        (root / package / "__init__.py").write_text("")
+    for name in (".env", "notes.txt", "dump.sqlite"):
+        (root / "channels" / name).write_text("hunter2")
+    (root / "channels/config.py").symlink_to(secret)
+    (root / "channels/same.py").symlink_to(root / "channels/__init__.py")
+    (root / "actors/others").symlink_to(tmp_path)
+    # With `--link-mode symlink`, uv installs links.
+    (root / "channels/installed.py").symlink_to(secret)
+    listed = [*(metadata.files("ashtree") or ()), metadata.PackagePath("channels/installed.py")]
+    monkeypatch.setattr(metadata.PathDistribution, "files", listed)
+    monkeypatch.setattr("channels.generators.wheel._root", lambda: root)
+    names = zipfile.ZipFile(io.BytesIO(build_wheel())).namelist()
+    assert [name for name in names if ".dist-info" not in name] == [
+        "actors/__init__.py",
+        "supervision/__init__.py",
+        "channels/__init__.py",
+        "channels/installed.py",
+        "channels/same.py",
+    ]
+
+
+def test_a_wheel_without_metadata_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata.PathDistribution, "files", None)
+    with pytest.raises(ChannelsError, match=r"lists no METADATA.*reinstall Ashtree"):
+        build_wheel()
 
 
 def test_an_upgrade_replaces_the_wheel_and_its_name(shell: Shell) -> None:
@@ -281,6 +323,22 @@ def test_an_upgrade_replaces_the_wheel_and_its_name(shell: Shell) -> None:
         assert list(Path("vendor").iterdir()) == [new]
         for file in files:
             assert (wheel_name() in file.read_text(), old in file.read_text()) == (True, False)
+
+
+@pytest.mark.parametrize("name", ["ashtree-0.0.9-py3-none-any.whl", None])
+def test_a_lost_wheel_is_made_again(shell: Shell, name: str | None) -> None:
+    shell.run("new", "chat")
+    shell.enter("chat")
+    wheel, file = Path("vendor", wheel_name()), Path("requirements.txt")
+    data = wheel.read_bytes()
+    wheel.unlink()
+    wheel.parent.rmdir()
+    before = file.read_text()
+    file.write_text(before.replace(wheel_name(), name or wheel_name()))
+    code, _ = shell.run("gen", "wheel")
+    assert code == 0
+    assert wheel.read_bytes() == data
+    assert file.read_text() == before
 
 
 def test_a_wheel_goes_into_a_project_only(shell: Shell) -> None:

@@ -12,6 +12,7 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
+import priority.priority
 import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
@@ -41,7 +42,7 @@ def frame(kind: int, payload: bytes = b"", *, flags: int = 0, stream: int = 0) -
     return header + payload
 
 
-HEADERS, RESET, SETTINGS, PING_FRAME, WINDOW_UPDATE, CONTINUED = 1, 3, 4, 6, 8, 9
+HEADERS, PRIORITY, RESET, SETTINGS, PING_FRAME, WINDOW_UPDATE, CONTINUED = 1, 2, 3, 4, 6, 8, 9
 GET = b"\x82\x84\x86\x01\x04test"
 
 
@@ -58,6 +59,7 @@ FLOODS = {
     "pings": frame(PING_FRAME, bytes(8)),
     "window updates": frame(WINDOW_UPDATE, b"\0\0\0\1"),
     "unknown frames": frame(0x20),
+    "priorities": frame(PRIORITY, b"\x80\0\0\0\x0f", stream=1),
 }
 
 
@@ -75,6 +77,51 @@ async def test_a_read_full_of_http2_frames_takes_many_turns(kind: str) -> None:
         # Each frame costs two units. The first budget was there already.
         assert budget.statistics().waits >= 2 * count / TURN_BUDGET - 1
         await client.stream.aclose()
+
+
+async def test_priorities_of_http2_streams_do_no_work_in_the_tree_of_priorities(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moved: list[priority.priority.Stream] = []
+    add_child = priority.priority.Stream.add_child
+
+    def counted(parent: Any, child: Any) -> None:
+        moved.append(child)
+        add_child(parent, child)
+
+    monkeypatch.setattr(priority.priority.Stream, "add_child", counted)
+    last_of_all = b"\x80\0\0\0\x0f"
+    requests = range(1, 21, 2)
+    flood = b"".join(
+        [
+            *(frame(PRIORITY, bytes(4) + b"\x0f", stream=101 + 2 * each) for each in range(850)),
+            *(frame(PRIORITY, last_of_all, stream=101 + 2 * (each % 850)) for each in range(2000)),
+            # The flags: the headers end, the request ends, and the frame contains a priority.
+            *(frame(HEADERS, last_of_all + GET, flags=0x25, stream=each) for each in requests),
+        ]
+    )
+    answered: set[int | None] = set()
+    connection = h2.connection.H2Connection()
+    connection.initiate_connection()
+    for number in requests:
+        connection.send_headers(
+            number,
+            [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", "test")],
+            end_stream=True,
+        )
+    async with served(HttpHandover(echo, http2=True), PREFACE + frame(SETTINGS) + flood) as (
+        client,
+        _,
+    ):
+        with trio.fail_after(60):
+            while answered != set(requests):
+                data = bytes(await client.stream.receive_some())
+                for event in connection.receive_data(data):
+                    if isinstance(event, h2.events.StreamEnded):
+                        answered.add(event.stream_id)
+        await client.stream.aclose()
+    # The tree contains each request once, below its root.
+    assert len(moved) == len(requests)
 
 
 async def test_requests_that_are_reset_at_once_take_many_turns(turns: Turns) -> None:

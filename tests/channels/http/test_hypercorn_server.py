@@ -20,6 +20,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
+from channels.connection.work_budget import WorkBudget
 from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
 from channels.http.hypercorn_server import Exchange, ReplayStream, Shields, StrictConnection
 from tests.channels.transports.http_client import Client, echo, served
@@ -360,11 +361,6 @@ async def test_after_an_exchange_the_application_receives_only_a_disconnect() ->
 Connection = h2.connection.H2Connection
 
 
-def priorities(connection: Connection) -> None:
-    for number in range(1001):
-        connection.prioritize(2 * number + 1, weight=10)
-
-
 def request(**changes: bytes) -> Callable[[Connection], None]:
     fields = {"method": b"GET", "path": b"/", "scheme": b"http", "authority": b"x"} | changes
 
@@ -378,7 +374,6 @@ def request(**changes: bytes) -> Callable[[Connection], None]:
 @pytest.mark.parametrize(
     "send",
     [
-        pytest.param(priorities, id="a thousand priorities and one"),
         pytest.param(request(path=b"/\xff"), id="a path that is not ASCII"),
         pytest.param(request(method=b"G\xff"), id="a method that is not ASCII"),
         pytest.param(
@@ -425,10 +420,20 @@ async def test_an_exchange_that_finishes_after_the_cancellation_of_its_connectio
     await exchange.send(None)
 
 
+WEBSOCKET = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
 @pytest.mark.parametrize(
     "first",
-    [b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"\x00\x01\r\n\r\n"],
-    ids=["request", "garbage"],
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        WEBSOCKET,
+        b"\x00\x01\r\n\r\n",
+    ],
+    ids=["request", "WebSocket", "garbage"],
 )
 async def test_an_ended_connection_leaves_no_reference_cycle(first: bytes) -> None:
     handover = HttpHandover(echo)
@@ -451,3 +456,157 @@ async def test_an_ended_connection_leaves_no_reference_cycle(first: bytes) -> No
         assert gc.collect() < 10
     finally:
         gc.enable()
+
+
+async def wait_for_disconnect(scope: Any, receive: Any, send: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+@pytest.mark.parametrize("drains", [False, True], ids=["idle timeout", "drain"])
+async def test_an_http2_connection_is_idle_after_its_client_has_reset_the_only_stream(
+    drains: bool, autojump_clock: MockClock
+) -> None:
+    connection = h2.connection.H2Connection()
+    connection.initiate_connection()
+    request()(connection)
+    handover = HttpHandover(wait_for_disconnect, http2=True)
+    async with served(handover, connection.data_to_send()) as (client, _):
+        await trio.sleep(1)
+        connection.reset_stream(1)
+        await client.stream.send_all(connection.data_to_send())
+        await wait_all_tasks_blocked()
+        assert handover.connections == 1
+        if drains:
+            await handover.drain()
+        with trio.fail_after(60):
+            await everything(client)
+    assert trio.current_time() == pytest.approx(1 if drains else 1 + DEFAULT_KEEP_ALIVE_TIMEOUT)
+
+
+async def test_resets_of_ended_streams_do_not_prolong_the_idle_timeout(
+    autojump_clock: MockClock,
+) -> None:
+    connection = h2.connection.H2Connection()
+    connection.initiate_connection()
+    request()(connection)
+    connection.reset_stream(1)
+    handover = HttpHandover(wait_for_disconnect, http2=True)
+    again = connection.data_to_send()
+    reset = again[-13:]
+    async with served(handover, again) as (client, _):
+        for _ in range(3):
+            await trio.sleep(1)
+            await client.stream.send_all(reset)
+        with trio.fail_after(60):
+            await everything(client)
+    assert trio.current_time() == pytest.approx(DEFAULT_KEEP_ALIVE_TIMEOUT)
+
+
+class HeldBudget(WorkBudget):
+    """A budget whose line does not move until the event."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = trio.Event()
+
+    async def take(self, cost: int) -> bool:
+        await self.released.wait()
+        return True
+
+
+@pytest.mark.parametrize(
+    "drains", [False, True], ids=["beyond the idle timeout", "while the drain begins"]
+)
+async def test_a_request_that_waits_for_the_work_budget_is_answered(
+    drains: bool, autojump_clock: MockClock
+) -> None:
+    budget = HeldBudget()
+    handover = HttpHandover(echo, budget=budget)
+    async with served(handover) as (client, _):
+        await client.stream.send_all(client.question("GET", "/"))
+        await wait_all_tasks_blocked()
+        if drains:
+            await handover.drain()
+        await trio.sleep(2 * DEFAULT_KEEP_ALIVE_TIMEOUT)
+        budget.released.set()
+        assert await client.answer() == (200, b"GET /? ")
+
+
+async def test_an_http2_request_that_waits_for_the_work_budget_is_answered(
+    autojump_clock: MockClock,
+) -> None:
+    budget = HeldBudget()
+    connection = h2.connection.H2Connection()
+    connection.initiate_connection()
+    request()(connection)
+    handover = HttpHandover(echo, http2=True, budget=budget)
+    async with served(handover, connection.data_to_send()) as (client, _):
+        await trio.sleep(2 * DEFAULT_KEEP_ALIVE_TIMEOUT)
+        budget.released.set()
+        events = connection.receive_data(await everything(client))
+    assert any(isinstance(event, h2.events.ResponseReceived) for event in events)
+
+
+async def test_a_part_of_a_head_does_not_prolong_the_idle_timeout(
+    autojump_clock: MockClock,
+) -> None:
+    async with served(HttpHandover(echo)) as (client, _):
+        await client.ask("GET", "/")
+        head = client.question("GET", "/")
+        for index in range(3):
+            await trio.sleep(1)
+            await client.stream.send_all(head[index : index + 1])
+        await everything(client)
+    assert trio.current_time() == pytest.approx(DEFAULT_KEEP_ALIVE_TIMEOUT)
+
+
+async def test_a_drain_closes_a_connection_that_has_sent_a_part_of_its_next_head(
+    autojump_clock: MockClock,
+) -> None:
+    handover = HttpHandover(echo)
+    async with served(handover) as (client, _):
+        await client.ask("GET", "/")
+        await client.stream.send_all(client.question("GET", "/")[:10])
+        await wait_all_tasks_blocked()
+        await handover.drain()
+        await everything(client)
+    assert trio.current_time() == 0
+
+
+@pytest.mark.parametrize("asks", [False, True], ids=["without a request", "after a request"])
+@pytest.mark.parametrize("drains", [False, True], ids=["idle timeout", "drain"])
+async def test_an_idle_http2_connection_ends_with_goaway(
+    asks: bool, drains: bool, autojump_clock: MockClock
+) -> None:
+    connection = h2.connection.H2Connection()
+    connection.initiate_connection()
+    if asks:
+        request()(connection)
+    handover = HttpHandover(echo, http2=True)
+    async with served(handover, connection.data_to_send()) as (client, _):
+        await wait_all_tasks_blocked()
+        if drains:
+            await handover.drain()
+        with trio.fail_after(60):
+            events = connection.receive_data(await everything(client))
+    (end,) = [each for each in events if isinstance(each, h2.events.ConnectionTerminated)]
+    assert (end.error_code, end.last_stream_id) == (0, int(asks))
+    assert events[-1] is end
+    assert trio.current_time() == pytest.approx(0 if drains else DEFAULT_KEEP_ALIVE_TIMEOUT)
+
+
+async def test_a_client_that_does_not_read_does_not_delay_the_end_of_its_idle_connection(
+    autojump_clock: MockClock,
+) -> None:
+    connection = h2.connection.H2Connection()
+    connection.initiate_connection()
+    handover = HttpHandover(echo, http2=True)
+    ours, theirs = lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(handover.serve, ours, connection.data_to_send())
+        await wait_all_tasks_blocked()
+        assert handover.connections == 1
+        await trio.sleep(70)
+        assert handover.connections == 0
+        await theirs.aclose()

@@ -144,6 +144,26 @@ def test_a_link_to_a_hidden_file_names_no_file(folder: Path, path: str) -> None:
     assert find_file(folder, path, is_top=True) is None
 
 
+def test_files_of_a_kubernetes_config_map_are_served(folder: Path, tmp_path: Path) -> None:
+    (folder / "..2026_01_31.7").mkdir()
+    (folder / "..2026_01_31.7" / ".git").mkdir()
+    for name in ("page.html", ".env", ".git/config"):
+        (folder / "..2026_01_31.7" / name).write_text("mounted")
+    (folder / "..data").symlink_to("..2026_01_31.7")
+    (folder / "page.html").symlink_to("..data/page.html")
+    found = find_file(folder, "page.html", is_top=True)
+    assert found is not None
+    assert not isinstance(found, str)
+    with found.file:
+        assert found.file.read() == b"mounted"
+    (folder / "secret").symlink_to("..data/.env")
+    (folder / "config").symlink_to("..data/.git/config")
+    (tmp_path / "..outside").write_text("secret")
+    (folder / "beside").symlink_to("../..outside")
+    for path in ("..data/page.html", "..2026_01_31.7/page.html", "secret", "config", "beside"):
+        assert find_file(folder, path, is_top=True) is None
+
+
 def test_a_link_in_the_well_known_folder_may_lead_to_a_file_of_the_page(folder: Path) -> None:
     found = find_file(folder, ".well-known/start.html", is_top=True)
     assert found is not None

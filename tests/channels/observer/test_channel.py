@@ -17,6 +17,7 @@ from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.observer import Observer
 from channels.observer.access import Access
 from channels.observer.elsewhere import ASK_SECONDS
+from channels.observer.model import Entry, Model
 from channels.pubsub.adapter import Node
 from channels.pubsub.pubsub import PubSub
 from channels.testing import (
@@ -143,6 +144,35 @@ async def test_a_page_shows_a_label_that_a_process_takes_late(
         await page.tick()
     send(pid, "rename")
     assert (await page.until_row("the new label"))["key"] == row["key"]
+
+
+async def test_an_observer_describes_a_process_once_however_often_it_changes_its_label(
+    channel_test: Any, phoenix_js: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described: list[str] = []
+    describe = Model.describe
+
+    def noting(model: Model, entry: Entry, label: str, kind: str | None) -> None:
+        described.append(label)
+        describe(model, entry, label, kind)
+
+    async def rename() -> None:
+        await receive()
+        for number in range(1_000):
+            set_label(f"label {number}")
+        await receive()
+
+    observer = Observer(phoenix_js=phoenix_js)
+    case = await channel_test(endpoint_with(observer))
+    page = await open_page(case, observer)
+    pid = spawn(rename, label="the old label")
+    await page.until_row("the old label")
+    for _ in range(3):
+        await page.tick()
+    monkeypatch.setattr(Model, "describe", noting)
+    send(pid, "rename")
+    await page.until_row("label 999")
+    assert described.count("label 999") == 1
 
 
 async def test_a_page_shows_a_channel_until_it_is_killed(

@@ -128,8 +128,7 @@ def listen(runtime: Runtime, event: Event) -> list[dict[str, Any]]:
 class Client:
     """The state of a topic in phoenix.js after the events so far: its `syncState` and `syncDiff`.
 
-    phoenix.js puts new metas behind the old ones. After a netsplit, a new meta can be the older one, so this client
-    sorts the metas of a key by their refs, which gives the order of the server.
+    As in phoenix.js, new metas come behind the old ones, so after a netsplit, the order can differ from the server's.
     """
 
     def __init__(self) -> None:
@@ -140,19 +139,34 @@ class Client:
     def hear(self, messages: Sequence[Any]) -> Client:
         for each in messages:
             if each.event == "presence_state":
-                self.left += [key for key in self.metas if key not in each.payload]
-                self.metas = {key: _refs(entry) for key, entry in each.payload.items()}
+                self._replace({key: _refs(entry) for key, entry in each.payload.items()})
             elif each.event == "presence_diff":
                 self._apply(each.payload)
         return self
 
+    def _replace(self, state: dict[str, list[str]]) -> None:
+        known = self.metas
+        joins = {
+            key: [ref for ref in refs if ref not in known.get(key, ())]
+            for key, refs in state.items()
+        }
+        leaves = {
+            key: [ref for ref in refs if ref not in state.get(key, ())]
+            for key, refs in known.items()
+        }
+        self._sync(joins, leaves)
+
     def _apply(self, diff: dict[str, Any]) -> None:
         self.count = diff.get("count", self.count)
-        for key, entry in diff["joins"].items():
-            new = _refs(entry)
-            self.metas[key] = sorted({*self.metas.get(key, ()), *new})
-        for key, entry in diff["leaves"].items():
-            left = _refs(entry)
+        joins, leaves = (
+            {key: _refs(entry) for key, entry in diff[side].items()} for side in ("joins", "leaves")
+        )
+        self._sync(joins, leaves)
+
+    def _sync(self, joins: dict[str, list[str]], leaves: dict[str, list[str]]) -> None:
+        for key, new in joins.items():
+            self.metas[key] = [*(ref for ref in self.metas.get(key, ()) if ref not in new), *new]
+        for key, left in leaves.items():
             rest = [ref for ref in self.metas.get(key, []) if ref not in left]
             if rest:
                 self.metas[key] = rest

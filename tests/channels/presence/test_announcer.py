@@ -14,6 +14,8 @@ from actors.process import current_pid
 from channels import Broadcast, PubSub
 from channels.messages import Binary
 from channels.presence import Presence, Presences, Snapshot
+from channels.presence.delta import Entry
+from channels.presence.diff import Diff
 from channels.telemetry import PRESENCE_CALLBACK_FAILED
 from supervision import Supervisor
 from tests.channels.presence.nodes import (
@@ -435,6 +437,31 @@ async def test_handle_metas_gets_each_diff_with_everybody_after_it_and_keeps_a_s
         (TOPIC, [], ["bob"], {"ann": 1}, 5),
         (TOPIC, [], ["ann"], {}, 6),
     ]
+
+
+async def test_metas_of_other_versions_reach_handle_metas_without_a_ref(runtime: Runtime) -> None:
+    presence = Watching(interval=1.0)
+    await alone(presence)
+    joins(presence, "ann")
+    await settle()
+    tracking = presence._tracking
+    assert tracking is not None
+    odd = [Entry("other", TOPIC, key, key, {"phx_ref": ["x"]}) for key in ("bob", "eve", "joe")]
+    del odd[0].meta["phx_ref"]
+    tracking.roster.diffs.add(Diff(joins=odd))
+    tracking.roster.snapshots.apply(Diff(joins=odd))
+    # A reader has seen them, so clients get both changes of those that leave.
+    tracking.roster.diffs.note_read(TOPIC)
+    tracking.roster.diffs.add(Diff(leaves=odd[:2]))
+    tracking.roster.snapshots.apply(Diff(leaves=odd[:2]))
+    tracking.note_change()
+    await trio.sleep(2.0)
+    here = {"ann": 1, "joe": 1}
+    assert presence.seen[-1] == (TOPIC, ["joe"], ["bob", "eve"], here, 1)
+    assert presence.statistics()["callbacks_failed"] == 0
+    joins(presence, "amy")
+    await trio.sleep(2.0)
+    assert presence.seen[-1] == (TOPIC, ["amy"], [], {**here, "amy": 1}, 2)
 
 
 async def test_handle_metas_sees_the_topic_as_it_was_after_the_diff(runtime: Runtime) -> None:

@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 import trio
 
-from actors import Pid, Runtime, StartError, kill, send, spawn, stop, wait_exit
+from actors import (
+    NotAnAddress,
+    Pid,
+    Runtime,
+    StartError,
+    kill,
+    open_runtime,
+    send,
+    spawn,
+    stop,
+    wait_exit,
+)
 from actors.errors import WrongThread
 from actors.process import current_pid
 from channels import Channel, EncodeError, Endpoint, PubSub, PushReply, Socket, handle_in
@@ -102,6 +113,42 @@ async def test_a_process_that_has_ended_already_is_present_only_for_a_moment(
     presence.track(TOPIC, "ann", pid=pid)
     await settle()
     assert len(presence.snapshot(TOPIC)) == 0
+
+
+async def test_an_owner_that_is_no_pid_of_this_runtime_is_refused_and_changes_nothing(
+    runtime: Runtime,
+) -> None:
+    presence = Presence(max_calls_per_second=2.0)
+    await alone(presence)
+    calls: list[Any] = [
+        lambda: presence.track(TOPIC, "ann", pid="room-1"),  # type: ignore[arg-type]
+        lambda: presence.untrack(TOPIC, "ann", pid="room-1"),  # type: ignore[arg-type]
+        lambda: presence.untrack_all(pid="room-1"),  # type: ignore[arg-type]
+        lambda: presence.update(TOPIC, "ann", {}, pid="room-1"),  # type: ignore[arg-type]
+    ]
+    for call in calls:
+        with pytest.raises(NotAnAddress, match="'room-1', which is not a pid"):
+            call()
+    foreign: list[Pid] = []
+
+    async def elsewhere() -> None:
+        async with open_runtime():
+            foreign.append(owner())
+            here.set()
+            await trio.to_thread.run_sync(done.wait)
+
+    here, done = threading.Event(), threading.Event()
+    thread = threading.Thread(target=trio.run, args=(elsewhere,))
+    thread.start()
+    try:
+        await trio.to_thread.run_sync(here.wait)
+        with pytest.raises(WrongThread):
+            presence.track(TOPIC, "ann", pid=foreign[0])
+    finally:
+        done.set()
+        await trio.to_thread.run_sync(thread.join)
+    assert len(presence.snapshot(TOPIC)) == 0
+    assert presence.statistics()["presences"] == 0
 
 
 async def test_the_same_metadata_again_changes_nothing_and_other_metadata_is_an_error(

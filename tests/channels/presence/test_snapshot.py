@@ -56,6 +56,30 @@ def test_metas_are_in_the_order_of_their_refs_and_not_in_the_order_of_arrival() 
         assert snapshots.topic("room:1").entries("ann") == (one, two, three)
 
 
+def test_a_change_of_a_key_reads_few_refs_of_its_other_metas() -> None:
+    reads = 0
+
+    class Counting(dict[str, Any]):
+        def get(self, *args: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            return super().get(*args)
+
+    members = [
+        Entry("a", "room:1", "ann", n, Counting({"phx_ref": f"{n:04d}"})) for n in range(2_000)
+    ]
+    snapshot = NO_MEMBERS.changed(Diff(joins=members[:-2]))
+    reads = 0
+    for change in (
+        Diff(joins=[members[-1]]),
+        Diff(joins=[members[-2]]),
+        Diff(leaves=[members[7]]),
+    ):
+        snapshot = snapshot.changed(change)
+    assert snapshot.entries("ann") == (*members[:7], *members[8:])
+    assert reads < 50
+
+
 def test_metas_without_a_valid_ref_are_in_the_order_of_their_nodes() -> None:
     # Another version of Ashtree may send them.
     odd: list[dict[str, Any]] = [{}, {"phx_ref": 7}, {"phx_ref": ["x"]}, {}]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
+from threading import get_ident
 from typing import Any
 
+import msgspec
 import pytest
+import trio
 from attrs import define
 
 from actors import Runtime, send, spawn
 from channels import Broadcast, Channel, EncodeError, Endpoint, Mount, PubSub, handle_in, handle_out
+from channels.pubsub import adapter
 from channels.pubsub.local import Fastlane, dispatch
 from channels.serializers.serializer import Codec, Requirement
 from channels.serializers.v1 import V1
@@ -28,9 +32,11 @@ class CountingV2(V2):
     def __init__(self) -> None:
         super().__init__()
         self.events: list[str] = []
+        self.payloads: list[type] = []
 
     def encode_broadcast(self, topic: str, event: str, payload: Any) -> bytes:
         self.events.append(event)
+        self.payloads.append(type(payload))
         return super().encode_broadcast(topic, event, payload)
 
 
@@ -274,6 +280,58 @@ async def test_every_client_gets_its_wire_format_if_clients_of_two_formats_joine
     pubsub.broadcast("a", Broadcast("a", "e", {}), dispatcher=dispatch)
     old, new = codecs[0].broadcast("a", "e", {}), codecs[1].broadcast("a", "e", {})
     assert [out.take() for out in outs] == [old, new, old, new]
+
+
+class Encodings:
+    """The threads in which PubSub has encoded payloads."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.threads: list[int] = []
+        self._encode = adapter._json
+        monkeypatch.setattr(adapter, "_json", self._count)
+
+    def _count(self, payload: Any) -> bytes:
+        self.threads.append(get_ident())
+        return self._encode(payload)
+
+
+@pytest.mark.parametrize("plain_first", [True, False])
+async def test_a_broadcast_to_a_process_and_to_a_client_is_encoded_once(
+    plain_first: bool, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encodings, v2, out = Encodings(monkeypatch), CountingV2(), buffer()
+    pubsub, plain = PubSub(), Mailbox()
+    lane = Fastlane(out, Codec(v2, bytes), NOTHING)
+    starts = [
+        partial(plain.start, lambda: pubsub.subscribe("a")),
+        partial(Mailbox().start, lambda: pubsub.subscribe("a", metadata=lane)),
+    ]
+    for start in starts if plain_first else reversed(starts):
+        await start()
+    pubsub.broadcast("a", Broadcast("a", "e", {"n": 1}))
+    await settle()
+    assert out.take() == b'[null,null,"a","e",{"n":1}]'
+    assert plain.messages == [Broadcast("a", "e", {"n": 1})]
+    # The frame copies the JSON if there is one already.
+    assert v2.payloads == [msgspec.Raw if plain_first else dict]
+    assert len(encodings.threads) == (1 if plain_first else 0)
+
+
+async def test_a_broadcast_from_another_thread_is_encoded_once_in_that_thread(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encodings, v2, out = Encodings(monkeypatch), CountingV2(), buffer()
+    pubsub, plain = PubSub(), Mailbox()
+    lane = Fastlane(out, Codec(v2, bytes), NOTHING)
+    await Mailbox().start(lambda: pubsub.subscribe("a", metadata=lane))
+    await plain.start(lambda: pubsub.subscribe("a"))
+    await trio.to_thread.run_sync(pubsub.broadcast, "a", Broadcast("a", "e", {"n": 1}))
+    await settle()
+    assert out.take() == b'[null,null,"a","e",{"n":1}]'
+    assert plain.messages == [Broadcast("a", "e", {"n": 1})]
+    assert v2.payloads == [msgspec.Raw]
+    assert len(encodings.threads) == 1
+    assert encodings.threads != [get_ident()]
 
 
 async def test_a_message_that_is_not_a_broadcast_goes_to_every_subscriber(runtime: Runtime) -> None:

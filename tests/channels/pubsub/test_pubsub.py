@@ -22,7 +22,7 @@ from actors import (
     wait_exit,
 )
 from actors._kernel.runtime import record_of
-from channels import Broadcast, PubSub
+from channels import Broadcast, EncodeError, PubSub
 from channels.pubsub.adapter import Encoded, LocalAdapter
 from channels.pubsub.local import Subscription
 from channels.pubsub.pubsub import PubSubError
@@ -220,6 +220,39 @@ async def test_a_dispatcher_gets_the_subscriptions_and_its_errors_are_the_broadc
     # Without subscribers there is nothing to dispatch.
     pubsub.broadcast("b", 1, dispatcher=dispatch)
     assert calls == [([(mailbox.pid, "meta")], None, 1)]
+
+
+@pytest.mark.parametrize("method", ["broadcast", "local_broadcast"])
+async def test_on_a_node_alone_a_dispatcher_gets_any_value_for_processes(
+    runtime: Runtime, method: str
+) -> None:
+    pubsub = PubSub()
+    await subscriber(pubsub, "a")
+    calls: list[Any] = []
+    value = object()
+
+    def dispatch(found: Iterable[Subscription], sender: Pid | None, message: Any) -> None:
+        calls.append(message)
+
+    getattr(pubsub, method)("a", value, dispatcher=dispatch)
+    assert calls == [value]
+
+
+@pytest.mark.parametrize("method", ["broadcast", "local_broadcast"])
+@pytest.mark.parametrize("payload", [[1], {"a": object()}], ids=["no object", "not JSON"])
+@pytest.mark.parametrize("subscribed", [True, False])
+async def test_a_dispatcher_gets_no_broadcast_whose_payload_is_not_a_json_object(
+    runtime: Runtime, method: str, payload: Any, subscribed: bool
+) -> None:
+    pubsub = PubSub()
+    calls: list[Any] = []
+    if subscribed:
+        await subscriber(pubsub, "a")
+    with pytest.raises(EncodeError):
+        getattr(pubsub, method)(
+            "a", Broadcast("a", "e", payload), dispatcher=lambda *call: calls.append(call)
+        )
+    assert calls == []
 
 
 async def test_one_pubsub_may_outlive_runtimes() -> None:

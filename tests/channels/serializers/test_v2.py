@@ -5,9 +5,11 @@ from __future__ import annotations
 import enum
 import json
 import math
+from functools import partial
 from typing import Any
 
 import attrs
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -249,6 +251,14 @@ class Point:
 def test_records_are_objects() -> None:
     assert v2.encode_push("1", "t", "e", Point(1, 2)) == b'["1",null,"t","e",{"x":1,"y":2}]'
     assert v2.encode_broadcast("t", "e", Point(1, 2)) == b'[null,null,"t","e",{"x":1,"y":2}]'
+
+
+@pytest.mark.parametrize("text", [b"oops", b"[1]", b"", b"  ", b"7"])
+def test_encoded_payloads_of_pushes_and_broadcasts_must_be_objects_too(text: bytes) -> None:
+    for encode in (partial(v2.encode_push, "1"), v2.encode_broadcast):
+        assert encode("room:a", "e", msgspec.Raw(b' {"a":1}')).endswith(b' {"a":1}]')
+        with pytest.raises(EncodeError, match="the payload is of type Raw, not a JSON object"):
+            encode("room:a", "e", msgspec.Raw(text))
 
 
 @pytest.mark.parametrize("payload", [None, [], [1, 2], "hi", 5, b"raw", (), True])

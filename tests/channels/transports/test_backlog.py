@@ -235,8 +235,8 @@ def test_a_new_size_counts_in_place_of_the_earlier_one() -> None:
 
 
 def test_without_memory_the_largest_give_up_a_quarter_of_the_bytes() -> None:
-    backlog = Backlog(max_bytes=1000)
-    clients = [Incoming(backlog, size) for size in (10, 50, 20, 60, 60)]
+    backlog = Backlog(max_bytes=10_000 * KB)
+    clients = [Incoming(backlog, size * 10 * KB) for size in (10, 50, 20, 60, 60)]
     assert backlog.relieve()
     assert [each.is_shed for each in clients] == [False, False, False, True, False]
     assert backlog.relieve()
@@ -244,9 +244,20 @@ def test_without_memory_the_largest_give_up_a_quarter_of_the_bytes() -> None:
 
 
 def test_without_memory_and_without_waiting_bytes_there_is_nothing_to_give_up() -> None:
-    backlog = Backlog(max_bytes=1000)
+    backlog = Backlog(max_bytes=1000 * KB)
     assert not backlog.relieve()
-    client = Incoming(backlog, 1)
+    client = Incoming(backlog, 64 * KB)
     assert backlog.relieve()
     assert client.is_shed
     assert not backlog.relieve()
+
+
+def test_without_memory_clients_with_few_bytes_are_kept() -> None:
+    backlog = Backlog(max_bytes=10_000 * KB)
+    small = [Incoming(backlog, size) for size in (1, 70, 64 * KB - 1)]
+    large = Incoming(backlog, 64 * KB)
+    assert backlog.relieve()
+    assert large.is_shed
+    assert not backlog.relieve()
+    assert not any(each.is_shed for each in small)
+    assert backlog.statistics().behind == 3

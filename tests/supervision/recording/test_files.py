@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from actors import Runtime, kill, send, spawn, wait_exit
 from supervision import Supervisor
@@ -247,3 +248,29 @@ def test_a_file_without_a_header_is_not_a_trace(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"")
     with pytest.raises(BadTraceFile):
         read_recording(tmp_path / "x")
+
+
+async def test_a_new_file_does_not_list_a_process_whose_end_is_in_the_old_one(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    async with open_recorder() as files:
+        # This writer has no thread, so it can write between two steps of the recorder.
+        writer = module._Writer(files.recorder, 1.0)
+        pid = spawn(trio.sleep_forever, label="short-lived")
+        await trio.testing.wait_all_tasks_blocked()
+        writer.record_to(tmp_path / "run.jsonl", max_bytes=1)
+
+        def write_at_once(record: Any) -> None:
+            writer._queue.append(record)
+            if record[2] == "exited":
+                assert writer._file is not None
+                writer._drain(writer._file)
+
+        files.recorder.pass_on(write_at_once)
+        kill(pid)
+        await wait_exit(pid)
+        assert writer._file is not None
+        writer._file.close()
+    before, after = ((tmp_path / name).read_text() for name in ("run.jsonl.1", "run.jsonl"))
+    assert "short-lived" in before
+    assert "short-lived" not in after

@@ -10,7 +10,14 @@ from attrs import frozen
 
 from channels.filters import FILTERED as OF_CHANNELS
 from channels.filters import SECRETS as TERMS_OF_CHANNELS
-from supervision.recording.masking import FILTERED, SECRETS, is_secret, mask, shown_kind
+from supervision.recording.masking import (
+    FILTERED,
+    KIND_LENGTH,
+    SECRETS,
+    is_secret,
+    mask,
+    shown_kind,
+)
 
 
 @frozen
@@ -34,17 +41,48 @@ class Opaque:
     __slots__ = ("password",)
 
 
-@pytest.mark.parametrize("kind", ["reset_password", "token.expired", "new_msg", "a b", "user=ann"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "reset_password",
+        "token.expired",
+        "password-reset.Done",
+        "api_keys_listed",
+        "passwordReset2",
+        "v2.token",
+        "new_msg",
+        "a b",
+        "user=ann",
+    ],
+)
 def test_a_kind_that_is_a_name_or_has_no_secret_term_is_shown(kind: str) -> None:
     assert shown_kind(kind) == kind
 
 
 @pytest.mark.parametrize(
     "kind",
-    ["password=x", "password x", '{"password": "x"}', "Access-Token: x", "x" * 100 + " secret"],
+    [
+        "password=x",
+        "password x",
+        '{"password": "x"}',
+        "Access-Token: x",
+        "x" * 100 + " secret",
+        "password-hunter2",
+        "password_hunter2",
+        "token.eyJhbGciOiJIUzI1NiJ9",
+        "access_token." + "x" * 21,
+        "API-KEY-12345",
+        "token." + "reset." * 40,
+        "a.long.name.of.an.event.with.a.password.of.hunter2",
+    ],
 )
 def test_a_kind_with_a_secret_term_and_more_than_a_name_is_masked(kind: str) -> None:
     assert shown_kind(kind) == FILTERED
+
+
+def test_a_long_name_with_a_secret_term_is_shown_and_cut() -> None:
+    kind = "the.user.wants.to.change.the.password.of.an.account"
+    assert shown_kind(kind) == kind[:KIND_LENGTH]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +13,14 @@ import trio
 from actors import open_runtime, receive, send, spawn
 from supervision.recording.recorder import Recorder
 from supervision.recording.schema import SCHEMA_VERSION
-from supervision.recording.trace import BadTraceFile, BoundedTrace, Trace, read_lines, write_lines
+from supervision.recording.trace import (
+    BadTraceFile,
+    BoundedTrace,
+    Trace,
+    open_private,
+    read_lines,
+    write_lines,
+)
 from tests.supervision.workers import settle
 
 
@@ -113,3 +121,20 @@ def test_add_later_records_the_same_line_and_digest_as_add_text(keep: bool) -> N
     now, later = (Trace(lambda: (0.5, 1, 2), keep=keep) for _ in range(2))
     assert now.add_text("sent", '"pid":1') == later.add_later("sent", '"pid":{}'.format, 1)
     assert (later.lines, later.digest()) == (now.lines, now.digest())
+
+
+def test_a_file_whose_rights_cannot_change_keeps_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(number: int, mode: int) -> None:
+        raise PermissionError(number, mode)
+
+    path = tmp_path / "trace"
+    path.write_text("earlier")
+    monkeypatch.setattr(os, "fchmod", refuse)
+    with pytest.raises(PermissionError):
+        open_private(path)
+    assert path.read_text() == "earlier"
+    monkeypatch.undo()
+    open_private(path).close()
+    assert path.read_text() == ""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from channels.pubsub.adapter import WORKERS_FOLDER
+from channels.pubsub.adapter import WORKER, WORKERS_FOLDER
 from channels.pubsub.workers.lifeline import Lifeline
 from tests.patience import PATIENCE
 
@@ -31,6 +32,13 @@ class Ends:
         os.close(self.parent)
 
 
+def listening(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(path))
+    sock.listen()
+    return sock
+
+
 @pytest.fixture
 def ends() -> Iterator[Ends]:
     ends = Ends()
@@ -42,8 +50,10 @@ def ends() -> Iterator[Ends]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "sockets"
     folder.mkdir()
-    (folder / "health-1.sock").touch()
+    # A worker that was killed has left this socket behind.
+    listening(folder / "health-1.sock").close()
     monkeypatch.setenv(WORKERS_FOLDER, str(folder))
+    monkeypatch.setenv(WORKER, "2")
     return folder
 
 
@@ -78,3 +88,19 @@ def test_a_worker_removes_the_folder_of_its_parent_only_if_the_parent_cannot(
     lifeline.clean_up()
     assert not folder.exists()
     assert ends.ended.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("is_serving", [False, True])
+def test_the_folder_stays_while_another_worker_uses_it(
+    ends: Ends, folder: Path, is_serving: bool
+) -> None:
+    own, other = folder / "health-2.sock", folder / "health-3.sock"
+    lifeline = Lifeline(ends.pipe, ends.end)
+    if is_serving:
+        lifeline.serving(0.0)
+    with listening(own), listening(other):
+        ends.kill_parent()
+        assert ends.ended.wait(PATIENCE)
+        assert list(folder.iterdir()) == [other]
+    lifeline.clean_up()
+    assert not folder.exists()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
+import pytest
 import trio
 
-from channels.pubsub.workers.parent import Settings, _Parent, _Process
+from channels.pubsub.workers.control import ControlLine
+from channels.pubsub.workers.parent import Settings, _Parent, _Process, run_parent
 from channels.pubsub.workers.plan import Action, End, Finish, Kill
+from channels.transports.listener import ListenError
 
 
 class EndedParent(_Parent):
@@ -56,3 +61,48 @@ async def test_a_worker_may_end_at_the_very_time_at_which_it_is_killed() -> None
     async with trio.open_nursery() as nursery:
         for action in actions:
             parent._carry_out(action, nursery)
+
+
+async def test_a_port_in_use_is_reported_although_the_health_socket_cannot_be_used(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "health.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other, socket.socket() as taken:
+        other.bind(str(path))
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        settings = Settings(
+            command=["worker"],
+            host="127.0.0.1",
+            port=taken.getsockname()[1],
+            workers=1,
+            health_socket=path,
+        )
+        with pytest.raises(ListenError, match="in use"):
+            await run_parent(settings, on_serving=lambda _: None)
+
+
+async def test_a_place_whose_host_does_not_read_its_messages_is_closed() -> None:
+    settings = Settings(command=["worker"], host="127.0.0.1", port=0, workers=2)
+    with socket.socket() as own, socket.socket() as place:
+        parent = _Parent(settings, [[own], [place]], 0, "", lambda _: None)
+        now = trio.current_time()
+        parent.plan.begin(now)
+        # The plan starts the second worker when the first one is ready.
+        for _ in range(2):
+            worker = list(parent.plan.workers())[-1]
+            parent.processes[worker] = _Process(worker)
+            parent.plan.ready(worker, now, stop_seconds=1.0)
+        host, ending = parent.plan.workers()
+        ours, theirs = socket.socketpair()
+        line = parent.processes[host].control = ControlLine(ours)
+        while line.send({"type": "report"}):
+            pass
+        parent.plan.stop(signal.SIGTERM, now)
+        async with trio.open_nursery() as nursery:
+            for action in parent.plan.ended(ending, End(-signal.SIGKILL), now):
+                parent._carry_out(action, nursery)
+        assert own.fileno() >= 0
+        assert place.fileno() == -1
+        line.close()
+        theirs.close()

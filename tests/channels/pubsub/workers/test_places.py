@@ -137,3 +137,55 @@ async def test_a_closed_listener_adopts_nothing() -> None:
     sockets.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
+
+
+async def test_a_worker_that_has_closed_its_sockets_keeps_no_adopted_socket() -> None:
+    (own,), adopted = await open_places("127.0.0.1", 0, 2)
+    address = own.getsockname()
+    sockets = PlaceSockets([own])
+    sockets.close()
+    sockets.adopt(adopted)
+    assert [sock.fileno() for sock in adopted] == [-1]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+
+
+async def test_a_listener_that_has_ended_adopts_nothing() -> None:
+    (own,), adopted = await open_places("127.0.0.1", 0, 2)
+    address = own.getsockname()
+    sockets = PlaceSockets([own])
+    listener = await sockets.listen("127.0.0.1", 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listener.main, lambda _: None)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    # The endpoint has not called close() yet.
+    sockets.adopt(adopted)
+    sockets.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+
+
+async def test_a_listener_whose_last_socket_has_just_closed_adopts_nothing() -> None:
+    (own,), adopted = await open_places("127.0.0.1", 0, 2)
+    address = own.getsockname()
+    sockets = PlaceSockets([own])
+    listener = await sockets.listen("127.0.0.1", 0)
+    async with trio.open_nursery() as nursery:
+
+        async def end_and_adopt() -> None:
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):  # runs on although the nursery is cancelled
+                for _ in range(5):
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                    for sock in adopted:
+                        sockets.adopt([sock.dup()])
+
+        nursery.start_soon(listener.main, lambda _: None)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(end_and_adopt)
+    sockets.close()
+    listener.close()
+    close([adopted])
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)

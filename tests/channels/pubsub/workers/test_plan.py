@@ -360,6 +360,19 @@ def test_a_place_whose_worker_dies_during_the_stop_is_adopted_until_no_worker_is
     assert four.ended(fourth) == [*map(Close, (1, 2, 3, 4)), Finish(0)]
 
 
+def test_a_place_whose_host_cannot_be_told_is_adopted_by_another_worker_or_closed(
+    four: Driver,
+) -> None:
+    first, second, third, fourth = four.plan.workers()
+    four.stop()
+    assert four.ended(first) == [Adopt(1, second)]
+    assert four.plan.not_adopted(1, second) == [Adopt(1, third)]
+    assert four.plan.not_adopted(1, third) == [Adopt(1, fourth)]
+    assert four.plan.not_adopted(1, fourth) == [Close(1)]
+    # A worker accepts from its own place without a message.
+    assert four.ended(second) == [Close(2)]
+
+
 def test_a_place_without_a_worker_is_adopted_at_the_stop(four: Driver) -> None:
     four.ended(four.current(3))
     assert Adopt(3, four.current(1)) in four.stop()

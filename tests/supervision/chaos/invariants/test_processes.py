@@ -86,6 +86,35 @@ async def test_a_down_that_a_program_forwards_is_no_second_down(runtime: Runtime
     assert found == []
 
 
+async def test_forwarded_downs_take_memory_only_until_their_receiver_gets_them(
+    runtime: Runtime,
+) -> None:
+    found: list[Violation] = []
+    monitors = Monitors()
+    monitors.share(found)
+    remove = runtime.add_instrument(monitors)
+    monitors.attach(runtime)
+    got: list[Any] = []
+
+    async def collects() -> None:
+        while True:
+            got.append(await receive())
+
+    ended = spawn(trio.sleep, 0)
+    collector = spawn(collects)
+    await trio.testing.wait_all_tasks_blocked()
+    for number in range(100):
+        down = Down(Ref(10**6 + number), ended, NORMAL)
+        send(collector, down)
+        send(collector, down)
+        send(ended, down)
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(got) == 200
+    assert found == []
+    assert monitors._forwarded == {}
+    remove()
+
+
 @pytest.mark.parametrize(
     ("events", "part"),
     [
