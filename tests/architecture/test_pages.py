@@ -14,7 +14,14 @@ from tests.architecture.sources import ROOT
 DEPLOY = "docs/howto/deploy.md"
 WHY = "docs/why.md"
 PERFORMANCE = "docs/topics/performance.md"
+CHAT = "examples/chat/static/chat.css"
+TOOLS = [
+    "channels/development/static/page.css",
+    "channels/observer/static/page.css",
+    "supervision/viewer/page_files/page.css",
+]
 
+_SHARED = re.compile(r"^ +(--[\w-]+|font): (.+);$", re.MULTILINE)
 _FIGURE = re.compile(r"\b\d\.\d\d\b|\d[\d,.]* (?:µs|ms|KB|MB|times)")
 
 
@@ -44,6 +51,21 @@ def test_the_page_why_takes_its_figures_from_the_page_about_performance() -> Non
     measured = set(re.findall(r"\d[\d,.]*\d|\d", read(PERFORMANCE)))
     assert figures
     assert figures <= measured, f"{PERFORMANCE} does not have {sorted(figures - measured)}"
+
+
+def style(path: str) -> dict[str, str]:
+    """Return the colours and fonts of a page: the custom properties and the font of its first rule."""
+    first, _, _ = read(path).partition("}")
+    return dict(_SHARED.findall(first))
+
+
+@pytest.mark.parametrize("path", TOOLS)
+def test_the_pages_of_the_tools_have_the_colours_and_fonts_of_the_chat(path: str) -> None:
+    chat, page = style(CHAT), style(path)
+    assert {"--paper", "--card", "--ink", "--leaf", "--ember", "--mono", "--radius", "font"} <= set(
+        page
+    )
+    assert page.items() <= chat.items()
 
 
 def test_lines_in_another_order_are_found() -> None:

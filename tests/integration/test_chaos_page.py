@@ -244,6 +244,28 @@ def test_the_page_follows_the_colour_scheme_of_the_browser(open_page: Open) -> N
     expect(root).to_have_attribute("data-theme", "light")
 
 
+# Returns the colour of the page's cards, and the colour of the canvas at its lower right corner.
+_CARD_AND_CANVAS = """() => {
+    const pen = document.createElement("canvas").getContext("2d")
+    pen.drawImage(canvas, 2 - canvas.width, 2 - canvas.height)
+    const [red, green, blue] = pen.getImageData(0, 0, 1, 1).data
+    return [getComputedStyle(document.querySelector("main")).backgroundColor, `rgb(${red}, ${green}, ${blue})`]
+}"""
+
+
+def test_the_timeline_is_drawn_in_the_colours_of_the_scheme(open_page: Open) -> None:
+    page = open_page(shop())
+    seen = set()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        expect(page.locator("html")).to_have_attribute("data-theme", scheme)
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+        card, drawn = page.evaluate(_CARD_AND_CANVAS)
+        assert drawn == card
+        seen.add(card)
+    assert len(seen) == 2
+
+
 def processor_seconds(page: Page) -> float:
     """Processor time that the page has used. Unlike the time on a clock, it does not grow on a busy machine."""
     session = page.context.new_cdp_session(page)

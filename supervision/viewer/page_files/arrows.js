@@ -102,9 +102,9 @@ function bolt(x, y, filled, size) {
   pen.lineTo(x, y + size)
   pen.lineTo(x - size, y)
   pen.closePath()
-  pen.fillStyle = filled ? colors.fault : colors.back
+  pen.fillStyle = filled ? colors.fault : colors.card
   pen.fill()
-  pen.strokeStyle = filled ? colors.back : colors.fault
+  pen.strokeStyle = filled ? colors.card : colors.fault
   pen.lineWidth = 1
   pen.stroke()
 }

@@ -4,11 +4,14 @@ const canvas = document.getElementById("canvas")
 const pen = canvas.getContext("2d")
 let colors = {}
 
+// A custom property is text, such as `light-dark(…)`. Only the colour of an element is a colour that the pen can use.
 function readColors() {
-  const style = getComputedStyle(document.documentElement)
   colors = {}
-  for (const name of ["back", "panel", "ink", "soft", "line", "row", "box", "box-ink", "again", "ended", "crash", "fault",
-    "during", "good", "bad", "arrow", "scrub", "pick"]) colors[name] = style.getPropertyValue(`--${name}`).trim()
+  for (const name of ["card", "ink", "soft", "line", "row", "box", "box-ink", "again", "ended", "crash", "fault",
+    "during", "leaf", "ember", "arrow", "scrub", "pick"]) {
+    canvas.style.color = `var(--${name})`
+    colors[name] = getComputedStyle(canvas).color
+  }
 }
 
 let waiting = false
@@ -30,7 +33,7 @@ function draw() {
     canvas.style.height = `${view.height}px`
   }
   pen.setTransform(scale, 0, 0, scale, 0, 0)
-  pen.fillStyle = colors.back
+  pen.fillStyle = colors.card
   pen.fillRect(0, 0, view.width, view.height)
   pen.save()
   pen.beginPath()
@@ -64,7 +67,7 @@ const yOf = (row) => HEAD + row.y - view.scroll
 
 function drawStripes(visible) {
   visible.forEach((row) => {
-    pen.fillStyle = row.place.depth % 2 ? colors.row : colors.back
+    pen.fillStyle = row.place.depth % 2 ? colors.row : colors.card
     pen.fillRect(0, yOf(row), view.width, row.height)
   })
 }
@@ -207,7 +210,7 @@ function drawInCrowd(process, y) {
 
 function drawLabel(row) {
   const y = yOf(row)
-  pen.fillStyle = row.place.depth % 2 ? colors.row : colors.back
+  pen.fillStyle = row.place.depth % 2 ? colors.row : colors.card
   pen.fillRect(0, y, LABELS - 1, row.height)
   pen.fillStyle = colors.line
   pen.fillRect(LABELS - 1, y, 1, row.height)

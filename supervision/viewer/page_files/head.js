@@ -1,7 +1,7 @@
 // The fixed head of the timeline: phases, time, faults, steady state, notes, and the selected moment.
 
 function drawHead() {
-  pen.fillStyle = colors.panel
+  pen.fillStyle = colors.card
   pen.fillRect(0, 0, view.width, HEAD)
   drawPhases(0, HEAD)
   pen.fillStyle = colors.line
@@ -75,15 +75,15 @@ function drawFaultMarks(y) {
     pen.lineTo(x + half, y + (wide ? 2 : 8))
     pen.lineTo(x, y + FAULTS - 3)
     pen.closePath()
-    pen.fillStyle = fault.status === "applied" ? colors.fault : colors.panel
+    pen.fillStyle = fault.status === "applied" ? colors.fault : colors.card
     pen.fill()
-    pen.strokeStyle = picked ? colors.ink : fault.status === "applied" ? colors.panel : colors.fault
+    pen.strokeStyle = picked ? colors.ink : fault.status === "applied" ? colors.card : colors.fault
     pen.lineWidth = picked ? 2 : 1
     pen.stroke()
     if (wide) {
       pen.font = "bold 11px system-ui, sans-serif"
       const words = `ended ${fault.ended.length}`
-      pen.fillStyle = colors.panel
+      pen.fillStyle = colors.card
       pen.fillRect(x + half + 1, y, pen.measureText(words).width + 4, 14)
       pen.fillStyle = colors.fault
       pen.fillText(words, x + half + 3, y + 7)
@@ -95,7 +95,7 @@ function drawFaultMarks(y) {
 function drawCheck(check, y) {
   for (const span of check.spans) {
     const left = xOf(span.from)
-    pen.fillStyle = span.holds ? colors.good : colors.bad
+    pen.fillStyle = span.holds ? colors.leaf : colors.ember
     pen.globalAlpha = span.holds ? 0.55 : 1
     pen.fillRect(left, y + 3, Math.max(xOf(span.to) - left, span.holds ? 0 : 2), STRIP - 6)
   }
@@ -108,7 +108,7 @@ function drawNotes(y) {
   for (const note of notes) {
     pen.beginPath()
     pen.arc(xOf(note.time), y + STRIP / 2, 3.5, 0, 7)
-    pen.fillStyle = WORST.has(note.kind) ? colors.bad : note.kind === "heal" ? colors.good : colors.soft
+    pen.fillStyle = WORST.has(note.kind) ? colors.ember : note.kind === "heal" ? colors.leaf : colors.soft
     pen.fill()
   }
 }
