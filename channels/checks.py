@@ -239,6 +239,8 @@ def _warn_of_shared_values(owner: type, base: type) -> None:
                 and not meant
                 and not name.startswith("__")
                 and not hasattr(base, name)
+                # `channel = {...}` in a socket is a typing error for `channels`, of which another warning tells.
+                and not hasattr(base, f"{name}s")
             ):
                 method = "join" if hasattr(base, "join") else "connect"
                 warnings.warn_explicit(

@@ -36,7 +36,8 @@ def place_of(thing: Any) -> str | None:
         try:
             file = inspect.getsourcefile(thing)
             _, line = inspect.findsource(thing)
-        except (OSError, TypeError):
+        except (OSError, TypeError, SyntaxError):
+            # The last: somebody edits the file of a running class, and saves a version that Python cannot parse.
             return None
         # findsource counts lines from 0.
         return f"{file}:{line + 1}"

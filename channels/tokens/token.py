@@ -67,7 +67,10 @@ class TokenMissing(TokenError):
     """The token is None."""
 
     def __init__(self) -> None:
-        super().__init__("the client sent no token")
+        super().__init__(
+            "the client sent no token; if it sets the authToken of phoenix.js, mount its socket with "
+            "Mount(..., auth_token=True)"
+        )
 
 
 class TokenExpired(TokenError):

@@ -32,6 +32,7 @@ CASES = {
     "a flood of HTTP/2 settings": ({"no answer"}, 3),
     "a flood of HTTP/2 pings": ({"no answer"}, 3),
     "a flood of HTTP/2 window updates": ({"no answer"}, 3),
+    "a flood of HTTP/2 priorities": ({"no answer"}, 3),
     "HTTP/2 requests, each reset at once": ({"no answer"}, 3),
     "polls at the same moment": ({"200"}, 20),
     "most of a message of 10 MB": ({"closed with 1002"}, 5),

@@ -10,7 +10,7 @@ import attrs
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from channels.connection.session import Close, Deliver, Membership, Send, Start
+from channels.connection.session import Close, Deliver, Membership, Send, Start, Unmatched
 from tests.channels.fake_channels import FakeChannel, FakeConnection
 from tests.channels.sessions import join, joined, new_session
 
@@ -80,7 +80,7 @@ def test_any_bytes_affect_at_most_the_membership_that_they_name(
                 touched.add(effect.membership)
                 assert effect.membership in session.memberships
             else:
-                assert isinstance(effect, Send | Close)
+                assert isinstance(effect, Send | Close | Unmatched)
             event(type(effect).__name__)
         assert len(effects) <= 1
         after = {membership: membership.status for membership in session.memberships}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import linecache
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +14,7 @@ import trio
 from actors import Runtime
 from channels import Channel, Endpoint, handle_in
 from channels.development.page import is_local
+from channels.excerpts import place_of
 from channels.observer import Observer
 from channels.telemetry import CHANNEL_CRASHED
 from tests.channels.conftest import Serve
@@ -229,3 +233,15 @@ async def test_the_addresses_of_this_machine_are_local(
     await trio.lowlevel.checkpoint()
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
     assert is_local({"client": (client, 1), "headers": pairs})
+
+
+def test_the_place_of_a_class_whose_file_python_cannot_parse_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "edited_room.py"
+    file.write_text("class RoomChannel:\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("edited_room")
+    file.write_text("class RoomChannel(:\n")
+    linecache.checkcache()
+    assert place_of(module.RoomChannel) in (None, f"{file}:1")
