@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import zlib
 from random import Random
 from typing import Any, Literal
@@ -223,7 +224,8 @@ class Client:
                 self._inflater = True
 
     async def _open_asgi(self, nursery: trio.Nursery) -> None:
-        put, take = trio.open_memory_channel[Any](1000)
+        # A case may send more than the server reads, and continue. No other limit holds the client back.
+        put, take = trio.open_memory_channel[Any](math.inf)
         answered = trio.Event()
         self._to_server = put
         scope = {

@@ -71,6 +71,8 @@ class Server:
         self.old: dict[str, list[str]] = defaultdict(list)
         self.heard: list[list[Any]] = []
         self.connections = 0
+        # The streams of connections on which the client has sent nothing yet.
+        self.unused: set[Any] = set()
         self.writing = trio.Lock()
 
     async def main(self) -> None:
@@ -86,6 +88,10 @@ class Server:
             await self._serve(stream)
         except BROKEN:
             pass
+        if stream in self.unused:
+            # The client's time-out came before the answer to its handshake, so the client counts a failed attempt.
+            self.unused.remove(stream)
+            self.connections -= 1
         with trio.move_on_after(1, shield=True):
             await stream.aclose()
 
@@ -111,9 +117,11 @@ class Server:
         await stream.send_all(b"HTTP/1.1 101 Switching Protocols\r\n" + fields + b"\r\n\r\n")
         self.stream, self.members = stream, {}
         self.connections += 1
+        self.unused.add(stream)
         buffer = bytearray(rest)
         while True:
             while (frame := _cut(buffer)) is not None:
+                self.unused.discard(stream)
                 opcode, data = frame
                 if opcode == CLOSE:
                     async with self.writing:
