@@ -242,7 +242,7 @@ class Link:
     """One connection, its peer, and what each side has sent and got.
 
     `accepted` has the frames that the out-buffer has accepted and must deliver. `fresh` is the number of frames that it
-    has accepted since other tasks could run last.
+    has accepted since other tasks could run last. `refused` is the number of frames that it has dropped in `put`.
     """
 
     name: str
@@ -255,7 +255,7 @@ class Link:
     read: bytearray = field(factory=bytearray)
     told: list[Any] = field(factory=list)
     fresh: int = 0
-    may_be_shed: bool = False
+    refused: int = 0
     paused: bool = False
     peer_ended: bool = False
     peer_gone: bool = False
@@ -288,9 +288,11 @@ class Link:
     def is_sure(self) -> bool:
         """True if the frames that the out-buffer has accepted are known exactly.
 
-        The backlog may silently drop the waiting frames of a client that gets no more frames anyway.
+        The backlog may drop the waiting frames of a client that gets no more frames anyway. Then only the count of the
+        dropped frames tells it.
         """
-        return self.is_open or not (self.shed or self.broken or self.may_be_shed)
+        dropped = self.transport.out.statistics().dropped_messages
+        return not (self.shed or self.broken) and dropped == self.refused
 
     @property
     def is_heard(self) -> bool:
@@ -407,7 +409,7 @@ class Sweep:
                 link.peer_ended or link.peer_gone or link.lost_memory or link.reading_failed,
                 f"{link.name} told FINISHED, but its peer has not left",
             )
-            if link.peer_ended and not link.peer_gone and not (link.shed or link.broken):
+            if link.peer_ended and not link.peer_gone and link.is_sure:
                 self.check(not link.waiting, f"{link.name} told FINISHED, but {link.waiting} wait")
         else:
             self.shed += 1
@@ -521,7 +523,6 @@ class Sweep:
         box: list[Link] = []
         transport: Any = self.transports.attach(end, lambda event: self.tell(box[0], event))
         link = Link(name, end, peer, transport, read_at=trio.current_time())
-        link.may_be_shed = self.limits.max_total < 1 << 20
         transport.out.client = len(self.links)
 
         def wrote(size: int, frames: int) -> None:
@@ -612,6 +613,7 @@ class Sweep:
             return
         if dropped:
             link.accepted.pop()
+            link.refused += dropped
         if link.peer_gone and not link.broken:
             # The buffer may have noticed this already.
             return
