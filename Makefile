@@ -78,7 +78,7 @@ test: $(DEV_STAMP) node chromium $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)
 
 # Needs no setup by hand: the second Python gets its own environment. With CI=true, a Python that cannot create one is a
 # failure, as a skipped test is. pyenv has a command for each Python that it knows, and the command may find no Python.
-test-other-python:
+test-other-python: node $(NPM_STAMPS)
 	@for python in $(OTHER_PYTHON) /usr/bin/$(OTHER_PYTHON) none; do \
 	    if "$$python" -c '' 2> /dev/null; then break; fi; \
 	done; \

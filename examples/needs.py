@@ -1,6 +1,6 @@
-"""The check for libraries and npm packages of the examples, which need more than Ashtree itself.
+"""The check for the libraries of the examples, which need more than Ashtree itself.
 
-Each check ends the program with one line that contains the command to type.
+If the page of an example lacks phoenix.js, the endpoint names the command that installs it when it starts.
 """
 
 from __future__ import annotations
@@ -31,23 +31,6 @@ def check_libraries() -> None:
             f"`{shlex.join([sys.executable, '-m', 'pip', 'install', folder])}` in a virtual environment, or "
             f"`make -C {shlex.quote(_relative(_ROOT))} run`, which makes one and starts the chat"
         )
-
-
-def npm_folder(example: Path, path: str) -> Path:
-    """Return a folder of an example's npm packages.
-
-    Args:
-        example: the folder of the example, which has a `package.json`.
-        path: the path below its `node_modules`.
-
-    Raises:
-        SystemExit: the folder does not exist. The text contains the command that creates it.
-    """
-    folder = example / "node_modules" / path
-    if not folder.is_dir():
-        command = shlex.join(["npm", "install", "--prefix", _relative(example)])
-        raise SystemExit(f"The page needs phoenix.js from npm; run `{command}`")
-    return folder
 
 
 def _relative(path: Path) -> str:

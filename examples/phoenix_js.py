@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .needs import npm_folder
-
 _EXAMPLES = Path(__file__).parent
 
 
 def page_folders(example: Path) -> dict[str, Path]:
     """Return the folders for `Endpoint(static=)`: the page of an example, and phoenix.js from npm."""
-    return {"/": example / "static", "/phoenix": npm_folder(example, "phoenix/priv/static")}
+    return {"/": example / "static", "/phoenix": example / "node_modules/phoenix/priv/static"}
 
 
 def shared_folders(example: Path, *, page: str = "/") -> dict[str, Path]:
@@ -24,5 +22,5 @@ def shared_folders(example: Path, *, page: str = "/") -> dict[str, Path]:
     return {
         page: example / "static",
         "/style": _EXAMPLES / "style",
-        "/phoenix": npm_folder(_EXAMPLES / "chat", "phoenix/priv/static"),
+        "/phoenix": _EXAMPLES / "chat/node_modules/phoenix/priv/static",
     }

@@ -1,15 +1,13 @@
-"""An example without its libraries or npm packages ends with one line that contains the command to type."""
+"""An example without its libraries or without phoenix.js ends with one line that contains the command to type."""
 
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from examples.needs import npm_folder
 from tests.architecture.sources import ROOT
 
 
@@ -30,20 +28,17 @@ def test_a_python_without_the_libraries_gets_one_line_with_the_command(tmp_path:
     assert "`make -C . run`" in line
 
 
-def test_a_page_without_phoenix_js_gets_the_command_for_the_folder_of_the_reader(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    example = tmp_path / "clone/examples/chat"
-    example.mkdir(parents=True)
-    for here, shown in (
-        (tmp_path / "clone", "examples/chat"),
-        (example, "."),
-        (tmp_path, "clone/examples/chat"),
-        (Path("/"), str(example)[1:]),
-    ):
-        monkeypatch.chdir(here)
-        with pytest.raises(SystemExit, match="from npm") as left:
-            npm_folder(example, "phoenix/priv/static")
-        assert str(left.value).endswith(f"run `npm install --prefix {shown}`")
-    (example / "node_modules/phoenix/priv/static").mkdir(parents=True)
-    assert npm_folder(example, "phoenix/priv/static").is_dir()
+def test_a_page_without_phoenix_js_gets_one_line_with_the_command(tmp_path: Path) -> None:
+    shutil.copytree(
+        ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("node_modules")
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.chat", "--port", "0"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"`npm install --prefix {tmp_path}/examples/chat`" in line

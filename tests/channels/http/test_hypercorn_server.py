@@ -452,8 +452,9 @@ async def test_an_ended_connection_leaves_no_reference_cycle(first: bytes) -> No
         for _ in range(10):
             await serve_one()
         await wait_all_tasks_blocked()
-        # With a reference cycle, each connection would leave more than 40 objects.
-        assert gc.collect() < 10
+        # With a reference cycle, each connection would leave more than 40 objects. On some Pythons, the parser of
+        # wsproto leaves a cycle of its own: 7 objects for a WebSocket, which hold nothing of the connection.
+        assert gc.collect() < 100
     finally:
         gc.enable()
 
