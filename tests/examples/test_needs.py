@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from examples.needs import check_libraries
 from tests.architecture.sources import ROOT
 
 
@@ -42,3 +43,7 @@ def test_a_page_without_phoenix_js_gets_one_line_with_the_command(tmp_path: Path
     (line,) = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (1, "")
     assert f"`npm install --prefix {tmp_path}/examples/chat`" in line
+
+
+def test_a_python_with_the_libraries_runs_the_examples() -> None:
+    check_libraries()
