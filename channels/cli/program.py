@@ -16,9 +16,9 @@ from actors.instrumentation.logger import TextFormatter
 from channels.cli.console import fail
 from channels.endpoint.endpoint import Endpoint
 from channels.errors import ChannelsError
+from supervision.applications.command_line.arguments import load_module
+from supervision.applications.command_line.program_frames import program_place
 from supervision.child_spec import ChildSpec
-from supervision.command_line.arguments import load_module
-from supervision.command_line.program_frames import program_place
 
 __all__ = [
     "CapsuleFolder",

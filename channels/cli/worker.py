@@ -51,8 +51,8 @@ from channels.pubsub.workers.lifeline import Lifeline
 from channels.pubsub.workers.places import PlaceSockets
 from channels.pubsub.workers.plan import Timing
 from supervision.applications import application
+from supervision.applications.command_line.arguments import ProgramFailed
 from supervision.child_spec import ChildSpec, process_spec
-from supervision.command_line.arguments import ProgramFailed
 from supervision.dynamic_supervisor import DynamicSupervisor
 
 __all__ = ["Options", "main"]

@@ -29,7 +29,7 @@ from channels.pubsub.workers.health import (
 from channels.pubsub.workers.parent import Settings, run_parent
 from channels.pubsub.workers.places import MAX_WORKERS, check_platform
 from channels.pubsub.workers.plan import worker_count
-from supervision.command_line.console import plain_console
+from supervision.applications.command_line.console import plain_console
 
 __all__ = ["HealthSocket", "Workers", "add_workers_command", "count_workers", "serve_with_workers"]
 

@@ -30,8 +30,8 @@ from channels.recording.clients import record_channels
 from channels.socket import Socket
 from supervision.child_spec import ChildSpec
 from supervision.recording.flight import FlightRecorder, recorder_of
+from supervision.recording.reader.page import render_page
 from supervision.recording.snapshots import Snapshot
-from supervision.viewer.page import render_page
 
 __all__ = ["Observer", "PhoenixMissing"]
 

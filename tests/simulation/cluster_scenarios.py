@@ -21,7 +21,7 @@ from channels.pubsub.redis.adapter import RedisAdapter
 from channels.testing import BroadcastsArrive, PresencesAgree, SimulatedRedis
 from supervision import Backoff, Supervisor, child_spec
 from supervision.chaos import At, Kill
-from supervision.recording.entropy import Chance
+from supervision.laboratory.entropy import Chance
 from supervision.simulation import Node, World, scenario
 from tests.simulation.sweeps.bounds import small_bounds
 

@@ -117,7 +117,7 @@ IN_SUPERVISION = (
     ),
     Mutant(
         name="a dynamic supervisor kills its slow children in the order of the longest limit",
-        file="supervision/_core/children.py",
+        file="supervision/_children.py",
         old="    deadlines = sorted(limits, reverse=True)\n",
         new="    deadlines = sorted(limits)\n",
         promise="stop_together: each child stops within its own `shutdown`",
@@ -126,7 +126,7 @@ IN_SUPERVISION = (
     ),
     Mutant(
         name="a transient child that ends with Shutdown(detail) counts as a failed stop",
-        file="supervision/_core/children.py",
+        file="supervision/_children.py",
         old='    return restart != "permanent" and (reason is NORMAL or type(reason) is Shutdown)\n',
         new='    return restart != "permanent" and reason is NORMAL\n',
         promise="stopped_as_asked: a transient or temporary child may finish cleanly by itself",

@@ -49,18 +49,18 @@ from actors import (
 )
 from actors.exits import Crash
 from channels.recording import record_channels
+from supervision.laboratory.simulation.scenario import scenario
+from supervision.laboratory.simulation.world.world import World
 from supervision.recording import files as recorder_files
 from supervision.recording.files import Capsules, RecorderFiles
 from supervision.recording.flight import FlightRecorder
+from supervision.recording.reader.history import read_history
+from supervision.recording.reader.incidents import tell_story
+from supervision.recording.reader.live import LiveRun
+from supervision.recording.reader.measures import measure
+from supervision.recording.reader.page import page_data
 from supervision.recording.ring import MESSAGE_BYTES
 from supervision.recording.trace import read_lines
-from supervision.simulation.scenario import scenario
-from supervision.simulation.world.world import World
-from supervision.story.incidents import tell_story
-from supervision.viewer.history import read_history
-from supervision.viewer.live import LiveRun
-from supervision.viewer.measures import measure
-from supervision.viewer.page import page_data
 
 __all__ = ["recording"]
 
