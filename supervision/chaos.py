@@ -49,6 +49,7 @@ from supervision.laboratory.chaos.live.run import live, run_live
 from supervision.laboratory.chaos.live.service import ServiceLimits
 from supervision.laboratory.chaos.live.world import LiveWorld
 from supervision.laboratory.chaos.reports.journal import toolkit_journal
+from supervision.laboratory.chaos.requests import OpenRequest
 from supervision.recording.reader.history import read_history
 from supervision.recording.reader.measures import Measures, measure
 from supervision.recording.reader.page import write_page
@@ -88,6 +89,7 @@ __all__ = [
     "NodeControl",
     "NotReached",
     "On",
+    "OpenRequest",
     "Partition",
     "Phases",
     "Raise",

@@ -9,7 +9,7 @@ from typing import Final
 
 __all__ = ["program_place", "program_traceback"]
 
-_ROOT: Final = Path(__file__).parents[2]
+_ROOT: Final = Path(__file__).parents[3]
 _PACKAGES: Final = tuple(str(_ROOT / name) + "/" for name in ("actors", "supervision", "channels"))
 _IMPORTING: Final = ("<frozen importlib", str(importlib.__file__))
 

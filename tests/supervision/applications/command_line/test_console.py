@@ -19,7 +19,7 @@ from supervision.laboratory.simulation.search.terminal import _summary
 
 TEXT = "room:b: [red]7[/red] :warning:"
 HOSTILE = "\x1b[2J\x9b31m\u202e"
-PACKAGES = Path(__file__).parents[3]
+PACKAGES = Path(__file__).parents[4]
 
 
 def shown(thing: Any) -> str:
