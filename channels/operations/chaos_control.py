@@ -4,8 +4,8 @@
 
     endpoint = Endpoint(sockets={"/socket": UserSocket}, plugs=[ChaosControl(token=os.environ["ASHTREE_CHAOS_TOKEN"])])
 
-The functions of `supervision.laboratory.chaos.toolkit` send the requests, so that `chaos run` of the Chaos Toolkit can drive the
-server. Use this plug only in staging, because everyone who has the token can break the server.
+The functions of `supervision.laboratory.chaos.toolkit` send the requests, so that `chaos run` of the Chaos
+Toolkit can drive the server. Use this plug only in staging, because everyone who has the token can break the server.
 
 A request is a POST of a JSON object to `/_ashtree/chaos/VERB`, with the header `Authorization: Bearer TOKEN`. The
 answer is `{"result": ...}`, or `{"problem": "..."}` with an HTTP status of 400 or more. If the server has several

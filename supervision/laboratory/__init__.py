@@ -1,1 +1,1 @@
-"""Everything that tries a program out: faults, simulated worlds, and the stories of runs. No server in production loads it."""
+"""Faults, simulated worlds and the stories of runs, which try a program out. No server in production loads them."""

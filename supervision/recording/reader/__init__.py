@@ -1,1 +1,1 @@
-"""The viewer of recorded runs: their history, their figures, and one HTML page for all of them."""
+"""The reader of traces: the history of a run, its incidents, its figures, and one HTML page."""

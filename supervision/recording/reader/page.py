@@ -85,8 +85,8 @@ def render_page(
 def render_live_page(*, title: str) -> str:
     """Return the text of a page without data, for a program that still runs.
 
-    Another page shows this page in a frame. For each part of a `supervision.recording.reader.live.LiveRun`, the outer page calls
-    the function `timeline.take` of the frame.
+    Another page shows this page in a frame. For each part of a `supervision.recording.reader.live.LiveRun`, the outer
+    page calls the function `timeline.take` of the frame.
     """
     history = History()
     return _page(page_data(history, measure(history)) | {"live": True}, title=title, subtitle="")

@@ -9,7 +9,7 @@
 
 A story depends only on the trace, so the same run has the same story. It shows the messages and their answers in the
 order in which processes handled the messages. It also shows the frames of clients, and the ends and restarts of
-processes. A long story keeps only the sentences that have most to do with the failure (`supervision.laboratory.simulation.replaying.relevance`).
+processes. A long story keeps only the sentences that have most to do with the failure: see `relevance` in this folder.
 `supervision.recording.reader.names` describes the names of processes.
 """
 

@@ -1,7 +1,7 @@
 """The stories of thirteen staged faults equal the files in `stories`.
 
-After a change of the wording, write the files again with `python -m tests.supervision.laboratory.story.test_stories`, and read the
-difference.
+After a change of the wording, write the files again with `python -m tests.supervision.laboratory.story.test_stories`,
+and read the difference.
 """
 
 from __future__ import annotations
