@@ -3,8 +3,8 @@
     loop = measure_loop(ticks, late_after=0.1, max_late_share=0.1)
     loop.overloaded                        # True: the figures of the run say nothing about recovery
 
-*pure*: the input is a list of ticks or of requests. an experiment collects them during a run, and the trace has them as events
-of the kinds `loop_lag` and `request`. The load of the machine is an event of the kind `machine`.
+*pure*: the input is a list of ticks or of requests. An experiment collects them during a run, and the trace has them as
+events of the kinds `loop_lag` and `request`. The load of the machine is an event of the kind `machine`.
 """
 
 from __future__ import annotations
