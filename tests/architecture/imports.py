@@ -78,11 +78,11 @@ PURE = (
     "channels.pubsub.redis.protocol",
     "channels.pubsub.redis.server_errors",
     "channels.pubsub.redis.url",
-    "channels.upgrade.urls",
+    "channels.wire.urls",
     "channels.serializers",
-    "channels.connection.session",
+    "channels.protocol.session",
     "channels.topics",
-    "channels.longpoll.protocol",
+    "channels.protocol.longpoll",
     "channels.presence.clock",
     "channels.presence.delta",
     "channels.presence.diff",
@@ -95,9 +95,9 @@ PURE = (
     "channels.pubsub.workers.frames",
     "channels.pubsub.workers.plan",
     "channels.wire",
-    "channels.upgrade.cross_site",
-    "channels.upgrade.handshake",
-    "channels.upgrade.request",
+    "channels.wire.cross_site",
+    "channels.wire.handshake",
+    "channels.wire.request",
 )
 """Modules, and packages of them, that are given the time, chance and the world as arguments."""
 

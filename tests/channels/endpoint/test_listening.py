@@ -13,9 +13,9 @@ from trio.testing import wait_all_tasks_blocked
 
 from actors import Runtime, kill, spawn, sys
 from channels import ConnectInfo, ConnectRefused, Draining, Endpoint, Mount, Refusal, Socket
-from channels.endpoint import _listening
-from channels.endpoint._wiring import Admission
+from channels.endpoint import listening as _listening
 from channels.endpoint.address_limit import AddressLimit
+from channels.serving.services import Admission
 from channels.telemetry import CONNECTION_REFUSED
 from channels.upgrade import first_request
 from supervision import Supervisor
