@@ -78,7 +78,6 @@ PURE = (
     "channels.pubsub.redis.protocol",
     "channels.pubsub.redis.server_errors",
     "channels.pubsub.redis.url",
-    "channels.wire.urls",
     "channels.serializers",
     "channels.protocol.session",
     "channels.topics",
@@ -95,9 +94,6 @@ PURE = (
     "channels.pubsub.workers.frames",
     "channels.pubsub.workers.plan",
     "channels.wire",
-    "channels.wire.cross_site",
-    "channels.wire.handshake",
-    "channels.wire.request",
 )
 """Modules, and packages of them, that are given the time, chance and the world as arguments."""
 

@@ -25,6 +25,7 @@ LABORATORY = (
     "channels.observer",
     "channels.client",
     "channels.development",
+    "channels.laboratory",
     "channels.testing",
     "channels.pytest_plugin",
     "channels.operations",
