@@ -35,6 +35,7 @@ ON_REQUEST = (
 
 LABORATORY = (
     "supervision.laboratory",
+    "channels.laboratory",
     "channels.testing",
     "channels.pytest_plugin",
     "pytest",
@@ -48,11 +49,11 @@ DOORS = (
     "supervision.story",
     "channels.cli.command",
     "channels.operations.chaos_control",
-    "channels.testing",
+    "channels.laboratory",
 )
 """The modules and packages outside the laboratory that import it.
 
-They are the facades of the users, the commands, the control of faults in staging, and the test tools.
+They are the facades of the users, the commands, the control of faults in staging, and the laboratory of channels.
 """
 
 DECLARED = """

@@ -2,8 +2,8 @@
 
 *pure*. `supervision.recording.reader.incidents.tell_story` makes a `StoryModel` from the lines of a trace. `to_json`
 gives one JSON object. Each class below becomes a JSON object with the same field names. All times are seconds on
-the clock of the trace (`t`), except where a name says otherwise. A field named `event` has the number `n` of an event of the
-trace, so a viewer can jump to that event.
+the clock of the trace (`t`), except where a name says otherwise. A field named `event` has the number `n` of an
+event of the trace, so a viewer can jump to that event.
 
     {
       "format": 1,
