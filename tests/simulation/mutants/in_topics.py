@@ -156,6 +156,21 @@ IN_TOPICS = (
         seen="After a failure of the storage, clients lack messages for up to half a minute.",
         tests=_DURABLE,
     ),
+    Mutant(
+        name="a channel reads its history before it follows the topic",
+        file="channels/durable/server.py",
+        old="""\
+        history.follow(topic)
+        recovery = await history.recover(topic, self.position)
+""",
+        new="""\
+        recovery = await history.recover(topic, self.position)
+        history.follow(topic)
+""",
+        promise="DurableChannel: a client gets each message after its position once, in order",
+        seen="A client misses a message that was kept while it joined, until the next message.",
+        tests=_DURABLE,
+    ),
     # The client
     Mutant(
         name="the client folds the presence changes before a state again after the next state",

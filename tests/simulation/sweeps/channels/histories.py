@@ -19,7 +19,7 @@ from actors import current_runtime
 from channels import Channel, Endpoint, Mount, PushReply, Route, Socket, handle_in
 from channels.durable import History, MemoryStorage, Storage
 from channels.durable.storage import Appended, Ends, NewAnswer, NewMessage, StorageError
-from channels.durable.stream import Limits
+from channels.durable.stream import Limits, Slice
 from supervision.simulation import World, scenario
 from tests.simulation.simulated_sqlite import Disk, SimulatedSQLite
 from tests.simulation.sweeps.bounds import small_bounds
@@ -263,14 +263,16 @@ class Document(Channel):
 
 
 class Unsteady(MemoryStorage):
-    """A storage whose next checks fail.
+    """A storage whose next checks fail, and whose reads can be slow.
 
     Attributes:
         failures: the number of these checks.
+        pause: seconds between a read and its result.
         overtaking: checks during an append. They may tell the channels of a message before it arrives.
     """
 
     failures = overtaking = _appends = 0
+    pause = 0.0
 
     async def append(self, batch: Sequence[NewMessage], **options: Any) -> Appended:
         self._appends += 1
@@ -278,6 +280,11 @@ class Unsteady(MemoryStorage):
             return await super().append(batch, **options)
         finally:
             self._appends -= 1
+
+    async def read(self, topic: str, *, after: int, limit: int, now: float) -> Slice:
+        found = await super().read(topic, after=after, limit=limit, now=now)
+        await trio.sleep(self.pause)
+        return found
 
     async def ends(self, topics: Sequence[str]) -> Ends:
         if self.failures:
@@ -495,6 +502,31 @@ class DurableSweep:
     async def rejoin(self) -> None:
         await self.join(self.random.choice(self.readers))
 
+    async def rejoin_meanwhile(self) -> None:
+        """Append while a client rejoins at its position. Check that it gets each message once, after the reply."""
+        random, reader, ref = self.random, self.random.choice(self.readers), str(self.number())
+        numbers = [self.number() for _ in range(random.choice((1, 2)))]
+        self.what = f"the append of {numbers} while {reader.client} rejoins"
+        self.storage.pause = 0.2
+        reader.joined = ref
+        params = {"_position": reader.position}
+        await reader.client.send(ref, ref, "doc:1", "phx_join", params)
+        for number in numbers:
+            await trio.sleep(random.choice((0.0, 0.05, 0.1)))
+            self.history.append_nowait("doc:1", "edited", {"n": number})
+            self.log.append(number)
+        await trio.sleep(1.0)
+        self.storage.pause = 0.0
+        # A client drops the messages of its earlier membership.
+        reply, *frames = [frame for frame in reader.client.take() if frame.join_ref == ref]
+        response = reply.payload["response"]
+        wanted = {"_recovered": True, "_position": reader.position}
+        self.check(response == wanted, f"{reader.client} got the reply {response}, not {wanted}")
+        self.heard(reader, frames)
+        for each in self.readers:
+            if each is not reader:
+                self.heard(each, each.client.take())
+
     async def from_outside(self) -> None:
         number = self.number()
         self.what = f"the append of {number}"
@@ -574,12 +606,13 @@ async def durable_channels(world: World) -> None:
                 (
                     sweep.push,
                     sweep.rejoin,
+                    sweep.rejoin_meanwhile,
                     sweep.plain_push,
                     sweep.crash,
                     sweep.from_outside,
                     sweep.lost_messages,
                 ),
-                (5, 5, 1, 1, 3, 2),
+                (5, 5, 1, 1, 1, 3, 2),
             )[0]
             await operation()
             sweep.compare()
