@@ -21,6 +21,7 @@ A running endpoint is a supervision tree. It starts its children from top to bot
     ├── quiet_poller                          reads for plain sockets with little data
     ├── internal_connections (dynamic)        one temporary process for each connection on the internal port
     ├── internal_listener                     accepts these connections, if there is an internal port
+    ├── internal_drainer                      closes these connections after those of the clients
     ├── application                           runs the lifespan of the mounted ASGI application
     ├── sessions (dynamic)                    one temporary process for each polling client
     ├── connections (dynamic)                 one temporary process for each connection
@@ -116,6 +117,9 @@ __all__ = ["DEFAULT_INTERNAL_HOST", "Endpoint", "EndpointError", "services_of"]
 DEFAULT_INTERNAL_HOST = "127.0.0.1"
 """The address of the internal port. Only programs on this machine reach it."""
 
+# The drain of the internal port, which begins when all clients of the public port have gone. It finishes the current
+# answers, and closes the pages of the observer.
+_INTERNAL_DRAINING = Draining(timeout=1.0)
 # Seconds between two checks of the connections that have not sent their first request.
 _POLL = 0.01
 _WHOLE_OPTIONS = (
@@ -422,6 +426,12 @@ class Endpoint:
         return [
             of_connections(services, _dynamic(connections, self.max_internal_connections)),
             ChildSpec("internal_listener", ListenerServer.start_link, listener),
+            ChildSpec(
+                "internal_drainer",
+                DrainerServer.start_link,
+                (services, (connections,), _INTERNAL_DRAINING),
+                shutdown=_INTERNAL_DRAINING.longest + 5.0,
+            ),
         ]
 
     def _proxies(self) -> TrustedProxies | None:
@@ -548,9 +558,9 @@ class Endpoint:
         Raises:
             EndpointError: the endpoint is not running.
 
-        Connected clients stay connected. The endpoint closes the listening sockets of both ports. Then the system resets
-        connections that the endpoint has not accepted, unless another process, such as the parent of workers, holds the
-        sockets.
+        Connected clients stay connected. The endpoint closes the listening sockets of both ports. Then the system
+        resets connections that the endpoint has not accepted, unless another process, such as the parent of workers,
+        holds the sockets.
         """
         services = self._running("cannot stop accepting connections")
         admissions = [each.admission for each in (services, self._internal) if each is not None]

@@ -12,7 +12,7 @@ import trio
 from actors import Runtime, kill, spawn, whereis
 from actors.errors import StartError
 from channels import Draining, Endpoint, InvalidOption
-from channels.endpoint._listening import CONNECTION
+from channels.endpoint._listening import CONNECTION, SamePort
 from channels.endpoint.endpoint import EndpointError
 from channels.observer import Observer
 from channels.operations.health import Health
@@ -210,6 +210,33 @@ async def test_the_internal_port_answers_while_the_application_starts(runtime: R
     assert await server.internal("/health/ready") == (200, '{"status":"ready"}')
 
 
+async def test_the_internal_port_finishes_its_answers_when_the_endpoint_stops(
+    runtime: Runtime,
+) -> None:
+    began = trio.Event()
+
+    async def slow() -> None:
+        began.set()
+        await trio.sleep(0.5)
+
+    endpoint = Endpoint(sockets=SOCKETS, plugs=[Health(checks={"slow": slow})])
+    server = await start(runtime, endpoint)
+    idle, asking = await server.accept_internal(), await server.accept_internal()
+    idle.write(head("/health/live", PLAIN))
+    asking.write(head("/health/ready", PLAIN))
+    await began.wait()
+    spawn(server.stop)
+    await settle()
+    assert idle.is_closed
+    assert not asking.is_closed
+    await trio.sleep(0.5)
+    await settle()
+    answer = asking.answer()
+    assert answer is not None
+    assert answer.status == 200
+    assert asking.is_closed
+
+
 async def test_the_observer_announces_the_address_of_its_page(
     runtime: Runtime, observer: Observer
 ) -> None:
@@ -225,8 +252,8 @@ async def test_a_restarted_listener_and_a_restarted_endpoint_keep_the_internal_p
     runtime: Runtime,
 ) -> None:
     endpoint = Endpoint(sockets=SOCKETS, plugs=[Health()])
-    spec = endpoint.child_spec(port=0, internal_port=0)
-    server = Both(endpoint, runtime, await spec.start(**spec.kwargs))
+    restart = SamePort(endpoint)
+    server = Both(endpoint, runtime, await restart(port=0, internal_port=0))
     first = endpoint.internal_address
     assert first is not None
     kill(await child(server.pid, "internal_listener"))
@@ -236,7 +263,7 @@ async def test_a_restarted_listener_and_a_restarted_endpoint_keep_the_internal_p
     await settle()
     assert (await server.internal("/health/live"))[0] == 200
     await server.stop()
-    server = Both(endpoint, runtime, await spec.start(**spec.kwargs))
+    await restart(port=0, internal_port=0)
     assert endpoint.internal_address == first
 
 
