@@ -87,8 +87,7 @@ _InternalHost: TypeAlias = Annotated[
     typer.Option(
         "--internal-host",
         envvar="ASHTREE_INTERNAL_HOST",
-        help="Address of the internal port.",
-        show_default=DEFAULT_INTERNAL_HOST,
+        help=f"Address of the internal port; default is {DEFAULT_INTERNAL_HOST}.",
     ),
 ]
 _Level: TypeAlias = Annotated[
