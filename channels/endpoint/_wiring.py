@@ -15,7 +15,7 @@ from actors.process import current_pid, on_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
 from channels import logger
-from channels.channel import server_of
+from channels.channel import check_endpoint, server_of
 from channels.connect_info import ConnectInfo
 from channels.connection.channel_server import ChannelServer
 from channels.connection.link import Broadcaster, Link, Trace
@@ -261,6 +261,8 @@ def mount_all(owner: object, mounts: Mapping[str, Mount], *, checks: bool = Fals
             pools[socket] = ChannelPool(owner, socket.__name__, partitions)
         mounted = MountedSocket(path, mount, pools[socket], checks=checks)
         mounted.use_codecs(codecs, message_codecs, deflating_codecs)
+        for route in mounted.router.routes:
+            check_endpoint(route.channel, owner)
         if mount.websocket:
             websockets.add(join_paths(path, mount.path), mounted)
         if mounted.longpoll is not None:
