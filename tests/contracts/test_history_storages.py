@@ -27,11 +27,13 @@ Open: TypeAlias = Callable[..., Awaitable[Storage]]
 
 @asynccontextmanager
 async def opening(make: Callable[[], Storage]) -> AsyncIterator[Open]:
-    """Open storages, and stop their processes at the end."""
+    """Open storages. At the end, stop their processes and close them."""
     started: list[Pid] = []
+    storages: list[Storage] = []
 
     async def opened(receiver: Receiver | None = None, **limits: Any) -> Storage:
         storage = make()
+        storages.append(storage)
         await storage.open(Limits(**limits), fresh_epoch="e")
         processes = storage.processes(receiver or Heard())
         started.append(await Supervisor.start_link(processes, label="storage"))
@@ -41,6 +43,8 @@ async def opening(make: Callable[[], Storage]) -> AsyncIterator[Open]:
         yield opened
         for pid in started:
             await stop(pid)
+    for storage in storages:
+        storage.close()
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
@@ -94,7 +98,6 @@ async def test_a_topic_without_messages_is_at_offset_zero(opened: Open) -> None:
     storage = await opened()
     found = await storage.read("a", after=0, limit=10, now=0.0)
     assert (found.epoch, found.first, found.last, found.entries) == ("e", 1, 0, ())
-    storage.close()
 
 
 async def test_offsets_count_the_messages_of_each_topic_in_the_order_of_the_batch(
@@ -105,7 +108,6 @@ async def test_offsets_count_the_messages_of_each_topic_in_the_order_of_the_batc
     assert await append(storage, "a") == [3]
     assert await kept(storage) == (1, 3, [1, 2, 3])
     assert await kept(storage, "b") == (1, 1, [1])
-    storage.close()
 
 
 async def test_a_message_comes_back_as_it_went_in(opened: Open) -> None:
@@ -115,7 +117,6 @@ async def test_a_message_comes_back_as_it_went_in(opened: Open) -> None:
     (entry,) = (await storage.read(message.topic, after=0, limit=9, now=0.0)).entries
     assert (entry.epoch, entry.offset) == ("e", 1)
     assert (entry.event, entry.body) == (message.event, message.body)
-    storage.close()
 
 
 async def test_a_read_begins_behind_the_offset_and_ends_at_the_limit(opened: Open) -> None:
@@ -125,7 +126,6 @@ async def test_a_read_begins_behind_the_offset_and_ends_at_the_limit(opened: Ope
     assert [entry.offset for entry in found.entries] == [2, 3, 4]
     assert (found.first, found.last) == (1, 5)
     assert await kept(storage, after=5) == (1, 5, [])
-    storage.close()
 
 
 @pytest.mark.parametrize("after", [2**53, 2**63 - 1])
@@ -145,7 +145,6 @@ async def test_a_topic_keeps_its_last_messages(opened: Open) -> None:
     await append(storage, "a")
     assert await kept(storage) == (3, 4, [3, 4])
     assert storage.statistics()["messages"] == 2
-    storage.close()
 
 
 async def test_the_mode_latest_keeps_one_message(opened: Open) -> None:
@@ -153,7 +152,6 @@ async def test_the_mode_latest_keeps_one_message(opened: Open) -> None:
     await append(storage, *"aab")
     assert await kept(storage) == (2, 2, [2])
     assert await kept(storage, "b") == (1, 1, [1])
-    storage.close()
 
 
 async def test_a_topic_keeps_no_more_bytes_than_its_limit(opened: Open) -> None:
@@ -162,7 +160,6 @@ async def test_a_topic_keeps_no_more_bytes_than_its_limit(opened: Open) -> None:
     await append(storage, *"aaa")
     assert await kept(storage) == (2, 3, [2, 3])
     assert storage.statistics()["bytes"] == 2 * size
-    storage.close()
 
 
 async def test_an_old_message_is_not_read_and_leaves_with_the_next_append(opened: Open) -> None:
@@ -175,7 +172,6 @@ async def test_an_old_message_is_not_read_and_leaves_with_the_next_append(opened
     await append(storage, "a", now=16.0)
     assert storage.statistics()["messages"] == 1
     assert await kept(storage, now=16.0) == (3, 3, [3])
-    storage.close()
 
 
 async def test_the_kept_messages_have_no_gap_after_the_clock_was_set_back(opened: Open) -> None:
@@ -184,7 +180,6 @@ async def test_the_kept_messages_have_no_gap_after_the_clock_was_set_back(opened
     await append(storage, "a", now=50.0)
     await append(storage, "a", now=100.0)
     assert await kept(storage, now=100.0) == (1, 3, [1, 2, 3])
-    storage.close()
 
 
 async def test_the_topic_without_messages_for_the_longest_time_is_forgotten_first(
@@ -197,7 +192,6 @@ async def test_the_topic_without_messages_for_the_longest_time_is_forgotten_firs
     assert (await storage.append([new("c")], now=0.0)).evicted == 1
     assert (await storage.ends(["a", "b", "c"])).offsets == {"a": 2, "c": 1}
     assert storage.statistics()["topics"] == 2
-    storage.close()
 
 
 async def test_an_offset_of_a_forgotten_topic_never_names_another_message(opened: Open) -> None:
@@ -207,7 +201,6 @@ async def test_an_offset_of_a_forgotten_topic_never_names_another_message(opened
     # "b" began before "a" was forgotten, so its offsets began at 1.
     assert await append(storage, "a") == [4]
     assert await kept(storage, "never") == (4, 3, [])
-    storage.close()
 
 
 async def test_all_topics_together_keep_no_more_bytes_than_the_limit(opened: Open) -> None:
@@ -217,14 +210,12 @@ async def test_all_topics_together_keep_no_more_bytes_than_the_limit(opened: Ope
     assert (await storage.append([new("b"), new("c")], now=0.0)).evicted == 1
     assert (await storage.ends(["a", "b", "c"])).offsets == {"b": 1, "c": 1}
     assert storage.statistics()["bytes"] == 2 * size
-    storage.close()
 
 
 async def test_a_batch_of_many_topics_leaves_the_latest_ones(opened: Open) -> None:
     storage = await opened(max_topics=2)
     await append(storage, "a", "b", "a", "c")
     assert set((await storage.ends(["a", "b", "c"])).offsets) == {"a", "c"}
-    storage.close()
 
 
 async def test_the_ends_are_the_last_offsets_and_leave_out_unknown_topics(opened: Open) -> None:
@@ -232,7 +223,6 @@ async def test_the_ends_are_the_last_offsets_and_leave_out_unknown_topics(opened
     await append(storage, *"aab")
     ends = await storage.ends(["a", "b", "c", *map(str, range(1000))])
     assert (ends.epoch, dict(ends.offsets)) == ("e", {"a": 2, "b": 1})
-    storage.close()
 
 
 async def test_a_storage_that_publishes_gives_each_kept_message_to_its_own_node_too(
@@ -247,7 +237,6 @@ async def test_a_storage_that_publishes_gives_each_kept_message_to_its_own_node_
             ("a", Entry("e", 1, "edited", b'{"x":1}')),
             ("ü b", Entry("e", 1, "edited", b"{}")),
         ]
-    storage.close()
 
 
 async def test_an_empty_batch_changes_nothing(opened: Open) -> None:
@@ -255,7 +244,6 @@ async def test_an_empty_batch_changes_nothing(opened: Open) -> None:
     assert await append(storage) == []
     kept = storage.statistics()
     assert (kept["topics"], kept["messages"], kept["bytes"]) == (0, 0, 0)
-    storage.close()
 
 
 async def test_closing_twice_is_fine(opened: Open) -> None:
@@ -282,7 +270,6 @@ async def test_a_message_with_a_remembered_key_is_not_kept_again(opened: Open) -
     assert (found.offsets, list(found.repeated)) == ([2, 3, 3], [0, 2])
     assert await kept(storage) == (1, 3, [1, 2, 3])
     assert await kept(storage, "other") == (1, 0, [])
-    storage.close()
 
 
 async def test_the_key_of_a_message_outlives_the_message(opened: Open) -> None:
@@ -291,7 +278,6 @@ async def test_the_key_of_a_message_outlives_the_message(opened: Open) -> None:
     found = await storage.append([keyed("k")], now=0.0)
     assert (found.offsets, list(found.repeated)) == ([1], [0])
     assert await kept(storage) == (2, 2, [2])
-    storage.close()
 
 
 async def test_the_first_answer_is_remembered(opened: Open) -> None:
@@ -302,7 +288,6 @@ async def test_the_first_answer_is_remembered(opened: Open) -> None:
     assert (await storage.append([], now=0.0, answers=[other])).answers == [b"first"]
     assert await storage.recall("k", now=0.0) == b"first"
     assert storage.statistics()["keys"] == 1
-    storage.close()
 
 
 async def test_an_old_key_is_forgotten_and_may_be_used_again(opened: Open) -> None:
@@ -314,7 +299,6 @@ async def test_an_old_key_is_forgotten_and_may_be_used_again(opened: Open) -> No
     assert (found.offsets, list(found.repeated), found.answers) == ([2], [], [b"2"])
     assert found.forgotten == 0
     assert storage.statistics()["keys"] == 2
-    storage.close()
 
 
 async def test_the_oldest_keys_are_forgotten_beyond_their_number(opened: Open) -> None:
@@ -323,7 +307,6 @@ async def test_the_oldest_keys_are_forgotten_beyond_their_number(opened: Open) -
     assert (await answered(storage, "m")).forgotten == 1
     found = [await storage.recall(key, now=0.0) for key in "klm"]
     assert found == [None, b"1", b"1"]
-    storage.close()
 
 
 async def test_the_oldest_keys_are_forgotten_beyond_their_bytes(opened: Open) -> None:
@@ -331,4 +314,3 @@ async def test_the_oldest_keys_are_forgotten_beyond_their_bytes(opened: Open) ->
     assert (await answered(storage, "k", "l", "m")).forgotten == 1
     assert await storage.recall("k", now=0.0) is None
     assert storage.statistics()["keys"] == 2
-    storage.close()

@@ -12,8 +12,8 @@ import trio
 from actors import Runtime, kill, spawn, whereis
 from actors.errors import StartError
 from channels import Draining, Endpoint, InvalidOption
-from channels.endpoint._listening import CONNECTION, SamePort
 from channels.endpoint.endpoint import EndpointError
+from channels.endpoint.listening import CONNECTION, SamePort
 from channels.observer import Observer
 from channels.operations.health import Health
 from channels.operations.metrics import Metrics
