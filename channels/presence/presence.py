@@ -188,8 +188,8 @@ class Presence:
         the process of their caller. It does not run for a diff that no client of this node needs.
 
         If it raises or takes longer than `callback_timeout`, clients do not get that diff. Instead of the next diff,
-        they get the whole topic. Ashtree logs and counts the failure. In Phoenix, the channels of everybody tracked would
-        crash.
+        they get the whole topic. Ashtree logs and counts the failure. In Phoenix, the channels of everybody tracked
+        would crash.
         """
         return presences
 
