@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from supervision.laboratory.simulation.errors import Diverged, RunFileError
-from supervision.laboratory.simulation.pins.places import SourceLine
+from supervision.laboratory.simulation.frames import SourceLine
 from supervision.laboratory.simulation.replaying.run_file import describe_run
 from supervision.laboratory.simulation.replaying.self_check import (
     check_determinism,

@@ -7,7 +7,7 @@ import math
 from typing import Any, ClassVar
 
 from actors.exits import ExitReason
-from actors.instrumentation.introspection import sleeping_before_a_message
+from actors.introspection import sleeping_before_a_message
 from actors.refs import Pid, Ref, TimerRef
 from supervision.laboratory.chaos.invariants.base import Invariant
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from actors.exits import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
-from actors.instrumentation.introspection import messages_of, scan, status_of
+from actors.introspection import messages_of, scan, status_of
 from actors.messages import Exit
 from actors.refs import Pid, Ref
 from actors.registry.registry import Registry

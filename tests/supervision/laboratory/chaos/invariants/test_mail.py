@@ -24,7 +24,7 @@ from actors import (
     spawn,
 )
 from actors._kernel.runtime import record_of
-from actors.instrumentation.introspection import sleeping_before_a_message
+from actors.introspection import sleeping_before_a_message
 from actors.runtime import Runtime
 from supervision.laboratory.chaos.invariants.base import Violation
 from supervision.laboratory.chaos.invariants.mail import (
