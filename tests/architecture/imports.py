@@ -160,7 +160,7 @@ def graph_of(sources: Sequence[Source]) -> Graph:
     return graph
 
 
-def folder_graphs(sources: Sequence[Source]) -> dict[str, Graph]:
+def folder_graphs(sources: Sequence[Source]) -> Mapping[str, Graph]:
     """Return, for each folder, the imports between its children.
 
     The children of a folder are the modules directly in it, and its subfolders. An import between two modules counts in

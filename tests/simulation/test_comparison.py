@@ -22,9 +22,8 @@ from supervision.laboratory.simulation.comparing.comparison import (
 )
 from supervision.laboratory.simulation.comparing.statistics import paired, sign_test
 from supervision.laboratory.simulation.knobs import Knobs
-from supervision.laboratory.simulation.scenario import scenario
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario, simulate
 from tests.simulation.sweep_scenarios import ends_its_process
 
 
@@ -85,7 +84,7 @@ def test_all_policies_of_a_seed_have_the_faults_of_the_first() -> None:
         drawn.append(stream.random())
         return []
 
-    @scenario(faults=plan)  # type: ignore[arg-type]
+    @scenario(faults=plan)
     async def nothing(world: World) -> None:
         pass
 

@@ -12,8 +12,9 @@ from supervision.laboratory.simulation.replaying.self_check import (
     check_many,
     compare,
 )
-from supervision.laboratory.simulation.simulate import Scenario, simulate
+from supervision.laboratory.simulation.simulate import Scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 from tests.simulation import leaky_scenarios
 from tests.simulation.leaky_scenarios import (
     addresses,

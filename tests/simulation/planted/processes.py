@@ -29,8 +29,8 @@ from actors.registry.registry import RegistryState
 from actors.small_set import items_of
 from supervision import child_spec
 from supervision.laboratory.chaos.faults.plan import Storm
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.planted.ground import grow, worker
 from tests.simulation.planted.planting import Planted, planted
 
