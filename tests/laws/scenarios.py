@@ -5,16 +5,19 @@ Use these two functions in place of those of `supervision.simulation` wherever t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import attrs
 
+from supervision.laboratory.chaos.faults.plan import FaultPlan
 from supervision.laboratory.chaos.invariants.base import Invariant
 from supervision.laboratory.chaos.invariants.built_in import BUILT_IN, Chosen
-from supervision.laboratory.chaos.settings import Settings, attach, settings_of
+from supervision.laboratory.chaos.settings import attach, settings_of
+from supervision.laboratory.simulation import scenario as scenarios
 from supervision.laboratory.simulation import simulate as simulation
+from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.outcome import Outcome
 from supervision.laboratory.simulation.scenario import Scenario
 from tests.laws.callbacks import CallbackOrder
@@ -35,7 +38,7 @@ from tests.laws.supervisors import (
 
 __all__ = ["LAWS", "lawful", "scenario", "simulate", "with_laws"]
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., Awaitable[object]])
 
 _CLASSES: tuple[type[Invariant], ...] = (
     *BUILT_IN.values(),
@@ -58,15 +61,16 @@ def with_laws(chosen: Chosen) -> Chosen:
     return each_chosen if len(rest) == len(each_chosen) else (*LAWS.values(), *rest)
 
 
-def scenario(**settings: Any) -> Callable[[F], F]:
+def scenario(
+    *,
+    faults: FaultPlan = None,
+    params: Mapping[str, Any] | None = None,
+    knobs: Knobs | None = None,
+    invariants: Chosen = "all",
+) -> Callable[[F], F]:
     """Attach settings to a scenario, as `supervision.simulation.scenario` does. "all" invariants include the laws."""
-    made = Settings(**{**settings, "params": dict(settings.get("params") or {})})
-
-    def decorate(function: F) -> F:
-        attach(function, attrs.evolve(made, invariants=with_laws(made.invariants)))
-        return function
-
-    return decorate
+    chosen = with_laws(invariants)
+    return scenarios.scenario(faults=faults, params=params, knobs=knobs, invariants=chosen)
 
 
 def lawful(function: F) -> F:

@@ -84,7 +84,7 @@ def test_all_policies_of_a_seed_have_the_faults_of_the_first() -> None:
         drawn.append(stream.random())
         return []
 
-    @scenario(faults=plan)
+    @scenario(faults=plan)  # type: ignore[arg-type]
     async def nothing(world: World) -> None:
         pass
 

@@ -6,6 +6,7 @@ import os
 import time
 from types import NoneType
 
+import attrs
 import pytest
 
 from actors.errors import StartError

@@ -1,4 +1,4 @@
-"""The built-in invariants. They hold for every program."""
+"""The built-in invariants, and the choice of the invariants of a run."""
 
 from __future__ import annotations
 
