@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -175,11 +175,10 @@ def sweep(
         measure=measure,
     )
     plan.try_to_write()
-    if jobs == 0:
-        return (plan.run(seed) for seed in seeds)
     answers = in_workers(
-        plan.encoded,
+        plan.run,
         seeds,
+        SeedResult,
         jobs=cores() if jobs is None else jobs,
         limit=limit,
         cpu_limit=cpu_limit,
@@ -189,7 +188,7 @@ def sweep(
 
 
 def _results(
-    seeds: Sequence[int | ForkedSeed], answers: Generator[bytes | Lost, None, None]
+    seeds: Sequence[int | ForkedSeed], answers: Iterable[SeedResult | Lost]
 ) -> Generator[SeedResult, None, None]:
     for item, answer in zip(seeds, answers, strict=True):
         if isinstance(answer, Lost):
@@ -199,7 +198,7 @@ def _results(
                 seed=seed, forks=forks, failure=answer.kind, problem=problem, lost=True
             )
         else:
-            yield msgspec.json.decode(answer, type=SeedResult)
+            yield answer
 
 
 @frozen(kw_only=True)
@@ -224,9 +223,6 @@ class _Plan:
             raise RunFileError(
                 f"{scenario_name(self.scenario)} cannot be swept: {error}; use params of types that JSON has"
             ) from error
-
-    def encoded(self, item: int | ForkedSeed) -> bytes:
-        return msgspec.json.encode(self.run(item))
 
     def run(self, item: int | ForkedSeed) -> SeedResult:
         began = time.perf_counter()
