@@ -35,7 +35,7 @@ from actors.messages import Down, Exit
 from actors.refs import MailboxLike, Pid
 from actors.runtime import Runtime
 from actors.watchdog import BLOCKED
-from supervision.recording.conversion import Birth, Record
+from supervision.recording.conversion import Birth, Record, Snapshot
 from supervision.recording.describe import describe
 from supervision.recording.fields import (
     CHILD_EVENTS,
@@ -57,7 +57,6 @@ from supervision.recording.places import Place, Places
 from supervision.recording.ring import ContentRing, MessageRing, Ring
 from supervision.recording.schema import kind_of
 from supervision.recording.sizes import EVENT_BYTES, Looks, size_of_event, size_of_exit
-from supervision.recording.snapshots import Snapshot
 from supervision.recording.tap import Tap, Tape
 from supervision.recording.trace import write_lines
 
@@ -167,7 +166,9 @@ class FlightRecorder(Instrument):
         self._looks = Looks()
         half = max_bytes // 2
         self._events: Ring[Record] = Ring(max_records=max_events, max_bytes=half)
-        self._messages = (ContentRing if contents else MessageRing)(max_messages, half)
+        self._messages = (ContentRing if contents else MessageRing)(
+            max_records=max_messages, max_bytes=half
+        )
         self._tape = Tape(self._now, self._messages.append)
         self._pass_on: Callable[[Record], None] | None = None
         # The caller and the server of each open call, by the identity of the call.

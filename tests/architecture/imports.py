@@ -36,7 +36,6 @@ PURE = (
     "supervision.recording.conversion",
     "supervision.recording.masking",
     "supervision.recording.ring",
-    "supervision.recording.snapshots",
     "supervision.recording.reader.clients",
     "supervision.recording.reader.figures",
     "supervision.recording.reader.incidents",

@@ -37,7 +37,7 @@ def _roots() -> tuple[str, ...]:
 
 
 def imports() -> tuple[int, object]:
-    """Return a value that changes with each import. Caches about the globals of all modules compare it."""
+    """Return a value that changes with each import, as a key of caches about the globals of all modules."""
     return len(sys.modules), next(reversed(sys.modules.values()))
 
 

@@ -12,9 +12,9 @@ from supervision.laboratory.chaos.faults.kinds import Fault
 from supervision.laboratory.chaos.faults.plan import delayed
 from supervision.laboratory.chaos.faults.report import is_inert
 from supervision.laboratory.chaos.invariants.base import Violation, Watch
-from supervision.laboratory.chaos.live.machine import MachineProbe
 from supervision.laboratory.chaos.live.service import (
     LoopProbe,
+    MachineProbe,
     ServiceLimits,
     loop_problem,
     machine_problem,

@@ -28,9 +28,8 @@ from supervision.laboratory.chaos.injection.injector import Injector
 from supervision.laboratory.chaos.invariants.base import Invariant, Watch
 from supervision.laboratory.chaos.invariants.built_in import Chosen, choose
 from supervision.laboratory.chaos.live.experiment import Experiment, Phases
-from supervision.laboratory.chaos.live.machine import MachineProbe
 from supervision.laboratory.chaos.live.outcome import LiveOutcome
-from supervision.laboratory.chaos.live.service import LoopProbe, ServiceLimits
+from supervision.laboratory.chaos.live.service import LoopProbe, MachineProbe, ServiceLimits
 from supervision.laboratory.chaos.live.world import LiveEnvironment, LiveWorld, Network
 from supervision.laboratory.chaos.settings import scenario_name, settings_of
 from supervision.laboratory.entropy import Streams

@@ -26,8 +26,7 @@ from supervision.laboratory.simulation.forks import ForkedSeed, described
 from supervision.laboratory.simulation.scenario import Scenario, scenario_name
 from supervision.laboratory.simulation.search.corpus import Corpus, Replayed
 from supervision.laboratory.simulation.search.findings import Finding, look_at
-from supervision.laboratory.simulation.search.forking import Forking
-from supervision.laboratory.simulation.search.report import ENOUGH_SEEDS, SweepReport
+from supervision.laboratory.simulation.search.report import ENOUGH_SEEDS, Forking, SweepReport
 from supervision.laboratory.simulation.search.sweep import SeedResult, sweep
 
 __all__ = ["Sweeping", "print_divergences", "print_finding", "print_inert"]

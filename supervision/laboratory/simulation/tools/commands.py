@@ -32,7 +32,7 @@ from supervision.laboratory.simulation.replaying.command import replay_file
 from supervision.laboratory.simulation.replaying.run_file import load_run
 from supervision.laboratory.simulation.scenario import Scenario
 from supervision.laboratory.simulation.search.corpus import DEFAULT_CORPUS, Corpus
-from supervision.laboratory.simulation.search.forking import FORKS
+from supervision.laboratory.simulation.search.report import FORKS
 from supervision.laboratory.simulation.search.sweep import BARE
 from supervision.laboratory.simulation.search.terminal import Sweeping
 from supervision.laboratory.simulation.search.workers import cores
