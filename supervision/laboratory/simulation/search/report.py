@@ -5,6 +5,7 @@ From the totals follow the rare states from which a sweep starts further runs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,8 +88,8 @@ class SweepReport:
     checked: int = 0
     virtual_seconds: float = 0.0
     steps: int = 0
-    faults: dict[str, int] = field(factory=dict)
-    branches: dict[str, dict[str, int]] = field(factory=dict)
+    faults: Counter[str] = field(factory=Counter)
+    branches: dict[str, Counter[str]] = field(factory=dict)
     sometimes: dict[str, int] = field(factory=dict)
     forked_sometimes: dict[str, int] = field(factory=dict)
     reached: dict[str, ForkedSeed] = field(factory=dict)
@@ -104,9 +105,9 @@ class SweepReport:
         self.virtual_seconds += result.seconds
         self.steps += result.steps
         self.checked += result.checked
-        _count(self.faults, result.faults)
+        self.faults.update(result.faults)
         for branch, statuses in result.branches.items():
-            _count(self.branches.setdefault(branch, {}), statuses)
+            self.branches.setdefault(branch, Counter()).update(statuses)
         self.forked += bool(result.forks)
         self._add_sometimes(result)
         self.inert_runs += result.inert
@@ -196,11 +197,6 @@ class SweepReport:
             "forked_sometimes": self.forked_sometimes,
             "unseen": self.unseen,
         }
-
-
-def _count(totals: dict[str, int], more: Mapping[str, int]) -> None:
-    for name, count in more.items():
-        totals[name] = totals.get(name, 0) + count
 
 
 @define(eq=False)

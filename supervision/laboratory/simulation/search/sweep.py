@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -91,7 +92,7 @@ class SeedResult:
     events: int = 0
     steps_digest: str = ""
     faults: dict[str, int] = field(factory=dict)
-    branches: dict[str, dict[str, int]] = field(factory=dict)
+    branches: Mapping[str, Mapping[str, int]] = field(factory=dict)
     sometimes: dict[str, bool] = field(factory=dict)
     measures: dict[str, float] = field(factory=dict)
 
@@ -286,11 +287,9 @@ def _can_be_found(scenario: Scenario) -> bool:
 def _result_of(outcome: Outcome) -> SeedResult:
     error = outcome.error
     failed = error is not None and not isinstance(error, InertPlan)
-    statuses: dict[str, int] = {}
-    branches: dict[str, dict[str, int]] = {}
+    branches: dict[str, Counter[str]] = {}
     for report in outcome.fault_reports:
-        for counts in (statuses, branches.setdefault(branch_of(report.fault), {})):
-            counts[report.status] = counts.get(report.status, 0) + 1
+        branches.setdefault(branch_of(report.fault), Counter())[report.status] += 1
     return SeedResult(
         seed=outcome.seed,
         forks=outcome.forks,
@@ -303,7 +302,7 @@ def _result_of(outcome: Outcome) -> SeedResult:
         steps=outcome.steps,
         events=outcome.events,
         steps_digest=outcome.steps_digest,
-        faults=statuses,
+        faults=Counter(report.status for report in outcome.fault_reports),
         branches=branches,
         sometimes=dict(outcome.sometimes),
     )
