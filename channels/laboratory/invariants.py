@@ -24,7 +24,8 @@ from channels.pubsub.pubsub import PubSub
 from channels.recording.watched_out import WatchedOut
 from channels.serializers.serializer import Codec
 from channels.telemetry import SESSION_STARTED
-from supervision.laboratory.chaos.invariants.base import Feed, Invariant, Located
+from supervision.laboratory.chaos.invariants.base import Feed, Invariant
+from supervision.recording.places import Places
 
 __all__ = ["JoinsAnswered", "MembershipsEnd", "SubscriptionsEnd"]
 
@@ -216,7 +217,7 @@ class SubscriptionsEnd(Invariant):
         self._pubsubs: dict[PubSub, None] = {}
         self._has_ended = False
 
-    def attach(self, runtime: Runtime, places: Located | None = None) -> None:
+    def attach(self, runtime: Runtime, places: Places | None = None) -> None:
         super().attach(runtime, places)
         # No code detaches this handler, because the telemetry ends with the runtime.
         runtime.telemetry.attach(SESSION_STARTED, self._session_started)

@@ -15,17 +15,33 @@ from __future__ import annotations
 import argparse
 import functools
 import inspect
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, NoReturn
 
 import pytest
 
 __all__: list[str] = []
 
-MARKER = (
-    "simulation(seeds=200, jobs=1, knobs=None, swarm=True, params=None, faults=None, check=0.0, limit=60.0, "
-    "shrink=True): run an `async def test_...(world)` in a simulated world for each seed"
+_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "seeds": 200,
+        "jobs": 1,
+        "knobs": None,
+        "swarm": True,
+        "params": None,
+        "faults": None,
+        "check": 0.0,
+        "limit": 60.0,
+        "shrink": True,
+    }
 )
-_OPTIONS = ("seeds", "jobs", "knobs", "swarm", "params", "faults", "check", "limit", "shrink")
+"""The options of the marker, with their defaults."""
+
+MARKER = (
+    f"simulation({', '.join(f'{name}={value}' for name, value in _OPTIONS.items())}): run an "
+    "`async def test_...(world)` in a simulated world for each seed"
+)
 _CLOCKS = ("autojump_clock", "mock_clock", "nursery")
 
 
@@ -134,8 +150,8 @@ def _options_of(item: pytest.Function) -> dict[str, Any]:
     unknown = [name for name in marker.kwargs if name not in _OPTIONS]
     if unknown:
         _refuse(item, f"unknown option {unknown[0]!r}; write one of {', '.join(sorted(_OPTIONS))}")
-    options = dict(marker.kwargs)
-    seeds = options.get("seeds", 200)
+    options = {**_OPTIONS, **marker.kwargs}
+    seeds = options["seeds"]
     # A list, because an iterator has no length and can be used only once.
     options["seeds"] = range(1, seeds + 1) if isinstance(seeds, int) else list(seeds)
     if not options["seeds"]:

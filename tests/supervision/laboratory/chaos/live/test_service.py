@@ -141,7 +141,6 @@ def an_experiment(clock: Clock) -> Experiment:
     )
     return Experiment(
         world,
-        trace,
         plan=(),
         seconds=1.0,
         phases=Phases(),
