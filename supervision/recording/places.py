@@ -122,10 +122,6 @@ class Places(Instrument):
         """Return the living processes with their places, the oldest first."""
         return self._look().items()
 
-    def matching(self, pattern: str) -> list[Pid]:
-        """Return the living processes whose paths match, the oldest first."""
-        return [pid for pid, place in self._look().items() if fits(place.path, pattern)]
-
     def _look(self) -> dict[Pid, Place]:
         """Return the living processes, the oldest first."""
         return self.living
