@@ -24,7 +24,7 @@ from heapq import merge
 from itertools import count, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import trio
 
@@ -44,6 +44,7 @@ from supervision.recording.fields import (
     LATE_ANSWER,
     PROCESS_EVENTS,
     TEXT_LENGTH,
+    Data,
     child_fields,
     cut_texts,
     dead_letter_fields,
@@ -69,8 +70,6 @@ _MAILBOX_ALARM: Final[Event] = ("actors", "mailbox", "alarm")
 _UNREAD = 50
 _LABEL = 120
 _number = itemgetter(0)
-
-_Data: TypeAlias = Mapping[str, Any]
 
 
 class Trouble(NamedTuple):
@@ -538,14 +537,14 @@ class FlightRecorder(Instrument):
 
     # Telemetry
 
-    def _child_event(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+    def _child_event(self, event: Event, measurements: Data, metadata: Data) -> None:
         fields = cut_texts(child_fields(measurements, metadata))
         kind, supervisor = CHILD_EVENTS[event], metadata["supervisor"]
         number = self.add(kind, supervisor, fields)
         if kind == "gave_up":
             self._tell(number, kind, supervisor, fields)
 
-    def _process_event(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+    def _process_event(self, event: Event, measurements: Data, metadata: Data) -> None:
         pid, kind, exception = metadata["pid"], event[-1], metadata["exception"]
         fields = cut_texts(problem_fields(metadata))
         if kind == "crash":
@@ -558,13 +557,13 @@ class FlightRecorder(Instrument):
         if kind != "cleanup_failed":
             self._tell(number, kind, pid, fields)
 
-    def _dead_letter(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+    def _dead_letter(self, event: Event, measurements: Data, metadata: Data) -> None:
         fields = cut_texts(dead_letter_fields(metadata, contents=False))
         if self.contents:
             fields["message"] = self._content(metadata["message"])
         self.add("dead_letter", None, fields)
 
-    def _labelled(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+    def _labelled(self, event: Event, measurements: Data, metadata: Data) -> None:
         pid, label = metadata["pid"], metadata["label"][:_LABEL]
         birth = self._births.get(pid)
         if birth is not None:
@@ -572,15 +571,15 @@ class FlightRecorder(Instrument):
             birth.fields["label"] = label
         self.add("labelled", pid, {"label": label})
 
-    def _late_answer(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+    def _late_answer(self, event: Event, measurements: Data, metadata: Data) -> None:
         # The identity of the call connects this event with the `call_ended` event.
         fields, identity = late_answer_fields(measurements, metadata), id(metadata["call"])
         self._add("late_answer", metadata["server"].number, fields, identity)
 
-    def _mailbox_alarm(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+    def _mailbox_alarm(self, event: Event, measurements: Data, metadata: Data) -> None:
         self.add("mailbox_alarm", metadata["pid"], {"length": measurements["queue_length"]})
 
-    def _blocked(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+    def _blocked(self, event: Event, measurements: Data, metadata: Data) -> None:
         fields = {
             "process": str(metadata["process"]),
             "handler": str(metadata["handler"]),

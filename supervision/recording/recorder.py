@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from json.encoder import encode_basestring
 from typing import Any
 
 from actors.errors import ActorsError, ProcessKilled
 from actors.exits import ExitReason
 from actors.instrumentation.instrument import Instrument, payload_of
+from actors.instrumentation.telemetry import Event
 from actors.messages import Down, Exit
 from actors.process import current_pid
 from actors.refs import Pid, Ref
@@ -24,6 +25,7 @@ from supervision.recording.fields import (
     LABELLED,
     LATE_ANSWER,
     PROCESS_EVENTS,
+    Data,
     child_fields,
     dead_letter_fields,
     late_answer_fields,
@@ -255,47 +257,33 @@ class Recorder(Instrument):
 
     # Telemetry
 
-    def _child_event(
-        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
+    def _child_event(self, event: Event, measurements: Data, metadata: Data) -> None:
         supervisor, fields = metadata["supervisor"], child_fields(measurements, metadata)
         self._add(CHILD_EVENTS[event], supervisor, fields, self._cause_of(supervisor))
 
-    def _process_event(
-        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
+    def _process_event(self, event: Event, measurements: Data, metadata: Data) -> None:
         self._add(event[-1], metadata["pid"], problem_fields(metadata), None)
 
-    def _dead_letter(
-        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
+    def _dead_letter(self, event: Event, measurements: Data, metadata: Data) -> None:
         sender = sender_now()
         self._add("dead_letter", sender, dead_letter_fields(metadata), self._cause_now(sender))
 
-    def _call_refused(
-        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
+    def _call_refused(self, event: Event, measurements: Data, metadata: Data) -> None:
         caller = metadata["pid"]
         self._add("call_refused", caller, refused_fields(metadata), self._cause_now(caller))
 
-    def _labelled(
-        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
+    def _labelled(self, event: Event, measurements: Data, metadata: Data) -> None:
         pid = metadata["pid"]
         fields = {"label": without_addresses(metadata["label"])}
         self._add("labelled", pid, fields, self._cause_of(pid))
 
-    def _wanted(
-        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
+    def _wanted(self, event: Event, measurements: Data, metadata: Data) -> None:
         extend: Callable[[Recorder], object] = metadata["extend"]
         if self.messages and not self.has_clients and extend not in self._extensions:
             self._extensions.append(extend)
             extend(self)
 
-    def _late_answer(
-        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
+    def _late_answer(self, event: Event, measurements: Data, metadata: Data) -> None:
         server, fields = metadata["server"], late_answer_fields(measurements, metadata)
         self._add("late_answer", server, fields, self._cause_of(server))
 
@@ -370,7 +358,7 @@ def _is_constant(value: Any) -> bool:
 
 
 def sender_now() -> Pid | None:
-    """Return the process of the current task; None outside of processes."""
+    """Return the process of the current task; None outside of processes, and in a task of a zombie."""
     try:
         return current_pid()
     except (ActorsError, ProcessKilled):
