@@ -30,7 +30,8 @@ from channels.testing.hearing import Subscriber
 from channels.testing.transport import NoListener
 from supervision import Supervisor, child_spec
 from supervision.recording.flight import FlightRecorder, recorder_of
-from supervision.simulation import World, simulate
+from supervision.simulation import World
+from tests.laws.scenarios import simulate
 
 __all__ = ["STAGED", "play"]
 

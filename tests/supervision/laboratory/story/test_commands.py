@@ -22,7 +22,8 @@ from supervision.laboratory.story.seeds import NoSeed, plan_of
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.reader.incidents import tell_story
 from supervision.recording.trace import write_lines
-from supervision.simulation import World, simulate
+from supervision.simulation import World
+from tests.laws.scenarios import simulate
 from tests.supervision.laboratory.story.staged import play
 
 
