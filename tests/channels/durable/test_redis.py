@@ -23,7 +23,7 @@ from channels.telemetry import (
 )
 from channels.testing import ChannelTest, open_channel_test
 from supervision import Backoff
-from tests.channels.durable.documents import TOPIC, Reader, endpoint_of
+from tests.channels.durable.documents import TOPIC, endpoint_of, joined
 from tests.channels.durable.test_history import listen
 from tests.channels.pubsub.redis.resp_server import RespServer
 from tests.channels.support import settle
@@ -55,12 +55,6 @@ async def nodes(server: RespServer, count: int = 2, **options: Any) -> AsyncIter
             started.append((history, case))
         await settle()
         yield started
-
-
-async def joined(case: ChannelTest) -> Reader:
-    reader = Reader(case)
-    await reader.join()
-    return reader
 
 
 @asynccontextmanager
