@@ -30,12 +30,12 @@ from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.servers.gen_server import Sender
 from actors.servers.results import Continue, NoReply, Reply, Stop, Within
-from channels.connection.link import Broadcaster, Link
-from channels.connection.session import Membership
 from channels.errors import ChannelsError, EncodeError, InvalidOption, check_seconds
 from channels.excerpts import brief, place_of_frame
 from channels.handlers import HandlerTable, check_names, check_types, collect, names_of
 from channels.messages import Broadcast, PushReply
+from channels.protocol.link import Broadcaster, Link
+from channels.protocol.session import Membership
 from channels.telemetry import CHANNEL_UNHANDLED_INFO
 
 __all__ = [

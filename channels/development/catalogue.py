@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
-from channels.endpoint.mount import Mount
 from channels.excerpts import place_of
 from channels.generators.typescript import notation
 from channels.handlers import names_of
 from channels.payloads import payload_type
+from channels.serving.mount import Mount
 from channels.socket import router_of
 
 __all__ = ["describe", "describe_type"]

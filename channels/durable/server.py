@@ -23,9 +23,6 @@ from actors.refs import Pid
 from actors.servers.results import MISSING, Continue, NoReply, Stop, Within
 from channels.checks import invalid
 from channels.connection.channel_server import ChannelServer
-from channels.connection.link import Link
-from channels.connection.session import Membership
-from channels.connection.work_budget import COST_SHIFT
 from channels.durable.answers import (
     KEY,
     MAX_KEY,
@@ -39,6 +36,9 @@ from channels.durable.history import End, History
 from channels.durable.storage import HistoryError, HistoryLost
 from channels.durable.stream import Cursor, Entry, Position, Recovery, take_position
 from channels.messages import Binary, Message, PushReply
+from channels.protocol.link import Link
+from channels.protocol.session import Membership
+from channels.protocol.work_budget import COST_SHIFT
 
 __all__ = ["DurableChannelServer"]
 

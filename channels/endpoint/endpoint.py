@@ -48,27 +48,14 @@ from msgspec import structs
 from actors.process import spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
-from channels.connection.work_budget import WorkBudget
-from channels.endpoint._listening import (
+from channels.endpoint.drainer import DrainerServer, Draining
+from channels.endpoint.listening import (
     ListenerServer,
     SamePort,
     of_connections,
     serve_websocket,
     start_application,
 )
-from channels.endpoint._wiring import (
-    ChannelPool,
-    Mounted,
-    Page,
-    Plug,
-    Service,
-    Services,
-    check_services,
-    hold_services,
-    mount_all,
-)
-from channels.endpoint.drainer import DrainerServer, Draining
-from channels.endpoint.mount import Mount
 from channels.errors import (
     ChannelsError,
     InvalidOption,
@@ -82,7 +69,20 @@ from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
 from channels.http.lifespan import ASGIApplication, serve_lifespan
 from channels.longpoll.requests import LongPolling
 from channels.messages import Broadcast
+from channels.protocol.work_budget import WorkBudget
 from channels.pubsub.pubsub import PubSub
+from channels.serving.mount import Mount
+from channels.serving.services import (
+    ChannelPool,
+    Mounted,
+    Page,
+    Plug,
+    Service,
+    Services,
+    check_services,
+    hold_services,
+    mount_all,
+)
 from channels.socket import Socket
 from channels.tokens.token import Secret, check_secret
 from channels.transports.listener import Listen, Listener, connections_that_fit
@@ -93,7 +93,7 @@ from channels.transports.out_buffer import (
 )
 from channels.transports.poller import DEFAULT_LONGEST_REST
 from channels.transports.transports import DEFAULT_MAX_INCOMING_BYTES, NO_STATISTICS, Transports
-from channels.upgrade.urls import InvalidPath
+from channels.wire.urls import InvalidPath
 from supervision.child_spec import ChildSpec, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.events import RECORDER_WANTED
@@ -379,7 +379,7 @@ class Endpoint:
         pages = self.http
         if self.static is not None or crashes is not None:
             # Import here, because many servers in production need neither files nor the development page.
-            from channels.endpoint._pages import pages_of  # noqa: PLC0415
+            from channels.endpoint.pages import pages_of  # noqa: PLC0415
 
             pages = pages_of(self, crashes)
         return pages if self.observer is None else self.observer.pages(pages)

@@ -14,7 +14,6 @@ from typing import Any, Final
 import trio
 
 from actors.runtime import current_runtime
-from channels.endpoint.mount import Mount
 from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
 from channels.filters import SECRETS, FilterRule, Keep
 from channels.http.handover import not_found
@@ -27,6 +26,7 @@ from channels.observer.pages import ObserverPages
 from channels.observer.settings import Settings
 from channels.observer.watcher import Watcher
 from channels.recording.clients import record_channels
+from channels.serving.mount import Mount
 from channels.socket import Socket
 from supervision.child_spec import ChildSpec
 from supervision.recording.flight import FlightRecorder, recorder_of

@@ -41,11 +41,11 @@ from actors.instrumentation.telemetry import Event
 from actors.links import kill
 from actors.refs import Pid
 from actors.runtime import in_runtime
-from channels.endpoint._wiring import Plug, Services
 from channels.errors import ChannelsError, InvalidOption, check_positive
-from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
 from channels.pubsub.adapter import WORKER
+from channels.serving.services import Plug, Services
+from channels.transports.asgi_stream import path_of
 from supervision.chaos.errors import BadFault
 from supervision.chaos.faults.kinds import (
     Fault,

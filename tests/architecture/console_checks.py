@@ -29,7 +29,7 @@ from channels.cli import command
 from channels.cli.console import new_app
 from channels.generators.files import PHOENIX_VERSION, project_files
 from channels.generators.names import parse_name
-from channels.testing.live_network import LiveNetwork
+from channels.laboratory.live_network import LiveNetwork
 from supervision.chaos.commands import add_chaos_command
 from supervision.simulation.tools.commands import add_simulation_commands
 from supervision.story.commands import add_story_command

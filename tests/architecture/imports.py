@@ -78,11 +78,10 @@ PURE = (
     "channels.pubsub.redis.protocol",
     "channels.pubsub.redis.server_errors",
     "channels.pubsub.redis.url",
-    "channels.upgrade.urls",
     "channels.serializers",
-    "channels.connection.session",
+    "channels.protocol.session",
     "channels.topics",
-    "channels.longpoll.protocol",
+    "channels.protocol.longpoll",
     "channels.presence.clock",
     "channels.presence.delta",
     "channels.presence.diff",
@@ -95,9 +94,6 @@ PURE = (
     "channels.pubsub.workers.frames",
     "channels.pubsub.workers.plan",
     "channels.wire",
-    "channels.upgrade.cross_site",
-    "channels.upgrade.handshake",
-    "channels.upgrade.request",
 )
 """Modules, and packages of them, that are given the time, chance and the world as arguments."""
 

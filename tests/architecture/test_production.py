@@ -25,6 +25,7 @@ LABORATORY = (
     "channels.observer",
     "channels.client",
     "channels.development",
+    "channels.laboratory",
     "channels.testing",
     "channels.pytest_plugin",
     "channels.operations",
@@ -90,5 +91,5 @@ print(json.dumps([
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     classes = json.loads(out.stdout)
-    assert "channels.endpoint.mount.Mount" in classes
+    assert "channels.serving.mount.Mount" in classes
     assert len(classes) < ATTRS_CLASSES, f"{len(classes)}: {classes}"

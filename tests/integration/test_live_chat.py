@@ -16,7 +16,7 @@ from random import Random
 import pytest
 
 from channels.cli import command as cli
-from channels.testing.live_network import LiveNetwork
+from channels.laboratory.live_network import LiveNetwork
 from examples.scenarios.chat_client import Tally
 from examples.scenarios.live_chat import faults_for_a_chat, live_chat
 from supervision.chaos.experiment import Phases

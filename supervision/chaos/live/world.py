@@ -23,7 +23,7 @@ __all__ = ["LiveEnvironment", "LiveWorld", "Network"]
 
 
 class Network(Connections, Protocol):
-    """A network for a run, such as `channels.testing.live_network.LiveNetwork`."""
+    """A network for a run, such as `channels.laboratory.live_network.LiveNetwork`."""
 
     async def open(self, host: str, port: int) -> Any:
         """Open a listener. `world.listen` calls this."""

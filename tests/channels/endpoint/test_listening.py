@@ -13,9 +13,9 @@ from trio.testing import wait_all_tasks_blocked
 
 from actors import Runtime, kill, spawn, sys
 from channels import ConnectInfo, ConnectRefused, Draining, Endpoint, Mount, Refusal, Socket
-from channels.endpoint import _listening
-from channels.endpoint._wiring import Admission
+from channels.endpoint import listening
 from channels.endpoint.address_limit import AddressLimit
+from channels.serving.services import Admission
 from channels.telemetry import CONNECTION_REFUSED
 from channels.upgrade import first_request
 from supervision import Supervisor
@@ -116,7 +116,7 @@ async def test_a_request_beyond_max_connections_gets_503_without_a_process(
 async def test_the_connections_that_wait_for_their_503_are_bounded(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_listening, "REFUSALS_TOGETHER", 2)
+    monkeypatch.setattr(listening, "REFUSALS_TOGETHER", 2)
     monkeypatch.setattr(first_request, "_LATE_HEAD", GENEROUS)
     endpoint = Endpoint(sockets={"/socket": UserSocket}, max_connections=1)
     server = Server(endpoint, runtime, await endpoint.start_link(port=0))

@@ -13,7 +13,7 @@ IN_CONNECTIONS = (
     # Sessions
     Mutant(
         name="a leave of an earlier membership ends the later one",
-        module="channels.connection.session",
+        module="channels.protocol.session",
         function="Session.receive",
         shape="J != M.join_ref",
         replacement='J != M.join_ref and event != "phx_leave"',
@@ -23,7 +23,7 @@ IN_CONNECTIONS = (
     ),
     Mutant(
         name="a join right after a phx_close brings a second phx_close",
-        module="channels.connection.session",
+        module="channels.protocol.session",
         function="Session._rejoin",
         shape="""\
 if O.ended:
@@ -43,7 +43,7 @@ else:
     ),
     Mutant(
         name="a crashed join loses the phx_close of the membership before it",
-        module="channels.connection.session",
+        module="channels.protocol.session",
         function="Session.exited",
         shape="E += [Send(F) for F in M.take_closes()]",
         replacement="",
@@ -118,7 +118,7 @@ if type(R) not in (Reply, NoReply, Stop):
     ),
     Mutant(
         name="a task that is killed at the head of the work line stops all connections",
-        module="channels.connection.work_budget",
+        module="channels.protocol.work_budget",
         function="WorkBudget._lead",
         shape="self._call_next()",
         replacement="",

@@ -74,7 +74,7 @@ BOUNDS = (
     Bound("FRAMES", (_CONNECTION,), (1, 2)),
     Bound("FREE_BYTES", (_CONNECTION, _SERVER), (1, 60)),
     Bound("PIECE", (_SERVER,), (10, 60)),
-    Bound("TURN_BUDGET", ("channels.connection.work_budget",), (1, 20)),
+    Bound("TURN_BUDGET", ("channels.protocol.work_budget",), (1, 20)),
     Bound("INFLATED_PIECE", ("channels.wire.deflate",), (16, 100)),
     Bound("_INPUT", ("channels.wire.deflate",), (4, 40)),
     Bound("_CHUNK", (_HUB,), (64, 1000)),

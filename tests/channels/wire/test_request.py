@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels.upgrade.request import BadRequest, Head, Headers, HeadParser, ParsedHead
+from channels.wire.request import BadRequest, Head, Headers, HeadParser, ParsedHead
 
 HOST = b"Host: localhost\r\n"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels.upgrade.urls import InvalidPath, InvalidQuery, PathTable, join_paths, parse_query
+from channels.wire.urls import InvalidPath, InvalidQuery, PathTable, join_paths, parse_query
 
 
 def table(*paths: str) -> PathTable[str]:

@@ -18,17 +18,17 @@ from channels import logger
 from channels.channel import server_of
 from channels.connect_info import ConnectInfo
 from channels.connection.channel_server import ChannelServer
-from channels.connection.link import Broadcaster, Link, Trace
-from channels.connection.session import Membership
-from channels.connection.work_budget import WorkBudget
-from channels.endpoint.mount import Mount
 from channels.errors import InvalidOption
 from channels.excerpts import place_of
 from channels.http.handover import HttpHandover
 from channels.http.lifespan import ASGIApplication
-from channels.longpoll.protocol import LongPoll
+from channels.protocol.link import Broadcaster, Link, Trace
+from channels.protocol.longpoll import LongPoll
+from channels.protocol.session import Membership
+from channels.protocol.work_budget import WorkBudget
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.serializer import Codec, Serializer
+from channels.serving.mount import Mount
 from channels.socket import Socket, router_of
 from channels.telemetry import (
     CONNECTION_REFUSED,
@@ -39,9 +39,9 @@ from channels.telemetry import (
 from channels.tokens.token import Secret
 from channels.transports.listener import Listen, Listening
 from channels.transports.transports import Transports
-from channels.upgrade.cross_site import parse_rule
-from channels.upgrade.urls import InvalidPath, PathTable, join_paths
+from channels.wire.cross_site import parse_rule
 from channels.wire.deflate import Deflate
+from channels.wire.urls import InvalidPath, PathTable, join_paths
 from channels.wire.websocket import deflated_frames, frame
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor

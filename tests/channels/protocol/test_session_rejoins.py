@@ -6,7 +6,7 @@ import bisect
 
 import pytest
 
-from channels.connection.session import (
+from channels.protocol.session import (
     Close,
     Deliver,
     Membership,

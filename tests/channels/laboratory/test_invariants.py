@@ -1,6 +1,6 @@
+from channels.laboratory.invariants import _REMEMBERED, _Codec
 from channels.serializers.serializer import Codec
 from channels.serializers.v2 import V2
-from channels.testing.invariants import _REMEMBERED, _Codec
 from channels.wire.websocket import frame
 
 

@@ -21,8 +21,8 @@ import trio
 from actors.instrumentation.instrument import Instrument
 from actors.refs import Pid
 from actors.runtime import Runtime
+from channels.laboratory._proxied_connection import LiveConnection
 from channels.recording.clients import trace_clients
-from channels.testing._proxied_connection import LiveConnection
 from channels.transports.listener import Listener
 from supervision.recording.recorder import Recorder
 from supervision.recording.trace import Trace

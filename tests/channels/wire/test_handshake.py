@@ -9,7 +9,7 @@ from websockets.client import ClientProtocol
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from channels.upgrade.handshake import (
+from channels.wire.handshake import (
     VERSION,
     Agreed,
     accept,
@@ -18,7 +18,7 @@ from channels.upgrade.handshake import (
     response,
     upgrade_problem,
 )
-from channels.upgrade.request import Head, HeadParser
+from channels.wire.request import Head, HeadParser
 
 UPGRADE = {
     "Host": "localhost",

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from channels.connection.work_budget import TURN_BUDGET, WorkBudget
+from channels.protocol.work_budget import TURN_BUDGET, WorkBudget
 
 
 class Turns(trio.abc.Instrument):

@@ -13,9 +13,9 @@ from actors.process import send
 from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.threads import run_threadsafe
-from channels.connection.session import Membership
-from channels.connection.work_budget import WorkBudget
 from channels.filters import FilterRule
+from channels.protocol.session import Membership
+from channels.protocol.work_budget import WorkBudget
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.serializer import Codec
 from channels.transports.contract import Out

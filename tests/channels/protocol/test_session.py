@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from channels.connection.session import (
+from channels.messages import Binary, Message
+from channels.protocol.session import (
     Close,
     Deliver,
     Limited,
@@ -18,7 +19,6 @@ from channels.connection.session import (
     TokenBucket,
     Unmatched,
 )
-from channels.messages import Binary, Message
 from channels.serializers.serializer import Codec
 from tests.channels.sessions import (
     CODEC,

@@ -16,10 +16,10 @@ from actors.exits import ExitReason
 from actors.process import is_alive
 from actors.refs import Pid
 from actors.runtime import Runtime
-from channels.connection.session import Effect, Membership, Start
 from channels.connection.session_server import SessionServer
 from channels.errors import DecodeError
 from channels.messages import Message
+from channels.protocol.session import Effect, Membership, Start
 from channels.pubsub.pubsub import PubSub
 from channels.recording.watched_out import WatchedOut
 from channels.serializers.serializer import Codec

@@ -12,11 +12,11 @@ from attrs.validators import optional
 
 from channels.connect_info import REQUEST_KEYS
 from channels.errors import InvalidOption, positive, whole
-from channels.longpoll.protocol import LongPoll
+from channels.protocol.longpoll import LongPoll
 from channels.serializers.json_values import DEFAULT_MAX_VALUES
 from channels.serializers.serializer import DEFAULT_SERIALIZERS, Requirement, Serializer
 from channels.socket import ErrorHandler, Socket
-from channels.upgrade.cross_site import CsrfRule, OriginRule, SessionHook
+from channels.wire.cross_site import CsrfRule, OriginRule, SessionHook
 from channels.wire.websocket import DEFAULT_MAX_MESSAGE_SIZE
 
 __all__ = ["Mount"]

@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 import trio
 
 from channels.connect_info import PeerData
-from channels.upgrade.request import Head, Headers, split_absolute
+from channels.wire.request import Head, Headers, split_absolute
 from channels.wire.websocket import may_be_received
 
 __all__ = ["PIECES", "AsgiStream", "client_frame", "in_origin_form", "path_of", "split_frames"]

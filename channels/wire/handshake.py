@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from websockets.utils import accept_key
 
-from channels.upgrade.request import Head
+from channels.wire.request import Head
 
 __all__ = ["VERSION", "Agreed", "accept", "agree", "method_problem", "response", "upgrade_problem"]
 

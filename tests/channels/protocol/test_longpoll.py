@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels.longpoll.protocol import (
+from channels.messages import BinaryFrame
+from channels.protocol.longpoll import (
     MAX_BASE64,
     MAX_LINES,
     NDJSON,
@@ -40,7 +41,6 @@ from channels.longpoll.protocol import (
     status_answer,
     token_of,
 )
-from channels.messages import BinaryFrame
 
 JSON_HEADERS = (
     ("access-control-allow-origin", "*"),

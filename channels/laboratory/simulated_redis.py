@@ -23,7 +23,7 @@ import trio
 
 from channels.durable.redis_script import SCRIPT, SHA
 from channels.errors import check_whole
-from channels.testing.simulated_history import HistoryScript, Keyspace
+from channels.laboratory.simulated_history import HistoryScript, Keyspace
 
 __all__ = ["RedisClient", "SimulatedRedis"]
 

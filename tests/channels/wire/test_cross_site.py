@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels.upgrade.cross_site import (
+from channels.wire.cross_site import (
     InvalidOrigin,
     OriginRule,
     csrf_matches,

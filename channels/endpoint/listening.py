@@ -20,10 +20,10 @@ from actors.refs import Pid
 from actors.servers.gen_server import GenServer
 from actors.servers.results import Continue, Fail
 from channels.connection.connection import Connection
-from channels.endpoint._wiring import Services
-from channels.http.asgi_stream import AsgiStream, path_of
 from channels.http.handover import HttpHandover
 from channels.http.lifespan import ApplicationStartError
+from channels.serving.services import Services
+from channels.transports.asgi_stream import AsgiStream, path_of
 from channels.transports.listener import ListenError, Listening
 from channels.upgrade.connecting import SERVER_FULL, address_refusal
 from channels.upgrade.first_request import answer_first_request, refuse_connection
