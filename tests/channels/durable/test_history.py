@@ -109,7 +109,7 @@ async def test_an_append_beyond_the_bound_of_the_queue_raises_at_once(
     await settle()
     history.append_nowait(TOPIC, "edited", {})
     history.append_nowait(TOPIC, "edited", {})
-    with pytest.raises(AppendFailed, match="2 messages wait") as failed:
+    with pytest.raises(AppendFailed) as failed:
         history.append_nowait(TOPIC, "edited", {})
     assert not failed.value.may_be_kept
     assert [about["waiting"] for about in heard] == [2]
@@ -125,7 +125,7 @@ async def test_an_append_that_waits_when_the_history_stops_raises(runtime: Runti
     errors: list[bool] = []
 
     async def append() -> None:
-        with pytest.raises(AppendFailed, match="has stopped") as failed:
+        with pytest.raises(AppendFailed) as failed:
             await history.append(TOPIC, "edited", {})
         errors.append(failed.value.may_be_kept)
 
@@ -146,7 +146,7 @@ async def test_a_history_that_does_not_run_refuses_messages(runtime: Runtime) ->
 
 async def test_a_message_above_the_limit_of_a_topic_is_refused(start: Start) -> None:
     history = await start(History(max_bytes=20))
-    with pytest.raises(AppendFailed, match="22 bytes, and the limit is 20"):
+    with pytest.raises(AppendFailed):
         history.append_nowait(TOPIC, "e", {"text": "0123456789"})
     history.append_nowait(TOPIC, "e", {"text": "01234567"})
     assert history.statistics()["refused"] == 1
@@ -198,8 +198,9 @@ async def test_a_history_in_memory_refuses_other_nodes(runtime: Runtime) -> None
 
 
 async def test_two_histories_of_one_endpoint_need_different_names() -> None:
-    with pytest.raises(InvalidOption, match="histories with different names"):
+    with pytest.raises(InvalidOption) as refused:
         Endpoint(sockets={}, histories=[History(), History()]).check()
+    assert refused.value.option == "histories"
 
 
 @pytest.mark.parametrize(
@@ -213,8 +214,9 @@ async def test_two_histories_of_one_endpoint_need_different_names() -> None:
     ],
 )
 def test_an_option_that_bounds_nothing_is_refused(option: dict[str, Any]) -> None:
-    with pytest.raises(InvalidOption, match=next(iter(option))):
+    with pytest.raises(InvalidOption) as refused:
         History(**option)
+    assert refused.value.option == next(iter(option))
 
 
 async def test_a_channel_whose_history_does_not_run_refuses_every_join(
