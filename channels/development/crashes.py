@@ -16,7 +16,7 @@ import trio
 from actors.exits import Crash
 from channels.serving.services import Plug, Services
 from channels.telemetry import CHANNEL_CRASHED, SOCKET_CONNECT_FAILED
-from supervision.command_line.program_frames import program_traceback
+from supervision.applications.command_line.program_frames import program_traceback
 
 __all__ = ["Crashes", "RecordedCrash"]
 

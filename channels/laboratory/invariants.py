@@ -24,7 +24,7 @@ from channels.pubsub.pubsub import PubSub
 from channels.recording.watched_out import WatchedOut
 from channels.serializers.serializer import Codec
 from channels.telemetry import SESSION_STARTED
-from supervision.chaos.invariants.base import Feed, Invariant, Located
+from supervision.laboratory.chaos.invariants.base import Feed, Invariant, Located
 
 __all__ = ["JoinsAnswered", "MembershipsEnd", "SubscriptionsEnd"]
 

@@ -15,7 +15,7 @@ from actors.process import current_pid, on_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
 from channels import logger
-from channels.channel import server_of
+from channels.channel import check_endpoint, server_of
 from channels.connect_info import ConnectInfo
 from channels.connection.channel_server import ChannelServer
 from channels.errors import InvalidOption
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from channels.endpoint.trusted_proxies import TrustedProxies
 
 __all__ = [
+    "Admission",
     "ChannelPool",
     "LateAnswer",
     "Mounted",
@@ -260,6 +261,8 @@ def mount_all(owner: object, mounts: Mapping[str, Mount], *, checks: bool = Fals
             pools[socket] = ChannelPool(owner, socket.__name__, partitions)
         mounted = MountedSocket(path, mount, pools[socket], checks=checks)
         mounted.use_codecs(codecs, message_codecs, deflating_codecs)
+        for route in mounted.router.routes:
+            check_endpoint(route.channel, owner)
         if mount.websocket:
             websockets.add(join_paths(path, mount.path), mounted)
         if mounted.longpoll is not None:
@@ -350,9 +353,12 @@ class Plug:
 
     Attributes:
         tracer: the object that makes spans of what clients cause; None makes no spans.
+        public: True if the public port serves the pages of this plug even if the endpoint has an internal port. The
+            internal port always serves them.
     """
 
     tracer: Tracer | None = None
+    public: bool = False
 
     def attach(self, services: Services) -> Callable[[], None]:
         """Attach the plug to an endpoint that starts. Return a function that detaches it.
@@ -400,6 +406,7 @@ class Admission:
 
     Attributes:
         listener: the listener that accepts connections; None if there is no port.
+        started: True when all processes of the endpoint run. Before that, readiness probes get 503.
         accepting: False after `Endpoint.stop_accepting`, when another endpoint takes over the port.
         leaving: True if the endpoint is about to drain, or drains. Readiness probes get 503.
         draining: True if the endpoint refuses new clients.
@@ -423,10 +430,12 @@ class Admission:
         "listener",
         "polling",
         "queued",
+        "started",
     )
 
     def __init__(self) -> None:
         self.listener: Listening | None = None
+        self.started = False
         self.accepting = True
         self.leaving = False
         self.draining = False
@@ -517,6 +526,8 @@ class Services:
         http: the handler of all other requests.
         head_timeout: seconds for the head of a first request.
         listen: the function that opens a listener.
+        connections: the name of the supervisor of connections. `max_` and this name is the option with their limit.
+        has_internal_port: True if another port serves the pages of the plugs that are not public.
         runtime: the runtime of the endpoint.
         budget: the limit on the work of all connections in one turn of the scheduler.
         counters: the counters.
@@ -524,6 +535,7 @@ class Services:
         plugs: the plugs of the endpoint.
         addresses: the number of clients of each network address; None if there is no limit.
         proxies: the trusted proxies; None if there are none.
+        public_plugs: the plugs whose pages the public port serves.
         tracer: the object that makes spans for events that clients cause; None makes no spans.
         counting: the method `count` of the counters, bound once for all connections.
     """
@@ -537,6 +549,8 @@ class Services:
     http: HttpHandover
     head_timeout: float
     listen: Listen
+    connections: str = "connections"
+    has_internal_port: bool = False
     runtime: Runtime = field(factory=current_runtime)
     budget: WorkBudget = field(factory=WorkBudget)
     counters: Counters = field(factory=Counters)
@@ -544,8 +558,13 @@ class Services:
     plugs: tuple[Plug, ...] = ()
     addresses: Addresses | None = None
     proxies: TrustedProxies | None = None
+    public_plugs: tuple[Plug, ...] = field(init=False)
     tracer: Tracer | None = field(init=False)
     counting: Callable[[tuple[str, ...]], None] = field(init=False)
+
+    @public_plugs.default
+    def _without_internal_ones(self) -> tuple[Plug, ...]:
+        return tuple(plug for plug in self.plugs if plug.public or not self.has_internal_port)
 
     @counting.default
     def _bound_once(self) -> Callable[[tuple[str, ...]], None]:
@@ -571,9 +590,14 @@ class Services:
                     {"endpoint": self.endpoint, "socket": socket, "place": place_of(socket)},
                 )
 
-    def find(self, scope: Any) -> ASGIApplication | None:
-        """Return the application of a plug that serves a request; None if the request is for no plug."""
-        for plug in self.plugs:
+    def find(self, scope: Any, *, internal: bool = False) -> ASGIApplication | None:
+        """Return the application of a plug that serves a request; None if the request is for no plug.
+
+        Args:
+            scope: the scope of the request.
+            internal: True for a request on the internal port.
+        """
+        for plug in self.plugs if internal else self.public_plugs:
             found = plug.find(scope, self)
             if found is not None:
                 return found
@@ -581,7 +605,7 @@ class Services:
 
     def late_answer(self, path: str) -> LateAnswer | None:
         """Return the answer of a plug to a request on a new connection while the endpoint drains."""
-        for plug in self.plugs:
+        for plug in self.public_plugs:
             answer = plug.late_answer(path, self)
             if answer is not None:
                 return answer
@@ -631,14 +655,21 @@ class Services:
         return has_freed
 
 
-async def hold_services(services: Services) -> Pid:
+async def hold_services(services: Services, internal: Services | None) -> Pid:
     """Attach the logger, and release shared resources when the endpoint's supervisor ends.
+
+    Args:
+        services: the services of the endpoint.
+        internal: the services of the connections on the internal port; None without one.
 
     The supervisor calls this start function in its own process. The function always raises StartIgnored, because it
     starts no process. So the supervisor keeps no child.
     """
     on_exit(services.close)
     mounts = [*services.mounts.values(), *services.longpolls.values()]
+    if internal is not None:
+        on_exit(internal.admission.close)
+        mounts += internal.mounts.values()
     on_exit(
         logger.attach(
             current_runtime().telemetry,

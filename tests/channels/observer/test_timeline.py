@@ -15,7 +15,7 @@ from channels.observer.settings import Drawn, Settings, TimelinePart
 from channels.observer.timeline import MESSAGES, follow_timeline
 from supervision.recording.flight import FlightRecorder
 from tests.channels.observer.pages import Observe, Page, enter
-from tests.supervision.viewer.test_live import Viewer
+from tests.supervision.recording.reader.test_live import Viewer
 
 
 class Timeline:

@@ -1,4 +1,4 @@
-"""Bugs in supervisors, partitions, tasks, streams and applications."""
+"""Bugs in supervisors, partitions, tasks, streams, applications and recordings."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ else:
     ),
     Mutant(
         name="a dynamic supervisor kills its slow children in the order of the longest limit",
-        module="supervision._core.children",
+        module="supervision._children",
         function="stop_together",
         shape="sorted(L, reverse=True)",
         replacement="sorted(L)",
@@ -119,7 +119,7 @@ else:
     ),
     Mutant(
         name="a transient child that ends with Shutdown(detail) counts as a failed stop",
-        module="supervision._core.children",
+        module="supervision._children",
         function="stopped_as_asked",
         shape="R is NORMAL or ...",
         replacement="R is NORMAL",
@@ -238,5 +238,16 @@ if reply(S, R[0]):
         promise="Applications: an application stops before its dependencies",
         seen="While an application stops, its database has already stopped.",
         tests=("tests/supervision/applications",),
+    ),
+    # Recordings
+    Mutant(
+        name="a recording shows the secrets of a text that is JSON",
+        module="supervision.recording.masking",
+        function="_masked",
+        shape='"=" in V or ":" in V',
+        replacement='"=" in V',
+        promise="masking.mask: a term also masks a text that contains it together with `:`, such as JSON",
+        seen="A password in a message that is a JSON text stands in capsules and recordings.",
+        tests=("tests/supervision/recording",),
     ),
 )
