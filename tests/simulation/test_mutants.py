@@ -162,9 +162,18 @@ def test_a_mutant_that_is_no_valid_python_is_refused(tree: Path) -> None:
         (
             toy("2 * N", "N", function="Table.double"),
             "actors.double has no function Table.double",
-            ["actors/tables.py:2 Table.double", "actors/double.py:1 double"],
+            [
+                "actors/tables.py:2 Table.double",
+                "actors/double.py:1 double",
+                "actors/double.py:2 2 * number, in double",
+            ],
         ),
-        (toy("2 * N", "N", function="halve"), "actors.double has no function halve", []),
+        (
+            toy("2 * N", "N", function="twice"),
+            "actors.double has no function twice",
+            ["actors/double.py:2 2 * number, in double"],
+        ),
+        (toy("3 * N", "N", function="twice"), "actors.double has no function twice", []),
         (
             toy("3 * N", "N"),
             "no place in double of actors.double has its shape '3 * N'",
@@ -181,7 +190,15 @@ def test_a_mutant_that_is_no_valid_python_is_refused(tree: Path) -> None:
             ["actors/tables.py:3 self.rows", "actors/tables.py:3 self.rows"],
         ),
     ],
-    ids=["moved", "another class", "no such name", "no place", "another function", "two places"],
+    ids=[
+        "moved",
+        "another class",
+        "another name",
+        "gone",
+        "no place",
+        "another function",
+        "two places",
+    ],
 )
 def test_a_mutant_whose_place_is_not_found_once_is_refused_with_candidates(
     tree: Path, mutant: Mutant, problem: str, candidates: list[str]

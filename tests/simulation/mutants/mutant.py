@@ -85,20 +85,18 @@ def mutated(mutant: Mutant, tree: Path) -> str:
     named = [each for each in functions if each.name == function]
     if not named:
         problem = f"{mutant.module} has no function {function}"
-        raise OutdatedMutant(mutant, problem, list(_functions_like(mutant, tree)))
+        # The function may have moved, or it has another name.
+        candidates = [*_functions_like(mutant, tree), *_places_in(mutant, functions)]
+        raise OutdatedMutant(mutant, problem, candidates)
     found = [match for each in named for match in _matches(mutant, each)]
     if len(found) > 1:
         problem = f"{len(found)} places in {function} of {mutant.module} have its shape"
         places = [f"{mutant.file}:{match.line} {match.source}" for match in found]
         raise OutdatedMutant(mutant, f"{problem}; write a narrower shape", places)
     if not found:
-        elsewhere = [
-            f"{mutant.file}:{match.line} {match.source}, in {each.name}"
-            for each in functions
-            for match in _matches(mutant, each)
-        ]
         problem = f"no place in {function} of {mutant.module} has its shape {mutant.shape!r}"
-        raise OutdatedMutant(mutant, problem, elsewhere or _statements_of(mutant, named))
+        candidates = _places_in(mutant, functions) or _statements_of(mutant, named)
+        raise OutdatedMutant(mutant, problem, candidates)
     replace(found[0], mutant.replacement)
     text = ast.unparse(ast.fix_missing_locations(code))
     # Refuse a syntax error here. A search would report it as a find.
@@ -131,6 +129,15 @@ def _functions_like(mutant: Mutant, tree: Path) -> Iterator[str]:
             elif function.name.rpartition(".")[2] == own:
                 others.append(place)
     yield from others
+
+
+def _places_in(mutant: Mutant, functions: list[Function]) -> list[str]:
+    """Return the places in functions that have the shape of a mutant."""
+    return [
+        f"{mutant.file}:{match.line} {match.source}, in {function.name}"
+        for function in functions
+        for match in _matches(mutant, function)
+    ]
 
 
 def _statements_of(mutant: Mutant, functions: list[Function]) -> list[str]:
