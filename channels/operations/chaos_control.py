@@ -63,9 +63,9 @@ from supervision.events import CHILD_RESTARTED
 from supervision.observer.supervisors import kind_of, some_children
 from supervision.recording.flight import recorder_of
 from supervision.recording.places import Places
+from supervision.recording.reader.figures import percentile
 from supervision.recording.trace import Trace
 from supervision.supervisor import Supervisor
-from supervision.viewer.service import percentile
 
 __all__ = ["ChaosControl", "Check"]
 

@@ -49,8 +49,8 @@ from supervision.chaos.live.run import live, run_live
 from supervision.chaos.live.service import ServiceLimits
 from supervision.chaos.live.world import LiveWorld
 from supervision.chaos.reports.journal import toolkit_journal
+from supervision.recording.reader.history import read_history
 from supervision.recording.schema import kind_of
-from supervision.viewer.history import read_history
 from supervision.viewer.measures import Measures, measure
 from supervision.viewer.page import write_page
 

@@ -35,6 +35,8 @@ from typing import Any
 
 import msgspec
 
+from supervision.recording.reader.records import Recovery
+
 __all__ = [
     "STORY_FORMAT",
     "ClientStory",
@@ -71,6 +73,10 @@ class ProcessName(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: int
     label: str | None = None
 
+    def is_below(self, other: ProcessName) -> bool:
+        """Return True if another process is above this one in the tree."""
+        return self.node == other.node and self.path.startswith(f"{other.path}/")
+
     def __str__(self) -> str:
         if self.label is not None:
             return self.label
@@ -84,8 +90,8 @@ class FaultStory(msgspec.Struct, frozen=True, kw_only=True):
         t: its time.
         event: the number of its event.
         kind: "crash" (an exception), "killed", "exit" (an unusual exit reason), "fault" (a planned one), "zombie",
-            "start_failed", "timeout" (a call without an answer in time), "mailbox" (too many waiting messages) or
-            "client_closed" (the server cut a client off).
+            "start_failed", "timeout" (a call without an answer in time), "mailbox" (too many waiting messages),
+            "client_closed" (the server cut a client off) or "node_killed" (without a planned fault).
         process: the affected process; None for a fault outside of processes.
         label: the class and the topic of a channel, such as "Room room:lobby"; None for any other process.
         text: one sentence.
@@ -103,7 +109,7 @@ class FaultStory(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     process: ProcessName | None
     label: str | None = None
-    text: str
+    text: str = ""
     reason: str | None = None
     fault_type: str | None = None
     error: str | None = None
@@ -123,9 +129,9 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
         exit: its exit class, see `supervision.recording.schema.exit_class`.
         reason: its exit reason, as text.
         error: the exception of a crash, as text; None for any other end.
-        why: "fault" for the process that failed first, "link" if a linked process ended, "supervisor" if its supervisor
-            stopped it, "gave_up" for a supervisor that reached its restart limit, "call" if its call got no answer,
-            "start" if it ended while it was starting, "connection" for a channel whose connection ended.
+        why: "fault" for a process that the fault itself ended, "link" if a linked process ended, "supervisor" if its
+            supervisor stopped it, "gave_up" for a supervisor that reached its restart limit, "call" if its call got no
+            answer, "start" if it ended while it was starting, "connection" for a channel whose connection ended.
         restart_type: "permanent", "transient" or "temporary"; None without a supervisor.
         by: the linked process or the supervisor that caused the end; None if neither did.
         back: the process that took its place; None if no process did.
@@ -260,29 +266,6 @@ class ClientStory(msgspec.Struct, frozen=True, kw_only=True):
     rejoined_event: int | None = None
     away: float | None = None
     certain: bool = True
-
-
-class Recovery(msgspec.Struct, frozen=True, kw_only=True):
-    """The figures of one incident.
-
-    Attributes:
-        restarted_after: seconds from the fault until the last process that ended had a replacement; None if no process
-            was replaced.
-        not_back: the number of processes that ended and were not replaced, although their supervisor restarts them.
-        rejoined_after: seconds from the fault until the last client was joined again; None without clients.
-        not_rejoined: the number of clients that were not joined again.
-        messages_lost: the number of messages that were lost.
-        answers_lost: the number of calls whose answer never came.
-        restarts: the number of restarts of each child, by its path.
-    """
-
-    restarted_after: float | None = None
-    not_back: int = 0
-    rejoined_after: float | None = None
-    not_rejoined: int = 0
-    messages_lost: int = 0
-    answers_lost: int = 0
-    restarts: dict[str, int] = {}
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):

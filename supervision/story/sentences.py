@@ -18,7 +18,6 @@ from supervision.story.model import (
     Incident,
     Loss,
     ProcessName,
-    Recovery,
     Step,
 )
 from supervision.story.words import counted, how_it_ended, in_seconds, restarted_as, short
@@ -29,14 +28,12 @@ _KINDS_SHOWN = 5
 
 
 def with_steps(incident: Incident) -> Incident:
-    """Return the incident with its sentences, the reasons of its decisions, and its figures."""
+    """Return the incident with its sentences, and the reasons of its decisions."""
     fault = msgspec.structs.replace(incident.fault, text=_fault(incident.fault))
     decisions = [
         msgspec.structs.replace(each, why=_why(each, incident)) for each in incident.decisions
     ]
-    told = msgspec.structs.replace(
-        incident, fault=fault, decisions=decisions, recovery=_recovery(incident)
-    )
+    told = msgspec.structs.replace(incident, fault=fault, decisions=decisions)
     steps = sorted(_steps(told), key=lambda step: (step.t, step.event))
     return msgspec.structs.replace(told, steps=steps)
 
@@ -55,8 +52,12 @@ def _steps(incident: Incident) -> Iterator[Step]:
                 f"{linked.process} was linked to {linked.to}, and lives on because it traps exits"
             )
             yield Step(t=linked.t, event=_event_of(incident, linked.to), text=text)
+    stopped = [death.process for death in incident.deaths if death.why == "supervisor"]
     for decision in incident.decisions:
-        yield Step(t=decision.t, event=decision.event, text=_decision(decision))
+        if decision.action == "stopped" and decision.supervisor in stopped:
+            # The sentence about the end of this supervisor counts its children.
+            continue
+        yield Step(t=decision.t, event=decision.event, text=_decision(decision, stopped))
     yield from _losses(incident)
     for client in incident.clients:
         yield from _client(client)
@@ -92,6 +93,8 @@ def _fault(fault: FaultStory) -> str:
             return f"{who} did not answer a call in time"
         case "mailbox":
             return f"{reason} messages waited for {who}"
+        case "node_killed":
+            return f"the {reason} was killed"
         case "client_closed":
             return f"the server closed the client of {who}: {reason}"
     return f"{who} ended with {reason}"
@@ -168,14 +171,16 @@ def _gives_up(decision: Decision, incident: Incident) -> bool:
     )
 
 
-def _decision(decision: Decision) -> str:
+def _decision(decision: Decision, stopped: list[ProcessName]) -> str:
     supervisor, child = decision.supervisor, decision.process
     why = f" ({decision.why})" if decision.why else ""
     match decision.action:
         case "restarted":
             return f"the supervisor {supervisor} {restarted_as(decision.child, str(child))}{why}"
         case "stopped":
-            return f"the supervisor {supervisor} stopped {child}{why}"
+            below = sum(child is not None and each.is_below(child) for each in stopped)
+            with_them = f", with {counted(below, 'process', 'processes')} below it" if below else ""
+            return f"the supervisor {supervisor} stopped {child}{with_them}{why}"
         case "left":
             return f"the supervisor {supervisor} did not start {child} again: {decision.why}"
         case "gave_up":
@@ -250,9 +255,7 @@ def _client(client: ClientStory) -> Iterator[Step]:
         case saw:
             text = f"{client.client} got {saw}{place}"
     if client.unanswered:
-        text += (
-            f", and no answer to {counted(client.unanswered, 'push').replace('pushs', 'pushes')}"
-        )
+        text += f", and no answer to {counted(client.unanswered, 'push', 'pushes')}"
     yield Step(t=client.t, event=client.event, text=text)
     if client.rejoined is not None and client.away is not None:
         likely = "" if client.certain else ", as far as its topic shows"
@@ -263,33 +266,6 @@ def _client(client: ClientStory) -> Iterator[Step]:
 # The recovery
 
 
-def _recovery(incident: Incident) -> Recovery:
-    began = incident.fault.t
-    supervised = [death for death in incident.deaths if death.restart_type != "temporary"]
-    back = [death.t + death.back_after for death in supervised if death.back_after is not None]
-    expected = [
-        death
-        for death in supervised
-        if death.back is None and death.restart_type is not None and death.why != "start"
-    ]
-    joined = [client.rejoined for client in incident.clients if client.rejoined is not None]
-    members = [client for client in incident.clients if client.topic is not None]
-    restarts = Counter(
-        decision.process.path
-        for decision in incident.decisions
-        if decision.action == "restarted" and decision.process is not None
-    )
-    return Recovery(
-        restarted_after=round(max(back) - began, 6) if back else None,
-        not_back=len(expected),
-        rejoined_after=round(max(joined) - began, 6) if joined else None,
-        not_rejoined=sum(client.rejoined is None for client in members),
-        messages_lost=sum(loss.what != "answer" for loss in incident.losses),
-        answers_lost=sum(loss.what == "answer" for loss in incident.losses),
-        restarts=dict(sorted(restarts.items())),
-    )
-
-
 def recovery_in_words(incident: Incident) -> str:
     """Return one sentence with the figures of an incident."""
     found = incident.recovery
@@ -297,9 +273,7 @@ def recovery_in_words(incident: Incident) -> str:
     if found.restarted_after is not None:
         parts.append(f"restarted after {in_seconds(found.restarted_after)}")
     if found.not_back:
-        parts.append(
-            f"{counted(found.not_back, 'process').replace('processs', 'processes')} not back"
-        )
+        parts.append(f"{counted(found.not_back, 'process', 'processes')} not back")
     if found.rejoined_after is not None:
         parts.append(f"clients joined again after {in_seconds(found.rejoined_after)}")
     if found.not_rejoined:

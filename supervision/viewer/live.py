@@ -18,7 +18,8 @@ from typing import Any, Final
 
 import msgspec
 
-from supervision.viewer.history import Event, HistoryReader, ProcessRecord
+from supervision.recording.reader.history import HistoryReader
+from supervision.recording.reader.records import Event, ProcessRecord
 from supervision.viewer.measures import measure_fault
 from supervision.viewer.rows import Texts, fault_row, mark_row, message_rows, process_row
 
@@ -91,10 +92,7 @@ class LiveRun:
                 target = None if fault.target is None else reader.known.get(fault.target)
                 self._targets[index] = -1 if target is None else target.index
         self._messages.extend(message_rows(history, messages, self._texts))
-        # Keep no events and no messages, because their number has no bound.
-        history.events.clear()
-        history.messages.clear()
-        reader.sent.clear()
+        reader.forget_messages()
 
     def part(self, *, seconds: float) -> dict[str, Any]:
         """Return the next part, in JSON types.

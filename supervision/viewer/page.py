@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from supervision.viewer.history import FaultRecord, History, Key, read_history
+from supervision.recording.reader.history import read_history
+from supervision.recording.reader.records import FaultRecord, History, Key
 from supervision.viewer.measures import Measures, measure
 from supervision.viewer.rows import (
     MESSAGES_SHOWN,

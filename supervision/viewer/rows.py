@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import define, field
 
-from supervision.viewer.history import Event, FaultRecord, History, Key, ProcessRecord
+from supervision.recording.reader.records import Event, FaultRecord, History, Key, ProcessRecord
 
 __all__ = [
     "MESSAGES_SHOWN",
@@ -90,11 +90,9 @@ def process_row(
 def _ending(process: ProcessRecord) -> int:
     if process.reason is None:
         return RUNNING
-    if process.crashed:
-        return CRASHED
     if process.ended_cleanly:
         return CLEAN
-    return KILLED if process.killed else FAILED
+    return {"crash": CRASHED, "killed": KILLED}.get(process.exit or "", FAILED)
 
 
 def fault_row(mark: FaultRecord, target: int, texts: Texts) -> list[Any]:
@@ -118,8 +116,7 @@ def message_rows(history: History, most: int, texts: Texts) -> list[list[Any]]:
     rows = []
     for number, message in enumerate(messages):
         receiver = message.receiver
-        lost = message.dropped or history.was_left_unread(message)
-        if receiver is None or (number % every and not lost):
+        if receiver is None or (number % every and not message.is_lost):
             continue
         rows.append(
             [
@@ -128,7 +125,7 @@ def message_rows(history: History, most: int, texts: Texts) -> list[list[Any]]:
                 receiver.index,
                 None if message.received is None else milliseconds(message.received),
                 texts.number(message.text[:_TEXT]),
-                int(lost),
+                int(message.is_lost),
             ]
         )
     return rows

@@ -13,12 +13,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 from attrs import frozen
 
-from supervision.viewer.history import History
+from supervision.recording.reader.figures import percentile
+from supervision.recording.reader.records import Event, History
 
 __all__ = [
     "ANSWERED",
@@ -33,7 +33,6 @@ __all__ = [
     "measure_loop",
     "measure_machine",
     "measure_requests",
-    "percentile",
     "requests_of",
 ]
 
@@ -145,22 +144,6 @@ class Request:
     def is_in_time(self) -> bool:
         """True if the answer came within the time limit."""
         return self.status == ANSWERED and self.seconds <= self.within
-
-
-def percentile(values: Iterable[float], share: float) -> float | None:
-    """Return a percentile by the nearest-rank method; None without values.
-
-        percentile([1, 2, 3, 4], 0.5)      # 2
-
-    Args:
-        values: the values, in any order.
-        share: the share, such as 0.5 for the median.
-    """
-    ordered = sorted(values)
-    if not ordered:
-        return None
-    position = -int(-share * len(ordered) // 1)
-    return ordered[max(position, 1) - 1]
 
 
 def measure_loop(
@@ -324,7 +307,7 @@ def requests_of(history: History) -> list[RequestMeasures]:
     return measure_requests(requests, since=began, until=ended)
 
 
-def _request(event: Any) -> Request:
+def _request(event: Event) -> Request:
     return Request(
         event["name"],
         event["client"],

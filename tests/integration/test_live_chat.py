@@ -25,11 +25,11 @@ from supervision.chaos.faults.moments import At
 from supervision.chaos.live.outcome import LiveOutcome
 from supervision.chaos.live.run import run_live
 from supervision.chaos.live.service import ServiceLimits
+from supervision.recording.reader.figures import percentile
+from supervision.recording.reader.history import read_history
 from supervision.recording.trace import read_lines
 from supervision.simulation import simulate
-from supervision.viewer.history import read_history
 from supervision.viewer.measures import PathMeasure, measure
-from supervision.viewer.service import percentile
 from tests.integration.servers import ROOT
 from tests.patience import PATIENCE, wait_until
 

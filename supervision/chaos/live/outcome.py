@@ -12,7 +12,7 @@ from attrs import field, frozen
 from supervision.chaos.errors import ChaosFailed
 from supervision.chaos.faults.kinds import Fault
 from supervision.chaos.faults.report import FaultReport
-from supervision.viewer.history import read_history
+from supervision.recording.reader.history import read_history
 from supervision.viewer.measures import Measures, measure
 from supervision.viewer.page import write_page
 

@@ -19,8 +19,8 @@ earlier fault of the same process, unless the process ended cleanly. The end als
 - crashed because its call got no answer in the incident, or
 - ended while a supervisor started it because of the incident.
 
-**Replacements.** A process is back when another process starts with the same role. A channel is back when its client is
-joined to the topic again, and a connection with a known client when that client connects again.
+**Replacements.** A process is back when another process starts with the same role on the same node. A channel is back
+when its client is joined to the topic again, and a connection with a known client when that client connects again.
 
 **Losses.** An incident loses the messages that its processes had not read, were handling or got after their ends, and
 the messages that its fault dropped. A message for a process that ended in order is not lost, because this process had
@@ -115,8 +115,9 @@ class HistoryReader:
         self.changed_faults: dict[int, FaultRecord] = {}
         self._contents = contents
         self._living: dict[Key, ProcessRecord] = {}
-        # For each event, by number, the incident of the planned fault that caused it, and the process that it started.
-        self._planned: dict[int, IncidentRecord] = {}
+        # For each event that a planned fault caused, by number, the incident of the fault, and the time of the event.
+        self._planned: dict[int, tuple[IncidentRecord, float]] = {}
+        # For each event that started a process, by number, the process.
         self._births: dict[int, ProcessRecord] = {}
         # The planned faults by their events, and the last incident that a fault or an alarm began at each process.
         self._faults: dict[int, FaultRecord] = {}
@@ -133,7 +134,7 @@ class HistoryReader:
         self._failed_calls: dict[Key, tuple[float, IncidentRecord]] = {}
         # For each call without an answer, its loss, by the number of the event that ended the call.
         self._lost_answers: dict[int, LossRecord] = {}
-        # The ended processes without a replacement so far, by role, title and client.
+        # The ended processes without a replacement so far.
         self._missing: dict[_Place, deque[ProcessRecord]] = {}
         # For each connection of the network, by name, the process that serves it.
         self._servers: dict[str, Key] = {}
@@ -224,10 +225,17 @@ class HistoryReader:
             signal = self._signals.get(key_of(event))
             cause = -1 if signal is None else signal["n"]
             self._heard[key_of(event)] = event["n"]
-        incident = self._planned.get(cause)
-        if incident is None or (cause in self._births and event["kind"] != "exited"):
+        found = self._planned.get(cause)
+        if found is None or (cause in self._births and event["kind"] != "exited"):
             return
-        self._planned[event["n"]] = incident
+        incident, t = found
+        if not self.history.has_receives and t != event["t"]:
+            # Without `received` events, the trace gives an old cause to an act for which a later message is the reason.
+            signal = self._signals.get(key_of(event))
+            ended = event["kind"] == "exited" and signal is not None and signal["n"] == cause
+            if not ended or signal["exit"] != event["exit"]:
+                return
+        self._planned[event["n"]] = incident, event["t"]
 
     def _signal_behind(self, event: Event) -> Event | None:
         """Return the signal that ended a process, for the event of its end; None if it ended without a signal."""
@@ -245,14 +253,17 @@ class HistoryReader:
             each.action == "gave_up" and each.supervisor is process for each in gave_up.decisions
         ):
             return gave_up, "gave_up", None
-        planned = self._planned.get(event["n"])
+        planned, _ = self._planned.get(event["n"], (None, 0.0))
         signal = self._signal_behind(event)
         sender = None if signal is None else self._process(signal)
+        if process.key in self._stopping:
+            incident = planned or self._stopping[process.key]
+            return incident, "supervisor", self.known.get(process.parent)
         if signal is not None and sender is not None:
             if signal["linked"] and sender.incident is not None:
                 return sender.incident, "link", sender
             if not signal["linked"] and sender.key == process.parent:
-                return planned or self._busy_with(sender.key, event["t"]), "supervisor", sender
+                return planned, "supervisor", sender
         if planned is not None:
             return planned, "fault", sender
         faulty = self._faulty.get(process.key)
@@ -331,7 +342,8 @@ class HistoryReader:
         if sender is None or receiver is None:
             return
         if not event["linked"]:
-            incident = self._busy_with(sender.key, event["t"])
+            # A supervisor that is stopped because of an incident stops its children first.
+            incident = self._busy_with(sender.key, event["t"]) or self._stopped_above(sender)
             if receiver.parent == sender.key and incident is not None:
                 self._stopping[receiver.key] = incident
         elif sender.incident is not None and receiver.ended is None:
@@ -347,7 +359,8 @@ class HistoryReader:
         host, reason = event["host"], "the node was killed"
         ended = [key for key, process in self._living.items() if process.host == host]
         if ended and not self._is_closing and event["n"] not in self._planned:
-            self._planned[event["n"]] = self._begin("node_killed", event, None, f"node {host}")
+            incident = self._begin("node_killed", event, None, f"node {host}")
+            self._planned[event["n"]] = incident, event["t"]
         for key in ended:
             self._end(self._living.pop(key), event, reason, "node_killed")
 
@@ -369,7 +382,7 @@ class HistoryReader:
         process.incident = incident
         incident.deaths.append(process)
         if incident.fault is not None:
-            self._planned[event["n"]] = incident
+            self._planned[event["n"]] = incident, event["t"]
             self.changed_faults[incident.fault.index] = incident.fault
         self._busy[process.parent] = incident, event["t"]
         self._lose_unread(process, event, incident, unread)
@@ -535,16 +548,14 @@ class HistoryReader:
     ) -> list[tuple[str, MessageRecord | None]]:
         """Return the kinds and the records of the messages that a process had not read when it ended."""
         if "unread" in event:
-            found = [(each["message_kind"], self._sent.get(each["sent"])) for each in event["unread"]]
+            found = [
+                (each["message_kind"], self._sent.get(each["sent"])) for each in event["unread"]
+            ]
         elif self.history.has_receives:
             found = [(message.kind, message) for message in unread.values()]
         else:
             return []
-        return [
-            (kind, message)
-            for kind, message in found
-            if kind not in _SIGNAL_KINDS
-        ]
+        return [(kind, message) for kind, message in found if kind not in _SIGNAL_KINDS]
 
     def _lose_unread(
         self,
@@ -616,7 +627,14 @@ class HistoryReader:
             return
         kind, content = event["message_kind"], event.get("message") if self._contents else None
         self._lose(
-            process.incident, "dead_letter", process, event["n"], None, kind=kind, content=content, t=event["t"]
+            process.incident,
+            "dead_letter",
+            process,
+            event["n"],
+            None,
+            kind=kind,
+            content=content,
+            t=event["t"],
         )
 
     def _take_call_ended(self, event: Event) -> None:
@@ -754,8 +772,8 @@ class HistoryReader:
         self, connection: ProcessRecord, event: Event, incident: IncidentRecord
     ) -> None:
         """Note the end of a connection, whose client thereby lost all topics."""
-        topics: dict[str | None, ProcessRecord | None] = {**self._topics.pop(connection.key, {})}
-        for topic, channel in (topics or {None: None}).items():
+        topics = self._topics.pop(connection.key, {})
+        for topic, channel in topics.items() or ((None, None),):
             incident.clients.append(
                 ClientRecord(
                     event=event, saw="closed", connection=connection, channel=channel, topic=topic
@@ -793,7 +811,8 @@ class HistoryReader:
             return
         process = None if target is None else self.known.get(target)
         incident = self._begin("fault", event, process, fault.text, fault)
-        fault.incident = self._planned[event["n"]] = incident
+        fault.incident = incident
+        self._planned[event["n"]] = incident, event["t"]
         if target is not None:
             self._faulty[target] = incident, fault.type
             if fault.type in _HOLDING:
@@ -827,11 +846,14 @@ class HistoryReader:
 
 
 _Place: TypeAlias = tuple[str, str, str]
-"""The role, the title and the client that a process shares with its replacement."""
+"""The node, the role or the title, and the client that a process shares with its replacement."""
 
 
 def _place(process: ProcessRecord) -> _Place:
-    return process.role, process.title, process.client
+    if process.title:
+        # A client may join again through another partition, endpoint or node.
+        return "", process.title, process.client
+    return "" if process.client else process.host or "", process.role, process.client
 
 
 def _may_be_replaced(missing: ProcessRecord) -> bool:

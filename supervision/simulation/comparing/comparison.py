@@ -23,6 +23,7 @@ import msgspec
 from attrs import field, frozen
 
 from supervision.chaos.faults.plan import FaultPlan
+from supervision.recording.reader.history import read_history
 from supervision.simulation.comparing.statistics import Paired, paired
 from supervision.simulation.comparing.svg import Panel, draw
 from supervision.simulation.errors import SimulationError
@@ -32,7 +33,6 @@ from supervision.simulation.scenario import Scenario, scenario_name
 from supervision.simulation.search.sweep import knobs_of
 from supervision.simulation.search.workers import Lost, cores, in_workers
 from supervision.simulation.simulate import simulate
-from supervision.viewer.history import read_history
 from supervision.viewer.measures import measure
 
 if TYPE_CHECKING:

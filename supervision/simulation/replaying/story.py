@@ -26,6 +26,7 @@ from supervision.chaos.expectations import CHECK
 from supervision.chaos.faults.kinds import describe_fault
 from supervision.chaos.faults.moments import At
 from supervision.chaos.faults.report import FaultReport
+from supervision.recording.reader.records import Event, Key, key_of
 from supervision.simulation.errors import (
     BudgetSpent,
     Deadlock,
@@ -37,7 +38,7 @@ from supervision.simulation.errors import (
 from supervision.simulation.outcome import Outcome, failures_in
 from supervision.simulation.scheduling.deviations import Deviation
 from supervision.story.exchanges import Exchanges, Line, Wait, circle
-from supervision.story.names import Event, Key, Names, key_of
+from supervision.story.names import Names
 from supervision.story.relevance import chosen, gaps
 from supervision.story.words import how_it_ended, in_seconds, restarted_as, short
 

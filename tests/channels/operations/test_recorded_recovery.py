@@ -9,17 +9,17 @@ from channels.operations.recorded_recovery import (
     GIVEN_UP_SECONDS,
     MAX_CHILDREN,
     SETTLED_SECONDS,
+    Found,
     RecordedRecovery,
     Totals,
 )
 from supervision.recording.flight import FlightRecorder
-from supervision.story.model import FaultStory, Incident, Recovery
+from supervision.recording.reader.records import Recovery
 
 
-def incident(t: float, *, number: int | None = None, **recovery: object) -> tuple[int, Incident]:
-    fault = FaultStory(t=t, event=0, kind="crash", process=None, text="it crashed")
-    found = Incident(number=1, fault=fault, recovery=Recovery(**recovery))  # type: ignore[arg-type]
-    return int(t) if number is None else number, found
+def incident(t: float, *, number: int | None = None, **recovery: object) -> Found:
+    figures = Recovery(**recovery)  # type: ignore[arg-type]
+    return Found(int(t) if number is None else number, t, figures, [])
 
 
 def counted(totals: Totals) -> dict[str, float]:

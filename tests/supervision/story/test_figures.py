@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervision.story.figures import BOUNDS, Durations, RecoveryFigures, figures_of
+from supervision.recording.reader.figures import BOUNDS
+from supervision.story.figures import Durations, RecoveryFigures, figures_of
 from supervision.story.incidents import tell_story
 from supervision.story.svg import draw_figures
 from tests.supervision.story.staged import play

@@ -1,4 +1,5 @@
-from supervision.viewer.history import History, read_history
+from supervision.recording.reader.history import read_history
+from supervision.recording.reader.records import History
 from tests.supervision.chaos.traces import CLOSED, CRASH, KILLED, NORMAL, SHUTDOWN, HandMade
 
 
@@ -14,7 +15,7 @@ def test_a_process_has_its_place_its_times_and_its_reason() -> None:
     top, store = read_history(trace.lines).processes
     assert (top.born, top.ended, top.reason) == (0.0, None, None)
     assert (store.path, store.incarnation, store.parent) == ("/top/store", 3, (0, 1))
-    assert (store.born, store.ended, store.crashed) == (0.5, 2.0, True)
+    assert (store.born, store.ended, store.exit) == (0.5, 2.0, "crash")
 
 
 def test_a_fault_ends_every_process_along_its_chain_of_causes() -> None:
@@ -62,7 +63,9 @@ def test_the_fault_does_not_explain_the_later_acts_of_a_restarted_process() -> N
     end = trace.exited(1, 2, KILLED, cause=kill)
     again = trace.spawned(1.5, 3, "/top/a", parent=1, inc=2, cause=end)
     # It says something, long afterwards, and somebody crashes of it.
-    said = trace.add(9, "sent", pid=3, to=1, message_kind="boo", message="'boo'", cause=again)
+    said = trace.add(
+        9, "sent", pid=3, to=1, via="info", message_kind="boo", message="'boo'", cause=again
+    )
     heard = trace.received(9, 1, cause=said)
     trace.exited(9, 1, CRASH, cause=heard)
     assert ended_by(read_history(trace.lines)) == ["/top/a"]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from supervision.viewer.history import read_history
+from supervision.recording.reader.history import read_history
 from supervision.viewer.live import MAX_MORE, PART, LiveRun
 from supervision.viewer.measures import measure
 from supervision.viewer.page import page_data

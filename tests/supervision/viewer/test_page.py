@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervision.viewer.history import read_history
+from supervision.recording.reader.history import read_history
 from supervision.viewer.measures import measure
 from supervision.viewer.page import page_data, render_page, write_page
 from supervision.viewer.rows import MESSAGES_SHOWN

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervision.viewer.history import read_history
+from supervision.recording.reader.history import read_history
 from supervision.viewer.measures import measure
 from supervision.viewer.service import (
     ANSWERED,

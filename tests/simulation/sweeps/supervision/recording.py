@@ -52,12 +52,12 @@ from channels.recording import record_channels
 from supervision.recording import files as recorder_files
 from supervision.recording.files import Capsules, RecorderFiles
 from supervision.recording.flight import FlightRecorder
+from supervision.recording.reader.history import read_history
 from supervision.recording.ring import MESSAGE_BYTES
 from supervision.recording.trace import read_lines
 from supervision.simulation.scenario import scenario
 from supervision.simulation.world.world import World
 from supervision.story.incidents import tell_story
-from supervision.viewer.history import read_history
 from supervision.viewer.live import LiveRun
 from supervision.viewer.measures import measure
 from supervision.viewer.page import page_data
@@ -602,7 +602,7 @@ class Program:
         self.same("the processes", sorted(each.key[1] for each in history.processes), sorted(known))
         over = sorted(each.key[1] for each in history.processes if each.ended is not None)
         self.same("the ended processes", over, sorted(set(ended) & known))
-        crashed = sorted(each.key[1] for each in history.processes if each.crashed)
+        crashed = sorted(each.key[1] for each in history.processes if each.exit == "crash")
         wanted = [
             entries[at].events[0]["pid"]
             for at in kept

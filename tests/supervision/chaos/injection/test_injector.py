@@ -28,8 +28,8 @@ from supervision.chaos.faults.kinds import (
 from supervision.chaos.faults.moments import At, On
 from supervision.chaos.injection.injector import Injector
 from supervision.recording.places import Places
+from supervision.recording.reader.history import read_history
 from supervision.recording.trace import Trace
-from supervision.viewer.history import read_history
 from tests.supervision.workers import settle
 
 
