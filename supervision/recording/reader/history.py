@@ -149,6 +149,8 @@ class HistoryReader:
         self._held: dict[Key, FaultRecord] = {}
         # For each ended process, the messages that it may have handled, until the report of its crash names their kind.
         self._maybe_handled: dict[Key, list[MessageRecord]] = {}
+        # The incidents with losses that `forget_messages` has not forgotten.
+        self._losing: dict[int, IncidentRecord] = {}
         always: dict[str, Callable[[Event], None]] = {
             "spawned": self._take_spawned,
             "exited": self._take_exited,
@@ -199,11 +201,15 @@ class HistoryReader:
             taker(event)
 
     def forget_messages(self) -> None:
-        """Forget all events and messages. A follower of a running program needs this, because their number grows."""
+        """Forget all events, messages and losses. A follower of a running program must bound their number."""
         self.history.events.clear()
         self.history.messages.clear()
         self._sent.clear()
         self._unread.clear()
+        self._lost_answers.clear()
+        for incident in self._losing.values():
+            incident.losses.clear()
+        self._losing.clear()
 
     def finish(self) -> History:
         """Return the history of a trace that has ended."""
@@ -231,9 +237,8 @@ class HistoryReader:
         incident, t = found
         if not self.history.has_receives and t != event["t"]:
             # Without `received` events, the trace gives an old cause to an act for which a later message is the reason.
-            signal = self._signals.get(key_of(event))
-            ended = event["kind"] == "exited" and signal is not None and signal["n"] == cause
-            if not ended or signal["exit"] != event["exit"]:
+            signal = self._signals.get(key_of(event)) if event["kind"] == "exited" else None
+            if signal is None or signal["n"] != cause or signal["exit"] != event["exit"]:
                 return
         self._planned[event["n"]] = incident, event["t"]
 
@@ -617,6 +622,7 @@ class HistoryReader:
                 content=message.content,
             )
         incident.losses.append(loss)
+        self._losing[incident.event] = incident
 
     def _take_dead_letter(self, event: Event) -> None:
         if event["via"] in _SIGNALS:
@@ -670,6 +676,7 @@ class HistoryReader:
             how=how,
         )
         incident.losses.append(loss)
+        self._losing[incident.event] = incident
         return loss
 
     def _take_late_answer(self, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""The stories of thirteen staged faults equal the files in `stories`.
+"""The stories of sixteen staged faults equal the files in `stories`.
 
 After a change of the wording, write the files again with `python -m tests.supervision.story.test_stories`, and read the
 difference.
