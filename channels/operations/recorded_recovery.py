@@ -19,7 +19,7 @@ from channels.operations.metric_table import Figure
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.reader.figures import PREFIX, Histogram, recovery_metrics
 from supervision.recording.reader.history import read_history
-from supervision.recording.reader.records import Recovery
+from supervision.recording.reader.incidents import Recovery
 from supervision.recording.schema import CLEAN_EXITS
 from supervision.recording.snapshots import Snapshot
 
@@ -151,7 +151,7 @@ def incidents_of(taken: Snapshot) -> list[Found]:
     offset = len(lines) - taken.records[0][0] if taken.records else 0
     lines += conversion.convert(taken.records)
     return [
-        Found(each.event - offset, each.t, each.recovery(), each.away)
+        Found(each.fault.event - offset, each.fault.t, each.recovery, each.away)
         for each in read_history(lines).incidents
     ]
 

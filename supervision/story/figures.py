@@ -17,7 +17,8 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from supervision.recording.reader.figures import Histogram, Metric, percentile, recovery_metrics
-from supervision.story.model import Incident, StoryModel
+from supervision.recording.reader.incidents import Incident
+from supervision.story.model import StoryModel
 
 __all__ = ["Durations", "IncidentRow", "RecoveryFigures", "figures_of"]
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from supervision.story.model import Incident, ProcessName, StoryModel
+from supervision.recording.reader.incidents import Incident, ProcessName
+from supervision.story.model import StoryModel
 from supervision.story.sentences import recovery_in_words
 from supervision.story.words import in_seconds
 

@@ -18,7 +18,8 @@ from attrs import frozen
 from supervision.chaos.faults.kinds import Fault, Kill, Raise
 from supervision.chaos.faults.moments import At
 from supervision.errors import SupervisionError
-from supervision.story.model import Incident, StoryModel
+from supervision.recording.reader.incidents import Incident
+from supervision.story.model import StoryModel
 
 __all__ = ["NoSeed", "SeedPlan", "plan_of"]
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-import msgspec
-
-from supervision.story.model import (
+from supervision.recording.reader.incidents import (
     ClientStory,
     Death,
     Decision,
@@ -22,20 +20,20 @@ from supervision.story.model import (
 )
 from supervision.story.words import counted, how_it_ended, in_seconds, restarted_as, short
 
-__all__ = ["recovery_in_words", "with_steps"]
+__all__ = ["recovery_in_words", "write_sentences"]
 
 _KINDS_SHOWN = 5
 
 
-def with_steps(incident: Incident) -> Incident:
-    """Return the incident with its sentences, and the reasons of its decisions."""
-    fault = msgspec.structs.replace(incident.fault, text=_fault(incident.fault))
-    decisions = [
-        msgspec.structs.replace(each, why=_why(each, incident)) for each in incident.decisions
-    ]
-    told = msgspec.structs.replace(incident, fault=fault, decisions=decisions)
-    steps = sorted(_steps(told), key=lambda step: (step.t, step.event))
-    return msgspec.structs.replace(told, steps=steps)
+def write_sentences(incident: Incident) -> None:
+    """Write the sentences of an incident: the fault, the reasons of the decisions, and the steps."""
+    incident.fault.text = _fault(incident.fault)
+    for client in incident.clients:
+        who = client.connection
+        client.client = client.client or (f"the client of {who}" if who else "a client")
+    for decision in incident.decisions:
+        decision.why = _why(decision, incident)
+    incident.steps = sorted(_steps(incident), key=lambda step: (step.t, step.event))
 
 
 def _steps(incident: Incident) -> Iterator[Step]:
@@ -74,7 +72,7 @@ def _fault(fault: FaultStory) -> str:
     who = "" if fault.process is None else str(fault.process)
     if fault.label is not None and fault.process is not None and fault.process.label is None:
         who = f"{who} ({fault.label})"
-    reason = short(fault.reason or "")
+    reason = short(fault.reason)
     match fault.kind:
         case "crash":
             handled = (

@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 
 from actors.instrumentation.logger import printable
-from supervision.story.model import Incident, StoryModel
+from supervision.recording.reader.incidents import Incident
+from supervision.story.model import StoryModel
 from supervision.story.sentences import recovery_in_words
 from supervision.story.words import counted, in_seconds, shortened
 

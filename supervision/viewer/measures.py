@@ -15,7 +15,7 @@ import msgspec
 from attrs import define
 
 from supervision.recording.reader.figures import percentile
-from supervision.recording.reader.records import FaultRecord, History, ProcessRecord
+from supervision.recording.reader.records import FaultRecord, History, Phase, ProcessRecord
 from supervision.viewer.service import (
     LoopMeasures,
     MachineMeasures,
@@ -32,7 +32,6 @@ __all__ = [
     "Measures",
     "MessageMeasures",
     "PathMeasure",
-    "PhaseMeasure",
     "ProcessMeasures",
     "RecoveryMeasures",
     "SteadyMeasure",
@@ -42,14 +41,6 @@ __all__ = [
 
 _BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _MANY = 20
-
-
-class PhaseMeasure(msgspec.Struct, frozen=True, kw_only=True):
-    """A phase of the experiment. `begin` and `end` are seconds since the start of the run."""
-
-    name: str
-    begin: float
-    end: float
 
 
 class FaultMeasure(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,7 +198,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
 
     format: int
     seconds: float
-    phases: list[PhaseMeasure]
+    phases: list[Phase]
     faults: list[FaultMeasure]
     applied: int
     masked: int
@@ -247,7 +238,7 @@ def measure(history: History) -> Measures:
         for process in processes
         if process.ended is not None and not history.is_closing(process.ended)
     ]
-    deaths = [process for incident in history.incidents for process in incident.deaths]
+    deaths = history.deaths
     faults = [measure_fault(mark) for mark in history.faults]
     status = Counter(fault.status for fault in faults)
     blasts = [float(len(fault.took_along)) for fault in faults if fault.ended]
@@ -256,7 +247,7 @@ def measure(history: History) -> Measures:
     return Measures(
         format=1,
         seconds=history.seconds,
-        phases=[PhaseMeasure(name=p.name, begin=p.begin, end=p.end) for p in history.phases],
+        phases=history.phases,
         faults=faults,
         applied=status["applied"],
         masked=status["masked"],
@@ -340,7 +331,8 @@ def _times(processes: list[ProcessRecord]) -> list[float]:
 
 
 def _messages(history: History) -> MessageMeasures:
-    lost = [loss for incident in history.incidents for loss in incident.lost_messages]
+    losses = (loss for incident in history.incidents for loss in incident.losses)
+    lost = [loss for loss in losses if loss.what != "answer"]
     ways = Counter(loss.what for loss in lost)
     kinds = Counter(loss.kind for loss in lost)
     return MessageMeasures(
@@ -420,14 +412,10 @@ def steadiness(history: History) -> list[SteadyMeasure]:
         if of_check:
             of_check[-1].end = event["t"]
         of_check.append(_Span(event["t"], end, event["holds"], event.get("problem")))
-    during = next((phase for phase in history.phases if phase.name == "during"), None)
-    return [
-        _measure(name, of_check, None if during is None else (during.begin, during.end))
-        for name, of_check in spans.items()
-    ]
+    return [_measure(name, of_check, history.during) for name, of_check in spans.items()]
 
 
-def _measure(name: str, spans: list[_Span], during: tuple[float, float] | None) -> SteadyMeasure:
+def _measure(name: str, spans: list[_Span], during: Phase | None) -> SteadyMeasure:
     # Until a check first holds, the system is starting. That is not an outage.
     first = next((number for number, span in enumerate(spans) if span.holds), None)
     counted = spans if first is None else spans[first:]
@@ -437,7 +425,7 @@ def _measure(name: str, spans: list[_Span], during: tuple[float, float] | None) 
     return SteadyMeasure(
         name=name,
         availability=_share(counted, counted[0].begin, counted[-1].end),
-        availability_during=None if during is None else _share(counted, *during),
+        availability_during=None if during is None else _share(counted, during.begin, during.end),
         outages=len(outages),
         outage_seconds=sum(lengths),
         longest_outage=max(lengths, default=0.0),

@@ -18,7 +18,7 @@ import msgspec
 from attrs import frozen
 
 from supervision.recording.reader.figures import percentile
-from supervision.recording.reader.records import Event, History
+from supervision.recording.reader.records import History
 
 __all__ = [
     "ANSWERED",
@@ -303,19 +303,10 @@ def machine_of(history: History) -> MachineMeasures | None:
 def requests_of(history: History) -> list[RequestMeasures]:
     """Compute the figures of the requests from a history."""
     began, ended = _faulty(history)
-    requests = [_request(event) for event in history.events if event["kind"] == "request"]
+    requests = [
+        msgspec.convert(event, Request) for event in history.events if event["kind"] == "request"
+    ]
     return measure_requests(requests, since=began, until=ended)
-
-
-def _request(event: Event) -> Request:
-    return Request(
-        event["name"],
-        event["client"],
-        event["began"],
-        event["seconds"],
-        event["within"],
-        event["status"],
-    )
 
 
 def _faulty(history: History) -> tuple[float, float]:
@@ -323,5 +314,5 @@ def _faulty(history: History) -> tuple[float, float]:
 
     The service counts from this start on.
     """
-    during = next((phase for phase in history.phases if phase.name == "during"), None)
+    during = history.during
     return (0.0, math.inf) if during is None else (during.begin, during.end)

@@ -30,23 +30,28 @@ decided to read no more. The messages of links and monitors, `Exit` and `Down`, 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from itertools import pairwise
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from supervision.recording.reader.incidents import (
+    ClientStory,
+    Death,
+    Decision,
+    FaultStory,
+    Incident,
+    Linked,
+    Loss,
+    ProcessName,
+)
 from supervision.recording.reader.records import (
-    ClientRecord,
-    DecisionRecord,
     Event,
     FaultRecord,
     History,
-    IncidentRecord,
     Key,
-    LinkRecord,
-    LossRecord,
     MessageRecord,
     Phase,
     ProcessRecord,
@@ -65,6 +70,11 @@ _CLEAN_FAULTS: Final = frozenset(("reset_connection", "half_open", "exit_with", 
 _HOLDING: Final = frozenset(("hang", "slow", "swallow_cancellation"))
 _SIGNALS: Final = frozenset(("exit", "down"))
 _SIGNAL_KINDS: Final = frozenset(("Exit", "Down"))
+# The other events have no consequences while the run closes.
+_WHILE_CLOSING: Final = frozenset((
+    "spawned", "exited", "node_killed", "sent", "received", "serves", "client_connected", "joined", "fault",
+    "fault_over", "omitted",
+))  # fmt: skip
 _SERVER_CLOSES: Final = frozenset((1002, 1007, 1008, 1009, 1011, 1013))
 
 
@@ -116,24 +126,24 @@ class HistoryReader:
         self._contents = contents
         self._living: dict[Key, ProcessRecord] = {}
         # For each event that a planned fault caused, by number, the incident of the fault, and the time of the event.
-        self._planned: dict[int, tuple[IncidentRecord, float]] = {}
+        self._planned: dict[int, tuple[Incident, float]] = {}
         # For each event that started a process, by number, the process.
         self._births: dict[int, ProcessRecord] = {}
         # The planned faults by their events, and the last incident that a fault or an alarm began at each process.
         self._faults: dict[int, FaultRecord] = {}
-        self._faulty: dict[Key, tuple[IncidentRecord, str]] = {}
+        self._faulty: dict[Key, tuple[Incident, str]] = {}
         # For each process, the last signal to it, and the event with which it took the signal as a message.
         self._signals: dict[Key, Event] = {}
         self._heard: dict[Key, int] = {}
         # For each supervisor, the incident that it is busy with, and the time of its last action.
-        self._busy: dict[Key, tuple[IncidentRecord, float]] = {}
+        self._busy: dict[Key, tuple[Incident, float]] = {}
         # The incident that makes a supervisor stop a process, and the incident in which a supervisor starts one.
-        self._stopping: dict[Key, IncidentRecord] = {}
-        self._starting: dict[Key, IncidentRecord] = {}
+        self._stopping: dict[Key, Incident] = {}
+        self._starting: dict[Key, Incident] = {}
         # For each process, the time when its last unanswered call ended, and the incident of the call.
-        self._failed_calls: dict[Key, tuple[float, IncidentRecord]] = {}
+        self._failed_calls: dict[Key, tuple[float, Incident]] = {}
         # For each call without an answer, its loss, by the number of the event that ended the call.
-        self._lost_answers: dict[int, LossRecord] = {}
+        self._lost_answers: dict[int, Loss] = {}
         # The ended processes without a replacement so far.
         self._missing: dict[_Place, deque[ProcessRecord]] = {}
         # For each connection of the network, by name, the process that serves it.
@@ -141,7 +151,7 @@ class HistoryReader:
         # For each connection with a client, its joined topics with their channels.
         self._topics: dict[Key, dict[str, ProcessRecord]] = {}
         # For each channel whose connection ended, the incident, and the connection.
-        self._orphans: dict[Key, tuple[IncidentRecord, ProcessRecord]] = {}
+        self._orphans: dict[Key, tuple[Incident, ProcessRecord]] = {}
         # The messages by their events, and for each process the messages that it has not received yet.
         self._sent: dict[int, MessageRecord] = {}
         self._unread: dict[Key, dict[int, MessageRecord]] = {}
@@ -150,41 +160,7 @@ class HistoryReader:
         # For each ended process, the messages that it may have handled, until the report of its crash names their kind.
         self._maybe_handled: dict[Key, list[MessageRecord]] = {}
         # The incidents with losses that `forget_messages` has not forgotten.
-        self._losing: dict[int, IncidentRecord] = {}
-        always: dict[str, Callable[[Event], None]] = {
-            "spawned": self._take_spawned,
-            "exited": self._take_exited,
-            "node_killed": self._take_node_killed,
-            "sent": self._take_sent,
-            "received": self._take_received,
-            "serves": self._take_serves,
-            "joined": self._take_joined,
-            "client_connected": self._take_client_connected,
-            "fault": self._take_fault,
-            "fault_over": self._take_fault_over,
-            "phase": self._take_phase,
-            "recording": self._take_recording,
-            "omitted": self._take_omitted,
-        }
-        # These events count only before the run closes.
-        self._until_closing: dict[str, Callable[[Event], None]] = {
-            "signal": self._take_signal,
-            "crash": self._take_crash,
-            "zombie": self._take_crash,
-            "child_terminated": self._take_child_terminated,
-            "child_restarted": self._take_child_restarted,
-            "child_started": self._take_child_started,
-            "child_start_failed": self._take_child_start_failed,
-            "child_stop_failed": self._take_child_stop_failed,
-            "gave_up": self._take_gave_up,
-            "dead_letter": self._take_dead_letter,
-            "call_ended": self._take_call_ended,
-            "late_answer": self._take_late_answer,
-            "mailbox_alarm": self._take_mailbox_alarm,
-            "client_told": self._take_client_told,
-            "client_closed": self._take_client_closed,
-        }
-        self._takers = always | self._until_closing
+        self._losing: dict[int, Incident] = {}
 
     @property
     def _is_closing(self) -> bool:
@@ -195,9 +171,8 @@ class HistoryReader:
         self.history.events.append(event)
         self.history.seconds = max(self.history.seconds, event["t"])
         self._inherit_fault(event)
-        kind = event["kind"]
-        taker = self._takers.get(kind)
-        if taker is not None and not (self._is_closing and kind in self._until_closing):
+        taker = getattr(self, f"_take_{event['kind']}", None)
+        if taker is not None and (not self._is_closing or event["kind"] in _WHILE_CLOSING):
             taker(event)
 
     def forget_messages(self) -> None:
@@ -220,6 +195,8 @@ class HistoryReader:
             closing = self.history.closing
             phases[-1].end = self.history.seconds if closing is None else closing
         self._find_early_returns()
+        for incident in self.history.incidents:
+            incident.count_recovery()
         return self.history
 
     # Causes
@@ -251,11 +228,12 @@ class HistoryReader:
 
     def _reason_for_end(
         self, process: ProcessRecord, event: Event, exit: str
-    ) -> tuple[IncidentRecord | None, str, ProcessRecord | None]:
+    ) -> tuple[Incident | None, str, ProcessRecord | None]:
         """Return the incident in which a process ended, the reason, and the process that caused the end."""
         gave_up = self._busy_with(process.key, event["t"])
         if gave_up is not None and any(
-            each.action == "gave_up" and each.supervisor is process for each in gave_up.decisions
+            each.action == "gave_up" and each.supervisor is process.name
+            for each in gave_up.decisions
         ):
             return gave_up, "gave_up", None
         planned, _ = self._planned.get(event["n"], (None, 0.0))
@@ -263,11 +241,11 @@ class HistoryReader:
         sender = None if signal is None else self._process(signal)
         if process.key in self._stopping:
             incident = planned or self._stopping[process.key]
-            return incident, "supervisor", self.known.get(process.parent)
+            return incident, "supervisor", process.parent
         if signal is not None and sender is not None:
             if signal["linked"] and sender.incident is not None:
                 return sender.incident, "link", sender
-            if not signal["linked"] and sender.key == process.parent:
+            if not signal["linked"] and sender is process.parent:
                 return planned, "supervisor", sender
         if planned is not None:
             return planned, "fault", sender
@@ -294,9 +272,18 @@ class HistoryReader:
         process: ProcessRecord | None,
         reason: str,
         fault: FaultRecord | None = None,
-    ) -> IncidentRecord:
-        incident = IncidentRecord(
-            t=event["t"], event=event["n"], kind=kind, process=process, reason=reason, fault=fault
+    ) -> Incident:
+        incident = Incident(
+            number=len(self.history.incidents) + 1,
+            fault=FaultStory(
+                t=event["t"],
+                event=event["n"],
+                kind=kind,
+                process=_name(process),
+                label=None if process is None or not process.title else process.title,
+                reason=reason,
+                fault_type=None if fault is None else fault.type,
+            ),
         )
         self.history.incidents.append(incident)
         return incident
@@ -307,15 +294,14 @@ class HistoryReader:
         return None if event.get(name) is None else self.known.get(key_of(event, name))
 
     def _take_spawned(self, event: Event) -> None:
-        key, parent = key_of(event), key_of(event, "parent")
+        key, parent = key_of(event), self.known.get(key_of(event, "parent"))
         process = ProcessRecord(
             index=len(self.history.processes),
             key=key,
+            name=ProcessName(node=key[0], pid=key[1], path=event["path"], incarnation=event["inc"]),
             host=event.get("host"),
-            path=event["path"],
-            shown_path=self._shown_path(parent, event["path"]),
+            shown_path=_shown_path(parent, event["path"]),
             role=event["role"],
-            incarnation=event["inc"],
             parent=parent,
             born=event["t"],
             born_event=event["n"],
@@ -323,18 +309,11 @@ class HistoryReader:
         self.history.processes.append(process)
         self._living[key] = self.known[key] = self._births[event["n"]] = process
         self.changed[process.index] = process
-        busy = self._busy_with(parent, event["t"])
+        busy = None if parent is None else self._busy_with(parent.key, event["t"])
         if busy is not None:
             self._starting[key] = busy
         if not event.get("before"):
             self._replace(process)
-
-    def _shown_path(self, parent: Key, path: str) -> str:
-        """Return the path of a process with the names of the channels above it."""
-        above = self.known.get(parent)
-        if above is None or not path.startswith(f"{above.path}/"):
-            return path
-        return f"{above.shown_path}{path[len(above.path) :]}"
 
     def _take_signal(self, event: Event) -> None:
         # At the end of the `open_runtime` block, the runtime asks the top processes to stop.
@@ -349,10 +328,11 @@ class HistoryReader:
         if not event["linked"]:
             # A supervisor that is stopped because of an incident stops its children first.
             incident = self._busy_with(sender.key, event["t"]) or self._stopped_above(sender)
-            if receiver.parent == sender.key and incident is not None:
+            if receiver.parent is sender and incident is not None:
                 self._stopping[receiver.key] = incident
         elif sender.incident is not None and receiver.ended is None:
-            sender.incident.links.append(LinkRecord(t=event["t"], process=receiver, to=sender))
+            link = Linked(t=event["t"], process=receiver.name, to=sender.name, died=False)
+            sender.incident.linked.append(link)
 
     def _take_exited(self, event: Event) -> None:
         process = self._living.pop(key_of(event), None)
@@ -376,20 +356,35 @@ class HistoryReader:
         unread = self._unread.pop(process.key, {})
         if self._is_closing:
             return
-        incident, process.why, process.by = self._reason_for_end(process, event, exit)
+        incident, why, by = self._reason_for_end(process, event, exit)
         self._signals.pop(process.key, None)
         self._heard.pop(process.key, None)
         self._starting.pop(process.key, None)
         if incident is None:
-            process.why, process.by = "", None
             self.history.discarded += len(self._left(event, unread))
             return
         process.incident = incident
-        incident.deaths.append(process)
-        if incident.fault is not None:
+        process.death = Death(
+            t=event["t"],
+            event=event["n"],
+            process=process.name,
+            exit=exit,
+            reason=reason,
+            why=why,
+            by=_name(by),
+            back=_name(process.back),
+            back_after=process.recovered_after,
+        )
+        incident.deaths.append(process.death)
+        for link in incident.linked:
+            link.died = link.died or (why == "link" and link.process is process.name)
+        fault = process.fault = self._faults.get(incident.fault.event)
+        if fault is not None:
+            fault.ended.append(process)
             self._planned[event["n"]] = incident, event["t"]
-            self.changed_faults[incident.fault.index] = incident.fault
-        self._busy[process.parent] = incident, event["t"]
+            self.changed_faults[fault.index] = fault
+        if process.parent is not None:
+            self._busy[process.parent.key] = incident, event["t"]
         self._lose_unread(process, event, incident, unread)
         self._expect_replacement(process)
         if process.key in self._topics:
@@ -398,22 +393,32 @@ class HistoryReader:
     def _take_crash(self, event: Event) -> None:
         """Add the report of a crash, which comes after the end of its process."""
         process = self._process(event)
-        if process is None or process.ended is None or process.crash is not None:
+        if process is None or process.incident is None or process.death is None:
             return
-        process.crash = event
-        incident = process.incident
-        if incident is None:
+        incident, fault, handled = process.incident, process.incident.fault, process.handled
+        has_raised = event["exception"] is not None
+        if has_raised:
+            process.death.error = event["error"]
+        if fault.event == process.ended_event:
+            if event["kind"] == "zombie":
+                fault.kind = "zombie"
+            fault.error, fault.exception = process.death.error, event["exception"]
+            fault.traceback = event.get("traceback", [])
+            fault.message_kind = event.get("message_kind")
+            if handled is not None:
+                fault.message_kind = fault.message_kind or handled.kind
+                fault.message = handled.content
+        if event["kind"] == "zombie" or not has_raised:
             return
-        if event["kind"] == "zombie":
-            if incident.event == process.ended_event:
-                incident.kind = "zombie"
-        elif event["exception"] is not None and process.handled is not None:
+        if handled is not None:
             self._lose_in_hand(process)
-        elif event["exception"] is not None and "message_kind" in event:
+        elif "message_kind" in event:
             # Without `received` events, the process handled the newest message of this kind that was not left unread.
             kind, candidates = event["message_kind"], self._maybe_handled.pop(process.key, [])
             found = next((each for each in reversed(candidates) if each.kind == kind), None)
             self._lose(incident, "in_hand", process, event["n"], found, kind=kind)
+
+    _take_zombie = _take_crash
 
     # Replacements
 
@@ -430,12 +435,15 @@ class HistoryReader:
             found = next((each for each in missing if _may_be_replaced(each)), None)
         if found is not None:
             self._missing[_place(process)].remove(found)
-            found.is_certain = bool(process.client) or found.connection is process.connection
             self._come_back(found, process)
 
     def _come_back(self, process: ProcessRecord, back: ProcessRecord) -> None:
         process.back = back
         self.changed[process.index] = process
+        if process.death is not None:
+            process.death.back, process.death.back_after = back.name, process.recovered_after
+        for client, began in process.clients:
+            self._rejoin(client, began, process)
         if process.fault is not None:
             self.changed_faults[process.fault.index] = process.fault
 
@@ -458,7 +466,7 @@ class HistoryReader:
 
     # Supervisors
 
-    def _busy_with(self, supervisor: Key, now: float) -> IncidentRecord | None:
+    def _busy_with(self, supervisor: Key, now: float) -> Incident | None:
         found = self._busy.get(supervisor)
         if found is None:
             return None
@@ -477,14 +485,31 @@ class HistoryReader:
             return
         self._busy[supervisor.key] = incident, event["t"]
         incident.decisions.append(
-            DecisionRecord(event=event, supervisor=supervisor, action=action, process=process)
+            Decision(
+                t=event["t"],
+                event=event["n"],
+                supervisor=supervisor.name,
+                action=action,
+                child=event["component"],
+                process=_name(process),
+                strategy=event.get("strategy"),
+                restart_type=event.get("restart_type"),
+                restarts=event.get("restarts"),
+                max_restarts=event.get("max_restarts"),
+                max_seconds=event.get("max_seconds"),
+                reason=event.get("reason"),
+                exit=event.get("exit"),
+                again=event.get("restart"),
+            )
         )
 
     def _take_child_terminated(self, event: Event) -> None:
         process = self._process(event, "child")
         if process is None:
             return
-        kind = process.restart_type = event.get("restart_type")
+        kind = event.get("restart_type")
+        if process.death is not None:
+            process.death.restart_type = kind
         if event.get("stopped"):
             self._decide(event, "stopped", process)
         elif process.incident is not None:
@@ -566,7 +591,7 @@ class HistoryReader:
         self,
         process: ProcessRecord,
         event: Event,
-        incident: IncidentRecord,
+        incident: Incident,
         unread: dict[int, MessageRecord],
     ) -> None:
         for kind, message in self._left(event, unread):
@@ -591,7 +616,7 @@ class HistoryReader:
 
     def _lose(
         self,
-        incident: IncidentRecord,
+        incident: Incident,
         what: str,
         process: ProcessRecord,
         event: int,
@@ -605,24 +630,21 @@ class HistoryReader:
         if t is None:
             t = process.ended
         assert t is not None  # only a dropped message has a living receiver, and its `t` is given
-        if message is None:
-            loss = LossRecord(
-                t=t, event=event, what=what, process=process, kind=kind, content=content
-            )
-        else:
+        loss = Loss(
+            t=t,
+            event=event,
+            what=what,
+            process=process.name,
+            sender=None,
+            kind=kind,
+            text=content,
+        )
+        if message is not None:
             message.is_lost = True
-            loss = LossRecord(
-                t=t,
-                event=message.event,
-                what=what,
-                process=process,
-                sender=message.sender,
-                kind=message.kind,
-                size=message.size,
-                content=message.content,
-            )
+            loss.event, loss.kind, loss.text = message.event, message.kind, message.content
+            loss.sender, loss.size = _name(message.sender), message.size
         incident.losses.append(loss)
-        self._losing[incident.event] = incident
+        self._losing[incident.number] = incident
 
     def _take_dead_letter(self, event: Event) -> None:
         if event["via"] in _SIGNALS:
@@ -660,23 +682,23 @@ class HistoryReader:
 
     def _lose_answer(
         self,
-        incident: IncidentRecord,
+        incident: Incident,
         event: Event,
         server: ProcessRecord,
         caller: ProcessRecord | None,
         how: str,
-    ) -> LossRecord:
-        loss = LossRecord(
+    ) -> Loss:
+        loss = Loss(
             t=event["t"],
             event=event["n"],
             what="answer",
-            process=server,
-            sender=caller,
+            process=server.name,
+            sender=_name(caller),
             kind="call",
             how=how,
         )
         incident.losses.append(loss)
-        self._losing[incident.event] = incident
+        self._losing[incident.number] = incident
         return loss
 
     def _take_late_answer(self, event: Event) -> None:
@@ -742,19 +764,50 @@ class HistoryReader:
         channel, connection = self._process(event, "channel"), self._process(event)
         if channel is None or channel.incident is None:
             return
-        losses = channel.incident.losses
-        client = ClientRecord(
-            event=event,
-            saw=event["event"],
-            connection=connection,
-            channel=channel,
-            topic=event["topic"],
-            unanswered=sum(
-                loss.process is channel and connection is not None and loss.sender is connection
-                for loss in losses
-            ),
+        unanswered = sum(
+            loss.process is channel.name
+            and connection is not None
+            and loss.sender is connection.name
+            for loss in channel.incident.losses
         )
-        channel.incident.clients.append(client)
+        saw, topic = event["event"], event["topic"]
+        client = self._affect(channel.incident, event, saw, channel, topic)
+        client.unanswered = unanswered
+
+    def _affect(
+        self,
+        incident: Incident,
+        event: Event,
+        saw: str,
+        channel: ProcessRecord | None,
+        topic: str | None,
+    ) -> ClientStory:
+        """Add a client to an incident. `event` is about its connection."""
+        connection = self._process(event)
+        client = ClientStory(
+            client="" if connection is None else connection.client,
+            connection=_name(connection),
+            topic=topic,
+            saw=saw,
+            t=event["t"],
+            event=event["n"],
+            code=event.get("code"),
+            why=event.get("why"),
+        )
+        incident.clients.append(client)
+        if channel is not None:
+            channel.clients.append((client, incident.fault.t))
+            self._rejoin(client, incident.fault.t, channel)
+        return client
+
+    def _rejoin(self, client: ClientStory, began: float, channel: ProcessRecord) -> None:
+        """Note the join with which a client came back to its channel, if it did. `began` is the time of the fault."""
+        back = channel.back
+        if back is None or back.joined is None:
+            return
+        client.rejoined, client.rejoined_event = back.joined["t"], back.joined["n"]
+        client.away = max(0.0, round(client.rejoined - began, 6))
+        client.certain = bool(back.client) or back.connection is channel.connection
 
     def _take_client_closed(self, event: Event) -> None:
         process = self._process(event)
@@ -766,26 +819,20 @@ class HistoryReader:
                 self._client_lost(process, event, incident)
         self._topics.pop(key_of(event), None)
 
-    def _stopped_above(self, process: ProcessRecord) -> IncidentRecord | None:
+    def _stopped_above(self, process: ProcessRecord) -> Incident | None:
         """Return the incident that makes a supervisor stop this process or one of its ancestors, if any."""
         above: ProcessRecord | None = process
         while above is not None:
             if above.key in self._stopping:
                 return self._stopping[above.key]
-            above = self.known.get(above.parent)
+            above = above.parent
         return None
 
-    def _client_lost(
-        self, connection: ProcessRecord, event: Event, incident: IncidentRecord
-    ) -> None:
+    def _client_lost(self, connection: ProcessRecord, event: Event, incident: Incident) -> None:
         """Note the end of a connection, whose client thereby lost all topics."""
         topics = self._topics.pop(connection.key, {})
         for topic, channel in topics.items() or ((None, None),):
-            incident.clients.append(
-                ClientRecord(
-                    event=event, saw="closed", connection=connection, channel=channel, topic=topic
-                )
-            )
+            self._affect(incident, event, "closed", channel, topic)
             if channel is not None:
                 self._orphans[channel.key] = incident, connection
                 # The client may come back before the channel ends.
@@ -800,7 +847,9 @@ class HistoryReader:
         self.history.omitted += event["omitted"]
 
     def _take_fault(self, event: Event) -> None:
-        target = self._servers.get(event["path"]) if event.get("pid") is None else key_of(event)
+        by_name = event.get("pid") is None
+        key = self._servers.get(event["path"], ("", 0)) if by_name else key_of(event)
+        target = self.known.get(key)
         fault = FaultRecord(
             index=len(self.history.faults),
             event=event["n"],
@@ -816,14 +865,12 @@ class HistoryReader:
         self.changed_faults[fault.index] = self._faults[fault.event] = fault
         if fault.status != "applied" or self._is_closing:
             return
-        process = None if target is None else self.known.get(target)
-        incident = self._begin("fault", event, process, fault.text, fault)
-        fault.incident = incident
+        incident = self._begin("fault", event, target, fault.text, fault)
         self._planned[event["n"]] = incident, event["t"]
         if target is not None:
-            self._faulty[target] = incident, fault.type
+            self._faulty[target.key] = incident, fault.type
             if fault.type in _HOLDING:
-                self._held[target] = fault
+                self._held[target.key] = fault
         dropped = self._sent.get(event.get("message", -1))
         if dropped is not None and fault.type == "drop_message" and dropped.receiver is not None:
             self._unread.get(dropped.receiver.key, {}).pop(dropped.event, None)
@@ -836,9 +883,8 @@ class HistoryReader:
             return
         fault.status, fault.why = event["status"], event.get("why")
         self.changed_faults[fault.index] = fault
-        process = None if fault.target is None else self.known.get(fault.target)
-        if process is not None and self._held.get(process.key) is fault:
-            self._lose_in_hand(process)
+        if fault.target is not None and self._held.get(fault.target.key) is fault:
+            self._lose_in_hand(fault.target)
 
     def _take_phase(self, event: Event) -> None:
         begin = event["t"]
@@ -854,6 +900,17 @@ class HistoryReader:
 
 _Place: TypeAlias = tuple[str, str, str]
 """The node, the role or the title, and the client that a process shares with its replacement."""
+
+
+def _name(process: ProcessRecord | None) -> ProcessName | None:
+    return None if process is None else process.name
+
+
+def _shown_path(parent: ProcessRecord | None, path: str) -> str:
+    """Return the path of a process with the names of the channels above it."""
+    if parent is None or not path.startswith(f"{parent.path}/"):
+        return path
+    return f"{parent.shown_path}{path[len(parent.path) :]}"
 
 
 def _place(process: ProcessRecord) -> _Place:

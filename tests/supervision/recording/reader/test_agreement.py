@@ -141,7 +141,8 @@ def check(lines: list[bytes], found: list[Found]) -> Figures:
 def check_trace(lines: list[bytes]) -> Figures:
     incidents = read_history(lines).incidents
     return check(
-        lines, [Found(each.event, each.t, each.recovery(), each.away) for each in incidents]
+        lines,
+        [Found(each.fault.event, each.fault.t, each.recovery, each.away) for each in incidents],
     )
 
 

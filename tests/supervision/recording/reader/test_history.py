@@ -14,7 +14,7 @@ def test_a_process_has_its_place_its_times_and_its_reason() -> None:
     trace.exited(2.0, 2, CRASH)
     top, store = read_history(trace.lines).processes
     assert (top.born, top.ended, top.reason) == (0.0, None, None)
-    assert (store.path, store.incarnation, store.parent) == ("/top/store", 3, (0, 1))
+    assert (store.path, store.incarnation, store.parent) == ("/top/store", 3, top)
     assert (store.born, store.ended, store.exit) == (0.5, 2.0, "crash")
 
 
