@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from supervision.recording.reader.incidents import (
     ClientStory,
@@ -38,6 +38,7 @@ def write_sentences(incident: Incident) -> None:
 
 def _steps(incident: Incident) -> Iterator[Step]:
     fault = incident.fault
+    ends = {death.process: death.event for death in incident.deaths}
     yield Step(t=fault.t, event=fault.event, text=fault.text)
     for death in incident.deaths:
         text = _death(death, fault)
@@ -49,20 +50,16 @@ def _steps(incident: Incident) -> Iterator[Step]:
             text = (
                 f"{linked.process} was linked to {linked.to}, and lives on because it traps exits"
             )
-            yield Step(t=linked.t, event=_event_of(incident, linked.to), text=text)
-    stopped = [death.process for death in incident.deaths if death.why == "supervisor"]
+            yield Step(t=linked.t, event=ends.get(linked.to, 0), text=text)
+    stopped = {death.process for death in incident.deaths if death.why == "supervisor"}
     for decision in incident.decisions:
         if decision.action == "stopped" and decision.supervisor in stopped:
             # The sentence about the end of this supervisor counts its children.
             continue
         yield Step(t=decision.t, event=decision.event, text=_decision(decision, stopped))
-    yield from _losses(incident)
+    yield from _losses(incident, ends)
     for client in incident.clients:
         yield from _client(client)
-
-
-def _event_of(incident: Incident, process: ProcessName) -> int:
-    return next((each.event for each in incident.deaths if each.process == process), 0)
 
 
 # The fault and the ends
@@ -169,7 +166,7 @@ def _gives_up(decision: Decision, incident: Incident) -> bool:
     )
 
 
-def _decision(decision: Decision, stopped: list[ProcessName]) -> str:
+def _decision(decision: Decision, stopped: Collection[ProcessName]) -> str:
     supervisor, child = decision.supervisor, decision.process
     why = f" ({decision.why})" if decision.why else ""
     match decision.action:
@@ -193,7 +190,7 @@ def _decision(decision: Decision, stopped: list[ProcessName]) -> str:
 # Losses
 
 
-def _losses(incident: Incident) -> Iterator[Step]:
+def _losses(incident: Incident, ends: Mapping[ProcessName, int]) -> Iterator[Step]:
     groups: dict[tuple[float, str, ProcessName | None, str | None], list[Loss]] = {}
     for loss in incident.losses:
         groups.setdefault((loss.t, loss.what, loss.process, loss.how), []).append(loss)
@@ -201,7 +198,7 @@ def _losses(incident: Incident) -> Iterator[Step]:
         event = max(each.event for each in group)
         if what in ("unread", "in_hand") and process is not None:
             # The end of the process lost the messages, so the sentence belongs to the event of that end.
-            event = _event_of(incident, process)
+            event = ends.get(process, 0)
         yield Step(t=t, event=event, text=_loss(what, process, how, group))
         late = [each.late for each in group if each.late is not None]
         if late:

@@ -29,7 +29,6 @@ decided to read no more. The messages of links and monitors, `Exit` and `Down`, 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from itertools import pairwise
@@ -135,6 +134,8 @@ class HistoryReader:
         # For each process, the last signal to it, and the event with which it took the signal as a message.
         self._signals: dict[Key, Event] = {}
         self._heard: dict[Key, int] = {}
+        # For each process, the signals of linked processes that ended in an incident.
+        self._links: dict[Key, list[Linked]] = {}
         # For each supervisor, the incident that it is busy with, and the time of its last action.
         self._busy: dict[Key, tuple[Incident, float]] = {}
         # The incident that makes a supervisor stop a process, and the incident in which a supervisor starts one.
@@ -145,7 +146,7 @@ class HistoryReader:
         # For each call without an answer, its loss, by the number of the event that ended the call.
         self._lost_answers: dict[int, Loss] = {}
         # The ended processes without a replacement so far.
-        self._missing: dict[_Place, deque[ProcessRecord]] = {}
+        self._missing: dict[_Place, dict[int, ProcessRecord]] = {}
         # For each connection of the network, by name, the process that serves it.
         self._servers: dict[str, Key] = {}
         # For each connection with a client, its joined topics with their channels.
@@ -333,6 +334,7 @@ class HistoryReader:
         elif sender.incident is not None and receiver.ended is None:
             link = Linked(t=event["t"], process=receiver.name, to=sender.name, died=False)
             sender.incident.linked.append(link)
+            self._links.setdefault(receiver.key, []).append(link)
 
     def _take_exited(self, event: Event) -> None:
         process = self._living.pop(key_of(event), None)
@@ -360,6 +362,7 @@ class HistoryReader:
         self._signals.pop(process.key, None)
         self._heard.pop(process.key, None)
         self._starting.pop(process.key, None)
+        links = self._links.pop(process.key, ())
         if incident is None:
             self.history.discarded += len(self._left(event, unread))
             return
@@ -376,8 +379,8 @@ class HistoryReader:
             back_after=process.recovered_after,
         )
         incident.deaths.append(process.death)
-        for link in incident.linked:
-            link.died = link.died or (why == "link" and link.process is process.name)
+        for link in links:
+            link.died = why == "link"
         fault = process.fault = self._faults.get(incident.fault.event)
         if fault is not None:
             fault.ended.append(process)
@@ -423,18 +426,20 @@ class HistoryReader:
     # Replacements
 
     def _expect_replacement(self, process: ProcessRecord) -> None:
-        missing = self._missing.setdefault(_place(process), deque())
-        if process.back is None and process not in missing:
-            missing.append(process)
+        if process.back is None:
+            for place in _places(process):
+                self._missing.setdefault(place, {})[process.index] = process
 
     def _replace(self, process: ProcessRecord) -> None:
         """Let a process replace the one that has been missing for the longest time in its place."""
-        missing = self._missing.get(_place(process), ())
-        found = next((each for each in missing if each.connection is process.connection), None)
-        if found is None:
-            found = next((each for each in missing if _may_be_replaced(each)), None)
+        found = None
+        for place in _places(process):
+            missing = self._missing.get(place, {})
+            waiting = (each for each in missing.values() if _may_be_replaced(each, process))
+            found = found or next(waiting, None)
         if found is not None:
-            self._missing[_place(process)].remove(found)
+            for place in _places(found):
+                self._missing.get(place, {}).pop(found.index, None)
             self._come_back(found, process)
 
     def _come_back(self, process: ProcessRecord, back: ProcessRecord) -> None:
@@ -755,7 +760,7 @@ class HistoryReader:
             process.client, process.is_named = connection.client, connection.is_named
         process.shown_path = f"{process.shown_path.rpartition('/')[0]}/{name}"
         self.changed[process.index] = process
-        if event["result"] == "ok":
+        if event["result"] == "ok" and process.ended is None:
             process.joined = event
             self._topics.setdefault(key_of(event, "connection_pid"), {})[event["topic"]] = process
             self._replace(process)
@@ -920,10 +925,18 @@ def _place(process: ProcessRecord) -> _Place:
     return "" if process.client else process.host or "", process.role, process.client
 
 
-def _may_be_replaced(missing: ProcessRecord) -> bool:
-    """Return False for the channel of an unknown client whose connection lives, because it can join again there."""
-    connection = missing.connection
-    return bool(missing.client) or connection is None or connection.ended is not None
+def _places(process: ProcessRecord) -> list[_Place]:
+    """Return the places of a process, the best one first. The best place of a channel is on its connection."""
+    place = _place(process)
+    if process.connection is None:
+        return [place]
+    return [(f"connection {process.connection.index}", process.title, ""), place]
+
+
+def _may_be_replaced(missing: ProcessRecord, process: ProcessRecord) -> bool:
+    """Return False for the channel of an unknown client with another living connection. It can join again there."""
+    own = missing.connection
+    return bool(missing.client) or own is None or own is process.connection or own.ended is not None
 
 
 def _names_a_client(source: str) -> bool:
