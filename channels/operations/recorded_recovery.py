@@ -19,7 +19,7 @@ from channels.operations.metric_table import Figure
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.reader.figures import PREFIX, Histogram, recovery_metrics
 from supervision.recording.reader.history import read_history
-from supervision.recording.reader.incidents import Recovery
+from supervision.recording.reader.model import Recovery
 from supervision.recording.schema import CLEAN_EXITS
 from supervision.recording.snapshots import Snapshot
 

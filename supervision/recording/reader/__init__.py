@@ -1,1 +1,1 @@
-"""The one reader of traces: which process ended because of what, what was lost, and what came back."""
+"""The one reader of traces: the history of a run, its incidents, its figures, and one HTML page."""

@@ -36,7 +36,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from supervision.recording.reader.incidents import (
+from supervision.recording.reader.model import (
     ClientStory,
     Death,
     Decision,

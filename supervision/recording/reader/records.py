@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 from attrs import define, field
 
-from supervision.recording.reader.incidents import ClientStory, Death, Incident, ProcessName
+from supervision.recording.reader.model import ClientStory, Death, Incident, ProcessName
 from supervision.recording.schema import CLEAN_EXITS
 
 __all__ = [

@@ -14,7 +14,7 @@ from channels.operations.recorded_recovery import (
     Totals,
 )
 from supervision.recording.flight import FlightRecorder
-from supervision.recording.reader.incidents import Recovery
+from supervision.recording.reader.model import Recovery
 
 
 def incident(t: float, *, number: int | None = None, **recovery: object) -> Found:

@@ -15,19 +15,19 @@ from actors import GenServer, cast, whereis
 from channels.operations.recorded_recovery import Found, Totals, incidents_of
 from supervision import Supervisor, child_spec
 from supervision.chaos import At, DropMessage, Kill, Raise
+from supervision.laboratory.story.text import write_text
+from supervision.recording.reader.figures import figures_of
 from supervision.recording.reader.history import read_history
+from supervision.recording.reader.live import LiveRun
+from supervision.recording.reader.measures import measure
+from supervision.recording.reader.model import StoryModel
+from supervision.recording.reader.page import page_data
+from supervision.recording.reader.story import tell_story
 from supervision.simulation import World, simulate
-from supervision.story.figures import figures_of
-from supervision.story.incidents import tell_story
-from supervision.story.model import StoryModel
-from supervision.story.text import write_text
-from supervision.viewer.live import LiveRun
-from supervision.viewer.measures import measure
-from supervision.viewer.page import page_data
 from tests.simulation.fault_scenarios import STORM, busy
 from tests.simulation.node_scenarios import heartbeats
-from tests.supervision.chaos.traces import CRASH, KILLED, HandMade
-from tests.supervision.story.staged import STAGED, play, snapshot
+from tests.supervision.laboratory.chaos.traces import CRASH, KILLED, HandMade
+from tests.supervision.laboratory.story.staged import STAGED, play, snapshot
 
 
 @frozen(kw_only=True)

@@ -1,6 +1,13 @@
 from supervision.recording.reader.history import read_history
 from supervision.recording.reader.records import History
-from tests.supervision.chaos.traces import CLOSED, CRASH, KILLED, NORMAL, SHUTDOWN, HandMade
+from tests.supervision.laboratory.chaos.traces import (
+    CLOSED,
+    CRASH,
+    KILLED,
+    NORMAL,
+    SHUTDOWN,
+    HandMade,
+)
 
 
 def ended_by(history: History, fault: int = 0) -> list[str]:
