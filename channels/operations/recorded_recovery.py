@@ -17,13 +17,16 @@ import trio
 
 from channels.operations.metric_table import Figure
 from supervision.recording.flight import FlightRecorder
-from supervision.recording.reader.figures import PREFIX, Histogram, recovery_metrics
+from supervision.recording.reader.figures import Histogram
 from supervision.recording.reader.history import read_history
 from supervision.recording.reader.model import Recovery
 from supervision.recording.schema import CLEAN_EXITS
 from supervision.recording.snapshots import Snapshot
 
 __all__ = ["PREFIX", "Found", "RecordedRecovery", "Totals", "incidents_of"]
+
+PREFIX: Final = "ashtree_recovery_"
+"""The start of the names of all metrics of recovery."""
 
 SETTLED_SECONDS: Final = 5.0
 """Seconds from a fault until its incident counts, if everything is back."""
@@ -106,15 +109,19 @@ class Totals:
             self._rejoined.add(seconds)
 
     def figures(self) -> Iterator[Figure]:
-        """Yield name, labels and value of each figure, as `recovery_metrics` does."""
-        return recovery_metrics(
-            incidents=self._incidents,
-            messages_lost=self._messages,
-            answers_lost=self._answers,
-            restarts=self._restarts,
-            restarted=self._restarted,
-            rejoined=self._rejoined,
-        )
+        """Yield name, labels and value of each figure, in the conventions of Prometheus.
+
+            ("ashtree_recovery_restarts_total", {"child": "/shop/store"}, 3.0)
+
+        A histogram yields its cumulative buckets, its sum and its count.
+        """
+        yield f"{PREFIX}incidents_total", {}, float(self._incidents)
+        yield f"{PREFIX}messages_lost_total", {}, float(self._messages)
+        yield f"{PREFIX}answers_lost_total", {}, float(self._answers)
+        for child, count in self._restarts.items():
+            yield f"{PREFIX}restarts_total", {"child": child}, float(count)
+        yield from self._restarted.metrics(f"{PREFIX}restarted_seconds")
+        yield from self._rejoined.metrics(f"{PREFIX}rejoined_seconds")
 
 
 class RecordedRecovery:

@@ -14,7 +14,7 @@ from collections import Counter
 import msgspec
 from attrs import define
 
-from supervision.recording.reader.figures import percentile
+from supervision.recording.reader.figures import Histogram, percentile
 from supervision.recording.reader.records import FaultRecord, History, Phase, ProcessRecord
 from supervision.recording.reader.service import (
     LoopMeasures,
@@ -312,17 +312,14 @@ def _processes(
 
 def _recovery(deaths: list[ProcessRecord]) -> RecoveryMeasures:
     times = _times(deaths)
-    bounds = (*_BOUNDS, None)
-    counts = [0] * len(bounds)
-    for time in times:
-        counts[sum(time > bound for bound in _BOUNDS)] += 1
+    bars = Histogram(times, _BOUNDS).bars()
     return RecoveryMeasures(
         count=len(times),
         not_back=len(deaths) - len(times),
         median=percentile(times, 0.5),
         p99=percentile(times, 0.99),
         longest=max(times, default=None),
-        histogram=[Bucket(up_to=b, count=c) for b, c in zip(bounds, counts, strict=True)],
+        histogram=[Bucket(up_to=bound, count=count) for bound, count in bars],
     )
 
 

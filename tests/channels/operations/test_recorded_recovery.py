@@ -65,6 +65,17 @@ def test_two_incidents_at_the_same_time_count_twice() -> None:
         assert counted(totals)["ashtree_recovery_incidents_total"] == 2
 
 
+def test_metrics_follow_prometheus() -> None:
+    totals = Totals()
+    totals.take([Found(1, 1.0, Recovery(messages_lost=2), [1.0])], 100.0)
+    found = {(name, *labels.values()): value for name, labels, value in totals.figures()}
+    assert found["ashtree_recovery_messages_lost_total",] == 2.0
+    assert found["ashtree_recovery_rejoined_seconds_bucket", "0.5"] == 0.0
+    assert found["ashtree_recovery_rejoined_seconds_bucket", "1"] == 1.0
+    assert found["ashtree_recovery_rejoined_seconds_bucket", "+Inf"] == 1.0
+    assert found["ashtree_recovery_rejoined_seconds_sum",] == 1.0
+
+
 async def test_crashes_at_the_same_time_count_once_each_while_a_full_recorder_forgets_records(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
