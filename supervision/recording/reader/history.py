@@ -364,7 +364,7 @@ class HistoryReader:
         self._starting.pop(process.key, None)
         links = self._links.pop(process.key, ())
         if incident is None:
-            self.history.discarded += len(self._left(event, unread))
+            self.history.discarded += len(self._left(event, unread)) + _undescribed(event)
             return
         process.incident = incident
         process.death = Death(
@@ -603,6 +603,9 @@ class HistoryReader:
             if message is not None:
                 unread.pop(message.event, None)
             self._lose(incident, "unread", process, event["n"], message, kind=kind)
+        rest = _undescribed(event)
+        if rest:
+            self._lose(incident, "unread", process, event["n"], None, kind="other", count=rest)
         if process.exit == "crash" and self._signal_behind(event) is None:
             # The process crashed by itself, so the message that it handled is lost.
             self._lose_in_hand(process)
@@ -628,6 +631,7 @@ class HistoryReader:
         message: MessageRecord | None,
         *,
         kind: str = "",
+        count: int = 1,
         content: str | None = None,
         t: float | None = None,
     ) -> None:
@@ -642,6 +646,7 @@ class HistoryReader:
             process=process.name,
             sender=None,
             kind=kind,
+            count=count,
             text=content,
         )
         if message is not None:
@@ -905,6 +910,11 @@ class HistoryReader:
 
 _Place: TypeAlias = tuple[str, str, str]
 """The node, the role or the title, and the client that a process shares with its replacement."""
+
+
+def _undescribed(event: Event) -> int:
+    """Return the number of unread messages that the end of a process counts but does not describe."""
+    return max(0, event.get("waiting", 0) - len(event["unread"])) if "unread" in event else 0
 
 
 def _name(process: ProcessRecord | None) -> ProcessName | None:

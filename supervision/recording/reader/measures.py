@@ -328,14 +328,16 @@ def _times(processes: list[ProcessRecord]) -> list[float]:
 
 
 def _messages(history: History) -> MessageMeasures:
-    losses = (loss for incident in history.incidents for loss in incident.losses)
-    lost = [loss for loss in losses if loss.what != "answer"]
-    ways = Counter(loss.what for loss in lost)
-    kinds = Counter(loss.kind for loss in lost)
+    ways: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    for loss in (loss for incident in history.incidents for loss in incident.losses):
+        if loss.what != "answer":
+            ways[loss.what] += loss.count
+            kinds[loss.kind] += loss.count
     return MessageMeasures(
         sent=len(history.messages),
         received=sum(each.received is not None for each in history.messages),
-        lost=len(lost),
+        lost=ways.total(),
         to_the_dead=ways["dead_letter"],
         in_mailboxes=ways["unread"],
         in_hand=ways["in_hand"],

@@ -216,7 +216,9 @@ class Loss(msgspec.Struct, kw_only=True, eq=False):
             "dead_letter" (sent after the end), "dropped" (by a planned fault), or "answer" (of a call).
         process: the receiver, or the server of a call.
         sender: the sender, or the caller; None for a task outside of processes.
-        kind: the kind of the message; "call" for an answer.
+        kind: the kind of the message; "call" for an answer; "other" for the messages beyond the first 50 that a process
+            had not read, which a recording only counts.
+        count: the number of messages; 1 unless the kind is "other".
         size: the estimated size in bytes; None if the trace does not say.
         text: the content, if contents were recorded.
         how: for an answer: "server_ended", "timeout" or "cancelled".
@@ -229,6 +231,7 @@ class Loss(msgspec.Struct, kw_only=True, eq=False):
     process: ProcessName | None
     sender: ProcessName | None
     kind: str
+    count: int = 1
     size: int | None = None
     text: str | None = None
     how: str | None = None
@@ -349,7 +352,7 @@ class Incident(msgspec.Struct, kw_only=True, eq=False):
             not_rejoined=sum(
                 each.topic is not None and each.rejoined is None for each in self.clients
             ),
-            messages_lost=len(self.losses) - answers,
+            messages_lost=sum(loss.count for loss in self.losses) - answers,
             answers_lost=answers,
             restarts=dict(sorted(restarts.items())),
         )

@@ -223,12 +223,14 @@ def _late(process: ProcessName | None, late: list[float], sender: ProcessName | 
 
 
 def _loss(what: str, process: ProcessName | None, how: str | None, group: list[Loss]) -> str:
-    kinds = Counter(each.kind for each in group)
+    kinds: Counter[str] = Counter()
+    for each in group:
+        kinds[each.kind] += each.count
     shown = [f"{kind} ×{n}" if n > 1 else kind for kind, n in kinds.most_common(_KINDS_SHOWN)]
     if len(kinds) > _KINDS_SHOWN:
         shown.append("...")
     names = ", ".join(shown)
-    count = counted(len(group), "message")
+    count = counted(kinds.total(), "message")
     match what:
         case "unread":
             return f"lost: {count} that {process} had not read ({names})"

@@ -11,11 +11,12 @@ import pytest
 import trio
 from attrs import frozen
 
-from actors import GenServer, cast, whereis
+from actors import GenServer, cast, current_runtime, kill, send, spawn, whereis
 from channels.operations.recorded_recovery import Found, Totals, incidents_of
 from supervision import Supervisor, child_spec
 from supervision.chaos import At, DropMessage, Kill, Raise
 from supervision.laboratory.story.text import write_text
+from supervision.recording.flight import FlightRecorder
 from supervision.recording.reader.figures import figures_of
 from supervision.recording.reader.history import read_history
 from supervision.recording.reader.live import LiveRun
@@ -231,6 +232,25 @@ def test_the_messages_of_a_process_that_ended_in_order_are_discarded_and_not_los
 def test_a_recording_without_received_events_has_its_unread_messages_on_the_page() -> None:
     measures = measure(read_history(play("brutal_kill")))
     assert measures.messages.in_mailboxes == 2
+
+
+def test_each_message_of_a_full_mailbox_is_lost() -> None:
+    lines: list[bytes] = []
+    found: list[Found] = []
+
+    async def scenario(world: World) -> None:
+        recorder = FlightRecorder(current_runtime())
+        pid = spawn(trio.sleep_forever)
+        for number in range(80):
+            send(pid, number)
+        kill(pid)
+        await trio.sleep(1)
+        lines.extend(recorder.lines())
+        found.extend(incidents_of(recorder.snapshot(messages=False)))
+        recorder.close()
+
+    simulate(scenario, seed=1).check()
+    assert check(lines, found).lost == 80
 
 
 def test_the_processes_of_a_killed_node_end_in_an_incident_of_the_story() -> None:
