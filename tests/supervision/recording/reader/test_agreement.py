@@ -301,12 +301,30 @@ def test_a_channel_is_back_when_its_own_client_has_joined_again(client: str) -> 
     assert figures.rejoined == [2]
 
 
-def test_the_children_of_a_supervisor_that_an_incident_stops_end_in_the_incident() -> None:
-    by_crash = of_story(tell_story(play("intensity_exceeded")))
-    by_kill = of_story(tell_story(play("supervisor_killed")))
-    assert len(by_kill.deaths) == 3
-    # Four crashes of the store, and the end of the branch with the other child.
-    assert len(by_crash.deaths) == 6
+@pytest.mark.parametrize("receives", [False, True])
+def test_the_processes_below_a_supervisor_that_a_crash_stops_end_in_the_incident(
+    receives: bool,
+) -> None:
+    lines: list[bytes] = []
+
+    async def scenario(world: World) -> None:
+        recorder = FlightRecorder(current_runtime(), receives=receives)
+        children = [child_spec(Sink, id=name, kwargs={"name": name}) for name in ("one", "two")]
+        branch = Supervisor.child_spec(children, id="branch")
+        first = child_spec(Sink, id="first", kwargs={"name": "first"})
+        await Supervisor.start([first, branch], strategy="rest_for_one", label="top")
+        await trio.sleep(1)
+        cast("first", "boom")
+        await trio.sleep(2)
+        lines.extend(recorder.lines())
+        recorder.close()
+
+    simulate(scenario, seed=1).check()
+    figures = check_trace(lines)
+    # The crashed server, the branch and its two servers, each with its replacement.
+    assert len(figures.deaths) == 4
+    assert all(back is not None for _, back in figures.deaths.values())
+    assert "/top/branch, with 2 processes below it" in write_text(tell_story(lines))
 
 
 def test_an_orderly_end_long_after_a_fault_does_not_belong_to_the_fault() -> None:
