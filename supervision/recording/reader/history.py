@@ -388,7 +388,7 @@ class HistoryReader:
             self.changed_faults[fault.index] = fault
         if process.parent is not None:
             self._busy[process.parent.key] = incident, event["t"]
-        self._lose_unread(process, event, incident, unread)
+        self._lose_mailbox(process, event, incident, unread)
         self._expect_replacement(process)
         if process.key in self._topics:
             self._client_lost(process, event, incident)
@@ -411,7 +411,7 @@ class HistoryReader:
             if handled is not None:
                 fault.message_kind = fault.message_kind or handled.kind
                 fault.message = handled.content
-        if event["kind"] == "zombie" or not has_raised:
+        if event["kind"] == "zombie" or not has_raised or process.death.why == "link":
             return
         if handled is not None:
             self._lose_in_hand(process)
@@ -419,7 +419,7 @@ class HistoryReader:
             # Without `received` events, the process handled the newest message of this kind that was not left unread.
             kind, candidates = event["message_kind"], self._maybe_handled.pop(process.key, [])
             found = next((each for each in reversed(candidates) if each.kind == kind), None)
-            self._lose(incident, "in_hand", process, event["n"], found, kind=kind)
+            self._lose(incident, "in_hand", process, event, found, kind=kind, t=process.ended)
 
     _take_zombie = _take_crash
 
@@ -592,69 +592,59 @@ class HistoryReader:
             return []
         return [(kind, message) for kind, message in found if kind not in _SIGNAL_KINDS]
 
-    def _lose_unread(
+    def _lose_mailbox(
         self,
         process: ProcessRecord,
         event: Event,
         incident: Incident,
         unread: dict[int, MessageRecord],
     ) -> None:
+        """Lose the messages that a process had not read when it ended, and the one that it was handling."""
         for kind, message in self._left(event, unread):
             if message is not None:
                 unread.pop(message.event, None)
-            self._lose(incident, "unread", process, event["n"], message, kind=kind)
+            self._lose(incident, "unread", process, event, message, kind=kind)
         rest = _undescribed(event)
         if rest:
-            self._lose(incident, "unread", process, event["n"], None, kind="other", count=rest)
-        if process.exit == "crash" and self._signal_behind(event) is None:
-            # The process crashed by itself, so the message that it handled is lost.
+            self._lose(incident, "unread", process, event, kind="other", count=rest)
+        if process.exit == "crash" and process.death is not None and process.death.why != "link":
             self._lose_in_hand(process)
-        if process.exit == "crash" and unread and not self.history.has_receives:
-            self._maybe_handled[process.key] = list(unread.values())
+            if unread and not self.history.has_receives:
+                self._maybe_handled[process.key] = list(unread.values())
         held = self._held.get(process.key)
         if held is not None and (held.type == "hang" or held.status != "applied"):
             self._lose_in_hand(process)
 
     def _lose_in_hand(self, process: ProcessRecord) -> None:
         message, incident = process.handled, process.incident
-        if message is None or incident is None or message.via in _SIGNALS:
+        if message is None or incident is None or message.via in _SIGNALS or message.is_lost:
             return
-        if not message.is_lost:
-            self._lose(incident, "in_hand", process, message.event, message)
+        self._lose(incident, "in_hand", process, {}, message, t=process.ended)
 
     def _lose(
         self,
         incident: Incident,
         what: str,
         process: ProcessRecord,
-        event: int,
-        message: MessageRecord | None,
-        *,
-        kind: str = "",
-        count: int = 1,
-        content: str | None = None,
-        t: float | None = None,
-    ) -> None:
-        """Add the loss of a message. Without a record of the message, `event`, `kind` and `content` describe it."""
-        if t is None:
-            t = process.ended
-        assert t is not None  # only a dropped message has a living receiver, and its `t` is given
-        loss = Loss(
-            t=t,
-            event=event,
-            what=what,
-            process=process.name,
-            sender=None,
-            kind=kind,
-            count=count,
-            text=content,
-        )
+        event: Event,
+        message: MessageRecord | None = None,
+        **fields: Any,
+    ) -> Loss:
+        """Add a loss. The message, or else the event, describes it. `fields` are fields of `Loss`."""
+        found = {"t": event.get("t"), "event": event.get("n"), "sender": None, **fields}
         if message is not None:
             message.is_lost = True
-            loss.event, loss.kind, loss.text = message.event, message.kind, message.content
-            loss.sender, loss.size = _name(message.sender), message.size
+            found |= {
+                "event": message.event,
+                "sender": _name(message.sender),
+                "kind": message.kind,
+                "size": message.size,
+                "text": message.content,
+            }
+        loss = Loss(what=what, process=process.name, **found)
         incident.losses.append(loss)
         self._losing[incident.number] = incident
+        return loss
 
     def _take_dead_letter(self, event: Event) -> None:
         if event["via"] in _SIGNALS:
@@ -663,17 +653,8 @@ class HistoryReader:
         if process is None or process.incident is None:
             self.history.discarded += 1
             return
-        kind, content = event["message_kind"], event.get("message") if self._contents else None
-        self._lose(
-            process.incident,
-            "dead_letter",
-            process,
-            event["n"],
-            None,
-            kind=kind,
-            content=content,
-            t=event["t"],
-        )
+        kind, text = event["message_kind"], event.get("message") if self._contents else None
+        self._lose(process.incident, "dead_letter", process, event, kind=kind, text=text)
 
     def _take_call_ended(self, event: Event) -> None:
         how, server = event["how"], self._process(event, "to")
@@ -686,30 +667,11 @@ class HistoryReader:
             if how == "server_ended":
                 return
             incident = self._begin("timeout", event, server, "timeout")
-        caller = self._process(event)
-        self._lost_answers[event["n"]] = self._lose_answer(incident, event, server, caller, how)
-        self._failed_calls[key_of(event)] = event["t"], incident
-
-    def _lose_answer(
-        self,
-        incident: Incident,
-        event: Event,
-        server: ProcessRecord,
-        caller: ProcessRecord | None,
-        how: str,
-    ) -> Loss:
-        loss = Loss(
-            t=event["t"],
-            event=event["n"],
-            what="answer",
-            process=server.name,
-            sender=_name(caller),
-            kind="call",
-            how=how,
+        caller = _name(self._process(event))
+        self._lost_answers[event["n"]] = self._lose(
+            incident, "answer", server, event, sender=caller, kind="call", how=how
         )
-        incident.losses.append(loss)
-        self._losing[incident.number] = incident
-        return loss
+        self._failed_calls[key_of(event)] = event["t"], incident
 
     def _take_late_answer(self, event: Event) -> None:
         """Record that the answer to a call came after the call had ended.
@@ -723,8 +685,10 @@ class HistoryReader:
                 return
             began = {**event, "t": round(event["t"] - event["seconds"], 6)}
             incident = server.incident or self._begin("timeout", began, server, "timeout")
-            caller = self._process(event, "to")
-            loss = self._lose_answer(incident, began, server, caller, "timeout")
+            caller = _name(self._process(event, "to"))
+            loss = self._lose(
+                incident, "answer", server, began, sender=caller, kind="call", how="timeout"
+            )
         loss.late = event["seconds"]
 
     def _take_mailbox_alarm(self, event: Event) -> None:
@@ -884,7 +848,7 @@ class HistoryReader:
         dropped = self._sent.get(event.get("message", -1))
         if dropped is not None and fault.type == "drop_message" and dropped.receiver is not None:
             self._unread.get(dropped.receiver.key, {}).pop(dropped.event, None)
-            self._lose(incident, "dropped", dropped.receiver, event["n"], dropped, t=event["t"])
+            self._lose(incident, "dropped", dropped.receiver, event, dropped)
 
     def _take_fault_over(self, event: Event) -> None:
         # The injector applied the fault, but the process ended while the fault delayed it.

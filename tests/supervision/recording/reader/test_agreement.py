@@ -234,6 +234,19 @@ def test_a_recording_without_received_events_has_its_unread_messages_on_the_page
     assert measures.messages.in_mailboxes == 2
 
 
+def test_a_process_that_ends_with_a_linked_one_loses_no_message_that_it_had_handled() -> None:
+    trace = HandMade()
+    trace.spawned(0, 1, "/a")
+    trace.spawned(0, 2, "/b")
+    trace.received(1, 2, cause=trace.sent(1, 2, "done"))
+    heard = trace.received(2, 1, cause=trace.sent(2, 1, "deadly"))
+    end = trace.exited(2, 1, CRASH, cause=heard)
+    signal = trace.signal(2, 1, 2, CRASH, linked=True, cause=end)
+    trace.exited(2, 2, CRASH, cause=signal)
+    figures = check_trace(trace.lines)
+    assert (len(figures.deaths), figures.lost) == (2, 1)
+
+
 def test_each_message_of_a_full_mailbox_is_lost() -> None:
     lines: list[bytes] = []
     found: list[Found] = []
