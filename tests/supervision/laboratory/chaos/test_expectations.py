@@ -6,8 +6,8 @@ import trio
 from supervision.laboratory.chaos.errors import InvariantViolated, NotReached
 from supervision.laboratory.chaos.expectations import Expectations
 from supervision.laboratory.simulation.outcome import identify
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 
 
 async def test_a_condition_that_holds_at_once_returns_without_a_wait(

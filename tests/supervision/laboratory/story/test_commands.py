@@ -21,9 +21,10 @@ from supervision.laboratory.simulation.replaying.run_file import load_run, repla
 from supervision.laboratory.story.commands import add_story_command
 from supervision.laboratory.story.seeds import NoSeed, plan_of
 from supervision.recording.flight import FlightRecorder
-from supervision.recording.reader.incidents import tell_story
+from supervision.recording.reader.story import tell_story
 from supervision.recording.trace import write_lines
-from supervision.simulation import World, simulate
+from supervision.simulation import World
+from tests.laws.scenarios import simulate
 from tests.supervision.laboratory.story.staged import play
 
 
