@@ -49,7 +49,6 @@ from actors import (
 )
 from actors.exits import Crash
 from channels.recording import record_channels
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
 from supervision.recording import files as recorder_files
 from supervision.recording.files import Capsules, RecorderFiles
@@ -62,6 +61,7 @@ from supervision.recording.reader.page import page_data
 from supervision.recording.reader.story import tell_story
 from supervision.recording.ring import MESSAGE_BYTES
 from supervision.recording.trace import read_lines
+from tests.laws.scenarios import scenario
 
 __all__ = ["recording"]
 

@@ -32,7 +32,8 @@ from channels.testing.transport import NoListener
 from supervision import Supervisor, child_spec
 from supervision.recording.flight import FlightRecorder, recorder_of
 from supervision.recording.snapshots import Snapshot
-from supervision.simulation import World, simulate
+from supervision.simulation import World
+from tests.laws.scenarios import simulate
 
 __all__ = ["STAGED", "play", "snapshot"]
 
