@@ -25,9 +25,9 @@ from supervision.laboratory.chaos.live.experiment import Phases
 from supervision.laboratory.chaos.live.outcome import LiveOutcome
 from supervision.laboratory.chaos.live.run import run_live
 from supervision.laboratory.chaos.live.service import ServiceLimits
+from supervision.recording.reader.figures import percentile
 from supervision.recording.reader.history import read_history
 from supervision.recording.reader.measures import PathMeasure, measure
-from supervision.recording.reader.service import percentile
 from supervision.recording.trace import read_lines
 from supervision.simulation import simulate
 from tests.integration.servers import ROOT
