@@ -148,9 +148,10 @@ if (E := self._handled.get(K)) is not None:
     ),
     Mutant(
         name="the storage in Redis tells the channels of one message less than it has",
-        file="channels/durable/redis.py",
-        old="            offsets.update((each, last) for each, last in zip(some, lasts, strict=True) if last)\n",
-        new="            offsets.update((each, last - 1) for each, last in zip(some, lasts, strict=True) if last)\n",
+        module="channels.durable.redis",
+        function="RedisStorage.ends",
+        shape="((E, L) for E, L in zip(S, M, strict=True) if L)",
+        replacement="((E, L - 1) for E, L in zip(S, M, strict=True) if L)",
         promise="RedisStorage.ends: the last offset of each kept topic",
         seen="A node that was cut off while the last message of a topic was kept never sends it.",
         tests=_DURABLE,
