@@ -40,14 +40,16 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any, Never, Protocol
 
 import trio
 from msgspec import structs
 
-from actors.process import spawn
+from actors.errors import StartIgnored
+from actors.process import current_pid, on_exit, spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
+from channels import logger
 from channels.endpoint.drainer import DrainerServer, Draining
 from channels.endpoint.listening import (
     ListenerServer,
@@ -56,6 +58,7 @@ from channels.endpoint.listening import (
     serve_websocket,
     start_application,
 )
+from channels.endpoint.pools import ChannelPool, pools_of
 from channels.errors import (
     ChannelsError,
     InvalidOption,
@@ -66,25 +69,18 @@ from channels.errors import (
 from channels.excerpts import brief
 from channels.filters import SECRETS, FilterRule, check_rule
 from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
-from channels.http.lifespan import ASGIApplication, serve_lifespan
+from channels.http.lifespan import serve_lifespan
 from channels.longpoll.requests import LongPolling
 from channels.messages import Broadcast
 from channels.protocol.work_budget import WorkBudget
 from channels.pubsub.pubsub import PubSub
 from channels.serving.mount import Mount
-from channels.serving.services import (
-    ChannelPool,
-    Mounted,
-    Page,
-    Plug,
-    Service,
-    Services,
-    check_services,
-    hold_services,
-    mount_all,
-)
+from channels.serving.mounted import Mounted, mount_all
+from channels.serving.plug import Plug
+from channels.serving.services import LateAnswer, Service, Services
 from channels.socket import Socket
 from channels.tokens.token import Secret, check_secret
+from channels.transports.asgi_stream import ASGIApplication
 from channels.transports.listener import Listen, Listener, connections_that_fit
 from channels.transports.out_buffer import (
     DEFAULT_MAX_BYTES,
@@ -119,6 +115,16 @@ _WHOLE_OPTIONS = (
 
 class EndpointError(ChannelsError, RuntimeError):
     """A mistake in the use of an endpoint. The message states the correction."""
+
+
+class Page(Protocol):
+    """The methods of a `channels.observer.Observer` that an endpoint calls."""
+
+    def check_options(self) -> None: ...
+    def mounts(self) -> Mapping[str, Mount]: ...
+    def pages(self, inner: ASGIApplication | None) -> ASGIApplication: ...
+    def child_spec(self, endpoint: Any, secret: bytes | None) -> ChildSpec: ...
+    def announce(self, address: tuple[str, int] | None, *, tls: bool) -> None: ...
 
 
 class Endpoint:
@@ -264,7 +270,8 @@ class Endpoint:
         Raises:
             ChannelsError: there is a mistake. The error describes the first mistake in one sentence.
         """
-        self._mount()
+        mounts = self._checked_mounts()
+        self._mount(mounts, pools_of(self, mounts))
 
     async def start_link(
         self,
@@ -295,7 +302,9 @@ class Endpoint:
             ChannelsError: `check` found a mistake.
             StartError: a child did not start, for example because the port is in use.
         """
-        mounted = self._mount()
+        mounts = self._checked_mounts()
+        pools = pools_of(self, mounts)
+        mounted = self._mount(mounts, pools)
         if self._services is not None and not self._services.admission.closed:
             raise EndpointError(
                 "this endpoint is already running; stop it first, or make another Endpoint"
@@ -313,7 +322,15 @@ class Endpoint:
             quiet_delay=self.quiet_delay,
         )
         crashes = self._crashes()
+        plugs = self.plugs if crashes is None else (*self.plugs, crashes)
         budget = WorkBudget()
+        http = HttpHandover(
+            self._pages(crashes),
+            is_socket_path=mounted.websockets.__contains__,
+            http2=self.http2,
+            keep_alive_timeout=self.keep_alive_timeout,
+            budget=budget,
+        )
         services = Services(
             endpoint=self,
             budget=budget,
@@ -322,29 +339,24 @@ class Endpoint:
             longpolls=mounted.longpolls,
             secret_key_base=self._secret(self.secret_key_base or secret_key_base, mounted),
             transports=transports,
-            http=HttpHandover(
-                self._pages(crashes),
-                is_socket_path=mounted.websockets.__contains__,
-                http2=self.http2,
-                keep_alive_timeout=self.keep_alive_timeout,
-                budget=budget,
-            ),
+            http=http,
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
-            plugs=self.plugs if crashes is None else (*self.plugs, crashes),
             addresses=None if self.address_limit is None else self.address_limit.table(),
             proxies=(proxies := self._proxies()),
+            tracer=next((plug.tracer for plug in plugs if plug.tracer is not None), None),
         )
         polling = LongPolling(services)
-        services.http.find = partial(_find, services, polling)
-        services.http.websocket = partial(serve_websocket, services)
-        services.http.count = services.count
+        http.find = partial(_find, plugs, services, polling)
+        http.late_answer = partial(_late_answer, plugs, services)
+        http.websocket = partial(serve_websocket, services)
+        http.count = services.count
         if proxies is not None:
-            services.http.rewrite = proxies.rewritten
-        services.http.no_socket = services.unmatched_path
+            http.rewrite = proxies.rewritten
+        http.no_socket = services.unmatched_path
         children = [
             *self._services_of_channels(services, polling),
-            *self._children(services, mounted.pools),
+            *self._children(services, plugs, list(pools.values())),
         ]
         if port is not None:
             listener = (services, (self, "connections"), host, port, ssl_context)
@@ -522,15 +534,22 @@ class Endpoint:
             )
         return secrets.token_bytes(64)
 
-    def _mount(self) -> Mounted:
+    def _checked_mounts(self) -> dict[str, Mount]:
+        """Check the options of this endpoint. Return the mounts, by path."""
         self._check_options()
         if self.secret_key_base is not None:
             check_secret(self.secret_key_base)
-        options = {path: _options(path, value) for path, value in self.sockets.items()}
+        mounts = {path: _options(path, value) for path, value in self.sockets.items()}
         if self.observer is not None:
-            options.update(self.observer.mounts())
+            mounts.update(self.observer.mounts())
+        return mounts
+
+    def _mount(
+        self, mounts: Mapping[str, Mount], pools: Mapping[type[Socket], ChannelPool]
+    ) -> Mounted:
+        checks = self.checks_declarations or self._develops()
         try:
-            return mount_all(self, options, checks=self.checks_declarations or self._develops())
+            return mount_all(mounts, pools, checks=checks)
         except InvalidPath as error:
             raise EndpointError(str(error)) from None
 
@@ -565,7 +584,7 @@ class Endpoint:
             if not isinstance(value, kind):
                 raise InvalidOption("Endpoint", option, value, f"{kind.__name__}(...), or None")
         for option, owner in (("presences", "Presence"), ("histories", "History")):
-            check_services(option, owner, getattr(self, option))
+            _check_services(option, owner, getattr(self, option))
 
     def _check_http(self) -> None:
         check_positive("Endpoint", "keep_alive_timeout", self.keep_alive_timeout)
@@ -589,11 +608,13 @@ class Endpoint:
             children.append(service.child_spec(self.pubsub))
         return children
 
-    def _children(self, services: Services, pools: list[ChannelPool]) -> list[ChildSpec]:
+    def _children(
+        self, services: Services, plugs: Sequence[Plug], pools: Sequence[ChannelPool]
+    ) -> list[ChildSpec]:
         connections, sessions = (self, "connections"), (self, "sessions")
         transports = services.transports
         children = [
-            ChildSpec("services", hold_services, (services,), restart="temporary"),
+            ChildSpec("services", _hold_services, (services, plugs), restart="temporary"),
             *(pool.child_spec() for pool in pools),
         ]
         children.append(
@@ -696,6 +717,16 @@ def _check_list(option: str, given: object, example: str) -> None:
         raise EndpointError(f"Endpoint got {option}={given!r}; write a list: [{example}]")
 
 
+def _check_services(option: str, owner: str, services: Sequence[Service]) -> None:
+    """Raise InvalidOption if a service is not an object of the class `owner`, or if two services share a name."""
+    for service in services:
+        if isinstance(service, type) or not hasattr(service, "child_spec"):
+            raise InvalidOption("Endpoint", option, services, f"[{owner}()]")
+    if len({service.name for service in services}) < len(services):
+        expected = f"{option} with different names: {owner}(name=...)"
+        raise InvalidOption("Endpoint", option, services, expected)
+
+
 def _dynamic(name: tuple[Any, str], max_children: int) -> ChildSpec:
     return DynamicSupervisor.child_spec(
         id=name[1], name=name, label=name[1], max_children=max_children
@@ -710,9 +741,48 @@ def _record_frames(recorder: Any) -> None:
     record_frames(recorder)
 
 
-def _find(services: Services, polling: LongPolling, scope: Any) -> ASGIApplication | None:
+def _find(
+    plugs: Sequence[Plug], services: Services, polling: LongPolling, scope: Any
+) -> ASGIApplication | None:
     """Return the plug or the long polling that serves an HTTP request; None if the request is for the pages."""
-    return services.find(scope) or polling.find(scope)
+    for plug in plugs:
+        found = plug.find(scope, services)
+        if found is not None:
+            return found
+    return polling.find(scope)
+
+
+def _late_answer(plugs: Sequence[Plug], services: Services, path: str) -> LateAnswer | None:
+    """Return the answer of a plug to a request on a new connection while the endpoint drains."""
+    for plug in plugs:
+        answer = plug.late_answer(path, services)
+        if answer is not None:
+            return answer
+    return None
+
+
+async def _hold_services(services: Services, plugs: Sequence[Plug]) -> Pid:
+    """Attach the logger and the plugs, and release shared resources when the endpoint's supervisor ends.
+
+    The supervisor calls this start function in its own process. The function always raises StartIgnored, because it
+    starts no process. So the supervisor keeps no child.
+    """
+    on_exit(services.close)
+    mounts = [*services.mounts.values(), *services.longpolls.values()]
+    on_exit(
+        logger.attach(
+            current_runtime().telemetry,
+            endpoint=services.endpoint,
+            supervisor=current_pid(),
+            filter_parameters=services.endpoint.filter_parameters,
+            sockets=[mount.socket for mount in mounts],
+            channels=[route.channel for mount in mounts for route in mount.router.routes],
+        )
+    )
+    for plug in plugs:
+        on_exit(plug.attach(services))
+    services.report_empty_sockets()
+    raise StartIgnored
 
 
 def _options(path: str, value: Any) -> Mount:

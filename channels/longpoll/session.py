@@ -55,7 +55,8 @@ from channels.protocol.longpoll import (
     plain_answer,
     status_answer,
 )
-from channels.serving.services import MountedSocket, Services
+from channels.serving.mounted import MountedSocket
+from channels.serving.services import Services
 from channels.socket import Refusal
 from channels.telemetry import LONGPOLL_ANSWER_LOST, LONGPOLL_LEFT_OUT, LONGPOLL_UNSENDABLE
 from channels.tokens.token import Atom, TokenError, sign, verify

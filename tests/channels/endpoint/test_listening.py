@@ -15,7 +15,7 @@ from actors import Runtime, kill, spawn, sys
 from channels import ConnectInfo, ConnectRefused, Draining, Endpoint, Mount, Refusal, Socket
 from channels.endpoint import listening
 from channels.endpoint.address_limit import AddressLimit
-from channels.serving.services import Admission
+from channels.serving.admission import Admission
 from channels.telemetry import CONNECTION_REFUSED
 from channels.upgrade import first_request
 from supervision import Supervisor

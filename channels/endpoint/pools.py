@@ -1,0 +1,103 @@
+"""The pools of an endpoint, whose supervisors run the channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import trio
+
+from actors.refs import Pid
+from channels.channel import server_of
+from channels.connection.channel_server import ChannelServer
+from channels.protocol.link import Link
+from channels.protocol.session import Membership
+from channels.serving.mount import Mount
+from channels.socket import Socket
+from supervision.child_spec import ChildSpec
+from supervision.dynamic_supervisor import DynamicSupervisor
+from supervision.supervisor import Supervisor
+
+__all__ = ["ChannelPool", "pools_of"]
+
+# spawn_link, because the init of a channel server cannot fail. The supervisor does not wait for the join.
+_CHANNEL = ChildSpec("channel", ChannelServer.spawn_link, restart="temporary")
+
+
+class ChannelPool:
+    """The supervisors of all channels of one socket class.
+
+    The supervisors do not restart a crashed channel, because its client rejoins. When the endpoint stops, they stop all
+    channels at the same time.
+    """
+
+    def __init__(self, owner: object, name: str, partitions: int) -> None:
+        self.name = name
+        self.names: list[object] = [
+            (owner, "channels", name, number) for number in range(partitions)
+        ]
+        self._next = 0
+
+    def child_spec(self) -> ChildSpec:
+        """Return the child spec of the pool, for the endpoint."""
+        supervisors = [
+            ChildSpec(
+                number,
+                DynamicSupervisor.start_link,
+                kwargs={"name": name, "label": f"{self.name} channels {number}"},
+                type="supervisor",
+            )
+            for number, name in enumerate(self.names)
+        ]
+        return Supervisor.child_spec(
+            supervisors, id=f"{self.name} channels", label=f"{self.name} channels"
+        )
+
+    async def start(
+        self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
+    ) -> Pid:
+        """Start the channel server of a membership. The supervisors of the pool take turns."""
+        try:
+            return self.start_nowait(link, membership, payload, replaced)
+        except trio.WouldBlock:
+            pass
+        start = server_of(membership.route.channel)
+        spec = _CHANNEL if start is None else ChildSpec("channel", start, restart="temporary")
+        return await DynamicSupervisor.start_child(
+            self._next_name(), spec, link, membership, payload, replaced
+        )
+
+    def start_nowait(
+        self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
+    ) -> Pid:
+        """Start the channel server of a membership without waiting.
+
+        Raises:
+            trio.WouldBlock: the start may wait. Nothing was started; use `start`.
+        """
+        if server_of(membership.route.channel) is not None:
+            # The start of the application's server may wait.
+            raise trio.WouldBlock
+        before = self._next
+        try:
+            return DynamicSupervisor.start_child_nowait(
+                self._next_name(), _CHANNEL, link, membership, payload, replaced
+            )
+        except trio.WouldBlock:
+            # `start` waits for the same supervisor.
+            self._next = before
+            raise
+
+    def _next_name(self) -> object:
+        self._next = (self._next + 1) % len(self.names)
+        return self.names[self._next]
+
+
+def pools_of(owner: object, mounts: Mapping[str, Mount]) -> dict[type[Socket], ChannelPool]:
+    """Return a pool for each socket class, with the largest number of partitions of its mounts."""
+    partitions: dict[type[Socket], int] = {}
+    for mount in mounts.values():
+        partitions[mount.socket] = max(partitions.get(mount.socket, 0), mount.partitions)
+    return {
+        socket: ChannelPool(owner, socket.__name__, number) for socket, number in partitions.items()
+    }
