@@ -18,7 +18,6 @@ Source: Phoenix.Channel. docs/topics/differences.md lists the differences and th
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from itertools import islice
 from types import MappingProxyType
@@ -31,8 +30,8 @@ from actors.runtime import current_runtime
 from actors.servers.gen_server import Sender
 from actors.servers.results import Continue, NoReply, Reply, Stop, Within
 from channels.errors import ChannelsError, EncodeError, InvalidOption, check_seconds
-from channels.excerpts import brief, place_of_frame
-from channels.handlers import HandlerTable, check_names, check_types, collect, names_of
+from channels.excerpts import brief, place_of_caller
+from channels.handlers import Declarations, check_names, check_types, names_of
 from channels.messages import Broadcast, PushReply
 from channels.protocol.link import Broadcaster, Link
 from channels.protocol.session import Membership
@@ -50,7 +49,6 @@ __all__ = [
     "place",
     "reply_to",
     "server_of",
-    "table_of",
 ]
 
 
@@ -122,11 +120,13 @@ class ChannelContext:
         joined: True after the channel accepted the join.
         ref: the ref of the current push; None outside a handler and for a push that expects no reply.
         push: the current push if it has a key, else None. Only pushes to durable topics have keys.
+        declarations: the checks of what the channel sends; None in production.
     """
 
-    __slots__ = ("joined", "link", "membership", "pid", "push", "ref")
+    __slots__ = ("declarations", "joined", "link", "membership", "pid", "push", "ref")
 
     def __init__(self, link: Link, membership: Membership, pid: Pid) -> None:
+        self.declarations: Declarations | None = membership.route.table.declarations
         self.link = link
         self.membership = membership
         self.pid = pid
@@ -211,14 +211,12 @@ class Channel:
 
     lives_in_process: ClassVar[bool] = True
     """True makes `spawn` refuse methods of the instance, because the instance must not outlive its process."""
-    _table: ClassVar[HandlerTable] = HandlerTable({}, {}, frozenset())
     _server: ClassVar[Callable[..., Any] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_names(cls, Channel)
         check_types(cls, Channel)
-        cls._table = collect(cls)
 
     _context: ChannelContext
 
@@ -342,11 +340,13 @@ class Channel:
         context = self._context
         if not context.joined:
             raise NotJoined(self.topic, "push")
+        if context.declarations is not None:
+            context.declarations.check(event, payload)
         link = context.link
         try:
             frame = link.codec.push(context.membership.channel_ref, self.topic, event, payload)
         except EncodeError as error:
-            error.place = place_of_frame(sys._getframe(1))
+            error.place = place_of_caller()
             raise
         link.put(frame)
 
@@ -377,12 +377,13 @@ class Channel:
         context = self._context
         if not context.joined:
             raise NotJoined(self.topic, "broadcast")
+        if context.declarations is not None:
+            context.declarations.check(event, payload)
         try:
             message = Broadcast(self.topic, event, payload)
             context.link.pubsub.broadcast(self.topic, message, sender=sender)
         except EncodeError as error:
-            # Frame 0 is this method, 1 the public verb, and 2 the application.
-            error.place = place_of_frame(sys._getframe(2))
+            error.place = place_of_caller()
             raise
 
     def expire_connection_after(self, seconds: float) -> None:
@@ -414,7 +415,8 @@ class Channel:
         context = self._context
         if context.ref is None:
             raise NothingToAnswer(self.topic)
-        return SocketRef(context.link, self.topic, context.membership.channel_ref, context.ref)
+        ref = SocketRef(context.link, self.topic, context.membership.channel_ref, context.ref)
+        return ref if context.declarations is None else context.declarations.ref(ref)
 
 
 def place(channel: Channel, link: Link, membership: Membership) -> ChannelContext:
@@ -429,11 +431,6 @@ def place(channel: Channel, link: Link, membership: Membership) -> ChannelContex
 def connection_of(channel: Channel) -> Pid:
     """Return the process of the connection of a channel."""
     return channel._context.link.connection
-
-
-def table_of(channel: type[Channel]) -> HandlerTable:
-    """Return the handlers of a channel class."""
-    return channel._table
 
 
 def server_of(channel: type[Channel]) -> Callable[..., Any] | None:

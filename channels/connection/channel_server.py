@@ -51,12 +51,12 @@ from actors.refs import Pid, Ref, TimerRef
 from actors.servers.gen_server import GenServer, Sender, move_to_back
 from actors.servers.results import MISSING, Continue, NoReply, Reply, Stop, Within
 from actors.sys import ServerStatus
-from channels.channel import Channel, place, table_of
+from channels.channel import Channel, place
 from channels.checks import AFTER_CALL, AFTER_MESSAGE, AFTER_PUSH, invalid, join_response
 from channels.errors import EncodeError, InvalidResult
 from channels.excerpts import brief, place_of_method
 from channels.filters import FilterRule, filter_parameters
-from channels.handlers import method_of
+from channels.handlers import HandlerTable, method_of
 from channels.messages import (
     Binary,
     Broadcast,
@@ -106,7 +106,7 @@ class ChannelServer(GenServer[None]):
         # The topic is cut, because the client chooses it, and the label appears in logs.
         set_label(f"{cls.__name__} {membership.topic[:80]!r}")
         self.context = place(channel, link, membership)
-        self.table = table_of(cls)
+        self.table: HandlerTable = membership.route.table
         # True if the channel's terminate must run. As in Phoenix, terminate does not run after a crash of join.
         self.constructed = False
         return Continue(payload)
@@ -134,7 +134,7 @@ class ChannelServer(GenServer[None]):
             params = argument if decode is None else self._decoded(decode, argument)
             watch = watch_join(channel, self.link)
             try:
-                response = await channel.join(membership.topic, params)
+                response = await self.table.join(channel, membership.topic, params)
             finally:
                 if watch is not None:
                     self.timers.forget(watch)
@@ -251,7 +251,7 @@ class ChannelServer(GenServer[None]):
         if handler is not None:
             handling = handler(self.channel, payload)
         else:
-            handling = self.channel.handle_in(event, payload)
+            handling = self.table.handle_in(self.channel, event, payload)
         trace = self.link.trace
         result = await (
             handling if trace is None else trace.handle_in(self.channel, event, handling)

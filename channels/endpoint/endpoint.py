@@ -50,6 +50,7 @@ from actors.process import current_pid, on_exit, spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
 from channels import logger
+from channels.channel import Channel
 from channels.endpoint.drainer import DrainerServer, Draining
 from channels.endpoint.listening import (
     ListenerServer,
@@ -68,6 +69,7 @@ from channels.errors import (
 )
 from channels.excerpts import brief
 from channels.filters import SECRETS, FilterRule, check_rule
+from channels.handlers import Declarations
 from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
 from channels.http.lifespan import serve_lifespan
 from channels.longpoll.requests import LongPolling
@@ -78,7 +80,7 @@ from channels.serving.mount import Mount
 from channels.serving.mounted import Mounted, mount_all
 from channels.serving.plug import Plug
 from channels.serving.services import LateAnswer, Service, Services
-from channels.socket import Socket
+from channels.socket import Socket, router_of
 from channels.tokens.token import Secret, check_secret
 from channels.transports.asgi_stream import ASGIApplication
 from channels.transports.listener import Listen, Listener, connections_that_fit
@@ -548,8 +550,11 @@ class Endpoint:
         self, mounts: Mapping[str, Mount], pools: Mapping[type[Socket], ChannelPool]
     ) -> Mounted:
         checks = self.checks_declarations or self._develops()
+        route = partial(
+            router_of, durable=_durable, declarations_of=_declarations_of if checks else None
+        )
         try:
-            return mount_all(mounts, pools, checks=checks)
+            return mount_all(mounts, pools, route)
         except InvalidPath as error:
             raise EndpointError(str(error)) from None
 
@@ -731,6 +736,20 @@ def _dynamic(name: tuple[Any, str], max_children: int) -> ChildSpec:
     return DynamicSupervisor.child_spec(
         id=name[1], name=name, label=name[1], max_children=max_children
     )
+
+
+def _durable(channel: type[Channel], history: object) -> type[Channel]:
+    # Imported here, so that only programs with durable topics load this package.
+    from channels.durable.channel import durable_class  # noqa: PLC0415
+
+    return durable_class(channel, history)
+
+
+def _declarations_of(channel: type[Channel]) -> Declarations | None:
+    # Imported here, because a server in production does not check what its channels send.
+    from channels.development.declarations import declarations_of  # noqa: PLC0415
+
+    return declarations_of(channel)
 
 
 def _record_frames(recorder: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -13,7 +13,8 @@ from channels.protocol.longpoll import LongPoll
 from channels.protocol.session import Membership
 from channels.serializers.serializer import Codec, Serializer
 from channels.serving.mount import Mount
-from channels.socket import Socket, router_of
+from channels.socket import Socket
+from channels.topics import Router
 from channels.wire.cross_site import parse_rule
 from channels.wire.deflate import Deflate
 from channels.wire.urls import InvalidPath, PathTable, join_paths
@@ -47,7 +48,7 @@ def _option(mount: Mount, name: str) -> Any:
 class MountedSocket:
     """A socket at a path, with checked options and with codecs that all its connections share."""
 
-    def __init__(self, path: str, mount: Mount, pool: Pool, *, checks: bool = False) -> None:
+    def __init__(self, path: str, mount: Mount, pool: Pool, router: Router) -> None:
         # The path without the suffix of the transport, such as "/websocket".
         self.path = path
         self.socket = mount.socket
@@ -55,8 +56,7 @@ class MountedSocket:
         self.max_frame_size = mount.max_frame_size
         self.serializers = tuple(mount.serializers)
         self.origin = parse_rule(mount.check_origin)
-        mount.socket.check()
-        self.router = router_of(mount.socket, checks=checks)
+        self.router = router
         # All connections share this bound method, because a bound method takes 80 bytes.
         self.match = self.router.match
         self.max_channels: int = _option(mount, "max_channels")
@@ -129,14 +129,16 @@ class Mounted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def mount_all(
-    mounts: Mapping[str, Mount], pools: Mapping[type[Socket], Pool], *, checks: bool = False
+    mounts: Mapping[str, Mount],
+    pools: Mapping[type[Socket], Pool],
+    route: Callable[[type[Socket]], Router],
 ) -> Mounted:
     """Mount sockets at their paths.
 
     Args:
         mounts: the mounts, by path.
         pools: the pools of the channels, by socket class.
-        checks: True checks what channels send against their declarations.
+        route: the function that returns the routing table of a socket class.
 
     Raises:
         InvalidPath: a path is malformed, or two sockets have the same path.
@@ -149,7 +151,8 @@ def mount_all(
     longpolls: PathTable[MountedSocket] = PathTable()
     polling: list[tuple[str, MountedSocket]] = []
     for path, mount in mounts.items():
-        mounted = MountedSocket(path, mount, pools[mount.socket], checks=checks)
+        mount.socket.check()
+        mounted = MountedSocket(path, mount, pools[mount.socket], route(mount.socket))
         mounted.use_codecs(codecs, message_codecs, deflating_codecs)
         if mount.websocket:
             websockets.add(join_paths(path, mount.path), mounted)
