@@ -9,10 +9,12 @@ import pytest
 import trio
 
 from channels import Endpoint, Mount
-from channels.testing import JoinsAnswered, MembershipsEnd, SubscriptionsEnd
+from channels.testing import JoinsAnswered
 from supervision.simulation import World, scenario
 from supervision.simulation.knobs import Knobs
 from supervision.simulation.simulate import simulate
+from tests.laws.memberships import MembershipsEnd
+from tests.laws.subscriptions import SubscriptionsEnd
 from tests.simulation.sweeps.channels.client import client
 from tests.simulation.sweeps.channels.client_times import client_times
 from tests.simulation.sweeps.channels.clients import Client
