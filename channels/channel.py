@@ -45,6 +45,7 @@ __all__ = [
     "NothingToAnswer",
     "SocketRef",
     "UnhandledEvent",
+    "check_endpoint",
     "connection_of",
     "place",
     "reply_to",
@@ -212,6 +213,10 @@ class Channel:
     lives_in_process: ClassVar[bool] = True
     """True makes `spawn` refuse methods of the instance, because the instance must not outlive its process."""
     _server: ClassVar[Callable[..., Any] | None] = None
+
+    @classmethod
+    def _check_endpoint(cls, endpoint: Any) -> None:
+        """Check what this class needs of an endpoint. `check_endpoint` calls it."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -431,6 +436,11 @@ def place(channel: Channel, link: Link, membership: Membership) -> ChannelContex
 def connection_of(channel: Channel) -> Pid:
     """Return the process of the connection of a channel."""
     return channel._context.link.connection
+
+
+def check_endpoint(channel: type[Channel], endpoint: Any) -> None:
+    """Raise ChannelsError if an endpoint lacks something that a channel of its routes needs, such as a history."""
+    channel._check_endpoint(endpoint)
 
 
 def server_of(channel: type[Channel]) -> Callable[..., Any] | None:

@@ -27,7 +27,7 @@ def describe(sockets: Mapping[str, Any], *, observer: str | None = None) -> dict
 
     Args:
         sockets: the `sockets` of an endpoint.
-        observer: the path of the observer page; None if there is none.
+        observer: the path of the observer page, or its URL if it has another port; None if there is none.
     """
     mounts = {
         path: value if isinstance(value, Mount) else Mount(value) for path, value in sockets.items()

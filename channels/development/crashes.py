@@ -17,7 +17,7 @@ from actors.exits import Crash
 from channels.serving.plug import Plug
 from channels.serving.services import Services
 from channels.telemetry import CHANNEL_CRASHED, SOCKET_CONNECT_FAILED
-from supervision.command_line.program_frames import program_traceback
+from supervision.applications.command_line.program_frames import program_traceback
 
 __all__ = ["Crashes", "RecordedCrash"]
 

@@ -48,6 +48,8 @@ class Developed(Protocol):
     @property
     def observer(self) -> Any: ...
     @property
+    def internal_address(self) -> tuple[str, int] | None: ...
+    @property
     def load_problem(self) -> str | None: ...
 
 
@@ -157,9 +159,11 @@ class DevelopmentPage:
         return None
 
     def _description(self) -> dict[str, Any]:
-        observer = self._endpoint.observer
-        path = None if observer is None else getattr(observer, "path", None)
-        return describe(self._endpoint.sockets, observer=path)
+        observer, internal = self._endpoint.observer, self._endpoint.internal_address
+        place = None if observer is None else getattr(observer, "path", None)
+        if place is not None and internal is not None:
+            place = observer.url(internal, tls=False)
+        return describe(self._endpoint.sockets, observer=place)
 
     def _status(self) -> dict[str, Any]:
         return {

@@ -16,16 +16,22 @@ A running endpoint is a supervision tree. It starts its children from top to bot
     ├── UserSocket channels (one_for_one)     one for each socket class
     │   ├── 0 (dynamic)                       one temporary process for each channel
     │   └── 1 (dynamic)
-    ├── application                           runs the lifespan of the mounted ASGI application
     ├── flusher                               writes for all plain sockets
     ├── poller                                reads for all plain sockets
     ├── quiet_poller                          reads for plain sockets with little data
+    ├── internal_connections (dynamic)        one temporary process for each connection on the internal port
+    ├── internal_listener                     accepts these connections, if there is an internal port
+    ├── internal_drainer                      closes these connections after those of the clients
+    ├── application                           runs the lifespan of the mounted ASGI application
     ├── sessions (dynamic)                    one temporary process for each polling client
     ├── connections (dynamic)                 one temporary process for each connection
     ├── listener                              accepts connections, if there is a port
     └── drainer                               stops first, and closes clients so that they reconnect to another server
 
-One port serves all requests. The endpoint reads the head of a connection's first request. If the request is for the
+One port serves all requests. With an internal port, that port serves the observer and the plugs, such as metrics. It
+answers while the application starts, and until all clients have been drained.
+
+The endpoint reads the head of a connection's first request. If the request is for the
 WebSocket of a mounted socket, the endpoint serves the connection itself. It passes any other connection on to
 Hypercorn. An endpoint is also an ASGI application, which another server can serve.
 """
@@ -36,13 +42,14 @@ import os
 import secrets
 import ssl
 import warnings
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, Protocol
 
 import trio
+from attrs import evolve
 from msgspec import structs
 
 from actors.errors import StartIgnored
@@ -50,7 +57,7 @@ from actors.process import current_pid, on_exit, spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
 from channels import logger
-from channels.channel import Channel
+from channels.channel import Channel, check_endpoint
 from channels.endpoint.drainer import DrainerServer, Draining
 from channels.endpoint.listening import (
     ListenerServer,
@@ -79,9 +86,10 @@ from channels.pubsub.pubsub import PubSub
 from channels.serving.mount import Mount
 from channels.serving.mounted import Mounted, mount_all
 from channels.serving.plug import Plug
-from channels.serving.services import LateAnswer, Service, Services
+from channels.serving.services import Admission, LateAnswer, Service, Services
 from channels.socket import Socket, router_of
 from channels.tokens.token import Secret, check_secret
+from channels.topics import Router
 from channels.transports.asgi_stream import ASGIApplication
 from channels.transports.listener import Listen, Listener, connections_that_fit
 from channels.transports.out_buffer import (
@@ -102,11 +110,18 @@ if TYPE_CHECKING:
     from channels.endpoint.address_limit import AddressLimit
     from channels.endpoint.trusted_proxies import TrustedProxies
 
-__all__ = ["Endpoint", "EndpointError", "services_of"]
+__all__ = ["DEFAULT_INTERNAL_HOST", "Endpoint", "EndpointError", "services_of"]
 
+DEFAULT_INTERNAL_HOST = "127.0.0.1"
+"""The address of the internal port. Only programs on this machine reach it."""
+
+# The drain of the internal port, which begins when all clients of the public port have gone. It finishes the current
+# answers, and closes the pages of the observer.
+_INTERNAL_DRAINING = Draining(timeout=1.0)
 # Seconds between two checks of the connections that have not sent their first request.
 _POLL = 0.01
 _WHOLE_OPTIONS = (
+    "max_internal_connections",
     "max_sessions",
     "max_buffered_messages",
     "max_buffered_bytes",
@@ -144,6 +159,7 @@ class Endpoint:
         head_timeout: seconds for a client to send the head of its first request. After that, the client gets 408.
         max_connections: the maximum number of open connections. A further client gets 503. By default, the number of
             connections for which the process has file descriptors, up to 100,000.
+        max_internal_connections: the maximum number of open connections on the internal port. A further one gets 503.
         max_sessions: the maximum number of sessions of polling clients. A request for a further session gets 503, and
             the endpoint counts it.
         address_limit: an `AddressLimit` from `channels.endpoint.address_limit`, which limits the clients with the same
@@ -201,6 +217,7 @@ class Endpoint:
         histories: Sequence[Service] = (),
         head_timeout: float = 10.0,
         max_connections: int | None = None,
+        max_internal_connections: int = 64,
         max_sessions: int = 20_000,
         address_limit: AddressLimit | None = None,
         trusted_proxies: Sequence[str] = (),
@@ -239,6 +256,7 @@ class Endpoint:
         self.histories = tuple(histories)
         self.head_timeout = head_timeout
         self.max_connections = max_connections
+        self.max_internal_connections = max_internal_connections
         self.max_sessions = max_sessions
         self.address_limit = address_limit
         self.trusted_proxies = trusted_proxies
@@ -259,6 +277,7 @@ class Endpoint:
         # The reason why the newest version of the application could not be loaded. The development page shows it.
         self.load_problem: str | None = None
         self._services: Services | None = None
+        self._internal: Services | None = None
         self._supervisor: Pid | None = None
 
     def __repr__(self) -> str:
@@ -283,6 +302,9 @@ class Endpoint:
         ssl_context: ssl.SSLContext | None = None,
         listen: Listen | None = None,
         secret_key_base: Secret | None = None,
+        internal_host: str = DEFAULT_INTERNAL_HOST,
+        internal_port: int | None = None,
+        internal_listen: Listen | None = None,
     ) -> Pid:
         """Start the endpoint and all its children. Return when it accepts connections.
 
@@ -297,14 +319,25 @@ class Endpoint:
                 worker passes `channels.transports.listener.inherited(sockets)`.
             secret_key_base: the secret for an endpoint without a `secret_key_base` of its own. All workers of a server
                 get the same secret.
+            internal_host: the address of the internal port.
+            internal_port: a second port, for the observer and the plugs; 0 takes any free port, which
+                `internal_address` then returns. With it, the public port serves only the plugs that are `public`, which
+                are health probes. The internal port serves nothing else, never TLS, and also answers while the endpoint
+                drains. None serves everything on the public port.
+            internal_listen: the function that opens the internal listener; None takes the endpoint's own `listen`.
 
         Raises:
-            EndpointError: the endpoint is already running, or it has long polling and other nodes, but no
-                `secret_key_base`.
+            EndpointError: the endpoint is already running, or both ports are the same, or it has long polling and other
+                nodes, but no `secret_key_base`.
             ChannelsError: `check` found a mistake.
             StartError: a child did not start, for example because the port is in use.
         """
-        mounts = self._checked_mounts()
+        if internal_port is not None and internal_port == port != 0:
+            raise EndpointError(
+                f"the public port and the internal port are both {port}; write two different ports"
+            )
+        has_internal_port = internal_port is not None
+        mounts = self._checked_mounts(observer=not has_internal_port)
         pools = pools_of(self, mounts)
         mounted = self._mount(mounts, pools)
         if self._services is not None and not self._services.admission.closed:
@@ -327,7 +360,7 @@ class Endpoint:
         plugs = self.plugs if crashes is None else (*self.plugs, crashes)
         budget = WorkBudget()
         http = HttpHandover(
-            self._pages(crashes),
+            self._pages(crashes, observer=not has_internal_port),
             is_socket_path=mounted.websockets.__contains__,
             http2=self.http2,
             keep_alive_timeout=self.keep_alive_timeout,
@@ -345,20 +378,24 @@ class Endpoint:
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
             addresses=None if self.address_limit is None else self.address_limit.table(),
-            proxies=(proxies := self._proxies()),
+            proxies=self._proxies(),
             tracer=next((plug.tracer for plug in plugs if plug.tracer is not None), None),
         )
         polling = LongPolling(services)
-        http.find = partial(_find, plugs, services, polling)
-        http.late_answer = partial(_late_answer, plugs, services)
-        http.websocket = partial(serve_websocket, services)
-        http.count = services.count
-        if proxies is not None:
-            http.rewrite = proxies.rewritten
-        http.no_socket = services.unmatched_path
+        public = tuple(plug for plug in plugs if plug.public or not has_internal_port)
+        _connect(http, services, partial(_find, public, services, polling))
+        http.late_answer = partial(_late_answer, public, services)
+        internal, of_internal_port = None, []
+        if internal_port is not None:
+            inner = {} if self.observer is None else self.observer.mounts()
+            pools |= (inner_pools := pools_of(self, inner))
+            internal = self._internal_services(
+                services, plugs, self._mount(inner, inner_pools), internal_listen or self.listen
+            )
+            of_internal_port = self._internal_children(internal, internal_host, internal_port)
         children = [
             *self._services_of_channels(services, polling),
-            *self._children(services, plugs, list(pools.values())),
+            *self._children(services, internal, plugs, list(pools.values()), of_internal_port),
         ]
         if port is not None:
             listener = (services, (self, "connections"), host, port, ssl_context)
@@ -366,9 +403,53 @@ class Endpoint:
         # The observer is the first child, so that it sees the start and the stop of all other children.
         children[:0] = self._observers(self.secret_key_base or secret_key_base)
         pid = await Supervisor.start_link(children, label="endpoint")
-        self._services, self._supervisor = services, pid
+        services.admission.started = True
+        self._services, self._internal, self._supervisor = services, internal, pid
         self._announce(has_port=port is not None, tls=ssl_context is not None)
         return pid
+
+    def _internal_services(
+        self, services: Services, plugs: Sequence[Plug], mounted: Mounted, listen: Listen
+    ) -> Services:
+        """Return the services of the connections on the internal port.
+
+        They have their own admission, so that the drain and the limits of the public port do not apply to them.
+        """
+        http = HttpHandover(
+            None if self.observer is None else self.observer.pages(None),
+            is_socket_path=mounted.websockets.__contains__,
+            keep_alive_timeout=self.keep_alive_timeout,
+            budget=services.budget,
+        )
+        internal = evolve(
+            services,
+            mounts=mounted.websockets,
+            longpolls=mounted.longpolls,
+            http=http,
+            listen=listen,
+            connections="internal_connections",
+            admission=Admission(),
+            addresses=None,
+        )
+        # The plugs get the services of the endpoint, because they report its state.
+        _connect(http, internal, partial(_find, plugs, services, None))
+        public = tuple(plug for plug in plugs if plug.public)
+        http.late_answer = partial(_late_answer, public, internal)
+        return internal
+
+    def _internal_children(self, services: Services, host: str, port: int) -> list[ChildSpec]:
+        connections = (self, services.connections)
+        listener = (services, connections, host, port)
+        return [
+            of_connections(services, _dynamic(connections, self.max_internal_connections)),
+            ChildSpec("internal_listener", ListenerServer.start_link, listener),
+            ChildSpec(
+                "internal_drainer",
+                DrainerServer.start_link,
+                (services, (connections,), _INTERNAL_DRAINING),
+                shutdown=_INTERNAL_DRAINING.longest + 5.0,
+            ),
+        ]
 
     def _proxies(self) -> TrustedProxies | None:
         """Return the trusted proxies, or None without any. Raises InvalidOption."""
@@ -388,15 +469,20 @@ class Endpoint:
 
         return Crashes()
 
-    def _pages(self, crashes: Crashes | None) -> ASGIApplication | None:
-        """Return the application for all requests that are not for a socket."""
+    def _pages(self, crashes: Crashes | None, *, observer: bool) -> ASGIApplication | None:
+        """Return the application for all requests on the public port that are not for a socket.
+
+        Args:
+            crashes: the crashes for the development page; None adds no development page.
+            observer: False leaves out the page of the observer, because it is on the internal port.
+        """
         pages = self.http
         if self.static is not None or crashes is not None:
             # Import here, because many servers in production need neither files nor the development page.
             from channels.endpoint.pages import pages_of  # noqa: PLC0415
 
             pages = pages_of(self, crashes)
-        return pages if self.observer is None else self.observer.pages(pages)
+        return self.observer.pages(pages) if self.observer is not None and observer else pages
 
     def _develops(self) -> bool:
         if self.development is None:
@@ -406,7 +492,9 @@ class Endpoint:
     def _announce(self, *, has_port: bool, tls: bool) -> None:
         """Tell the observer the address of the endpoint, so that it can print the address of its page."""
         if self.observer is not None:
-            self.observer.announce(self.address if has_port else None, tls=tls)
+            internal = self.internal_address
+            public = self.address if has_port else None
+            self.observer.announce(internal or public, tls=tls and internal is None)
 
     def _observers(self, secret: Secret | None) -> list[ChildSpec]:
         """Return the child spec of the observer; empty without one."""
@@ -423,6 +511,9 @@ class Endpoint:
         ssl_context: ssl.SSLContext | None = None,
         listen: Listen | None = None,
         secret_key_base: Secret | None = None,
+        internal_host: str = DEFAULT_INTERNAL_HOST,
+        internal_port: int | None = None,
+        internal_listen: Listen | None = None,
     ) -> ChildSpec:
         """Return a child spec for your own supervisor. With port 0, a restart takes the port of the first start.
 
@@ -437,6 +528,9 @@ class Endpoint:
                 "ssl_context": ssl_context,
                 "listen": listen,
                 "secret_key_base": secret_key_base,
+                "internal_host": internal_host,
+                "internal_port": internal_port,
+                "internal_listen": internal_listen,
             },
             type="supervisor",
         )
@@ -481,19 +575,22 @@ class Endpoint:
         Raises:
             EndpointError: the endpoint is not running.
 
-        Connected clients stay connected. The endpoint closes its listening socket. Then the system resets connections
-        that the endpoint has not accepted, unless another process, such as the parent of workers, holds the socket.
+        Connected clients stay connected. The endpoint closes the listening sockets of both ports. Then the system
+        resets connections that the endpoint has not accepted, unless another process, such as the parent of workers,
+        holds the sockets.
         """
-        admission = self._running("cannot stop accepting connections").admission
-        admission.accepting = False
-        if admission.listener is not None:
-            admission.listener.close()
+        services = self._running("cannot stop accepting connections")
+        admissions = [each.admission for each in (services, self._internal) if each is not None]
+        for admission in admissions:
+            admission.accepting = False
+            if admission.listener is not None:
+                admission.listener.close()
         with trio.move_on_after(grace):
             # Checked twice in a row, because a new process takes over its connection one step before it reads the head.
             quiet = 0
             while quiet < 2:
                 await trio.sleep(_POLL)
-                quiet = quiet + 1 if admission.is_quiet else 0
+                quiet = quiet + 1 if all(each.is_quiet for each in admissions) else 0
 
     def _running(self, problem: str) -> Services:
         services = self._services
@@ -536,13 +633,17 @@ class Endpoint:
             )
         return secrets.token_bytes(64)
 
-    def _checked_mounts(self) -> dict[str, Mount]:
-        """Check the options of this endpoint. Return the mounts, by path."""
+    def _checked_mounts(self, *, observer: bool = True) -> dict[str, Mount]:
+        """Check the options of this endpoint. Return the mounts of the public port, by path.
+
+        Args:
+            observer: False leaves out the socket of the observer, because it is on the internal port.
+        """
         self._check_options()
         if self.secret_key_base is not None:
             check_secret(self.secret_key_base)
         mounts = {path: _options(path, value) for path, value in self.sockets.items()}
-        if self.observer is not None:
+        if self.observer is not None and observer:
             mounts.update(self.observer.mounts())
         return mounts
 
@@ -550,9 +651,15 @@ class Endpoint:
         self, mounts: Mapping[str, Mount], pools: Mapping[type[Socket], ChannelPool]
     ) -> Mounted:
         checks = self.checks_declarations or self._develops()
-        route = partial(
-            router_of, durable=_durable, declarations_of=_declarations_of if checks else None
-        )
+
+        def route(socket: type[Socket]) -> Router:
+            router = router_of(
+                socket, durable=_durable, declarations_of=_declarations_of if checks else None
+            )
+            for each in router.routes:
+                check_endpoint(each.channel, self)
+            return router
+
         try:
             return mount_all(mounts, pools, route)
         except InvalidPath as error:
@@ -614,19 +721,24 @@ class Endpoint:
         return children
 
     def _children(
-        self, services: Services, plugs: Sequence[Plug], pools: Sequence[ChannelPool]
+        self,
+        services: Services,
+        internal: Services | None,
+        plugs: Sequence[Plug],
+        pools: Sequence[ChannelPool],
+        of_internal_port: Sequence[ChildSpec],
     ) -> list[ChildSpec]:
         connections, sessions = (self, "connections"), (self, "sessions")
         transports = services.transports
         children = [
-            ChildSpec("services", _hold_services, (services, plugs), restart="temporary"),
+            ChildSpec("services", _hold_services, (services, internal, plugs), restart="temporary"),
             *(pool.child_spec() for pool in pools),
+            process_spec(transports.flusher.main, id="flusher"),
+            *(process_spec(each.main, id=name) for name, each in transports.pollers.items()),
+            # Before the application, so that the internal port answers while the application starts and stops.
+            *of_internal_port,
+            ChildSpec("application", start_application, args=(services.http,), shutdown=10.0),
         ]
-        children.append(
-            ChildSpec("application", start_application, args=(services.http,), shutdown=10.0)
-        )
-        children.append(process_spec(transports.flusher.main, id="flusher"))
-        children += [process_spec(each.main, id=name) for name, each in transports.pollers.items()]
         if services.longpolls:
             children.append(_dynamic(sessions, self.max_sessions))
         # A listener of a simulated network needs no file descriptors.
@@ -660,6 +772,12 @@ class Endpoint:
         if listener is None:
             raise EndpointError("this endpoint is not listening; start it with start_link first")
         return listener.host, listener.port
+
+    @property
+    def internal_address(self) -> tuple[str, int] | None:
+        """The host and port of the internal listener; None without one."""
+        listener = self._internal.admission.listener if self._internal is not None else None
+        return None if listener is None else (listener.host, listener.port)
 
     def broadcast(self, topic: str, event: str, payload: Any) -> None:
         """Send an event to every client that has joined a topic. Any task and any thread can call this.
@@ -760,15 +878,27 @@ def _record_frames(recorder: Any) -> None:
     record_frames(recorder)
 
 
+def _connect(
+    http: HttpHandover, services: Services, find: Callable[[Any], ASGIApplication | None]
+) -> None:
+    """Connect the handover to the services. `find` returns the application of a plug or of long polling."""
+    http.find = find
+    http.websocket = partial(serve_websocket, services)
+    http.count = services.count
+    if services.proxies is not None:
+        http.rewrite = services.proxies.rewritten
+    http.no_socket = services.unmatched_path
+
+
 def _find(
-    plugs: Sequence[Plug], services: Services, polling: LongPolling, scope: Any
+    plugs: Sequence[Plug], services: Services, polling: LongPolling | None, scope: Any
 ) -> ASGIApplication | None:
     """Return the plug or the long polling that serves an HTTP request; None if the request is for the pages."""
     for plug in plugs:
         found = plug.find(scope, services)
         if found is not None:
             return found
-    return polling.find(scope)
+    return None if polling is None else polling.find(scope)
 
 
 def _late_answer(plugs: Sequence[Plug], services: Services, path: str) -> LateAnswer | None:
@@ -780,14 +910,24 @@ def _late_answer(plugs: Sequence[Plug], services: Services, path: str) -> LateAn
     return None
 
 
-async def _hold_services(services: Services, plugs: Sequence[Plug]) -> Pid:
+async def _hold_services(
+    services: Services, internal: Services | None, plugs: Sequence[Plug]
+) -> Pid:
     """Attach the logger and the plugs, and release shared resources when the endpoint's supervisor ends.
+
+    Args:
+        services: the services of the endpoint.
+        internal: the services of the connections on the internal port; None without one.
+        plugs: the plugs of the endpoint.
 
     The supervisor calls this start function in its own process. The function always raises StartIgnored, because it
     starts no process. So the supervisor keeps no child.
     """
     on_exit(services.close)
     mounts = [*services.mounts.values(), *services.longpolls.values()]
+    if internal is not None:
+        on_exit(internal.admission.close)
+        mounts += internal.mounts.values()
     on_exit(
         logger.attach(
             current_runtime().telemetry,

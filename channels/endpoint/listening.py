@@ -163,7 +163,7 @@ class ListenerServer(GenServer[None]):
         # happen for very many clients.
         self.services.count(("connection", "not_started"))
         if isinstance(error, MaxChildren):
-            self.services.refused("max_connections", 503)
+            self.services.refused(f"max_{self.services.connections}", 503)
         self.services.admission.take_over(stream)
         if self.refusals < REFUSALS_TOGETHER:
             # Count here and not in `_refuse`. The listener may refuse many connections before the task of `_refuse`
@@ -195,13 +195,13 @@ async def serve_websocket(
             return
         try:
             pid = await DynamicSupervisor.start_child(
-                (services.endpoint, "connections"), CONNECTION, services, stream
+                (services.endpoint, services.connections), CONNECTION, services, stream
             )
         except (StartError, StartIgnored, SupervisionError, CallExit) as error:
             # The supervisor is full or restarting, as in `ListenerServer._start`.
             services.count(("connection", "not_started"))
             if isinstance(error, MaxChildren):
-                services.refused("max_connections", SERVER_FULL.status)
+                services.refused(f"max_{services.connections}", SERVER_FULL.status)
             await stream.refuse(SERVER_FULL.status, b"", SERVER_FULL.headers)
             return
         # Wait for the process, because a process that is killed before its first step does not close the stream.
@@ -214,7 +214,7 @@ async def serve_websocket(
 
 
 class SamePort:
-    """A start function that restarts an endpoint on the port of its first start.
+    """A start function that restarts an endpoint on the ports of its first start.
 
     With port 0 the system chooses the port, and clients keep using it after a restart.
     """
@@ -222,14 +222,19 @@ class SamePort:
     def __init__(self, endpoint: Any) -> None:
         self._endpoint = endpoint
         self._port = 0
+        self._internal_port = 0
 
-    async def __call__(self, *, port: int | None, **options: Any) -> Pid:
+    async def __call__(self, *, port: int | None, internal_port: int | None, **options: Any) -> Pid:
         """Start the endpoint. A restart with port 0 takes the earlier port."""
         pid: Pid = await self._endpoint.start_link(
-            port=self._port if port == 0 else port, **options
+            port=self._port if port == 0 else port,
+            internal_port=self._internal_port if internal_port == 0 else internal_port,
+            **options,
         )
         if port == 0:
             self._port = self._endpoint.address[1]
+        if internal_port == 0:
+            self._internal_port = self._endpoint.internal_address[1]
         return pid
 
 

@@ -19,7 +19,7 @@ from actors.runtime import Runtime
 from channels.pubsub.adapter import Encoded, Lost
 from channels.pubsub.exchange import Exchange
 from channels.telemetry import PUBSUB_STARTED
-from supervision.chaos.invariants.base import Invariant, Located
+from supervision.laboratory.chaos.invariants.base import Invariant, Located
 
 __all__ = ["BroadcastsArrive"]
 

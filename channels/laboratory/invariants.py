@@ -23,7 +23,7 @@ from channels.protocol.session import Effect, Membership, Start
 from channels.recording.watched_out import WatchedOut
 from channels.serializers.serializer import Codec
 from channels.telemetry import SESSION_STARTED
-from supervision.chaos.invariants.base import Feed, Invariant
+from supervision.laboratory.chaos.invariants.base import Feed, Invariant
 
 __all__ = ["Client", "Frames", "JoinsAnswered", "Listener", "Meaning"]
 

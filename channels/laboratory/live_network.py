@@ -31,7 +31,7 @@ __all__ = ["LiveNetwork"]
 
 
 class LiveNetwork(Instrument):
-    """The network of one run, for `supervision.chaos.live.run.run_live`.
+    """The network of one run, for `supervision.laboratory.chaos.live.run.run_live`.
 
     Attributes:
         connections: the open connections, oldest first.

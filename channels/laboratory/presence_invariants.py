@@ -30,7 +30,7 @@ from channels.telemetry import (
     PUBSUB_LOST,
     SESSION_STARTED,
 )
-from supervision.chaos.invariants.base import Invariant, Located
+from supervision.laboratory.chaos.invariants.base import Invariant, Located
 
 __all__ = ["PresenceDiffsFit", "PresencesAgree"]
 

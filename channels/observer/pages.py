@@ -16,7 +16,7 @@ import msgspec
 
 from channels.observer.access import Access, cookie_name
 from channels.transports.asgi_stream import ASGIApplication, path_of
-from supervision.viewer.page import render_live_page
+from supervision.recording.reader.page import render_live_page
 
 __all__ = ["ObserverPages"]
 

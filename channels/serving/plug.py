@@ -20,9 +20,12 @@ class Plug:
 
     Attributes:
         tracer: the object that makes spans of what clients cause; None makes no spans.
+        public: True if the public port serves the pages of this plug even if the endpoint has an internal port. The
+            internal port always serves them.
     """
 
     tracer: Tracer | None = None
+    public: bool = False
 
     def attach(self, services: Services) -> Callable[[], None]:
         """Attach the plug to an endpoint that starts. Return a function that detaches it.

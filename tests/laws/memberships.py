@@ -11,7 +11,7 @@ from actors import ExitReason, Pid, is_alive
 from channels.laboratory.invariants import Client, Frames, Meaning
 from channels.messages import Message
 from channels.protocol.session import Membership, Start
-from supervision.chaos.invariants.base import Feed, Invariant
+from supervision.laboratory.chaos.invariants.base import Feed, Invariant
 
 
 class MembershipsEnd(Invariant):

@@ -10,7 +10,7 @@ from actors.runtime import Runtime
 from channels import PubSub
 from channels.connection.session_server import SessionServer
 from channels.telemetry import SESSION_STARTED
-from supervision.chaos.invariants.base import Invariant, Located
+from supervision.laboratory.chaos.invariants.base import Invariant, Located
 
 
 class SubscriptionsEnd(Invariant):

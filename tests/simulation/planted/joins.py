@@ -13,9 +13,9 @@ from channels.protocol.session import Effect, Membership, Session
 from channels.pubsub.local import SubscriptionTable
 from channels.testing.case import open_channel_test
 from channels.testing.client import ConnectionRefused
-from supervision.chaos.faults.plan import Storm
-from supervision.simulation.scenario import scenario
-from supervision.simulation.world.world import World
+from supervision.laboratory.chaos.faults.plan import Storm
+from supervision.laboratory.simulation.scenario import scenario
+from supervision.laboratory.simulation.world.world import World
 from tests.laws.memberships import MembershipsEnd
 from tests.laws.subscriptions import SubscriptionsEnd
 from tests.simulation.planted.planting import Planted, planted
