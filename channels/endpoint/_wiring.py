@@ -14,6 +14,7 @@ from actors.errors import StartIgnored
 from actors.process import current_pid, on_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
+from actors.servers.gen_server import Request
 from channels import logger
 from channels.channel import server_of
 from channels.connect_info import ConnectInfo
@@ -99,40 +100,18 @@ class ChannelPool:
             supervisors, id=f"{self.name} channels", label=f"{self.name} channels"
         )
 
-    async def start(
+    def start(
         self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
-    ) -> Pid:
-        """Start the channel server of a membership. The supervisors of the pool take turns."""
-        try:
-            return self.start_nowait(link, membership, payload, replaced)
-        except trio.WouldBlock:
-            pass
+    ) -> Request:
+        """Ask for the start of the channel server of a membership. The supervisors of the pool take turns.
+
+        If the supervisor is idle, the request is done when this returns. See `DynamicSupervisor.request_start`.
+        """
         start = server_of(membership.route.channel)
         spec = _CHANNEL if start is None else ChildSpec("channel", start, restart="temporary")
-        return await DynamicSupervisor.start_child(
+        return DynamicSupervisor.request_start(
             self._next_name(), spec, link, membership, payload, replaced
         )
-
-    def start_nowait(
-        self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
-    ) -> Pid:
-        """Start the channel server of a membership without waiting.
-
-        Raises:
-            trio.WouldBlock: the start may wait. Nothing was started; use `start`.
-        """
-        if server_of(membership.route.channel) is not None:
-            # The start of the application's server may wait.
-            raise trio.WouldBlock
-        before = self._next
-        try:
-            return DynamicSupervisor.start_child_nowait(
-                self._next_name(), _CHANNEL, link, membership, payload, replaced
-            )
-        except trio.WouldBlock:
-            # `start` waits for the same supervisor.
-            self._next = before
-            raise
 
     def _next_name(self) -> object:
         self._next = (self._next + 1) % len(self.names)
@@ -215,15 +194,11 @@ class MountedSocket:
             self.deflating_codecs[key] = codec
         return codec
 
-    async def start_channel(
+    def start_channel(
         self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
-    ) -> Pid:
-        """Start the channel of a membership in the pool of this socket."""
-        return await self._pool.start(link, membership, payload, replaced)
-
-    def start_channel_nowait(self, link: Link, membership: Membership, payload: Any) -> Pid:
-        """Start the channel of a membership without waiting. If that is not possible, raise `trio.WouldBlock`."""
-        return self._pool.start_nowait(link, membership, payload, ())
+    ) -> Request:
+        """Ask for the start of the channel of a membership in the pool of this socket."""
+        return self._pool.start(link, membership, payload, replaced)
 
 
 class Mounted(msgspec.Struct, frozen=True, kw_only=True):
@@ -408,7 +383,6 @@ class Admission:
         answering: the processes of connections that have not become a WebSocket, as keys. They read or answer HTTP
             requests.
         polling: the processes of polling sessions, by the name in the session's token.
-        queued: a function that returns how many accepted connections still wait in the listener.
     """
 
     __slots__ = (
@@ -422,7 +396,6 @@ class Admission:
         "leaving",
         "listener",
         "polling",
-        "queued",
     )
 
     def __init__(self) -> None:
@@ -434,7 +407,6 @@ class Admission:
         self.ending: dict[trio.CancelScope, None] = {}
         self.answering: dict[Pid, None] = {}
         self.polling: dict[str, Pid] = {}
-        self.queued: Callable[[], int] = int
         # Accepted connections that no process serves yet, by their stream.
         self._unserved: dict[object, Any] = {}
         # Set when there are none; None while nobody waits.
@@ -480,7 +452,7 @@ class Admission:
     @property
     def is_quiet(self) -> bool:
         """True if every accepted connection has sent the head of its first request, and no request waits for a node."""
-        return not (self.ending or self._unserved or self.queued())
+        return not (self.ending or self._unserved)
 
     def drain(self) -> None:
         """Refuse new clients. Stop reading unfinished first requests, and stop waiting for other nodes."""
