@@ -153,11 +153,6 @@ class Pool(Children):
 
     # Requests
 
-    def _check_room(self, spec: ChildSpec) -> None:
-        if len(self._children) >= self._max_children:
-            self._report(CHILD_REFUSED, spec, None, max_children=self._max_children)
-            raise MaxChildren(self._max_children)
-
     def start_child(
         self, spec: ChildSpec, extra: tuple[Any, ...]
     ) -> Pid | Coroutine[Any, Any, Pid]:

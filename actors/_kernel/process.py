@@ -273,12 +273,13 @@ class ProcessRecord(Generic[R]):
             return False
         # Its messages to itself must wait in the mailbox until it has finished with this one.
         mailbox.at_once = False
-        try:
-            if self.runtime.counts_run_time:
-                return self._timed(task.context.run, begin, message)
-            return task.context.run(begin, message)
-        finally:
-            mailbox.at_once = True
+        took: bool = (
+            self._timed(task.context.run, begin, message)
+            if self.runtime.counts_run_time
+            else task.context.run(begin, message)
+        )
+        mailbox.at_once = True
+        return took
 
     def _timed(self, run: Callable[..., bool], begin: Callable[[Any], bool], message: Any) -> bool:
         """Handle a message. Count the time for this process, and not for the process that runs now."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, final
+from typing import Any, Generic, TypeVar
 
 import trio
 from trio.lowlevel import (
@@ -14,7 +15,7 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from actors.errors import CallCycle
+from actors.errors import CallCycle, ServerExit
 from actors.exits import ExitReason
 from actors.refs import Pid, ProcessLike
 
@@ -24,6 +25,7 @@ __all__ = [
     "CallRequest",
     "Cast",
     "Ended",
+    "Request",
     "Sender",
     "StopRequest",
     "SystemRequest",
@@ -47,7 +49,6 @@ class _GaveUp:
         self.how = how
 
 
-@final
 class Sender:
     """The caller that waits for the answer to a call. Any process may pass it to `reply`, once.
 
@@ -201,6 +202,43 @@ class Sender:
         if self._failure is None:
             return "answered"
         return "timeout" if self._failure is _EXPIRED else "cancelled"
+
+
+class Request(Sender):
+    """A request that `send_request` has sent, and its answer."""
+
+    __slots__ = ("_address", "_content")
+
+    def __init__(self, pid: Pid | None, server: ProcessLike, address: object, content: Any) -> None:
+        super().__init__(pid, server)
+        self._address = address
+        self._content = content
+
+    async def wait_result(self) -> Any:
+        """Wait for the answer, and return it. Raises as `result` does. If the wait is cancelled, the answer is lost."""
+        if not self._done:
+            try:
+                await self.wait()
+            except BaseException:
+                self._show_end()
+                raise
+        return self.result()
+
+    def result(self) -> Any:
+        """Return the answer. Call this once, after `done` has become True.
+
+        Raises:
+            ServerExit: The server ended before it answered.
+        """
+        self._show_end()
+        failure = self.take_failure()
+        if type(failure) is Ended:
+            raise ServerExit(failure.reason, self._address, self._content, math.inf)
+        return self._value
+
+    def _show_end(self) -> None:
+        for instrument in self._server.runtime.instruments:
+            instrument.call_ended(self, self.outcome())
 
 
 class Ended:

@@ -469,20 +469,27 @@ class Loop:
             False if the message must wait in the mailbox.
         """
         kind = type(message)
-        if not self._begins(message, kind):
+        is_call = kind is CallRequest
+        if not is_call and id(kind) in _KNOWN and not self._begins(message, kind):
             return False
-        self.message, self.before = message, self.server.state
+        server = self.server
+        self.message, self.before = message, server.state
         waits = begun = failure = None
         try:
             if self.process.runtime.shows_messages:
                 waits = self._show(message, kind)
             if waits is None:
-                begun = self._begin(message, kind)
-                if begun is None if kind is not CallRequest else self._answered(message, begun):
+                if self.debug is not None:
+                    begun = self._begin(message, kind)
+                elif is_call:
+                    begun = server.handle_call_nowait(message.request, message.sender)
+                else:
+                    begun = server.handle_info_nowait(message)
+                if self._answered(message, begun) if is_call else begun is None:
                     # An idle server must not keep its last message in memory.
                     self.message = self.before = None
-                    if self.debug is not None and kind is not CallRequest:
-                        self.debug.happened("noreply", self.server.state, self.process.describe())
+                    if self.debug is not None and not is_call:
+                        self.debug.happened("noreply", server.state, self.process.describe())
                     return True
         except BaseException as error:
             # Broad, because no error of this server may reach the sender. The server's own task raises it again.

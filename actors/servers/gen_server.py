@@ -51,6 +51,7 @@ from actors.servers._calls import (
     CallRequest,
     Cast,
     Ended,
+    Request,
     Sender,
     StopRequest,
     SystemRequest,
@@ -427,7 +428,10 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
         raise ProcessKilled(caller.reason)
     if sender.answered:
         return sender.value
-    raise _call_exit(sender, server, request, timeout)
+    failure = sender.take_failure()
+    if isinstance(failure, Ended):
+        raise ServerExit(failure.reason, server, request, timeout)
+    raise CallTimeout(server, request, timeout)
 
 
 def _target(server: object) -> ProcessLike | None:
@@ -442,7 +446,7 @@ def send_request(server: object, request: Any) -> Request:
     """Send a request to a server as `call` does, and return without waiting for the answer.
 
         request = send_request(pool, StartDynamicChild(spec))
-        answer = request.result() if request.done else await request.wait()
+        answer = request.result() if request.done else await request.wait_result()
 
     A server that is idle may have answered already: see `GenServer.handle_call_nowait`. The answer has no time limit.
 
@@ -457,44 +461,9 @@ def send_request(server: object, request: Any) -> Request:
     target = _target(server)
     if target is None or target is caller:
         raise _refusal(CallRequest, target, server, request, math.inf)
-    sender = Sender(None if caller is None else caller.pid, target)
-    sender.send(CallRequest(request, sender), math.inf)
-    return Request(sender, server, request)
-
-
-class Request:
-    """A request that `send_request` has sent."""
-
-    __slots__ = ("_content", "_sender", "_server")
-
-    def __init__(self, sender: Sender, server: object, content: Any) -> None:
-        self._sender = sender
-        self._server = server
-        self._content = content
-
-    @property
-    def done(self) -> bool:
-        """True if the server has answered or ended."""
-        return self._sender.done
-
-    async def wait(self) -> Any:
-        """Wait for the answer, and return it. Raises as `result` does. If the wait is cancelled, the answer is lost."""
-        if not self._sender.done:
-            await self._sender.wait()
-        return self.result()
-
-    def result(self) -> Any:
-        """Return the answer. Call this once, after `done` has become True.
-
-        Raises:
-            ServerExit: The server ended before it answered.
-        """
-        sender = self._sender
-        for instrument in sender.server.runtime.instruments:
-            instrument.call_ended(sender, sender.outcome())
-        if sender.answered:
-            return sender.value
-        raise _call_exit(sender, self._server, self._content, math.inf)
+    sent = Request(None if caller is None else caller.pid, target, server, request)
+    sent.send(CallRequest(request, sent), math.inf)
+    return sent
 
 
 def _refusal(
@@ -514,13 +483,6 @@ def _refusal(
         about = {"pid": None if caller is None else caller.pid, "address": server}
         runtime.telemetry.execute(_CALL_REFUSED, {}, {**about, "request": request})
     return NoProcess(server, request, timeout)
-
-
-def _call_exit(sender: Sender, server: object, request: Any, timeout: float) -> CallExit:
-    failure = sender.take_failure()
-    if isinstance(failure, Ended):
-        return ServerExit(failure.reason, server, request, timeout)
-    return CallTimeout(server, request, timeout)
 
 
 def move_to_back(match: Callable[[Any], bool]) -> None:

@@ -524,7 +524,7 @@ class SessionServer(GenServer[None]):
 
     async def _wait_for_start(self, membership: Membership, request: Request) -> None:
         try:
-            started = await request.wait()
+            started = await request.wait_result()
         except CallExit:
             self._send_last_frames(membership)
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections import deque
 from collections.abc import MutableMapping
 from functools import partial
 from typing import Any
@@ -25,7 +26,7 @@ from channels.http.handover import HttpHandover
 from channels.http.lifespan import ApplicationStartError
 from channels.transports.listener import ListenError, Listening
 from channels.upgrade.connecting import SERVER_FULL, address_refusal
-from channels.upgrade.first_request import refuse_connection
+from channels.upgrade.first_request import answer_first_request, refuse_connection
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.errors import MaxChildren, SupervisionError
@@ -69,6 +70,10 @@ class ListenerServer(GenServer[None]):
             http2 = services.http.http2
             ssl_context.set_alpn_protocols(["h2", "http/1.1"] if http2 else ["http/1.1"])
         self.refusals = 0
+        # The accepted connections that wait until the supervisor has started the process of an earlier one. Unbounded,
+        # because the listener must not block. The system's limit on open files bounds the accepted sockets.
+        self.waiting: deque[Any] = deque()
+        self.is_starting = False
         self.connections = connections
         before = services.admission.listener
         if port == 0 and before is not None:
@@ -84,6 +89,7 @@ class ListenerServer(GenServer[None]):
 
     async def handle_continue(self, argument: Any) -> None:
         listener: Listening = argument
+        self.services.admission.queued = lambda: len(self.waiting)
         try:
             async with trio.open_nursery() as nursery:
                 await listener.main(partial(self._accepted, nursery))
@@ -91,37 +97,69 @@ class ListenerServer(GenServer[None]):
                 await trio.sleep_forever()
         finally:
             if self.services.admission.draining:
-                # The endpoint stops the connections next. A process that has not taken over its connection by then
-                # would end without an answer, and the system would reset the connection. Shielded, because this process
-                # is ending.
-                with trio.CancelScope(shield=True), trio.move_on_after(_LONGEST_WAIT):
-                    await self.services.admission.wait_all_served()
+                # Shielded, because this process is ending. `answer_first_request` limits the time for each client.
+                with trio.CancelScope(shield=True):
+                    async with trio.open_nursery() as nursery:
+                        for accepted in self.waiting:
+                            nursery.start_soon(self._turn_away, accepted)
+                    # The endpoint stops the connections next. A process that has not taken over its connection by then
+                    # would end without an answer, and the system would reset the connection.
+                    with trio.move_on_after(_LONGEST_WAIT):
+                        await self.services.admission.wait_all_served()
+            else:
+                for accepted in self.waiting:
+                    accepted.close()
+
+    async def _turn_away(self, accepted: Any) -> None:
+        """Answer 503 to a client that connected too late to get a process."""
+        self.services.count(("connection", "not_started"))
+        try:
+            await answer_first_request(self.services, self._stream_of(accepted))
+        finally:
+            accepted.close()
+
+    def _stream_of(self, accepted: Any) -> Any:
+        return accepted if self.ssl_context is None else _secured(accepted, self.ssl_context)
 
     def _accepted(self, nursery: trio.Nursery, accepted: Any) -> None:
-        """Ask for a process for a connection. If the supervisor is idle, the process exists when this returns."""
-        stream = accepted if self.ssl_context is None else _secured(accepted, self.ssl_context)
-        self.services.admission.hand_over(stream, accepted)
-        try:
-            request = DynamicSupervisor.request_start(
-                self.connections, CONNECTION, self.services, stream
-            )
-        except CallExit as error:
-            self._not_started(stream, accepted, nursery, error)
-            return
-        if request.done:
+        self.waiting.append(accepted)
+        if not self.is_starting:
+            self._start_waiting(nursery)
+
+    def _start_waiting(self, nursery: trio.Nursery) -> None:
+        """Start processes for the waiting connections, until the supervisor is busy.
+
+        Then the other connections wait here and not in the mailbox of the supervisor, so that they get an answer if the
+        endpoint drains, and a process if the supervisor restarts.
+        """
+        while self.waiting:
+            accepted = self.waiting.popleft()
+            stream = self._stream_of(accepted)
+            self.services.admission.hand_over(stream, accepted)
+            try:
+                request = DynamicSupervisor.request_start(
+                    self.connections, CONNECTION, self.services, stream
+                )
+            except CallExit as error:
+                self._not_started(stream, accepted, nursery, error)
+                continue
+            if not request.done:
+                self.is_starting = True
+                nursery.start_soon(self._wait_for_start, stream, accepted, nursery, request)
+                return
             self._started(stream, accepted, nursery, request.result())
-        else:
-            nursery.start_soon(self._wait_for_start, stream, accepted, nursery, request)
 
     async def _wait_for_start(
         self, stream: Any, accepted: Any, nursery: trio.Nursery, request: Request
     ) -> None:
         # If this process ends meanwhile, the supervisor still starts the process of the connection.
         try:
-            started = await request.wait()
+            started = await request.wait_result()
         except CallExit as error:
             started = error
         self._started(stream, accepted, nursery, started)
+        self.is_starting = False
+        self._start_waiting(nursery)
 
     def _started(
         self, stream: Any, accepted: Any, nursery: trio.Nursery, started: Pid | Exception

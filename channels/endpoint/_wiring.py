@@ -383,6 +383,7 @@ class Admission:
         answering: the processes of connections that have not become a WebSocket, as keys. They read or answer HTTP
             requests.
         polling: the processes of polling sessions, by the name in the session's token.
+        queued: a function that returns how many accepted connections still wait in the listener.
     """
 
     __slots__ = (
@@ -396,6 +397,7 @@ class Admission:
         "leaving",
         "listener",
         "polling",
+        "queued",
     )
 
     def __init__(self) -> None:
@@ -407,6 +409,7 @@ class Admission:
         self.ending: dict[trio.CancelScope, None] = {}
         self.answering: dict[Pid, None] = {}
         self.polling: dict[str, Pid] = {}
+        self.queued: Callable[[], int] = int
         # Accepted connections that no process serves yet, by their stream.
         self._unserved: dict[object, Any] = {}
         # Set when there are none; None while nobody waits.
@@ -452,7 +455,7 @@ class Admission:
     @property
     def is_quiet(self) -> bool:
         """True if every accepted connection has sent the head of its first request, and no request waits for a node."""
-        return not (self.ending or self._unserved)
+        return not (self.ending or self._unserved or self.queued())
 
     def drain(self) -> None:
         """Refuse new clients. Stop reading unfinished first requests, and stop waiting for other nodes."""

@@ -530,13 +530,13 @@ async def test_a_busy_supervisor_starts_a_child_later_in_order(runtime: Runtime)
     second = DynamicSupervisor.request_start(pool, SPAWNED, "b")
     assert (first.done, second.done) == (False, False)
     await sys.resume(pool)
-    started = [await first.wait(), await second.wait()]
+    started = [await first.wait_result(), await second.wait_result()]
     assert await pids(pool) == started
     await sys.suspend(pool)
     last = DynamicSupervisor.request_start(pool, SPAWNED, "a")
     kill(pool)
     with pytest.raises(ServerExit):
-        await last.wait()
+        await last.wait_result()
     with pytest.raises(NoProcess):
         DynamicSupervisor.request_start(pool, SPAWNED, "a")
 
@@ -552,7 +552,7 @@ async def test_a_supervisor_that_waits_for_the_end_of_a_child_starts_another_aft
     request = DynamicSupervisor.request_start(pool, SPAWNED, "b")
     assert not request.done
     await wait_exit(child)
-    assert await pids(pool) == [await request.wait()]
+    assert await pids(pool) == [await request.wait_result()]
 
 
 async def test_a_start_without_waiting_respects_max_children(runtime: Runtime) -> None:
@@ -569,7 +569,7 @@ async def test_a_start_function_that_waits_keeps_later_requests_waiting(runtime:
     slow = DynamicSupervisor.request_start(pool, ChildSpec("slow", Worker.start_link), "a")
     quick = DynamicSupervisor.request_start(pool, SPAWNED, "b")
     assert (slow.done, quick.done) == (False, False)
-    started = [await slow.wait(), await quick.wait()]
+    started = [await slow.wait_result(), await quick.wait_result()]
     assert await pids(pool) == started
 
 
@@ -580,7 +580,7 @@ async def test_the_failure_of_a_start_function_that_waits_is_the_answer(runtime:
 
     pool = await DynamicSupervisor.start_link(max_children=1)
     await settle()
-    answer = await DynamicSupervisor.request_start(pool, ChildSpec("failing", fail)).wait()
+    answer = await DynamicSupervisor.request_start(pool, ChildSpec("failing", fail)).wait_result()
     assert isinstance(answer, StartError)
     start_at_once(pool, SPAWNED, "a")
     assert isinstance(DynamicSupervisor.request_start(pool, SPAWNED).result(), MaxChildren)

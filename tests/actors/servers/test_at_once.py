@@ -142,8 +142,8 @@ async def test_a_request_that_waits_gets_its_answer_later(
     # The server is busy, so this one waits in its mailbox.
     second = send_request(server, "who")
     assert not second.done
-    assert await request.wait() == "slow"
-    assert await second.wait() == ("who", server)
+    assert await request.wait_result() == "slow"
+    assert await second.wait_result() == ("who", server)
 
 
 async def test_a_request_ends_with_its_server(runtime: Runtime) -> None:
@@ -151,7 +151,7 @@ async def test_a_request_ends_with_its_server(runtime: Runtime) -> None:
     request = send_request(server, "slow")
     kill(server)
     with pytest.raises(ServerExit) as caught:
-        await request.wait()
+        await request.wait_result()
     assert caught.value.reason is KILLED
     with pytest.raises(NoProcess):
         send_request(server, "slow")
