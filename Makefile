@@ -3,7 +3,8 @@
 # package.json. If the contents change, make installs again.
 
 PYTHON ?= python3
-VENV ?= .venv
+# Not `?=`, because a variable VENV of the reader's shell would then lead make to another environment.
+VENV := .venv
 BENCH_VENV ?= .venv-bench
 BENCH_CHANNELS_VENV ?= .venv-bench-channels
 BENCH_DJANGO_VENV ?= .venv-bench-django

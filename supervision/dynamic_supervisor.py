@@ -23,7 +23,7 @@ from actors.messages import Exit
 from actors.refs import Pid
 from actors.servers.gen_server import Request, Sender, send_request
 from actors.servers.results import Reply, Stop
-from supervision._core.children import (
+from supervision._children import (
     REFUSALS,
     Children,
     Failed,
@@ -33,7 +33,7 @@ from supervision._core.children import (
     refused,
     stop_together,
 )
-from supervision._core.requests import ask
+from supervision._requests import ask
 from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import (
     RESTARTING,

@@ -53,16 +53,6 @@ from actors.servers.results import MISSING, Continue, NoReply, Reply, Stop, With
 from actors.sys import ServerStatus
 from channels.channel import Channel, place, table_of
 from channels.checks import AFTER_CALL, AFTER_MESSAGE, AFTER_PUSH, invalid, join_response
-from channels.connection.link import (
-    DUPLICATE_JOIN,
-    READ_ON_AT,
-    ChannelClosed,
-    Gone,
-    Link,
-    ReadOn,
-    Refused,
-)
-from channels.connection.session import Membership
 from channels.errors import EncodeError, InvalidResult
 from channels.excerpts import brief, place_of_method
 from channels.filters import FilterRule, filter_parameters
@@ -76,6 +66,16 @@ from channels.messages import (
     PushReply,
 )
 from channels.payloads import InvalidPayload, refused
+from channels.protocol.link import (
+    DUPLICATE_JOIN,
+    READ_ON_AT,
+    ChannelClosed,
+    Gone,
+    Link,
+    ReadOn,
+    Refused,
+)
+from channels.protocol.session import Membership
 from channels.pubsub.local import Fastlane
 from channels.serializers.json_values import fields_of
 from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOIN_SLOW, CHANNEL_JOINED

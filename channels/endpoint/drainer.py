@@ -33,8 +33,8 @@ from actors.refs import Pid, Ref
 from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from channels.connection.session_server import Drain
-from channels.endpoint._wiring import Services
 from channels.errors import check_not_negative, check_positive, check_whole
+from channels.serving.services import Services
 from channels.telemetry import ENDPOINT_DRAIN
 from channels.transports.out_buffer import Flusher
 from channels.transports.poller import Poller

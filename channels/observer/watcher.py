@@ -35,8 +35,8 @@ from channels.observer.nodes import WANTED_SECONDS, Nodes, summary
 from channels.observer.settings import Answered, Look, News, Settings, Wanted
 from channels.telemetry import CHANNEL_HANDLED_IN
 from supervision.child_spec import RESTARTING
-from supervision.observer.supervisors import kind_of, some_children
 from supervision.recording.fields import LABELLED
+from supervision.tree.supervisors import kind_of, some_children
 
 __all__ = ["Watcher"]
 

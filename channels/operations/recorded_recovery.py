@@ -17,11 +17,11 @@ import trio
 
 from channels.operations.metric_table import Figure
 from supervision.recording.flight import FlightRecorder
+from supervision.recording.reader.figures import PREFIX, Histogram, recovery_metrics
+from supervision.recording.reader.incidents import tell_story
+from supervision.recording.reader.model import Incident
 from supervision.recording.schema import CLEAN_EXITS
 from supervision.recording.snapshots import Snapshot
-from supervision.story.figures import PREFIX, Histogram, recovery_metrics
-from supervision.story.incidents import tell_story
-from supervision.story.model import Incident
 
 __all__ = ["PREFIX", "RecordedRecovery", "Totals"]
 

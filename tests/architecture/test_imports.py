@@ -170,13 +170,13 @@ def test_a_relative_import_is_followed_from_modules_and_packages() -> None:
 
 def test_an_impure_import_of_a_pure_module_is_found() -> None:
     sources = [
-        source("channels/connection/session.py", "import time\nfrom trio import sleep"),
+        source("channels/protocol/session.py", "import time\nfrom trio import sleep"),
         source("channels/serializers/v2.py", "import socket, msgspec"),
         source("channels/endpoint/endpoint.py", "import time"),
     ]
     assert [problem.partition(":")[0] for problem in imports_of_impure_modules(sources)] == [
-        "channels/connection/session.py",
-        "channels/connection/session.py",
+        "channels/protocol/session.py",
+        "channels/protocol/session.py",
         "channels/serializers/v2.py",
     ]
 

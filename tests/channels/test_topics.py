@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from channels.durable.history import History
 from channels.errors import ChannelsError, InvalidRoute
-from channels.longpoll.protocol import relay_topic
 from channels.observer.access import Access
 from channels.presence.tracker import gossip_topic
+from channels.protocol.longpoll import relay_topic
 from channels.topics import Route, Router
 
 _TEXT = st.text(alphabet="ab:", max_size=4)

@@ -35,7 +35,7 @@ from channels.pubsub.redis.adapter import RedisAdapter
 from channels.testing import SimulatedRedis
 from supervision import Backoff, Supervisor
 from supervision.chaos import At, Kill
-from supervision.recording.entropy import Chance
+from supervision.laboratory.entropy import Chance
 from supervision.simulation import Node, World, scenario
 from tests.simulation.simulated_sqlite import Disk, SimulatedSQLite
 from tests.simulation.sweeps.bounds import small_bounds

@@ -10,9 +10,9 @@ import pytest
 from actors import Reply, Sender
 from channels.cli import command as cli
 from examples.scenarios import bank, theatre
-from supervision.simulation.replaying.run_file import find_scenario
-from supervision.simulation.search.report import SweepReport
-from supervision.simulation.search.sweep import sweep
+from supervision.laboratory.simulation.replaying.run_file import find_scenario
+from supervision.laboratory.simulation.search.report import SweepReport
+from supervision.laboratory.simulation.search.sweep import sweep
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 SCENARIOS = {

@@ -10,13 +10,13 @@ import attrs
 import pytest
 
 from actors.errors import StartError
-from supervision.chaos.errors import InvariantViolated
-from supervision.chaos.faults.report import InertPlan
-from supervision.chaos.invariants.built_in import BUILT_IN
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.outcome import Outcome, identify
-from supervision.simulation.shrinking.shrink import shrink
-from supervision.simulation.simulate import simulate
+from supervision.laboratory.chaos.errors import InvariantViolated
+from supervision.laboratory.chaos.faults.report import InertPlan
+from supervision.laboratory.chaos.invariants.built_in import BUILT_IN
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.outcome import Outcome, identify
+from supervision.laboratory.simulation.shrinking.shrink import shrink
+from supervision.laboratory.simulation.simulate import simulate
 from tests.simulation.planted import joins, limits, processes, programs, signals, supervisors
 from tests.simulation.planted.planting import Planted, healthy
 

@@ -55,7 +55,7 @@ from supervision import (
     SupervisorDeadlock,
     child_spec,
 )
-from supervision._core.requests import published
+from supervision._requests import published
 from supervision.child_spec import ChildCounts
 from supervision.partitions import (
     PartitionSupervisor,

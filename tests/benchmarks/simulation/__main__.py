@@ -21,11 +21,11 @@ import trio
 import trio.testing
 
 from actors.runtime import open_runtime
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.scenario import Scenario, scenario
-from supervision.simulation.search.sweep import sweep
-from supervision.simulation.simulate import simulate
-from supervision.simulation.world.world import World
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.scenario import Scenario, scenario
+from supervision.laboratory.simulation.search.sweep import sweep
+from supervision.laboratory.simulation.simulate import simulate
+from supervision.laboratory.simulation.world.world import World
 from tests.benchmarks.simulation import programs
 
 Program: TypeAlias = Callable[[Random], Awaitable[object]]

@@ -10,8 +10,8 @@ from channels.client.wire import MalformedFrame, address_of, decode, encode, pre
 from channels.errors import EncodeError, InvalidOption
 from channels.messages import Binary, Message
 from channels.serializers.v2 import V2
-from channels.upgrade.handshake import agree
-from channels.upgrade.urls import parse_query
+from channels.wire.handshake import agree
+from channels.wire.urls import parse_query
 
 SERVER = V2()
 

@@ -25,8 +25,8 @@ from channels import Endpoint, Mount
 from channels.connection.channel_server import ChannelServer
 from channels.connection.connection import Connection
 from channels.connection.session_server import FREE_BYTES, JOIN_COST, SessionServer
-from channels.connection.work_budget import TURN_BUDGET, WorkBudget
 from channels.messages import Message
+from channels.protocol.work_budget import TURN_BUDGET, WorkBudget
 from channels.serializers.serializer import Requirement
 from channels.serializers.v2 import V2
 from channels.telemetry import SESSION_STARTED

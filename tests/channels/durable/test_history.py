@@ -10,7 +10,17 @@ import trio
 
 from actors import Runtime, StartError, open_runtime, stop
 from actors.runtime import Environment, current_environment
-from channels import Binary, Endpoint, PubSub, PushReply, Socket, handle_in, handle_out
+from channels import (
+    Binary,
+    Channel,
+    Endpoint,
+    PubSub,
+    PushReply,
+    Route,
+    Socket,
+    handle_in,
+    handle_out,
+)
 from channels.durable import (
     AppendFailed,
     DurableChannel,
@@ -228,12 +238,50 @@ def test_an_option_that_bounds_nothing_is_refused(option: dict[str, Any]) -> Non
         History(**option)
 
 
+@pytest.mark.parametrize("way", ["in the class", "nowhere", "in the route"])
+async def test_an_endpoint_without_the_history_of_a_channel_does_not_start(way: str) -> None:
+    class Document(DurableChannel):
+        history = History() if way == "in the class" else None
+
+    class Plain(Channel):
+        pass
+
+    class UserSocket(Socket):
+        channels = {
+            "document:*": Route("document:*", Plain, history=History())
+            if way == "in the route"
+            else Document
+        }
+
+    name = "Plain" if way == "in the route" else "Document"
+    history = None if way == "nowhere" else "<history 'history' in memory>"
+    endpoint = Endpoint(sockets={"/socket": UserSocket})
+    with pytest.raises(HistoryError) as caught:
+        endpoint.check()
+    assert str(caught.value) == (
+        f"{name} is a DurableChannel, and its history is {history}, which does not run in this endpoint; set "
+        "`history = History(...)` in the class, and pass it to Endpoint(histories=[...])"
+    )
+    async with open_runtime(log=False):
+        with pytest.raises(HistoryError):
+            await endpoint.start_link(port=None)
+
+
+async def test_endpoints_with_one_pubsub_may_share_a_history() -> None:
+    first = endpoint_of(History())
+    second = Endpoint(sockets=first.sockets, pubsub=first.pubsub)
+    async with open_runtime(log=False):
+        await first.start_link(port=None)
+        await second.start_link(port=None)
+
+
 async def test_a_channel_whose_history_does_not_run_refuses_every_join(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     endpoint = endpoint_of(History())
-    endpoint.histories = ()
     async with open_channel_test(endpoint) as case:
+        socket: Any = endpoint.sockets["/socket"]
+        socket.channels["document:*"].history = History()
         client = await case.connect("/socket")
         answer, _ = await client.join(TOPIC)
         assert (answer.status, answer.response) == ("error", {"reason": "join crashed"})

@@ -10,7 +10,7 @@ import trio
 
 from actors import Shutdown, is_alive, kill, spawn
 from channels import Draining, Endpoint, InvalidOption
-from channels.endpoint._listening import CONNECTION
+from channels.endpoint.listening import CONNECTION
 from channels.telemetry import ENDPOINT_DRAIN
 from channels.transports.out_buffer import Flusher
 from channels.transports.poller import Poller

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from channels import Endpoint, EndpointError, InvalidOption, LongPoll, Mount
-from channels.endpoint._wiring import mount_all
+from channels.serving.services import mount_all
 from tests.channels.rooms import UserSocket
 
 

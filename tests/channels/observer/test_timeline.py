@@ -24,7 +24,7 @@ from tests.channels.observer.test_channel import (
     open_page,
     phoenix_js,
 )
-from tests.supervision.viewer.test_live import Viewer
+from tests.supervision.recording.reader.test_live import Viewer
 
 __all__ = ["phoenix_js"]
 

@@ -13,7 +13,7 @@ from channels.operations.recorded_recovery import (
     Totals,
 )
 from supervision.recording.flight import FlightRecorder
-from supervision.story.model import FaultStory, Incident, Recovery
+from supervision.recording.reader.model import FaultStory, Incident, Recovery
 
 
 def incident(t: float, *, number: int | None = None, **recovery: object) -> tuple[int, Incident]:

@@ -8,8 +8,8 @@ from actors import send, spawn
 from channels import PubSub
 from channels.presence import Presence
 from supervision import Supervisor
-from supervision.simulation.simulate import simulate
-from supervision.simulation.world.world import World
+from supervision.laboratory.simulation.simulate import simulate
+from supervision.laboratory.simulation.world.world import World
 from tests.channels.presence.nodes import TOPIC
 
 online = Presence()

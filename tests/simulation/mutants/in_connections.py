@@ -13,7 +13,7 @@ IN_CONNECTIONS = (
     # Sessions
     Mutant(
         name="a leave of an earlier membership ends the later one",
-        file="channels/connection/session.py",
+        file="channels/protocol/session.py",
         old="""\
             if join_ref != membership.join_ref:
                 return []
@@ -28,7 +28,7 @@ IN_CONNECTIONS = (
     ),
     Mutant(
         name="a join right after a phx_close brings a second phx_close",
-        file="channels/connection/session.py",
+        file="channels/protocol/session.py",
         old="""\
         closes = old.take_closes()
         if old.ended:
@@ -45,7 +45,7 @@ IN_CONNECTIONS = (
     ),
     Mutant(
         name="a crashed join loses the phx_close of the membership before it",
-        file="channels/connection/session.py",
+        file="channels/protocol/session.py",
         old="""\
         effects += [Send(frame) for frame in membership.take_closes()]
         return effects
@@ -131,7 +131,7 @@ IN_CONNECTIONS = (
     ),
     Mutant(
         name="a task that is killed at the head of the work line stops all connections",
-        file="channels/connection/work_budget.py",
+        file="channels/protocol/work_budget.py",
         old="""\
             self._line.popleft()
             self._call_next()

@@ -1,4 +1,4 @@
-"""Bugs in supervisors, partitions, tasks, streams and applications."""
+"""Bugs in supervisors, partitions, tasks, streams, applications and recordings."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ IN_SUPERVISION = (
     ),
     Mutant(
         name="a dynamic supervisor kills its slow children in the order of the longest limit",
-        file="supervision/_core/children.py",
+        file="supervision/_children.py",
         old="    deadlines = sorted(limits, reverse=True)\n",
         new="    deadlines = sorted(limits)\n",
         promise="stop_together: each child stops within its own `shutdown`",
@@ -126,7 +126,7 @@ IN_SUPERVISION = (
     ),
     Mutant(
         name="a transient child that ends with Shutdown(detail) counts as a failed stop",
-        file="supervision/_core/children.py",
+        file="supervision/_children.py",
         old='    return restart != "permanent" and (reason is NORMAL or type(reason) is Shutdown)\n',
         new='    return restart != "permanent" and reason is NORMAL\n',
         promise="stopped_as_asked: a transient or temporary child may finish cleanly by itself",
@@ -234,5 +234,19 @@ IN_SUPERVISION = (
         promise="Applications: an application stops before its dependencies",
         seen="While an application stops, its database has already stopped.",
         tests=("tests/supervision/applications",),
+    ),
+    # Recordings
+    Mutant(
+        name="a recording shows the secrets of a text that is JSON",
+        file="supervision/recording/masking.py",
+        old="""\
+        return FILTERED if ("=" in value or ":" in value) and _is_secret(value, terms) else value
+""",
+        new="""\
+        return FILTERED if "=" in value and _is_secret(value, terms) else value
+""",
+        promise="masking.mask: a term also masks a text that contains it together with `:`, such as JSON",
+        seen="A password in a message that is a JSON text stands in capsules and recordings.",
+        tests=("tests/supervision/recording",),
     ),
 )

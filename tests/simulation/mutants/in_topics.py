@@ -133,6 +133,44 @@ IN_TOPICS = (
         seen="A client that could recover reloads everything.",
         tests=_DURABLE,
     ),
+    Mutant(
+        name="a check tells the channels of one message less than the storage has",
+        file="channels/durable/history.py",
+        old="                end = End(Position(ends.epoch, ends.offsets.get(topic, 0)))\n",
+        new="                end = End(Position(ends.epoch, ends.offsets.get(topic, 0) - 1))\n",
+        promise="History(check_interval=): the joined topics are checked for messages that did not arrive",
+        seen="If the last message of a topic is lost between nodes, clients miss it until the next message.",
+        tests=_DURABLE,
+    ),
+    Mutant(
+        name="a history does not repeat a failed check",
+        file="channels/durable/history.py",
+        old="""\
+                    await trio.sleep(min(_RETRY, self.check_interval))
+                    self._doubt.set()
+""",
+        new="""\
+                    await trio.sleep(min(_RETRY, self.check_interval))
+""",
+        promise="history._RETRY: seconds until the history repeats a failed check",
+        seen="After a failure of the storage, clients lack messages for up to half a minute.",
+        tests=_DURABLE,
+    ),
+    Mutant(
+        name="a channel reads its history before it follows the topic",
+        file="channels/durable/server.py",
+        old="""\
+        history.follow(topic)
+        recovery = await history.recover(topic, self.position)
+""",
+        new="""\
+        recovery = await history.recover(topic, self.position)
+        history.follow(topic)
+""",
+        promise="DurableChannel: a client gets each message after its position once, in order",
+        seen="A client misses a message that was kept while it joined, until the next message.",
+        tests=_DURABLE,
+    ),
     # The client
     Mutant(
         name="the client folds the presence changes before a state again after the next state",

@@ -34,8 +34,8 @@ from actors._kernel.runtime import Process, Runtime, current_process
 from actors._kernel.timer_queue import TimerQueue
 from actors.refs import TimerRef
 from actors.servers._calls import Sender as SenderRecord
-from supervision.simulation.scenario import scenario
-from supervision.simulation.world.world import World
+from supervision.laboratory.simulation.scenario import scenario
+from supervision.laboratory.simulation.world.world import World
 from tests.simulation.planted.planting import Planted, planted
 
 __all__ = ["BUGS"]

@@ -31,9 +31,9 @@ from supervision import Supervisor
 from supervision.recording import flight as module
 from supervision.recording.flight import FlightRecorder, Trouble, recorder_of
 from supervision.recording.masking import FILTERED
+from supervision.recording.reader.history import read_history
 from supervision.recording.ring import MESSAGE_BYTES
 from supervision.recording.trace import read_lines
-from supervision.viewer.history import read_history
 from tests.supervision.recording.test_schema import check
 from tests.supervision.workers import Log, crash, running, worker
 

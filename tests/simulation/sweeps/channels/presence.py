@@ -338,6 +338,9 @@ class Sweep:
             await self.untrack(owner, each, "7")
             await trio.sleep(1)
             await self.track(owner, each, "7")
+            # Wait until the presence has announced the change. If the next operation undid it before, there would be no
+            # diff, and the clients would still lack the changes.
+            await trio.sleep(1)
         self.world.sometimes("clients have missed a diff")
 
     async def watch(self, owner: Pid, topic: str, key: str) -> None:
