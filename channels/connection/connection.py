@@ -48,7 +48,6 @@ from channels.connection.session_server import (
     SessionServer,
 )
 from channels.messages import BinaryFrame
-from channels.protocol.session import Deliver, Effect, Send, Start
 from channels.protocol.work_budget import COST_SHIFT
 from channels.serializers.json_values import LIGHT
 from channels.serving.services import Services
