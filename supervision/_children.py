@@ -81,51 +81,20 @@ class Failed:
 
 
 def begin_start(
-    spec: ChildSpec, extra: tuple[Any, ...] = ()
+    spec: ChildSpec, extra: tuple[Any, ...] = (), *, in_time: bool = False
 ) -> Pid | Failed | Coroutine[Any, Any, Pid | Failed]:
     """Begin to start one child. If its start function raises, the supervisor continues.
 
     Args:
         spec: The child.
         extra: Further arguments, after the arguments in the spec.
+        in_time: True if the caller enforces the `start_timeout` of the spec.
 
     Returns:
         The result, or a coroutine that waits for the start and returns the result.
     """
-    if spec.start_timeout < math.inf:
+    if spec.start_timeout < math.inf and not in_time:
         return _start_in_time(spec, extra)
-    return _begin(spec, extra)
-
-
-async def start(spec: ChildSpec, extra: tuple[Any, ...] = ()) -> Pid | Failed:
-    """Start one child, as `begin_start` does, and wait for the result."""
-    started = begin_start(spec, extra)
-    return started if isinstance(started, (Pid, Failed)) else await started
-
-
-async def _start_in_time(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
-    before = frozenset(_links())
-    started: Pid | Failed | None = None
-    with trio.move_on_after(spec.start_timeout) as limit:
-        begun = _begin(spec, extra)
-        started = begun if isinstance(begun, (Pid, Failed)) else await begun
-    if started is not None and not limit.cancel_called:
-        return started
-    # A cancelled start function of this package leaves no process. Other start functions may leave a linked process.
-    for pid in _links():
-        if pid not in before:
-            await stop(pid, BRUTAL_KILL)
-    return Failed(ChildStartTimeout(spec.id, spec.start_timeout))
-
-
-def _links() -> tuple[Pid, ...]:
-    info = current_runtime().process_info(current_pid())
-    return () if info is None else info["links"]
-
-
-def _begin(
-    spec: ChildSpec, extra: tuple[Any, ...]
-) -> Pid | Failed | Coroutine[Any, Any, Pid | Failed]:
     try:
         # Unpacking empty kwargs costs more than this check.
         started: Any = (
@@ -141,6 +110,32 @@ def _begin(
     if type(started) is CoroutineType or isawaitable(started):
         return _wait_for(spec, started)
     return _no_pid(spec, started)
+
+
+async def start(spec: ChildSpec, extra: tuple[Any, ...] = ()) -> Pid | Failed:
+    """Start one child, as `begin_start` does, and wait for the result."""
+    started = begin_start(spec, extra)
+    return started if isinstance(started, (Pid, Failed)) else await started
+
+
+async def _start_in_time(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
+    before = frozenset(_links())
+    started: Pid | Failed | None = None
+    with trio.move_on_after(spec.start_timeout) as limit:
+        begun = begin_start(spec, extra, in_time=True)
+        started = begun if isinstance(begun, (Pid, Failed)) else await begun
+    if started is not None and not limit.cancel_called:
+        return started
+    # A cancelled start function of this package leaves no process. Other start functions may leave a linked process.
+    for pid in _links():
+        if pid not in before:
+            await stop(pid, BRUTAL_KILL)
+    return Failed(ChildStartTimeout(spec.id, spec.start_timeout))
+
+
+def _links() -> tuple[Pid, ...]:
+    info = current_runtime().process_info(current_pid())
+    return () if info is None else info["links"]
 
 
 async def _wait_for(spec: ChildSpec, starting: Awaitable[Any]) -> Pid | Failed:

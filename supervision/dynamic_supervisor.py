@@ -110,7 +110,8 @@ class Pool(Children):
         child = self._children.get(pid)
         if child is None or child.retry is not None:
             return None
-        self._report(CHILD_TERMINATED, child, pid, reason=reason, stopped=False)
+        if self._telemetry.handlers(CHILD_TERMINATED):
+            self._report(CHILD_TERMINATED, child, pid, reason=reason, stopped=False)
         if fate(child.restart, reason) is not Fate.RESTART:
             del self._children[pid]
             return None
@@ -178,7 +179,8 @@ class Pool(Children):
         """Add a child that has started. Raise the error of one that has not."""
         if isinstance(started, Pid):
             self._children[started] = self._record_of(spec, extra)
-            self._report(CHILD_STARTED, spec, started)
+            if self._telemetry.handlers(CHILD_STARTED):
+                self._report(CHILD_STARTED, spec, started)
             return started
         if not started.ignored:
             self._report(CHILD_START_FAILED, spec, None, reason=started.reason, restart=False)

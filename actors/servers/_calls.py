@@ -138,9 +138,8 @@ class Sender:
         await wait_task_rescheduled(self.abort)
 
     def _wake(self) -> None:
-        if self._waits:
-            assert self._task is not None  # `wait` has set it
-            reschedule(self._task)
+        assert self._task is not None  # `wait` has set it
+        reschedule(self._task)
 
     @enable_ki_protection
     def answer(self, value: Any) -> bool:
@@ -151,8 +150,9 @@ class Sender:
             else:
                 self._value = gave_up
             return False
-        # In the wrong thread this raises, so it must run before any change.
-        self._wake()
+        if self._waits:
+            # In the wrong thread this raises, so it must run before any change.
+            self._wake()
         self._done = True
         self._value = value
         runtime = self._server.runtime
@@ -173,13 +173,15 @@ class Sender:
 
     def down(self, pid: Pid, reason: ExitReason) -> None:
         if not self._done:
-            self._wake()
+            if self._waits:
+                self._wake()
             self._done = True
             self._failure = Ended(reason)
 
     def expire(self) -> None:
         if not self._done:
-            self._wake()
+            if self._waits:
+                self._wake()
             self.abandon()
             self._failure = _EXPIRED
             self._value = _GaveUp(trio.current_time(), "timeout")
@@ -230,9 +232,10 @@ class Request(Sender):
         Raises:
             ServerExit: The server ended before it answered.
         """
-        self._show_end()
-        failure = self.take_failure()
-        if type(failure) is Ended:
+        if self._server.runtime.instruments:
+            self._show_end()
+        if type(self._failure) is Ended:
+            failure: Any = self.take_failure()
             raise ServerExit(failure.reason, self._address, self._content, math.inf)
         return self._value
 

@@ -457,7 +457,9 @@ def send_request(server: object, request: Any) -> Request:
     Raises:
         NotAnAddress, NoProcess, CallingSelf, WrongThread: As from `call`.
     """
-    caller = acting_process()
+    caller = current_process.get()
+    if caller is not None and caller.dead:
+        caller = acting_process()
     target = _target(server)
     if target is None or target is caller:
         raise _refusal(CallRequest, target, server, request, math.inf)

@@ -240,9 +240,12 @@ class SessionServer(GenServer[None]):
 
     def handle_info_nowait(self, message: Any) -> Any:
         kind = type(message)
-        if kind is Down or kind is ChannelClosed or kind is Refused or kind is ReadOn:
-            # From a channel. If this process is idle, it handles the message in the task of the channel. This saves a
-            # step of the scheduler for each channel that ends.
+        # From a channel. If this process is idle, it handles the message in the task of the channel. This saves a step
+        # of the scheduler for each channel that ends.
+        if kind is Down:
+            self._channel_ended(message)
+            return None
+        if kind is ChannelClosed or kind is Refused or kind is ReadOn:
             self._take(message)
             return None
         return self.handle_info(message)
@@ -279,7 +282,8 @@ class SessionServer(GenServer[None]):
         if membership is not None and self.closing is None:
             if self.replaced:
                 self._not_gone_yet(membership.topic)
-            self._report_end(membership, down.reason)
+            if self.services.runtime.telemetry.handlers(CHANNEL_CRASHED):
+                self._report_end(membership, down.reason)
             self._send_last_frames(membership)
 
     def _send_last_frames(self, membership: Membership) -> None:
@@ -333,16 +337,14 @@ class SessionServer(GenServer[None]):
         """Emit `CHANNEL_CRASHED` for a channel that ended with an error."""
         if membership.ended or is_normal_exit(reason):
             return
-        telemetry = current_runtime().telemetry
-        if telemetry.handlers(CHANNEL_CRASHED):
-            about = {
-                "endpoint": self.services.endpoint,
-                "channel": membership.route.channel,
-                "topic": membership.topic,
-                "connection": self.pid,
-                "reason": reason,
-            }
-            telemetry.execute(CHANNEL_CRASHED, {}, about)
+        about = {
+            "endpoint": self.services.endpoint,
+            "channel": membership.route.channel,
+            "topic": membership.topic,
+            "connection": self.pid,
+            "reason": reason,
+        }
+        current_runtime().telemetry.execute(CHANNEL_CRASHED, {}, about)
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
         """Keep messages of the client out of crash reports, because the messages contain unmasked secrets."""
