@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import trio
-
 from actors.refs import Pid
+from actors.servers.gen_server import Request
 from channels.channel import server_of
 from channels.connection.channel_server import ChannelServer
 from channels.protocol.link import Link
@@ -53,40 +52,18 @@ class ChannelPool:
             supervisors, id=f"{self.name} channels", label=f"{self.name} channels"
         )
 
-    async def start(
+    def start(
         self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
-    ) -> Pid:
-        """Start the channel server of a membership. The supervisors of the pool take turns."""
-        try:
-            return self.start_nowait(link, membership, payload, replaced)
-        except trio.WouldBlock:
-            pass
+    ) -> Request:
+        """Ask for the start of the channel server of a membership. The supervisors of the pool take turns.
+
+        If the supervisor is idle, the request is done when this returns. See `DynamicSupervisor.request_start`.
+        """
         start = server_of(membership.route.channel)
         spec = _CHANNEL if start is None else ChildSpec("channel", start, restart="temporary")
-        return await DynamicSupervisor.start_child(
+        return DynamicSupervisor.request_start(
             self._next_name(), spec, link, membership, payload, replaced
         )
-
-    def start_nowait(
-        self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
-    ) -> Pid:
-        """Start the channel server of a membership without waiting.
-
-        Raises:
-            trio.WouldBlock: the start may wait. Nothing was started; use `start`.
-        """
-        if server_of(membership.route.channel) is not None:
-            # The start of the application's server may wait.
-            raise trio.WouldBlock
-        before = self._next
-        try:
-            return DynamicSupervisor.start_child_nowait(
-                self._next_name(), _CHANNEL, link, membership, payload, replaced
-            )
-        except trio.WouldBlock:
-            # `start` waits for the same supervisor.
-            self._next = before
-            raise
 
     def _next_name(self) -> object:
         self._next = (self._next + 1) % len(self.names)

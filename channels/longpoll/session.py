@@ -221,7 +221,7 @@ class LongPollSession(SessionServer):
         elif kind is _Unconfirmed:
             self._not_confirmed(message.poll)
         else:
-            await self._take(message)
+            self._take(message)
         return self._ended() if self.closing is not None else None
 
     async def _receive(self, line: Line, sender: Sender) -> Reply | NoReply | Stop:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from actors.refs import Pid
+from actors.servers.gen_server import Request
 from channels.protocol.link import Link
 from channels.protocol.longpoll import LongPoll
 from channels.protocol.session import Membership
@@ -28,15 +29,10 @@ class Pool(Protocol):
 
     names: list[object]
 
-    async def start(
+    def start(
         self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
-    ) -> Pid:
-        """Start the channel of a membership."""
-
-    def start_nowait(
-        self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
-    ) -> Pid:
-        """Start the channel of a membership without waiting. If that is not possible, raise `trio.WouldBlock`."""
+    ) -> Request:
+        """Ask for the start of the channel of a membership. If no process has to wait, the request is done."""
 
 
 def _option(mount: Mount, name: str) -> Any:
@@ -78,12 +74,9 @@ class MountedSocket:
         self.deflating_codecs: dict[tuple[Serializer, int], Codec] = {}
         # The codecs for transports that take whole messages, such as long polling.
         self.message_codecs: dict[Serializer, Codec] = {}
-        self._pool = pool
-
-    @property
-    def pool_names(self) -> Sequence[object]:
-        """The names of the supervisors that run the channels of this socket."""
-        return self._pool.names
+        # The names of the supervisors that run the channels of this socket, and the function that starts a channel.
+        self.pool_names: Sequence[object] = pool.names
+        self.start_channel = pool.start
 
     def use_codecs(
         self,
@@ -109,16 +102,6 @@ class MountedSocket:
             codec = Codec(serializer, deflated_frames(deflate.window_bits))
             self.deflating_codecs[key] = codec
         return codec
-
-    async def start_channel(
-        self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
-    ) -> Pid:
-        """Start the channel of a membership in the pool of this socket."""
-        return await self._pool.start(link, membership, payload, replaced)
-
-    def start_channel_nowait(self, link: Link, membership: Membership, payload: Any) -> Pid:
-        """Start the channel of a membership without waiting. If that is not possible, raise `trio.WouldBlock`."""
-        return self._pool.start_nowait(link, membership, payload, ())
 
 
 class Mounted(msgspec.Struct, frozen=True, kw_only=True):

@@ -308,6 +308,9 @@ class Services:
         for poller in self.transports.pollers.values():
             poller.on_out_of_memory = self._out_of_memory
             poller.backlog = self.runtime.wake_batches.waiting
+            if not poller.is_quiet:
+                # Only one poller, because the budget of a turn must begin once.
+                poller.on_turn = self.budget.begin_turn
 
     def report_empty_sockets(self) -> None:
         """Report each socket class without channels. Its clients can connect, but cannot join any topic."""

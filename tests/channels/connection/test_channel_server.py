@@ -240,7 +240,7 @@ async def test_a_channel_whose_client_left_before_its_first_step_does_not_crash(
     assert route is not None
     membership = Membership(Message("1", "1", "room:a", "phx_join", {}), route)
     terminated = server.listen(CHILD_TERMINATED)
-    await mount.start_channel(link, membership, {}, ())
+    mount.start_channel(link, membership, {}, ())
     await settle()
     assert [about["reason"] for _, about in terminated] == [Shutdown("closed")]
     assert crashes == []

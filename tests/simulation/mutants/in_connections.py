@@ -61,14 +61,12 @@ IN_CONNECTIONS = (
         name="a join that finds no room in the pool is not answered",
         file="channels/connection/session_server.py",
         old="""\
-            # The pool is full, restarting or dead. The client gets "join crashed", and joins again later.
-            await self._carry_out(self.session.exited(membership))
-            return
+            # joins again later.
+            self._send_last_frames(membership)
 """,
         new="""\
-            # The pool is full, restarting or dead. The client joins again later.
+            # joins again later.
             self.session.refused(membership)
-            return
 """,
         promise="Session.exited: a join without an answer gets `join crashed`",
         seen="The client waits for its join until its own timeout.",
@@ -93,14 +91,14 @@ IN_CONNECTIONS = (
         name="a new channel does not wait for a replaced one that is still joining",
         file="channels/connection/session_server.py",
         old="""\
-                send_exit(replaced.process, DUPLICATE_JOIN)
-            before.append(replaced.process)
-        going""",
+            send_exit(replaced.process, DUPLICATE_JOIN)
+        before.append(replaced.process)
+""",
         new="""\
-                send_exit(replaced.process, DUPLICATE_JOIN)
-            if replaced.status != "superseded":
-                before.append(replaced.process)
-        going""",
+            send_exit(replaced.process, DUPLICATE_JOIN)
+        if replaced.status != "superseded":
+            before.append(replaced.process)
+""",
         promise="docs/topics/limits.md: a replaced channel ends before the join of its successor begins",
         seen="Two channels of one client run `join` for one topic at the same time.",
         tests=_CONNECTION,
