@@ -143,6 +143,15 @@ IN_TOPICS = (
         tests=_DURABLE,
     ),
     Mutant(
+        name="the storage in Redis tells the channels of one message less than it has",
+        file="channels/durable/redis.py",
+        old="            offsets.update((each, last) for each, last in zip(some, lasts, strict=True) if last)\n",
+        new="            offsets.update((each, last - 1) for each, last in zip(some, lasts, strict=True) if last)\n",
+        promise="RedisStorage.ends: the last offset of each kept topic",
+        seen="A node that was cut off while the last message of a topic was kept never sends it.",
+        tests=_DURABLE,
+    ),
+    Mutant(
         name="a history does not repeat a failed check",
         file="channels/durable/history.py",
         old="""\
