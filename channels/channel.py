@@ -34,7 +34,7 @@ from channels.excerpts import brief, place_of_caller
 from channels.handlers import Declarations, check_names, check_types, names_of
 from channels.messages import Broadcast, PushReply
 from channels.protocol.link import Broadcaster, Link
-from channels.protocol.session import Membership
+from channels.protocol.ticket import Ticket
 from channels.telemetry import CHANNEL_UNHANDLED_INFO
 
 __all__ = [
@@ -116,7 +116,7 @@ class ChannelContext:
 
     Attributes:
         link: the link to the connection.
-        membership: the membership of the client in the topic.
+        ticket: the ticket of the client's membership in the topic.
         pid: the channel's process.
         joined: True after the channel accepted the join.
         ref: the ref of the current push; None outside a handler and for a push that expects no reply.
@@ -124,12 +124,12 @@ class ChannelContext:
         declarations: the checks of what the channel sends; None in production.
     """
 
-    __slots__ = ("declarations", "joined", "link", "membership", "pid", "push", "ref")
+    __slots__ = ("declarations", "joined", "link", "pid", "push", "ref", "ticket")
 
-    def __init__(self, link: Link, membership: Membership, pid: Pid) -> None:
-        self.declarations: Declarations | None = membership.route.table.declarations
+    def __init__(self, link: Link, ticket: Ticket, pid: Pid) -> None:
+        self.declarations: Declarations | None = ticket.route.table.declarations
         self.link = link
-        self.membership = membership
+        self.ticket = ticket
         self.pid = pid
         self.joined = False
         self.ref: Any = None
@@ -349,7 +349,7 @@ class Channel:
             context.declarations.check(event, payload)
         link = context.link
         try:
-            frame = link.codec.push(context.membership.channel_ref, self.topic, event, payload)
+            frame = link.codec.push(context.ticket.channel_ref, self.topic, event, payload)
         except EncodeError as error:
             error.place = place_of_caller()
             raise
@@ -420,16 +420,16 @@ class Channel:
         context = self._context
         if context.ref is None:
             raise NothingToAnswer(self.topic)
-        ref = SocketRef(context.link, self.topic, context.membership.channel_ref, context.ref)
+        ref = SocketRef(context.link, self.topic, context.ticket.channel_ref, context.ref)
         return ref if context.declarations is None else context.declarations.ref(ref)
 
 
-def place(channel: Channel, link: Link, membership: Membership) -> ChannelContext:
+def place(channel: Channel, link: Link, ticket: Ticket) -> ChannelContext:
     """Set up a new channel for a membership. The channel runs in the current process."""
-    channel.topic = membership.topic
-    channel.assigns = {**link.assigns, **membership.route.assigns}
+    channel.topic = ticket.topic
+    channel.assigns = {**link.assigns, **ticket.route.assigns}
     channel.endpoint = link.endpoint
-    channel._context = ChannelContext(link, membership, current_pid())
+    channel._context = ChannelContext(link, ticket, current_pid())
     return channel._context
 
 

@@ -53,6 +53,7 @@ from channels.protocol.session import (
     TokenBucket,
     Unmatched,
 )
+from channels.protocol.ticket import Ticket
 from channels.protocol.work_budget import COST_SHIFT
 from channels.serializers.json_values import LIGHT, PIECE, JsonWeight
 from channels.serializers.serializer import Codec
@@ -159,9 +160,9 @@ class SessionServer(GenServer[None]):
         self.cause = ""
         # Turns of the scheduler that the client's latest message has waited.
         self.turns = 0
-        # The memberships whose channels run: None, a single one, or a dict by process. A dict for every client would
-        # take 224 bytes more. This is no `SmallSet`, because the end of a channel looks up the membership of its pid.
-        self._members: Membership | dict[Pid, Membership] | None = None
+        # The tickets of the channels that run: None, a single one, or a dict by process. A dict for every client would
+        # take 224 bytes more. This is no `SmallSet`, because the end of a channel looks up the ticket of its pid.
+        self._tickets: Ticket | dict[Pid, Ticket] | None = None
         # A recorder may set this. Then the recorder records the messages of the client, and also sends them on.
         self.tap: Tap | None = None
         # The channels that have not ended yet, although the client has joined their topic again, by topic. The dict is
@@ -256,9 +257,9 @@ class SessionServer(GenServer[None]):
         if kind is Down:
             self._channel_ended(message)
         elif kind is ChannelClosed:
-            self.session.closed(message.membership)
+            self.session.closed(message.ticket.membership)
         elif kind is Refused:
-            self.session.refused(message.membership)
+            self.session.refused(message.ticket.membership)
         elif kind is ReadOn:
             if self.paused:
                 self._read_on()
@@ -274,9 +275,7 @@ class SessionServer(GenServer[None]):
             self._close(GOING_AWAY, DISCONNECTED, "disconnect was broadcast")
 
     def _channel_ended(self, down: Down) -> None:
-        membership = self._member(down.pid)
-        if membership is not None:
-            self._remove(membership)
+        membership = self._take_out(down.pid)
         if self.paused:
             self._read_on()
         if membership is not None and self.closing is None:
@@ -364,9 +363,7 @@ class SessionServer(GenServer[None]):
 
     def _read_on(self) -> None:
         """Read again after a pause, unless the transport or a channel is still behind."""
-        if self._may_read() and all(
-            membership.waiting <= READ_ON_AT for membership in self.members
-        ):
+        if self._may_read() and all(ticket.waiting <= READ_ON_AT for ticket in self._each_ticket()):
             self.paused = False
             self._read_again()
 
@@ -440,17 +437,20 @@ class SessionServer(GenServer[None]):
             kind = type(effect)
             if kind is Deliver:
                 membership = effect.membership  # type: ignore[union-attr]
-                if membership.process is not None:
+                process = membership.process
+                if process is not None:
+                    found: Any = self._tickets
+                    ticket = found if type(found) is Ticket else found[process]
                     if size >> HEAVY_SHIFT:
-                        membership.load(effect.message, 1 + (size >> HEAVY_SHIFT))  # type: ignore[union-attr]
+                        ticket.load(effect.message, 1 + (size >> HEAVY_SHIFT))  # type: ignore[union-attr]
                     else:
-                        membership.waiting += 1
-                    if membership.waiting >= WAITING_LIMIT:
+                        ticket.waiting += 1
+                    if ticket.waiting >= WAITING_LIMIT:
                         self._pause()
                     if self.tap is None:
-                        send(membership.process, effect.message)  # type: ignore[union-attr]
+                        send(process, effect.message)  # type: ignore[union-attr]
                     else:
-                        self.tap.deliver(self.pid, membership.process, effect.message, size)  # type: ignore[union-attr]
+                        self.tap.deliver(self.pid, process, effect.message, size)  # type: ignore[union-attr]
             elif kind is Send:
                 self.out.put(effect.frame)  # type: ignore[union-attr]
             elif kind is Start:
@@ -511,35 +511,39 @@ class SessionServer(GenServer[None]):
         membership, replaced = start.membership, start.replaced
         if replaced is not None and replaced.process is not None:
             self._replace(replaced)
+        ticket = Ticket(membership)
         try:
             request = self.mount.start_channel(
-                self.link, membership, start.message.payload, self._not_gone_yet(membership.topic)
+                self.link,
+                ticket,
+                start.message.payload,
+                self._not_gone_yet(membership.topic),
             )
         except CallExit:
             # The pool is restarting or dead.
             self._send_last_frames(membership)
             return None
         if not request.done:
-            return self._wait_for_start(membership, request)
-        self._started(membership, request.result())
+            return self._wait_for_start(ticket, request)
+        self._started(ticket, request.result())
         return None
 
-    async def _wait_for_start(self, membership: Membership, request: Request) -> None:
+    async def _wait_for_start(self, ticket: Ticket, request: Request) -> None:
         try:
             started = await request.wait_result()
         except CallExit:
-            self._send_last_frames(membership)
+            self._send_last_frames(ticket.membership)
             return
-        self._started(membership, started)
+        self._started(ticket, started)
 
-    def _started(self, membership: Membership, started: Any) -> None:
+    def _started(self, ticket: Ticket, started: Any) -> None:
         """Note the process of a channel, or the failure of its start."""
         if type(started) is Pid:
-            self._add(membership, started)
+            self._add(ticket, started)
         else:
             # The pool is full, or the start of the application's server failed. The client gets "join crashed", and
             # joins again later.
-            self._send_last_frames(membership)
+            self._send_last_frames(ticket.membership)
 
     def _replace(self, replaced: Membership) -> None:
         """End the channel of a membership that the client has replaced, unless it still has to answer its join."""
@@ -551,42 +555,41 @@ class SessionServer(GenServer[None]):
         elif len(before) >= UNDECIDED_LIMIT:
             # The replaced channel still waits for earlier channels, so its join has not begun.
             self.services.count(("session", "joins_given_up"))
-            replaced.is_given_up = True
+            self.session.give_up(replaced)
             send_exit(replaced.process, DUPLICATE_JOIN)
         before.append(replaced.process)
 
     @property
     def members(self) -> Collection[Membership]:
         """The memberships whose channels run, in the order of their starts."""
-        found = self._members
+        return [ticket.membership for ticket in self._each_ticket()]
+
+    def _each_ticket(self) -> Collection[Ticket]:
+        found = self._tickets
         if found is None:
             return ()
         return found.values() if isinstance(found, dict) else (found,)
 
-    def _add(self, membership: Membership, pid: Pid) -> None:
-        membership.process = pid
+    def _add(self, ticket: Ticket, pid: Pid) -> None:
+        self.session.started(ticket.membership, pid)
         monitor(pid)
-        found = self._members
+        found = self._tickets
         if found is None:
-            self._members = membership
+            self._tickets = ticket
         elif isinstance(found, dict):
-            found[membership.process] = membership
+            found[pid] = ticket
         else:
-            self._members = {found.process: found, membership.process: membership}
+            self._tickets = {found.membership.process: found, pid: ticket}
 
-    def _member(self, pid: Pid | None) -> Membership | None:
-        """Return the membership whose channel is `pid`; None if there is none."""
-        found = self._members
+    def _take_out(self, pid: Pid | None) -> Membership | None:
+        """Forget the ticket of a channel that has ended. Return its membership; None if `pid` is no channel."""
+        found = self._tickets
+        ticket = None
         if isinstance(found, dict):
-            return found.get(pid) if pid is not None else None
-        return found if found is not None and found.process is pid else None
-
-    def _remove(self, membership: Membership) -> None:
-        found = self._members
-        if isinstance(found, dict):
-            del found[membership.process]
-        else:
-            self._members = None
+            ticket = found.pop(pid, None) if pid is not None else None
+        elif found is not None and found.membership.process is pid:
+            ticket, self._tickets = found, None
+        return None if ticket is None else ticket.membership
 
     def _not_gone_yet(self, topic: str) -> tuple[Pid, ...]:
         """Return the replaced channels of a topic that have not ended."""
@@ -608,9 +611,9 @@ class SessionServer(GenServer[None]):
     def _note_end(self, code: int, reason: Shutdown, cause: str) -> None:
         """Note the reason for the end, and tell the channels."""
         self.closing, self.code, self.cause = reason, code, cause
-        for membership in self.members:
-            membership.waiting += 1
-            send(membership.process, Gone(reason))
+        for ticket in self._each_ticket():
+            ticket.waiting += 1
+            send(ticket.membership.process, Gone(reason))
 
     def _ended(self) -> Stop:
         telemetry = current_runtime().telemetry

@@ -10,7 +10,7 @@ from actors.servers.gen_server import Request
 from channels.channel import server_of
 from channels.connection.channel_server import ChannelServer
 from channels.protocol.link import Link
-from channels.protocol.session import Membership
+from channels.protocol.ticket import Ticket
 from channels.serving.mount import Mount
 from channels.socket import Socket
 from supervision.child_spec import ChildSpec
@@ -52,17 +52,15 @@ class ChannelPool:
             supervisors, id=f"{self.name} channels", label=f"{self.name} channels"
         )
 
-    def start(
-        self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
-    ) -> Request:
+    def start(self, link: Link, ticket: Ticket, payload: Any, replaced: tuple[Pid, ...]) -> Request:
         """Ask for the start of the channel server of a membership. The supervisors of the pool take turns.
 
         If the supervisor is idle, the request is done when this returns. See `DynamicSupervisor.request_start`.
         """
-        start = server_of(membership.route.channel)
+        start = server_of(ticket.route.channel)
         spec = _CHANNEL if start is None else ChildSpec("channel", start, restart="temporary")
         return DynamicSupervisor.request_start(
-            self._next_name(), spec, link, membership, payload, replaced
+            self._next_name(), spec, link, ticket, payload, replaced
         )
 
     def _next_name(self) -> object:

@@ -11,7 +11,7 @@ from actors.refs import Pid
 from actors.servers.gen_server import Request
 from channels.protocol.link import Link
 from channels.protocol.longpoll import LongPoll
-from channels.protocol.session import Membership
+from channels.protocol.ticket import Ticket
 from channels.serializers.serializer import Codec, Serializer
 from channels.serving.mount import Mount
 from channels.socket import Socket
@@ -29,9 +29,7 @@ class Pool(Protocol):
 
     names: list[object]
 
-    def start(
-        self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
-    ) -> Request:
+    def start(self, link: Link, ticket: Ticket, payload: Any, replaced: tuple[Pid, ...]) -> Request:
         """Ask for the start of the channel of a membership. If no process has to wait, the request is done."""
 
 

@@ -584,9 +584,9 @@ async def test_a_short_binary_message_takes_no_step(serve: Serve) -> None:
 async def test_a_read_with_a_ping_delivers_nothing_before_the_connection_runs(serve: Serve) -> None:
     connection, client = await started(serve)
     await client.join()
-    (membership,) = connection.members
+    (ticket,) = connection._each_ticket()
     connection._tell(text("1", "2", "room:a", "count", {}) + client_frame(PING, b""))
-    assert membership.waiting == 0
+    assert ticket.waiting == 0
     await settle()
     assert reply("1", "2", "room:a", {"count": 1}) in client.frames()
 
