@@ -79,7 +79,6 @@ from channels.filters import SECRETS, FilterRule, check_rule
 from channels.handlers import Declarations
 from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
 from channels.http.lifespan import serve_lifespan
-from channels.longpoll.requests import LongPolling
 from channels.messages import Broadcast
 from channels.protocol.work_budget import WorkBudget
 from channels.pubsub.pubsub import PubSub
@@ -109,6 +108,7 @@ if TYPE_CHECKING:
     from channels.development.crashes import Crashes
     from channels.endpoint.address_limit import AddressLimit
     from channels.endpoint.trusted_proxies import TrustedProxies
+    from channels.longpoll.requests import LongPolling
 
 __all__ = ["DEFAULT_INTERNAL_HOST", "Endpoint", "EndpointError", "services_of"]
 
@@ -381,7 +381,7 @@ class Endpoint:
             proxies=self._proxies(),
             tracer=next((plug.tracer for plug in plugs if plug.tracer is not None), None),
         )
-        polling = LongPolling(services)
+        polling = _polling(services)
         public = tuple(plug for plug in plugs if plug.public or not has_internal_port)
         _connect(http, services, partial(_find, public, services, polling))
         http.late_answer = partial(_late_answer, public, services)
@@ -703,7 +703,9 @@ class Endpoint:
         if not isinstance(self.http2, bool):
             raise InvalidOption("Endpoint", "http2", self.http2, "True or False")
 
-    def _services_of_channels(self, services: Services, polling: LongPolling) -> list[ChildSpec]:
+    def _services_of_channels(
+        self, services: Services, polling: LongPolling | None
+    ) -> list[ChildSpec]:
         """Return the children that start before the channels and stop after them.
 
         Channels need these children until their end, to broadcast and to track presence.
@@ -711,7 +713,7 @@ class Endpoint:
         children = (
             [] if self.pubsub.is_local or self.pubsub.is_running else [self.pubsub.child_spec()]
         )
-        if polling.relay is not None:
+        if polling is not None and polling.relay is not None:
             # Before the sessions, so that it stops after them. The last answers of sessions pass through the relay.
             children.append(process_spec(polling.relay.main, id="relay"))
         for plug in self.plugs:
@@ -868,6 +870,16 @@ def _declarations_of(channel: type[Channel]) -> Declarations | None:
     from channels.development.declarations import declarations_of  # noqa: PLC0415
 
     return declarations_of(channel)
+
+
+def _polling(services: Services) -> LongPolling | None:
+    """Return the handler of the requests of polling clients; None if no socket has long polling."""
+    if not services.longpolls:
+        return None
+    # Imported here, because many servers have no polling clients.
+    from channels.longpoll.requests import LongPolling  # noqa: PLC0415
+
+    return LongPolling(services)
 
 
 def _record_frames(recorder: Any) -> None:

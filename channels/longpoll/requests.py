@@ -261,7 +261,7 @@ class LongPolling:
         self._bodies = Bodies(services.transports.incoming, on_shed=self._body_shed)
         self._sessions = Sessions(services)
         self.relay: Relay | None = None
-        if services.longpolls and not services.pubsub.is_local:
+        if not services.pubsub.is_local:
             self.relay = Relay(services, self._sessions, self._bodies.holding)
 
     def find(self, scope: Any) -> ASGIApplication | None:
