@@ -25,9 +25,9 @@ from supervision.laboratory.chaos.live.experiment import Phases
 from supervision.laboratory.chaos.live.outcome import LiveOutcome
 from supervision.laboratory.chaos.live.run import run_live
 from supervision.laboratory.chaos.live.service import ServiceLimits
+from supervision.recording.reader.figures import percentile
 from supervision.recording.reader.history import read_history
 from supervision.recording.reader.measures import PathMeasure, measure
-from supervision.recording.reader.service import percentile
 from supervision.recording.trace import read_lines
 from supervision.simulation import simulate
 from tests.integration.servers import ROOT
@@ -266,7 +266,7 @@ def test_a_scenario_that_cannot_run_exits_with_one_sentence(
     monkeypatch.syspath_prepend(tmp_path)
     code, _, err = ashtree("chaos", "one_name:a_day")
     assert code == 2
-    assert "one_name:a_day: there is no invariant 'no_orphans'; write one of: no_orphan," in err
+    assert "one_name:a_day: there is no invariant 'no_orphans'; write one of: no_orphan" in err
     assert err.count("\n") == 1
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from channels import Endpoint, EndpointError, InvalidOption, LongPoll, Mount
-from channels.serving.services import mount_all
+from channels.endpoint.pools import pools_of
+from channels.serving.mounted import mount_all
+from channels.socket import router_of
 from tests.channels.rooms import UserSocket
 
 
@@ -35,19 +37,22 @@ def test_long_polling_is_off_unless_a_mount_enables_it() -> None:
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(InvalidOption, match="LongPoll got"):
+    with pytest.raises(InvalidOption) as refused:
         LongPoll(**options)
+    assert refused.value.option in options
 
 
 def test_options_of_another_kind_are_refused() -> None:
     options: Any = {"window": 20.0}
-    with pytest.raises(InvalidOption, match=r"True, False, or LongPoll\(...\)"):
+    with pytest.raises(InvalidOption) as refused:
         Mount(UserSocket, longpoll=options)
+    assert refused.value.option == "longpoll"
 
 
 def test_a_mount_without_any_transport_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="websocket=False; write longpoll=True too"):
+    with pytest.raises(InvalidOption) as refused:
         Mount(UserSocket, websocket=False)
+    assert refused.value.option == "websocket"
 
 
 def test_two_transports_at_one_path_are_one_too_many() -> None:
@@ -67,13 +72,15 @@ def test_two_transports_at_one_path_are_one_too_many() -> None:
 
 
 def test_a_number_of_sessions_that_cannot_be_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="max_sessions"):
+    with pytest.raises(InvalidOption) as refused:
         Endpoint(sockets={}, max_sessions=0).check()
+    assert refused.value.option == "max_sessions"
 
 
 def test_a_broadcast_is_encoded_once_for_the_clients_of_all_mounts() -> None:
     mount = Mount(UserSocket, longpoll=True)
-    mounted = mount_all(object(), {"/socket": mount, "/again": mount})
+    mounts = {"/socket": mount, "/again": mount}
+    mounted = mount_all(mounts, pools_of(object(), mounts), router_of)
     one, other = mounted.longpolls.values()
     assert one is not other
     assert list(one.message_codecs.values()) == list(other.message_codecs.values())

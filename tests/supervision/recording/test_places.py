@@ -3,7 +3,6 @@
 import pytest
 
 from actors import KILL, Agent, GenServer, Pid, Runtime, is_alive, kill, send_exit, spawn, wait_exit
-from actors.refs import Pid
 from supervision import DynamicSupervisor, PartitionSupervisor, Supervisor, child_spec
 from supervision.errors import ChildStartFailed
 from supervision.recording.places import REMEMBERED, Places, fits

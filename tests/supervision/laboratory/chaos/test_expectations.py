@@ -83,8 +83,9 @@ def test_the_first_violated_invariant_is_reported() -> None:
     found = expectations.look()
     assert isinstance(found, InvariantViolated)
     assert (found.invariant, found.seconds, found.problem) == ("one", 3.0, "this is wrong")
-    with pytest.raises(InvariantViolated, match="'check' does not hold at 3 s: no"):
+    with pytest.raises(InvariantViolated) as refused:
         expectations.check([], "no")
+    assert refused.value.invariant == "check"
 
 
 def test_a_simulation_checks_a_condition_between_two_rounds() -> None:

@@ -40,8 +40,7 @@ from supervision.laboratory.chaos.live.run import live, run_live
 from supervision.laboratory.chaos.live.service import ServiceLimits
 from supervision.laboratory.chaos.live.world import LiveWorld
 from supervision.recording import places
-from supervision.simulation import simulate
-from tests.laws.scenarios import scenario
+from tests.laws.scenarios import scenario, simulate
 
 
 class Counter(GenServer[int]):
