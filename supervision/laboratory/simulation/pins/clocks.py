@@ -43,60 +43,52 @@ _READS = {
 
 
 def pinned_clocks(now: Callable[[], float], on_escape: OnEscape) -> Iterator[tuple[object, object]]:
-    """Yield each function of `time` that reads a clock, with its replacement."""
-    thread = threading.get_ident()
+    """Yield each function of `time` that reads a clock, with its replacement.
 
-    def stand_in(real: Callable[..., Any], name: str, instead: str) -> Callable[..., Any]:
-        nanoseconds = name.endswith("_ns")
-
-        def clock(*args: Any) -> Any:
-            if threading.get_ident() != thread:
-                return real(*args)
-            if is_program(sys._getframe(1).f_code.co_filename):
-                escape(f"time.{name}()", instead, on_escape)
-            return round(now() * 1e9) if nanoseconds else now()
-
-        return clock
-
-    for name, instead in _READS.items():
-        real = getattr(time, name)
-        yield real, stand_in(real, name, instead)
-    yield from _pinned_calendar(now, on_escape)
-
-
-def _pinned_calendar(
-    now: Callable[[], float], on_escape: OnEscape
-) -> Iterator[tuple[object, object]]:
-    """Yield the functions that use the current time if the caller passes no time, with their replacements."""
+    Some of these functions read the clock only if the caller passes no time.
+    """
     thread = threading.get_ident()
 
     def stand_in(
-        real: Callable[..., Any], name: str, fixed: int, virtual: Callable[..., Any]
+        real: Callable[..., Any], instead: str, fixed: int, virtual: Callable[..., Any]
     ) -> Callable[..., Any]:
         def function(*args: Any) -> Any:
             given = len(args) > fixed and args[fixed] is not None
             if given or threading.get_ident() != thread:
                 return real(*args)
             if is_program(sys._getframe(1).f_code.co_filename):
-                escape(f"time.{name}()", _MOMENT, on_escape)
+                escape(f"time.{real.__name__}()", instead, on_escape)
             return virtual(*args[:fixed])
 
         return function
+
+    def seconds(*_: Any) -> float:
+        return now()
+
+    def nanoseconds(*_: Any) -> int:
+        return round(now() * 1e9)
+
+    for name, instead in _READS.items():
+        real = getattr(time, name)
+        # The first argument of these two functions is the number of a clock.
+        fixed = 1 if name in ("clock_gettime", "clock_gettime_ns") else 0
+        virtual = nanoseconds if name.endswith("_ns") else seconds
+        yield real, stand_in(real, instead, fixed, virtual)
 
     gmtime, asctime, strftime = time.gmtime, time.asctime, time.strftime
 
     def present() -> time.struct_time:
         return gmtime(now())
 
-    for real, name, fixed, virtual in (
+    for real, fixed, calendar in (
         # The time zone of the world is UTC, so that a run is the same on every machine.
-        (time.localtime, "localtime", 0, present),
-        (gmtime, "gmtime", 0, present),
-        (time.ctime, "ctime", 0, lambda: asctime(present())),
-        (asctime, "asctime", 0, lambda: asctime(present())),
-        (strftime, "strftime", 1, lambda form: strftime(form, present())),
+        (time.localtime, 0, present),
+        (gmtime, 0, present),
+        (time.ctime, 0, lambda: asctime(present())),
+        (asctime, 0, lambda: asctime(present())),
+        (strftime, 1, lambda form: strftime(form, present())),
     ):
-        yield real, stand_in(real, name, fixed, virtual)
+        yield real, stand_in(real, _MOMENT, fixed, calendar)
 
 
 def pinned_dates(now: Callable[[], float], on_escape: OnEscape) -> Iterator[tuple[object, object]]:
