@@ -228,7 +228,13 @@ class ChannelServer(GenServer[None]):
     def _unload(self, message: Message) -> None:
         """Count a message of the client as no longer waiting."""
         ticket = self.ticket
-        if ticket.unload(message) > READ_ON_AT >= ticket.waiting:
+        if ticket.loads:
+            before = ticket.unload(message)
+        else:
+            # Without a call, because this runs for every push.
+            before = ticket.waiting
+            ticket.waiting = before - 1
+        if before > READ_ON_AT >= ticket.waiting:
             send(self.link.connection, ReadOn())
 
     async def _run(self, message: Message, payload: Any) -> Any:
