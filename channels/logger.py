@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import trio
 
 from actors.errors import add_advice
-from actors.instrumentation.logger import bounded, log_exception, printable
 from actors.instrumentation.telemetry import Event, Handler, Telemetry
+from actors.instrumentation.text import bounded, log_exception, printable
 from actors.refs import Pid
 from channels.channel import Channel, LogLevelName
 from channels.errors import InvalidResult

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from actors.instrumentation.logger import bounded, log_exception, printable
 from actors.instrumentation.telemetry import Event, Telemetry
+from actors.instrumentation.text import bounded, log_exception, printable
 from supervision.errors import describe_reason
 from supervision.events import (
     APPLICATION_CALLBACK_FAILED,

@@ -20,7 +20,7 @@ import msgspec
 
 from actors.addresses import whereis
 from actors.errors import NoProcess
-from actors.instrumentation.logger import printable
+from actors.instrumentation.text import printable
 from actors.refs import Pid
 from actors.runtime import current_runtime
 from supervision._core.requests import children_of, kind_of

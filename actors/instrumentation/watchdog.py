@@ -27,8 +27,8 @@ import trio
 
 from actors._kernel.process import ProcessRecord
 from actors._kernel.runtime import Process, Runtime, current_process
-from actors.instrumentation.logger import log_exception, printable
 from actors.instrumentation.telemetry import Event
+from actors.instrumentation.text import log_exception, printable
 
 __all__ = ["BLOCKED", "DEFAULT_LIMIT", "Blocked", "count_run_time", "watch_loop"]
 

@@ -28,7 +28,7 @@ import typer
 
 from actors.errors import CallExit
 from actors.exits import ExitReason
-from actors.instrumentation.logger import printable
+from actors.instrumentation.text import printable
 from actors.links import trap_exits
 from actors.refs import Pid
 from actors.servers.gen_server import GenServer

@@ -8,8 +8,8 @@ from typing import Any
 
 import trio
 
-from actors.instrumentation.logger import printable
 from actors.instrumentation.telemetry import Event, Telemetry
+from actors.instrumentation.text import printable
 from channels.telemetry import (
     HISTORY_ANSWER_REFUSED,
     HISTORY_ANSWERS_FORGOTTEN,

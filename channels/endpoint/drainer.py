@@ -25,7 +25,7 @@ import trio
 
 from actors.errors import CallExit
 from actors.exits import ExitReason
-from actors.instrumentation.logger import log_exception
+from actors.instrumentation.text import log_exception
 from actors.links import monitor, trap_exits
 from actors.messages import Down
 from actors.process import receive, send

@@ -8,8 +8,8 @@ from typing import Any
 
 import trio
 
-from actors.instrumentation.logger import log_exception, printable
 from actors.instrumentation.telemetry import Event, Telemetry
+from actors.instrumentation.text import log_exception, printable
 from channels.errors import InvalidResult
 from channels.excerpts import brief
 from channels.telemetry import (

@@ -12,8 +12,8 @@ from typing import Any
 
 import trio
 
-from actors.instrumentation.logger import printable
 from actors.instrumentation.telemetry import Event, Telemetry
+from actors.instrumentation.text import printable
 from channels.excerpts import brief
 from channels.telemetry import (
     PUBSUB_CONNECTED,

@@ -25,8 +25,8 @@ import trio
 
 from actors.errors import StartError
 from actors.exits import Crash, ExitReason, is_normal_exit
-from actors.instrumentation.logger import printable
 from actors.instrumentation.telemetry import Event
+from actors.instrumentation.text import printable
 from actors.links import wait_exit
 from actors.refs import Pid
 from actors.runtime import DEFAULT_KILL_GRACE, Runtime, open_runtime

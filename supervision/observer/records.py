@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from attrs import frozen
 
-from actors.instrumentation.logger import printable
+from actors.instrumentation.text import printable
 from actors.refs import Pid
 
 __all__ = ["Health", "ProcessView", "Snapshot"]

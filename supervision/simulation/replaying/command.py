@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-from actors.instrumentation.logger import printable
+from actors.instrumentation.text import printable
 from supervision.simulation.outcome import Outcome
 from supervision.simulation.pins.places import is_program
 from supervision.simulation.replaying.debugger import debugger_at
