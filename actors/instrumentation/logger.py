@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import math
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable
+from logging import ERROR, WARNING
 
 import trio
 
+from actors.instrumentation.log_lines import Facts, Line, attach_lines
+from actors.instrumentation.telemetry import Event, Telemetry
 from actors.instrumentation.text import bounded, log_exception, printable, shown
 
 __all__ = [
@@ -25,8 +27,6 @@ __all__ = [
     "ZOMBIE",
     "attach",
 ]
-
-Event: TypeAlias = tuple[str, ...]
 
 CRASH: Event = ("actors", "process", "crash")
 """A process died of an exception.
@@ -66,20 +66,6 @@ _log = logging.getLogger("actors")
 _WINDOW = 1.0
 
 
-class Listeners(Protocol):
-    """The event listeners of a runtime. They are a `Telemetry`, which itself logs with this module."""
-
-    def attach(
-        self, event: Event, handler: Callable[[Event, Mapping[str, Any], Mapping[str, Any]], None]
-    ) -> Callable[[], None]:
-        """Call the handler on each event, until the caller calls the returned function."""
-
-    def execute(
-        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
-        """Emit an event."""
-
-
 class CrashLog:
     """An event handler that logs crashes, with at most `limit` reports per second.
 
@@ -90,7 +76,7 @@ class CrashLog:
     Source: the burst limit of OTP's `logger_std_h`.
 
     Args:
-        telemetry: The event listeners of the runtime.
+        telemetry: The event handlers of the runtime.
         at: A function that takes a time on Trio's clock and a function, and calls this function at that time.
         emitted: A function that returns how often the runtime has emitted `CRASH`, with or without handlers. The count
             includes servers that stopped with an abnormal reason.
@@ -99,7 +85,7 @@ class CrashLog:
 
     def __init__(
         self,
-        telemetry: Listeners,
+        telemetry: Telemetry,
         *,
         at: Callable[[float, Callable[[], None]], object],
         emitted: Callable[[], int],
@@ -114,9 +100,7 @@ class CrashLog:
         self._seen: int | None = None
         self._detach = telemetry.attach(CRASH, self._report)
 
-    def _report(
-        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
+    def _report(self, event: Event, measurements: Facts, metadata: Facts) -> None:
         now = trio.current_time()
         if now >= self._ends:
             self._ends = now + _WINDOW
@@ -156,7 +140,7 @@ class CrashLog:
 
 
 def attach(
-    telemetry: Listeners, crash_log: Callable[[], CrashLog] | None = None
+    telemetry: Telemetry, crash_log: Callable[[], CrashLog] | None = None
 ) -> Callable[[], None]:
     """Log crashes, failed clean-ups, zombies and full queues of a runtime.
 
@@ -164,27 +148,20 @@ def attach(
     nothing.
 
     Args:
-        telemetry: The event listeners of the runtime.
+        telemetry: The event handlers of the runtime.
         crash_log: A function that makes the `CrashLog`. With None, the log has a report of every crash.
 
     Returns:
         A function that ends the logging.
     """
-    if not _log.isEnabledFor(logging.ERROR):
+    if not _log.isEnabledFor(ERROR):
         return _nothing
-    handlers = (
-        (CLEANUP_FAILED, _cleanup_failed),
-        (ZOMBIE, _zombie),
-        (MAILBOX_ALARM, _mailbox_alarm),
-        (THREADS_FULL, _threads_full),
-        (THREAD_CALL_FAILED, _thread_call_failed),
-    )
-    detaches = [telemetry.attach(event, handler) for event, handler in handlers]
-    detaches.append(telemetry.attach(CRASH, _crash) if crash_log is None else crash_log().close)
+    detach_lines = attach_lines(telemetry, _log, _LINES)
+    end_crashes = telemetry.attach(CRASH, _crash) if crash_log is None else crash_log().close
 
     def detach() -> None:
-        for each in detaches:
-            each()
+        detach_lines()
+        end_crashes()
 
     return detach
 
@@ -193,7 +170,8 @@ def _nothing() -> None:
     pass
 
 
-def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+def _crash(event: Event, measurements: Facts, metadata: Facts) -> None:
+    # Not a line of the table, because the record of a crash also has the whole metadata, for JSON logs.
     context = "".join(
         f"\n  {title}: {shown(metadata[key])}"
         for key, title in (
@@ -215,62 +193,60 @@ def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str,
     )
 
 
-def _cleanup_failed(
-    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> None:
-    log_exception(
-        _log,
-        "Process %s %r raised while it was ending with %s",
-        printable(metadata["process"]),
-        metadata["pid"],
-        printable(bounded(repr(metadata["reason"]))),
-        exception=metadata["exception"],
-    )
+def _reason(facts: Facts) -> Facts:
+    return {"reason": printable(bounded(repr(facts["reason"])))}
 
 
-def _zombie(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    task = metadata["task"]
+def _reason_and_stack(facts: Facts) -> Facts:
+    task = facts["task"]
     frames = task.iter_await_frames() if task is not None else ()
     stack = "".join(traceback.format_list(traceback.StackSummary.extract(frames)))
-    _log.error(
-        "Process %s %r was killed (%s) and does not end; the runtime now treats it as dead. It is at:\n%s",
-        printable(metadata["process"]),
-        metadata["pid"],
-        printable(bounded(repr(metadata["reason"]))),
-        stack or "  no line: its task has not started\n",
-    )
+    return {**_reason(facts), "stack": stack or "  no line: its task has not started\n"}
 
 
-def _mailbox_alarm(
-    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> None:
-    _log.warning(
-        "%d messages wait for process %s %r: they arrive faster than it handles them",
-        measurements["queue_length"],
-        printable(metadata["process"]),
-        metadata["pid"],
-    )
+def _call(facts: Facts) -> Facts:
+    function = facts["function"]
+    name = getattr(function, "__qualname__", None) or shown(function)
+    return {"function": name, "args": ", ".join(map(shown, facts["args"]))}
 
 
-def _threads_full(
-    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> None:
-    _log.warning(
-        "Other threads send more than the runtime takes: %d messages had to wait (limit %d), %d were refused",
-        measurements["waited"],
-        measurements["limit"],
-        measurements["refused"],
-    )
-
-
-def _thread_call_failed(
-    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> None:
-    function = metadata["function"]
-    log_exception(
-        _log,
-        "A function call from another thread failed in the runtime's thread: %s(%s)",
-        getattr(function, "__qualname__", None) or shown(function),
-        ", ".join(map(shown, metadata["args"])),
-        exception=metadata["exception"],
-    )
+_LINES = (
+    Line(
+        CLEANUP_FAILED,
+        ERROR,
+        "Process %(process)s %(pid)r raised while it was ending with %(reason)s",
+        fields=_reason,
+        with_exception=True,
+    ),
+    Line(
+        ZOMBIE,
+        ERROR,
+        (
+            "Process %(process)s %(pid)r was killed (%(reason)s) and does not end; the runtime now treats it as dead. "
+            "It is at:\n%(stack)s"
+        ),
+        fields=_reason_and_stack,
+    ),
+    Line(
+        MAILBOX_ALARM,
+        WARNING,
+        (
+            "%(queue_length)d messages wait for process %(process)s %(pid)r: they arrive faster than it handles them"
+        ),
+    ),
+    Line(
+        THREADS_FULL,
+        WARNING,
+        (
+            "Other threads send more than the runtime takes: %(waited)d messages had to wait (limit %(limit)d), "
+            "%(refused)d were refused"
+        ),
+    ),
+    Line(
+        THREAD_CALL_FAILED,
+        ERROR,
+        "A function call from another thread failed in the runtime's thread: %(function)s(%(args)s)",
+        fields=_call,
+        with_exception=True,
+    ),
+)
