@@ -13,10 +13,11 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Container, Coroutine
 from functools import partial
-from types import BuiltinFunctionType, CodeType, CoroutineType, FunctionType, MethodType
+from types import BuiltinFunctionType, CoroutineType, FunctionType, MethodType
 from typing import Any, Final, TypeGuard
 
 from actors.errors import NotAnAddress, NotAsync
+from actors.places import place_of
 from actors.refs import Pid
 
 __all__ = [
@@ -27,8 +28,8 @@ __all__ = [
     "check_pid",
     "describe_coroutine",
     "is_number",
+    "name_and_place_of",
     "name_of",
-    "place_of",
 ]
 
 # The second flag marks a generator function that `types.coroutine` has converted.
@@ -74,7 +75,7 @@ def awaitable_of(function: Callable[..., Awaitable[Any]], args: tuple[Any, ...])
         raise NotAsync(
             "spawn",
             function,
-            f"{name}{place_of(function)}, which returned {result!r}, a value that cannot be awaited; "
+            f"{name_and_place_of(function)}, which returned {result!r}, a value that cannot be awaited; "
             f"{_write_async(function, name)}",
         )
     return result
@@ -84,8 +85,8 @@ def describe_coroutine(coroutine: Coroutine[Any, Any, Any]) -> str:
     """Describe the coroutine of an async function that was called and not awaited."""
     # For a class method such as `start_link`, the name contains the class. The place is left out, because the code may
     # be in a base class.
-    place = "" if _owner_of(coroutine) is not None else _at(getattr(coroutine, "cr_code", None))
-    return f"the coroutine of {name_of(coroutine)}{place}, which was not awaited"
+    named = (name_of if _owner_of(coroutine) is not None else name_and_place_of)(coroutine)
+    return f"the coroutine of {named}, which was not awaited"
 
 
 def _owner_of(coroutine: Coroutine[Any, Any, Any]) -> type | None:
@@ -103,18 +104,10 @@ def name_of(function: object) -> str:
     return repr(function) if name is None else str(name).rpartition("<locals>.")[2]
 
 
-def place_of(function: object) -> str:
-    """Return ` (file:line)` of a function's definition; an empty string if that is unknown."""
-    return _at(
-        getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
-    )
-
-
-def _at(code: CodeType | None) -> str:
-    # Generated code, by attrs for example, has no file to open.
-    if code is None or code.co_filename.startswith("<"):
-        return ""
-    return f" ({code.co_filename}:{code.co_firstlineno})"
+def name_and_place_of(function: object) -> str:
+    """Return the name of a function with its file and line, as in `tick (clock.py:7)`."""
+    place = place_of(function)
+    return name_of(function) if place is None else f"{name_of(function)} ({place})"
 
 
 def _function_advice(verb: str, value: Any) -> str | None:
@@ -130,12 +123,13 @@ def _function_advice(verb: str, value: Any) -> str | None:
         return f"{value!r}, which is not a function; write {verb}(function, ...) with an async function"
     if inspect.isasyncgenfunction(value):
         return (
-            f"{name_of(value)}{place_of(value)}, which is an async generator; a process runs an async function "
+            f"{name_and_place_of(value)}, which is an async generator; a process runs an async function "
             "without `yield`"
         )
     if isinstance(value, FunctionType) and not _may_return_awaitable(value):
-        name = name_of(value)
-        return f"{name}{place_of(value)}, which is not async; {_write_async(value, name)}"
+        return (
+            f"{name_and_place_of(value)}, which is not async; {_write_async(value, name_of(value))}"
+        )
     return None
 
 
@@ -221,7 +215,9 @@ def _address_advice(value: Any) -> str | None:
             )
         return f"the class {name}, which is not a process; {WRITE_AN_ADDRESS}"
     if isinstance(value, FunctionType | MethodType | BuiltinFunctionType):
-        return f"the function {name_of(value)}{place_of(value)}, which is not a process; {WRITE_AN_ADDRESS}"
+        return (
+            f"the function {name_and_place_of(value)}, which is not a process; {WRITE_AN_ADDRESS}"
+        )
     cls = type(value)
     if hasattr(cls, "start_link") and hasattr(cls, "handle_call"):
         return (

@@ -21,7 +21,6 @@ But only the process's own task may call `receive`.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -36,6 +35,7 @@ from actors._kernel.runtime import Process, Runtime, current_process, record_of
 from actors.arguments import check_address, check_async, check_pid
 from actors.errors import DeadProcess, MailboxBusy, NoSuchName, ProcessExit, UnlinkedMethod
 from actors.exits import ExitReason
+from actors.places import place_of
 from actors.refs import Address, Pid, ProcessLike, Ref, RuntimeLike
 
 __all__ = [
@@ -95,8 +95,7 @@ def _refuse_unlinked(verb: str, function: Callable[..., Any]) -> None:
         method = method.func
     owner = getattr(method, "__self__", None)
     if owner is not None and getattr(type(owner), "lives_in_process", False):
-        code = getattr(inspect.unwrap(method), "__code__", None)
-        place = "?" if code is None else f"{code.co_filename}:{code.co_firstlineno}"
+        place = place_of(method) or "?"
         name = getattr(method, "__name__", repr(method))
         raise UnlinkedMethod(verb, f"{type(owner).__name__}.{name}", place)
 

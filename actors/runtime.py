@@ -28,9 +28,9 @@ from actors._kernel.runtime import EnvironmentLike, Process, Runtime, current_pr
 from actors._kernel.thread_queue import DEFAULT_LIMIT
 from actors.exits import SHUTDOWN
 from actors.instrumentation import logger
-from actors.instrumentation.text import printable
 from actors.instrumentation.watchdog import count_run_time, watch_loop
 from actors.refs import Pid
+from actors.text import printable
 
 __all__ = [
     "Environment",

@@ -25,15 +25,16 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from actors.exits import ExitReason
+from actors.places import place_of_frame
 from actors.process import current_pid
 from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.servers.gen_server import Sender
 from actors.servers.results import Continue, NoReply, Reply, Stop, Within
+from actors.text import brief
 from channels.connection.link import Broadcaster, Link
 from channels.connection.session import Membership
 from channels.errors import ChannelsError, EncodeError, InvalidOption, check_seconds
-from channels.excerpts import brief, place_of_frame
 from channels.handlers import HandlerTable, check_names, check_types, collect, names_of
 from channels.messages import Broadcast, PushReply
 from channels.telemetry import CHANNEL_UNHANDLED_INFO

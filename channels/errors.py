@@ -24,7 +24,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from actors.errors import InvalidReturn
-from channels.excerpts import brief
+from actors.text import brief
 
 __all__ = [
     "ChannelsError",

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
+from actors.places import place_of
 from channels.errors import ChannelsError
-from channels.excerpts import place_of
 
 __all__ = [
     "Handler",

@@ -15,7 +15,7 @@ import attrs
 import msgspec
 from attrs import Factory, field, frozen
 
-from actors.arguments import check_async, describe_coroutine, is_number, name_of, place_of
+from actors.arguments import check_async, describe_coroutine, is_number, name_and_place_of, name_of
 from actors.errors import NotAsync
 from actors.process import spawn_link
 from actors.refs import Pid
@@ -301,10 +301,10 @@ def _no_child(child: Any) -> str:
             else f"write process_spec({name}, ...) with the arguments"
         )
     elif inspect.iscoroutinefunction(child):
-        described = f"the function {name_of(child)}{place_of(child)}"
+        described = f"the function {name_and_place_of(child)}"
         advice = f"write process_spec({name_of(child)}, ...)"
     elif inspect.isfunction(child):
-        described = f"the function {name_of(child)}{place_of(child)}"
+        described = f"the function {name_and_place_of(child)}"
         advice = f"it is not async; write `async def` and process_spec({name_of(child)}, ...)"
     elif isinstance(child, Pid):
         advice = "that process runs already, and a supervisor starts its children itself; write the class"

@@ -12,7 +12,7 @@ from logging import ERROR, WARNING
 
 from actors.instrumentation.log_lines import Facts, Line, attach_lines
 from actors.instrumentation.telemetry import Telemetry
-from actors.instrumentation.text import bounded, printable
+from actors.text import bounded, printable
 from supervision.errors import describe_reason
 from supervision.events import (
     APPLICATION_CALLBACK_FAILED,

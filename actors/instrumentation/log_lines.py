@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import math
 import re
-import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -24,7 +23,7 @@ import trio
 
 from actors.errors import InvalidReturn
 from actors.instrumentation.telemetry import Event, Telemetry
-from actors.instrumentation.text import bounded, log_exception, printable
+from actors.text import bounded, brief, log_exception, printable
 
 __all__ = ["Facts", "Line", "attach_lines"]
 
@@ -33,10 +32,6 @@ Facts: TypeAlias = Mapping[str, Any]
 
 _PLACEHOLDER = re.compile(r"%\(([\w.]+)\)[^a-z]*([a-z])")
 _REPR = re.compile(r"(%\([\w.]+\))r")
-# Clients choose some values, such as topics and ids.
-_brief = reprlib.Repr()
-_brief.maxstring = _brief.maxother = 120
-_brief.maxdict = _brief.maxlist = 20
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -170,7 +165,7 @@ def _shown(facts: Facts, name: str, conversion: str) -> Any:
     for attribute in attributes:
         value = getattr(value, attribute)
     if conversion == "r":
-        return printable(_brief.repr(value))
+        return printable(brief(value))
     if conversion == "s":
         return value.__name__ if isinstance(value, type) else printable(bounded(str(value)))
     return value

@@ -16,7 +16,7 @@ import trio
 
 from actors.instrumentation.log_lines import Facts, Line, attach_lines
 from actors.instrumentation.telemetry import Event, Telemetry
-from actors.instrumentation.text import bounded, log_exception, printable, shown
+from actors.text import bounded, log_exception, printable, shown
 
 __all__ = [
     "CLEANUP_FAILED",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from actors.errors import ProcessExit, ProcessKilled
-from actors.instrumentation.text import log_exception
+from actors.text import log_exception
 
 __all__ = ["Event", "Handler", "Telemetry"]
 

@@ -20,7 +20,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from types import FrameType
-from typing import Final
 
 import msgspec
 import trio
@@ -28,7 +27,8 @@ import trio
 from actors._kernel.process import ProcessRecord
 from actors._kernel.runtime import Process, Runtime, current_process
 from actors.instrumentation.telemetry import Event
-from actors.instrumentation.text import log_exception, printable
+from actors.places import is_program
+from actors.text import log_exception, printable
 
 __all__ = ["BLOCKED", "DEFAULT_LIMIT", "Blocked", "count_run_time", "watch_loop"]
 
@@ -42,9 +42,6 @@ Measurements: `seconds`, so far. Metadata: `process`, `pid`, `handler`, `file`, 
 runtime emits the event when the step has ended, because no other code can run before that."""
 
 _log = logging.getLogger("actors.instrumentation.watchdog")
-
-# The frames of these packages are never the program's own code.
-_MACHINERY: Final = frozenset({"actors", "supervision", "channels", "trio", "outcome", "hypercorn"})
 
 
 class Blocked(msgspec.Struct, frozen=True, kw_only=True):
@@ -309,7 +306,7 @@ def _cpu_of(thread: int) -> Callable[[], float] | None:
 def _describe(task: trio.lowlevel.Task, seconds: float, loop_thread: int) -> Blocked:
     frames = list(_frames_of(task, sys._current_frames().get(loop_thread)))
     process = _idle_process(frames) or task.context.get(current_process)
-    own = [each for each in frames if _is_program(each)]
+    own = [each for each in frames if is_program(each.f_code.co_filename)]
     outer, inner = (own[0], own[-1]) if own else (frames[0], frames[-1])
     file, line = inner.f_code.co_filename, inner.f_lineno
     return Blocked(
@@ -345,13 +342,6 @@ def _frames_of(task: trio.lowlevel.Task, innermost: FrameType | None) -> list[Fr
             break
         frame = frame.f_back
     return frames
-
-
-def _is_program(frame: FrameType) -> bool:
-    package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-    if package in _MACHINERY or package in sys.stdlib_module_names - {"__main__"}:
-        return False
-    return "site-packages" not in frame.f_code.co_filename
 
 
 def _name(frame: FrameType) -> str:

@@ -32,7 +32,7 @@ from trio.lowlevel import current_task, enable_ki_protection, wait_task_reschedu
 from actors._kernel.current import require_process, require_runtime
 from actors._kernel.runtime import acting_process, current_process
 from actors._kernel.start import start
-from actors.arguments import check_address, place_of
+from actors.arguments import check_address
 from actors.errors import (
     CallExit,
     CallingSelf,
@@ -46,6 +46,7 @@ from actors.errors import (
     ThreadQueueFull,
 )
 from actors.exits import NORMAL, ExitReason
+from actors.places import place_of
 from actors.refs import Pid, ProcessLike, RuntimeLike
 from actors.servers._calls import (
     CallRequest,
@@ -632,11 +633,13 @@ def check_constructor(cls: Any) -> None:
     """
     needed = _needed(cls.__init__)
     if needed is not None:
+        place = place_of(cls.__init__)
+        where = "" if place is None else f" ({place})"
         raise InvalidCallback(
             cls.__name__,
             "__init__",
             advice=(
-                f"takes ({needed}){place_of(cls.__init__)}, but a server makes its instance without arguments; "
+                f"takes ({needed}){where}, but a server makes its instance without arguments; "
                 f"write `async def init(self, {needed})`, which gets the arguments of start_link"
             ),
         )

@@ -13,7 +13,7 @@ import trio
 import typer
 from attrs import define, field
 
-from actors.instrumentation.text import printable
+from actors.text import printable
 from channels.cli.console import fail
 from channels.errors import ChannelsError, InvalidOption
 from channels.messages import Binary, Message

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TextIO
 import typer
 from typer.exceptions import TyperException
 
-from actors.instrumentation.text import printable
+from actors.text import printable
 from channels.errors import ChannelsError
 from supervision.command_line.arguments import ProgramFailed
 

@@ -12,7 +12,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from actors.errors import RuntimeClosed
-from actors.instrumentation.text import TextFormatter
+from actors.text import TextFormatter
 from channels.cli.console import fail
 from channels.endpoint.endpoint import Endpoint
 from channels.errors import ChannelsError

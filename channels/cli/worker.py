@@ -28,10 +28,10 @@ import typer
 
 from actors.errors import CallExit
 from actors.exits import ExitReason
-from actors.instrumentation.text import printable
 from actors.links import trap_exits
 from actors.refs import Pid
 from actors.servers.gen_server import GenServer
+from actors.text import printable
 from channels.cli.console import new_app, run_app
 from channels.cli.program import (
     LogFormat,

@@ -15,10 +15,10 @@ import trio
 import typer
 from rich.table import Table
 
+from actors.text import brief
 from channels.cli.console import fail
 from channels.cli.program import LogFormat, announce
 from channels.errors import ChannelsError
-from channels.excerpts import brief
 from channels.pubsub.workers.health import (
     Report,
     ServerReport,

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from actors.text import brief
 from channels.errors import ChannelsError
-from channels.excerpts import brief
 
 __all__ = [
     "BufferFull",

@@ -46,11 +46,13 @@ from actors.exits import (
 )
 from actors.links import kill, monitor, send_exit
 from actors.messages import Down, Exit
+from actors.places import place_of_method
 from actors.process import current_pid, receive, send, set_label
 from actors.refs import Pid, Ref, TimerRef
 from actors.servers.gen_server import GenServer, Sender, move_to_back
 from actors.servers.results import MISSING, Continue, NoReply, Reply, Stop, Within
 from actors.sys import ServerStatus
+from actors.text import brief
 from channels.channel import Channel, place, table_of
 from channels.checks import AFTER_CALL, AFTER_MESSAGE, AFTER_PUSH, invalid, join_response
 from channels.connection.link import (
@@ -64,7 +66,6 @@ from channels.connection.link import (
 )
 from channels.connection.session import Membership
 from channels.errors import EncodeError, InvalidResult
-from channels.excerpts import brief, place_of_method
 from channels.filters import FilterRule, filter_parameters
 from channels.handlers import method_of
 from channels.messages import (

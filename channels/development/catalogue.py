@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
+from actors.places import place_of
 from channels.endpoint.mount import Mount
-from channels.excerpts import place_of
 from channels.generators.typescript import notation
 from channels.handlers import names_of
 from channels.payloads import payload_type

@@ -21,10 +21,10 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from actors.places import place_of_frame, place_of_method
 from actors.servers.results import Stop
 from channels.channel import Channel, SocketRef, server_of
 from channels.errors import ChannelsError, EncodeError
-from channels.excerpts import place_of_frame, place_of_method
 from channels.handlers import Handler, InvalidHandler, names_of
 from channels.messages import Binary, JoinRefused, PushReply
 from channels.payloads import explain, result_type

@@ -22,6 +22,7 @@ from threading import get_ident
 from typing import Any, ClassVar
 
 from actors.errors import NotAProcess
+from actors.places import place_of_frame
 from actors.process import current_pid
 from actors.refs import Pid
 from channels.channel import Channel, NotJoined, SocketRef
@@ -31,7 +32,6 @@ from channels.durable.server import DurableChannelServer
 from channels.durable.storage import HistoryError
 from channels.durable.stream import Recovery
 from channels.errors import EncodeError, InvalidOption
-from channels.excerpts import place_of_frame
 
 __all__ = ["DurableChannel", "durable_class"]
 

@@ -11,6 +11,7 @@ import trio
 from attrs import field, frozen
 
 from actors.errors import StartIgnored
+from actors.places import place_of
 from actors.process import current_pid, on_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
@@ -23,7 +24,6 @@ from channels.connection.session import Membership
 from channels.connection.work_budget import WorkBudget
 from channels.endpoint.mount import Mount
 from channels.errors import InvalidOption
-from channels.excerpts import place_of
 from channels.http.handover import HttpHandover
 from channels.http.lifespan import ASGIApplication
 from channels.longpoll.protocol import LongPoll

@@ -48,6 +48,7 @@ from msgspec import structs
 from actors.process import spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
+from actors.text import brief
 from channels.connection.work_budget import WorkBudget
 from channels.endpoint._listening import (
     ListenerServer,
@@ -76,7 +77,6 @@ from channels.errors import (
     check_positive,
     check_whole,
 )
-from channels.excerpts import brief
 from channels.filters import SECRETS, FilterRule, check_rule
 from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
 from channels.http.lifespan import ASGIApplication, serve_lifespan

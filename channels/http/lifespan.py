@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import trio
 
-from actors.instrumentation.text import log_exception
+from actors.text import log_exception
 from channels.errors import ChannelsError
 
 __all__ = ["ASGIApplication", "ApplicationStartError", "Lifespan", "serve_lifespan"]

@@ -27,7 +27,7 @@ from typing import Any, TypeAlias
 import msgspec
 import trio
 
-from actors.instrumentation.text import shown
+from actors.text import shown
 from channels.endpoint._wiring import LateAnswer, Plug, Services
 from channels.errors import InvalidOption, check_positive
 from channels.http.asgi_stream import path_of

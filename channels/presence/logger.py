@@ -8,7 +8,7 @@ from logging import ERROR, INFO, WARNING
 
 from actors.instrumentation.log_lines import Facts, Line, attach_lines
 from actors.instrumentation.telemetry import Event, Telemetry
-from channels.excerpts import brief
+from actors.text import brief
 from channels.telemetry import (
     PRESENCE_CALLBACK_FAILED,
     PRESENCE_CALLS_REFUSED,

@@ -34,9 +34,9 @@ from actors.instrumentation.telemetry import Event
 from actors.process import current_pid, on_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
+from actors.text import brief
 from channels.channel import Channel, connection_of
 from channels.errors import ChannelsError, EncodeError, InvalidOption, check_positive, check_whole
-from channels.excerpts import brief
 from channels.presence import logger
 from channels.presence.announcer import Presences, announce, everybody, fetched
 from channels.presence.delta import Meta

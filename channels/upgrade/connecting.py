@@ -13,6 +13,7 @@ import trio
 from attrs import evolve
 
 from actors.instrumentation.telemetry import Event
+from actors.places import place_of
 from actors.process import on_exit
 from actors.runtime import current_runtime
 from channels.checks import invalid
@@ -20,7 +21,6 @@ from channels.connect_info import ConnectInfo, PeerData
 from channels.connection.link import Trace
 from channels.endpoint._wiring import MountedSocket, Services
 from channels.errors import InvalidResult
-from channels.excerpts import place_of
 from channels.messages import ConnectRefused
 from channels.serializers.serializer import DEFAULT_VSN, Serializer, negotiate
 from channels.socket import Refusal, Socket

@@ -26,10 +26,10 @@ import trio
 from actors.errors import StartError
 from actors.exits import Crash, ExitReason, is_normal_exit
 from actors.instrumentation.telemetry import Event
-from actors.instrumentation.text import printable
 from actors.links import wait_exit
 from actors.refs import Pid
 from actors.runtime import DEFAULT_KILL_GRACE, Runtime, open_runtime
+from actors.text import printable
 from supervision import logger
 from supervision.child_spec import Supervised
 from supervision.errors import (

@@ -14,7 +14,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 import typer
 
-from actors.instrumentation.text import TextFormatter, printable
+from actors.text import TextFormatter, printable
 from supervision.chaos.errors import BadFault
 from supervision.chaos.experiment import Phases
 from supervision.chaos.faults.kinds import Fault, plan_from_json

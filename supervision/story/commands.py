@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 import typer
 
-from actors.instrumentation.text import printable
+from actors.text import printable
 from supervision.command_line.arguments import check_folders, confirm_import
 from supervision.recording.trace import BadTraceFile, DamagedTrace, read_recording
 from supervision.simulation.errors import SimulationError

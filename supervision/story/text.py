@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import PurePath
 
-from actors.instrumentation.text import printable
+from actors.text import printable
 from supervision.story.model import Incident, StoryModel
 from supervision.story.sentences import recovery_in_words
 from supervision.story.words import counted, in_seconds, shortened

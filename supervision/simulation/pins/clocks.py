@@ -16,8 +16,8 @@ from datetime import date as _date
 from datetime import datetime as _datetime
 from typing import Any
 
+from actors.places import is_program
 from supervision.simulation.pins.fence import OnEscape, escape
-from supervision.simulation.pins.places import is_program
 
 __all__ = ["CLOCKS", "pinned_clocks", "pinned_dates"]
 

@@ -34,11 +34,12 @@ from typing import Any, ClassVar, Self
 
 import trio.testing
 
+from actors.places import is_program
 from supervision.recording.entropy import Streams
 from supervision.simulation.pins.clocks import CLOCKS, pinned_clocks, pinned_dates
 from supervision.simulation.pins.fence import OnEscape
 from supervision.simulation.pins.generators import seed_generators, seeded_generators
-from supervision.simulation.pins.places import imports, is_program
+from supervision.simulation.pins.places import imports
 from supervision.simulation.pins.waits import WAITS, guarded_waits, pinned_waits
 
 __all__ = ["pinned", "seed_modules"]

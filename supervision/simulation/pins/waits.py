@@ -28,8 +28,9 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any, ClassVar
 
+from actors.places import is_program
 from supervision.simulation.pins.fence import SLEEP, escape, escaping
-from supervision.simulation.pins.places import imports, is_program
+from supervision.simulation.pins.places import imports
 
 __all__ = ["WAITS", "guarded_waits", "pinned_waits"]
 

@@ -8,9 +8,9 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-from actors.instrumentation.text import printable
+from actors.places import is_program
+from actors.text import printable
 from supervision.simulation.outcome import Outcome
-from supervision.simulation.pins.places import is_program
 from supervision.simulation.replaying.debugger import debugger_at
 from supervision.simulation.replaying.run_file import RunFile, difference, run_again
 from supervision.simulation.replaying.story import tell

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+from actors.places import is_program
 from supervision.recording.describe import describe
-from supervision.simulation.pins.places import is_program
 
 __all__ = ["changed_between", "program_data"]
 

@@ -12,11 +12,12 @@ from types import FrameType
 import trio
 
 from actors.errors import ActorsError, ProcessKilled
+from actors.places import is_program
 from actors.process import current_pid
 from actors.refs import Pid
 from supervision.recording.describe import describe, without_addresses
 from supervision.recording.recorder import Recorder, place_among
-from supervision.simulation.pins.places import describe_frame, is_program
+from supervision.simulation.pins.places import describe_frame
 
 __all__ = ["SCENARIO", "TaskNames"]
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 import typer
 
-from actors.instrumentation.text import printable
+from actors.text import printable
 from supervision.chaos.settings import settings_of
 from supervision.command_line.arguments import (
     check_folders,

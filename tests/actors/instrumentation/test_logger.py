@@ -20,9 +20,10 @@ from actors import (
     open_runtime,
     spawn,
     spawn_link,
+    text,
     wait_exit,
 )
-from actors.instrumentation import logger, text
+from actors.instrumentation import logger
 from tests.actors.helpers import idle, settle
 
 

@@ -11,7 +11,7 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from actors.instrumentation.text import printable
+from actors.text import printable
 from supervision.command_line.console import plain_console
 from supervision.simulation.search.report import SweepReport
 from supervision.simulation.search.sweep import SeedResult

@@ -22,7 +22,7 @@ from actors import (
     spawn,
     sys,
 )
-from actors.instrumentation.text import printable
+from actors.text import printable
 from supervision import DynamicSupervisor, Supervisor, child_spec
 from supervision.observer import ProcessView, snapshot
 from supervision.observer.snapshots import MAX_ASKED, SLICE

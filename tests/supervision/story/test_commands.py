@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from actors import GenServer, cast, current_runtime
-from actors.instrumentation.text import printable
+from actors.text import printable
 from supervision import Supervisor, child_spec
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.trace import write_lines

@@ -13,16 +13,19 @@ import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["TextFormatter", "bounded", "log_exception", "printable", "shown"]
+__all__ = ["TextFormatter", "bounded", "brief", "log_exception", "printable", "shown"]
 
 _LONGEST = 2000
 _LONGEST_TRACEBACK = 64 * 1024
 # Bounds the repr of Python's own containers while Python makes it. The full repr of a huge container would take too
 # long.
-_brief = reprlib.Repr()
-_brief.maxstring = _brief.maxother = _LONGEST
-_brief.maxdict = _brief.maxlist = _brief.maxtuple = _brief.maxset = _brief.maxfrozenset = 50
-_brief.maxlevel = 8
+_whole = reprlib.Repr()
+_whole.maxstring = _whole.maxother = _LONGEST
+_whole.maxdict = _whole.maxlist = _whole.maxtuple = _whole.maxset = _whole.maxfrozenset = 50
+_whole.maxlevel = 8
+# For values that clients choose, such as topics and ids. They may have any length and nesting.
+_excerpt = reprlib.Repr()
+_excerpt.maxstring = _excerpt.maxother = 120
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -59,7 +62,16 @@ def bounded(text: str) -> str:
 
 def shown(value: object) -> str:
     """Return the repr of a value at a bounded length. A message may have any size, and a class any `__repr__`."""
-    return printable(bounded(_brief.repr(value)))
+    return printable(bounded(_whole.repr(value)))
+
+
+def brief(value: object) -> str:
+    """Return an excerpt of a value for a message: its `repr`, shortened to a part of a line.
+
+    >>> len(brief("x" * 5_000_000))
+    120
+    """
+    return _excerpt.repr(value)
 
 
 class TextFormatter(logging.Formatter):
