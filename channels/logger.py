@@ -16,10 +16,11 @@ from typing import Any
 from actors.errors import add_advice
 from actors.instrumentation.log_lines import Facts, Line, attach_lines
 from actors.instrumentation.telemetry import Telemetry
+from actors.masking import SECRETS
 from actors.refs import Pid
 from actors.text import printable
 from channels.channel import Channel, LogLevelName
-from channels.filters import SECRETS, FilterRule, filter_parameters
+from channels.filters import FilterRule, filter_parameters
 from channels.socket import Socket
 from channels.telemetry import (
     CHANNEL_HANDLED_IN,

@@ -48,6 +48,7 @@ from actors.links import kill, monitor, send_exit
 from actors.messages import Down, Exit
 from actors.places import place_of_method
 from actors.process import current_pid, receive, send, set_label
+from actors.records import fields_of
 from actors.refs import Pid, Ref, TimerRef
 from actors.servers.gen_server import GenServer, Sender, move_to_back
 from actors.servers.results import MISSING, Continue, NoReply, Reply, Stop, Within
@@ -78,7 +79,6 @@ from channels.messages import (
 )
 from channels.payloads import InvalidPayload, refused
 from channels.pubsub.local import Fastlane
-from channels.serializers.json_values import fields_of
 from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOIN_SLOW, CHANNEL_JOINED
 
 __all__ = ["ChannelServer", "channel_state", "kept_payload", "watch_join"]
@@ -516,7 +516,7 @@ def _showable(value: Any, depth: int = 0) -> Any:
         return {key: _showable(each, depth + 1) for key, each in pairs}
     if isinstance(value, list | tuple | AbstractSet):
         return [_showable(each, depth + 1) for each in islice(value, _MOST)]
-    names = () if isinstance(value, type) else fields_of(value)
+    names = () if isinstance(value, type) else fields_of(type(value))
     if names:
         return {name: _showable(getattr(value, name, None), depth + 1) for name in names}
     return f"<{type(value).__qualname__}>"

@@ -45,6 +45,7 @@ from typing import TYPE_CHECKING, Any, Never
 import trio
 from msgspec import structs
 
+from actors.masking import SECRETS
 from actors.process import spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
@@ -77,7 +78,7 @@ from channels.errors import (
     check_positive,
     check_whole,
 )
-from channels.filters import SECRETS, FilterRule, check_rule
+from channels.filters import FilterRule, check_rule
 from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
 from channels.http.lifespan import ASGIApplication, serve_lifespan
 from channels.longpoll.requests import LongPolling

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import trio
 
+from actors.masking import SECRETS
 from actors.runtime import current_runtime
 from channels.endpoint.mount import Mount
 from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
-from channels.filters import SECRETS, FilterRule, Keep
+from channels.filters import FilterRule, Keep
 from channels.http.handover import not_found
 from channels.http.lifespan import ASGIApplication
 from channels.observer.access import Access, Check

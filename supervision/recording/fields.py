@@ -10,6 +10,7 @@ from typing import Any, Final
 from actors.exits import ExitReason
 from actors.instrumentation.instrument import payload_of
 from actors.instrumentation.telemetry import Event
+from actors.masking import shown_kind
 from actors.places import is_program
 from actors.refs import Pid
 from supervision.events import (
@@ -21,7 +22,6 @@ from supervision.events import (
     GAVE_UP,
 )
 from supervision.recording.describe import describe, without_addresses
-from supervision.recording.masking import shown_kind
 from supervision.recording.places import component_of
 from supervision.recording.schema import exit_class, kind_of, transport_of
 

@@ -32,6 +32,7 @@ from actors.exits import ExitReason
 from actors.instrumentation.instrument import Instrument, payload_of
 from actors.instrumentation.telemetry import Event
 from actors.instrumentation.watchdog import BLOCKED
+from actors.masking import SECRETS, mask, shown_kind
 from actors.messages import Down, Exit
 from actors.refs import MailboxLike, Pid
 from actors.runtime import Runtime
@@ -52,7 +53,6 @@ from supervision.recording.fields import (
     problem_fields,
     reason_fields,
 )
-from supervision.recording.masking import SECRETS, mask, shown_kind
 from supervision.recording.places import Place, Places
 from supervision.recording.ring import ContentRing, MessageRing, Ring
 from supervision.recording.schema import kind_of

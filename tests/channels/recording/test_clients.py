@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from actors import Pid, Runtime, current_runtime, kill, wait_exit
+from actors.masking import FILTERED
 from actors.runtime import open_runtime
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.recording import record_channels
@@ -22,7 +23,6 @@ from channels.telemetry import SESSION_STARTED
 from channels.testing import JoinsAnswered, MembershipsEnd, open_channel_test
 from supervision.chaos.invariants.base import Watch
 from supervision.recording.flight import FlightRecorder
-from supervision.recording.masking import FILTERED
 from supervision.recording.recorder import Recorder
 from supervision.recording.trace import Trace
 from supervision.story import tell_story
