@@ -26,6 +26,7 @@ from functools import lru_cache
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
+import msgspec
 import trio
 from trio.lowlevel import current_task, enable_ki_protection, wait_task_rescheduled
 
@@ -61,11 +62,13 @@ from actors.servers.results import Continue, Fail, Ignore, NoReply, Reply, Stop,
 
 __all__ = [
     "GenServer",
+    "PendingCall",
     "Sender",
     "call",
     "cast",
     "handle_ends_nowait",
     "move_to_back",
+    "pending_call",
     "reply",
     "run_idle",
     "stop",
@@ -340,6 +343,21 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
     return await _request(CallRequest, server, request, timeout)
 
 
+class PendingCall(msgspec.Struct, frozen=True):
+    """A call whose answer a task waits for. `pending_call` returns it."""
+
+    server: object
+    """The address that was called."""
+    request: Any
+    """The request."""
+
+
+def pending_call(task: trio.lowlevel.Task) -> PendingCall | None:
+    """Return the call that a task waits for; None if it waits for something else, or does not wait."""
+    waits_for = task.custom_sleep_data
+    return waits_for if type(waits_for) is PendingCall else None
+
+
 # Without this, Ctrl-C in the middle could leave a request whose answer wakes a task that no longer waits.
 @enable_ki_protection
 async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
@@ -362,10 +380,11 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
         await trio.lowlevel.checkpoint()
         raise _refusal(envelope, target, server, request, timeout)
     runtime = target.runtime
-    sender = Sender(None if caller is None else caller.pid, target, current_task())
+    task = current_task()
+    sender = Sender(None if caller is None else caller.pid, target, task)
     # Only debug builds have chains. Skip helper tasks, because their process can still answer while they wait.
     chains = None if caller is None else caller.runtime.call_chains
-    if chains is not None and caller is not None and caller.task is current_task():
+    if chains is not None and caller is not None and caller.task is task:
         chains.enter(caller.pid, target.pid, request, timeout)
     else:
         chains = None
@@ -380,6 +399,8 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
             target.mailbox.put(message)
         if limited:
             timer = runtime.timers.at(trio.current_time() + timeout, sender.expire)
+        # Trio forgets this as soon as the task runs again.
+        task.custom_sleep_data = PendingCall(server, request)
         await wait_task_rescheduled(sender.abort)
     except BaseException:
         # An instrument raised. An answer, or the end of the server, must not wake a task that does not wait.
