@@ -174,7 +174,7 @@ async def scoped_spawn(
         The pid of the process.
 
     Raises:
-        NotAsync: `function` is not an async function.
+        InvalidArgument: `function` is not an async function.
         ProcessFailed: The process ended before the body did, and its end was not clean.
         ValueError: `shutdown` is negative or not a number.
     """

@@ -16,7 +16,7 @@ from functools import partial
 from types import BuiltinFunctionType, CoroutineType, FunctionType, MethodType
 from typing import Any, Final, TypeGuard
 
-from actors.errors import NotAnAddress, NotAsync
+from actors.errors import InvalidArgument
 from actors.places import place_of
 from actors.refs import Pid
 
@@ -48,7 +48,7 @@ def check_async(verb: str, function: object) -> None:
         function: The argument that should be a function.
 
     Raises:
-        NotAsync: A process cannot run the function.
+        InvalidArgument: A process cannot run the function.
     """
     inner = function
     while isinstance(inner, partial | MethodType):
@@ -60,19 +60,19 @@ def check_async(verb: str, function: object) -> None:
         if isinstance(inner, CoroutineType):
             # The error replaces Python's warning about the coroutine.
             inner.close()
-        raise NotAsync(verb, function, advice)
+        raise InvalidArgument(verb, function, advice)
 
 
 def awaitable_of(function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> Awaitable[Any]:
     """Call the function of a process, and return the awaitable that it returns.
 
     Raises:
-        NotAsync: The call returned an object that cannot be awaited.
+        InvalidArgument: The call returned an object that cannot be awaited.
     """
     result = function(*args)
     if type(result) is not CoroutineType and not inspect.isawaitable(result):
         name = name_of(function)
-        raise NotAsync(
+        raise InvalidArgument(
             "spawn",
             function,
             f"{name_and_place_of(function)}, which returned {result!r}, a value that cannot be awaited; "
@@ -167,7 +167,7 @@ def check_address(verb: str, address: object, classes_named: Container[type]) ->
     """Refuse an address that no process has, if it cannot be a name.
 
     Raises:
-        NotAnAddress: The address is a class that has never been a name, an instance of a server, a coroutine or a
+        InvalidArgument: The address is a class that has never been a name, an instance of a server, a coroutine or a
             function.
     """
     # None is not a name, but `whereis` returns it for a name that no process has.
@@ -179,14 +179,14 @@ def check_address(verb: str, address: object, classes_named: Container[type]) ->
     if advice is not None:
         if isinstance(address, Coroutine):
             address.close()  # the error replaces Python's warning about the coroutine
-        raise NotAnAddress(verb, address, advice)
+        raise InvalidArgument(verb, address, advice)
 
 
 def check_pid(verb: str, value: object) -> None:
     """Refuse a value that is not a pid, for the verbs that take no names.
 
     Raises:
-        NotAnAddress: The value is not a pid.
+        InvalidArgument: The value is not a pid.
     """
     if type(value) is Pid:
         return
@@ -197,7 +197,7 @@ def check_pid(verb: str, value: object) -> None:
         )
     if isinstance(value, Coroutine):
         value.close()
-    raise NotAnAddress(verb, value, advice)
+    raise InvalidArgument(verb, value, advice)
 
 
 def _address_advice(value: Any) -> str | None:

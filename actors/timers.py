@@ -35,7 +35,7 @@ def send_after(address: object, message: Any, seconds: float) -> TimerRef:
 
     Raises:
         ValueError: `seconds` is negative or not a number.
-        NotAnAddress: `address` is neither a pid nor a name.
+        InvalidArgument: `address` is neither a pid nor a name.
         ProcessKilled: The caller acts for a process that has been declared dead.
     """
     # This form of the comparison also refuses NaN.
@@ -60,7 +60,7 @@ def send_every(address: object, message: Any, seconds: float) -> TimerRef:
 
     Raises:
         ValueError: `seconds` is 0 or less, infinite, or not a number.
-        NotAnAddress: `address` is neither a pid nor a name.
+        InvalidArgument: `address` is neither a pid nor a name.
         ProcessKilled: The caller acts for a process that has been declared dead.
     """
     if not 0 < seconds < math.inf:

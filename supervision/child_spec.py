@@ -16,7 +16,7 @@ import msgspec
 from attrs import Factory, field, frozen
 
 from actors.arguments import check_async, describe_coroutine, is_number, name_and_place_of, name_of
-from actors.errors import NotAsync
+from actors.errors import InvalidArgument
 from actors.process import spawn_link
 from actors.refs import Pid
 from supervision.errors import BadChildSpec
@@ -338,7 +338,7 @@ def process_spec(
     """
     try:
         check_async("process_spec", function)
-    except NotAsync as error:
+    except InvalidArgument as error:
         raise BadChildSpec(
             str(error), id=fields.get("id", name_of(function)), field="args", value=function
         ) from None

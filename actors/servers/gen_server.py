@@ -38,9 +38,9 @@ from actors.errors import (
     CallExit,
     CallingSelf,
     CallTimeout,
+    InvalidArgument,
     InvalidCallback,
     NoProcess,
-    NotStarted,
     ProcessKilled,
     RuntimeClosed,
     ServerExit,
@@ -108,7 +108,7 @@ class GenServer(Generic[S]):
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             if args or kwargs:
-                raise NotStarted(type(self).__name__, args, kwargs)
+                raise _not_started(type(self), args, kwargs)
             super().__init__()
 
     # Callbacks
@@ -330,7 +330,7 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
         The value of the server's reply, without a copy.
 
     Raises:
-        NotAnAddress: `server` is a class, a coroutine or another value that is neither a pid nor a name.
+        InvalidArgument: `server` is a class, a coroutine or another value that is neither a pid nor a name.
         NoProcess: There is no such process.
         CallTimeout: The server did not answer in time. The server may still carry out the request. A late answer never
             reaches the mailbox; `statistics()["late_answers"]` counts it.
@@ -338,7 +338,7 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
         CallingSelf: The server is the calling process.
         WrongThread: The caller does not run in the runtime's thread.
 
-    All of these except NotAnAddress and WrongThread are subclasses of CallExit.
+    All of these except InvalidArgument and WrongThread are subclasses of CallExit.
     """
     return await _request(CallRequest, server, request, timeout)
 
@@ -422,6 +422,17 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
     raise _call_exit(sender, server, request, timeout)
 
 
+def _not_started(cls: type, args: tuple[object, ...], kwargs: dict[str, object]) -> InvalidArgument:
+    given = [*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())]
+    call = f"{cls.__name__}({', '.join(given)})"
+    start = f"{cls.__name__}.start_link({', '.join(given)})"
+    return InvalidArgument(
+        None,
+        args or kwargs,
+        f"{call} makes an instance and starts no process; write `await {start}`",
+    )
+
+
 def _refusal(
     envelope: type[CallRequest | SystemRequest[Loop]],
     target: ProcessLike | None,
@@ -444,7 +455,7 @@ def _refusal(
 def _call_exit(sender: Sender, server: object, request: Any, timeout: float) -> CallExit:
     failure = sender.take_failure()
     if isinstance(failure, Ended):
-        return ServerExit(failure.reason, server, request, timeout)
+        return ServerExit(server, request, timeout, failure.reason)
     return CallTimeout(server, request, timeout)
 
 
@@ -522,7 +533,7 @@ def cast(server: object, message: Any) -> None:
     Works in other threads as `send` does.
 
     Raises:
-        NotAnAddress: `server` is a class, a coroutine or another value that is neither a pid nor a name.
+        InvalidArgument: `server` is a class, a coroutine or another value that is neither a pid nor a name.
     """
     runtime: RuntimeLike
     target: ProcessLike | None
@@ -605,7 +616,7 @@ async def stop(server: object, reason: ExitReason = NORMAL, *, timeout: float = 
         await _request(SystemRequest, server, StopRequest(reason), timeout)
     except ServerExit as error:
         if error.reason != reason:
-            raise ServerExit(error.reason, server, "stop", timeout) from None
+            raise ServerExit(server, "stop", timeout, error.reason) from None
     except CallTimeout:
         raise CallTimeout(server, "stop", timeout) from None
     except NoProcess:

@@ -355,7 +355,7 @@ class Presence:
             EncodeError: JSON cannot express the metadata, the key or the topic; or one of them is too large.
             TooManyCalls: the client, or the process, makes more than `max_calls_per_second`.
             PresenceError: the presence is not running.
-            NotAnAddress: `pid` is not a pid.
+            InvalidArgument: `pid` is not a pid.
             WrongThread: this is not the thread of the runtime, or `pid` belongs to another runtime.
 
         The presence is in `list` and `snapshot` of this node when the call returns.
@@ -397,7 +397,7 @@ class Presence:
 
         Raises:
             NotTracked: the process does not track this key of this topic.
-            EncodeError, TooManyCalls, PresenceError, NotAnAddress, WrongThread: as `track` does.
+            EncodeError, TooManyCalls, PresenceError, InvalidArgument, WrongThread: as `track` does.
         """
         tracking = self._running("update")
         topic, name = _names(where, key, "update")
@@ -421,7 +421,7 @@ class Presence:
         """Remove the presence of `key` in `where` at once. It belongs to process `pid`, by default the current one.
 
         Raises:
-            PresenceError, NotAnAddress, WrongThread: as `track` does.
+            PresenceError, InvalidArgument, WrongThread: as `track` does.
         """
         tracking = self._running("untrack")
         topic, name = _names(where, key, "untrack")
@@ -431,7 +431,7 @@ class Presence:
         """Remove all presences of the process `pid` at once, by default of the current process.
 
         Raises:
-            PresenceError, NotAnAddress, WrongThread: as `track` does.
+            PresenceError, InvalidArgument, WrongThread: as `track` does.
         """
         tracking = self._running("untrack_all")
         tracking.roster.untrack_all(_owner("untrack_all", pid))
@@ -608,7 +608,7 @@ def _owner(verb: str, pid: Pid | None) -> Pid:
     """Return the process whose presences a call changes, by default the current one.
 
     Raises:
-        NotAnAddress: the value is not a pid.
+        InvalidArgument: the value is not a pid.
         WrongThread: the pid belongs to the runtime of another thread.
     """
     if pid is None:

@@ -125,7 +125,7 @@ class Task(Generic[T_co]):
             The task. It has not taken its first step.
 
         Raises:
-            NotAsync: `function` is not an async function.
+            InvalidArgument: `function` is not an async function.
             NotAProcess: The caller has no mailbox for the result; see `actors.adoption.as_process`.
 
         Source: Elixir's `Task.async`.

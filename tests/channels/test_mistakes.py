@@ -17,7 +17,7 @@ import trio
 from attrs import frozen
 
 import actors
-from actors import GenServer, InvalidReturn, MailboxBusy, UnlinkedMethod, receive, spawn
+from actors import GenServer, InvalidArgument, InvalidReturn, MailboxBusy, receive, spawn
 from actors.instrumentation.logger import CRASH
 from channels import (
     Channel,
@@ -565,7 +565,7 @@ REACHED: dict[str, tuple[type[Exception], str]] = {
         r"receive\(\) in a callback of Craft 'room:a' <pid \d+> would also take messages .*handle_info",
     ),
     "spawn": (
-        UnlinkedMethod,
+        InvalidArgument,
         (
             rf"spawn\(self\.ticker\) would keep Craft\.ticker \({HERE}\) running after its Craft has ended; "
             r"write spawn_link\(self\.ticker\), which ends with it, or send_every"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors import GenServer, NotAnAddress, NotAsync, NotStarted, Runtime, as_process
+from actors import GenServer, InvalidArgument, Runtime, as_process
 from supervision import (
     BadChildSpec,
     BadSupervisorOption,
@@ -128,7 +128,7 @@ async def test_children_that_are_not_a_list_get_advice(
 def test_a_call_of_a_supervisor_class_raises_with_advice(
     supervisor: Any, args: tuple[Any, ...], kwargs: dict[str, Any], call: str
 ) -> None:
-    with pytest.raises(NotStarted) as caught:
+    with pytest.raises(InvalidArgument) as caught:
         supervisor(*args, **kwargs)
     name = supervisor.__name__
     assert str(caught.value) == (
@@ -137,7 +137,7 @@ def test_a_call_of_a_supervisor_class_raises_with_advice(
 
 
 async def test_a_request_to_a_supervisor_class_gets_advice(runtime: Runtime) -> None:
-    with pytest.raises(NotAnAddress, match="got the class Supervisor, which is not the name"):
+    with pytest.raises(InvalidArgument, match="got the class Supervisor, which is not the name"):
         await Supervisor.which_children(Supervisor)
 
 
@@ -158,6 +158,6 @@ async def test_a_task_refuses_a_function_that_is_not_async(
 ) -> None:
     async with as_process():
         for wrong in (tick, flush(), Counter):
-            with pytest.raises(NotAsync, match=rf"Task\.{verb.__name__}\(\) got "):
+            with pytest.raises(InvalidArgument, match=rf"Task\.{verb.__name__}\(\) got "):
                 verb(wrong)
     assert inspect.iscoroutinefunction(flush)

@@ -12,8 +12,8 @@ from actors import (
     AlreadyStarted,
     Crash,
     DeadProcess,
+    InvalidArgument,
     MailboxBusy,
-    NotAnAddress,
     NotAProcess,
     Pid,
     ProcessKilled,
@@ -390,7 +390,7 @@ async def test_on_exit_of_a_process_that_has_ended_raises() -> None:
     await settle()
     with pytest.raises(DeadProcess):
         on_exit(pytest.fail, pid=pid)
-    with pytest.raises(NotAnAddress, match="on_exit"):
+    with pytest.raises(InvalidArgument, match="on_exit"):
         on_exit(pytest.fail, pid="name")  # type: ignore[arg-type]
 
 

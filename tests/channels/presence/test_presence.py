@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from actors import (
-    NotAnAddress,
+    InvalidArgument,
     Pid,
     Runtime,
     StartError,
@@ -127,7 +127,7 @@ async def test_an_owner_that_is_no_pid_of_this_runtime_is_refused_and_changes_no
         lambda: presence.update(TOPIC, "ann", {}, pid="room-1"),  # type: ignore[arg-type]
     ]
     for call in calls:
-        with pytest.raises(NotAnAddress, match="'room-1', which is not a pid"):
+        with pytest.raises(InvalidArgument, match="'room-1', which is not a pid"):
             call()
     foreign: list[Pid] = []
 
