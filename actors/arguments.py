@@ -1,4 +1,4 @@
-"""Checks of arguments: the function that a process runs, the address of a process, and numbers.
+"""Checks of arguments: the function that a process runs, and the address of a process.
 
 Every function that starts a process first checks the function that the process will run. So the traceback contains the
 line with the mistake. The traceback of a later crash would not contain it.
@@ -10,11 +10,10 @@ class that was once a name in this runtime, because the server with that name ma
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Awaitable, Callable, Container, Coroutine
 from functools import partial
 from types import BuiltinFunctionType, CoroutineType, FunctionType, MethodType
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 from actors.errors import InvalidArgument
 from actors.places import place_of
@@ -27,7 +26,6 @@ __all__ = [
     "check_async",
     "check_pid",
     "describe_coroutine",
-    "is_number",
     "name_and_place_of",
     "name_of",
 ]
@@ -225,8 +223,3 @@ def _address_advice(value: Any) -> str | None:
             f"use the pid that `await {cls.__name__}.start_link(...)` returns"
         )
     return None
-
-
-def is_number(value: object, *, least: float = -math.inf) -> TypeGuard[int | float]:
-    """Return True for an int or a float that is not less than `least`. A bool and NaN are not numbers here."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= least

@@ -15,16 +15,17 @@ because nothing is compiled. An error can be pickled and copied.
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature, get_annotations
 from string import Formatter
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, Literal, TypeVar, cast, dataclass_transform
 
 from actors.text import brief
 
-__all__ = ["declared"]
+__all__ = ["declared", "fixed"]
 
 E = TypeVar("E", bound=type[BaseException])
+T = TypeVar("T")
 
 
 class _Text(Formatter):
@@ -37,7 +38,17 @@ class _Text(Formatter):
 _format = _Text().vformat
 
 
-@dataclass_transform(eq_default=False)
+class _Fixed:
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def fixed(value: T, *, init: Literal[False] = False) -> T:
+    """Declare a field that has the same value in every error of a class, so the constructor does not take it."""
+    return cast("T", _Fixed(value))
+
+
+@dataclass_transform(eq_default=False, field_specifiers=(fixed,))
 def declared(text: str | None = None, *, kw_only: bool = False) -> Callable[[E], E]:
     """Make the constructor and the text of an exception class from its annotated fields.
 
@@ -48,42 +59,55 @@ def declared(text: str | None = None, *, kw_only: bool = False) -> Callable[[E],
 
     def declare(cls: E) -> E:
         kind = Parameter.KEYWORD_ONLY if kw_only else Parameter.POSITIONAL_OR_KEYWORD
-        parameters: dict[str, Parameter] = dict(getattr(cls, "_parameters", {}))
+        fields: dict[str, Parameter | _Fixed] = dict(getattr(cls, "_fields", {}))
         for name in get_annotations(cls):
             default = cls.__dict__.get(name, Parameter.empty)
-            parameters[name] = Parameter(name, kind, default=default)
-        by_kind = sorted(parameters.values(), key=lambda each: each.kind)
-        signature = Signature(by_kind)
-        names = tuple(each.name for each in by_kind)
-        defaults = tuple(each.default for each in by_kind)
-        most = sum(each.kind is not Parameter.KEYWORD_ONLY for each in by_kind)
-        needed = [number for number, each in enumerate(defaults, 1) if each is Parameter.empty]
-        least = max(needed, default=0)
-
-        def init(self: BaseException, *args: Any, **kwargs: Any) -> None:
-            if kwargs or not least <= len(args) <= most:
-                # Slow, but it raises what Python raises for wrong arguments.
-                bound = signature.bind(*args, **kwargs)
-                bound.apply_defaults()
-                args = tuple(bound.arguments.values())
-            else:
-                args += defaults[len(args) :]
-            self.args = args
-            self.__dict__.update(zip(names, args, strict=True))
-
-        made: dict[str, Any] = {
-            "_parameters": parameters,
-            "__signature__": signature,
-            "__init__": init,
-            "__reduce__": _reduce,
-        }
+            is_fixed = isinstance(default, _Fixed)
+            fields[name] = default if is_fixed else Parameter(name, kind, default=default)
+            if is_fixed:
+                setattr(cls, name, default.value)
+        made: Any = cls
+        made._fields = fields
+        made.__init__ = _constructor(cls, fields)
+        made.__reduce__ = _reduce
         if text is not None:
-            made["__str__"] = lambda self: _format(text, (), vars(self))
-        for name, value in made.items():
-            setattr(cls, name, value)
+            made.__str__ = lambda self: _format(text, (), vars(self))
         return cls
 
     return declare
+
+
+def _constructor(cls: Any, fields: Mapping[str, Parameter | _Fixed]) -> Callable[..., None]:
+    """Return the `__init__` of a class. The error's `args` are its fields, in the order of their declaration."""
+    given = (each for each in fields.values() if isinstance(each, Parameter))
+    parameters = sorted(given, key=lambda each: each.kind)
+    signature = cls.__signature__ = Signature(parameters)
+    defaults = tuple(each.default for each in parameters)
+    most = sum(each.kind is not Parameter.KEYWORD_ONLY for each in parameters)
+    needed = [number for number, each in enumerate(defaults, 1) if each is Parameter.empty]
+    least = max(needed, default=0)
+    names = tuple(fields)
+    # For each field: its position among the arguments, or None and its fixed value.
+    places = [
+        (None, each.value) if isinstance(each, _Fixed) else (parameters.index(each), None)
+        for each in fields.values()
+    ]
+    is_in_order = places == [(number, None) for number in range(len(names))]
+
+    def init(self: BaseException, *args: Any, **kwargs: Any) -> None:
+        if kwargs or not least <= len(args) <= most:
+            # Slow, but it raises what Python raises for wrong arguments.
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            args = tuple(bound.arguments.values())
+        else:
+            args += defaults[len(args) :]
+        if not is_in_order:
+            args = tuple([args[at] if at is not None else value for at, value in places])
+        self.args = args
+        self.__dict__.update(zip(names, args, strict=True))
+
+    return init
 
 
 def _reduce(self: BaseException) -> tuple[Any, ...]:

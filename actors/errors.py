@@ -41,7 +41,7 @@ from typing import Final
 import msgspec
 import trio
 
-from actors.declared import declared
+from actors.declared import declared, fixed
 from actors.exits import CALLING_SELF, NOPROC, TIMEOUT, Crash, ExitReason, Shutdown
 from actors.refs import Address, Pid
 from actors.text import brief
@@ -98,10 +98,10 @@ class CallExit(ActorsError):
         timeout: The time limit of the call, in seconds.
     """
 
+    reason: ExitReason
     server: object
     request: object
     timeout: float
-    reason: ExitReason
 
     def __str__(self) -> str:
         return f"call({self.server!r}, {self.request!r}) got no answer: {_in_words(self.reason)}"
@@ -111,7 +111,7 @@ class CallExit(ActorsError):
 class NoProcess(CallExit):
     """The called server does not exist: the pid is dead, or no process has the name."""
 
-    reason: ExitReason = NOPROC
+    reason: ExitReason = fixed(NOPROC)
 
     def __str__(self) -> str:
         called = f"call({self.server!r}, {self.request!r})"
@@ -128,7 +128,7 @@ class NoProcess(CallExit):
 class CallTimeout(CallExit, trio.TooSlowError):
     """The server did not answer in time. It still has the request and may still carry it out."""
 
-    reason: ExitReason = TIMEOUT
+    reason: ExitReason = fixed(TIMEOUT)
 
 
 class ServerExit(CallExit):
@@ -149,7 +149,7 @@ class CallingSelf(CallExit):
             empty if the process called itself.
     """
 
-    reason: ExitReason = CALLING_SELF
+    reason: ExitReason = fixed(CALLING_SELF)
     chain: tuple[Pid, ...] = ()
 
     def __str__(self) -> str:

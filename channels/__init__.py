@@ -3,6 +3,7 @@
 Start with `Channel`, `Socket` and `Endpoint`.
 """
 
+from actors.errors import InvalidOption
 from channels.channel import (
     Channel,
     NothingToAnswer,
@@ -19,7 +20,6 @@ from channels.errors import (
     ChannelsError,
     DecodeError,
     EncodeError,
-    InvalidOption,
     InvalidResult,
     InvalidRoute,
     MissingLibrary,

@@ -24,7 +24,9 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from actors.errors import InvalidOption
 from actors.exits import ExitReason
+from actors.options import check_seconds
 from actors.places import place_of_frame
 from actors.process import current_pid
 from actors.refs import Pid
@@ -34,7 +36,7 @@ from actors.servers.results import Continue, NoReply, Reply, Stop, Within
 from actors.text import brief
 from channels.connection.link import Broadcaster, Link
 from channels.connection.session import Membership
-from channels.errors import ChannelsError, EncodeError, InvalidOption, check_seconds
+from channels.errors import ChannelsError, EncodeError
 from channels.handlers import HandlerTable, check_names, check_types, collect, names_of
 from channels.messages import Broadcast, PushReply
 from channels.telemetry import CHANNEL_UNHANDLED_INFO

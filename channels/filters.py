@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from actors.errors import InvalidOption
 from actors.masking import FILTERED, SECRETS, folded, names_secret, tells_secret
-from channels.errors import InvalidOption
 from channels.messages import Binary
 
 __all__ = ["FilterRule", "Keep", "check_rule", "filter_parameters"]

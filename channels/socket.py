@@ -21,11 +21,12 @@ from typing import Any, ClassVar, TypeAlias
 import msgspec
 import trio
 
+from actors.errors import InvalidOption
+from actors.options import check_positive, check_seconds, check_whole
 from channels.channel import Channel, LogLevelName
 from channels.checks import check_sources
 from channels.connect_info import ConnectInfo
 from channels.connection.link import Broadcaster, Link
-from channels.errors import InvalidOption, check_positive, check_seconds, check_whole
 from channels.handlers import LOG_LEVELS, InvalidHandler, check, check_callback, check_constructor
 from channels.payloads import use_types
 from channels.topics import Route, Router

@@ -3,6 +3,7 @@
 Start with `Supervisor` and `child_spec`. `application.run` runs a tree as a program.
 """
 
+from actors.errors import InvalidOption
 from supervision.applications import application
 from supervision.applications.application import Application, open_application, serve
 from supervision.applications.applications import ApplicationEnded, Applications, ApplicationSpec
@@ -22,9 +23,6 @@ from supervision.errors import (
     ApplicationStartFailed,
     BadApplication,
     BadChildSpec,
-    BadPartitionKey,
-    BadSupervisorOption,
-    BadTaskOption,
     ChildAlreadyPresent,
     ChildAlreadyStarted,
     ChildNameTaken,
@@ -34,7 +32,6 @@ from supervision.errors import (
     ChildStartFailed,
     ChildStartTimeout,
     DependencyNotStarted,
-    DuplicateChildId,
     FailedToStartChild,
     MaxChildren,
     NoPartitions,
@@ -80,9 +77,6 @@ __all__ = [
     "Backoff",
     "BadApplication",
     "BadChildSpec",
-    "BadPartitionKey",
-    "BadSupervisorOption",
-    "BadTaskOption",
     "ChildAlreadyPresent",
     "ChildAlreadyStarted",
     "ChildCounts",
@@ -95,10 +89,10 @@ __all__ = [
     "ChildStartFailed",
     "ChildStartTimeout",
     "DependencyNotStarted",
-    "DuplicateChildId",
     "DynamicSupervisor",
     "Exited",
     "FailedToStartChild",
+    "InvalidOption",
     "MaxChildren",
     "NoPartitions",
     "NotTaskOwner",

@@ -16,9 +16,9 @@ from typing import Any, final
 
 import trio
 
-from actors.arguments import is_number
 from actors.exits import ExitReason
 from actors.links import trap_exits
+from actors.options import check_number
 from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.servers.gen_server import handle_ends_nowait, run_idle
@@ -43,7 +43,7 @@ from supervision.child_spec import (
     Supervised,
     child_spec,
 )
-from supervision.errors import BadSupervisorOption, ChildNotFound, MaxChildren
+from supervision.errors import ChildNotFound, MaxChildren
 from supervision.events import (
     CHILD_REFUSED,
     CHILD_RESTARTED,
@@ -273,7 +273,7 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             The supervisor's pid.
 
         Raises:
-            BadSupervisorOption: An option has an invalid value.
+            InvalidOption: An option has an invalid value.
             AlreadyStarted: Another process, `error.pid`, has the name.
         """
         setup = _set_up(max_children, max_restarts, max_seconds, backoff)
@@ -319,7 +319,7 @@ class DynamicSupervisor(SupervisorBase[Pool]):
 
         Raises:
             BadChildSpec: The spec of the supervisor is invalid.
-            BadSupervisorOption: An option has an invalid value.
+            InvalidOption: An option has an invalid value.
         """
         _set_up(**{key: options[key] for key in _SETTINGS if key in options})
         return cls._describe((), options, id=id, restart=restart, significant=significant)
@@ -428,12 +428,8 @@ def _set_up(
     max_seconds: float = DEFAULT_MAX_SECONDS,
     backoff: Backoff | None = None,
 ) -> PoolSetup:
-    if not is_number(max_children, least=0):
-        raise BadSupervisorOption(
-            "write a number of children from 0, or math.inf for no limit",
-            option="max_children",
-            value=max_children,
-        )
+    expected = "a number of children from 0, or math.inf for no limit"
+    check_number("DynamicSupervisor", "max_children", max_children, expected, least=0)
     check_backoff(backoff)
     RestartIntensity(max_restarts, max_seconds)  # only for its checks
     return PoolSetup(

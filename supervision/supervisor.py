@@ -24,7 +24,7 @@ from typing import Any, final
 
 import trio
 
-from actors.errors import AlreadyStarted
+from actors.errors import AlreadyStarted, InvalidOption
 from actors.exits import SHUTDOWN, ExitReason, Shutdown
 from actors.links import trap_exits
 from actors.refs import Pid
@@ -41,7 +41,7 @@ from supervision.child_spec import (
     child_spec,
 )
 from supervision.errors import (
-    BadSupervisorOption,
+    BadChildSpec,
     ChildAlreadyPresent,
     ChildAlreadyStarted,
     ChildNameTaken,
@@ -49,7 +49,6 @@ from supervision.errors import (
     ChildRestarting,
     ChildRunning,
     ChildStartFailed,
-    DuplicateChildId,
     FailedToStartChild,
 )
 from supervision.events import (
@@ -356,8 +355,8 @@ class Supervisor(SupervisorBase[Tree]):
 
         Raises:
             BadChildSpec: A child spec is invalid; nothing was started. If two children have the same id, the error is a
-                DuplicateChildId.
-            BadSupervisorOption: An option has an invalid value; nothing was started.
+                BadChildSpec.
+            InvalidOption: An option has an invalid value; nothing was started.
             StartError: A child did not start. The reason is `Shutdown(FailedToStartChild(id, reason))`. The supervisor
                 stopped the children before it in reverse order. As with every failed start, the link also sends the
                 reason to the caller, and the caller ends unless it traps exits.
@@ -414,7 +413,7 @@ class Supervisor(SupervisorBase[Tree]):
 
         Raises:
             BadChildSpec: The spec of the supervisor or of one of its children is invalid.
-            BadSupervisorOption: An option has an invalid value.
+            InvalidOption: An option has an invalid value.
         """
         specs = tuple(child_spec(child) for child in _listed(children))
         _set_up(specs, **{key: options[key] for key in _SETTINGS if key in options})
@@ -561,13 +560,19 @@ def check_child_specs(
         Their specs, in order.
 
     Raises:
-        BadChildSpec: A spec is invalid. If two children have the same id, the error is a DuplicateChildId.
+        BadChildSpec: A spec is invalid. Two children with the same id are such an error.
     """
     seen: set[Any] = set()
     specs = tuple(child_spec(child) for child in _listed(children))
     for spec in specs:
         if spec.id in seen:
-            raise DuplicateChildId(spec.id)
+            raise BadChildSpec(
+                "two children of one supervisor have this id; "
+                'give one of them another, as in child_spec(Worker, id="worker-2")',
+                id=spec.id,
+                field="id",
+                value=spec.id,
+            )
         seen.add(spec.id)
         check_significance(spec, auto_shutdown)
     return specs
@@ -579,12 +584,12 @@ def _listed(children: Any) -> Iterable[Supervised]:
     ):
         return children
     if isinstance(children, Mapping):
-        advice = "write a list of the values; a child's name goes into child_spec(Class, id=...)"
+        advice = "a list of the values; a child's name goes into child_spec(Class, id=...)"
     elif isinstance(children, type | ChildSpec) or hasattr(children, "start_link"):
-        advice = f"write a list, even for one child: [{getattr(children, '__name__', 'child')}]"
+        advice = f"a list, even for one child: [{getattr(children, '__name__', 'child')}]"
     else:
-        advice = "write a list of specs, or of classes with start_link"
-    raise BadSupervisorOption(advice, option="children", value=children)
+        advice = "a list of specs, or of classes with start_link"
+    raise InvalidOption("a supervisor", "children", children, advice)
 
 
 def _set_up(

@@ -455,7 +455,7 @@ def _refusal(
 def _call_exit(sender: Sender, server: object, request: Any, timeout: float) -> CallExit:
     failure = sender.take_failure()
     if isinstance(failure, Ended):
-        return ServerExit(server, request, timeout, failure.reason)
+        return ServerExit(failure.reason, server, request, timeout)
     return CallTimeout(server, request, timeout)
 
 
@@ -616,7 +616,7 @@ async def stop(server: object, reason: ExitReason = NORMAL, *, timeout: float = 
         await _request(SystemRequest, server, StopRequest(reason), timeout)
     except ServerExit as error:
         if error.reason != reason:
-            raise ServerExit(server, "stop", timeout, error.reason) from None
+            raise ServerExit(error.reason, server, "stop", timeout) from None
     except CallTimeout:
         raise CallTimeout(server, "stop", timeout) from None
     except NoProcess:

@@ -13,9 +13,10 @@ import trio
 import typer
 from attrs import define, field
 
+from actors.errors import InvalidOption
 from actors.text import printable
 from channels.cli.console import fail
-from channels.errors import ChannelsError, InvalidOption
+from channels.errors import MISTAKES
 from channels.messages import Binary, Message
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _run(session: _Session, url: str, options: dict[str, Any]) -> None:
     except* KeyboardInterrupt:
         # Ctrl-C is the usual way to end this command.
         pass
-    except* ChannelsError as errors:
+    except* MISTAKES as errors:
         error = errors
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
@@ -230,7 +231,7 @@ class _Session:
                 try:
                     # The pushes keep the order of the lines. The tasks wait for the replies at the same time.
                     push = channel.push_nowait(event, payload)
-                except ChannelsError as error:
+                except MISTAKES as error:
                     self.failures += 1
                     self._note(str(error))
                 else:
@@ -247,7 +248,7 @@ class _Session:
         except ChannelClosed:
             # The command prints the reason when it ends.
             self.failures += 1
-        except ChannelsError as error:
+        except MISTAKES as error:
             self.failures += 1
             self._note(str(error))
         else:

@@ -34,7 +34,7 @@ from channels.cli.program import (
 )
 from channels.cli.workers import HealthSocket, Workers, count_workers, serve_with_workers
 from channels.endpoint.endpoint import Endpoint
-from channels.errors import ChannelsError
+from channels.errors import MISTAKES
 from channels.pubsub.workers.parent import Settings, Watch
 from channels.pubsub.workers.plan import Timing
 from channels.transports.listener import Listen, inherited, inherited_socket, unix_socket
@@ -182,7 +182,7 @@ def explain(error: SupervisionError) -> str:
     reason = getattr(error, "reason", None)
     while isinstance(reason, Shutdown) and isinstance(reason.detail, FailedToStartChild):
         reason = reason.detail.reason
-    if isinstance(reason, Crash) and isinstance(reason.exception, ChannelsError):
+    if isinstance(reason, Crash) and isinstance(reason.exception, MISTAKES):
         return str(reason.exception)
     return str(error)
 

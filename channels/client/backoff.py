@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from channels.errors import InvalidOption
+from actors.errors import InvalidOption
 
 __all__ = ["RECONNECT", "REJOIN", "RetryTable"]
 

@@ -12,11 +12,12 @@ from typing import Any, Final, TypeAlias, get_args
 
 from attrs import frozen
 
+from actors.errors import InvalidOption
+from actors.options import check_positive, check_whole
 from channels.client.backoff import RetryTable
 from channels.client.records import Settings
 from channels.client.transports.contract import Connect, Opening
 from channels.client.wire import TransportName, address_of
-from channels.errors import InvalidOption, check_positive, check_whole
 
 __all__ = ["Options", "Params", "check", "close_codes"]
 

@@ -10,11 +10,11 @@ from typing import Any, Literal, TypeAlias
 
 from attrs import define, field, frozen
 
+from actors.errors import InvalidOption
 from channels.client.backoff import RECONNECT, REJOIN, RetryTable
 from channels.client.events import Lifecycle
 from channels.client.timers import Timer
 from channels.client.wire import Frame, TransportName
-from channels.errors import InvalidOption
 from channels.messages import Message
 
 __all__ = [

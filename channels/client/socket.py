@@ -11,8 +11,9 @@ from typing import Any
 import trio
 from attrs import asdict, frozen
 
-from actors.errors import RuntimeClosed
+from actors.errors import InvalidOption, RuntimeClosed
 from actors.instrumentation.telemetry import Telemetry
+from actors.options import check_positive, check_whole
 from actors.runtime import current_runtime
 from channels.client.backoff import RECONNECT, REJOIN, RetryTable
 from channels.client.channel import ClientChannel, ClientPush
@@ -49,7 +50,6 @@ from channels.client.transports.contract import Connect, Link, LinkFailed
 from channels.client.transports.longpoll import open_longpoll
 from channels.client.transports.websocket import open_websocket
 from channels.client.wire import Frame, TransportName, address_of
-from channels.errors import InvalidOption, check_positive, check_whole
 
 __all__ = ["ClientSocket", "SocketStatistics", "open_socket"]
 

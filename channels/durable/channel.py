@@ -21,7 +21,7 @@ import sys
 from threading import get_ident
 from typing import Any, ClassVar
 
-from actors.errors import NotAProcess
+from actors.errors import InvalidOption, NotAProcess
 from actors.places import place_of_frame
 from actors.process import current_pid
 from actors.refs import Pid
@@ -31,7 +31,7 @@ from channels.durable.history import History
 from channels.durable.server import DurableChannelServer
 from channels.durable.storage import HistoryError
 from channels.durable.stream import Recovery
-from channels.errors import EncodeError, InvalidOption
+from channels.errors import EncodeError
 
 __all__ = ["DurableChannel", "durable_class"]
 

@@ -12,9 +12,10 @@ from typing import Any, Literal, TypeVar
 
 import trio
 
+from actors.errors import InvalidOption
+from actors.options import check_positive
 from channels.durable.storage import Appended, Ends, NewAnswer, NewMessage, Receiver, StorageError
 from channels.durable.stream import Entry, Limits, Slice
-from channels.errors import InvalidOption, check_positive
 from supervision.child_spec import ChildSpec
 
 __all__ = ["SQLiteStorage"]

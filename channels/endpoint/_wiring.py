@@ -10,7 +10,7 @@ import msgspec
 import trio
 from attrs import field, frozen
 
-from actors.errors import StartIgnored
+from actors.errors import InvalidOption, StartIgnored
 from actors.places import place_of
 from actors.process import current_pid, on_exit
 from actors.refs import Pid
@@ -23,7 +23,6 @@ from channels.connection.link import Broadcaster, Link, Trace
 from channels.connection.session import Membership
 from channels.connection.work_budget import WorkBudget
 from channels.endpoint.mount import Mount
-from channels.errors import InvalidOption
 from channels.http.handover import HttpHandover
 from channels.http.lifespan import ASGIApplication
 from channels.longpoll.protocol import LongPoll

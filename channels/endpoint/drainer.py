@@ -27,6 +27,7 @@ from actors.errors import CallExit
 from actors.exits import ExitReason
 from actors.links import monitor, trap_exits
 from actors.messages import Down
+from actors.options import check_not_negative, check_positive, check_whole
 from actors.process import receive, send
 from actors.refs import Pid, Ref
 from actors.runtime import current_runtime
@@ -34,7 +35,6 @@ from actors.servers.gen_server import GenServer
 from actors.text import log_exception
 from channels.connection.session_server import Drain
 from channels.endpoint._wiring import Services
-from channels.errors import check_not_negative, check_positive, check_whole
 from channels.telemetry import ENDPOINT_DRAIN
 from channels.transports.out_buffer import Flusher
 from channels.transports.poller import Poller

@@ -45,7 +45,9 @@ from typing import TYPE_CHECKING, Any, Never
 import trio
 from msgspec import structs
 
+from actors.errors import InvalidOption
 from actors.masking import SECRETS
+from actors.options import check_not_negative, check_positive, check_whole
 from actors.process import spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
@@ -71,13 +73,7 @@ from channels.endpoint._wiring import (
 )
 from channels.endpoint.drainer import DrainerServer, Draining
 from channels.endpoint.mount import Mount
-from channels.errors import (
-    ChannelsError,
-    InvalidOption,
-    check_not_negative,
-    check_positive,
-    check_whole,
-)
+from channels.errors import ChannelsError
 from channels.filters import FilterRule, check_rule
 from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
 from channels.http.lifespan import ASGIApplication, serve_lifespan

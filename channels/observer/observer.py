@@ -13,10 +13,12 @@ from typing import Any, Final
 
 import trio
 
+from actors.errors import InvalidOption
 from actors.masking import SECRETS
+from actors.options import check_positive, check_whole
 from actors.runtime import current_runtime
 from channels.endpoint.mount import Mount
-from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
+from channels.errors import ChannelsError
 from channels.filters import FilterRule, Keep
 from channels.http.handover import not_found
 from channels.http.lifespan import ASGIApplication

@@ -36,13 +36,14 @@ from attrs import define
 
 from actors import sys
 from actors.addresses import whereis
-from actors.errors import CallExit
+from actors.errors import CallExit, InvalidOption
 from actors.instrumentation.telemetry import Event
 from actors.links import kill
+from actors.options import check_positive
 from actors.refs import Pid
 from actors.runtime import in_runtime
 from channels.endpoint._wiring import Plug, Services
-from channels.errors import ChannelsError, InvalidOption, check_positive
+from channels.errors import ChannelsError
 from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
 from channels.pubsub.adapter import WORKER

@@ -27,9 +27,10 @@ from typing import Any, TypeAlias
 import msgspec
 import trio
 
+from actors.errors import InvalidOption
+from actors.options import check_positive
 from actors.text import shown
 from channels.endpoint._wiring import LateAnswer, Plug, Services
-from channels.errors import InvalidOption, check_positive
 from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
 from channels.operations.worker_figures import WorkerFigures

@@ -24,16 +24,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 import trio
 
-from actors.errors import CallExit
+from actors.errors import CallExit, InvalidOption
 from actors.instrumentation.logger import CRASH, MAILBOX_ALARM, ZOMBIE
 from actors.instrumentation.telemetry import Event, Handler
 from actors.instrumentation.watchdog import BLOCKED
+from actors.options import check_whole
 from actors.process import current_pid
 from actors.refs import Pid
 from actors.runtime import in_runtime
 from channels import telemetry as events
 from channels.endpoint._wiring import Plug, Services
-from channels.errors import ChannelsError, InvalidOption, MissingLibrary, check_whole
+from channels.errors import ChannelsError, MissingLibrary
 from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
 from channels.operations.metric_table import (

@@ -16,11 +16,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, TypeVar
 
+from actors.errors import InvalidOption
 from actors.servers.results import Stop
 from channels import telemetry as events
 from channels.connect_info import ConnectInfo
 from channels.endpoint._wiring import Plug, Services
-from channels.errors import InvalidOption, MissingLibrary
+from channels.errors import MissingLibrary
 from channels.socket import Refusal, Socket
 
 try:

@@ -29,14 +29,15 @@ import msgspec
 import trio
 
 from actors.arguments import check_pid
-from actors.errors import StartIgnored
+from actors.errors import InvalidOption, StartIgnored
 from actors.instrumentation.telemetry import Event
+from actors.options import check_positive, check_whole
 from actors.process import current_pid, on_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
 from actors.text import brief
 from channels.channel import Channel, connection_of
-from channels.errors import ChannelsError, EncodeError, InvalidOption, check_positive, check_whole
+from channels.errors import ChannelsError, EncodeError
 from channels.presence import logger
 from channels.presence.announcer import Presences, announce, everybody, fetched
 from channels.presence.delta import Meta

@@ -23,8 +23,10 @@ from typing import Any, Self
 
 import trio
 
+from actors.errors import InvalidOption
+from actors.options import check_positive, check_whole
 from actors.text import brief
-from channels.errors import ChannelsError, EncodeError, InvalidOption, check_positive, check_whole
+from channels.errors import ChannelsError, EncodeError
 from channels.messages import Broadcast
 from channels.pubsub.adapter import encode
 from channels.pubsub.envelope import MAX_BYTES, MAX_NAME, MessageTooLarge, pack

@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from attrs import frozen
 
-from channels.errors import ChannelsError, InvalidOption, MissingLibrary, check_whole
+from actors.errors import InvalidOption
+from actors.options import check_whole
+from channels.errors import ChannelsError, MissingLibrary
 from channels.tokens._erlang_terms import Atom, NotATerm, NoTermFor, decode, encode
 from channels.tokens._signing import DIGESTS, MAX_TOKEN, Malformed, Signed, derive
 

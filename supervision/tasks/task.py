@@ -25,12 +25,13 @@ from actors.arguments import check_async
 from actors.exits import KILL, KILLED, NOPROC, SHUTDOWN, Crash, ExitReason
 from actors.links import demonitor, monitor, send_exit, unlink
 from actors.messages import Down
+from actors.options import check_choice, check_number
 from actors.process import current_pid, is_alive, receive, send, spawn, spawn_link
 from actors.refs import Pid, Ref
 from actors.runtime import current_runtime
 from supervision._core.children import end_process
 from supervision.child_spec import BRUTAL_KILL, ChildSpec, RestartType, ShutdownLimit
-from supervision.errors import BadTaskOption, NotTaskOwner, TaskExit, TaskTimeout
+from supervision.errors import NotTaskOwner, TaskExit, TaskTimeout
 from supervision.tasks._process import (
     Recipient,
     TaskReply,
@@ -289,17 +290,16 @@ class Task(Generic[T_co]):
             discarded. `Exited(reason)` if it ended with another reason.
 
         Raises:
-            BadTaskOption: `limit` has an invalid value.
+            InvalidOption: `limit` has an invalid value.
 
         This also stops a running task after its result was discarded by a timeout of `result`, by `ignore` or by
         `forget`. Source: Elixir's `Task.shutdown`.
         """
         self._check_owner()
         brutal = limit == BRUTAL_KILL
-        if not brutal and not (isinstance(limit, int | float) and limit >= 0):
-            raise BadTaskOption(
-                'write seconds, from 0, or "brutal_kill"', option="limit", value=limit
-            )
+        if not brutal:
+            expected = 'seconds, from 0, or "brutal_kill"'
+            check_number("shutdown", "limit", limit, expected, least=0)
         if self.pid is None:
             return await self.ignore()
         # Use a second monitor, because the owner may have removed the first monitor or received its `Down`.
@@ -473,16 +473,13 @@ async def yield_many(
 
     Raises:
         NotTaskOwner: A task belongs to another process.
-        BadTaskOption: `on_timeout` or `limit` has an invalid value.
+        InvalidOption: `on_timeout` or `limit` has an invalid value.
 
     Source: Elixir's `Task.yield_many`.
     """
-    if on_timeout not in _ON_TIMEOUT:
-        raise BadTaskOption(
-            f"write one of {', '.join(_ON_TIMEOUT)}", option="on_timeout", value=on_timeout
-        )
-    if limit is not None and limit < 1:
-        raise BadTaskOption("write a number of tasks, 1 or more", option="limit", value=limit)
+    check_choice("wait_many", "on_timeout", on_timeout, _ON_TIMEOUT)
+    if limit is not None:
+        check_number("wait_many", "limit", limit, "a number of tasks, 1 or more", least=1)
     tasks = list(tasks)
     for task in tasks:
         task._check_owner()

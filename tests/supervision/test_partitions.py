@@ -45,11 +45,11 @@ from actors.messages import Down
 from supervision import (
     Backoff,
     BadChildSpec,
-    BadPartitionKey,
-    BadSupervisorOption,
     ChildSpec,
     ChildStartFailed,
     DynamicSupervisor,
+    InvalidArgument,
+    InvalidOption,
     NoPartitions,
     Supervisor,
     SupervisorDeadlock,
@@ -168,7 +168,7 @@ async def test_a_name_and_a_child_are_required(runtime: Runtime) -> None:
     anything: Any = PartitionSupervisor
     with pytest.raises(TypeError, match="name"):
         await anything.start(Echo)
-    with pytest.raises(BadSupervisorOption, match="write a name"):
+    with pytest.raises(InvalidOption, match="write a name"):
         await anything.start(Echo, name=None)
     with pytest.raises(TypeError, match="child"):
         await anything.start(name="echoes")
@@ -199,7 +199,7 @@ async def test_an_invalid_option_is_refused_before_anything_starts(
         PartitionSupervisor.child_spec,
     ):
         options: Any = {"name": "echoes", option: value}
-        with pytest.raises(BadSupervisorOption) as caught:
+        with pytest.raises(InvalidOption) as caught:
             made: Any = make(Echo, **options)
             await made
         assert caught.value.option == option
@@ -399,7 +399,7 @@ async def test_a_resize_that_is_refused_leaves_every_key_where_it_was(runtime: R
 @pytest.mark.parametrize("count", [3, -1, 1.5, "2"])
 async def test_a_resize_is_limited_to_the_number_at_the_start(runtime: Runtime, count: Any) -> None:
     await start(2)
-    with pytest.raises(BadSupervisorOption, match="from 0 to 2"):
+    with pytest.raises(InvalidOption, match="from 0 to 2"):
         await PartitionSupervisor.resize("echoes", count)
     assert PartitionSupervisor.partitions("echoes") == 2
 
@@ -608,9 +608,9 @@ def test_a_key_leads_to_the_same_partition_in_every_run(seed: str) -> None:
 
 @pytest.mark.parametrize("key", [object(), lambda: None, ("a", object())])
 def test_a_key_whose_repr_has_a_memory_address_is_refused(key: Any) -> None:
-    with pytest.raises(BadPartitionKey, match="cannot be a partition key"):
+    with pytest.raises(InvalidArgument, match="cannot be a partition key"):
         partition_of(key, 2)
-    with pytest.raises(BadPartitionKey):
+    with pytest.raises(InvalidArgument):
         partition("echoes", key)
 
 

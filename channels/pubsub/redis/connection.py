@@ -28,8 +28,8 @@ from typing import Any, Protocol, TypeAlias
 import trio
 from attrs import field, frozen
 
+from actors.options import positive, whole
 from actors.runtime import current_runtime
-from channels.errors import positive, whole
 from channels.pubsub.redis.outbox import Outbox
 from channels.pubsub.redis.protocol import (
     DEFAULT_MAX_REPLY_BYTES,

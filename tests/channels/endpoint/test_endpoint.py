@@ -236,7 +236,7 @@ async def test_an_endpoint_that_gives_up_ends_quietly_and_completely(
     # The log has only its own line, and no crash of a process.
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert {(record.name, record.module, record.exc_info) for record in errors} == {
-        ("channels", "logger", None)
+        ("channels", "log_lines", None)
     }
 
 
@@ -499,7 +499,7 @@ class WrongRouteSocket(Socket):
     channels = {"room:*:private": Room}
 
 
-MISTAKES: list[tuple[dict[str, Any], type[ChannelsError], str]] = [
+MISTAKES: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"sockets": {"/socket": WrongHandlerSocket}}, InvalidHandler, "WrongChannel.new_msg"),
     ({"sockets": {"/socket": WrongRouteSocket}}, InvalidRoute, "'room:*:private'"),
     ({"sockets": {"socket": UserSocket}}, EndpointError, 'write "/socket"'),

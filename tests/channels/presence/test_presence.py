@@ -22,10 +22,9 @@ from actors import (
     stop,
     wait_exit,
 )
-from actors.errors import WrongThread
+from actors.errors import InvalidOption, WrongThread
 from actors.process import current_pid
 from channels import Channel, EncodeError, Endpoint, PubSub, PushReply, Socket, handle_in
-from channels.errors import InvalidOption
 from channels.presence import (
     AlreadyTracked,
     NotTracked,

@@ -32,7 +32,6 @@ from supervision import (
     ApplicationStartFailed,
     BadChildSpec,
     ChildSpec,
-    DuplicateChildId,
     FailedToStartChild,
     Supervisor,
     open_application,
@@ -127,7 +126,7 @@ async def test_a_start_function_that_raises_is_a_failed_start() -> None:
 
 
 async def test_invalid_children_are_refused_as_by_any_supervisor(log: Log) -> None:
-    with pytest.raises(DuplicateChildId):
+    with pytest.raises(BadChildSpec):
         async with quiet([worker("a", log), worker("a", log)]):
             pytest.fail("the block must not run")
     with pytest.raises(BadChildSpec):

@@ -15,7 +15,7 @@ from attrs import evolve
 from trio.testing import wait_all_tasks_blocked
 
 from actors import Runtime
-from channels.errors import InvalidOption
+from actors.errors import InvalidOption
 from channels.pubsub.redis.connection import Connection, Options, Publisher, Subscriber
 from channels.pubsub.redis.url import RedisUrl
 from supervision import Backoff
