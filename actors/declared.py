@@ -59,7 +59,7 @@ def declared(text: str | None = None, *, kw_only: bool = False) -> Callable[[E],
 
     def declare(cls: E) -> E:
         kind = Parameter.KEYWORD_ONLY if kw_only else Parameter.POSITIONAL_OR_KEYWORD
-        fields: dict[str, Parameter | _Fixed] = dict(getattr(cls, "_fields", {}))
+        fields: dict[str, Parameter | _Fixed] = dict(getattr(cls, "declared_fields", {}))
         for name in get_annotations(cls):
             default = cls.__dict__.get(name, Parameter.empty)
             is_fixed = isinstance(default, _Fixed)
@@ -67,7 +67,7 @@ def declared(text: str | None = None, *, kw_only: bool = False) -> Callable[[E],
             if is_fixed:
                 setattr(cls, name, default.value)
         made: Any = cls
-        made._fields = fields
+        made.declared_fields = fields
         made.__init__ = _constructor(cls, fields)
         made.__reduce__ = _reduce
         if text is not None:

@@ -3,7 +3,6 @@
 Start with `Channel`, `Socket` and `Endpoint`.
 """
 
-from actors.errors import InvalidOption
 from channels.channel import (
     Channel,
     NothingToAnswer,
@@ -64,7 +63,6 @@ __all__ = [
     "Endpoint",
     "EndpointError",
     "InvalidHandler",
-    "InvalidOption",
     "InvalidPayload",
     "InvalidResult",
     "InvalidRoute",

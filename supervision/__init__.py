@@ -3,7 +3,6 @@
 Start with `Supervisor` and `child_spec`. `application.run` runs a tree as a program.
 """
 
-from actors.errors import InvalidOption
 from supervision.applications import application
 from supervision.applications.application import Application, open_application, serve
 from supervision.applications.applications import ApplicationEnded, Applications, ApplicationSpec
@@ -92,7 +91,6 @@ __all__ = [
     "DynamicSupervisor",
     "Exited",
     "FailedToStartChild",
-    "InvalidOption",
     "MaxChildren",
     "NoPartitions",
     "NotTaskOwner",

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from actors import InvalidOption
 from actors.masking import FILTERED, mask
-from channels import Binary, Endpoint, InvalidOption, Keep
+from channels import Binary, Endpoint, Keep
 from channels.filters import filter_parameters
 from tests.channels.rooms import UserSocket
 

@@ -17,7 +17,15 @@ import trio
 from attrs import frozen
 
 import actors
-from actors import GenServer, InvalidArgument, InvalidReturn, MailboxBusy, receive, spawn
+from actors import (
+    GenServer,
+    InvalidArgument,
+    InvalidOption,
+    InvalidReturn,
+    MailboxBusy,
+    receive,
+    spawn,
+)
 from actors.instrumentation.logger import CRASH
 from channels import (
     Channel,
@@ -25,7 +33,6 @@ from channels import (
     EncodeError,
     Endpoint,
     InvalidHandler,
-    InvalidOption,
     InvalidResult,
     JoinRefused,
     Keep,

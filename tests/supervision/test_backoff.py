@@ -6,15 +6,8 @@ from typing import Any
 import pytest
 import trio
 
-from actors import Crash, Pid, Runtime, call, is_alive, stop, wait_exit
-from supervision import (
-    Backoff,
-    ChildRestarting,
-    ChildSpec,
-    DynamicSupervisor,
-    InvalidOption,
-    Supervisor,
-)
+from actors import Crash, InvalidOption, Pid, Runtime, call, is_alive, stop, wait_exit
+from supervision import Backoff, ChildRestarting, ChildSpec, DynamicSupervisor, Supervisor
 from supervision.backoff import Delays
 from tests.supervision.workers import Log, Outcomes, child, crash, end, running, settle, worker
 

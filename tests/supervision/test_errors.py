@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors import KILLED, SHUTDOWN, Crash, NameInUse, Shutdown, StartError
+from actors import KILLED, SHUTDOWN, Crash, InvalidOption, NameInUse, Shutdown, StartError
 from supervision import (
     ApplicationFailed,
     ApplicationKilled,
@@ -10,7 +10,6 @@ from supervision import (
     BadChildSpec,
     ChildStartFailed,
     FailedToStartChild,
-    InvalidOption,
     SupervisionError,
     describe_reason,
 )

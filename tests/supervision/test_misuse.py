@@ -8,15 +8,8 @@ from typing import Any
 
 import pytest
 
-from actors import GenServer, InvalidArgument, Runtime, as_process
-from supervision import (
-    BadChildSpec,
-    DynamicSupervisor,
-    InvalidOption,
-    Supervisor,
-    Task,
-    process_spec,
-)
+from actors import GenServer, InvalidArgument, InvalidOption, Runtime, as_process
+from supervision import BadChildSpec, DynamicSupervisor, Supervisor, Task, process_spec
 
 HERE = __file__
 

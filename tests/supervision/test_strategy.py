@@ -6,8 +6,8 @@ from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors import KILLED, NORMAL, SHUTDOWN, Crash, Shutdown
-from supervision import BadChildSpec, ChildSpec, InvalidOption
+from actors import KILLED, NORMAL, SHUTDOWN, Crash, InvalidOption, Shutdown
+from supervision import BadChildSpec, ChildSpec
 from supervision.child_spec import RestartType
 from supervision.strategy import (
     AutoShutdown,

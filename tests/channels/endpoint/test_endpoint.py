@@ -13,6 +13,7 @@ import trio
 import actors
 from actors import (
     Crash,
+    InvalidOption,
     Runtime,
     Shutdown,
     StartError,
@@ -28,7 +29,6 @@ from channels import (
     Endpoint,
     EndpointError,
     InvalidHandler,
-    InvalidOption,
     InvalidRoute,
     ListenError,
     Mount,

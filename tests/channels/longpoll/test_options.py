@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from channels import Endpoint, EndpointError, InvalidOption, LongPoll, Mount
+from actors import InvalidOption
+from channels import Endpoint, EndpointError, LongPoll, Mount
 from channels.endpoint._wiring import mount_all
 from tests.channels.rooms import UserSocket
 
