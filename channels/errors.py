@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Final
 
+from actors.declared import declared
 from actors.errors import InvalidArgument, InvalidOption, InvalidReturn
 from actors.text import brief
 
@@ -75,6 +76,7 @@ def _pip_install(library: str) -> str:
     return shlex.join([python, "-m", "pip", "install", library])
 
 
+@declared("a client sent a frame that is not a message of vsn {vsn}: {problem}")
 class DecodeError(ChannelsError):
     """A client sent a frame that is not a message of its protocol version.
 
@@ -85,12 +87,11 @@ class DecodeError(ChannelsError):
         problem: the mistake. It does not contain the frame, which may be large or secret.
     """
 
-    def __init__(self, problem: str, *, vsn: str) -> None:
-        super().__init__(f"a client sent a frame that is not a message of vsn {vsn}: {problem}")
-        self.problem = problem
-        self.vsn = vsn
+    problem: str
+    vsn: str
 
 
+@declared()
 class EncodeError(ChannelsError):
     """A client's wire format cannot express a push, a reply or a broadcast of the application.
 
@@ -105,13 +106,11 @@ class EncodeError(ChannelsError):
         place: the method of the channel with its file and line; None if no channel sent the message.
     """
 
-    def __init__(self, problem: str, *, kind: str, topic: object, event: object) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.kind = kind
-        self.topic = topic
-        self.event = event
-        self.place: str | None = None
+    problem: str
+    kind: str
+    topic: object
+    event: object
+    place: str | None = None
 
     def __str__(self) -> str:
         where = "" if self.place is None else f" ({self.place})"
@@ -121,28 +120,30 @@ class EncodeError(ChannelsError):
         )
 
 
+@declared("{message}")
 class InvalidRoute(ChannelsError, ValueError):
     """A channel route has an invalid pattern.
 
     Attributes:
+        message: the text.
         pattern: the pattern.
     """
 
-    def __init__(self, message: str, *, pattern: object) -> None:
-        super().__init__(message)
-        self.pattern = pattern
+    message: str
+    pattern: object
 
 
+@declared("{message}")
 class InvalidRequirement(ChannelsError, ValueError):
     """The version requirement of a serializer does not have the form `~> 2.0.0`.
 
     Attributes:
+        message: the text.
         requirement: the requirement.
     """
 
-    def __init__(self, message: str, *, requirement: object) -> None:
-        super().__init__(message)
-        self.requirement = requirement
+    message: str
+    requirement: object
 
 
 class InvalidResult(ChannelsError, InvalidReturn):

@@ -56,7 +56,6 @@ PURE = (
     "channels.tokens._signing",
     "channels.tokens._erlang_terms",
     "channels.client.backoff",
-    "channels.client.errors",
     "channels.client.events",
     "channels.client.presence_fold",
     "channels.client.protocol",
