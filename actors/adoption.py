@@ -24,6 +24,7 @@ from actors._kernel.runtime import Process, acting_process, current_process
 from actors.arguments import check_async
 from actors.errors import ActorsError
 from actors.exits import KILL, NORMAL, SHUTDOWN, ExitReason, is_normal_exit
+from actors.options import check_number
 from actors.refs import Pid
 
 __all__ = ["ProcessFailed", "adopt", "as_process", "scoped_spawn"]
@@ -176,12 +177,9 @@ async def scoped_spawn(
     Raises:
         InvalidArgument: `function` is not an async function.
         ProcessFailed: The process ended before the body did, and its end was not clean.
-        ValueError: `shutdown` is negative or not a number.
+        InvalidOption: `shutdown` is negative or not a number.
     """
-    if not shutdown >= 0:
-        raise ValueError(
-            f"scoped_spawn() got shutdown={shutdown!r}; write a number of seconds from 0"
-        )
+    check_number("scoped_spawn()", "shutdown", shutdown, "a number of seconds from 0", least=0)
     check_async("scoped_spawn", function)
     runtime = require_runtime("scoped_spawn")
     process = runtime.spawn(function, args, name=name, label=label)

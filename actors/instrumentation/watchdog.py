@@ -27,6 +27,7 @@ import trio
 from actors._kernel.process import ProcessRecord
 from actors._kernel.runtime import Process, Runtime, current_process
 from actors.instrumentation.telemetry import Event
+from actors.options import check_number
 from actors.places import is_program
 from actors.text import log_exception, printable
 
@@ -166,8 +167,7 @@ async def watch_loop(runtime: Runtime, limit: float) -> AsyncIterator[None]:
     expression or in the parser of a huge JSON document. If this takes longer than the limit, a log line names the time,
     but not the process. Costs a microsecond for each turn of the scheduler, and nothing for each step.
     """
-    if not limit > 0:
-        raise ValueError(f"a watchdog needs a limit above 0 seconds, but got {limit!r}")
+    check_number("a watchdog", "limit", limit, "seconds above 0", above=0)
     stop = threading.Event()
     root = trio.lowlevel.current_root_task()
     assert root is not None  # this runs in a task

@@ -39,7 +39,7 @@ from actors.addresses import whereis
 from actors.errors import CallExit, InvalidOption
 from actors.instrumentation.telemetry import Event
 from actors.links import kill
-from actors.options import check_positive
+from actors.options import check_positive, is_number
 from actors.refs import Pid
 from actors.runtime import in_runtime
 from channels.endpoint._wiring import Plug, Services
@@ -627,7 +627,7 @@ def _number(
     arguments: dict[str, Any], name: str, default: float, *, most: float = math.inf
 ) -> float:
     value = arguments.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if not is_number(value, above=0, finite=True):
         raise Refusal(400, f"send a number above 0 as {name!r}, and not {value!r}")
     if value > most:
         raise Refusal(400, f"send at most {most:g} as {name!r}, and not {value!r}")

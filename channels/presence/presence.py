@@ -21,7 +21,6 @@ lists the differences.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,7 +30,7 @@ import trio
 from actors.arguments import check_pid
 from actors.errors import InvalidOption, StartIgnored
 from actors.instrumentation.telemetry import Event
-from actors.options import check_positive, check_whole
+from actors.options import check_number, check_positive, check_whole
 from actors.process import current_pid, on_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
@@ -559,9 +558,7 @@ class Presence:
 
 def _check_times(owner: str, *, instants: Mapping[str, Any], **periods: Any) -> None:
     for option, value in instants.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not 0 <= value < math.inf:
-            raise InvalidOption(owner, option, value, "seconds, from 0")
+        check_number(owner, option, value, "seconds, from 0", least=0, finite=True)
     for option, value in periods.items():
         check_positive(owner, option, value)
     down_period, permdown_period = periods["down_period"], periods["permdown_period"]

@@ -34,6 +34,7 @@ from actors.instrumentation.telemetry import Event
 from actors.instrumentation.watchdog import BLOCKED
 from actors.masking import SECRETS, mask, shown_kind
 from actors.messages import Down, Exit
+from actors.options import check_whole
 from actors.refs import MailboxLike, Pid
 from actors.runtime import Runtime
 from supervision.recording.conversion import Birth, Record
@@ -145,11 +146,9 @@ class FlightRecorder(Instrument):
     ) -> None:
         if isinstance(hide, str):
             raise TypeError(f"FlightRecorder got hide={hide!r}; write a list of terms: [{hide!r}]")
-        if min(max_messages, max_events, max_bytes) < 1:
-            raise ValueError(
-                f"FlightRecorder got max_messages={max_messages}, max_events={max_events} and "
-                f"max_bytes={max_bytes}; write whole numbers of at least 1"
-            )
+        check_whole("FlightRecorder", "max_messages", max_messages)
+        check_whole("FlightRecorder", "max_events", max_events)
+        check_whole("FlightRecorder", "max_bytes", max_bytes)
         self.runtime = runtime
         self.contents = contents
         self.hide = tuple(hide)

@@ -9,11 +9,11 @@ The field `when` of a fault holds its moment.
 
 from __future__ import annotations
 
-import math
 from typing import Final, TypeAlias
 
 import msgspec
 
+from actors.options import is_number
 from supervision.chaos.errors import BadFault
 from supervision.story.words import ordinal
 
@@ -103,9 +103,5 @@ def describe_moment(moment: Moment) -> str:
 
 def check_at_least(kind: str, field: str, value: float, least: float) -> None:
     """Raise BadFault unless a value is a finite number and at least `least`."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not least <= value < math.inf
-    ):
+    if not is_number(value, least=least, finite=True):
         raise BadFault(kind, field, value, f"write a finite number, {least:g} or more")
