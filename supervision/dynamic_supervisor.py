@@ -318,7 +318,7 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             The spec.
 
         Raises:
-            BadChildSpec: The spec of the supervisor is invalid.
+            InvalidChildSpec: The spec of the supervisor is invalid.
             InvalidOption: An option has an invalid value.
         """
         _set_up(**{key: options[key] for key in _SETTINGS if key in options})
@@ -343,7 +343,7 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             StartIgnored: The init of the child returned `Ignore()`. The supervisor forgets the child.
             StartError: The child did not start. The supervisor forgets it.
             AlreadyStarted: The child did not start, because another process, `error.pid`, has its name.
-            BadChildSpec: The spec is invalid.
+            InvalidChildSpec: The spec is invalid.
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         spec = child if type(child) is ChildSpec else child_spec(child)
@@ -379,7 +379,7 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             MaxChildren: The supervisor has `max_children` children.
             StartIgnored: The start function raised it. The supervisor keeps no child.
             StartError: The start function raised an exception.
-            BadChildSpec: The spec is invalid.
+            InvalidChildSpec: The spec is invalid.
             TypeError: The start function returned no pid. It must be a function such as `spawn_link`.
         """
         waiting = published(Waiting, supervisor, current_runtime())

@@ -1,7 +1,7 @@
 """The errors of supervision, sorted by their cause.
 
     SupervisionError
-    ├── BadChildSpec            a child spec is invalid
+    ├── InvalidChildSpec        a child spec is invalid
     ├── ChildNotFound           the supervisor does not have this child
     ├── ChildRunning            the request needs a child that is not running
     ├── ChildRestarting         the request came between two restarts of the child
@@ -17,7 +17,7 @@
     ├── ApplicationStartFailed  the application did not start
     ├── ApplicationFailed       the application started, and its top supervisor gave up
     ├── ApplicationKilled       a second signal came during the stop
-    ├── BadApplication          an application spec is invalid
+    ├── InvalidApplication      an application spec is invalid
     ├── DependencyNotStarted    a dependency of the application is not running
     ├── ApplicationNotStarted   the application is not running
     ├── TaskExit                the task ended without a result
@@ -47,8 +47,6 @@ __all__ = [
     "ApplicationKilled",
     "ApplicationNotStarted",
     "ApplicationStartFailed",
-    "BadApplication",
-    "BadChildSpec",
     "ChildAlreadyPresent",
     "ChildAlreadyStarted",
     "ChildNameTaken",
@@ -59,6 +57,8 @@ __all__ = [
     "ChildStartTimeout",
     "DependencyNotStarted",
     "FailedToStartChild",
+    "InvalidApplication",
+    "InvalidChildSpec",
     "MaxChildren",
     "NoPartitions",
     "NotTaskOwner",
@@ -123,7 +123,7 @@ class SupervisionError(Exception):
 
 
 @declared("child spec {id!r}: {problem}")
-class BadChildSpec(SupervisionError, ValueError):
+class InvalidChildSpec(SupervisionError, ValueError):
     """A field of a child spec has an invalid value, or two children of one supervisor have the same id.
 
     Attributes:
@@ -391,7 +391,7 @@ def _describe_start(reason: ExitReason) -> str:
 
 
 @declared("application {name!r}: {problem}")
-class BadApplication(SupervisionError, ValueError):
+class InvalidApplication(SupervisionError, ValueError):
     """An application spec is invalid, or two different applications have the same name.
 
     Attributes:

@@ -225,7 +225,7 @@ class PartitionSupervisor(Supervisor):
 
         Raises:
             InvalidOption: An option has an invalid value.
-            BadChildSpec, StartError, AlreadyStarted: As for `Supervisor`.
+            InvalidChildSpec, StartError, AlreadyStarted: As for `Supervisor`.
         """
         specs = _partitioned(child, name, partitions, with_arguments)
         return await super().start_link(

@@ -17,7 +17,7 @@ from actors.errors import InvalidOption
 from actors.exits import ExitReason, is_normal_exit
 from actors.options import check_choice, check_number, is_number
 from supervision.child_spec import ChildSpec, RestartType
-from supervision.errors import BadChildSpec
+from supervision.errors import InvalidChildSpec
 
 __all__ = [
     "DEFAULT_MAX_RESTARTS",
@@ -150,9 +150,9 @@ def check_auto_shutdown(auto_shutdown: AutoShutdown) -> None:
 
 
 def check_significance(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:
-    """Raise `BadChildSpec` for a significant child of a supervisor without auto_shutdown."""
+    """Raise `InvalidChildSpec` for a significant child of a supervisor without auto_shutdown."""
     if spec.significant and auto_shutdown == "never":
-        raise BadChildSpec(
+        raise InvalidChildSpec(
             'it is significant, but its supervisor has auto_shutdown="never"; start the supervisor with '
             'auto_shutdown="any_significant" or "all_significant", or leave significant=True out',
             id=spec.id,

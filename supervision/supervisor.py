@@ -41,7 +41,6 @@ from supervision.child_spec import (
     child_spec,
 )
 from supervision.errors import (
-    BadChildSpec,
     ChildAlreadyPresent,
     ChildAlreadyStarted,
     ChildNameTaken,
@@ -50,6 +49,7 @@ from supervision.errors import (
     ChildRunning,
     ChildStartFailed,
     FailedToStartChild,
+    InvalidChildSpec,
 )
 from supervision.events import (
     CHILD_RESTARTED,
@@ -354,8 +354,7 @@ class Supervisor(SupervisorBase[Tree]):
             The supervisor's pid, after every child has started.
 
         Raises:
-            BadChildSpec: A child spec is invalid; nothing was started. If two children have the same id, the error is a
-                BadChildSpec.
+            InvalidChildSpec: A child spec is invalid, or two children have the same id; nothing was started.
             InvalidOption: An option has an invalid value; nothing was started.
             StartError: A child did not start. The reason is `Shutdown(FailedToStartChild(id, reason))`. The supervisor
                 stopped the children before it in reverse order. As with every failed start, the link also sends the
@@ -412,7 +411,7 @@ class Supervisor(SupervisorBase[Tree]):
             The spec.
 
         Raises:
-            BadChildSpec: The spec of the supervisor or of one of its children is invalid.
+            InvalidChildSpec: The spec of the supervisor or of one of its children is invalid.
             InvalidOption: An option has an invalid value.
         """
         specs = tuple(child_spec(child) for child in _listed(children))
@@ -436,7 +435,8 @@ class Supervisor(SupervisorBase[Tree]):
             unless the child is temporary.
 
         Raises:
-            BadChildSpec: The spec is invalid, or the child is significant and the supervisor has no `auto_shutdown`.
+            InvalidChildSpec: The spec is invalid, or the child is significant and the supervisor has no
+                `auto_shutdown`.
             ChildAlreadyStarted: A child with this id is running.
             ChildAlreadyPresent: A child with this id exists and is not running.
             ChildStartFailed: The child did not start. The supervisor forgets it.
@@ -560,13 +560,13 @@ def check_child_specs(
         Their specs, in order.
 
     Raises:
-        BadChildSpec: A spec is invalid. Two children with the same id are such an error.
+        InvalidChildSpec: A spec is invalid. Two children with the same id are such an error.
     """
     seen: set[Any] = set()
     specs = tuple(child_spec(child) for child in _listed(children))
     for spec in specs:
         if spec.id in seen:
-            raise BadChildSpec(
+            raise InvalidChildSpec(
                 "two children of one supervisor have this id; "
                 'give one of them another, as in child_spec(Worker, id="worker-2")',
                 id=spec.id,

@@ -47,7 +47,7 @@ from channels.errors import ChannelsError
 from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
 from channels.pubsub.adapter import WORKER
-from supervision.chaos.errors import BadFault
+from supervision.chaos.errors import InvalidFault
 from supervision.chaos.faults.kinds import (
     Fault,
     describe_fault,
@@ -450,7 +450,7 @@ async def _inject(session: _Session, arguments: dict[str, Any]) -> dict[str, Any
         content = {"when": {"type": "at", "seconds": 0.0}, **content}
     try:
         (fault,) = plan_from_json(msgspec.json.encode([content]))
-    except BadFault as error:
+    except InvalidFault as error:
         raise Refusal(400, f"{content!r} is not a fault: {error.advice}") from None
     return await session.inject(fault, wait)
 

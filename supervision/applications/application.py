@@ -180,7 +180,7 @@ async def open_application(
 
     Raises:
         ApplicationStartFailed: A child did not start. The children before it were stopped.
-        BadChildSpec, InvalidOption: Nothing was started.
+        InvalidChildSpec, InvalidOption: Nothing was started.
     """
     options = _Options(top, shutdown_deadline, kill_grace, log, watchdog)
     async with _open(_Switch(shutdown_deadline), options) as opened:
@@ -220,7 +220,7 @@ async def serve(
             within `shutdown_deadline`.
         ApplicationFailed: The top supervisor gave up or was killed.
         ApplicationKilled: A second signal came before the application had stopped.
-        BadChildSpec, InvalidOption: Nothing was started.
+        InvalidChildSpec, InvalidOption: Nothing was started.
     """
     options = _Options(top, shutdown_deadline, kill_grace, log, watchdog)
     await _serve(options, on_started, on_stopping, signals, end=None)

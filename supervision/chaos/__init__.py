@@ -4,9 +4,9 @@ A plan works the same in a simulated world and on a live system. docs/reference/
 """
 
 from supervision.chaos.errors import (
-    BadFault,
     ChaosFailed,
     InjectedCrash,
+    InvalidFault,
     InvariantViolated,
     NotReached,
 )
@@ -58,7 +58,6 @@ __all__ = [
     "BUILT_IN",
     "EVERYWHERE",
     "At",
-    "BadFault",
     "Breakable",
     "ChaosFailed",
     "Connections",
@@ -76,6 +75,7 @@ __all__ = [
     "InertPlan",
     "InjectedCrash",
     "Injector",
+    "InvalidFault",
     "Invariant",
     "InvariantViolated",
     "Junk",

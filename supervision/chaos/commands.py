@@ -15,7 +15,7 @@ import msgspec
 import typer
 
 from actors.text import TextFormatter, printable
-from supervision.chaos.errors import BadFault
+from supervision.chaos.errors import InvalidFault
 from supervision.chaos.experiment import Phases
 from supervision.chaos.faults.kinds import Fault, plan_from_json
 from supervision.chaos.faults.moments import At
@@ -267,7 +267,7 @@ def _plan(file: Path) -> tuple[Fault, ...]:
         raise typer.BadParameter(
             f"--faults {file}: {error.strerror or error}; name a file with a plan in JSON"
         ) from None
-    except BadFault as error:
+    except InvalidFault as error:
         raise typer.BadParameter(
             f"--faults {file} is not a plan: {error.advice if error.kind == 'plan' else error}; write a list such as "
             '[{"type": "kill", "target": "/top/store", "when": {"type": "at", "seconds": 0.5}}]'
@@ -283,7 +283,7 @@ def _checked_plan(
     try:
         draw_plan(settings.faults if plan is None else plan, Random(seed))
         choose(settings.invariants)
-    except (BadFault, ValueError) as error:
+    except (InvalidFault, ValueError) as error:
         raise typer.BadParameter(f"{target}: {error}") from None
     return plan
 

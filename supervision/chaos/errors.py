@@ -6,9 +6,9 @@ from actors.declared import declared
 from supervision.errors import SupervisionError
 
 __all__ = [
-    "BadFault",
     "ChaosFailed",
     "InjectedCrash",
+    "InvalidFault",
     "InvariantViolated",
     "NotReached",
     "unwrapped",
@@ -16,7 +16,7 @@ __all__ = [
 
 
 @declared("{kind}({field}={value!r}) is invalid; {advice}")
-class BadFault(SupervisionError, ValueError):
+class InvalidFault(SupervisionError, ValueError):
     """A fault, a moment or a plan has an invalid value.
 
     Attributes:

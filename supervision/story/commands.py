@@ -12,7 +12,7 @@ import typer
 
 from actors.text import printable
 from supervision.command_line.arguments import check_folders, confirm_import
-from supervision.recording.trace import BadTraceFile, DamagedTrace, read_recording
+from supervision.recording.trace import DamagedTrace, InvalidTraceFile, read_recording
 from supervision.simulation.errors import SimulationError
 from supervision.simulation.replaying.run_file import find_scenario, save_run
 from supervision.simulation.simulate import simulate
@@ -95,7 +95,7 @@ def _read(file: Path) -> tuple[list[bytes], StoryModel]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", DamagedTrace)
             found, damaged = read_recording(file)
-    except BadTraceFile as error:
+    except InvalidTraceFile as error:
         raise typer.BadParameter(str(error)) from None
     except OSError as error:
         raise typer.BadParameter(

@@ -41,12 +41,12 @@ from actors import (
 from actors.runtime import Runtime
 from supervision import (
     Backoff,
-    BadChildSpec,
     ChildCounts,
     ChildInfo,
     ChildNotFound,
     ChildSpec,
     DynamicSupervisor,
+    InvalidChildSpec,
     MaxChildren,
     Supervisor,
     UnknownRequest,
@@ -165,10 +165,10 @@ async def test_the_error_of_a_failed_start_is_raised_unchanged_and_nothing_is_ke
 
 async def test_an_invalid_child_is_refused_in_the_caller(runtime: Runtime) -> None:
     pool = await DynamicSupervisor.start()
-    with pytest.raises(BadChildSpec, match="cannot be a child"):
+    with pytest.raises(InvalidChildSpec, match="cannot be a child"):
         await DynamicSupervisor.start_child(pool, 5)  # type: ignore[arg-type]
     significant = child_spec(Worker, restart="transient", significant=True)
-    with pytest.raises(BadChildSpec) as caught:
+    with pytest.raises(InvalidChildSpec) as caught:
         await DynamicSupervisor.start_child(pool, significant, "a")
     assert caught.value.field == "significant"
     assert await pids(pool) == []
@@ -619,7 +619,7 @@ async def test_a_significant_child_without_waiting_is_refused(runtime: Runtime) 
     pool = await DynamicSupervisor.start_link()
     await settle()
     spec = ChildSpec("main", Worker.spawn_link, ("a",), restart="temporary", significant=True)
-    with pytest.raises(BadChildSpec):
+    with pytest.raises(InvalidChildSpec):
         DynamicSupervisor.start_child_nowait(pool, spec)
 
 

@@ -7,9 +7,9 @@ from supervision import (
     ApplicationFailed,
     ApplicationKilled,
     ApplicationStartFailed,
-    BadChildSpec,
     ChildStartFailed,
     FailedToStartChild,
+    InvalidChildSpec,
     SupervisionError,
     describe_reason,
 )
@@ -57,9 +57,9 @@ def test_application_killed_names_its_signal() -> None:
 
 
 def test_errors_about_invalid_values_are_value_errors() -> None:
-    assert issubclass(BadChildSpec, ValueError)
+    assert issubclass(InvalidChildSpec, ValueError)
     assert issubclass(InvalidOption, ValueError)
-    assert issubclass(BadChildSpec, BadChildSpec)
+    assert issubclass(InvalidChildSpec, InvalidChildSpec)
     assert issubclass(ApplicationFailed, SupervisionError)
 
 

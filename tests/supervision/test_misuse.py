@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from actors import GenServer, InvalidArgument, InvalidOption, Runtime, as_process
-from supervision import BadChildSpec, DynamicSupervisor, Supervisor, Task, process_spec
+from supervision import DynamicSupervisor, InvalidChildSpec, Supervisor, Task, process_spec
 
 HERE = __file__
 
@@ -75,7 +75,7 @@ async def test_a_value_that_cannot_be_a_child_gets_advice(
     runtime: Runtime, make: Callable[[], Any], said: str
 ) -> None:
     before = runtime.statistics()["spawned"]
-    with pytest.raises(BadChildSpec) as caught:
+    with pytest.raises(InvalidChildSpec) as caught:
         await Supervisor.start_link([make()])
     assert str(caught.value).partition(": ")[2] == said
     assert runtime.statistics()["spawned"] == before
@@ -85,7 +85,7 @@ async def test_a_pid_as_a_child_gets_advice(
     runtime: Runtime,
 ) -> None:
     pid: Any = await Counter.start()
-    with pytest.raises(BadChildSpec, match=r"that process runs already, .* write the class"):
+    with pytest.raises(InvalidChildSpec, match=r"that process runs already, .* write the class"):
         await Supervisor.start_link([pid])
 
 
@@ -136,12 +136,12 @@ async def test_a_request_to_a_supervisor_class_gets_advice(runtime: Runtime) -> 
 
 def test_process_spec_refuses_a_function_that_is_not_async() -> None:
     wrong: Any = tick
-    with pytest.raises(BadChildSpec) as caught:
+    with pytest.raises(InvalidChildSpec) as caught:
         process_spec(wrong)
     assert str(caught.value).startswith(
         f"child spec 'tick': process_spec() got tick ({HERE}:{_line(tick)}), which is not async"
     )
-    with pytest.raises(BadChildSpec, match="pass the function itself"):
+    with pytest.raises(InvalidChildSpec, match="pass the function itself"):
         process_spec(flush())  # type: ignore[arg-type]
 
 

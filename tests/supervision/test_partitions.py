@@ -46,10 +46,10 @@ from actors import (
 from actors.messages import Down
 from supervision import (
     Backoff,
-    BadChildSpec,
     ChildSpec,
     ChildStartFailed,
     DynamicSupervisor,
+    InvalidChildSpec,
     NoPartitions,
     Supervisor,
     SupervisorDeadlock,
@@ -172,7 +172,7 @@ async def test_a_name_and_a_child_are_required(runtime: Runtime) -> None:
         await anything.start(Echo, name=None)
     with pytest.raises(TypeError, match="child"):
         await anything.start(name="echoes")
-    with pytest.raises(BadChildSpec):
+    with pytest.raises(InvalidChildSpec):
         await anything.start("echo", name="echoes")
     await start()
     with pytest.raises(AlreadyStarted):
@@ -210,7 +210,7 @@ async def test_there_is_no_auto_shutdown(runtime: Runtime) -> None:
     options: Any = {"auto_shutdown": "any_significant"}
     with pytest.raises(TypeError, match="auto_shutdown"):
         await start(2, **options)
-    with pytest.raises(BadChildSpec, match="significant"):
+    with pytest.raises(InvalidChildSpec, match="significant"):
         await PartitionSupervisor.start(
             ChildSpec("x", Echo.start_link, restart="transient", significant=True), name="echoes"
         )

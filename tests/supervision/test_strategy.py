@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import KILLED, NORMAL, SHUTDOWN, Crash, InvalidOption, Shutdown
-from supervision import BadChildSpec, ChildSpec
+from supervision import ChildSpec, InvalidChildSpec
 from supervision.child_spec import RestartType
 from supervision.strategy import (
     AutoShutdown,
@@ -174,7 +174,7 @@ def test_a_significant_child_needs_a_supervisor_with_auto_shutdown(setting: Auto
     if setting != "never":
         check_significance(significant, setting)
         return
-    with pytest.raises(BadChildSpec, match="auto_shutdown") as caught:
+    with pytest.raises(InvalidChildSpec, match="auto_shutdown") as caught:
         check_significance(significant, setting)
     assert (caught.value.id, caught.value.field) == ("a", "significant")
 

@@ -34,9 +34,9 @@ from actors import (
 )
 from actors.runtime import Runtime
 from supervision import (
-    BadChildSpec,
     ChildSpec,
     FailedToStartChild,
+    InvalidChildSpec,
     Supervisor,
     UnknownRequest,
     check_child_specs,
@@ -185,12 +185,12 @@ async def test_every_error_of_a_start_function_is_the_reason_of_the_failed_start
 
 async def test_nothing_starts_if_a_spec_or_option_is_invalid(runtime: Runtime, log: Log) -> None:
     good = worker("a", log)
-    with pytest.raises(BadChildSpec) as duplicate:
+    with pytest.raises(InvalidChildSpec) as duplicate:
         await Supervisor.start([good, worker("a", log)])
     assert duplicate.value.id == "a"
-    with pytest.raises(BadChildSpec, match="cannot be a child"):
+    with pytest.raises(InvalidChildSpec, match="cannot be a child"):
         await Supervisor.start([good, 5])  # type: ignore[list-item]
-    with pytest.raises(BadChildSpec, match="auto_shutdown"):
+    with pytest.raises(InvalidChildSpec, match="auto_shutdown"):
         await Supervisor.start([good, worker("b", log, restart="transient", significant=True)])
     for wrong in (
         {"strategy": "x"},
@@ -208,7 +208,7 @@ async def test_nothing_starts_if_a_spec_or_option_is_invalid(runtime: Runtime, l
 def test_specs_can_be_checked_without_starting_anything(log: Log) -> None:
     specs = [worker("a", log), worker("b", log)]
     assert check_child_specs(specs) == tuple(specs)
-    with pytest.raises(BadChildSpec):
+    with pytest.raises(InvalidChildSpec):
         check_child_specs([*specs, worker("b", log)])
 
 

@@ -26,7 +26,6 @@ from actors import (
     trap_exits,
 )
 from supervision import (
-    BadChildSpec,
     ChildAlreadyPresent,
     ChildAlreadyStarted,
     ChildNotFound,
@@ -36,6 +35,7 @@ from supervision import (
     ChildStartFailed,
     DynamicSupervisor,
     FailedToStartChild,
+    InvalidChildSpec,
     MaxChildren,
     Supervisor,
 )
@@ -372,7 +372,7 @@ async def test_61_start_child_reports_a_failed_an_ignored_and_an_invalid_child()
     temporary = worker("b", Log(), outcomes=Outcomes(Ignore()), restart="temporary")
     assert await Supervisor.start_child(supervisor, temporary) is None
     assert [info.id for info in await Supervisor.which_children(supervisor)] == ["a"]
-    with pytest.raises(BadChildSpec):
+    with pytest.raises(InvalidChildSpec):
         await Supervisor.start([worker("a", Log()), worker("a", Log())])
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervision.chaos.errors import BadFault
+from supervision.chaos.errors import InvalidFault
 from supervision.chaos.faults.kinds import FAULTS, Kill, Slow, plan_from_json, plan_to_json
 from supervision.chaos.faults.moments import At, On
 from supervision.chaos.faults.plan import EVERYWHERE, Storm, delayed, draw_plan, spread
@@ -80,7 +80,7 @@ def test_the_share_of_callbacks_is_kept() -> None:
     ],
 )
 def test_an_invalid_storm_is_refused(field: str, options: dict[str, Any]) -> None:
-    with pytest.raises(BadFault) as caught:
+    with pytest.raises(InvalidFault) as caught:
         Storm(**options)
     assert caught.value.field == field
 
