@@ -3,7 +3,8 @@
 # package.json. If the contents change, make installs again.
 
 PYTHON ?= python3
-VENV ?= .venv
+# Not `?=`, because a variable VENV of the reader's shell would then lead make to another environment.
+VENV := .venv
 BENCH_VENV ?= .venv-bench
 BENCH_CHANNELS_VENV ?= .venv-bench-channels
 BENCH_DJANGO_VENV ?= .venv-bench-django
@@ -129,7 +130,7 @@ docs: $(DEV_STAMP)
 
 # Takes the pictures of the examples in Chromium. If a page has changed since its picture, a test fails.
 pictures: $(DEV_STAMP) node chromium $(NPM_STAMPS)
-	@$(BIN)/python -m tests.diagrams
+	@$(BIN)/python -m docs.diagrams
 	@ASHTREE_PICTURES=1 $(BIN)/python -m pytest -q tests/integration/test_example_pages.py
 
 # Prints each failure with the command that repeats it. The exit code is 1 if there is a failure.

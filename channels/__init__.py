@@ -14,7 +14,6 @@ from channels.channel import (
 from channels.connect_info import ConnectInfo, PeerData, Uri
 from channels.endpoint.drainer import Draining
 from channels.endpoint.endpoint import Endpoint, EndpointError
-from channels.endpoint.mount import Mount
 from channels.errors import (
     ChannelsError,
     DecodeError,
@@ -25,10 +24,11 @@ from channels.errors import (
 )
 from channels.filters import Keep
 from channels.handlers import InvalidHandler, handle_in, handle_out
-from channels.longpoll.protocol import LongPoll
 from channels.messages import Binary, Broadcast, ConnectRefused, JoinRefused, PushReply
 from channels.payloads import InvalidPayload
+from channels.protocol.longpoll import LongPoll
 from channels.pubsub.pubsub import PubSub
+from channels.serving.mount import Mount
 from channels.socket import Refusal, Socket
 from channels.tokens.token import (
     Atom,

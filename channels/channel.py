@@ -34,11 +34,11 @@ from actors.runtime import current_runtime
 from actors.servers.gen_server import Sender
 from actors.servers.results import Continue, NoReply, Reply, Stop, Within
 from actors.text import brief
-from channels.connection.link import Broadcaster, Link
-from channels.connection.session import Membership
 from channels.errors import ChannelsError, EncodeError
 from channels.handlers import HandlerTable, check_names, check_types, collect, names_of
 from channels.messages import Broadcast, PushReply
+from channels.protocol.link import Broadcaster, Link
+from channels.protocol.session import Membership
 from channels.telemetry import CHANNEL_UNHANDLED_INFO
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "NothingToAnswer",
     "SocketRef",
     "UnhandledEvent",
+    "check_endpoint",
     "connection_of",
     "place",
     "reply_to",
@@ -216,6 +217,10 @@ class Channel:
     """True makes `spawn` refuse methods of the instance, because the instance must not outlive its process."""
     _table: ClassVar[HandlerTable] = HandlerTable({}, {}, frozenset())
     _server: ClassVar[Callable[..., Any] | None] = None
+
+    @classmethod
+    def _check_endpoint(cls, endpoint: Any) -> None:
+        """Check what this class needs of an endpoint. `check_endpoint` calls it."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -437,6 +442,11 @@ def connection_of(channel: Channel) -> Pid:
 def table_of(channel: type[Channel]) -> HandlerTable:
     """Return the handlers of a channel class."""
     return channel._table
+
+
+def check_endpoint(channel: type[Channel], endpoint: Any) -> None:
+    """Raise ChannelsError if an endpoint lacks something that a channel of its routes needs, such as a history."""
+    channel._check_endpoint(endpoint)
 
 
 def server_of(channel: type[Channel]) -> Callable[..., Any] | None:

@@ -23,10 +23,10 @@ from actors.runtime import current_runtime
 from actors.servers.gen_server import system_call
 from channels.channel import Channel
 from channels.connection.channel_server import ChannelServer
-from channels.connection.session import Status
 from channels.connection.session_server import SessionServer
 from channels.endpoint.endpoint import Endpoint
 from channels.errors import ChannelsError
+from channels.protocol.session import Status
 from channels.socket import Socket
 from supervision.dynamic_supervisor import DynamicSupervisor
 

@@ -26,9 +26,9 @@ from actors.options import check_positive, check_seconds, check_whole
 from channels.channel import Channel, LogLevelName
 from channels.checks import check_sources
 from channels.connect_info import ConnectInfo
-from channels.connection.link import Broadcaster, Link
 from channels.handlers import LOG_LEVELS, InvalidHandler, check, check_callback, check_constructor
 from channels.payloads import use_types
+from channels.protocol.link import Broadcaster, Link
 from channels.topics import Route, Router
 
 __all__ = ["ErrorHandler", "Refusal", "Socket", "bind", "router_of"]

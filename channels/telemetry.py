@@ -176,8 +176,8 @@ CONNECTION_CLOSED: Event = ("phoenix", "connection_closed")
 
 CONNECTION_REFUSED: Event = ("phoenix", "connection_refused")
 """The server refused a client before `connect`, because there are too many clients. Metadata: `limit`, which is
-`max_connections`, `max_sessions` or `address_limit`; `status`, the HTTP status, 503 or 429; and `address`, the address
-or network that has too many clients, or None."""
+`max_connections`, `max_internal_connections`, `max_sessions` or `address_limit`; `status`, the HTTP status, 503 or 429;
+and `address`, the address or network that has too many clients, or None."""
 
 ENDPOINT_DRAIN: Event = ("phoenix", "socket_drain")
 """The drainer closes a batch of clients, which are WebSockets and polling sessions. Measurements: `count`, `total`,

@@ -11,9 +11,20 @@ from collections import Counter
 
 import trio
 
-from channels.client import ClientChannel, ClientSocket, PushTimeout, open_socket
+from channels.client import (
+    ClientChannel,
+    ClientSocket,
+    Connected,
+    ConnectFailed,
+    PushTimeout,
+    Retrying,
+    open_socket,
+)
 
 NAME = "bot"
+START = "python -m examples.chat"
+ATTEMPTS = 5
+"""The number of attempts to connect after which the bot says what to start."""
 HELP = "I count. Say !count to see who has said how much."
 
 
@@ -34,17 +45,29 @@ async def answer(channel: ClientChannel, name: str, body: str, said: Counter[str
         print("not sent:", text, flush=True)
 
 
-async def tell(socket: ClientSocket) -> None:
-    """Print the events of the connection."""
+async def tell(socket: ClientSocket, url: str) -> None:
+    """Print the events of the connection. After a few attempts without a server, say once what to start."""
+    failed = 0
     async for event in socket.events():
-        print(event, flush=True)
+        if isinstance(event, Connected):
+            failed = 0
+        elif isinstance(event, ConnectFailed):
+            failed += 1
+            if failed == ATTEMPTS:
+                print(
+                    f"cannot connect to {url}: {event.cause}. Start the chat in another terminal with `{START}`. The "
+                    "bot tries again, and prints nothing until it is connected.",
+                    flush=True,
+                )
+        if failed < ATTEMPTS or not isinstance(event, ConnectFailed | Retrying):
+            print(event, flush=True)
 
 
 async def main(url: str) -> None:
     """Stay in the lobby until Ctrl-C."""
     said: Counter[str] = Counter()
     async with open_socket(url, wait=False) as socket, trio.open_nursery() as nursery:
-        nursery.start_soon(tell, socket)
+        nursery.start_soon(tell, socket, url)
         async with socket.channel("room:lobby", {"name": NAME}, wait=False) as channel:
             async for payload in channel.on("new_msg"):
                 if payload["name"] != NAME:

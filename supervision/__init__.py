@@ -62,7 +62,7 @@ from supervision.tasks.task import (
     yield_many,
 )
 from supervision.tasks.task_supervisor import TaskSupervisor
-from supervision.tree import TreeNode, render, tree_of
+from supervision.tree.tree import TreeNode, render, tree_of
 
 __all__ = [
     "Application",

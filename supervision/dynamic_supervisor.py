@@ -23,7 +23,7 @@ from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.servers.gen_server import handle_ends_nowait, run_idle
 from actors.servers.results import Stop
-from supervision._core.children import (
+from supervision._children import (
     Children,
     Failed,
     Retried,
@@ -31,7 +31,7 @@ from supervision._core.children import (
     start_nowait,
     stop_together,
 )
-from supervision._core.requests import Waiting, ask, published
+from supervision._requests import Waiting, ask, published
 from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import (
     RESTARTING,

@@ -27,7 +27,7 @@ from actors.options import check_number
 from actors.process import current_pid, is_alive
 from actors.refs import Pid, Ref
 from actors.runtime import Runtime, current_runtime
-from supervision._core.requests import ask, publish, published
+from supervision._requests import ask, publish, published
 from supervision.backoff import Backoff
 from supervision.child_spec import ChildSpec, RestartType, Supervised, child_spec
 from supervision.errors import ChildNotFound, NoPartitions

@@ -29,8 +29,8 @@ from actors.exits import SHUTDOWN, ExitReason, Shutdown
 from actors.links import trap_exits
 from actors.refs import Pid
 from actors.servers.results import Stop
-from supervision._core.children import Children, Failed, Retried, SupervisorBase
-from supervision._core.requests import ask
+from supervision._children import Children, Failed, Retried, SupervisorBase
+from supervision._requests import ask
 from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import (
     RESTARTING,

@@ -30,6 +30,14 @@ import msgspec
 import trio
 from trio.lowlevel import current_task, enable_ki_protection, wait_task_rescheduled
 
+from actors._calls import (
+    CallRequest,
+    Cast,
+    Ended,
+    Sender,
+    StopRequest,
+    SystemRequest,
+)
 from actors._kernel.current import require_process, require_runtime
 from actors._kernel.runtime import acting_process, current_process
 from actors._kernel.start import start
@@ -49,14 +57,6 @@ from actors.errors import (
 from actors.exits import NORMAL, ExitReason
 from actors.places import place_of
 from actors.refs import Pid, ProcessLike, RuntimeLike
-from actors.servers._calls import (
-    CallRequest,
-    Cast,
-    Ended,
-    Sender,
-    StopRequest,
-    SystemRequest,
-)
 from actors.servers._loop import Loop, ServerStatus, serve
 from actors.servers.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
 

@@ -87,10 +87,10 @@ _TEST_COMMANDS = {
 def make_test_app() -> typer.Typer:
     """Return the commands of the test tools."""
     # Imported when one of these commands runs, because a server in production must not load the test tools.
-    from channels.testing.live_network import LiveNetwork  # noqa: PLC0415
-    from supervision.chaos.commands import add_chaos_command  # noqa: PLC0415
-    from supervision.simulation.tools.commands import add_simulation_commands  # noqa: PLC0415
-    from supervision.story.commands import add_story_command  # noqa: PLC0415
+    from channels.laboratory.live_network import LiveNetwork  # noqa: PLC0415
+    from supervision.laboratory.chaos.commands import add_chaos_command  # noqa: PLC0415
+    from supervision.laboratory.simulation.tools.commands import add_simulation_commands  # noqa: PLC0415
+    from supervision.laboratory.story.commands import add_story_command  # noqa: PLC0415
 
     app = new_app()
     add_story_command(app)

@@ -12,7 +12,7 @@ from typer.exceptions import TyperException
 
 from actors.text import printable
 from channels.errors import MISTAKES, ChannelsError
-from supervision.command_line.arguments import ProgramFailed
+from supervision.applications.command_line.arguments import ProgramFailed
 
 __all__ = ["fail", "new_app", "run_app"]
 

@@ -16,9 +16,9 @@ from actors.text import TextFormatter
 from channels.cli.console import fail
 from channels.endpoint.endpoint import Endpoint
 from channels.errors import MISTAKES
+from supervision.applications.command_line.arguments import load_module
+from supervision.applications.command_line.program_frames import program_place
 from supervision.child_spec import ChildSpec
-from supervision.command_line.arguments import load_module
-from supervision.command_line.program_frames import program_place
 
 __all__ = [
     "CapsuleFolder",
@@ -27,6 +27,7 @@ __all__ = [
     "Record",
     "Watchdog",
     "announce",
+    "announce_internal",
     "load_endpoint",
     "of_worker",
     "open_log",
@@ -118,6 +119,11 @@ def announce(sentence: str, log_format: LogFormat) -> None:
         sentence = line_of(sentence, logging.INFO)
     typer.echo(sentence)
     sys.stdout.flush()
+
+
+def announce_internal(url: str, log_format: LogFormat) -> None:
+    """Print the address of the internal port, as `announce` does."""
+    announce(f"Health checks, metrics and the observer answer on {url}", log_format)
 
 
 def load_endpoint(target: str) -> Endpoint:

@@ -15,8 +15,8 @@ from typing import Annotated, NoReturn, TypeAlias
 import typer
 
 from actors.exits import Crash, Shutdown
-from actors.instrumentation.watchdog import DEFAULT_LIMIT
 from actors.refs import Pid
+from actors.watchdog import DEFAULT_LIMIT
 from channels import service_manager
 from channels.cli.console import new_app, run_app
 from channels.cli.program import (
@@ -26,6 +26,7 @@ from channels.cli.program import (
     Record,
     Watchdog,
     announce,
+    announce_internal,
     load_endpoint,
     open_log,
     recorders,
@@ -33,7 +34,7 @@ from channels.cli.program import (
     url_of,
 )
 from channels.cli.workers import HealthSocket, Workers, count_workers, serve_with_workers
-from channels.endpoint.endpoint import Endpoint
+from channels.endpoint.endpoint import DEFAULT_INTERNAL_HOST, Endpoint
 from channels.errors import MISTAKES
 from channels.pubsub.workers.parent import Settings, Watch
 from channels.pubsub.workers.plan import Timing
@@ -68,6 +69,25 @@ _Descriptor: TypeAlias = Annotated[
         metavar="N",
         envvar="ASHTREE_FD",
         help="Accept connections from this inherited socket, such as 3 from systemd. Not with --workers.",
+    ),
+]
+_InternalPort: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--internal-port",
+        min=0,
+        max=65535,
+        metavar="N",
+        envvar="ASHTREE_INTERNAL_PORT",
+        help="Serve health checks, metrics and the observer on a second port; metrics and the observer only there.",
+    ),
+]
+_InternalHost: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--internal-host",
+        envvar="ASHTREE_INTERNAL_HOST",
+        help=f"Address of the internal port; default is {DEFAULT_INTERNAL_HOST}.",
     ),
 ]
 _Level: TypeAlias = Annotated[
@@ -127,6 +147,8 @@ def serve_endpoint(
     before: Sequence[ChildSpec] = (),
     on_started: Callable[[str], None] | None = None,
     listen: Listen | None = None,
+    internal_host: str = DEFAULT_INTERNAL_HOST,
+    internal_port: int | None = None,
 ) -> None:
     """Serve an endpoint until SIGINT or SIGTERM, then drain and stop it in order. Blocks.
 
@@ -143,6 +165,8 @@ def serve_endpoint(
         before: children that start before the endpoint and stop after it, such as `channels.recording.recorder_spec()`.
         on_started: a function that gets the URL of the endpoint when it accepts connections.
         listen: the function that opens the listener, as for `Endpoint.start_link`.
+        internal_host: the address of the internal port.
+        internal_port: the port for health checks, metrics and the observer, as for `Endpoint.start_link`.
 
     Raises:
         ChannelsError: `Endpoint.check` found a mistake.
@@ -160,7 +184,14 @@ def serve_endpoint(
     application.run(
         [
             *before,
-            endpoint.child_spec(host=host, port=port, ssl_context=ssl_context, listen=listen),
+            endpoint.child_spec(
+                host=host,
+                port=port,
+                ssl_context=ssl_context,
+                listen=listen,
+                internal_host=internal_host,
+                internal_port=internal_port,
+            ),
         ],
         on_started=started,
         on_stopping=service_manager.stopping,
@@ -194,8 +225,9 @@ def run_endpoint(
 
         run_endpoint(endpoint, default_port=4000)
 
-    The options are --host, --port, --log-level, --log-format and --watchdog. The exit code is 0 after an orderly stop,
-    1 if the server did not start or failed, 2 for wrong options, and 130 after Ctrl-C before the start.
+    The options are --host, --port, --internal-host, --internal-port, --log-level, --log-format and --watchdog. The
+    exit code is 0 after an orderly stop, 1 if the server did not start or failed, 2 for wrong options, and 130 after
+    Ctrl-C before the start.
     """
     log_level_default = LogLevel(default_log_level)
 
@@ -205,10 +237,13 @@ def run_endpoint(
         log_level: _Level = log_level_default,
         log_format: _Format = LogFormat.TEXT,
         *,
+        internal_port: _InternalPort = None,
+        internal_host: _InternalHost = None,
         watchdog: Watchdog = DEFAULT_LIMIT,
     ) -> None:
         open_log(log_level, log_format)
-        _serve(endpoint, host, port, log_format, watchdog=watchdog)
+        internal = _internal_address(internal_host, internal_port, port)
+        _serve(endpoint, host, port, log_format, watchdog=watchdog, internal=internal)
 
     app = new_app()
     app.command(help="Serve until Ctrl-C.")(command)
@@ -230,6 +265,8 @@ def _serve_target(
     *,
     unix: _Unix = None,
     fd: _Descriptor = None,
+    internal_port: _InternalPort = None,
+    internal_host: _InternalHost = None,
     log_format: _Format = LogFormat.TEXT,
     watchdog: Watchdog = DEFAULT_LIMIT,
     certfile: _Certfile = None,
@@ -262,6 +299,9 @@ def _serve_target(
         )
     if unix is not None and fd is not None:
         raise typer.BadParameter("--unix and --fd name two sockets; leave one of them out")
+    # A Unix socket or an inherited one leaves --port unused.
+    public_port = port if unix is None and fd is None else 0
+    internal = _internal_address(internal_host, internal_port, public_port)
     if workers is None and watcher is None:
         endpoint = load_endpoint(target)
         with _socket(unix, fd) as listen:
@@ -274,6 +314,7 @@ def _serve_target(
                 ssl_context=context,
                 before=before,
                 listen=listen,
+                internal=internal,
             )
         return
     options = {
@@ -291,6 +332,7 @@ def _serve_target(
             command=[sys.executable, "-m", "channels.cli.worker", target],
             host=host,
             port=port,
+            internal=internal,
             workers=1 if workers is None else count_workers(workers),
             options=options,
             timing=Timing(start_timeout=start_timeout),
@@ -315,6 +357,27 @@ def _socket(unix: Path | None, fd: int | None) -> Iterator[Listen | None]:
         finally:
             if unix is not None:
                 unix.unlink(missing_ok=True)
+
+
+def _internal_address(
+    host: str | None, port: int | None, public_port: int
+) -> tuple[str, int] | None:
+    """Return the address of the internal port; None without one.
+
+    Raises:
+        typer.BadParameter: the internal port is also the public port, or the user gave a host without a port.
+    """
+    if port is None:
+        if host is not None:
+            raise typer.BadParameter(
+                "--internal-host needs --internal-port; add it, or leave the host out"
+            )
+        return None
+    if port == public_port != 0:
+        raise typer.BadParameter(
+            f"--port and --internal-port are both {port}; write two different ports"
+        )
+    return host or DEFAULT_INTERNAL_HOST, port
 
 
 def _watcher(folders: Sequence[Path] | None, *, reload: bool) -> Watch | None:
@@ -349,7 +412,14 @@ def _serve(
     ssl_context: ssl.SSLContext | None = None,
     before: Sequence[ChildSpec] = (),
     listen: Listen | None = None,
+    internal: tuple[str, int] | None = None,
 ) -> None:
+    def started(url: str) -> None:
+        announce(f"Serving on {url} (Ctrl-C stops it)", log_format)
+        if endpoint.internal_address is not None:
+            announce_internal(url_of(*endpoint.internal_address), log_format)
+
+    internal_host, internal_port = internal or (DEFAULT_INTERNAL_HOST, None)
     serve_endpoint(
         endpoint,
         host=host,
@@ -358,5 +428,7 @@ def _serve(
         watchdog=watchdog or None,
         before=before,
         listen=listen,
-        on_started=lambda url: announce(f"Serving on {url} (Ctrl-C stops it)", log_format),
+        internal_host=internal_host,
+        internal_port=internal_port,
+        on_started=started,
     )

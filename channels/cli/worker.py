@@ -51,8 +51,8 @@ from channels.pubsub.workers.lifeline import Lifeline
 from channels.pubsub.workers.places import PlaceSockets
 from channels.pubsub.workers.plan import Timing
 from supervision.applications import application
+from supervision.applications.command_line.arguments import ProgramFailed
 from supervision.child_spec import ChildSpec, process_spec
-from supervision.command_line.arguments import ProgramFailed
 from supervision.dynamic_supervisor import DynamicSupervisor
 
 __all__ = ["Options", "main"]
@@ -175,6 +175,7 @@ def _serve(
     context: ssl.SSLContext | None,
 ) -> None:
     sockets = PlaceSockets([_own(number) for number in setup.listening])
+    internal = PlaceSockets([_own(number) for number in setup.internal])
     hub = _own(setup.hub)
     if endpoint.pubsub.is_local:
         endpoint.pubsub.use(WorkersAdapter(hub))
@@ -182,7 +183,7 @@ def _serve(
         # The application has its own adapter, which also reaches the other workers.
         hub.close()
     shutdown_deadline = endpoint.draining.shutdown_deadline
-    worker = _Worker(endpoint, line, sockets)
+    worker = _Worker(endpoint, line, sockets, internal)
     # The same limit as that of the parent.
     lifeline.serving(shutdown_deadline + Timing().stop_grace)
 
@@ -200,6 +201,9 @@ def _serve(
                 ssl_context=context,
                 listen=sockets.listen,
                 secret_key_base=setup.secret,
+                # The sockets have the address already.
+                internal_port=0 if setup.internal else None,
+                internal_listen=internal.listen,
             ),
             ChildSpec(
                 "farewell",
@@ -219,10 +223,17 @@ def _serve(
 class _Worker:
     """The side of the worker that talks to the parent."""
 
-    def __init__(self, endpoint: Endpoint, line: ControlLine, sockets: PlaceSockets) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        line: ControlLine,
+        sockets: PlaceSockets,
+        internal: PlaceSockets,
+    ) -> None:
         self._endpoint = endpoint
         self._line = line
         self._sockets = sockets
+        self._internal = internal
         self._stops_together = False
         self._is_orphan = False
         self._notes_signals = False
@@ -266,8 +277,9 @@ class _Worker:
                     self._endpoint.load_problem = text
                 case {"type": "stop", "signal": int(signum)}:
                     self._stop_together(signum)
-                case {"type": "adopt", "sockets": int(count)}:
+                case {"type": "adopt", "sockets": int(count), "internal": int(internal)}:
                     self._sockets.adopt(self._line.take_sockets(count))
+                    self._internal.adopt(self._line.take_sockets(internal))
                 case {"type": "release"}:
                     self._released.set()
         _log.warning("the parent of the workers has ended; this worker drains and stops")
@@ -314,6 +326,7 @@ class _Worker:
                 self._line.send({"type": "drained"})
                 await self._released.wait()
         self._sockets.close()
+        self._internal.close()
 
 
 class _Farewell(GenServer[None]):

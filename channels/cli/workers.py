@@ -17,7 +17,7 @@ from rich.table import Table
 
 from actors.text import brief
 from channels.cli.console import fail
-from channels.cli.program import LogFormat, announce
+from channels.cli.program import LogFormat, announce, announce_internal, url_of
 from channels.errors import ChannelsError
 from channels.pubsub.workers.health import (
     Report,
@@ -29,7 +29,7 @@ from channels.pubsub.workers.health import (
 from channels.pubsub.workers.parent import Settings, run_parent
 from channels.pubsub.workers.places import MAX_WORKERS, check_platform
 from channels.pubsub.workers.plan import worker_count
-from supervision.command_line.console import plain_console
+from supervision.applications.command_line.console import plain_console
 
 __all__ = ["HealthSocket", "Workers", "add_workers_command", "count_workers", "serve_with_workers"]
 
@@ -86,9 +86,11 @@ def serve_with_workers(settings: Settings, log_format: LogFormat = LogFormat.TEX
         SystemExit: a worker failed to start, or a second signal ended the server.
     """
 
-    def serving(url: str) -> None:
+    def serving(url: str, internal: tuple[str, int] | None) -> None:
         workers = worker_count(settings.workers)
         announce(f"Serving on {url} with {workers} (Ctrl-C stops them)", log_format)
+        if internal is not None:
+            announce_internal(url_of(*internal), log_format)
         if settings.watch is not None:
             page = f"{url}/_ashtree"
             announce(f"A change of a file reloads the code. Development page: {page}", log_format)

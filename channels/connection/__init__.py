@@ -1,1 +1,1 @@
-"""Connections of clients: the pure session, and the processes that run it."""
+"""Connections of clients: the process of a connection, and the process of each channel."""

@@ -56,16 +56,6 @@ from actors.sys import ServerStatus
 from actors.text import brief
 from channels.channel import Channel, place, table_of
 from channels.checks import AFTER_CALL, AFTER_MESSAGE, AFTER_PUSH, invalid, join_response
-from channels.connection.link import (
-    DUPLICATE_JOIN,
-    READ_ON_AT,
-    ChannelClosed,
-    Gone,
-    Link,
-    ReadOn,
-    Refused,
-)
-from channels.connection.session import Membership
 from channels.errors import EncodeError, InvalidResult
 from channels.filters import FilterRule, filter_parameters
 from channels.handlers import method_of
@@ -78,6 +68,16 @@ from channels.messages import (
     PushReply,
 )
 from channels.payloads import InvalidPayload, refused
+from channels.protocol.link import (
+    DUPLICATE_JOIN,
+    READ_ON_AT,
+    ChannelClosed,
+    Gone,
+    Link,
+    ReadOn,
+    Refused,
+)
+from channels.protocol.session import Membership
 from channels.pubsub.local import Fastlane
 from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOIN_SLOW, CHANNEL_JOINED
 

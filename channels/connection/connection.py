@@ -39,7 +39,6 @@ from actors.exits import NORMAL
 from actors.process import on_exit, send
 from actors.servers.results import Continue, Stop
 from actors.timers import send_after
-from channels.connection.session import Deliver, Effect, Send, Start
 from channels.connection.session_server import (
     CLOSED,
     FREE_BYTES,
@@ -48,10 +47,11 @@ from channels.connection.session_server import (
     TRY_AGAIN_LATER,
     SessionServer,
 )
-from channels.connection.work_budget import COST_SHIFT
-from channels.endpoint._wiring import Services
 from channels.messages import BinaryFrame
+from channels.protocol.session import Deliver, Effect, Send, Start
+from channels.protocol.work_budget import COST_SHIFT
 from channels.serializers.json_values import LIGHT
+from channels.serving.services import Services
 from channels.telemetry import SOCKET_MALFORMED
 from channels.transports.contract import Event, Signal
 from channels.transports.transports import ByteStream

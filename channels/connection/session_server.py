@@ -28,7 +28,8 @@ from actors.servers.gen_server import GenServer, handle_ends_nowait
 from actors.servers.results import Stop
 from actors.sys import ServerStatus
 from actors.timers import cancel_timer, send_after
-from channels.connection.link import (
+from channels.messages import Broadcast
+from channels.protocol.link import (
     DUPLICATE_JOIN,
     READ_ON_AT,
     ChannelClosed,
@@ -39,7 +40,7 @@ from channels.connection.link import (
     Refused,
     Tap,
 )
-from channels.connection.session import (
+from channels.protocol.session import (
     Close,
     Deliver,
     Effect,
@@ -52,11 +53,10 @@ from channels.connection.session import (
     TokenBucket,
     Unmatched,
 )
-from channels.connection.work_budget import COST_SHIFT
-from channels.endpoint._wiring import Services
-from channels.messages import Broadcast
+from channels.protocol.work_budget import COST_SHIFT
 from channels.serializers.json_values import LIGHT, PIECE, JsonWeight
 from channels.serializers.serializer import Codec
+from channels.serving.services import Services
 from channels.socket import bind
 from channels.telemetry import (
     CHANNEL_CRASHED,

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 
 from actors.places import place_of
-from channels.endpoint.mount import Mount
 from channels.generators.typescript import notation
 from channels.handlers import names_of
 from channels.payloads import payload_type
+from channels.serving.mount import Mount
 from channels.socket import router_of
 
 __all__ = ["describe", "describe_type"]
@@ -27,7 +27,7 @@ def describe(sockets: Mapping[str, Any], *, observer: str | None = None) -> dict
 
     Args:
         sockets: the `sockets` of an endpoint.
-        observer: the path of the observer page; None if there is none.
+        observer: the path of the observer page, or its URL if it has another port; None if there is none.
     """
     mounts = {
         path: value if isinstance(value, Mount) else Mount(value) for path, value in sockets.items()

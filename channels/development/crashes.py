@@ -14,9 +14,9 @@ import msgspec
 import trio
 
 from actors.exits import Crash
-from channels.endpoint._wiring import Plug, Services
+from channels.serving.services import Plug, Services
 from channels.telemetry import CHANNEL_CRASHED, SOCKET_CONNECT_FAILED
-from supervision.command_line.program_frames import program_traceback
+from supervision.applications.command_line.program_frames import program_traceback
 
 __all__ = ["Crashes", "RecordedCrash"]
 

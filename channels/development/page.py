@@ -17,9 +17,9 @@ import msgspec
 
 from channels.development.catalogue import describe
 from channels.development.crashes import Crashes
-from channels.http.asgi_stream import path_of
 from channels.http.handover import not_found
 from channels.http.lifespan import ASGIApplication
+from channels.transports.asgi_stream import path_of
 
 __all__ = ["PATH", "DevelopmentPage", "is_local"]
 
@@ -48,6 +48,8 @@ class Developed(Protocol):
     def sockets(self) -> Any: ...
     @property
     def observer(self) -> Any: ...
+    @property
+    def internal_address(self) -> tuple[str, int] | None: ...
     @property
     def load_problem(self) -> str | None: ...
 
@@ -158,9 +160,11 @@ class DevelopmentPage:
         return None
 
     def _description(self) -> dict[str, Any]:
-        observer = self._endpoint.observer
-        path = None if observer is None else getattr(observer, "path", None)
-        return describe(self._endpoint.sockets, observer=path)
+        observer, internal = self._endpoint.observer, self._endpoint.internal_address
+        place = None if observer is None else getattr(observer, "path", None)
+        if place is not None and internal is not None:
+            place = observer.url(internal, tls=False)
+        return describe(self._endpoint.sockets, observer=place)
 
     def _status(self) -> dict[str, Any]:
         return {

@@ -28,7 +28,7 @@ from actors.refs import Pid
 from channels.channel import Channel, NotJoined, SocketRef
 from channels.durable.answers import KeyedPush
 from channels.durable.history import History
-from channels.durable.server import DurableChannelServer
+from channels.durable.server import DurableChannelServer, no_history
 from channels.durable.storage import HistoryError
 from channels.durable.stream import Recovery
 from channels.errors import EncodeError
@@ -62,6 +62,14 @@ class DurableChannel(Channel):
     history: ClassVar[History | None] = None
 
     _server = DurableChannelServer.spawn_link
+
+    @classmethod
+    def _check_endpoint(cls, endpoint: Any) -> None:
+        history = cls.history
+        # A program may also start the history itself, before the endpoint.
+        runs = history is not None and history.is_running_on(endpoint.pubsub)
+        if not runs and history not in endpoint.histories:
+            raise no_history(cls, history)
 
     async def on_recovered(self, recovery: Recovery, /) -> None:
         """Run after the join of a client. Override this to send the client a snapshot.

@@ -23,9 +23,6 @@ from actors.refs import Pid
 from actors.servers.results import MISSING, Continue, NoReply, Stop, Within
 from channels.checks import invalid
 from channels.connection.channel_server import ChannelServer
-from channels.connection.link import Link
-from channels.connection.session import Membership
-from channels.connection.work_budget import COST_SHIFT
 from channels.durable.answers import (
     KEY,
     MAX_KEY,
@@ -39,13 +36,24 @@ from channels.durable.history import End, History
 from channels.durable.storage import HistoryError, HistoryLost
 from channels.durable.stream import Cursor, Entry, Position, Recovery, take_position
 from channels.messages import Binary, Message, PushReply
+from channels.protocol.link import Link
+from channels.protocol.session import Membership
+from channels.protocol.work_budget import COST_SHIFT
 
-__all__ = ["DurableChannelServer"]
+__all__ = ["DurableChannelServer", "no_history"]
 
 _ANOTHER = PushReply({"reason": f"another push had this {KEY}"}, status="error")
 _RESULTS = (type(None), PushReply, Stop, NoReply, Continue, Within)
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+
+
+def no_history(channel: type, history: History | None) -> HistoryError:
+    """Return the error for a durable channel whose history does not run in its endpoint."""
+    return HistoryError(
+        f"{channel.__name__} is a DurableChannel, and its history is {history!r}, which does not run in this endpoint; "
+        "set `history = History(...)` in the class, and pass it to Endpoint(histories=[...])"
+    )
 
 
 class DurableChannelServer(ChannelServer):
@@ -62,10 +70,7 @@ class DurableChannelServer(ChannelServer):
         history: History | None = channel.history
         topic = self.membership.topic
         if history is None or not history.is_running_on(self.link.pubsub):
-            raise HistoryError(
-                f"{type(channel).__name__} is a DurableChannel, and its history is {history!r}, which does not run in "
-                "this endpoint; set `history = History(...)` in the class, and pass it to Endpoint(histories=[...])"
-            )
+            raise no_history(type(channel), history)
         self.history = history
         self.lane = history.lane(topic)
         history.follow(topic)

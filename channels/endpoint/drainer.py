@@ -34,7 +34,7 @@ from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from actors.text import log_exception
 from channels.connection.session_server import Drain
-from channels.endpoint._wiring import Services
+from channels.serving.services import Services
 from channels.telemetry import ENDPOINT_DRAIN
 from channels.transports.out_buffer import Flusher
 from channels.transports.poller import Poller

@@ -16,16 +16,22 @@ A running endpoint is a supervision tree. It starts its children from top to bot
     ├── UserSocket channels (one_for_one)     one for each socket class
     │   ├── 0 (dynamic)                       one temporary process for each channel
     │   └── 1 (dynamic)
-    ├── application                           runs the lifespan of the mounted ASGI application
     ├── flusher                               writes for all plain sockets
     ├── poller                                reads for all plain sockets
     ├── quiet_poller                          reads for plain sockets with little data
+    ├── internal_connections (dynamic)        one temporary process for each connection on the internal port
+    ├── internal_listener                     accepts these connections, if there is an internal port
+    ├── internal_drainer                      closes these connections after those of the clients
+    ├── application                           runs the lifespan of the mounted ASGI application
     ├── sessions (dynamic)                    one temporary process for each polling client
     ├── connections (dynamic)                 one temporary process for each connection
     ├── listener                              accepts connections, if there is a port
     └── drainer                               stops first, and closes clients so that they reconnect to another server
 
-One port serves all requests. The endpoint reads the head of a connection's first request. If the request is for the
+One port serves all requests. With an internal port, that port serves the observer and the plugs, such as metrics. It
+answers while the application starts, and until all clients have been drained.
+
+The endpoint reads the head of a connection's first request. If the request is for the
 WebSocket of a mounted socket, the endpoint serves the connection itself. It passes any other connection on to
 Hypercorn. An endpoint is also an ASGI application, which another server can serve.
 """
@@ -36,13 +42,14 @@ import os
 import secrets
 import ssl
 import warnings
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
 
 import trio
+from attrs import evolve
 from msgspec import structs
 
 from actors.errors import InvalidOption
@@ -52,15 +59,25 @@ from actors.process import spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
 from actors.text import brief
-from channels.connection.work_budget import WorkBudget
-from channels.endpoint._listening import (
+from channels.endpoint.drainer import DrainerServer, Draining
+from channels.endpoint.listening import (
     ListenerServer,
     SamePort,
     of_connections,
     serve_websocket,
     start_application,
 )
-from channels.endpoint._wiring import (
+from channels.errors import ChannelsError
+from channels.filters import FilterRule, check_rule
+from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
+from channels.http.lifespan import ASGIApplication, serve_lifespan
+from channels.longpoll.requests import LongPolling
+from channels.messages import Broadcast
+from channels.protocol.work_budget import WorkBudget
+from channels.pubsub.pubsub import PubSub
+from channels.serving.mount import Mount
+from channels.serving.services import (
+    Admission,
     ChannelPool,
     Mounted,
     Page,
@@ -71,15 +88,6 @@ from channels.endpoint._wiring import (
     hold_services,
     mount_all,
 )
-from channels.endpoint.drainer import DrainerServer, Draining
-from channels.endpoint.mount import Mount
-from channels.errors import ChannelsError
-from channels.filters import FilterRule, check_rule
-from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
-from channels.http.lifespan import ASGIApplication, serve_lifespan
-from channels.longpoll.requests import LongPolling
-from channels.messages import Broadcast
-from channels.pubsub.pubsub import PubSub
 from channels.socket import Socket
 from channels.tokens.token import Secret, check_secret
 from channels.transports.listener import Listen, Listener, connections_that_fit
@@ -90,7 +98,7 @@ from channels.transports.out_buffer import (
 )
 from channels.transports.poller import DEFAULT_LONGEST_REST
 from channels.transports.transports import DEFAULT_MAX_INCOMING_BYTES, NO_STATISTICS, Transports
-from channels.upgrade.urls import InvalidPath
+from channels.wire.urls import InvalidPath
 from supervision.child_spec import ChildSpec, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.events import RECORDER_WANTED
@@ -101,11 +109,18 @@ if TYPE_CHECKING:
     from channels.endpoint.address_limit import AddressLimit
     from channels.endpoint.trusted_proxies import TrustedProxies
 
-__all__ = ["Endpoint", "EndpointError", "services_of"]
+__all__ = ["DEFAULT_INTERNAL_HOST", "Endpoint", "EndpointError", "services_of"]
 
+DEFAULT_INTERNAL_HOST = "127.0.0.1"
+"""The address of the internal port. Only programs on this machine reach it."""
+
+# The drain of the internal port, which begins when all clients of the public port have gone. It finishes the current
+# answers, and closes the pages of the observer.
+_INTERNAL_DRAINING = Draining(timeout=1.0)
 # Seconds between two checks of the connections that have not sent their first request.
 _POLL = 0.01
 _WHOLE_OPTIONS = (
+    "max_internal_connections",
     "max_sessions",
     "max_buffered_messages",
     "max_buffered_bytes",
@@ -133,6 +148,7 @@ class Endpoint:
         head_timeout: seconds for a client to send the head of its first request. After that, the client gets 408.
         max_connections: the maximum number of open connections. A further client gets 503. By default, the number of
             connections for which the process has file descriptors, up to 100,000.
+        max_internal_connections: the maximum number of open connections on the internal port. A further one gets 503.
         max_sessions: the maximum number of sessions of polling clients. A request for a further session gets 503, and
             the endpoint counts it.
         address_limit: an `AddressLimit` from `channels.endpoint.address_limit`, which limits the clients with the same
@@ -190,6 +206,7 @@ class Endpoint:
         histories: Sequence[Service] = (),
         head_timeout: float = 10.0,
         max_connections: int | None = None,
+        max_internal_connections: int = 64,
         max_sessions: int = 20_000,
         address_limit: AddressLimit | None = None,
         trusted_proxies: Sequence[str] = (),
@@ -228,6 +245,7 @@ class Endpoint:
         self.histories = tuple(histories)
         self.head_timeout = head_timeout
         self.max_connections = max_connections
+        self.max_internal_connections = max_internal_connections
         self.max_sessions = max_sessions
         self.address_limit = address_limit
         self.trusted_proxies = trusted_proxies
@@ -248,6 +266,7 @@ class Endpoint:
         # The reason why the newest version of the application could not be loaded. The development page shows it.
         self.load_problem: str | None = None
         self._services: Services | None = None
+        self._internal: Services | None = None
         self._supervisor: Pid | None = None
 
     def __repr__(self) -> str:
@@ -271,6 +290,9 @@ class Endpoint:
         ssl_context: ssl.SSLContext | None = None,
         listen: Listen | None = None,
         secret_key_base: Secret | None = None,
+        internal_host: str = DEFAULT_INTERNAL_HOST,
+        internal_port: int | None = None,
+        internal_listen: Listen | None = None,
     ) -> Pid:
         """Start the endpoint and all its children. Return when it accepts connections.
 
@@ -285,14 +307,25 @@ class Endpoint:
                 worker passes `channels.transports.listener.inherited(sockets)`.
             secret_key_base: the secret for an endpoint without a `secret_key_base` of its own. All workers of a server
                 get the same secret.
+            internal_host: the address of the internal port.
+            internal_port: a second port, for the observer and the plugs; 0 takes any free port, which
+                `internal_address` then returns. With it, the public port serves only the plugs that are `public`, which
+                are health probes. The internal port serves nothing else, never TLS, and also answers while the endpoint
+                drains. None serves everything on the public port.
+            internal_listen: the function that opens the internal listener; None takes the endpoint's own `listen`.
 
         Raises:
-            EndpointError: the endpoint is already running, or it has long polling and other nodes, but no
-                `secret_key_base`.
+            EndpointError: the endpoint is already running, or both ports are the same, or it has long polling and other
+                nodes, but no `secret_key_base`.
             ChannelsError: `check` found a mistake.
             StartError: a child did not start, for example because the port is in use.
         """
-        mounted = self._mount()
+        if internal_port is not None and internal_port == port != 0:
+            raise EndpointError(
+                f"the public port and the internal port are both {port}; write two different ports"
+            )
+        has_internal_port = internal_port is not None
+        mounted = self._mount(observer=not has_internal_port)
         if self._services is not None and not self._services.admission.closed:
             raise EndpointError(
                 "this endpoint is already running; stop it first, or make another Endpoint"
@@ -320,7 +353,7 @@ class Endpoint:
             secret_key_base=self._secret(self.secret_key_base or secret_key_base, mounted),
             transports=transports,
             http=HttpHandover(
-                self._pages(crashes),
+                self._pages(crashes, observer=not has_internal_port),
                 is_socket_path=mounted.websockets.__contains__,
                 http2=self.http2,
                 keep_alive_timeout=self.keep_alive_timeout,
@@ -328,20 +361,22 @@ class Endpoint:
             ),
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
+            has_internal_port=has_internal_port,
             plugs=self.plugs if crashes is None else (*self.plugs, crashes),
             addresses=None if self.address_limit is None else self.address_limit.table(),
-            proxies=(proxies := self._proxies()),
+            proxies=self._proxies(),
         )
         polling = LongPolling(services)
-        services.http.find = partial(_find, services, polling)
-        services.http.websocket = partial(serve_websocket, services)
-        services.http.count = services.count
-        if proxies is not None:
-            services.http.rewrite = proxies.rewritten
-        services.http.no_socket = services.unmatched_path
+        _connect(services, partial(_find, services, polling))
+        internal, of_internal_port, pools = None, [], mounted.pools
+        if internal_port is not None:
+            inner = self._mount_internal()
+            pools = [*pools, *inner.pools]
+            internal = self._internal_services(services, inner, internal_listen or self.listen)
+            of_internal_port = self._internal_children(internal, internal_host, internal_port)
         children = [
             *self._services_of_channels(services, polling),
-            *self._children(services, mounted.pools),
+            *self._children(services, internal, pools, of_internal_port),
         ]
         if port is not None:
             listener = (services, (self, "connections"), host, port, ssl_context)
@@ -349,9 +384,52 @@ class Endpoint:
         # The observer is the first child, so that it sees the start and the stop of all other children.
         children[:0] = self._observers(self.secret_key_base or secret_key_base)
         pid = await Supervisor.start_link(children, label="endpoint")
-        self._services, self._supervisor = services, pid
+        services.admission.started = True
+        self._services, self._internal, self._supervisor = services, internal, pid
         self._announce(has_port=port is not None, tls=ssl_context is not None)
         return pid
+
+    def _mount_internal(self) -> Mounted:
+        """Return the sockets of the internal port."""
+        return mount_all(self, {} if self.observer is None else self.observer.mounts())
+
+    def _internal_services(self, services: Services, mounted: Mounted, listen: Listen) -> Services:
+        """Return the services of the connections on the internal port.
+
+        They have their own admission, so that the drain and the limits of the public port do not apply to them.
+        """
+        internal = evolve(
+            services,
+            mounts=mounted.websockets,
+            longpolls=mounted.longpolls,
+            http=HttpHandover(
+                None if self.observer is None else self.observer.pages(None),
+                is_socket_path=mounted.websockets.__contains__,
+                keep_alive_timeout=self.keep_alive_timeout,
+                budget=services.budget,
+            ),
+            listen=listen,
+            connections="internal_connections",
+            admission=Admission(),
+            addresses=None,
+        )
+        # The plugs get the services of the endpoint, because they report its state.
+        _connect(internal, partial(services.find, internal=True))
+        return internal
+
+    def _internal_children(self, services: Services, host: str, port: int) -> list[ChildSpec]:
+        connections = (self, services.connections)
+        listener = (services, connections, host, port)
+        return [
+            of_connections(services, _dynamic(connections, self.max_internal_connections)),
+            ChildSpec("internal_listener", ListenerServer.start_link, listener),
+            ChildSpec(
+                "internal_drainer",
+                DrainerServer.start_link,
+                (services, (connections,), _INTERNAL_DRAINING),
+                shutdown=_INTERNAL_DRAINING.longest + 5.0,
+            ),
+        ]
 
     def _proxies(self) -> TrustedProxies | None:
         """Return the trusted proxies, or None without any. Raises InvalidOption."""
@@ -371,15 +449,20 @@ class Endpoint:
 
         return Crashes()
 
-    def _pages(self, crashes: Crashes | None) -> ASGIApplication | None:
-        """Return the application for all requests that are not for a socket."""
+    def _pages(self, crashes: Crashes | None, *, observer: bool) -> ASGIApplication | None:
+        """Return the application for all requests on the public port that are not for a socket.
+
+        Args:
+            crashes: the crashes for the development page; None adds no development page.
+            observer: False leaves out the page of the observer, because it is on the internal port.
+        """
         pages = self.http
         if self.static is not None or crashes is not None:
             # Import here, because many servers in production need neither files nor the development page.
-            from channels.endpoint._pages import pages_of  # noqa: PLC0415
+            from channels.endpoint.pages import pages_of  # noqa: PLC0415
 
             pages = pages_of(self, crashes)
-        return pages if self.observer is None else self.observer.pages(pages)
+        return self.observer.pages(pages) if self.observer is not None and observer else pages
 
     def _develops(self) -> bool:
         if self.development is None:
@@ -389,7 +472,9 @@ class Endpoint:
     def _announce(self, *, has_port: bool, tls: bool) -> None:
         """Tell the observer the address of the endpoint, so that it can print the address of its page."""
         if self.observer is not None:
-            self.observer.announce(self.address if has_port else None, tls=tls)
+            internal = self.internal_address
+            public = self.address if has_port else None
+            self.observer.announce(internal or public, tls=tls and internal is None)
 
     def _observers(self, secret: Secret | None) -> list[ChildSpec]:
         """Return the child spec of the observer; empty without one."""
@@ -406,6 +491,9 @@ class Endpoint:
         ssl_context: ssl.SSLContext | None = None,
         listen: Listen | None = None,
         secret_key_base: Secret | None = None,
+        internal_host: str = DEFAULT_INTERNAL_HOST,
+        internal_port: int | None = None,
+        internal_listen: Listen | None = None,
     ) -> ChildSpec:
         """Return a child spec for your own supervisor. With port 0, a restart takes the port of the first start.
 
@@ -420,6 +508,9 @@ class Endpoint:
                 "ssl_context": ssl_context,
                 "listen": listen,
                 "secret_key_base": secret_key_base,
+                "internal_host": internal_host,
+                "internal_port": internal_port,
+                "internal_listen": internal_listen,
             },
             type="supervisor",
         )
@@ -464,19 +555,22 @@ class Endpoint:
         Raises:
             EndpointError: the endpoint is not running.
 
-        Connected clients stay connected. The endpoint closes its listening socket. Then the system resets connections
-        that the endpoint has not accepted, unless another process, such as the parent of workers, holds the socket.
+        Connected clients stay connected. The endpoint closes the listening sockets of both ports. Then the system
+        resets connections that the endpoint has not accepted, unless another process, such as the parent of workers,
+        holds the sockets.
         """
-        admission = self._running("cannot stop accepting connections").admission
-        admission.accepting = False
-        if admission.listener is not None:
-            admission.listener.close()
+        services = self._running("cannot stop accepting connections")
+        admissions = [each.admission for each in (services, self._internal) if each is not None]
+        for admission in admissions:
+            admission.accepting = False
+            if admission.listener is not None:
+                admission.listener.close()
         with trio.move_on_after(grace):
             # Checked twice in a row, because a new process takes over its connection one step before it reads the head.
             quiet = 0
             while quiet < 2:
                 await trio.sleep(_POLL)
-                quiet = quiet + 1 if admission.is_quiet else 0
+                quiet = quiet + 1 if all(each.is_quiet for each in admissions) else 0
 
     def _running(self, problem: str) -> Services:
         services = self._services
@@ -519,12 +613,13 @@ class Endpoint:
             )
         return secrets.token_bytes(64)
 
-    def _mount(self) -> Mounted:
+    def _mount(self, *, observer: bool = True) -> Mounted:
+        """Return the sockets of the public port, with the socket of the observer unless `observer` is False."""
         self._check_options()
         if self.secret_key_base is not None:
             check_secret(self.secret_key_base)
         options = {path: _options(path, value) for path, value in self.sockets.items()}
-        if self.observer is not None:
+        if self.observer is not None and observer:
             options.update(self.observer.mounts())
         try:
             return mount_all(self, options, checks=self.checks_declarations or self._develops())
@@ -586,18 +681,24 @@ class Endpoint:
             children.append(service.child_spec(self.pubsub))
         return children
 
-    def _children(self, services: Services, pools: list[ChannelPool]) -> list[ChildSpec]:
+    def _children(
+        self,
+        services: Services,
+        internal: Services | None,
+        pools: list[ChannelPool],
+        of_internal_port: list[ChildSpec],
+    ) -> list[ChildSpec]:
         connections, sessions = (self, "connections"), (self, "sessions")
         transports = services.transports
         children = [
-            ChildSpec("services", hold_services, (services,), restart="temporary"),
+            ChildSpec("services", hold_services, (services, internal), restart="temporary"),
             *(pool.child_spec() for pool in pools),
+            process_spec(transports.flusher.main, id="flusher"),
+            *(process_spec(each.main, id=name) for name, each in transports.pollers.items()),
+            # Before the application, so that the internal port answers while the application starts and stops.
+            *of_internal_port,
+            ChildSpec("application", start_application, args=(services.http,), shutdown=10.0),
         ]
-        children.append(
-            ChildSpec("application", start_application, args=(services.http,), shutdown=10.0)
-        )
-        children.append(process_spec(transports.flusher.main, id="flusher"))
-        children += [process_spec(each.main, id=name) for name, each in transports.pollers.items()]
         if services.longpolls:
             children.append(_dynamic(sessions, self.max_sessions))
         # A listener of a simulated network needs no file descriptors.
@@ -631,6 +732,12 @@ class Endpoint:
         if listener is None:
             raise EndpointError("this endpoint is not listening; start it with start_link first")
         return listener.host, listener.port
+
+    @property
+    def internal_address(self) -> tuple[str, int] | None:
+        """The host and port of the internal listener; None without one."""
+        listener = self._internal.admission.listener if self._internal is not None else None
+        return None if listener is None else (listener.host, listener.port)
 
     def broadcast(self, topic: str, event: str, payload: Any) -> None:
         """Send an event to every client that has joined a topic. Any task and any thread can call this.
@@ -705,6 +812,17 @@ def _record_frames(recorder: Any) -> None:
     from channels.recording.frames import record_frames  # noqa: PLC0415
 
     record_frames(recorder)
+
+
+def _connect(services: Services, find: Callable[[Any], ASGIApplication | None]) -> None:
+    """Connect the handover to the services. `find` returns the application of a plug or of long polling."""
+    http = services.http
+    http.find = find
+    http.websocket = partial(serve_websocket, services)
+    http.count = services.count
+    if services.proxies is not None:
+        http.rewrite = services.proxies.rewritten
+    http.no_socket = services.unmatched_path
 
 
 def _find(services: Services, polling: LongPolling, scope: Any) -> ASGIApplication | None:

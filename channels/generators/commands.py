@@ -105,11 +105,14 @@ def _socket(
     package: _Package = None,
 ) -> None:
     parsed, where = _parsed("socket", name), _package(package)
-    _create(socket_files(parsed, where))
     socket = f"{parsed.camel}Socket"
     imported = f"  from {where}.{parsed.snake}_socket import {socket}\n"
     endpoint = Path(where, "endpoint.py")
     text = endpoint.read_text("utf-8") if endpoint.is_file() else ""
+    # The endpoint of a new project mounts its `UserSocket` at /socket, and the new class takes its place.
+    mounted = re.search(rf"""["'](/[^"']*)["']\s*:\s*(?:Mount\(\s*)?{socket}\b""", text)
+    mount = mounted[1] if mounted else f"/{parsed.snake}"
+    _create(socket_files(parsed, where, mount))
     # If the module of the endpoint defines a class of this name, the class would hide the imported one. Then every
     # client could connect.
     if re.search(rf"^class {socket}\b", text, re.MULTILINE):
@@ -123,7 +126,7 @@ def _socket(
         typer.echo(f"Now mount it in {where}/endpoint.py:\n")
         typer.echo(imported)
         typer.echo(
-            f'  endpoint = Endpoint(sockets={{..., "/{parsed.snake}": Mount({socket}, auth_token=True)}})\n'
+            f'  endpoint = Endpoint(sockets={{..., "{mount}": Mount({socket}, auth_token=True)}})\n'
         )
     typer.echo("Before you serve it, set a secret:\n")
     typer.echo(f"  export SECRET_KEY_BASE=$({_RANDOM_TEXT})")

@@ -15,10 +15,10 @@ import msgspec
 from attrs import frozen
 
 from channels.channel import Channel
-from channels.endpoint.mount import Mount
 from channels.handlers import InvalidHandler, names_of
 from channels.messages import Binary
 from channels.payloads import payload_type, result_type
+from channels.serving.mount import Mount
 from channels.socket import Socket, router_of
 from channels.topics import Route
 

@@ -100,13 +100,21 @@ def presence_files(name: Name, package: str) -> dict[str, str]:
     return _module_and_test("presence", name, package, name.snake)
 
 
-def socket_files(name: Name, package: str) -> dict[str, str]:
-    """Return the module of a socket that requires a token, and its test, as a dict from paths to texts."""
-    return _module_and_test("socket", name, package, f"{name.snake}_socket")
+def socket_files(name: Name, package: str, mount: str) -> dict[str, str]:
+    """Return the module of a socket that requires a token, and its test, as a dict from paths to texts.
+
+    Args:
+        name: the name of the socket.
+        package: the package of the project.
+        mount: the path at which the endpoint mounts the socket.
+    """
+    return _module_and_test("socket", name, package, f"{name.snake}_socket", mount=mount)
 
 
-def _module_and_test(kind: str, name: Name, package: str, module: str) -> dict[str, str]:
-    values = {**_values(name), "package": package}
+def _module_and_test(
+    kind: str, name: Name, package: str, module: str, **more: str
+) -> dict[str, str]:
+    values = {**_values(name), "package": package, **more}
     return {
         f"{package}/{module}.py": render(f"{kind}/{kind}.py", values),
         f"tests/test_{module}.py": render(f"{kind}/test.py", values),

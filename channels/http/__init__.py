@@ -1,1 +1,1 @@
-"""The handover of HTTP requests to Hypercorn, and ASGI in both directions."""
+"""The handover of HTTP requests to Hypercorn, static files, and the lifespan of applications."""

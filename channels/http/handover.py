@@ -28,10 +28,10 @@ from typing import Any
 import h11
 import trio
 
-from channels.connection.work_budget import WorkBudget
-from channels.http.asgi_stream import in_origin_form, path_of
 from channels.http.hypercorn_server import HypercornServer, ReplayStream, ServedApplication
 from channels.http.lifespan import ASGIApplication, Lifespan
+from channels.protocol.work_budget import WorkBudget
+from channels.transports.asgi_stream import in_origin_form, path_of
 from channels.transports.transports import ByteStream
 
 __all__ = ["DEFAULT_KEEP_ALIVE_TIMEOUT", "HttpHandover", "not_found"]

@@ -46,9 +46,9 @@ from wsproto.connection import ConnectionState as WebSocketState
 from wsproto.events import CloseConnection, Message, Ping
 
 from actors.text import log_exception
-from channels.connection.work_budget import WorkBudget
-from channels.http.asgi_stream import PIECES
-from channels.upgrade.request import DEFAULT_MAX_HEAD_SIZE, BadRequest, HeadParser
+from channels.protocol.work_budget import WorkBudget
+from channels.transports.asgi_stream import PIECES
+from channels.wire.request import DEFAULT_MAX_HEAD_SIZE, BadRequest, HeadParser
 
 __all__ = [
     "Exchange",

@@ -26,9 +26,9 @@ import trio
 from attrs import frozen
 
 from actors.errors import InvalidOption
-from channels.http.asgi_stream import path_of
 from channels.http.handover import not_found
 from channels.http.lifespan import ASGIApplication
+from channels.transports.asgi_stream import path_of
 
 __all__ = ["Folders", "FoundFile", "StaticFiles", "check_folders", "find_file", "type_of"]
 

@@ -4,7 +4,7 @@
            ◀── answer ───        ◀─── Answer ───────         ◀─ frames ─
 
 The token of a session contains the name of its node. The relay sends the request to that node over PubSub, and that
-node sends the answer over PubSub. `channels.longpoll.protocol` defines the messages. Each node has its own topic for
+node sends the answer over PubSub. `channels.protocol.longpoll` defines the messages. Each node has its own topic for
 them.
 
 PubSub may lose a message. Time limits handle each loss:
@@ -33,9 +33,9 @@ import trio
 from actors.instrumentation.telemetry import Event
 from actors.process import is_alive, on_exit, receive, send
 from actors.refs import Pid
-from channels.endpoint._wiring import Services
 from channels.errors import ChannelsError
-from channels.longpoll.protocol import (
+from channels.longpoll.session import Confirm, Place, Poll, Sessions
+from channels.protocol.longpoll import (
     PIECE,
     PIECES,
     Answer,
@@ -58,7 +58,7 @@ from channels.longpoll.protocol import (
     relayed_answer,
     status_answer,
 )
-from channels.longpoll.session import Confirm, Place, Poll, Sessions
+from channels.serving.services import Services
 from channels.telemetry import LONGPOLL_NOT_FORWARDED, PUBSUB_NODE_DOWN, PUBSUB_NODE_UP
 
 __all__ = ["Hold", "Relay"]

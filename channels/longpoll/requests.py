@@ -2,7 +2,7 @@
 
 The HTTP server runs each request in a task. That is Hypercorn, or the server of the application that mounts the
 endpoint. The task calls the process of the session (`channels.longpoll.session`). If the session is on another node,
-the task calls the relay (`channels.longpoll.relay`). `channels.longpoll.protocol` builds the answers.
+the task calls the relay (`channels.longpoll.relay`). `channels.protocol.longpoll` builds the answers.
 
 Source: Phoenix.Transports.LongPoll.
 """
@@ -21,10 +21,10 @@ import trio
 from actors.errors import CallExit, StartError, StartIgnored
 from actors.servers.gen_server import call
 from channels.connect_info import ConnectInfo, PeerData
-from channels.endpoint._wiring import MountedSocket, Services
-from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
-from channels.longpoll.protocol import (
+from channels.longpoll.relay import Relay
+from channels.longpoll.session import Enter, LongPollSession, Place, Poll, Sessions
+from channels.protocol.longpoll import (
     TOKEN_HEADER,
     LongPoll,
     PollAnswer,
@@ -33,13 +33,13 @@ from channels.longpoll.protocol import (
     status_answer,
     token_of,
 )
-from channels.longpoll.relay import Relay
-from channels.longpoll.session import Enter, LongPollSession, Place, Poll, Sessions
+from channels.serving.services import MountedSocket, Services
 from channels.socket import Refusal
 from channels.telemetry import SOCKET_INCOMING_SHED
+from channels.transports.asgi_stream import path_of
 from channels.upgrade.connecting import SERVER_FULL, address_refusal, may_come_from
-from channels.upgrade.urls import InvalidQuery, cost_of_query, parse_query
 from channels.wire.fragments import PIECE_OVERHEAD
+from channels.wire.urls import InvalidQuery, cost_of_query, parse_query
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.errors import MaxChildren, SupervisionError

@@ -45,8 +45,7 @@ from channels.connection.session_server import (
     Drain,
     SessionServer,
 )
-from channels.endpoint._wiring import MountedSocket, Services
-from channels.longpoll.protocol import (
+from channels.protocol.longpoll import (
     Line,
     LongPoll,
     PollAnswer,
@@ -56,6 +55,7 @@ from channels.longpoll.protocol import (
     plain_answer,
     status_answer,
 )
+from channels.serving.services import MountedSocket, Services
 from channels.socket import Refusal
 from channels.telemetry import LONGPOLL_ANSWER_LOST, LONGPOLL_LEFT_OUT, LONGPOLL_UNSENDABLE
 from channels.tokens.token import Atom, TokenError, sign, verify

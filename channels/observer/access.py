@@ -22,7 +22,7 @@ import msgspec
 from actors.text import log_exception
 from channels.tokens.token import TokenError, sign, verify
 from channels.topics import INTERNAL
-from channels.upgrade.cross_site import parse_cookies
+from channels.wire.cross_site import parse_cookies
 
 __all__ = ["TICKET_SECONDS", "Access", "Check", "cookie_name"]
 

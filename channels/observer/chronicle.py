@@ -27,7 +27,7 @@ from supervision.events import (
     CHILD_TERMINATED,
     GAVE_UP,
 )
-from supervision.observer.supervisors import kind_of
+from supervision.tree.supervisors import kind_of
 
 __all__ = ["Chronicle", "label_of"]
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from supervision.story.words import ordinal
+from supervision.recording.reader.words import ordinal
 
 __all__ = ["MAX_CRASHES", "MAX_EVENTS", "MAX_POINTS", "Memory", "Record", "sentence"]
 

@@ -17,7 +17,6 @@ from actors.errors import InvalidOption
 from actors.masking import SECRETS
 from actors.options import check_positive, check_whole
 from actors.runtime import current_runtime
-from channels.endpoint.mount import Mount
 from channels.errors import ChannelsError
 from channels.filters import FilterRule, Keep
 from channels.http.handover import not_found
@@ -30,11 +29,12 @@ from channels.observer.pages import ObserverPages
 from channels.observer.settings import Settings
 from channels.observer.watcher import Watcher
 from channels.recording.clients import record_channels
+from channels.serving.mount import Mount
 from channels.socket import Socket
 from supervision.child_spec import ChildSpec
 from supervision.recording.flight import FlightRecorder, recorder_of
+from supervision.recording.reader.page import render_page
 from supervision.recording.snapshots import Snapshot
-from supervision.viewer.page import render_page
 
 __all__ = ["Observer", "PhoenixMissing"]
 
@@ -221,13 +221,7 @@ class Observer:
         if self._announced:
             return
         self._announced = True
-        host, port = ("localhost", None) if address is None else address
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 # shown, not bound
-        where = (
-            self.path
-            if port is None
-            else f"{'https' if tls else 'http'}://{shown}:{port}{self.path}"
-        )
+        where = self.path if address is None else self.url(address, tls=tls)
         if self.access.is_generated:
             self._announce(f"The observer page is at {where}?token={self.access.token}")
         elif self._check is None:
@@ -235,6 +229,14 @@ class Observer:
             self._announce(f"The observer page is at {where}?token=... (with your token)")
         else:
             self._announce(f"The observer page is at {where}")
+
+    def url(self, address: tuple[str, int], *, tls: bool) -> str:
+        """Return the URL of the page for the address of its listener."""
+        host, port = address
+        if host in ("0.0.0.0", "::"):  # noqa: S104 # shown, not bound
+            host = "127.0.0.1"
+        shown = f"[{host}]" if ":" in host else host
+        return f"{'https' if tls else 'http'}://{shown}:{port}{self.path}"
 
     def _current_settings(self) -> Settings:
         assert self._settings is not None  # the endpoint has started

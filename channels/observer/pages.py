@@ -14,10 +14,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
 from channels.observer.access import Access, cookie_name
-from supervision.viewer.page import render_live_page
+from channels.transports.asgi_stream import path_of
+from supervision.recording.reader.page import render_live_page
 
 __all__ = ["ObserverPages"]
 

@@ -16,7 +16,7 @@ from actors.refs import Pid
 from channels.observer.settings import Drawn, Settings, TimelinePart
 from supervision.recording.conversion import Conversion, Record
 from supervision.recording.flight import FlightRecorder, recorder_of
-from supervision.viewer.live import LiveRun
+from supervision.recording.reader.live import LiveRun
 
 __all__ = ["follow_timeline"]
 

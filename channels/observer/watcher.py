@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import trio
 
-from actors.instrumentation.introspection import scan
 from actors.instrumentation.telemetry import Event
+from actors.introspection import scan
 from actors.links import monitor
 from actors.messages import Down
 from actors.process import current_pid, on_exit, send, spawn
@@ -35,8 +35,8 @@ from channels.observer.nodes import WANTED_SECONDS, Nodes, summary
 from channels.observer.settings import Answered, Look, News, Settings, Wanted
 from channels.telemetry import CHANNEL_HANDLED_IN
 from supervision.child_spec import RESTARTING
-from supervision.observer.supervisors import kind_of, some_children
 from supervision.recording.fields import LABELLED
+from supervision.tree.supervisors import kind_of, some_children
 
 __all__ = ["Watcher"]
 

@@ -4,8 +4,8 @@
 
     endpoint = Endpoint(sockets={"/socket": UserSocket}, plugs=[ChaosControl(token=os.environ["ASHTREE_CHAOS_TOKEN"])])
 
-The functions of `supervision.chaos.toolkit` send the requests, so that `chaos run` of the Chaos Toolkit can drive the
-server. Use this plug only in staging, because everyone who has the token can break the server.
+The functions of `supervision.laboratory.chaos.toolkit` send the requests, so that `chaos run` of the Chaos
+Toolkit can drive the server. Use this plug only in staging, because everyone who has the token can break the server.
 
 A request is a POST of a JSON object to `/_ashtree/chaos/VERB`, with the header `Authorization: Bearer TOKEN`. The
 answer is `{"result": ...}`, or `{"problem": "..."}` with an HTTP status of 400 or more. If the server has several
@@ -42,31 +42,31 @@ from actors.links import kill
 from actors.options import check_positive, is_number
 from actors.refs import Pid
 from actors.runtime import in_runtime
-from channels.endpoint._wiring import Plug, Services
 from channels.errors import ChannelsError
-from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
 from channels.pubsub.adapter import WORKER
-from supervision.chaos.errors import InvalidFault
-from supervision.chaos.faults.kinds import (
+from channels.serving.services import Plug, Services
+from channels.transports.asgi_stream import path_of
+from supervision.child_spec import RESTARTING, ChildInfo, ChildSpec, process_spec
+from supervision.dynamic_supervisor import DynamicSupervisor
+from supervision.errors import SupervisionError
+from supervision.events import CHILD_RESTARTED
+from supervision.laboratory.chaos.errors import InvalidFault
+from supervision.laboratory.chaos.faults.kinds import (
     Fault,
     describe_fault,
     lasting_seconds,
     needs_instrument,
     plan_from_json,
 )
-from supervision.chaos.faults.moments import At
-from supervision.chaos.injection.injector import Injector
-from supervision.child_spec import RESTARTING, ChildInfo, ChildSpec, process_spec
-from supervision.dynamic_supervisor import DynamicSupervisor
-from supervision.errors import SupervisionError
-from supervision.events import CHILD_RESTARTED
-from supervision.observer.supervisors import kind_of, some_children
+from supervision.laboratory.chaos.faults.moments import At
+from supervision.laboratory.chaos.injection.injector import Injector
 from supervision.recording.flight import recorder_of
 from supervision.recording.places import Places
+from supervision.recording.reader.figures import percentile
 from supervision.recording.trace import Trace
 from supervision.supervisor import Supervisor
-from supervision.viewer.service import percentile
+from supervision.tree.supervisors import kind_of, some_children
 
 __all__ = ["ChaosControl", "Check"]
 

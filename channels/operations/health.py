@@ -4,7 +4,8 @@
 
     endpoint = Endpoint(sockets={"/socket": UserSocket}, plugs=[Health()])
 
-The probes are on the port of the endpoint. Load balancers and Kubernetes ask them with GET or HEAD:
+The probes are on the port of the endpoint, and on its internal port if it has one. Load balancers and Kubernetes ask
+them with GET or HEAD:
 
     GET /health/live        200 as long as the event loop runs, also during the drain
     GET /health/ready       200 if the server wants new clients, else 503
@@ -30,11 +31,11 @@ import trio
 from actors.errors import InvalidOption
 from actors.options import check_positive
 from actors.text import shown
-from channels.endpoint._wiring import LateAnswer, Plug, Services
-from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
 from channels.operations.worker_figures import WorkerFigures
 from channels.pubsub.adapter import WORKER, WORKERS_COUNT, WORKERS_FOLDER
+from channels.serving.services import LateAnswer, Plug, Services
+from channels.transports.asgi_stream import path_of
 from supervision.child_spec import ChildSpec, process_spec
 
 __all__ = ["Check", "Health"]
@@ -61,6 +62,7 @@ class Health(Plug):
         draining: the path of the drain probe; None turns it off.
         workers: the path of the probe of all workers; None turns it off. Without `ashtree serve --workers`, it is a
             second readiness probe.
+        public: False answers the probes only on the internal port, if the endpoint has one.
         checks: async functions by name. The server is ready if none of them raises or returns False.
         check_timeout: seconds for a check. After that, the check has failed.
         check_interval: seconds for which `Health` keeps the result of the checks, so that many probes cause few checks.
@@ -68,8 +70,9 @@ class Health(Plug):
     Raises:
         InvalidOption: a path has no slash, two paths are equal, or a number is not above 0.
 
-    Readiness ends before the drain begins: see `Draining(notice=)`. If the server loses its connection to other nodes,
-    it stays ready, because it still serves its own clients. If your clients need the other nodes, add a check.
+    Readiness begins when all processes of the endpoint run, and ends before the drain begins: see `Draining(notice=)`.
+    If the server loses its connection to other nodes, it stays ready, because it still serves its own clients. If your
+    clients need the other nodes, add a check.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Health(Plug):
         ready: str | None = "/health/ready",
         draining: str | None = "/health/draining",
         workers: str | None = "/health/workers",
+        public: bool = True,
         checks: Mapping[str, Check] | None = None,
         check_timeout: float = 1.0,
         check_interval: float = 1.0,
@@ -105,6 +109,7 @@ class Health(Plug):
                     f"another path, because {self._paths[path]}= has the same one; each probe needs a path of its own",
                 )
             self._paths[path] = option
+        self.public = public
         self._checks = _Checks(checks or {}, check_timeout, check_interval)
         self._worker = os.environ.get(WORKER)
         self._others: WorkerFigures | None = None
@@ -142,13 +147,13 @@ class Health(Plug):
     async def _serve(
         self, kind: str, services: Services, scope: Any, receive: Any, send: Any
     ) -> None:
-        leaving = services.admission.leaving
+        leaving, starting = services.admission.leaving, not services.admission.started
         if scope["method"] not in {"GET", "HEAD"}:
             status, body = 405, {"error": "send GET or HEAD"}
         else:
-            asks = kind in {"ready", "workers"} and not leaving
+            asks = kind in {"ready", "workers"} and not leaving and not starting
             failed = await self._checks.failed() if asks else []
-            status, body = _answer(kind, leaving=leaving, failed=failed)
+            status, body = _answer(kind, leaving=leaving, failed=failed, starting=starting)
             if kind == "workers" and self._others is not None:
                 status, body = await self._all_workers(body["status"], self._others)
             body |= self._name()
@@ -168,9 +173,10 @@ class Health(Plug):
 
     async def _report(self, services: Services) -> bytes:
         """Return the state of this worker, for another worker."""
-        leaving = services.admission.leaving
-        failed = [] if leaving else await self._checks.failed()
-        return str(_answer("ready", leaving=leaving, failed=failed)[1]["status"]).encode()
+        leaving, starting = services.admission.leaving, not services.admission.started
+        failed = [] if leaving or starting else await self._checks.failed()
+        answer = _answer("ready", leaving=leaving, failed=failed, starting=starting)
+        return str(answer[1]["status"]).encode()
 
     async def _all_workers(self, own: str, others: WorkerFigures) -> tuple[int, dict[str, Any]]:
         states = {str(self._worker): own, **await self._states_of(others)}
@@ -195,7 +201,9 @@ class Health(Plug):
             return self._states[1]
 
 
-def _answer(kind: str, *, leaving: bool, failed: list[str]) -> tuple[int, dict[str, Any]]:
+def _answer(
+    kind: str, *, leaving: bool, failed: list[str], starting: bool = False
+) -> tuple[int, dict[str, Any]]:
     """Return the status and the body of a probe. Pure."""
     if kind == "live":
         return 200, {"status": "live"}
@@ -203,6 +211,8 @@ def _answer(kind: str, *, leaving: bool, failed: list[str]) -> tuple[int, dict[s
         return 200, {"draining": leaving}
     if leaving:
         return 503, {"status": "draining"}
+    if starting:
+        return 503, {"status": "starting"}
     if failed:
         return 503, {"status": "not ready", "failed": failed}
     return 200, {"status": "ready"}

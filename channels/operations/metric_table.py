@@ -28,7 +28,7 @@ Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 """The type of a metric."""
 
 Figure: TypeAlias = tuple[str, Mapping[str, str], float]
-"""A name, labels and a value, such as `RecoveryFigures.metrics()` of `supervision.story.figures` yields."""
+"""A name, labels and a value, such as `Histogram.metrics` of `supervision.recording.reader.figures` yields."""
 
 
 @frozen
@@ -80,7 +80,7 @@ METRICS: Final = _table(
         "limited_clients_total",
         "counter",
         "limit",
-        "Clients refused because there were too many: max_connections, max_sessions or address_limit.",
+        "Clients refused because of max_connections, max_internal_connections, max_sessions or address_limit.",
     ),
     ("connections_closed_total", "counter", "code", "Ended connections, by WebSocket close code."),
     (

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, on the port of the endpoint.
+"""Metrics for Prometheus, on the internal port of the endpoint if it has one, and otherwise on its port.
 
     from channels.operations.metrics import Metrics
 
@@ -27,15 +27,13 @@ import trio
 from actors.errors import CallExit, InvalidOption
 from actors.instrumentation.logger import CRASH, MAILBOX_ALARM, ZOMBIE
 from actors.instrumentation.telemetry import Event, Handler
-from actors.instrumentation.watchdog import BLOCKED
 from actors.options import check_whole
 from actors.process import current_pid
 from actors.refs import Pid
 from actors.runtime import in_runtime
+from actors.watchdog import BLOCKED
 from channels import telemetry as events
-from channels.endpoint._wiring import Plug, Services
 from channels.errors import ChannelsError, MissingLibrary
-from channels.http.asgi_stream import path_of
 from channels.http.lifespan import ASGIApplication
 from channels.operations.metric_table import (
     METRICS,
@@ -51,6 +49,8 @@ from channels.operations.metric_table import (
 from channels.operations.recovery import Absences
 from channels.operations.worker_figures import WorkerFigures
 from channels.pubsub.adapter import WORKER, WORKERS_FOLDER
+from channels.serving.services import Plug, Services
+from channels.transports.asgi_stream import path_of
 from supervision.child_spec import ChildSpec, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.events import (
@@ -87,8 +87,9 @@ class Metrics(Plug):
 
     Args:
         token: the secret that a scrape sends as `Authorization: Bearer ...`. Other requests get 401. None lets everyone
-            read the metrics. Choose None only if a proxy hides the path from the public.
-        path: the path on the port of the endpoint.
+            read the metrics. Choose None only if the endpoint has an internal port, or if a proxy hides the path from
+            the public.
+        path: the path, on the internal port if the endpoint has one, and otherwise on its port.
         buckets: the upper bounds of the histograms, in seconds.
         max_label_values: the largest number of different values of one label. Further values become "other", and a
             metric counts them.
@@ -397,7 +398,12 @@ class _Recorded:
         """Show each counter whose labels are known with 0. The `rate` of a series does not contain its first value."""
         for name in ("crashed_processes_total", *_PLAIN.values(), *_SUMS.values()):
             self._of(name)
-        for limit in ("max_connections", "max_sessions", "address_limit"):
+        for limit in (
+            "max_connections",
+            "max_internal_connections",
+            "max_sessions",
+            "address_limit",
+        ):
             self._of("limited_clients_total", limit)
         for limit in ("max_messages_per_second", "max_joins_per_second"):
             self._of("rate_limited_connections_total", limit)

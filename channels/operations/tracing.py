@@ -20,8 +20,8 @@ from actors.errors import InvalidOption
 from actors.servers.results import Stop
 from channels import telemetry as events
 from channels.connect_info import ConnectInfo
-from channels.endpoint._wiring import Plug, Services
 from channels.errors import MissingLibrary
+from channels.serving.services import Plug, Services
 from channels.socket import Refusal, Socket
 
 try:

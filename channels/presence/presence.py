@@ -187,9 +187,9 @@ class Presence:
         It runs once for the joins and once for the leaves of a diff. `list`, `get_by_key` and `push_state` run it in
         the process of their caller. It does not run for a diff that no client of this node needs.
 
-        If it raises or takes longer than `callback_timeout`, clients do not get that diff. With the next change, they
-        get the whole topic. Ashtree logs and counts the failure. In Phoenix, the channels of everybody tracked would
-        crash.
+        If it raises or takes longer than `callback_timeout`, clients do not get that diff. Instead of the next diff,
+        they get the whole topic. Ashtree logs and counts the failure. In Phoenix, the channels of everybody tracked
+        would crash.
         """
         return presences
 

@@ -13,10 +13,10 @@ from actors.process import current_pid
 from actors.refs import Pid
 from actors.runtime import Runtime
 from channels.channel import connection_of
-from channels.connection.session import Effect, Membership, Send
 from channels.connection.session_server import SessionServer
 from channels.filters import FilterRule, filter_parameters
 from channels.messages import Broadcast, Message
+from channels.protocol.session import Effect, Membership, Send
 from channels.recording.watched_out import WatchedOut
 from channels.telemetry import CHANNEL_JOINED, CONNECTION_CLOSED, SESSION_STARTED
 from channels.transports.out_buffer import Flusher, OutBuffer

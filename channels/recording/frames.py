@@ -14,8 +14,8 @@ import msgspec
 
 from actors.refs import Pid
 from actors.runtime import Runtime
-from channels.connection.session import Deliver, Effect, Start
 from channels.messages import Message
+from channels.protocol.session import Deliver, Effect, Start
 from channels.recording.clients import Clients, Session
 from channels.recording.watched_out import WatchedOut, text_of
 from channels.telemetry import PUBSUB_SUBSCRIBED, PUBSUB_UNSUBSCRIBED

@@ -1,6 +1,11 @@
 """Tools for tests of channels: clients without a network, on a running endpoint. Start with `open_channel_test`."""
 
-from channels.testing.broadcast_invariants import BroadcastsArrive
+from channels.laboratory.broadcast_invariants import BroadcastsArrive
+from channels.laboratory.invariants import JoinsAnswered, MembershipsEnd, SubscriptionsEnd
+from channels.laboratory.joined_nodes import JoinedNodes
+from channels.laboratory.live_network import LiveNetwork
+from channels.laboratory.presence_invariants import PresenceDiffsFit, PresencesAgree
+from channels.laboratory.simulated_redis import SimulatedRedis
 from channels.testing.case import ChannelTest, open_channel_test
 from channels.testing.client import (
     ConnectionRefused,
@@ -10,11 +15,6 @@ from channels.testing.client import (
     TestClient,
 )
 from channels.testing.inbox import ANYTHING, Expected
-from channels.testing.invariants import JoinsAnswered, MembershipsEnd, SubscriptionsEnd
-from channels.testing.joined_nodes import JoinedNodes
-from channels.testing.live_network import LiveNetwork
-from channels.testing.presence_invariants import PresenceDiffsFit, PresencesAgree
-from channels.testing.simulated_redis import SimulatedRedis
 
 __all__ = [
     "ANYTHING",

@@ -26,9 +26,9 @@ from actors.refs import Pid
 from actors.runtime import current_runtime, open_runtime
 from actors.servers.gen_server import stop
 from channels.connect_info import ConnectInfo
-from channels.endpoint._wiring import MountedSocket
 from channels.endpoint.endpoint import Endpoint, services_of
 from channels.serializers.v2 import V2
+from channels.serving.services import MountedSocket
 from channels.socket import Refusal, Socket
 from channels.testing.client import ConnectionRefused, TestClient
 from channels.testing.hearing import Hearing, Subscriber
@@ -36,7 +36,7 @@ from channels.testing.inbox import Inbox
 from channels.testing.threads import waiting_for_threads
 from channels.testing.transport import NoListener, TestSession
 from channels.upgrade.connecting import Connected, connect
-from channels.upgrade.urls import PathTable, join_paths
+from channels.wire.urls import PathTable, join_paths
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 

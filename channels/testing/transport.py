@@ -16,10 +16,10 @@ from attrs import frozen
 from actors.servers.gen_server import Sender
 from actors.servers.results import Reply, Stop
 from channels.connection.session_server import CLOSED, SessionServer
-from channels.endpoint._wiring import Services
 from channels.messages import Binary, BinaryFrame, Message
 from channels.serializers.serializer import Codec
 from channels.serializers.v2 import V2
+from channels.serving.services import Services
 from channels.transports.contract import OutBufferStatistics
 from channels.upgrade.connecting import Connected
 

@@ -1,1 +1,1 @@
-"""The first request of a connection: its head, its origin, and the upgrade to a WebSocket."""
+"""The first request of a connection, and the decision to accept a client."""

@@ -18,11 +18,11 @@ from actors.process import on_exit
 from actors.runtime import current_runtime
 from channels.checks import invalid
 from channels.connect_info import ConnectInfo, PeerData
-from channels.connection.link import Trace
-from channels.endpoint._wiring import MountedSocket, Services
 from channels.errors import InvalidResult
 from channels.messages import ConnectRefused
+from channels.protocol.link import Trace
 from channels.serializers.serializer import DEFAULT_VSN, Serializer, negotiate
+from channels.serving.services import MountedSocket, Services
 from channels.socket import Refusal, Socket
 from channels.telemetry import (
     SOCKET_CONNECT_FAILED,
@@ -32,8 +32,8 @@ from channels.telemetry import (
     SOCKET_UNSUPPORTED,
 )
 from channels.tokens.token import TokenError
-from channels.upgrade import handshake
-from channels.upgrade.cross_site import csrf_problem, origin_allowed, parse_cookies
+from channels.wire import handshake
+from channels.wire.cross_site import csrf_problem, origin_allowed, parse_cookies
 
 __all__ = [
     "SERVER_FULL",

@@ -15,12 +15,11 @@ import msgspec
 import trio
 
 from channels.connect_info import ConnectInfo, PeerData
-from channels.endpoint._wiring import LateAnswer, MountedSocket, Services
-from channels.http.asgi_stream import AsgiStream
+from channels.serving.services import LateAnswer, MountedSocket, Services
 from channels.socket import Refusal
+from channels.transports.asgi_stream import AsgiStream
 from channels.transports.stream_transport import READ_SIZE, socket_source, stream_source
 from channels.transports.transports import ByteStream
-from channels.upgrade import handshake
 from channels.upgrade.connecting import (
     SERVER_FULL,
     Connected,
@@ -29,10 +28,11 @@ from channels.upgrade.connecting import (
     take_address,
     unsupported,
 )
-from channels.upgrade.handshake import agree
-from channels.upgrade.request import BadRequest, Head, HeadParser, ParsedHead
-from channels.upgrade.urls import InvalidQuery, cost_of_query, parse_query
+from channels.wire import handshake
 from channels.wire.deflate import Deflate, InvalidOffer, agree_on_deflate
+from channels.wire.handshake import agree
+from channels.wire.request import BadRequest, Head, HeadParser, ParsedHead
+from channels.wire.urls import InvalidQuery, cost_of_query, parse_query
 
 __all__ = [
     "Upgraded",

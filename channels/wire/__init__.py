@@ -1,1 +1,1 @@
-"""WebSocket frames and compression, without I/O."""
+"""Bytes without I/O: WebSocket frames, request heads, URLs, and the checks against other sites."""

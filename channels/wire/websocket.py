@@ -1,6 +1,6 @@
 """A parser for the WebSocket frames of clients, and builders for the frames of the server.
 
-*pure*. `WebSocketProtocol` is one connection after its upgrade (see `channels.upgrade.handshake`). `frame`,
+*pure*. `WebSocketProtocol` is one connection after its upgrade (see `channels.wire.handshake`). `frame`,
 `deflated_frames` and `close_frame` build frames of the server.
 
     for event in protocol.receive(data):

@@ -17,8 +17,8 @@ from examples.study import (
     slow_terminate,
     three_strategies,
 )
+from supervision.recording.reader.page import render_page
 from supervision.simulation import Knobs, World, simulate
-from supervision.viewer.page import render_page
 
 RECORDINGS: dict[str, tuple[str, Callable[[], Awaitable[Any]]]] = {
     "crash-is-contained": (

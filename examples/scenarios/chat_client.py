@@ -26,7 +26,7 @@ from channels.client import (
     RetryTable,
     open_socket,
 )
-from supervision.chaos.requests import OpenRequest
+from supervision.chaos import OpenRequest
 
 __all__ = ["ChatClient", "Tally"]
 

@@ -18,7 +18,8 @@ from channels import Endpoint
 from channels.testing import JoinsAnswered
 from examples.chat.server import UserSocket
 from examples.scenarios.chat_client import ChatClient, Tally
-from supervision.chaos.faults.kinds import (
+from supervision.chaos import (
+    At,
     DropMessage,
     Fault,
     HoldConnection,
@@ -28,8 +29,7 @@ from supervision.chaos.faults.kinds import (
     Slow,
     StallLoop,
 )
-from supervision.chaos.faults.moments import At
-from supervision.simulation.scenario import scenario
+from supervision.simulation import scenario
 from supervision.supervisor import Supervisor
 
 __all__ = ["faults_for_a_chat", "live_chat"]

@@ -29,8 +29,8 @@ from actors.refs import Pid, Ref
 from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer, Sender
 from actors.servers.results import Fail, NoReply, Reply, Stop
-from supervision._core.children import stop
-from supervision._core.requests import Waiting, ask
+from supervision._children import stop
+from supervision._requests import Waiting, ask
 from supervision.applications.application import Top
 from supervision.errors import (
     ApplicationNotStarted,

@@ -30,7 +30,7 @@ from actors.options import check_choice, check_number
 from actors.process import current_pid, is_alive, receive, send, spawn, spawn_link
 from actors.refs import Pid, Ref
 from actors.runtime import current_runtime
-from supervision._core.children import end_process
+from supervision._children import end_process
 from supervision.child_spec import BRUTAL_KILL, ChildSpec, RestartType, ShutdownLimit
 from supervision.errors import NotTaskOwner, TaskExit, TaskTimeout
 from supervision.tasks._process import (

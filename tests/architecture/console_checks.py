@@ -29,10 +29,10 @@ from channels.cli import command
 from channels.cli.console import new_app
 from channels.generators.files import PHOENIX_VERSION, project_files
 from channels.generators.names import parse_name
-from channels.testing.live_network import LiveNetwork
-from supervision.chaos.commands import add_chaos_command
-from supervision.simulation.tools.commands import add_simulation_commands
-from supervision.story.commands import add_story_command
+from channels.laboratory.live_network import LiveNetwork
+from supervision.laboratory.chaos.commands import add_chaos_command
+from supervision.laboratory.simulation.tools.commands import add_simulation_commands
+from supervision.laboratory.story.commands import add_story_command
 from tests.architecture.consoles import Call
 from tests.architecture.programs import Done, Programs
 from tests.architecture.snippets import Snippet, module_of, snippets_in
@@ -41,13 +41,13 @@ from tests.patience import PATIENCE
 
 NOT_RUN = {
     "broadcast": "it needs a Redis server; tests/integration/test_publishing.py runs it",
-    "chaos": "it takes seconds of real time; tests/supervision/chaos/live runs it",
+    "chaos": "it takes seconds of real time; tests/supervision/laboratory/chaos/live runs it",
     "connect": "it needs a server; tests/integration/test_connect_command.py runs it",
     "observe": "it needs a server; tests/integration/test_observer_page.py serves one",
     "compare": "it takes seconds; tests/simulation runs such commands, and make test-deep also runs this one",
     "replay": "it needs a failure; docs/howto/replay-a-failure.md makes one in Python",
     "simulate": "as compare",
-    "story": "it needs a recording; tests/supervision/story runs it",
+    "story": "it needs a recording; tests/supervision/laboratory/story runs it",
     "workers": "it needs a server; tests/integration/test_workers.py runs it",
 }
 NOT_COMPARED = {

@@ -30,7 +30,7 @@ PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in DOCUMEN
 CONSOLES = [snippet for snippet in SNIPPETS if snippet.language == "console"]
 SIMULATIONS = [one for one in CONSOLES if re.search(r"ashtree (simulate|compare)", one.code)]
 LOADED = (
-    *("channels.cli.command", "channels.development.page", "channels.endpoint._pages"),
+    *("channels.cli.command", "channels.development.page", "channels.endpoint.pages"),
     "channels.testing",
     # Typer imports the last two for each command, if pydantic is installed.
     *("channels.transports.backlog", "encodings.idna", "typer._adapters", "pydantic.type_adapter"),

@@ -18,7 +18,7 @@ CHAT = "examples/chat/static/chat.css"
 TOOLS = [
     "channels/development/static/page.css",
     "channels/observer/static/page.css",
-    "supervision/viewer/page_files/page.css",
+    "supervision/recording/reader/page_files/page.css",
 ]
 
 _SHARED = re.compile(r"^ +(--[\w-]+|font): (.+);$", re.MULTILINE)

@@ -7,7 +7,7 @@ REASONS: dict[str, str] = {
     "actors/_kernel/process.py task._child_nurseries": (
         "Trio has no public way to drop a nursery that a generator has left open in a task"
     ),
-    "supervision/simulation/plugin.py item._fixtureinfo": "pytest has no public way to a fixture's function",
+    "supervision/laboratory/simulation/plugin.py item._fixtureinfo": "pytest has no public way to a fixture's function",
 }
 """Why a module may use a private attribute of another module's object: `path expression` to reason."""
 

@@ -3,8 +3,12 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
+
+from tests.architecture.imports import imports_of
+from tests.architecture.sources import PACKAGES, sources_under
 
 MODULES = 140
 """The limit on our modules that `import channels` loads."""
@@ -16,24 +20,41 @@ attrs compiles code for each class, which takes about 0.5 ms. A `msgspec.Struct`
 measures the whole import.
 """
 
-LABORATORY = (
-    "supervision.chaos",
-    "supervision.simulation",
+ON_REQUEST = (
     "supervision.recording",
-    "supervision.observer",
-    "supervision.viewer",
     "channels.observer",
     "channels.client",
     "channels.development",
-    "channels.testing",
-    "channels.pytest_plugin",
     "channels.operations",
+    "channels.recording",
     "opentelemetry",
     "prometheus_client",
     "trio_websocket",
+)
+"""Parts of a production server that it loads only if its configuration asks for them."""
+
+LABORATORY = (
+    "supervision.laboratory",
+    "channels.laboratory",
+    "channels.testing",
+    "channels.pytest_plugin",
     "pytest",
     "hypothesis",
 )
+"""What no server in production loads."""
+
+DOORS = (
+    "supervision.chaos",
+    "supervision.simulation",
+    "supervision.story",
+    "channels.cli.command",
+    "channels.operations.chaos_control",
+    "channels.laboratory",
+)
+"""The modules and packages outside the laboratory that import it.
+
+They are the facades of the users, the commands, the control of faults in staging, and the laboratory of channels.
+"""
 
 DECLARED = """
 from channels import Channel, Endpoint, Socket
@@ -56,17 +77,49 @@ def loaded_by(statement: str) -> list[str]:
     return names
 
 
+def is_part(module: str, packages: Sequence[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
 @pytest.mark.parametrize(
     "statement",
     ["import channels", "import channels.cli", "import actors, supervision", DECLARED],
     ids=["channels", "channels.cli", "actors and supervision", "an endpoint"],
 )
 def test_production_code_loads_no_laboratory(statement: str) -> None:
-    assert [
-        name
-        for name in loaded_by(statement)
-        if any(name == lab or name.startswith(f"{lab}.") for lab in LABORATORY)
-    ] == []
+    loaded = loaded_by(statement)
+    assert [name for name in loaded if is_part(name, ON_REQUEST + LABORATORY)] == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "reader"),
+    [
+        ("from channels.cli.program import recorders; recorders('run.jsonl', None)", False),
+        ("import channels.observer", True),
+        ("import channels.operations.metrics, channels.operations.recorded_recovery", True),
+    ],
+    ids=["serve --record", "the observer", "the metrics"],
+)
+def test_recordings_in_production_load_the_recorder_and_no_laboratory(
+    statement: str, reader: bool
+) -> None:
+    loaded = loaded_by(statement)
+    assert [name for name in loaded if is_part(name, LABORATORY)] == []
+    assert "supervision.recording.flight" in loaded
+    assert ("supervision.recording.reader" in loaded) is reader
+
+
+def test_only_the_doors_of_the_laboratory_import_it() -> None:
+    """An import inside a function counts too, because a running server may reach it."""
+    inside = ("supervision.laboratory",)
+    importers = {
+        each.name
+        for each in sources_under(*PACKAGES)
+        if not is_part(each.name, inside)
+        if any(is_part(found.module, inside) for found in imports_of(each))
+    }
+    assert sorted(name for name in importers if not is_part(name, DOORS)) == []
+    assert [door for door in DOORS if not any(is_part(name, [door]) for name in importers)] == []
 
 
 def test_channels_loads_few_modules_of_ours() -> None:
@@ -90,5 +143,5 @@ print(json.dumps([
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     classes = json.loads(out.stdout)
-    assert "channels.endpoint.mount.Mount" in classes
+    assert "channels.serving.mount.Mount" in classes
     assert len(classes) < ATTRS_CLASSES, f"{len(classes)}: {classes}"

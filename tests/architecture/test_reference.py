@@ -19,7 +19,7 @@ FACADES = [
     *PACKAGES,
     *("channels.client", "channels.durable", "channels.observer", "channels.presence"),
     *("channels.publishing", "channels.pubsub.redis", "channels.telemetry", "channels.testing"),
-    *("supervision.chaos", "supervision.events", "supervision.observer", "supervision.simulation"),
+    *("supervision.chaos", "supervision.events", "supervision.tree", "supervision.simulation"),
     "supervision.story",
 ]
 """The modules from which users import."""

@@ -20,7 +20,7 @@ from channels import Endpoint, Socket
 from channels.observer import Observer
 from channels.testing import TestChannel, open_channel_test
 from supervision import DynamicSupervisor, child_spec
-from supervision.observer import snapshot
+from supervision.tree import snapshot
 
 CHANNELS = 10_000
 LIMIT = 0.005

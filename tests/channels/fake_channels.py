@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from channels.connection.session import Close, Deliver, Effect, Membership, Send, Session, Start
 from channels.errors import EncodeError
 from channels.messages import BinaryFrame, Message
+from channels.protocol.session import Close, Deliver, Effect, Membership, Send, Session, Start
 from channels.serializers.serializer import Codec
 from channels.serializers.v2 import V2
 from channels.topics import Route, Router

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from channels.connection.session import Effect, Membership, Send, Session, Start
+from channels.protocol.session import Effect, Membership, Send, Session, Start
 from channels.serializers.serializer import Codec
 from channels.serializers.v2 import V2
 from channels.topics import Route, Router

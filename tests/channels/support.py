@@ -20,8 +20,8 @@ from attrs import field, frozen
 from actors import SHUTDOWN, Down, GenServer, Pid, Runtime, monitor, receive, spawn, stop, whereis
 from channels import Endpoint
 from channels.connection.connection import Connection
-from channels.endpoint._wiring import Services
 from channels.endpoint.endpoint import services_of
+from channels.serving.services import Services
 from supervision import ChildSpec, DynamicSupervisor
 from tests.channels.transports.frames import BINARY, TEXT, client_close, client_frame
 from tests.patience import PATIENCE

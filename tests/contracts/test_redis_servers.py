@@ -30,10 +30,10 @@ from channels.durable.redis_script import (
 from channels.durable.storage import NewAnswer, NewMessage
 from channels.durable.stream import Limits
 from channels.testing import SimulatedRedis
-from supervision.recording.entropy import Streams
+from supervision.laboratory.entropy import Streams
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.world.network import Network, VirtualListener
 from supervision.recording.trace import Trace
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.world.network import Network, VirtualListener
 from tests.patience import PATIENCE, until
 
 VIRTUAL_CLOCK = True

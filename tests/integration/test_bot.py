@@ -29,6 +29,29 @@ def heard(messages: blocking.BlockingFeed[dict[str, str]], text: str) -> None:
             return
 
 
+def test_without_a_chat_the_bot_says_once_what_to_start_and_connects_when_it_runs(
+    server: Server, tmp_path: Path
+) -> None:
+    server.kill()
+    log = tmp_path / "bot"
+    with log.open("wb") as file:
+        command = [sys.executable, "-m", "examples.bot", server.socket_url]
+        bot = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+    try:
+        wait_until(lambda: "`python -m examples.chat`" in log.read_text(), log.read_text)
+        said = log.read_text().count("\n")
+        server.start()
+        wait_until(lambda: "joined room:lobby" in log.read_text(), log.read_text)
+    finally:
+        bot.kill()
+        bot.wait(PATIENCE)
+    text = log.read_text()
+    # Before the advice, the bot has told four failures and four waits.
+    assert (text.count("cannot connect: "), text.count("connecting again")) == (4, 4)
+    # After it, only the connection and the join.
+    assert text.count("\n") == said + 2, text
+
+
 def test_the_bot_counts_answers_and_comes_back(server: Server, tmp_path: Path) -> None:
     log = tmp_path / "bot"
     with log.open("wb") as file:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
-from supervision.viewer.page import write_page
+from supervision.recording.reader.page import write_page
 from tests.integration.browsers import chromium
 from tests.patience import PATIENCE
-from tests.supervision.chaos.traces import CRASH, KILLED, HandMade
+from tests.supervision.laboratory.chaos.traces import CRASH, KILLED, HandMade
 
 Open = Callable[..., Page]
 

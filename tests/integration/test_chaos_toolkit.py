@@ -19,8 +19,9 @@ from chaoslib.run import initialize_run_journal  # type: ignore[import-untyped] 
 
 from actors import GenServer
 from supervision import Supervisor, child_spec
-from supervision.chaos import Kill, Phases, run_live, toolkit, toolkit_journal
-from supervision.chaos.faults.moments import At
+from supervision.chaos import Kill, Phases, run_live, toolkit_journal
+from supervision.laboratory.chaos import toolkit
+from supervision.laboratory.chaos.faults.moments import At
 from tests.integration.controlled_chat import TOKEN
 from tests.integration.servers import ROOT, Server, serving
 
@@ -61,7 +62,7 @@ def test_the_toolkit_runs_the_experiment_of_the_guide(control: str, tmp_path: Pa
 
 def test_an_experiment_that_breaks_its_hypothesis_deviates(control: str) -> None:
     def provider(func: str, **arguments: Any) -> dict[str, Any]:
-        module = "supervision.chaos.toolkit"
+        module = "supervision.laboratory.chaos.toolkit"
         return {"type": "python", "module": module, "func": func, "arguments": arguments}
 
     probe = {

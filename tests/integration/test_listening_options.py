@@ -1,7 +1,8 @@
-"""Servers that listen on a Unix socket, on an inherited socket, and on all addresses of both families."""
+"""Servers that listen on a Unix socket, on an inherited socket, on an internal port, and on both families."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import re
@@ -22,10 +23,10 @@ APP = "from channels import Endpoint\nendpoint = Endpoint(sockets={})\n"
 
 @contextmanager
 def serving(
-    folder: Path, *options: str, pass_fds: Sequence[int] = ()
+    folder: Path, *options: str, pass_fds: Sequence[int] = (), app: str = APP
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Serve an endpoint without sockets, and give its process and its output."""
-    (folder / "app.py").write_text(APP)
+    (folder / "app.py").write_text(app)
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -149,3 +150,61 @@ def has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+MONITORED = """\
+import pathlib
+from channels import Endpoint
+from channels.observer import Observer
+from channels.operations.health import Health
+from channels.operations.metrics import Metrics
+
+script = pathlib.Path("phoenix.mjs")
+script.write_text("")
+observer = Observer(phoenix_js=script, token="the-token")
+endpoint = Endpoint(sockets={}, plugs=[Health(), Metrics(token=None)], observer=observer)
+"""
+PATHS = ("/health/ready", "/metrics", "/_ashtree/observer/?token=the-token")
+
+
+def statuses(port: int) -> list[int]:
+    """Request the pages of an operator, and return the statuses."""
+    found = []
+    for path in PATHS:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            found.append(connection.getresponse().status)
+    return found
+
+
+def test_metrics_and_the_observer_leave_the_public_port_for_the_internal_one(
+    tmp_path: Path,
+) -> None:
+    options = ("--port", "0", "--internal-port", "0")
+    with serving(tmp_path, *options, app=MONITORED) as (_, log):
+        wait_until(lambda: "answer on" in log.read_text(), log.read_text)
+        text = log.read_text()
+        public = re.search(r"Serving on http://127\.0\.0\.1:(\d+) ", text)
+        internal = re.search(
+            r"Health checks, metrics and the observer answer on http://127\.0\.0\.1:(\d+)$",
+            text,
+            re.MULTILINE,
+        )
+        assert public is not None, text
+        assert internal is not None, text
+        assert f"The observer page is at http://127.0.0.1:{internal[1]}/_ashtree" in text
+        assert statuses(int(public[1])) == [200, 404, 404]
+        assert statuses(int(internal[1])) == [200, 200, 303]
+
+
+def test_options_of_the_internal_port_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+    equal = refusal(tmp_path, "--port", "4000", "--internal-port", "4000")
+    assert "--port and --internal-port are both 4000; write two different ports" in equal
+    alone = refusal(tmp_path, "--internal-host", "0.0.0.0")
+    assert "--internal-host needs --internal-port; add it, or leave the host out" in alone
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for options in ((), ("--workers", "1")):
+            text = refusal(tmp_path, "--port", "0", "--internal-port", port, *options)
+            assert text.startswith(f"cannot listen on 127.0.0.1:{port}: the port is in use")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from channels.testing.live_network import LiveNetwork
+from channels.laboratory.live_network import LiveNetwork
 from tests.patience import PATIENCE, until
 
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from supervision.simulation.tools.commands import add_simulation_commands
+from supervision.laboratory.simulation.tools.commands import add_simulation_commands
 from tests.architecture.console_checks import missing_output
 from tests.architecture.programs import Programs
 from tests.architecture.snippets import Snippet, snippets_in

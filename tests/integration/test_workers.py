@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.integration.servers import ROOT
+from tests.integration.servers import ROOT, free_port
 from tests.integration.valkey import valkey
 from tests.integration.worker_servers import (
     COMMAND,
@@ -359,7 +359,9 @@ def test_a_worker_that_imports_ends_with_its_parent(tmp_path: Path) -> None:
 async def test_a_new_parent_waits_until_the_workers_of_a_killed_one_have_drained(
     tmp_path: Path,
 ) -> None:
-    with serving_with(tmp_path, 2, environment={"NOTICE": "3"}) as server:
+    # The workers leave the internal port last.
+    options = ("--internal-port", str(free_port()))
+    with serving_with(tmp_path, 2, *options, environment={"NOTICE": "3"}) as server:
         old = server.pids()
         server.send(signal.SIGKILL)
         server.wait()
@@ -515,6 +517,53 @@ def test_a_scrape_of_one_worker_has_the_figures_of_all(quiet: WorkersServer) -> 
         f"http://127.0.0.1:{quiet.port}/health/workers", timeout=PATIENCE
     )
     assert json.loads(every.read())["workers"] == dict.fromkeys(ids, "ready")
+
+
+def internal_port(server: WorkersServer) -> int:
+    wait_until(lambda: "the observer answer on" in server.output(), server.output)
+    found = re.search(r"answer on http://127\.0\.0\.1:(\d+)$", server.output(), re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
+async def asked(port: int, path: bytes) -> tuple[bytes, str]:
+    """Send a request on a new connection, and return the status and the answer."""
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(b"GET %b HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n" % path)
+        answer = b"".join([data async for data in stream])
+        return answer[9:12], answer.decode()
+
+
+async def test_the_workers_share_an_internal_port_through_a_replacement_and_a_drain(
+    tmp_path: Path,
+) -> None:
+    environment = {"MONITORED": "yes", "NOTICE": "1"}
+    options = ("--internal-port", "0")
+    with serving_with(tmp_path, 2, *options, environment=environment) as server:
+        port = await trio.to_thread.run_sync(internal_port, server)
+        assert (await asked(server.port, b"/metrics"))[0] == b"404"
+        status, text = await asked(port, b"/metrics")
+        assert status == b"200"
+        assert set(re.findall(r'^ashtree_worker_up\{worker="(\d)"\} 1.0', text, re.MULTILINE)) == {
+            "1",
+            "2",
+        }
+        server.send(signal.SIGHUP)
+        await until(lambda: server.server().replacing)
+        probes: Counter[bytes] = Counter()
+        while not settled(server):
+            probes[(await asked(port, b"/health/ready"))[0]] += 1
+        # A probe never reaches a worker that leaves.
+        assert set(probes) == {b"200"}
+        assert probes.total() > 10
+        async with members(server, 2):
+            server.send(signal.SIGTERM)
+            while (await asked(port, b"/health/ready"))[0] != b"503":
+                pass
+            assert (await asked(port, b"/health/live"))[0] == b"200"
+            assert 'ashtree_draining{worker="' in (await asked(port, b"/metrics"))[1]
+            assert await trio.to_thread.run_sync(server.wait) == 0
+        assert "Traceback" not in server.output()
 
 
 async def test_health_counts_clients_and_envelopes(quiet: WorkersServer) -> None:

@@ -10,7 +10,7 @@ import attrs
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from channels.connection.session import Close, Deliver, Membership, Send, Start, Unmatched
+from channels.protocol.session import Close, Deliver, Membership, Send, Start, Unmatched
 from tests.channels.fake_channels import FakeChannel, FakeConnection
 from tests.channels.sessions import join, joined, new_session
 

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from examples.scenarios.lobby_nodes import a_week
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.simulate import Scenario, simulate
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.simulate import Scenario
+from tests.laws.scenarios import simulate
 from tests.simulation.chat_scenario import chat, chat_and_tree
 from tests.simulation.cluster_scenarios import cluster
 from tests.simulation.node_scenarios import heartbeats

@@ -20,13 +20,13 @@ from actors import (
     whereis,
 )
 from supervision import Supervisor, child_spec
-from supervision.chaos.faults.kinds import Kill
-from supervision.chaos.faults.moments import At
-from supervision.chaos.faults.plan import Storm
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.scenario import scenario
-from supervision.simulation.world.nodes import Node
-from supervision.simulation.world.world import World
+from supervision.laboratory.chaos.faults.kinds import Kill
+from supervision.laboratory.chaos.faults.moments import At
+from supervision.laboratory.chaos.faults.plan import Storm
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.world.nodes import Node
+from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 
 KINDS = (
     *("kill", "crash", "exit_with", "slow", "swallow_cancellation", "fill_mailbox"),

@@ -7,7 +7,7 @@ from typing import Any
 import trio
 
 from actors import GenServer, Pid, cast, receive, send, spawn
-from supervision.simulation.world.world import World
+from supervision.laboratory.simulation.world.world import World
 
 runs = 0
 

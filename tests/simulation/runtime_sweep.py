@@ -51,9 +51,9 @@ from supervision import (
     process_spec,
 )
 from supervision.backoff import Backoff
-from supervision.chaos.faults.plan import EVERYWHERE, Storm
-from supervision.simulation.scenario import scenario
-from supervision.simulation.world.world import World
+from supervision.laboratory.chaos.faults.plan import EVERYWHERE, Storm
+from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 
 KEYS = tuple("abcdefgh")

@@ -4,7 +4,7 @@ import trio
 
 from actors import GenServer, cast, current_runtime, receive, send, spawn
 from supervision import Supervisor, child_spec
-from supervision.simulation.world.world import World
+from supervision.laboratory.simulation.world.world import World
 
 
 class Worker(GenServer[int]):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from supervision.simulation.world.world import World
+from supervision.laboratory.simulation.world.world import World
 
 
 class Answers:

@@ -10,22 +10,22 @@ from rich.console import Console
 
 from actors import GenServer, Reply, call, current_runtime
 from supervision import Supervisor, child_spec
-from supervision.chaos.faults.kinds import Fault, Kill, Raise
-from supervision.chaos.faults.moments import At, On
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.replaying.run_file import (
+from supervision.laboratory.chaos.faults.kinds import Fault, Kill, Raise
+from supervision.laboratory.chaos.faults.moments import At, On
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.replaying.run_file import (
     RunFile,
     describe_run,
     encode_run,
     run_again,
 )
-from supervision.simulation.search.findings import Finding
-from supervision.simulation.search.report import SweepReport
-from supervision.simulation.search.sweep import SeedResult, is_bare, sweep
-from supervision.simulation.search.terminal import print_finding
-from supervision.simulation.shrinking.shrink import shrink
-from supervision.simulation.simulate import simulate
-from supervision.simulation.world.world import World
+from supervision.laboratory.simulation.search.findings import Finding
+from supervision.laboratory.simulation.search.report import SweepReport
+from supervision.laboratory.simulation.search.sweep import SeedResult, is_bare, sweep
+from supervision.laboratory.simulation.search.terminal import print_finding
+from supervision.laboratory.simulation.shrinking.shrink import shrink
+from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 from tests.simulation.scenarios import crashing_tree
 
 BARE = Knobs(bare=True)

@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.search.report import SweepReport
-from supervision.simulation.search.sweep import sweep
-from supervision.simulation.simulate import simulate
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.search.report import SweepReport
+from supervision.laboratory.simulation.search.sweep import sweep
+from tests.laws.scenarios import simulate
 from tests.simulation.client_scenario import clients_come_back
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"

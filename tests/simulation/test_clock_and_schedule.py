@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 
-from supervision.recording.entropy import Streams, derive
-from supervision.simulation.scheduling.deviations import Deviations
-from supervision.simulation.scheduling.schedule import Policy, Scheduler
-from supervision.simulation.scheduling.trio_internals import scheduling
-from supervision.simulation.world.clock import Alarm, VirtualClock
+from supervision.laboratory.entropy import Streams, derive
+from supervision.laboratory.simulation.scheduling.deviations import Deviations
+from supervision.laboratory.simulation.scheduling.schedule import Policy, Scheduler
+from supervision.laboratory.simulation.scheduling.trio_internals import scheduling
+from supervision.laboratory.simulation.world.clock import Alarm, VirtualClock
 from tests.patience import PATIENCE
 
 

@@ -11,20 +11,19 @@ from rich.console import Console
 
 from actors import GenServer
 from supervision import Supervisor, child_spec
-from supervision.chaos.faults.kinds import Kill
-from supervision.chaos.faults.moments import At
-from supervision.simulation.comparing.comparison import (
+from supervision.laboratory.chaos.faults.kinds import Kill
+from supervision.laboratory.chaos.faults.moments import At
+from supervision.laboratory.simulation.comparing.comparison import (
     Comparison,
     PairLost,
     Policy,
     compare,
     measures_of,
 )
-from supervision.simulation.comparing.statistics import paired, sign_test
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.scenario import scenario
-from supervision.simulation.simulate import simulate
-from supervision.simulation.world.world import World
+from supervision.laboratory.simulation.comparing.statistics import paired, sign_test
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario, simulate
 from tests.simulation.sweep_scenarios import ends_its_process
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervision.simulation.shrinking.ddmin import ddmin, least
+from supervision.laboratory.simulation.shrinking.ddmin import ddmin, least
 
 SUBSETS = st.integers(1, 60).flatmap(
     lambda size: st.tuples(st.just(size), st.sets(st.integers(0, size - 1), max_size=5))

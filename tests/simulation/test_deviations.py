@@ -2,8 +2,8 @@
 
 import pytest
 
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.scheduling.deviations import (
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.scheduling.deviations import (
     Deviation,
     SchedulePlan,
     Tape,
@@ -12,7 +12,7 @@ from supervision.simulation.scheduling.deviations import (
     moved,
     numbered,
 )
-from supervision.simulation.simulate import simulate
+from tests.laws.scenarios import simulate
 from tests.simulation.node_scenarios import heartbeats
 from tests.simulation.scenarios import crashing_tree
 

@@ -4,9 +4,9 @@ import pytest
 import trio
 
 from actors import GenServer, whereis
-from supervision.simulation.errors import InvariantViolated
-from supervision.simulation.simulate import simulate
-from supervision.simulation.world.world import World
+from supervision.laboratory.simulation.errors import InvariantViolated
+from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 
 
 class Slow(GenServer[None]):

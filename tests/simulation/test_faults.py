@@ -11,7 +11,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervision.chaos.faults.kinds import (
+from supervision.laboratory.chaos.faults.kinds import (
     DelayMessage,
     DropMessage,
     Fault,
@@ -28,16 +28,16 @@ from supervision.chaos.faults.kinds import (
     Slow,
     SlowConnection,
 )
-from supervision.chaos.faults.moments import At, On
-from supervision.chaos.faults.report import FaultReport, InertPlan
-from supervision.simulation.errors import SimulationFailed
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.outcome import Outcome
-from supervision.simulation.replaying.run_file import load_run, replay, save_run
-from supervision.simulation.replaying.self_check import check_determinism
-from supervision.simulation.scenario import settings_of
-from supervision.simulation.simulate import simulate
-from supervision.simulation.world.world import World
+from supervision.laboratory.chaos.faults.moments import At, On
+from supervision.laboratory.chaos.faults.report import FaultReport, InertPlan
+from supervision.laboratory.simulation.errors import SimulationFailed
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.outcome import Outcome
+from supervision.laboratory.simulation.replaying.run_file import load_run, replay, save_run
+from supervision.laboratory.simulation.replaying.self_check import check_determinism
+from supervision.laboratory.simulation.scenario import settings_of
+from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 from tests.simulation.fault_scenarios import STORM, busy, echo, island, islands, unharmed
 
 STORE = "/top/w1"

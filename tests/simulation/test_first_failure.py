@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 
-from actors._kernel import timer_queue
-from supervision.simulation.search.campaign import Sweep
-from supervision.simulation.world.world import World
+from actors._kernel import thread_queue, timer_queue
+from supervision.laboratory.simulation.world.world import World
+from tests.simulation.campaign import Sweep
 from tests.simulation.sweeps.__main__ import main
 from tests.simulation.sweeps.bounds import BOUNDS, bounds_without_a_constant, scaled_down
 from tests.simulation.sweeps.first_failure import first_failure, run_once
@@ -79,6 +79,16 @@ def test_bounds_are_small_in_some_runs_and_restored_after_each_run() -> None:
         assert before == timer_queue._REBUILD_FLOOR
     (bound,) = (each for each in BOUNDS if each.name == "_REBUILD_FLOOR")
     assert seen == {before, *bound.small}
+
+
+def test_a_kept_bound_is_never_small_and_changes_no_other_bound() -> None:
+    def sizes(seed: int, kept: tuple[str, ...] = ()) -> tuple[int, int]:
+        with scaled_down(Random(seed), kept):
+            return timer_queue._REBUILD_FLOOR, thread_queue._BATCH
+
+    before = timer_queue._REBUILD_FLOOR
+    for seed in range(40):
+        assert sizes(seed, kept=("_REBUILD_FLOOR",)) == (before, sizes(seed)[1])
 
 
 def test_a_run_repeats_with_its_small_bounds() -> None:

@@ -6,20 +6,24 @@ import msgspec
 import pytest
 import trio
 
-from supervision.chaos.faults.kinds import Kill
-from supervision.chaos.faults.moments import At
-from supervision.simulation.forks import Fork, ForkedSeed
-from supervision.simulation.replaying.run_file import load_run, replay, run_again, save_run
-from supervision.simulation.replaying.self_check import check_determinism
-from supervision.simulation.scenario import scenario
-from supervision.simulation.search.corpus import Corpus
-from supervision.simulation.search.forking import Forking
-from supervision.simulation.search.report import SweepReport
-from supervision.simulation.search.sweep import SeedResult, sweep
-from supervision.simulation.search.terminal import Sweeping
-from supervision.simulation.shrinking.shrink import shrink
-from supervision.simulation.simulate import simulate
-from supervision.simulation.world.world import World
+from supervision.laboratory.chaos.faults.kinds import Kill
+from supervision.laboratory.chaos.faults.moments import At
+from supervision.laboratory.simulation.forks import Fork, ForkedSeed
+from supervision.laboratory.simulation.replaying.run_file import (
+    load_run,
+    replay,
+    run_again,
+    save_run,
+)
+from supervision.laboratory.simulation.replaying.self_check import check_determinism
+from supervision.laboratory.simulation.search.corpus import Corpus
+from supervision.laboratory.simulation.search.forking import Forking
+from supervision.laboratory.simulation.search.report import SweepReport
+from supervision.laboratory.simulation.search.sweep import SeedResult, sweep
+from supervision.laboratory.simulation.search.terminal import Sweeping
+from supervision.laboratory.simulation.shrinking.shrink import shrink
+from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario, simulate
 
 DEEP = "the second door is open"
 

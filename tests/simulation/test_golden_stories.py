@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from supervision.simulation.search.sweep import sweep
-from supervision.simulation.shrinking.shrink import shrink
+from supervision.laboratory.simulation.search.sweep import sweep
+from supervision.laboratory.simulation.shrinking.shrink import shrink
 from tests.simulation.stories import (
     call_cycle,
     dead_pid_kept,

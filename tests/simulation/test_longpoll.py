@@ -2,8 +2,8 @@
 
 import pytest
 
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.simulate import simulate
+from supervision.laboratory.simulation.knobs import Knobs
+from tests.laws.scenarios import simulate
 from tests.simulation.longpoll_scenario import poll_through_a_hold, polls_under_faults
 
 

@@ -6,10 +6,10 @@ import pytest
 import trio
 import trio.testing
 
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.simulate import simulate
-from supervision.simulation.world.network import VirtualListener, VirtualStream
-from supervision.simulation.world.world import World
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.world.network import VirtualListener, VirtualStream
+from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 
 Body = Callable[[World, VirtualStream, VirtualStream], Awaitable[None]]
 

@@ -30,12 +30,12 @@ import trio
 import wsproto.handshake
 from hypercorn.config import Config
 
-from supervision.recording.entropy import Streams
-from supervision.simulation.errors import Escape
-from supervision.simulation.pins.fence import fence
-from supervision.simulation.pins.pins import pinned
-from supervision.simulation.simulate import simulate
-from supervision.simulation.world.world import World
+from supervision.laboratory.entropy import Streams
+from supervision.laboratory.simulation.errors import Escape
+from supervision.laboratory.simulation.pins.fence import fence
+from supervision.laboratory.simulation.pins.pins import pinned
+from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 
 
 def unexpected(escape: Escape) -> None:

@@ -11,10 +11,10 @@ from statistics import median
 
 import pytest
 
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.outcome import Outcome, identify
-from supervision.simulation.shrinking.shrink import Shrunk, shrink
-from supervision.simulation.simulate import simulate
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.outcome import Outcome, identify
+from supervision.laboratory.simulation.shrinking.shrink import Shrunk, shrink
+from tests.laws.scenarios import simulate
 from tests.simulation.planted import processes, programs, supervisors
 from tests.simulation.planted.planting import Planted
 

@@ -345,8 +345,8 @@ def test_a_plan_that_does_nothing_fails_a_test(run: Run) -> None:
     result = run(
         """
         import pytest
-        from supervision.chaos.faults.kinds import Kill
-        from supervision.chaos.faults.moments import At
+        from supervision.laboratory.chaos.faults.kinds import Kill
+        from supervision.laboratory.chaos.faults.moments import At
 
         @pytest.mark.simulation(seeds=3, faults=[Kill(target="/nobody", when=At(1))])
         async def test_it(world):

@@ -1,7 +1,7 @@
 """Nodes on Redis in a world: whatever breaks, every loss is counted, nothing comes twice, and a seed repeats itself."""
 
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.simulate import simulate
+from supervision.laboratory.simulation.knobs import Knobs
+from tests.laws.scenarios import simulate
 from tests.simulation.redis_scenario import nodes_under_faults
 
 

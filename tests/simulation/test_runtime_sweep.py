@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hypothesis
 
-from supervision.simulation.search.sweep import sweep
+from supervision.laboratory.simulation.search.sweep import sweep
 from tests.simulation.runtime_sweep import runtime_sweep
 
 DEEP = hypothesis.settings().max_examples >= 10_000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from supervision.simulation.scenario import Scenario
-from supervision.simulation.search.sweep import sweep
+from supervision.laboratory.simulation.scenario import Scenario
+from supervision.laboratory.simulation.search.sweep import sweep
 from tests.simulation.sweeps.crowds import agents, crowds
 from tests.simulation.sweeps.registries import registries
 from tests.simulation.sweeps.runtime import processes

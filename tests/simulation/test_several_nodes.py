@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import pytest
 
 from examples.scenarios.lobby_nodes import a_week
-from supervision.simulation import simulate
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.outcome import identify
-from supervision.simulation.search.report import SweepReport
-from supervision.simulation.search.sweep import sweep
-from supervision.simulation.simulate import Scenario
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.outcome import identify
+from supervision.laboratory.simulation.search.report import SweepReport
+from supervision.laboratory.simulation.search.sweep import sweep
+from supervision.laboratory.simulation.simulate import Scenario
+from tests.laws.scenarios import simulate
 from tests.simulation.cluster_scenarios import cluster
 from tests.simulation.planted.nodes import BUGS
 from tests.simulation.planted.planting import Planted

@@ -8,16 +8,16 @@ import pytest
 import trio
 
 from actors import current_runtime, is_alive, spawn
-from supervision.chaos.faults.kinds import FillMailbox, Hang, Kill, StallLoop
-from supervision.chaos.faults.moments import At, On
-from supervision.simulation.errors import RunFileError
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.outcome import identify
-from supervision.simulation.replaying.run_file import load_run, replay, save_run
-from supervision.simulation.replaying.story import tell
-from supervision.simulation.shrinking.shrink import shrink
-from supervision.simulation.simulate import simulate
-from supervision.simulation.world.world import World
+from supervision.laboratory.chaos.faults.kinds import FillMailbox, Hang, Kill, StallLoop
+from supervision.laboratory.chaos.faults.moments import At, On
+from supervision.laboratory.simulation.errors import RunFileError
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.outcome import identify
+from supervision.laboratory.simulation.replaying.run_file import load_run, replay, save_run
+from supervision.laboratory.simulation.replaying.story import tell
+from supervision.laboratory.simulation.shrinking.shrink import shrink
+from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 from tests.simulation.racy_scenarios import lobby, lobby_in_a_storm, open_rooms
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from supervision.chaos.faults.kinds import (
+from supervision.laboratory.chaos.faults.kinds import (
     Fault,
     FillMailbox,
     Kill,
@@ -11,9 +11,15 @@ from supervision.chaos.faults.kinds import (
     Slow,
     StallLoop,
 )
-from supervision.chaos.faults.moments import At, On
-from supervision.chaos.faults.report import FaultReport
-from supervision.simulation.shrinking.simpler import aimed, fields_of, replaced, rounder, value_of
+from supervision.laboratory.chaos.faults.moments import At, On
+from supervision.laboratory.chaos.faults.report import FaultReport
+from supervision.laboratory.simulation.shrinking.simpler import (
+    aimed,
+    fields_of,
+    replaced,
+    rounder,
+    value_of,
+)
 
 SLOW = Slow(target="/top/*", when=On("handle_cast", nth=5, incarnation=2), seconds=1.25, pick=0.75)
 

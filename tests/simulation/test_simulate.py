@@ -27,7 +27,7 @@ from actors import (
     wait_exit,
 )
 from supervision import Supervisor, child_spec
-from supervision.simulation.errors import (
+from supervision.laboratory.simulation.errors import (
     BudgetSpent,
     Deadlock,
     Escape,
@@ -35,10 +35,10 @@ from supervision.simulation.errors import (
     Livelock,
     SimulationFailed,
 )
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.outcome import Outcome, identify
-from supervision.simulation.simulate import simulate
-from supervision.simulation.world.world import World
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.outcome import Outcome, identify
+from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 
 
 class Counter(GenServer[int]):

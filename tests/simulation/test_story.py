@@ -7,13 +7,13 @@ import trio
 
 from actors import GenServer, NoReply, Reply, call, cast, receive, send, spawn, wait_exit
 from supervision import Supervisor, child_spec, process_spec
-from supervision.chaos.faults.kinds import Fault, Kill, Raise
-from supervision.chaos.faults.moments import At, On
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.outcome import failures_in, identify, problem_of
-from supervision.simulation.replaying.story import tell
-from supervision.simulation.simulate import simulate
-from supervision.simulation.world.world import World
+from supervision.laboratory.chaos.faults.kinds import Fault, Kill, Raise
+from supervision.laboratory.chaos.faults.moments import At, On
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.outcome import failures_in, identify, problem_of
+from supervision.laboratory.simulation.replaying.story import tell
+from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 
 
 def story(scenario: Any, *, lines: int = 12, **options: Any) -> list[str]:

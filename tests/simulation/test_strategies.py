@@ -5,13 +5,25 @@ from attrs import evolve
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
-from supervision.chaos.faults.kinds import FAULTS, Fault, Kill, plan_from_json, plan_to_json
-from supervision.chaos.faults.moments import At
-from supervision.chaos.faults.plan import Storm
-from supervision.chaos.faults.report import InertPlan
-from supervision.simulation.outcome import identify
-from supervision.simulation.scheduling.deviations import Tape
-from supervision.simulation.strategies import SimulatedWorld, faults, plans, tapes, worlds
+from supervision.laboratory.chaos.faults.kinds import (
+    FAULTS,
+    Fault,
+    Kill,
+    plan_from_json,
+    plan_to_json,
+)
+from supervision.laboratory.chaos.faults.moments import At
+from supervision.laboratory.chaos.faults.plan import Storm
+from supervision.laboratory.chaos.faults.report import InertPlan
+from supervision.laboratory.simulation.outcome import identify
+from supervision.laboratory.simulation.scheduling.deviations import Tape
+from supervision.laboratory.simulation.strategies import (
+    SimulatedWorld,
+    faults,
+    plans,
+    tapes,
+    worlds,
+)
 from tests.simulation.racy_scenarios import lobby_in_a_storm
 from tests.simulation.scenarios import crashing_tree
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.simulate import simulate
+from supervision.laboratory.simulation.knobs import Knobs
+from tests.laws.scenarios import simulate
 from tests.simulation.sweeps.channels.observing import observed_program, observer_rows
 from tests.simulation.sweeps.channels.socket_pairs import transports
 from tests.simulation.sweeps.supervision.recording import recording

@@ -5,7 +5,11 @@ import trio.testing
 from trio import _threads as threads_module
 from trio._core import _run as run_module
 
-from supervision.simulation.scheduling.trio_internals import scheduling, silence, thread_starts
+from supervision.laboratory.simulation.scheduling.trio_internals import (
+    scheduling,
+    silence,
+    thread_starts,
+)
 
 
 class Recorder:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from supervision.simulation.search.workers import Lost, cores, in_workers
+from supervision.laboratory.simulation.search.workers import Lost, cores, in_workers
 from tests.patience import wait_until
 
 

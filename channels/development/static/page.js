@@ -136,7 +136,11 @@ function showEndpoint() {
   $("socket").replaceChildren(...usable.map((socket) => element("option", { value: socket.path }, socket.path)))
   if (usable.some((socket) => socket.path === chosen)) $("socket").value = chosen
   $("observer").hidden = !endpoint.observer
-  if (endpoint.observer) $("observer").href = new URL(`..${endpoint.observer}`, document.baseURI).pathname
+  if (endpoint.observer) {
+    const elsewhere = endpoint.observer.startsWith("http")
+    const address = elsewhere ? endpoint.observer : new URL(`..${endpoint.observer}`, document.baseURI).pathname
+    $("observer").href = address
+  }
   const routes = endpoint.sockets.flatMap((socket) => socket.routes)
   $("patterns").replaceChildren(...routes.map((route) => element("option", { value: route.pattern })))
   if (!$("topic").value && routes.length) {

@@ -5,8 +5,8 @@ tells the worker to stop. The worker reports its state and its figures:
 
     {"type": "report"}                             parent: send a report
     {"type": "stop", "signal": 15}                 parent: stop together with all other workers
-    {"type": "adopt", "sockets": 1}                parent: answer the clients of another place too. The message comes
-                                                   with the listening sockets of that place
+    {"type": "adopt", "sockets": 1, "internal": 0} parent: answer the clients of another place too. The message comes
+                                                   with the listening sockets of that place, first the public ones
     {"type": "release"}                            parent: all workers have drained; accept no more, and end
     {"type": "ready", "stop_seconds": 60.0}        worker: it accepts connections
     {"type": "problem", "text": "..."}             worker: the application cannot be loaded; the parent tells the others
@@ -43,6 +43,7 @@ class Setup(msgspec.Struct, kw_only=True, frozen=True):
         host: the host of the server, as the user wrote it.
         port: the port of the server.
         listening: the file descriptors of the listening sockets of the worker's place.
+        internal: the file descriptors of the listening sockets of the internal port, if the server has one.
         hub: the file descriptor of the worker's socket to the hub.
         lifeline: the file descriptor of a pipe that ends with the parent.
         secret: the secret that signs tokens if the endpoint has no secret. All workers get the same secret.
@@ -55,6 +56,7 @@ class Setup(msgspec.Struct, kw_only=True, frozen=True):
     host: str
     port: int
     listening: list[int]
+    internal: list[int] = []
     hub: int
     lifeline: int
     secret: bytes

@@ -93,6 +93,7 @@ class Settings:
         host: the address to listen on.
         port: the port; 0 takes any free port.
         workers: the number of workers.
+        internal: the host and the port of the internal port, which all workers share; None for no such port.
         options: values for the `Setup` of each worker.
         timing: time limits.
         max_buffered_bytes: bytes that can wait in the hub for one worker.
@@ -106,6 +107,7 @@ class Settings:
     host: str
     port: int
     workers: int
+    internal: tuple[str, int] | None = None
     options: Mapping[str, Any] = Factory(dict)
     timing: Timing = Factory(Timing)
     max_buffered_bytes: int = MAX_BUFFERED_BYTES
@@ -114,12 +116,15 @@ class Settings:
     watch: Watch | None = None
 
 
-async def run_parent(settings: Settings, *, on_serving: Callable[[str], None]) -> int:
+async def run_parent(
+    settings: Settings, *, on_serving: Callable[[str, tuple[str, int] | None], None]
+) -> int:
     """Run the workers until a signal stops them. Return the exit code.
 
     Args:
         settings: the workers and the limits.
-        on_serving: called with the URL when all workers accept connections.
+        on_serving: called when all workers accept connections, with the URL, and with the host and port of the internal
+            port or None.
 
     Signals: SIGTERM and SIGINT stop the workers, which drain. After a second signal, the workers have less time to
     drain. SIGHUP replaces the workers, one after the other. If the terminal of the parent was closed, SIGHUP stops them
@@ -139,10 +144,10 @@ async def run_parent(settings: Settings, *, on_serving: Callable[[str], None]) -
         places = await _open_places(settings, signals)
         if places is None:
             return 0
-        for sockets in places:
-            for sock in sockets:
+        for place in places:
+            for sock in place.all:
                 opened.enter_context(sock)
-        host, port = places[0][0].getsockname()[:2]
+        host, port = places[0].public[0].getsockname()[:2]
         # Only this user can read it.
         folder = Path(
             opened.enter_context(TemporaryDirectory(prefix="ashtree-", ignore_cleanup_errors=True))
@@ -157,7 +162,20 @@ async def run_parent(settings: Settings, *, on_serving: Callable[[str], None]) -
             return await parent.run(signals, follows_terminal=follows_terminal)
 
 
-async def _open_places(settings: Settings, signals: Any) -> list[list[socket.socket]] | None:
+@frozen
+class _Sockets:
+    """The listening sockets of one place."""
+
+    public: Sequence[socket.socket]
+    internal: Sequence[socket.socket] = ()
+
+    @property
+    def all(self) -> list[socket.socket]:
+        """All sockets, first the public ones."""
+        return [*self.public, *self.internal]
+
+
+async def _open_places(settings: Settings, signals: Any) -> list[_Sockets] | None:
     """Open the sockets of all places. Return None if a signal stopped the wait for the workers of a killed parent."""
     failure: ChannelsError | None = None
     async with trio.open_nursery() as nursery:
@@ -174,14 +192,29 @@ async def _open_places(settings: Settings, signals: Any) -> list[list[socket.soc
     return None
 
 
-async def _open_when_free(settings: Settings) -> list[list[socket.socket]]:
-    """Open the sockets of all places. If the workers of a killed parent use the port, wait for them."""
+async def _open(settings: Settings) -> list[_Sockets]:
+    """Open the sockets of all places."""
+    public = await open_places(settings.host, settings.port, settings.workers)
+    if settings.internal is None:
+        return [_Sockets(sockets) for sockets in public]
+    try:
+        internal = await open_places(*settings.internal, settings.workers)
+    except BaseException:
+        for sockets in public:
+            for sock in sockets:
+                sock.close()
+        raise
+    return list(map(_Sockets, public, internal))
+
+
+async def _open_when_free(settings: Settings) -> list[_Sockets]:
+    """Open the sockets of all places. If the workers of a killed parent use a port, wait for them."""
     seconds = settings.timing.start_timeout
     deadline = trio.current_time() + seconds
     waits = False
     while True:
         try:
-            return await open_places(settings.host, settings.port, settings.workers)
+            return await _open(settings)
         except ListenError as error:
             if not waits and not await _was_killed(settings, error):
                 raise
@@ -205,16 +238,17 @@ async def _cancel_at_signal(signals: Any, scope: trio.CancelScope) -> None:
 
 
 async def _was_killed(settings: Settings, error: ListenError) -> bool:
-    """Return True if the port is in use, and a killed parent left its health socket for this address behind."""
+    """Return True if a port is in use, and a killed parent left its health socket for this server behind."""
     cause = error.__cause__
     if not isinstance(cause, OSError) or cause.errno != errno.EADDRINUSE:
         return False
     try:
         if settings.health_socket is not None:
             return was_left_behind(settings.health_socket)
-        found = await trio.socket.getaddrinfo(error.host, error.port, type=socket.SOCK_STREAM)
+        # Not the port of the error, because the health socket is named after the public port.
+        found = await trio.socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
         hosts = [str(address[0]) for *_, address in found]
-        return any(was_left_behind(path_for(host, error.port)) for host in hosts)
+        return any(was_left_behind(path_for(host, settings.port)) for host in hosts)
     except OSError:
         # No parent makes a health socket that cannot be used, such as a datagram socket or one of another user.
         # The caller reports that the port is in use.
@@ -249,10 +283,10 @@ class _Parent:
     def __init__(
         self,
         settings: Settings,
-        sockets: list[list[socket.socket]],
+        sockets: list[_Sockets],
         port: int,
         address: str,
-        on_serving: Callable[[str], None],
+        on_serving: Callable[[str, tuple[str, int] | None], None],
     ) -> None:
         self.settings = settings
         # The folder of the sockets between the workers.
@@ -322,18 +356,20 @@ class _Parent:
             case Note(level, sentence):
                 _log.log(logging.getLevelNamesMapping()[level.upper()], "%s", sentence)
             case Serving():
-                self.on_serving(self.address)
+                own = self.sockets[0].internal
+                self.on_serving(self.address, own[0].getsockname()[:2] if own else None)
             case Adopt(place, worker):
                 self._adopt(place, worker, nursery)
             case Release(worker):
                 self._tell(worker, {"type": "release"})
             case Close(place):
-                for sock in self.sockets[place - 1]:
+                for sock in self.sockets[place - 1].all:
                     sock.close()
 
     def _adopt(self, place: int, worker: Worker, nursery: trio.Nursery) -> None:
         sockets = self.sockets[place - 1]
-        if not self._tell(worker, {"type": "adopt", "sockets": len(sockets)}, sockets):
+        counts = {"sockets": len(sockets.public), "internal": len(sockets.internal)}
+        if not self._tell(worker, {"type": "adopt", **counts}, sockets.all):
             for action in self.plan.not_adopted(place, worker):
                 self._carry_out(action, nursery)
 
@@ -412,13 +448,14 @@ class _Parent:
 
     async def _spawn(self, process: _Process, control: socket.socket, hub: socket.socket) -> None:
         worker = process.worker
-        listening = [sock.fileno() for sock in self.sockets[worker.place - 1]]
+        sockets = self.sockets[worker.place - 1]
         setup = Setup(
             id=worker.id,
             place=worker.place,
             host=self.settings.host,
             port=self.port,
-            listening=listening,
+            listening=[sock.fileno() for sock in sockets.public],
+            internal=[sock.fileno() for sock in sockets.internal],
             hub=hub.fileno(),
             lifeline=self.lifeline,
             secret=self.secret,
@@ -430,7 +467,13 @@ class _Parent:
         process.process = await trio.lowlevel.open_process(
             [*self.settings.command, str(control.fileno())],
             stdin=subprocess.DEVNULL,
-            pass_fds=(control.fileno(), hub.fileno(), self.lifeline, *listening),
+            pass_fds=(
+                control.fileno(),
+                hub.fileno(),
+                self.lifeline,
+                *setup.listening,
+                *setup.internal,
+            ),
             process_group=0,
             env={
                 **os.environ,

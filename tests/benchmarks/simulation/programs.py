@@ -23,9 +23,9 @@ from actors import (
 from channels import Channel, Endpoint, Socket, handle_in
 from channels.client import open_socket
 from supervision import Supervisor, child_spec
-from supervision.chaos.faults.plan import Storm
-from supervision.simulation.scenario import scenario
-from supervision.simulation.world.world import World
+from supervision.laboratory.chaos.faults.plan import Storm
+from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 
 GROUPS = 10
 SERVERS = 20

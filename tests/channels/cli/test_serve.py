@@ -560,7 +560,7 @@ def test_help_lists_the_commands_of_the_test_tools_without_loading_them() -> Non
         "from channels.cli.command import main\n"
         "sys.argv = ['ashtree', '--help']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "tools = ('supervision.chaos', 'supervision.simulation', 'channels.testing')\n"
+        "tools = ('supervision.laboratory', 'channels.testing')\n"
         "print('loaded:', [name for name in sys.modules if name.startswith(tools)])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

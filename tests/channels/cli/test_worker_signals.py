@@ -32,7 +32,7 @@ async def test_a_worker_whose_listener_is_restarted_counts_each_signal_once(
 ) -> None:
     ours, theirs = socket.socketpair()
     line = ControlLine(ours)
-    worker = _Worker(Endpoint(sockets={}), line, PlaceSockets([]))
+    worker = _Worker(Endpoint(sockets={}), line, PlaceSockets([]), PlaceSockets([]))
     worker._note_signals()
     worker._note_signals()
     # The parent asks this worker to stop, so the worker sends the signal to itself.

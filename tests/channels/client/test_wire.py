@@ -11,8 +11,8 @@ from channels.client.wire import MalformedFrame, address_of, decode, encode, pre
 from channels.errors import EncodeError
 from channels.messages import Binary, Message
 from channels.serializers.v2 import V2
-from channels.upgrade.handshake import agree
-from channels.upgrade.urls import parse_query
+from channels.wire.handshake import agree
+from channels.wire.urls import parse_query
 
 SERVER = V2()
 
@@ -119,8 +119,9 @@ def test_the_shown_url_has_no_secrets() -> None:
     "url", ["/socket", "ftp://h/s", "ws://", "ws://h:x/s", "example.org", "", 7]
 )
 def test_an_unusable_url_is_refused(url: Any) -> None:
-    with pytest.raises(InvalidOption, match="absolute URL"):
+    with pytest.raises(InvalidOption) as refused:
         address_of(url)
+    assert refused.value.option == "url"
 
 
 @pytest.mark.parametrize("token", ["secret", "a?>~ü", "", "a.b-c_d"])

@@ -25,7 +25,7 @@ from channels import (
     Socket,
     handle_in,
 )
-from channels.longpoll.protocol import LongPoll
+from channels.protocol.longpoll import LongPoll
 from tests.channels.support import Server
 
 URL = "ws://server/socket"

@@ -31,9 +31,9 @@ from channels import (
     Socket,
     handle_in,
 )
-from channels.connection.link import Link
-from channels.connection.session import Membership
 from channels.messages import Message
+from channels.protocol.link import Link
+from channels.protocol.session import Membership
 from channels.serializers.serializer import Codec, Requirement
 from channels.serializers.v2 import V2
 from channels.telemetry import CHANNEL_JOINED

@@ -171,6 +171,21 @@ async def test_the_page_links_to_the_observer(tmp_path: Any) -> None:
         assert (await ask(endpoint, "/_ashtree/observer")).status == 403
 
 
+async def test_the_page_links_to_an_observer_on_the_internal_port(
+    runtime: Runtime, tmp_path: Any
+) -> None:
+    phoenix_js = tmp_path / "phoenix.mjs"
+    phoenix_js.write_text("")
+    observer = Observer(phoenix_js=phoenix_js, announce=lambda _: None)
+    endpoint = Endpoint(sockets={}, observer=observer, development=True)
+    await endpoint.start_link(port=None, internal_port=0)
+    told = msgspec.json.decode((await ask(endpoint, "/_ashtree/endpoint.json")).body)
+    assert endpoint.internal_address is not None
+    port = endpoint.internal_address[1]
+    assert told["observer"] == f"http://127.0.0.1:{port}/_ashtree/observer"
+    assert (await ask(endpoint, "/_ashtree/observer")).status == 404
+
+
 @pytest.mark.parametrize(
     ("environment", "option", "status"),
     [

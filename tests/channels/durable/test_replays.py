@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from channels import Endpoint
-from channels.connection.work_budget import TURN_BUDGET
 from channels.durable import History
+from channels.protocol.work_budget import TURN_BUDGET
 from tests.channels.durable.documents import TOPIC, endpoint_of
 from tests.channels.support import Client, Close, Server, settle
 

@@ -18,7 +18,7 @@ from actors import Instrument, Pid, Runtime, kill
 from channels import ConnectInfo, Endpoint, EndpointError, Mount, PeerData
 from channels.endpoint.address_limit import AddressLimit
 from channels.endpoint.endpoint import services_of
-from channels.http.asgi_stream import AsgiStream, client_frame, path_of, split_frames
+from channels.transports.asgi_stream import AsgiStream, client_frame, path_of, split_frames
 from channels.wire.websocket import WebSocketProtocol, close_frame, frame
 from tests.channels.rooms import UserSocket
 from tests.channels.support import Server, settle

@@ -13,9 +13,10 @@ from trio.testing import wait_all_tasks_blocked
 
 from actors import Runtime, kill, spawn, sys
 from channels import ConnectInfo, ConnectRefused, Draining, Endpoint, Mount, Refusal, Socket
-from channels.endpoint import _listening
-from channels.endpoint._wiring import Admission
+from channels.endpoint import listening
 from channels.endpoint.address_limit import AddressLimit
+from channels.operations.health import Health
+from channels.serving.services import Admission
 from channels.telemetry import CONNECTION_REFUSED
 from channels.upgrade import first_request
 from supervision import Supervisor
@@ -113,10 +114,43 @@ async def test_a_request_beyond_max_connections_gets_503_without_a_process(
     await client.close()
 
 
+async def internal_answer(endpoint: Endpoint) -> tuple[int, TcpClient]:
+    """Probe the internal port. Return the status, and the client, whose connection stays open."""
+    assert endpoint.internal_address is not None
+    with trio.fail_after(GENEROUS):
+        client = TcpClient(await trio.open_tcp_stream(*endpoint.internal_address))
+    await client.write(head("/health/live", "host: test\r\n"))
+    return (await client.answer()).status, client
+
+
+async def test_a_full_server_answers_on_its_internal_port_which_has_its_own_limit(
+    runtime: Runtime,
+) -> None:
+    endpoint = Endpoint(
+        sockets={"/socket": UserSocket},
+        max_connections=1,
+        max_internal_connections=2,
+        plugs=[Health()],
+    )
+    server = Server(endpoint, runtime, await endpoint.start_link(port=0, internal_port=0))
+    refused = server.listen(CONNECTION_REFUSED)
+    client = await upgraded(server)
+    assert await refused_answers(server, 1) == [(503, "5")]
+    probes = [await internal_answer(endpoint) for _ in range(3)]
+    assert [status for status, _ in probes] == [200, 200, 503]
+    assert [(about["limit"], about["status"]) for _, about in refused] == [
+        ("max_connections", 503),
+        ("max_internal_connections", 503),
+    ]
+    assert endpoint.statistics()["counts"]["connection", "not_started"] == 2
+    for each in (client, *(probe for _, probe in probes)):
+        await each.close()
+
+
 async def test_the_connections_that_wait_for_their_503_are_bounded(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_listening, "REFUSALS_TOGETHER", 2)
+    monkeypatch.setattr(listening, "REFUSALS_TOGETHER", 2)
     monkeypatch.setattr(first_request, "_LATE_HEAD", GENEROUS)
     endpoint = Endpoint(sockets={"/socket": UserSocket}, max_connections=1)
     server = Server(endpoint, runtime, await endpoint.start_link(port=0))

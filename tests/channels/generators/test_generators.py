@@ -132,6 +132,10 @@ def test_a_socket_that_the_endpoint_would_hide_comes_with_a_warning(shell: Shell
     assert (
         '  endpoint = Endpoint(sockets={..., "/door": Mount(DoorSocket, auth_token=True)})' in door
     )
+    # The endpoint mounts UserSocket at /socket.
+    for name, path in (("user", "/socket"), ("door", "/door")):
+        module = Path(f"chat/{name}_socket.py").read_text()
+        assert f'new Socket("{path}", {{authToken: token}})' in module
 
 
 def test_a_presence_prints_its_route_and_takes_the_user_from_the_socket(shell: Shell) -> None:

@@ -18,11 +18,11 @@ import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from channels import Endpoint, LongPoll, Mount
-from channels.connection.work_budget import TURN_BUDGET, WorkBudget
 from channels.http.handover import HttpHandover
 from channels.http.hypercorn_server import FrameGroups
+from channels.protocol.work_budget import TURN_BUDGET, WorkBudget
 from tests.channels.conftest import Serve
-from tests.channels.connection.test_work_budget import Turns
+from tests.channels.protocol.test_work_budget import Turns
 from tests.channels.rooms import UserSocket
 from tests.channels.transports.frames import CONTINUATION, PING, PONG, TEXT, client_frame
 from tests.channels.transports.http_client import Client, echo, served

@@ -21,7 +21,7 @@ from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
 from channels.http.hypercorn_server import ReplayStream
 from channels.http.lifespan import ApplicationStartError
 from channels.upgrade.first_request import read_head
-from channels.upgrade.request import Head
+from channels.wire.request import Head
 from tests.architecture.sources import PACKAGES, sources_under
 from tests.channels.transports.http_client import Client, echo, served
 from tests.channels.transports.sockets import fill, socket_pair

@@ -20,9 +20,9 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
-from channels.connection.work_budget import WorkBudget
 from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
 from channels.http.hypercorn_server import Exchange, ReplayStream, Shields, StrictConnection
+from channels.protocol.work_budget import WorkBudget
 from tests.channels.transports.http_client import Client, echo, served
 from tests.channels.transports.sockets import fill, socket_pair
 from tests.patience import until

@@ -15,8 +15,8 @@ from attrs import evolve, frozen
 from actors import Runtime, kill, sys
 from channels import Binary, Draining, Endpoint, LongPoll, Mount, PubSub
 from channels.endpoint.endpoint import EndpointError
-from channels.longpoll.protocol import MAX_LINES, PIECE, PIECES, relay_topic
 from channels.longpoll.requests import Bodies
+from channels.protocol.longpoll import MAX_LINES, PIECE, PIECES, relay_topic
 from channels.telemetry import (
     CONNECTION_CLOSED,
     LONGPOLL_ANSWER_LOST,

@@ -23,10 +23,10 @@ from channels import (
     Socket,
     handle_in,
 )
-from channels.connection.link import READ_ON_AT, ReadOn
 from channels.connection.session_server import WAITING_LIMIT
-from channels.longpoll.protocol import Line
 from channels.longpoll.session import LongPollSession
+from channels.protocol.link import READ_ON_AT, ReadOn
+from channels.protocol.longpoll import Line
 from channels.telemetry import (
     CONNECTION_CLOSED,
     CONNECTION_REFUSED,
@@ -74,10 +74,10 @@ async def test_sessions_are_processes_under_the_endpoint(server: Server) -> None
         "│   ├── 0 (dynamic)",
         "│   └── 1 (dynamic)",
         "│       └── Room 'room:a'",
-        "├── application",
         "├── flusher",
         "├── poller",
         "├── quiet_poller",
+        "├── application",
         "├── sessions (dynamic)",
         "│   └── LongPollSession",
         "├── connections (dynamic)",

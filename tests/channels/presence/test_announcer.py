@@ -278,6 +278,25 @@ async def test_clients_that_miss_a_diff_get_everybody_with_the_next_change(
     assert diffs(heard.messages)[-1] == (["ann"], [])
 
 
+async def test_a_change_that_is_undone_at_once_is_no_next_change_for_clients_that_miss_a_diff(
+    runtime: Runtime,
+) -> None:
+    presence = Fetching()
+    heard = await listener(await alone(presence))
+    joins(presence, "ann")
+    await trio.sleep(1.0)
+    presence.fails[TOPIC] = LookupError("no database")
+    joins(presence, "bob")
+    await trio.sleep(1.0)
+    presence.fails.clear()
+    presence.untrack(TOPIC, "eve", pid=joins(presence, "eve"))
+    await trio.sleep(1.0)
+    assert payloads(heard, "presence_state") == []
+    joins(presence, "eve")
+    await trio.sleep(1.0)
+    assert Client().hear(heard.messages).metas == truth(presence)
+
+
 async def test_clients_that_miss_the_last_leave_of_a_topic_are_told_that_it_is_empty(
     runtime: Runtime,
 ) -> None:

@@ -21,7 +21,7 @@ from channels.recording import record_channels
 from channels.recording.clients import Session, trace_clients
 from channels.telemetry import SESSION_STARTED
 from channels.testing import JoinsAnswered, MembershipsEnd, open_channel_test
-from supervision.chaos.invariants.base import Watch
+from supervision.laboratory.chaos.invariants.base import Watch
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.recorder import Recorder
 from supervision.recording.trace import Trace

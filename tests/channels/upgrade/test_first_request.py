@@ -17,7 +17,7 @@ from channels import ConnectInfo, ConnectRefused, Endpoint, Mount, Socket
 from channels.telemetry import SOCKET_CONNECT_FAILED, SOCKET_CONNECTED
 from channels.transports.transports import ByteStream
 from channels.upgrade.first_request import read_head, send_final_answer
-from channels.upgrade.request import BadRequest, Head, HeadParser, ParsedHead
+from channels.wire.request import BadRequest, Head, HeadParser, ParsedHead
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket
 from tests.channels.support import (

@@ -20,7 +20,7 @@ from actors import (
 )
 from supervision import ChildSpec, Supervisor, child_spec
 from supervision.child_spec import RestartType
-from supervision.simulation.world.world import World
+from supervision.laboratory.simulation.world.world import World
 from supervision.strategy import Strategy
 
 __all__ = ["Worker", "busy", "grow", "worker"]

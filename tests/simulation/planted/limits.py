@@ -12,16 +12,16 @@ from actors import Stop, cast, stop
 from actors.exits import SHUTDOWN, ExitReason
 from actors.refs import Pid, Ref
 from actors.servers import _loop
+from supervision import _children
 from supervision import supervisor as supervisors
-from supervision._core import children as _children
-from supervision._core.children import Retried, end_process
-from supervision.chaos.faults.plan import Storm
+from supervision._children import Retried, end_process
 from supervision.child_spec import ChildSpec, ShutdownLimit
 from supervision.dynamic_supervisor import DynamicSupervisor, Pool
 from supervision.errors import SupervisionError
-from supervision.simulation.scenario import scenario
-from supervision.simulation.world.world import World
+from supervision.laboratory.chaos.faults.plan import Storm
+from supervision.laboratory.simulation.world.world import World
 from supervision.supervisor import Supervisor
+from tests.laws.scenarios import scenario
 from tests.simulation.planted.ground import Worker, busy, grow, worker
 from tests.simulation.planted.planting import Planted, planted
 

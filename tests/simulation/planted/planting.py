@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
-from supervision.simulation.simulate import Scenario
+from supervision.laboratory.simulation.simulate import Scenario
 
 __all__ = ["Planted", "healthy", "planted"]
 

@@ -29,10 +29,10 @@ from actors import (
     spawn,
 )
 from supervision import DynamicSupervisor, child_spec, process_spec
-from supervision.chaos.faults.plan import Storm
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.scenario import scenario
-from supervision.simulation.world.world import World
+from supervision.laboratory.chaos.faults.plan import Storm
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.planted.ground import grow
 from tests.simulation.planted.planting import Planted
 

@@ -11,21 +11,20 @@ from actors import exit, is_alive, receive
 from actors.exits import ExitReason, Shutdown
 from actors.links import unlink
 from actors.refs import Pid
-from supervision import SupervisionError, process_spec
+from supervision import SupervisionError, _children, process_spec
 from supervision import strategy as strategies
 from supervision import supervisor as supervisors
-from supervision._core import children as _children
-from supervision._core.children import Failed, SupervisorBase
-from supervision._core.children import start as start_child
-from supervision.chaos.faults.kinds import Fault, Kill, Raise, Slow
-from supervision.chaos.faults.moments import At, On
-from supervision.chaos.faults.plan import Storm
+from supervision._children import Failed, SupervisorBase
+from supervision._children import start as start_child
 from supervision.child_spec import ChildSpec
+from supervision.laboratory.chaos.faults.kinds import Fault, Kill, Raise, Slow
+from supervision.laboratory.chaos.faults.moments import At, On
+from supervision.laboratory.chaos.faults.plan import Storm
+from supervision.laboratory.simulation.world.world import World
 from supervision.messages import TryAgain
-from supervision.simulation.scenario import scenario
-from supervision.simulation.world.world import World
 from supervision.strategy import RestartIntensity, RestartPlan
 from supervision.supervisor import Supervisor, Tree
+from tests.laws.scenarios import scenario
 from tests.simulation.planted.ground import busy, grow, worker
 from tests.simulation.planted.planting import Planted, planted
 

@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from supervision.simulation.search.campaign import Campaign, Sweep
+from tests.simulation.campaign import Campaign, Sweep
 from tests.simulation.sweeps import SWEEPS
 from tests.simulation.sweeps.first_failure import first_failure
 
@@ -68,9 +68,13 @@ def _search(sweeps: list[Sweep], seconds: float, first_seed: int) -> bool:
 def _campaign(sweeps: list[Sweep], options: argparse.Namespace) -> bool:
     """Run a campaign of the sweeps, and print the results. Return True if all passed."""
     # Importing these takes a large part of the time of a short search, which does not need them.
-    from supervision.command_line.console import plain_console
-    from supervision.simulation.search.campaign_output import print_result, print_visit, write_json
-    from supervision.simulation.search.corpus import Corpus
+    from supervision.applications.command_line.console import plain_console
+    from supervision.laboratory.simulation.search.corpus import Corpus
+    from tests.simulation.campaign_output import (
+        print_result,
+        print_visit,
+        write_json,
+    )
 
     console = plain_console()
     campaign = Campaign(

@@ -13,7 +13,7 @@ as the most buffered bytes, are settings. A sweep draws them itself, and its mod
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from importlib import import_module
@@ -24,7 +24,7 @@ from attrs import frozen
 
 from supervision.simulation import World
 
-__all__ = ["BOUNDS", "Bound", "scaled_down", "small_bounds"]
+__all__ = ["BOUNDS", "Bound", "scaled_down", "small_bounds", "small_bounds_except"]
 
 R = TypeVar("R")
 
@@ -74,7 +74,7 @@ BOUNDS = (
     Bound("FRAMES", (_CONNECTION,), (1, 2)),
     Bound("FREE_BYTES", (_CONNECTION, _SERVER), (1, 60)),
     Bound("PIECE", (_SERVER,), (10, 60)),
-    Bound("TURN_BUDGET", ("channels.connection.work_budget",), (1, 20)),
+    Bound("TURN_BUDGET", ("channels.protocol.work_budget",), (1, 20)),
     Bound("INFLATED_PIECE", ("channels.wire.deflate",), (16, 100)),
     Bound("_INPUT", ("channels.wire.deflate",), (4, 40)),
     Bound("_CHUNK", (_HUB,), (64, 1000)),
@@ -97,25 +97,35 @@ BOUNDS = (
 
 def small_bounds(scenario: Callable[[World], Awaitable[R]]) -> Callable[[World], Awaitable[R]]:
     """Run a scenario with small bounds in half of its runs."""
+    return small_bounds_except()(scenario)
 
-    @wraps(scenario)
-    async def scaled(world: World) -> R:
-        with scaled_down(world.random("small bounds")):
-            return await scenario(world)
 
-    return scaled
+def small_bounds_except(
+    *names: str,
+) -> Callable[[Callable[[World], Awaitable[R]]], Callable[[World], Awaitable[R]]]:
+    """Return a decorator like `small_bounds` that never changes the bounds with these names."""
+
+    def decorate(scenario: Callable[[World], Awaitable[R]]) -> Callable[[World], Awaitable[R]]:
+        @wraps(scenario)
+        async def scaled(world: World) -> R:
+            with scaled_down(world.random("small bounds"), names):
+                return await scenario(world)
+
+        return scaled
+
+    return decorate
 
 
 @contextmanager
-def scaled_down(random: Random) -> Iterator[None]:
-    """Scale some bounds down while the block runs, in half of all cases."""
+def scaled_down(random: Random, kept: Collection[str] = ()) -> Iterator[None]:
+    """Scale some bounds down while the block runs, in half of all cases. Never change the bounds named in `kept`."""
     chosen = BOUNDS if random.random() < _RUNS else ()
     before: list[tuple[Any, str, int]] = []
     try:
         for bound in chosen:
             # Draw for every bound, so that a module that is not loaded changes no other draw.
             value, is_small = random.choice(bound.small), random.random() < _BOUNDS
-            for name in bound.modules if is_small else ():
+            for name in bound.modules if is_small and bound.name not in kept else ():
                 module = sys.modules.get(name)
                 if module is not None:
                     before.append((module, bound.name, getattr(module, bound.name)))

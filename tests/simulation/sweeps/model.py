@@ -26,7 +26,7 @@ from actors import (
     Pid,
     Ref,
 )
-from supervision.simulation.world.world import World
+from supervision.laboratory.simulation.world.world import World
 
 __all__ = ["Life", "Model"]
 

@@ -31,9 +31,9 @@ from actors.masking import FILTERED
 from supervision import Supervisor
 from supervision.recording import flight as module
 from supervision.recording.flight import FlightRecorder, Trouble, recorder_of
+from supervision.recording.reader.history import read_history
 from supervision.recording.ring import MESSAGE_BYTES
 from supervision.recording.trace import read_lines
-from supervision.viewer.history import read_history
 from tests.supervision.recording.test_schema import check
 from tests.supervision.workers import Log, crash, running, worker
 
@@ -122,7 +122,7 @@ async def test_processes_that_lived_before_are_in_the_recording(runtime: Runtime
     first, second, third = history.processes
     assert [each.path for each in (first, second)] == ["/top", "/top/Worker"]
     # The recorder cannot know the child id of a process that it did not see start.
-    assert second.crashed
+    assert second.exit == "crash"
     assert third.path == "/top/a"
 
 

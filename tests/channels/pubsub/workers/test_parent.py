@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from channels.pubsub.workers.control import ControlLine
-from channels.pubsub.workers.parent import Settings, _Parent, _Process, run_parent
+from channels.pubsub.workers.parent import Settings, _Parent, _Process, _Sockets, run_parent
 from channels.pubsub.workers.plan import Action, End, Finish, Kill
 from channels.transports.listener import ListenError
 
@@ -22,7 +22,7 @@ class EndedParent(_Parent):
 
     def __init__(self) -> None:
         settings = Settings(command=["worker"], host="127.0.0.1", port=0, workers=1)
-        super().__init__(settings, [[]], 0, "", lambda _: None)
+        super().__init__(settings, [_Sockets([])], 0, "", lambda *_: None)
         self.begun = self.plan.begin(trio.current_time())
 
     async def _live(self, process: _Process) -> End:
@@ -79,13 +79,13 @@ async def test_a_port_in_use_is_reported_although_the_health_socket_cannot_be_us
             health_socket=path,
         )
         with pytest.raises(ListenError, match="in use"):
-            await run_parent(settings, on_serving=lambda _: None)
+            await run_parent(settings, on_serving=lambda *_: None)
 
 
 async def test_a_place_whose_host_does_not_read_its_messages_is_closed() -> None:
     settings = Settings(command=["worker"], host="127.0.0.1", port=0, workers=2)
     with socket.socket() as own, socket.socket() as place:
-        parent = _Parent(settings, [[own], [place]], 0, "", lambda _: None)
+        parent = _Parent(settings, [_Sockets([own]), _Sockets([place])], 0, "", lambda *_: None)
         now = trio.current_time()
         parent.plan.begin(now)
         # The plan starts the second worker when the first one is ready.

@@ -21,7 +21,8 @@ from channels.presence import AlreadyTracked, NotTracked, Presence
 from channels.presence.roster import TooManyCalls
 from channels.testing import PresenceDiffsFit
 from supervision import Supervisor
-from supervision.simulation import World, scenario
+from supervision.simulation import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 
 TOPICS = ("room:1", "room:2")
@@ -338,6 +339,9 @@ class Sweep:
             await self.untrack(owner, each, "7")
             await trio.sleep(1)
             await self.track(owner, each, "7")
+            # Wait until the presence has announced the change. If the next operation undid it before, there would be no
+            # diff, and the clients would still lack the changes.
+            await trio.sleep(1)
         self.world.sometimes("clients have missed a diff")
 
     async def watch(self, owner: Pid, topic: str, key: str) -> None:

@@ -40,7 +40,7 @@ from supervision.events import (
     CHILD_TERMINATED,
     GAVE_UP,
 )
-from supervision.simulation.world.world import World
+from supervision.laboratory.simulation.world.world import World
 from tests.simulation.sweeps.supervision.supervisor_model import Manner
 
 __all__ = ["TICK", "Actor", "Diary", "end_child", "now", "seconds", "short", "spec_of", "written"]

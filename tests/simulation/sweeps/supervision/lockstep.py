@@ -37,7 +37,7 @@ from supervision import (
 )
 from supervision.backoff import Backoff
 from supervision.errors import ChildStartFailed
-from supervision.simulation.world.world import World
+from supervision.laboratory.simulation.world.world import World
 from tests.simulation.sweeps.supervision.diary import TICK, Diary, end_child, now, short, written
 from tests.simulation.sweeps.supervision.supervisor_model import (
     Ambiguous,

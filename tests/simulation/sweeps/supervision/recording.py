@@ -48,23 +48,25 @@ from actors import (
     trap_exits,
 )
 from actors.exits import Crash
+from actors.masking import FILTERED
 from channels.recording import record_channels
+from supervision.laboratory.simulation.world.world import World
 from supervision.recording import files as recorder_files
 from supervision.recording.files import Capsules, RecorderFiles
 from supervision.recording.flight import FlightRecorder
+from supervision.recording.reader.history import read_history
+from supervision.recording.reader.live import LiveRun
+from supervision.recording.reader.measures import measure
+from supervision.recording.reader.page import page_data
+from supervision.recording.reader.story import tell_story
 from supervision.recording.ring import MESSAGE_BYTES
 from supervision.recording.trace import read_lines
-from supervision.simulation.scenario import scenario
-from supervision.simulation.world.world import World
-from supervision.story.incidents import tell_story
-from supervision.viewer.history import read_history
-from supervision.viewer.live import LiveRun
-from supervision.viewer.measures import measure
-from supervision.viewer.page import page_data
+from tests.laws.scenarios import scenario
 
 __all__ = ["recording"]
 
 _SECRET = "s3cret"
+_NAMES = ("password", "newPassword", "access_token", "API-Key")
 _HUGE = 1 << 30
 
 
@@ -297,10 +299,23 @@ class Program:
         if chance < 0.1:
             text = text.ljust(self.random.choice((40, 41, 1999, 2500)), "x")
         if chance > 0.8:
-            message = {"password": _SECRET, "body": text}
-            self.post(target, message, "dict", len(text) + len(_SECRET), sender)
+            self.post_secret(target, text, sender)
         else:
             self.post(target, text, text[:40], len(text), sender)
+
+    def post_secret(self, target: Pid, text: str, sender: Pid | None) -> None:
+        """Send a message that contains a secret: under a key, or in a text, as JSON or as a form."""
+        name = self.random.choice(_NAMES)
+        written = self.random.choice((f'{{"{name}": "{_SECRET}"}}', f"a=1&{name}={_SECRET}"))
+        shape = self.random.choice(("key", "text", "text in a dict"))
+        if shape == "text":
+            # The kind of a text is its beginning.
+            self.post(target, written, FILTERED, len(written), sender)
+        else:
+            inner = _SECRET if shape == "key" else written
+            message = {name if shape == "key" else "params": inner, "body": text}
+            self.post(target, message, "dict", len(text) + len(inner), sender)
+        self.world.sometimes("a recorded text contains a secret", self.contents)
 
     def order(self, what: str) -> None:
         """Send an order to a process."""
@@ -553,6 +568,8 @@ class Program:
             self.same(f"{what}: the content of {event}", shown, None)
             return
         text = message if isinstance(message, str) else message["body"]
+        if _SECRET in text:
+            text = FILTERED
         if shown is None or text[:60] not in shown or len(shown) > 2000:
             self.fail(f"{what}: the content of {text[:50]!r} is {shown!r}")
 
@@ -602,7 +619,7 @@ class Program:
         self.same("the processes", sorted(each.key[1] for each in history.processes), sorted(known))
         over = sorted(each.key[1] for each in history.processes if each.ended is not None)
         self.same("the ended processes", over, sorted(set(ended) & known))
-        crashed = sorted(each.key[1] for each in history.processes if each.crashed)
+        crashed = sorted(each.key[1] for each in history.processes if each.exit == "crash")
         wanted = [
             entries[at].events[0]["pid"]
             for at in kept

@@ -37,9 +37,9 @@ from supervision import (
     callers,
     yield_many,
 )
-from supervision.chaos.errors import InvariantViolated
-from supervision.simulation.scenario import scenario
-from supervision.simulation.world.world import World
+from supervision.laboratory.chaos.errors import InvariantViolated
+from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.supervision import task_model
 from tests.simulation.sweeps.supervision.diary import TICK, now, short
 from tests.simulation.sweeps.supervision.supervisor_model import Ambiguous

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from supervision.simulation.knobs import Knobs
-from supervision.simulation.scenario import Scenario
-from supervision.simulation.simulate import simulate
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.scenario import Scenario
+from tests.laws.scenarios import simulate
 from tests.simulation.sweeps.supervision.applications import applications
 from tests.simulation.sweeps.supervision.dynamic import dynamic_supervisors
 from tests.simulation.sweeps.supervision.nested import nested_supervisors

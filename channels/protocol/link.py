@@ -1,0 +1,182 @@
+"""The shared record of a connection and its channels, and the messages between their processes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from threading import get_ident
+from typing import Any, Protocol, TypeVar
+
+import trio
+
+from actors.exits import ExitReason, Shutdown
+from actors.process import send
+from actors.refs import Pid
+from actors.runtime import current_runtime
+from actors.threads import run_threadsafe
+from channels.filters import FilterRule
+from channels.protocol.session import Membership
+from channels.protocol.work_budget import WorkBudget
+from channels.pubsub.pubsub import PubSub
+from channels.serializers.serializer import Codec
+from channels.transports.contract import Out
+
+__all__ = [
+    "DUPLICATE_JOIN",
+    "READ_ON_AT",
+    "Broadcaster",
+    "ChannelClosed",
+    "Expire",
+    "Gone",
+    "Link",
+    "ReadOn",
+    "Refused",
+    "Tap",
+    "Trace",
+]
+
+Result = TypeVar("Result")
+
+DUPLICATE_JOIN = Shutdown("duplicate_join")
+"""The exit reason of a channel whose client has joined the topic again."""
+
+READ_ON_AT = 512
+"""The connection reads again when this many messages wait. More than 0, so that the channel always has work."""
+
+
+class Broadcaster(Protocol):
+    """The part of an endpoint that sockets and channels use."""
+
+    pubsub: PubSub
+    filter_parameters: FilterRule
+
+    def broadcast(self, topic: str, event: str, payload: Any) -> None:
+        """Send an event to every client that has joined a topic."""
+
+    def broadcast_from(self, sender: Pid, topic: str, event: str, payload: Any) -> None:
+        """Send an event to every client that has joined a topic, except the client of the process `sender`."""
+
+
+class Trace(Protocol):
+    """The trace of one client."""
+
+    async def join(self, channel: Any, joining: Awaitable[Result]) -> Result:
+        """Await a join within a span."""
+
+    async def handle_in(self, channel: Any, event: str, handling: Awaitable[Result]) -> Result:
+        """Await the handler of a push within a span."""
+
+
+class Tap(Protocol):
+    """A recorder of the messages of clients. It also sends them on, because two calls would cost more than one."""
+
+    def read(self, connection: Pid, data: bytes) -> None:
+        """Record the bytes of a client, and send them to the process of its connection."""
+
+    def deliver(self, connection: Pid, channel: Pid, message: Any, size: int) -> None:
+        """Record a message of `size` bytes, and send it from a connection's process to a channel's process."""
+
+
+class Link:
+    """The process, the out-buffer and the assigns of a connection, which all its channels share.
+
+    Attributes:
+        id: the id of the socket, which identifies the user; None if it has none.
+        budget: the limit on the work of all connections in one turn of the scheduler.
+        trace: the trace of the client; None if the endpoint does not trace.
+    """
+
+    __slots__ = (
+        "assigns",
+        "budget",
+        "codec",
+        "connection",
+        "count",
+        "endpoint",
+        "id",
+        "out",
+        "pubsub",
+        "runtime",
+        "trace",
+    )
+
+    def __init__(
+        self,
+        *,
+        connection: Pid,
+        out: Out,
+        codec: Codec,
+        pubsub: PubSub,
+        endpoint: Broadcaster,
+        assigns: dict[str, Any],
+        count: Callable[[tuple[str, ...]], None],
+        budget: WorkBudget,
+        id: str | None = None,
+        trace: Trace | None = None,
+    ) -> None:
+        self.connection = connection
+        self.out = out
+        self.codec = codec
+        self.pubsub = pubsub
+        self.endpoint = endpoint
+        self.assigns = assigns
+        self.count = count
+        self.budget = budget
+        self.id = id
+        self.trace = trace
+        self.runtime = current_runtime()
+
+    def put(self, frame: bytes) -> None:
+        """Send a frame to the client, from any thread."""
+        if get_ident() == self.runtime.thread:
+            self.out.put(frame)
+        else:
+            run_threadsafe(self.runtime, self.out.put, frame)
+
+    def expire_after(self, seconds: float) -> None:
+        """Set the deadline of the connection, from any thread. `math.inf` removes it."""
+        if get_ident() == self.runtime.thread:
+            send(self.connection, Expire(trio.current_time() + seconds))
+        else:
+            run_threadsafe(self.runtime, self.expire_after, seconds)
+
+
+class Expire:
+    """A message of a channel that sets the deadline of its connection, on Trio's clock. A later message replaces it."""
+
+    __slots__ = ("deadline",)
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+
+
+class Refused:
+    """A channel's message to its connection: the channel has refused the join, and ends."""
+
+    __slots__ = ("membership",)
+
+    def __init__(self, membership: Membership) -> None:
+        self.membership = membership
+
+
+class ChannelClosed:
+    """A channel's message to its connection: the channel has written phx_close, and ends."""
+
+    __slots__ = ("membership",)
+
+    def __init__(self, membership: Membership) -> None:
+        self.membership = membership
+
+
+class ReadOn:
+    """A channel's message to its connection: only few messages wait for the channel, so the connection may read."""
+
+    __slots__ = ()
+
+
+class Gone:
+    """A connection's message to its channels: the connection closes."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: ExitReason) -> None:
+        self.reason = reason

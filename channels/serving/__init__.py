@@ -1,0 +1,1 @@
+"""The mounts, services and plugs that connections and channels get from their endpoint."""

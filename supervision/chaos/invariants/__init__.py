@@ -1,1 +1,0 @@
-"""Invariants of processes, supervision trees, names, monitors and calls."""

@@ -1,0 +1,305 @@
+"""Faults of connections, hosts, nodes, clocks and the event loop, and the interfaces that they need.
+
+A simulation implements these interfaces. For a live system, write adapters and pass them to the injector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import trio
+
+from actors.refs import Pid
+from actors.runtime import Environment, EnvironmentLike, Runtime
+from supervision.laboratory.chaos.faults.kinds import (
+    ConnectionFault,
+    HalfOpen,
+    HoldConnection,
+    KillNode,
+    Partition,
+    ResetConnection,
+    SkewClock,
+    SlowConnection,
+    StallLoop,
+)
+from supervision.laboratory.chaos.injection.ledger import Ledger, Planned
+from supervision.laboratory.chaos.injection.points import InjectionPoint, TargetRuntime, choose
+from supervision.recording.places import fits
+
+__all__ = ["Breakable", "Connections", "NodeControl", "Surroundings"]
+
+
+class Breakable(Protocol):
+    """An open connection. If it has an attribute `pid`, the trace names that process as its server."""
+
+    @property
+    def name(self) -> str:
+        """Both hosts, and the number of this connection between them: `phone->server#2`."""
+
+    def reset(self) -> None:
+        """Break the connection, with an error at both ends."""
+
+    def hold(self) -> None:
+        """Hold all data back until `release`."""
+
+    def release(self) -> None:
+        """End a `hold`."""
+
+    def delay(self, seconds: float) -> None:
+        """Add `seconds` to the transit time of all later data. A negative number makes the transit time shorter."""
+
+
+class Connections(Protocol):
+    """A network whose connections can be broken."""
+
+    @property
+    def connections(self) -> Sequence[Breakable]:
+        """The open connections, the oldest first."""
+
+    def partition_oneway(self, source: str, target: str) -> None:
+        """Block all data from one host to another. The other direction stays open.
+
+        Args:
+            source: the host whose data the network blocks.
+            target: the host that does not get the data.
+        """
+
+    def heal(self, one: str | None = None, other: str | None = None) -> None:
+        """End the partitions between two hosts, or all partitions.
+
+        Args:
+            one: the name of a host; None ends all partitions.
+            other: the name of the other host.
+        """
+
+
+class NodeControl(Protocol):
+    """Nodes that can be killed."""
+
+    def names(self) -> Sequence[str]:
+        """Return the names of all nodes, up or down."""
+
+    def is_up(self, name: str) -> bool:
+        """Return True if a node runs.
+
+        Args:
+            name: the name of the node.
+        """
+
+    def kill(self, name: str) -> None:
+        """Kill a node that is up, as `kill -9` does.
+
+        Args:
+            name: the name of the node.
+        """
+
+    def boot(self, name: str) -> object:
+        """Start a node that is down.
+
+        Args:
+            name: the name of the node.
+
+        Returns:
+            The node.
+        """
+
+    def skew(self, name: str, seconds: float) -> None:
+        """Set the clock of a node forward.
+
+        Args:
+            name: the name of the node.
+            seconds: the shift of its clock, in seconds.
+        """
+
+
+class Surroundings:
+    """The faults of connections, hosts, nodes, clocks and the event loop.
+
+    Args:
+        ledger: the ledger of the plan.
+        at: calls a function at a time of `trio.current_time`.
+        connections: the network, or None.
+        nodes: the nodes, or None.
+        stall: blocks the event loop for some seconds.
+        targets: the runtimes.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        at: Callable[[float, Callable[[], object]], None],
+        connections: Connections | None,
+        nodes: NodeControl | None,
+        *,
+        stall: Callable[[float], None],
+        targets: Sequence[TargetRuntime],
+    ) -> None:
+        self._ledger = ledger
+        self._at = at
+        self._connections = connections
+        self._nodes = nodes
+        self._stall = stall
+        self._targets = targets
+        # Maps each lasting fault to a key for its effect and to the function that undoes the effect. If several faults
+        # have the same key, the effect lasts until all these faults are over.
+        self._undo: dict[Planned, tuple[object, Callable[[], None]]] = {}
+
+    def heal(self, *, boot: bool) -> None:
+        """Undo every lasting effect. With `boot`, boot the killed nodes that have a `reboot_after`."""
+        for planned in list(self._undo):
+            if boot or not isinstance(planned.fault, KillNode):
+                self._over(planned)
+        self._undo.clear()
+
+    def do(self, planned: Planned) -> None:
+        """Apply a fault."""
+        fault = planned.fault
+        if isinstance(fault, ConnectionFault):
+            self._to_connection(planned, fault)
+        elif isinstance(fault, Partition):
+            self._cut(planned, fault)
+        elif isinstance(fault, KillNode):
+            self._kill_node(planned, fault)
+        elif isinstance(fault, SkewClock):
+            self._skew(planned, fault)
+        elif isinstance(fault, StallLoop):
+            self._ledger.applied(planned, "the loop")
+            self._stall(fault.seconds)
+
+    # Connections
+
+    def _to_connection(self, planned: Planned, fault: ConnectionFault) -> None:
+        if self._connections is None:
+            self._ledger.missed(planned, "the injector has no network")
+            return
+        found = [each for each in self._connections.connections if fits(each.name, fault.target)]
+        if not found:
+            self._ledger.missed(planned, "no such connection was open at that time")
+            return
+        connection = choose(found, fault.pick)
+        self._ledger.applied(planned, self._server_of(connection), where=connection.name)
+        if isinstance(fault, ResetConnection):
+            connection.reset()
+        elif isinstance(fault, HoldConnection):
+            self._hold(planned, connection, fault.seconds)
+        elif isinstance(fault, HalfOpen):
+            self._hold(planned, connection, None)
+        elif isinstance(fault, SlowConnection):
+            connection.delay(fault.latency)
+            faster = partial(self._if_open, connection, partial(connection.delay, -fault.latency))
+            # Each fault has its own key, because latencies add up.
+            self._until(planned, fault.seconds, planned, faster)
+
+    def _server_of(self, connection: Breakable) -> InjectionPoint | str:
+        """Return the process that serves a connection, if known, and otherwise the name of the connection."""
+        pid = getattr(connection, "pid", None)
+        for target in self._targets:
+            if pid is not None and target.places.place_of(pid) is not None:
+                return InjectionPoint(target, pid)
+        return connection.name
+
+    def _hold(self, planned: Planned, connection: Breakable, seconds: float | None) -> None:
+        connection.hold()
+        release = partial(self._if_open, connection, connection.release)
+        self._until(planned, seconds, id(connection), release)
+
+    def _if_open(self, connection: Breakable, undo: Callable[[], None]) -> None:
+        if self._connections is not None and connection in self._connections.connections:
+            undo()
+
+    def _cut(self, planned: Planned, fault: Partition) -> None:
+        network = self._connections
+        if network is None:
+            self._ledger.missed(planned, "the injector has no network")
+            return
+        one, other = fault.one, fault.other
+        arrow = "<->" if fault.both else "->"
+        self._ledger.applied(planned, f"{one}{arrow}{other}")
+        network.partition_oneway(one, other)
+        if fault.both:
+            network.partition_oneway(other, one)
+        key = ("cut", *sorted((one, other)))
+        self._until(planned, fault.seconds, key, partial(network.heal, one, other))
+
+    # Nodes and clocks
+
+    def _kill_node(self, planned: Planned, fault: KillNode) -> None:
+        nodes, name = self._nodes, fault.node
+        if nodes is None or name not in nodes.names():
+            self._ledger.missed(planned, f"there is no node {name} here")
+        elif not nodes.is_up(name):
+            self._ledger.masked(planned, name, "the node was already down")
+        else:
+            self._ledger.applied(planned, name)
+            nodes.kill(name)
+            if fault.reboot_after is not None:
+                boot = partial(_boot, nodes, name)
+                self._until(planned, fault.reboot_after, ("down", name), boot)
+
+    def _skew(self, planned: Planned, fault: SkewClock) -> None:
+        seconds, name = fault.seconds, fault.node
+        if name is None:
+            self._ledger.applied(planned, "the clock")
+            self._skew_runtimes(seconds)
+            self._until(planned, None, planned, partial(self._skew_runtimes, -seconds))
+        elif self._nodes is None or name not in self._nodes.names():
+            self._ledger.missed(planned, f"there is no node {name} here")
+        else:
+            self._ledger.applied(planned, f"the clock of {name}")
+            self._nodes.skew(name, seconds)
+            self._until(planned, None, planned, partial(self._nodes.skew, name, -seconds))
+
+    def _skew_runtimes(self, seconds: float) -> None:
+        for target in self._targets:
+            if not target.node:
+                environment = target.runtime.environment
+                if not isinstance(environment, _SkewedEnvironment):
+                    environment = _SkewedEnvironment(environment)
+                    target.runtime.environment = environment
+                environment.seconds += seconds
+
+    # Faults that last
+
+    def _until(
+        self, planned: Planned, seconds: float | None, key: object, undo: Callable[[], None]
+    ) -> None:
+        self._undo[planned] = (key, undo)
+        if seconds is not None:
+            self._at(trio.current_time() + seconds, partial(self._over, planned))
+
+    def _over(self, planned: Planned) -> None:
+        entry = self._undo.pop(planned, None)
+        if entry is None or any(key == entry[0] for key, _ in self._undo.values()):
+            return
+        try:
+            entry[1]()
+        except Exception as error:  # an adapter's mistake must not stop the timers
+            self._ledger.failed(planned, f"it could not be undone: {type(error).__name__}: {error}")
+
+
+def _boot(nodes: NodeControl, name: str) -> None:
+    # The scenario may have booted the node already.
+    if not nodes.is_up(name):
+        nodes.boot(name)
+
+
+class _SkewedEnvironment(Environment):
+    """An environment whose clock is `seconds` ahead of the clock of its inner environment."""
+
+    def __init__(self, inner: EnvironmentLike) -> None:
+        self.inner = inner
+        self.seconds = 0.0
+
+    def opened(self, runtime: Runtime) -> None:
+        self.inner.opened(runtime)
+
+    def random(self, process: Pid | None) -> Any:
+        return self.inner.random(process)
+
+    def uuid(self, process: Pid | None) -> Any:
+        return self.inner.uuid(process)
+
+    def now(self) -> float:
+        return self.inner.now() + self.seconds

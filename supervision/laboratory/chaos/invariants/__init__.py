@@ -1,0 +1,1 @@
+"""Invariants: properties that a program must always have, checked from outside."""

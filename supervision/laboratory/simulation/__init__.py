@@ -1,0 +1,1 @@
+"""Simulated worlds, sweeps, replays and shrinking. Import from `supervision.simulation`."""

@@ -1,0 +1,156 @@
+"""The fence around a simulation, which stops real sockets, name look-ups, processes, threads and sleeps.
+
+Python calls audit hooks before most of these operations. An audit hook cannot be removed, so all simulations share one.
+The hook does nothing in other threads and while no simulation runs. A simulation replaces the functions that have no
+audit event.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import trio
+
+from supervision.laboratory.simulation.errors import Escape
+from supervision.laboratory.simulation.frames import describe_frame, program_frame
+from supervision.laboratory.simulation.scheduling.trio_internals import thread_starts
+
+__all__ = ["SLEEP", "OnEscape", "escape", "escaping", "fence"]
+
+OnEscape = Callable[[Escape], None]
+"""A callback that gets an escape before the fence raises it. So a process cannot hide the escape by catching it."""
+
+_NETWORK = (
+    "use the world's network: world.network.listen(...) and world.network.connect(...); an Endpoint "
+    "takes listen=world.network.open"
+)
+_PROCESS = "start it before the simulation, or replace it by a process of the world"
+_THREAD = "call the function directly, since virtual time stands still during the call, or make it a process"
+_FILE = (
+    "open it with plain open(), since virtual time stands still during the call, or store the data in a dict, such as "
+    "the disk of a node"
+)
+SLEEP = "write `await trio.sleep(...)`, which takes virtual time"
+
+_AUDITED = {
+    "socket.__new__": ("a socket", _NETWORK),
+    "socket.connect": ("socket.connect()", _NETWORK),
+    "socket.bind": ("socket.bind()", _NETWORK),
+    "socket.getaddrinfo": ("a name look-up", _NETWORK),
+    "socket.gethostbyname": ("a name look-up", _NETWORK),
+    "socket.gethostbyaddr": ("a name look-up", _NETWORK),
+    "socket.getnameinfo": ("a name look-up", _NETWORK),
+    "socket.sendto": ("socket.sendto()", _NETWORK),
+    "subprocess.Popen": ("another program", _PROCESS),
+    "os.system": ("os.system()", _PROCESS),
+    "os.fork": ("os.fork()", _PROCESS),
+    "os.forkpty": ("os.forkpty()", _PROCESS),
+    "os.exec": ("os.exec*()", _PROCESS),
+    "os.posix_spawn": ("os.posix_spawn()", _PROCESS),
+    "os.spawn": ("os.spawn*()", _PROCESS),
+    "_thread.start_new_thread": ("a thread", _THREAD),
+    "time.sleep": ("time.sleep()", SLEEP),
+}
+
+
+class _Fence:
+    """The fence of this interpreter: the thread inside it, and the callback for escapes."""
+
+    active: ClassVar[tuple[int, OnEscape] | None] = None
+    installed = False
+
+
+def _hook(event: str, args: tuple[Any, ...]) -> None:
+    active = _Fence.active
+    if active is None or event not in _AUDITED:
+        return
+    thread, on_escape = active
+    if threading.get_ident() == thread:
+        what, instead = _AUDITED[event]
+        escape(what, instead, on_escape)
+
+
+def escaping() -> OnEscape | None:
+    """Return the callback for escapes if the caller is inside the fence, otherwise None."""
+    active = _Fence.active
+    return active[1] if active is not None and threading.get_ident() == active[0] else None
+
+
+def escape(what: str, instead: str, on_escape: OnEscape) -> NoReturn:
+    """Report and raise an `Escape` that names the innermost line of the program."""
+    error = Escape(what, describe_frame(program_frame(2)), instead)
+    on_escape(error)
+    raise error
+
+
+# The modules of Trio that start threads, each with the operation that needs a thread and with the advice.
+_MEANT = {
+    "_subprocess.py": ("another program", _PROCESS),
+    "_file_io.py": ("a file, for which Trio takes a thread", _FILE),
+    "_path.py": ("a file, for which Trio takes a thread", _FILE),
+    "_socket.py": ("a name look-up", _NETWORK),
+}
+_TRIO = Path(trio.__file__).parent
+
+
+def _wanted_of_a_thread() -> tuple[str, str]:
+    """Return the operation of the program for which Trio starts a thread, and the advice."""
+    program, frame = program_frame(2), sys._getframe(2)
+    while frame is not program and frame.f_back is not None:
+        path = Path(frame.f_code.co_filename)
+        if path.parent == _TRIO and path.name in _MEANT:
+            return _MEANT[path.name]
+        frame = frame.f_back
+    return "a thread", _THREAD
+
+
+@contextmanager
+def fence(on_escape: OnEscape) -> Iterator[None]:
+    """Raise an `Escape` wherever code in this block and thread reaches outside of the simulation.
+
+        with fence(escapes.append):
+            ...
+
+    Args:
+        on_escape: gets each escape before the fence raises it.
+
+    The fence does not stop C extensions. On Python 3.11, it also does not stop a thread started with `_thread`.
+    """
+    if not _Fence.installed:
+        sys.addaudithook(_hook)
+        _Fence.installed = True
+    before, start, sleep = _Fence.active, threading.Thread.start, time.sleep
+    thread = threading.get_ident()
+
+    def start_thread(self: threading.Thread) -> None:
+        if threading.get_ident() == thread:
+            escape("a thread", _THREAD, on_escape)
+        start(self)
+
+    def sleep_for_real(seconds: Any, /) -> None:
+        # A module that a simulation imports keeps this function, which must also work after the simulation.
+        inside = escaping()
+        if inside is not None:
+            escape("time.sleep()", SLEEP, inside)
+        sleep(seconds)
+
+    def start_trio_thread(*_: object) -> None:
+        what, instead = _wanted_of_a_thread()
+        escape(what, instead, on_escape)
+
+    _Fence.active = (thread, on_escape)
+    threading.Thread.start = start_thread  # type: ignore[method-assign]
+    time.sleep = sleep_for_real
+    try:
+        with thread_starts(start_trio_thread):
+            yield
+    finally:
+        _Fence.active = before
+        threading.Thread.start = start  # type: ignore[method-assign]
+        time.sleep = sleep

@@ -1,0 +1,292 @@
+"""Pins for hidden entropy.
+
+During a simulation, the seed and the virtual clock replace these sources:
+
+- `os.urandom`, and with it `secrets`, `random.SystemRandom` and `uuid.uuid4`;
+- `uuid.uuid1`; the functions of `random`; `random.Random()` without a seed;
+- the functions of `time` and `datetime` that read a clock (see `clocks`). Libraries get the virtual time. In the
+  program, these functions raise an `Escape`, because the program should use the clock of its runtime.
+- the order of the names that `os.listdir` and `os.scandir` return, which the file system decides otherwise;
+- the generators that modules hold as globals, and the global generator of numpy (see `generators`).
+- the functions that wait in real time, such as `queue.Queue.get` (see `waits`). Within the fence, they raise an
+  `Escape`.
+- the garbage collector. It is off, because it runs finalizers at moments that depend on the whole process.
+
+The pins also replace a function in the modules that have imported it by name. At the end they restore everything. Other
+threads always see the real functions.
+
+A library such as time-machine is not enough: only this thread may see the virtual time, and only library code may read
+it.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+import sys
+import threading
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, ClassVar, Self
+
+import trio.testing
+
+from actors.places import is_program
+from supervision.laboratory.entropy import Streams
+from supervision.laboratory.simulation.frames import imports
+from supervision.laboratory.simulation.pins.clocks import CLOCKS, pinned_clocks, pinned_dates
+from supervision.laboratory.simulation.pins.fence import OnEscape
+from supervision.laboratory.simulation.pins.generators import seed_generators, seeded_generators
+from supervision.laboratory.simulation.pins.waits import WAITS, guarded_waits, pinned_waits
+
+__all__ = ["pinned", "seed_modules"]
+
+
+@contextmanager
+def pinned(
+    streams: Streams,
+    now: Callable[[], float],
+    on_escape: OnEscape,
+    settle: Callable[[], Awaitable[None]] | None = None,
+) -> Iterator[None]:
+    """Replace every source of entropy in this thread while the `with` block runs.
+
+    Args:
+        streams: the random streams of the run.
+        now: returns the virtual time, in seconds since the epoch.
+        on_escape: gets the `Escape` of a program that reads the wall clock.
+        settle: the replacement of `trio.testing.wait_all_tasks_blocked`, which does not work with a clock that jumps.
+    """
+    replacements = _entropy(streams)
+    replacements.update(_listings(streams))
+    replacements.update(pinned_clocks(now, on_escape))
+    replacements.update(pinned_dates(now, on_escape))
+    replacements.update(pinned_waits())
+    if settle is not None:
+        replacements.update(_waiting_for_all(settle))
+    with ExitStack() as stack:
+        stack.callback(_restore_in_new_modules, set(sys.modules), replacements)
+        stack.enter_context(_without_collector())
+        stack.enter_context(_without_last_resort())
+        stack.enter_context(_seeded_module(streams))
+        stack.enter_context(seeded_generators(streams))
+        stack.enter_context(guarded_waits())
+        for space, name in _uses(replacements):
+            before = space[name]
+            stack.callback(space.__setitem__, name, before)
+            space[name] = replacements[id(before)][1]
+        yield
+
+
+def _entropy(streams: Streams) -> dict[int, tuple[object, object]]:
+    """Map the `id` of each original function to the original and its replacement."""
+    thread = threading.get_ident()
+    draws = streams.stream("os.urandom")
+    real_urandom, real_uuid1 = os.urandom, uuid.uuid1
+
+    def urandom(size: int, /) -> bytes:
+        if threading.get_ident() != thread:
+            return real_urandom(size)
+        return draws.randbytes(size)
+
+    def uuid1(node: int | None = None, clock_seq: int | None = None) -> uuid.UUID:
+        if threading.get_ident() != thread:
+            return real_uuid1(node, clock_seq)
+        return uuid.UUID(int=draws.getrandbits(128), version=1)
+
+    return {id(real_urandom): (real_urandom, urandom), id(real_uuid1): (real_uuid1, uuid1)}
+
+
+def _listings(streams: Streams) -> dict[int, tuple[object, object]]:
+    """Replace the functions that list a folder. The seed decides the order, which is the same at each call."""
+    thread = threading.get_ident()
+    real_listdir, real_scandir = os.listdir, os.scandir
+
+    def listdir(path: Any = None) -> list[Any]:
+        names: list[Any] = real_listdir(path)
+        if threading.get_ident() == thread:
+            names.sort()
+            # Draw from a new stream each time, because an import lists folders too.
+            streams.fresh("listings").shuffle(names)
+        return names
+
+    def scandir(path: Any = None) -> Any:
+        if threading.get_ident() != thread:
+            return real_scandir(path)
+        with real_scandir(path) as entries:
+            found = sorted(entries, key=_name)
+        streams.fresh("listings").shuffle(found)
+        return _Entries(found)
+
+    return {
+        id(real_listdir): (real_listdir, listdir),
+        id(real_scandir): (real_scandir, scandir),
+    }
+
+
+def _name(entry: os.DirEntry[Any]) -> Any:
+    return entry.name
+
+
+class _Entries:
+    """The result of `os.scandir`: an iterator and a context manager."""
+
+    def __init__(self, entries: list[os.DirEntry[Any]]) -> None:
+        self._entries = iter(entries)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> os.DirEntry[Any]:
+        return next(self._entries)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._entries = iter(())
+
+
+def _waiting_for_all(settle: Callable[[], Awaitable[None]]) -> dict[int, tuple[object, object]]:
+    thread = threading.get_ident()
+    real = trio.testing.wait_all_tasks_blocked
+
+    async def wait_all_tasks_blocked(cushion: float = 0.0) -> None:
+        await (settle() if threading.get_ident() == thread else real(cushion))
+
+    return {id(real): (real, wait_all_tasks_blocked)}
+
+
+def seed_modules(streams: Streams) -> None:
+    """Seed the functions of `random` and the generators in globals from the streams of a run."""
+    random.seed(streams.fresh("random").getrandbits(128))
+    seed_generators(streams)
+
+
+@contextmanager
+def _seeded_module(streams: Streams) -> Iterator[None]:
+    """Seed the functions of `random`, and every `random.Random()` without a seed."""
+    draws = streams.stream("random.Random")
+    thread = threading.get_ident()
+    real_seed = random.Random.seed
+
+    def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
+        if a is None and threading.get_ident() == thread:
+            a = draws.getrandbits(128)
+        real_seed(self, a, version)
+
+    state = random.getstate()
+    random.seed(streams.fresh("random").getrandbits(128))
+    random.Random.seed = seed  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        random.Random.seed = real_seed  # type: ignore[method-assign]
+        random.setstate(state)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextmanager
+def _without_last_resort() -> Iterator[None]:
+    """Turn off the default handler of `logging`, which writes warnings to stderr. The trace contains them anyway."""
+    before = logging.lastResort
+    logging.lastResort = logging.NullHandler()
+    try:
+        yield
+    finally:
+        logging.lastResort = before
+
+
+_ORIGINALS = (
+    *(os.urandom, os.listdir, os.scandir, uuid.uuid1, trio.testing.wait_all_tasks_blocked),
+    *(*CLOCKS, *WAITS),
+)
+
+
+# The pins keep the originals in these modules, because the replacements call the originals. The import of a module
+# takes locks, so the modules of the import system keep the originals too.
+_UNCHANGED = frozenset(
+    (
+        *(__name__, "_thread", "_frozen_importlib", "importlib._bootstrap"),
+        *(
+            f"supervision.laboratory.simulation.pins.{name}"
+            for name in ("clocks", "fence", "waits")
+        ),
+    )
+)
+
+
+# The modules that define the replaced types.
+_HOMES = ("datetime", "queue", "threading")
+
+
+class _Cache:
+    """The module globals that hold the originals. A further import makes this cache invalid."""
+
+    imports: object = None
+    uses: ClassVar[list[tuple[dict[str, Any], str]]] = []
+
+
+def _uses(
+    replacements: dict[int, tuple[object, object]],
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the module globals that hold an original function or type, under any name."""
+    if _Cache.imports != imports():
+        originals = {id(original) for original in _ORIGINALS}
+        _Cache.imports = imports()
+        _Cache.uses = [
+            (space, name)
+            for module_name, space in _namespaces()
+            if module_name not in _UNCHANGED
+            for name, value in list(space.items())
+            if id(value) in originals
+            and not _is_type_for_others(module_name, value)
+            and (module_name != "threading" or not name.startswith("_"))
+        ]
+    for space, name in _Cache.uses:
+        original = replacements.get(id(space.get(name)))
+        if original is not None and original[0] is space[name]:
+            yield space, name
+
+
+def _restore_in_new_modules(
+    known: set[str], replacements: dict[int, tuple[object, object]]
+) -> None:
+    """Restore the originals in modules that the simulation imported, because they hold the replacements."""
+    originals = {id(stand_in): original for original, stand_in in replacements.values()}
+    for module_name, space in _namespaces():
+        if module_name not in known:
+            for name, value in list(space.items()):
+                if id(value) in originals:
+                    space[name] = originals[id(value)]
+
+
+def _namespaces() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, module in list(sys.modules.items()):
+        space = getattr(module, "__dict__", None)
+        if type(space) is dict:
+            yield name, space
+
+
+def _is_type_for_others(module_name: str, value: object) -> bool:
+    """Return True for a type in a library, because the library may compare the type by identity."""
+    if not isinstance(value, type) or module_name in _HOMES:
+        return False
+    file = getattr(sys.modules[module_name], "__file__", None)
+    return file is None or not is_program(file)

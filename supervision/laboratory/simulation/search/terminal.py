@@ -1,0 +1,352 @@
+"""The command `ashtree simulate`. It replays the corpus, runs the seeds, and examines and prints each kind of failure.
+
+The terminal output shows text of the program (names, problems, stories) without interpreting it as markup.
+"""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from attrs import define, field
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from supervision.applications.command_line.arguments import params_as_options
+from supervision.applications.command_line.console import plain_console
+from supervision.laboratory.simulation.forks import ForkedSeed, described
+from supervision.laboratory.simulation.scenario import Scenario, scenario_name
+from supervision.laboratory.simulation.search.corpus import Corpus, Replayed
+from supervision.laboratory.simulation.search.findings import Finding, look_at
+from supervision.laboratory.simulation.search.forking import Forking
+from supervision.laboratory.simulation.search.report import ENOUGH_SEEDS, SweepReport
+from supervision.laboratory.simulation.search.sweep import SeedResult, sweep
+
+__all__ = ["Sweeping", "print_divergences", "print_finding", "print_inert"]
+
+_LINES = 10  # progress lines, if the output is not a terminal
+_REDRAW = 0.1  # seconds
+_DIVERGED = 3  # the most divergences to print in full
+_LONG = 40  # the most lines to print of a problem
+
+
+@define(kw_only=True, eq=False)
+class Sweeping:
+    """One run of `ashtree simulate`.
+
+    Attributes:
+        scenario: the scenario.
+        seeds: the seeds.
+        jobs: the number of processes; 0 runs everything in this process.
+        swarm: draw the knobs for each seed.
+        shrink: shrink failures.
+        corpus: the folder of run files.
+        params: parameters of the scenario.
+        stop_after: stop the sweep after this many failures; 0 never stops.
+        forks: the number of runs from each rare state.
+        bare: the share of runs without instruments.
+        check: the share of passing runs that a fresh process repeats.
+        limit: the real seconds that a run may take.
+        json_file: a file for the report as JSON.
+    """
+
+    scenario: Scenario
+    seeds: Sequence[int]
+    jobs: int
+    swarm: bool
+    shrink: bool
+    corpus: Corpus
+    params: dict[str, Any]
+    stop_after: int
+    forks: int
+    bare: float
+    check: float
+    limit: float
+    json_file: Path | None
+    report: SweepReport = field(init=False)
+    replayed: list[Replayed] = field(factory=list, init=False)
+    findings: list[Finding] = field(factory=list, init=False)
+    _out: Console = field(factory=plain_console, init=False)
+    _progress: Console = field(factory=lambda: plain_console(stderr=True), init=False)
+    _began: float = field(factory=time.perf_counter, init=False)
+    _took: float = field(default=0.0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.report = SweepReport(scenario=scenario_name(self.scenario))
+
+    def run(self) -> bool:
+        """Replay the corpus, run the seeds, and print the report. Return True if everything passed.
+
+        Raises:
+            SimulationError: a file of the corpus is invalid, or JSON cannot express the parameters.
+        """
+        self._replay_corpus()
+        self._began = time.perf_counter()
+        self._sweep()
+        self._took = time.perf_counter() - self._began
+        self._examine_failures()
+        self._print()
+        return self.passed
+
+    @property
+    def passed(self) -> bool:
+        """True if all seeds passed and all failures of the corpus are fixed."""
+        return self.report.passed and all(again.status == "fixed" for again in self.replayed)
+
+    def interrupted(self) -> None:
+        """Print the results so far, after Ctrl-C."""
+        self._took = self._took or time.perf_counter() - self._began
+        self._progress.print("interrupted")
+        self._print()
+
+    def _replay_corpus(self) -> None:
+        for again in self.corpus.replayed(self.report.scenario, jobs=self.jobs, limit=self.limit):
+            self.replayed.append(again)
+            _print_replayed(self._out, again)
+
+    def _sweep(self) -> None:
+        with self._shown_progress() as show:
+            self._run(self.seeds, show)
+        forking = Forking(self.forks)
+        while not self._has_failed_enough and (forks := forking.of(self.report)):
+            self._progress.print(f"{len(forks)} runs fork at rare states")
+            self._run(forks, lambda _: None)
+
+    def _run(self, seeds: Sequence[int | ForkedSeed], show: Callable[[SeedResult], None]) -> None:
+        results = sweep(
+            self.scenario,
+            seeds,
+            jobs=self.jobs,
+            swarm=self.swarm,
+            params=self.params,
+            bare=self.bare,
+            check=self.check,
+            limit=self.limit,
+        )
+        # `closing` ends the workers here. Otherwise they would end only when Python deletes the generator.
+        with closing(results):
+            for result in results:
+                self.report.add(result)
+                show(result)
+                if self._has_failed_enough:
+                    self._progress.print(
+                        f"stopped after {self.report.failed} failures (--stop-after)"
+                    )
+                    break
+
+    @property
+    def _has_failed_enough(self) -> bool:
+        return 0 < self.stop_after <= self.report.failed
+
+    def _examine_failures(self) -> None:
+        self.findings += look_at(
+            self.report.failures.values(),
+            corpus=self.corpus,
+            stale=[again.path for again in self.replayed if again.status != "fails"],
+            small=self.shrink,
+            jobs=self.jobs,
+        )
+
+    def _print(self) -> None:
+        self._out.print()
+        self._out.print(_summary(self.report, took=self._took, jobs=self.jobs))
+        print_inert(self._out, self.report)
+        print_divergences(self._out, self.report)
+        for finding in self.findings:
+            print_finding(self._out, self.report, finding, self.params)
+        if self.json_file is not None:
+            self._write(self.json_file)
+
+    def _write(self, path: Path) -> None:
+        data = {
+            **self.report.as_data(),
+            "passed": self.passed,
+            "corpus": [
+                {"file": str(again.path), "status": again.status, "exact": again.exact}
+                for again in self.replayed
+            ],
+            "findings": [
+                {
+                    "failure": finding.failures.failure,
+                    "file": None if finding.path is None else str(finding.path),
+                    "story": finding.story,
+                }
+                for finding in self.findings
+            ],
+        }
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(data)) + b"\n")
+
+    @contextmanager
+    def _shown_progress(self) -> Iterator[Any]:
+        if not self._progress.is_terminal:
+            yield _Lines(self._progress, len(self.seeds), self.report)
+            return
+        # auto_refresh is off, because its thread would run while the sweep forks workers.
+        bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}", markup=False),
+            TimeRemainingColumn(),
+            console=self._progress,
+            auto_refresh=False,
+            transient=True,
+        )
+        with bar:
+            task = bar.add_task("all pass so far", total=len(self.seeds), speed="")
+            yield _Bar(bar, task, self.report)
+
+
+@define(eq=False)
+class _Bar:
+    bar: Progress
+    task: Any
+    report: SweepReport
+    began: float = field(factory=time.perf_counter)
+    drawn: float = 0.0
+
+    def __call__(self, result: SeedResult) -> None:
+        now = time.perf_counter()
+        if now - self.drawn < _REDRAW:
+            return
+        self.drawn = now
+        failed = self.report.failed
+        self.bar.update(
+            self.task,
+            completed=self.report.runs,
+            description=f"{failed} failed" if failed else "all pass so far",
+            speed=f"{self.report.runs / max(now - self.began, 1e-9):.0f}/s",
+        )
+        self.bar.refresh()
+
+
+@define(eq=False)
+class _Lines:
+    console: Console
+    total: int
+    report: SweepReport
+    tenths: int = 0
+
+    def __call__(self, result: SeedResult) -> None:
+        tenths = self.report.runs * _LINES // self.total
+        if tenths > self.tenths:
+            self.tenths = tenths
+            self.console.print(
+                f"{self.report.runs} of {self.total} seeds, {self.report.failed} failed"
+            )
+
+
+# The report
+
+
+def _summary(report: SweepReport, *, took: float, jobs: int) -> Table:
+    """Return the sweep as a table. `took` is its duration in real seconds."""
+    title = Text(report.scenario, style="italic")
+    table = Table(title=title, title_justify="left", show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row(
+        "seeds",
+        f"{report.runs:,}, {report.runs - report.failed:,} passed, {report.failed:,} failed",
+    )
+    if report.forked:
+        table.add_row("", f"{report.forked:,} of them forked at rare states")
+    for alike in report.failures.values():
+        seeds = ", ".join(map(str, alike.seeds[:8])) + (", ..." if alike.count > 8 else "")
+        table.add_row("", Text(f"{alike.count:,} x {alike.failure} (seeds {seeds})"))
+    if took > 0:
+        where = f"in {jobs} processes" if jobs > 1 else "in one process"
+        table.add_row(
+            "speed",
+            f"{report.runs / took:,.0f} seeds/s, {report.virtual_seconds / took:,.0f} virtual seconds/s, "
+            f"{report.steps / took:,.0f} steps/s, {where}",
+        )
+    if report.faults:
+        faults = sorted(report.faults.items())
+        counts = (f"{count:,} {status.replace('_', ' ')}" for status, count in faults)
+        table.add_row("faults", ", ".join(counts))
+    if report.inert_runs:
+        table.add_row("", f"none was applied in {report.inert_runs:,} of {report.runs:,} runs")
+    if report.bare:
+        table.add_row("bare runs", f"{report.bare:,} without instruments")
+    for name, count in report.sometimes.items():
+        table.add_row("sometimes", Text(f"{name}: {_seen(report, name, count)}"))
+    differ = f"{len(report.diverged)} differed" if report.diverged else "all the same"
+    if report.checked:
+        table.add_row("self-check", f"{report.checked:,} repeated in a fresh process, {differ}")
+    return table
+
+
+def _seen(report: SweepReport, name: str, count: int) -> str:
+    runs, by_forks = report.runs - report.forked, report.forked_sometimes.get(name, 0)
+    forks = f", and in {by_forks:,} forks" if by_forks else ""
+    if count or forks:
+        return f"in {count:,} of {runs:,} runs{forks}"
+    if runs < ENOUGH_SEEDS:
+        return f"never, but there were only {runs} runs"
+    return "never; change the scenario so that it reaches this condition"
+
+
+def _print_replayed(console: Console, again: Replayed) -> None:
+    now = (again.problem or "").partition("\n")[0]
+    how = {
+        "fails": f"still fails ({again.run.failure})" + ("" if again.exact else ", in another way"),
+        "fixed": f"is fixed ({again.run.failure} before)",
+        "changed": f"has changed: it was {again.run.failure}, and is now {now}",
+    }
+    console.print(f"{again.path} {how[again.status]}")
+
+
+def print_inert(console: Console, report: SweepReport) -> None:
+    """If no run applied a fault of its plan, print the reasons."""
+    if report.is_inert and report.inert is not None:
+        console.print("\nno fault of the plan was applied in any run", style="bold")
+        console.print(textwrap.indent(report.inert.problem or "", "  "))
+
+
+def print_divergences(console: Console, report: SweepReport) -> None:
+    """Print the seeds whose runs differ in a fresh process. For the first few, print the first event that differs."""
+    for result in report.diverged[:_DIVERGED]:
+        console.print(f"\nseed {result.seed} gives another run in a fresh process", style="bold")
+        console.print(textwrap.indent(result.diverged or "", "  "))
+    if len(report.diverged) > _DIVERGED:
+        seeds = ", ".join(str(each.seed) for each in report.diverged[_DIVERGED:])
+        console.print(f"\nso do the runs of the seeds {seeds}")
+
+
+def print_finding(
+    console: Console, report: SweepReport, finding: Finding, params: Mapping[str, Any]
+) -> None:
+    """Print a kind of failure: its seed, its text, its story, and the command that repeats it."""
+    first = finding.failures.first
+    order = "first with" if first.seed == finding.failures.seeds[0] else "with"
+    console.print(f"\n{finding.failures.failure}, {order} seed {first.seed}", style="bold")
+    if first.forks:
+        console.print(f"  the run has {described(first.forks)}")
+    if finding.failures.bare == finding.failures.count:
+        console.print("  only runs without instruments fail in this way")
+    lines = (first.problem or "").splitlines()
+    shown = [*lines[:_LONG], *(["..."] if len(lines) > _LONG else [])]
+    console.print(textwrap.indent("\n".join(shown), "  "))
+    if finding.story:
+        console.print("  the story:")
+        console.print(textwrap.indent(finding.story, "    "))
+    if finding.note is not None:
+        console.print(f"  {finding.note}")
+    console.print(f"  repeat it with: {_command(report, finding, params)}")
+
+
+def _command(report: SweepReport, finding: Finding, params: Mapping[str, Any]) -> str:
+    if finding.path is not None:
+        return shlex.join(["ashtree", "replay", str(finding.path)])
+    seed = str(finding.failures.first.seed)
+    words = ["ashtree", "simulate", report.scenario, "--seeds", seed, *params_as_options(params)]
+    return shlex.join(words)

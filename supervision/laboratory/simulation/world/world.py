@@ -1,0 +1,257 @@
+"""The simulated world that a scenario runs in.
+
+    async def scenario(world):
+        top = await Supervisor.start_link([Counter])
+        await trio.sleep(60)                              # a minute that takes no time
+        world.check(await call("counter", "get") >= 0, "the counter never goes below zero")
+
+A scenario uses the ordinary API, but time is virtual and random numbers come from the seed. A runtime is already open.
+The runtime shuts down cleanly when the scenario returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import trio
+
+from actors.refs import Pid
+from actors.runtime import Runtime
+from supervision.laboratory.chaos.errors import NotReached
+from supervision.laboratory.chaos.expectations import Expectations
+from supervision.laboratory.chaos.injection.injector import Injector
+from supervision.laboratory.chaos.invariants.base import Located, Violation, Watch
+from supervision.laboratory.chaos.invariants.built_in import Chosen, choose
+from supervision.laboratory.chaos.scenario_world import ScenarioWorld
+from supervision.laboratory.entropy import Streams
+from supervision.laboratory.simulation.errors import InvariantViolated
+from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.world.clock import VirtualClock
+from supervision.laboratory.simulation.world.environment import SimulatedEnvironment
+from supervision.laboratory.simulation.world.network import Network, VirtualListener, VirtualStream
+from supervision.laboratory.simulation.world.nodes import Nodes
+from supervision.recording.describe import describe
+from supervision.recording.recorder import Recorder
+from supervision.recording.trace import Trace
+
+__all__ = ["World"]
+
+Listen: TypeAlias = Callable[[str, int], Awaitable[VirtualListener]]
+
+# The limit for the return to the steady state, in seconds. Live experiments have the same limit.
+_RECOVERY = 15.0
+
+
+class World(ScenarioWorld):
+    """The argument of a simulated scenario. `simulate` creates it.
+
+    Attributes:
+        knobs: the settings of this run.
+        network: listeners and connections.
+        nodes: programs that a scenario can kill and boot again.
+        noticed: the failed checks and conditions, each with the number of events and the time when it failed.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        knobs: Knobs,
+        params: dict[str, Any],
+        streams: Streams,
+        clock: VirtualClock,
+        trace: Trace,
+        invariants: Chosen = "all",
+        reached: Callable[[str], None] | None = None,
+    ) -> None:
+        self.network = Network(knobs, streams, trace)
+        self.network.on_fault = self.disturbed
+        self.network.on_served = self._served
+        self.nodes = Nodes(self)
+        self.faults = Injector(
+            trace=trace, connections=self.network, nodes=self.nodes, stall=clock.stall
+        )
+        super().__init__(
+            seed=seed,
+            params=params,
+            streams=streams,
+            trace=trace,
+            expectations=Expectations(
+                now=clock.current_time,
+                heal=self.faults.heal,
+                reached=reached,
+                failed=self._failed,
+            ),
+            now=clock.current_time,
+        )
+        self.knobs = knobs
+        self.noticed: list[tuple[BaseException, tuple[int, float]]] = []
+        self._watches = _Watches(invariants if knobs.invariants == "all" else knobs.invariants)
+        self._clock = clock
+        self.environment = self.new_environment("", lambda: knobs.epoch + clock.now)
+        self._settling: list[trio.lowlevel.Task] = []
+
+    # For scenarios
+
+    async def until_over(self) -> None:
+        """Wait for `params["seconds"]` seconds, 60 by default. Then stop the faults and wait for the steady state.
+
+        A scenario that ends with this call works in a simulation and on a live system. All checks of `steady` must hold
+        for one second, beginning at most 15 seconds after the end of the faults.
+
+        Raises:
+            NotReached: the checks did not hold in time.
+        """
+        await trio.sleep(self.params.get("seconds", 60))
+        self.faults.heal()
+        if self.steadiness and not await self.steadiness.holds(1, within=_RECOVERY):
+            last = describe(self.steadiness.problems)
+            raise NotReached("the steady state after the faults", _RECOVERY, self.seconds, last)
+
+    async def settle(self) -> None:
+        """Wait until no task can run unless time passes."""
+        task = trio.lowlevel.current_task()
+        self._settling.append(task)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._settling.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def stall(self, seconds: float) -> None:
+        """Advance the time while no task runs, as if a program blocked its event loop.
+
+        Args:
+            seconds: the length of the stall, in seconds.
+        """
+        self._clock.stall(seconds)
+
+    @property
+    def listen(self) -> Listen:
+        """The function that listens in the network of this world, for `Endpoint(..., listen=world.listen)`."""
+        return self.network.open
+
+    async def connect(self, host: str, port: int, *, source: str | None = None) -> VirtualStream:
+        """Connect to a listener from the host `source`, as `network.connect` does. Live worlds have this method too."""
+        return await self.network.connect(host, port, source=source)
+
+    # For the run
+
+    @property
+    def runtimes(self) -> list[Runtime]:
+        """The runtimes of this world, except the runtimes of nodes that are down."""
+        return [recorder.runtime for recorder in self.recorders]
+
+    def new_environment(self, name: str, now: Callable[[], float]) -> SimulatedEnvironment:
+        """Create the environment of a node. If `name` is empty, create the environment outside of nodes.
+
+        Args:
+            name: the label of the node, `a` or `a#2`, or an empty string.
+            now: a function that returns the time of day on the clock of the node, in seconds since the epoch.
+
+        Returns:
+            The environment.
+        """
+        return SimulatedEnvironment(name, self._streams, now, self._record)
+
+    def _record(self, runtime: Runtime, node: str | int) -> Recorder:
+        name = "" if isinstance(node, int) else self.nodes.name_of(node)
+        bare = self.knobs.bare
+        recorder = Recorder(
+            runtime, self.trace, node, messages=self.knobs.messages, host=name, observe=not bare
+        )
+        self.recorders.append(recorder)
+        self.faults.add(runtime, recorder.places, node=name, recorder=recorder, observe=not bare)
+        if bare:
+            return recorder
+        # The watch is the last instrument, so that it does not see events that another instrument delays or refuses.
+        self._watches.add(runtime, recorder.places)
+        return recorder
+
+    def _failed(self, error: BaseException) -> None:
+        # Note the time now, because the scenario may go on before the error ends the run. It may close its clients.
+        self.noticed.append((error, (self.trace.count, self.seconds)))
+
+    def _served(self, connection: int, pid: Pid) -> None:
+        for recorder in self.recorders:
+            if recorder.runtime is pid.runtime:
+                recorder.add("serves", pid, {"connection": connection}, causes=False)
+
+    def forget(self, environment: SimulatedEnvironment) -> None:
+        """Forget the runtimes of a node that is down. `find` no longer returns their processes.
+
+        Args:
+            environment: the environment of the node.
+        """
+        gone = environment.recorders
+        for recorder in gone:
+            self._watches.forget(recorder.runtime)
+            self.faults.remove(recorder.runtime)
+        self.recorders = [each for each in self.recorders if each not in gone]
+
+    def disturbed(self, what: str) -> None:
+        """Tell the invariants of all runtimes that a fault of the network or of a node has begun or ended.
+
+        Args:
+            what: the name of the trace event, such as `partition` or `node_killed`.
+        """
+        self._watches.disturbed(what, ongoing=self.network.is_disturbed)
+
+    def look(self, *, at_rest: bool) -> InvariantViolated | None:
+        """Return the first violation. `at_rest` means that no task can run unless time passes.
+
+        Raises:
+            Exception: a check of the scenario raised it.
+        """
+        problem = self.expectations.look()
+        violation = None if problem is not None else self._watches.look(at_rest=at_rest)
+        if violation is not None:
+            problem = InvariantViolated(violation.name, self.seconds, violation.problem)
+        if problem is not None:
+            fields = {"pid": None, "name": problem.invariant, "problem": problem.problem}
+            self.trace.add("invariant", fields)
+        return problem
+
+    def wake_settled(self) -> bool:
+        """Wake the tasks that wait in `settle`. Return True if there are any."""
+        waiting, self._settling = self._settling, []
+        for task in waiting:
+            trio.lowlevel.reschedule(task)
+        return bool(waiting)
+
+
+class _Watches:
+    """The checks of the chosen invariants, with one watch for each runtime of the world."""
+
+    def __init__(self, chosen: Chosen) -> None:
+        self._chosen: Chosen = chosen if chosen == "all" else tuple(chosen)
+        self._watches: dict[Runtime, Watch] = {}
+        # Raise before the run if the choice is invalid.
+        choose(self._chosen)
+
+    def add(self, runtime: Runtime, places: Located) -> None:
+        """Watch a new runtime."""
+        invariants = choose(self._chosen)
+        if invariants:
+            self._watches[runtime] = Watch(runtime, invariants, places)
+
+    def forget(self, runtime: Runtime) -> None:
+        """Stop watching a runtime whose node is down."""
+        watch = self._watches.pop(runtime, None)
+        if watch is not None:
+            watch.close()
+
+    def disturbed(self, what: str, *, ongoing: bool) -> None:
+        """Tell all watches."""
+        for watch in self._watches.values():
+            watch.disturbed(what, ongoing=ongoing)
+
+    def look(self, *, at_rest: bool) -> Violation | None:
+        """Return the first violation in any of the runtimes."""
+        for watch in self._watches.values():
+            violation = watch.at_rest() if at_rest else watch.check()
+            if violation is not None:
+                return violation
+        return None

@@ -1,1 +1,0 @@
-"""The viewer of recorded runs: their history, their figures, and one HTML page for all of them."""

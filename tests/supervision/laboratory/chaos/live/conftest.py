@@ -1,0 +1,15 @@
+"""A machine at rest for every live run of this folder, so that the tests do not depend on the real one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from supervision.laboratory.chaos.live import machine
+
+
+@pytest.fixture(autouse=True)
+def machine_at_rest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "TASKS", tmp_path / "no-threads")
+    monkeypatch.setattr(machine, "load_per_core", lambda: 0.0)
