@@ -89,7 +89,7 @@ def _connect(
         "transport": "longpoll" if longpoll else "websocket",
     }
     is_terminal = sys.stdout.isatty()
-    session = _Session(
+    session = _ConnectRun(
         topic, _json(join, "--join"), is_terminal=is_terminal, stay=stay, count=count
     )
     _run(session, url, options)
@@ -99,7 +99,7 @@ def _connect(
     raise SystemExit(REFUSED if session.failures and not is_terminal else 0)
 
 
-def _run(session: _Session, url: str, options: dict[str, Any]) -> None:
+def _run(session: _ConnectRun, url: str, options: dict[str, Any]) -> None:
     """Run a session. If it fails, raise the error itself, not the exception groups of the nurseries."""
     error: BaseException | None = None
     try:
@@ -143,7 +143,7 @@ def _token(name: str | None) -> str | None:
 
 
 @define
-class _Session:
+class _ConnectRun:
     """One run of the command.
 
     Attributes:

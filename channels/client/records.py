@@ -21,6 +21,7 @@ __all__ = [
     "Arrived",
     "ChannelRecord",
     "ChannelState",
+    "ClientSettings",
     "Close",
     "ConnectionState",
     "Effect",
@@ -31,7 +32,6 @@ __all__ = [
     "PositionTracker",
     "PushRecord",
     "Send",
-    "Settings",
     "Settled",
     "Tell",
 ]
@@ -41,7 +41,7 @@ ConnectionState: TypeAlias = Literal["closed", "connecting", "open"]
 
 
 @frozen(kw_only=True)
-class Settings:
+class ClientSettings:
     """The options of a client. `open_socket` describes and checks them."""
 
     timeout: float = 10.0

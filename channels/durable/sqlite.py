@@ -92,8 +92,8 @@ class SQLiteStorage:
         self.timeout = timeout
         self._limits = Limits()
         # Each connection serves one thread at a time. One connection writes. The others can read at the same time.
-        self._writer = _Connection()
-        self._reader = _Connection()
+        self._writer = _ReaderConnection()
+        self._reader = _ReaderConnection()
 
     def __repr__(self) -> str:
         return f"SQLiteStorage({str(self.path)!r})"
@@ -187,7 +187,7 @@ class SQLiteStorage:
         return self._reader.use(_statistics)
 
 
-class _Connection:
+class _ReaderConnection:
     """A connection that one thread uses at a time."""
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ from channels.observer.channel import ObserverSocket
 from channels.observer.chronicle import Chronicle
 from channels.observer.memory import Memory
 from channels.observer.pages import ObserverPages
-from channels.observer.settings import Settings
+from channels.observer.settings import ObserverSettings
 from channels.observer.watcher import Watcher
 from channels.recording.clients import record_channels
 from channels.serving.mount import Mount
@@ -131,7 +131,7 @@ class Observer:
         self._announced = False
         self.access = Access(token, check)
         self.memory = Memory()
-        self._settings: Settings | None = None
+        self._settings: ObserverSettings | None = None
         self._chronicle: Chronicle | None = None
 
     def __repr__(self) -> str:
@@ -200,7 +200,7 @@ class Observer:
             recorder = FlightRecorder(runtime, frames=False, contents=self.payloads, hide=hide)
             # The recorded joins give the timeline the class and the topic of each channel.
             record_channels(recorder)
-        self._settings = settings = Settings(
+        self._settings = settings = ObserverSettings(
             endpoint=endpoint,
             access=self.access,
             memory=self.memory,
@@ -238,7 +238,7 @@ class Observer:
         shown = f"[{host}]" if ":" in host else host
         return f"{'https' if tls else 'http'}://{shown}:{port}{self.path}"
 
-    def _current_settings(self) -> Settings:
+    def _current_settings(self) -> ObserverSettings:
         assert self._settings is not None  # the endpoint has started
         return self._settings
 
