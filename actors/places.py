@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final
 
-__all__ = ["is_ashtree", "is_program", "place_of", "place_of_frame", "place_of_method"]
+__all__ = ["is_ashtree", "is_program", "place_of", "place_of_caller", "place_of_method"]
 
 _PACKAGES: Final = tuple(
     f"{Path(__file__).parents[1] / name}/" for name in ("actors", "supervision", "channels")
@@ -50,10 +51,19 @@ def place_of_method(owner: type, name: str) -> str:
     return f"{owner.__name__}.{name}" if place is None else f"{owner.__name__}.{name}, {place}"
 
 
-def place_of_frame(frame: FrameType) -> str:
-    """Return the function, file and line that a frame executes, as in `RoomChannel.shout, room.py:12`."""
-    code = frame.f_code
-    return f"{code.co_qualname}, {code.co_filename}:{frame.f_lineno}"
+def place_of_caller() -> str:
+    """Return the function, file and line of the application that calls Ashtree, as in `RoomChannel.shout, room.py:12`.
+
+    This is the innermost frame outside Ashtree's packages.
+    """
+    nearest: FrameType = sys._getframe(1)
+    caller: FrameType | None = nearest
+    while caller is not None and is_ashtree(caller.f_code.co_filename):
+        caller = caller.f_back
+    if caller is None:
+        # A channel of Ashtree itself, such as the observer's, in a thread without a frame of the application.
+        caller = nearest
+    return f"{caller.f_code.co_qualname}, {caller.f_code.co_filename}:{caller.f_lineno}"
 
 
 def is_ashtree(filename: str) -> bool:

@@ -17,12 +17,11 @@ A route can make the topics of any channel durable: `Route("document:*", Documen
 
 from __future__ import annotations
 
-import sys
 from threading import get_ident
 from typing import Any, ClassVar
 
 from actors.errors import InvalidOption, NotAProcess
-from actors.places import place_of_frame
+from actors.places import place_of_caller
 from actors.process import current_pid
 from actors.refs import Pid
 from channels.channel import Channel, NotJoined, SocketRef
@@ -102,10 +101,10 @@ class DurableChannel(Channel):
                 the error, the channel crashes, and its client rejoins.
         """
         try:
-            history = self._running("append")
+            history = self._running("append", event, payload)
             return await history.append(self.topic, event, payload, push=self._push())
         except EncodeError as error:
-            error.place = place_of_frame(sys._getframe(1))
+            error.place = place_of_caller()
             raise
 
     def broadcast(self, event: str, payload: Any) -> None:
@@ -122,10 +121,10 @@ class DurableChannel(Channel):
             AppendFailed: too many messages wait, or this message is too large.
         """
         try:
-            history = self._running("broadcast")
+            history = self._running("broadcast", event, payload)
             history.append_nowait(self.topic, event, payload, push=self._push())
         except EncodeError as error:
-            error.place = place_of_frame(sys._getframe(1))
+            error.place = place_of_caller()
             raise
 
     def socket_ref(self) -> SocketRef:
@@ -163,9 +162,12 @@ class DurableChannel(Channel):
             "client gets; call append or broadcast, and let the sender's client ignore its own messages"
         )
 
-    def _running(self, verb: str) -> History:
+    def _running(self, verb: str, event: str, payload: Any) -> History:
+        """Return the history for a message. If the channel may not send the message, raise the error."""
         if not self._context.joined or self.history is None:
             raise NotJoined(self.topic, verb)
+        if self._context.declarations is not None:
+            self._context.declarations.check(event, payload)
         return self.history
 
 
