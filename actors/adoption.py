@@ -21,10 +21,9 @@ import trio
 from actors._kernel.current import require_runtime
 from actors._kernel.process import escaping, only_cancellations, only_exits, reason_of
 from actors._kernel.runtime import Process, acting_process, current_process
-from actors.arguments import check_async
+from actors.arguments import check_async, check_number
 from actors.errors import ActorsError
 from actors.exits import KILL, NORMAL, SHUTDOWN, ExitReason, is_normal_exit
-from actors.options import check_number
 from actors.refs import Pid
 
 __all__ = ["ProcessFailed", "adopt", "as_process", "scoped_spawn"]

@@ -1,4 +1,4 @@
-"""Checks of arguments: the function that a process runs, and the address of a process.
+"""Checks of arguments: the function that a process runs, the address of a process, and options.
 
 Every function that starts a process first checks the function that the process will run. So the traceback contains the
 line with the mistake. The traceback of a later crash would not contain it.
@@ -10,12 +10,14 @@ class that was once a name in this runtime, because the server with that name ma
 from __future__ import annotations
 
 import inspect
+import math
+import sys
 from collections.abc import Awaitable, Callable, Container, Coroutine
 from functools import partial
 from types import BuiltinFunctionType, CoroutineType, FunctionType, MethodType
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
-from actors.errors import InvalidArgument
+from actors.errors import InvalidArgument, InvalidOption
 from actors.places import place_of
 from actors.refs import Pid
 
@@ -24,10 +26,19 @@ __all__ = [
     "awaitable_of",
     "check_address",
     "check_async",
+    "check_choice",
+    "check_not_negative",
+    "check_number",
     "check_pid",
+    "check_positive",
+    "check_seconds",
+    "check_whole",
     "describe_coroutine",
+    "is_number",
     "name_and_place_of",
     "name_of",
+    "positive",
+    "whole",
 ]
 
 # The second flag marks a generator function that `types.coroutine` has converted.
@@ -223,3 +234,101 @@ def _address_advice(value: Any) -> str | None:
             f"use the pid that `await {cls.__name__}.start_link(...)` returns"
         )
     return None
+
+
+# Numbers and options. Every check raises `InvalidOption`, which is a ValueError. A bool and NaN are never numbers.
+
+
+def is_number(
+    value: object,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    whole: bool = False,
+    finite: bool = False,
+) -> TypeGuard[int | float]:
+    """Return True for an int or a float in a range. A bool and NaN are not numbers here.
+
+    Args:
+        value: The value.
+        least: The smallest number of the range.
+        above: A number below the range.
+        most: The largest number of the range.
+        whole: Accept an int only, and not a float such as 2.0.
+        finite: Refuse `math.inf`, and an int that no float can hold.
+    """
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        return False
+    if finite and not -sys.float_info.max <= value <= sys.float_info.max:
+        return False
+    # Each comparison with NaN is False.
+    return least <= value <= most and (above == -math.inf or value > above)
+
+
+def check_number(
+    owner: str,
+    option: str,
+    value: object,
+    expected: str,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    whole: bool = False,
+    finite: bool = False,
+) -> None:
+    """Raise InvalidOption unless `value` is a number in a range, see `is_number`.
+
+    Args:
+        owner: The function or the class that got the option.
+        option: The name of the option.
+        value: The value.
+        expected: The allowed values in words, after "write".
+        least: The smallest number of the range.
+        above: A number below the range.
+        most: The largest number of the range.
+        whole: Accept an int only.
+        finite: Refuse `math.inf`.
+    """
+    if not is_number(value, least=least, above=above, most=most, whole=whole, finite=finite):
+        raise InvalidOption(owner, option, value, expected)
+
+
+def check_choice(owner: str, option: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise InvalidOption unless `value` is one of several texts."""
+    if value not in choices:
+        *first, last = (f'"{each}"' for each in choices)
+        raise InvalidOption(owner, option, value, f"{', '.join(first)} or {last}")
+
+
+def check_positive(owner: str, option: str, value: Any) -> None:
+    """Raise InvalidOption unless `value` is a number above 0. Infinity is allowed."""
+    check_number(owner, option, value, "a number above 0", above=0)
+
+
+def check_whole(owner: str, option: str, value: Any) -> None:
+    """Raise InvalidOption unless `value` is a whole number, 1 or more. A float such as 2.0 is an error."""
+    check_number(owner, option, value, "a whole number, 1 or more", least=1, whole=True)
+
+
+def check_seconds(owner: str, option: str, value: Any) -> None:
+    """Raise InvalidOption unless `value` is a number, 0 or more. Infinity is allowed."""
+    if value != math.inf:
+        expected = "a number of seconds from 0, or math.inf"
+        check_number(owner, option, value, expected, least=0, finite=True)
+
+
+def check_not_negative(owner: str, option: str, value: Any) -> None:
+    """Raise InvalidOption unless `value` is a finite number, 0 or more."""
+    check_number(owner, option, value, "a number, 0 or more", least=0, finite=True)
+
+
+def positive(instance: Any, attribute: Any, value: Any) -> None:
+    """Raise InvalidOption unless an attribute is a number above 0. A validator for attrs."""
+    check_positive(type(instance).__name__, attribute.name, value)
+
+
+def whole(instance: Any, attribute: Any, value: Any) -> None:
+    """Raise InvalidOption unless an attribute is a whole number, 1 or more. A validator for attrs."""
+    check_whole(type(instance).__name__, attribute.name, value)

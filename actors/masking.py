@@ -12,13 +12,16 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from actors.records import fields_of
+import attrs
+import msgspec
+
 from actors.refs import Pid, Ref
 
 __all__ = [
     "FILTERED",
     "KIND_LENGTH",
     "SECRETS",
+    "fields_of",
     "folded",
     "is_secret",
     "mask",
@@ -47,6 +50,20 @@ _WORD = re.compile(r"[A-Z]?[a-z]{1,20}")
 _LOOKED_AT = 200
 # The length of the longest name whose result `is_secret` keeps.
 _SHORT = 80
+
+
+def fields_of(cls: type, *, shown: bool = False) -> tuple[str, ...]:
+    """Return the names of the fields of a record's class, and () for any other class.
+
+    Args:
+        cls: the class.
+        shown: leave out the attrs fields with `repr=False`, which contain secrets or large data.
+    """
+    if attrs.has(cls):
+        return tuple(each.name for each in attrs.fields(cls) if each.repr or not shown)
+    if issubclass(cls, msgspec.Struct):
+        return cls.__struct_fields__
+    return tuple(getattr(cls, "__dataclass_fields__", ()))
 
 
 def mask(value: Any, terms: Sequence[str] = SECRETS) -> Any:

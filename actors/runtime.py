@@ -26,9 +26,9 @@ from trio.lowlevel import enable_ki_protection
 from actors._kernel.current import ambient_runtime, require_runtime, wait_for_end
 from actors._kernel.runtime import EnvironmentLike, Process, Runtime, current_process
 from actors._kernel.thread_queue import DEFAULT_LIMIT
+from actors.arguments import check_number
 from actors.exits import SHUTDOWN
 from actors.instrumentation import logger
-from actors.options import check_number
 from actors.refs import Pid
 from actors.text import printable
 from actors.watchdog import count_run_time, watch_loop

@@ -19,8 +19,8 @@ from typing import Any
 
 import trio
 
+from actors.arguments import check_number
 from actors.exits import NORMAL, ExitReason
-from actors.options import check_number
 from actors.servers._loop import (
     DONE,
     Debug,

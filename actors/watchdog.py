@@ -26,8 +26,8 @@ import trio
 
 from actors._kernel.process import ProcessRecord
 from actors._kernel.runtime import Process, Runtime, current_process
+from actors.arguments import check_number
 from actors.instrumentation.telemetry import Event
-from actors.options import check_number
 from actors.places import is_program
 from actors.text import log_exception, printable
 

@@ -23,9 +23,9 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from actors.arguments import check_seconds
 from actors.errors import InvalidOption
 from actors.exits import ExitReason
-from actors.options import check_seconds
 from actors.places import place_of_caller
 from actors.process import current_pid
 from actors.refs import Pid

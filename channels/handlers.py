@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from actors.options import is_number
+from actors.arguments import is_number
 from actors.places import place_of
 from channels.errors import ChannelsError
 

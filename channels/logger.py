@@ -14,7 +14,7 @@ from logging import DEBUG, ERROR, INFO, WARNING
 from typing import Any
 
 from actors.errors import add_advice
-from actors.instrumentation.log_lines import Facts, Line, attach_lines
+from actors.instrumentation.logger import Facts, Line, attach_lines
 from actors.instrumentation.telemetry import Telemetry
 from actors.masking import SECRETS
 from actors.refs import Pid

@@ -10,8 +10,8 @@ from typing import final
 
 import msgspec
 
+from actors.arguments import check_number
 from actors.errors import InvalidOption
-from actors.options import check_number
 
 __all__ = ["Backoff", "Delays", "check_backoff"]
 

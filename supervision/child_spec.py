@@ -15,9 +15,8 @@ import attrs
 import msgspec
 from attrs import Factory, field, frozen
 
-from actors.arguments import check_async, describe_coroutine, name_and_place_of, name_of
+from actors.arguments import check_async, describe_coroutine, is_number, name_and_place_of, name_of
 from actors.errors import InvalidArgument
-from actors.options import is_number
 from actors.process import spawn_link
 from actors.refs import Pid
 from supervision.errors import InvalidChildSpec

@@ -16,10 +16,10 @@ from typing import Any, final
 
 import trio
 
+from actors.arguments import check_number
 from actors.exits import ExitReason
 from actors.links import trap_exits
 from actors.messages import Exit
-from actors.options import check_number
 from actors.refs import Pid
 from actors.servers.gen_server import Request, Sender, send_request
 from actors.servers.results import Reply, Stop

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from logging import ERROR, WARNING
 
-from actors.instrumentation.log_lines import Facts, Line, attach_lines
+from actors.instrumentation.logger import Facts, Line, attach_lines
 from actors.instrumentation.telemetry import Telemetry
 from actors.text import bounded, printable
 from supervision.errors import describe_reason

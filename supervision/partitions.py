@@ -22,8 +22,8 @@ from typing import Any, final
 from attrs import evolve, frozen
 
 from actors.addresses import Via
+from actors.arguments import check_number
 from actors.errors import InvalidArgument, InvalidOption, NoProcess, StartIgnored
-from actors.options import check_number
 from actors.process import current_pid, is_alive
 from actors.refs import Pid, Ref
 from actors.runtime import Runtime, current_runtime

@@ -13,9 +13,9 @@ from typing import Generic, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 import msgspec
 
+from actors.arguments import check_choice, check_number, is_number
 from actors.errors import InvalidOption
 from actors.exits import ExitReason, is_normal_exit
-from actors.options import check_choice, check_number, is_number
 from supervision.child_spec import ChildSpec, RestartType
 from supervision.errors import InvalidChildSpec
 

@@ -33,9 +33,9 @@ import trio
 from actors._kernel.current import require_process, require_runtime
 from actors._kernel.runtime import Process, Runtime, acting_process, record_of
 from actors.addresses import Via
+from actors.arguments import check_whole
 from actors.errors import ActorsError, DeadProcess, InvalidOption
 from actors.exits import NORMAL, SHUTDOWN, ExitReason
-from actors.options import check_whole
 from actors.refs import Pid
 from actors.registry._table import Entry, Registered, RegistryTable, Unregistered, strict
 from actors.servers.gen_server import GenServer

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from actors.arguments import is_number
 from actors.errors import InvalidOption
-from actors.options import is_number
 
 __all__ = ["RECONNECT", "REJOIN", "RetryTable"]
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol, Self
 
 import trio
 
+from actors.arguments import check_positive
 from actors.errors import InvalidOption
-from actors.options import check_positive
 from channels.client.errors import ChannelClosed, PushTimeout, Refused
 from channels.client.events import Joined, JoinRejected, Lifecycle, Rejoined
 from channels.client.feed import Change, Feed

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeAlias, get_args
 
 from attrs import frozen
 
+from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption
-from actors.options import check_positive, check_whole
 from channels.client.backoff import RetryTable
 from channels.client.records import ClientSettings
 from channels.client.transports.contract import Connect, Opening

@@ -11,9 +11,9 @@ from typing import Any
 import trio
 from attrs import asdict, frozen
 
+from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption, RuntimeClosed
 from actors.instrumentation.telemetry import Telemetry
-from actors.options import check_positive, check_whole
 from actors.runtime import current_runtime
 from channels.client.backoff import RECONNECT, REJOIN, RetryTable
 from channels.client.channel import ClientChannel, ClientPush

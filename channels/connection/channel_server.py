@@ -45,10 +45,10 @@ from actors.exits import (
     is_normal_exit,
 )
 from actors.links import kill, monitor, send_exit
+from actors.masking import fields_of
 from actors.messages import Down, Exit
 from actors.places import place_of_method
 from actors.process import current_pid, receive, send, set_label
-from actors.records import fields_of
 from actors.refs import Pid, Ref, TimerRef
 from actors.servers.gen_server import GenServer, Sender, move_to_back
 from actors.servers.results import MISSING, Continue, NoReply, Reply, Stop, Within

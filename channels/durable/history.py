@@ -18,9 +18,9 @@ from typing import Any
 
 import trio
 
+from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption, StartIgnored
 from actors.instrumentation.telemetry import Event
-from actors.options import check_positive, check_whole
 from actors.process import current_pid, on_exit, send
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime

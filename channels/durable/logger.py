@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from logging import ERROR, INFO, WARNING
 
-from actors.instrumentation.log_lines import Line, attach_lines
+from actors.instrumentation.logger import Line, attach_lines
 from actors.instrumentation.telemetry import Event, Telemetry
 from channels.telemetry import (
     HISTORY_ANSWER_REFUSED,

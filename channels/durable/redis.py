@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
+from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption
-from actors.options import check_positive, check_whole
 from channels.durable.redis_connections import RedisConnections
 from channels.durable.redis_script import (
     Kept,

@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeVar
 
 import trio
 
+from actors.arguments import check_positive
 from actors.errors import InvalidOption
-from actors.options import check_positive
 from channels.durable.storage import Appended, Ends, NewAnswer, NewMessage, Receiver, StorageError
 from channels.durable.stream import Entry, Limits, Slice
 from supervision.child_spec import ChildSpec

@@ -15,8 +15,8 @@ from typing import Any, Literal, TypeAlias, final
 
 from attrs import define, field, frozen
 
+from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption
-from actors.options import check_positive, check_whole
 
 __all__ = [
     "POSITION",

@@ -15,7 +15,7 @@ import ipaddress
 
 from attrs import field, frozen
 
-from actors.options import whole
+from actors.arguments import whole
 from channels.endpoint.trusted_proxies import Address, parse_address
 
 __all__ = ["AddressLimit", "Addresses"]

@@ -23,11 +23,11 @@ import math
 import msgspec
 import trio
 
+from actors.arguments import check_not_negative, check_positive, check_whole
 from actors.errors import CallExit
 from actors.exits import ExitReason
 from actors.links import monitor, trap_exits
 from actors.messages import Down
-from actors.options import check_not_negative, check_positive, check_whole
 from actors.process import receive, send
 from actors.refs import Pid, Ref
 from actors.runtime import current_runtime

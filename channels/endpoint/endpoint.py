@@ -52,9 +52,9 @@ import trio
 from attrs import evolve
 from msgspec import structs
 
+from actors.arguments import check_not_negative, check_positive, check_whole
 from actors.errors import InvalidOption, StartIgnored
 from actors.masking import SECRETS
-from actors.options import check_not_negative, check_positive, check_whole
 from actors.process import current_pid, on_exit, spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import trio
 
-from actors.options import check_whole
+from actors.arguments import check_whole
 from channels.durable.redis_script import SCRIPT, SHA
 from channels.laboratory.simulated_history import HistoryScript, Keyspace
 

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import trio
 
+from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption
 from actors.masking import SECRETS
-from actors.options import check_positive, check_whole
 from actors.runtime import current_runtime
 from channels.errors import ChannelsError
 from channels.filters import FilterRule, Keep

@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any, Final
 
-from actors.records import fields_of
+from actors.masking import fields_of
 from actors.refs import Pid, Ref
 from channels.filters import FilterRule, filter_parameters
 

@@ -36,10 +36,10 @@ from attrs import define
 
 from actors import sys
 from actors.addresses import whereis
+from actors.arguments import check_positive, is_number
 from actors.errors import CallExit, InvalidOption
 from actors.instrumentation.telemetry import Event
 from actors.links import kill
-from actors.options import check_positive, is_number
 from actors.refs import Pid
 from actors.runtime import in_runtime
 from channels.errors import ChannelsError

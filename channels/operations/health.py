@@ -28,8 +28,8 @@ from typing import Any, TypeAlias
 import msgspec
 import trio
 
+from actors.arguments import check_positive
 from actors.errors import InvalidOption
-from actors.options import check_positive
 from actors.text import shown
 from channels.operations.worker_figures import WorkerFigures
 from channels.pubsub.adapter import WORKER, WORKERS_COUNT, WORKERS_FOLDER

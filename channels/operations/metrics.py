@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 import trio
 
+from actors.arguments import check_whole
 from actors.errors import CallExit, InvalidOption
 from actors.instrumentation.logger import CRASH, MAILBOX_ALARM, ZOMBIE
 from actors.instrumentation.telemetry import Event, Handler
-from actors.options import check_whole
 from actors.process import current_pid
 from actors.refs import Pid
 from actors.runtime import in_runtime

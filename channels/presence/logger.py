@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from logging import ERROR, INFO, WARNING
 
-from actors.instrumentation.log_lines import Facts, Line, attach_lines
+from actors.instrumentation.logger import Facts, Line, attach_lines
 from actors.instrumentation.telemetry import Event, Telemetry
 from actors.text import brief
 from channels.telemetry import (

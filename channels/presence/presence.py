@@ -27,10 +27,9 @@ from typing import Any
 import msgspec
 import trio
 
-from actors.arguments import check_pid
+from actors.arguments import check_number, check_pid, check_positive, check_whole
 from actors.errors import InvalidOption, StartIgnored
 from actors.instrumentation.telemetry import Event
-from actors.options import check_number, check_positive, check_whole
 from actors.process import current_pid, on_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime

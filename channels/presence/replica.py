@@ -21,8 +21,8 @@ from typing import TypeAlias
 
 from attrs import frozen
 
+from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption
-from actors.options import check_positive, check_whole
 
 __all__ = [
     "DOWN_PERIOD",

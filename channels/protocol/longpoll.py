@@ -34,8 +34,8 @@ from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
+from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption
-from actors.options import check_positive, check_whole
 from channels.topics import INTERNAL
 
 __all__ = [

@@ -23,8 +23,8 @@ from typing import Any, Self
 
 import trio
 
+from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption
-from actors.options import check_positive, check_whole
 from actors.text import brief
 from channels.errors import ChannelsError, EncodeError
 from channels.messages import Broadcast

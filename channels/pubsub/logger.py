@@ -12,7 +12,7 @@ from logging import ERROR, INFO, WARNING
 
 import trio
 
-from actors.instrumentation.log_lines import Facts, Line, attach_lines
+from actors.instrumentation.logger import Facts, Line, attach_lines
 from actors.instrumentation.telemetry import Event, Telemetry
 from channels.telemetry import (
     PUBSUB_CONNECTED,

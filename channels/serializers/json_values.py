@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from actors.records import fields_of
+from actors.masking import fields_of
 from channels.messages import Binary
 
 __all__ = [

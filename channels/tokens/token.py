@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from attrs import frozen
 
+from actors.arguments import check_whole, is_number
 from actors.errors import InvalidOption
-from actors.options import check_whole, is_number
 from channels.errors import ChannelsError, MissingLibrary
 from channels.tokens._erlang_terms import Atom, NotATerm, NoTermFor, decode, encode
 from channels.tokens._signing import DIGESTS, MAX_TOKEN, Malformed, Signed, derive

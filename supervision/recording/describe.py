@@ -19,8 +19,7 @@ from zlib import crc32
 import attrs
 import msgspec
 
-from actors.masking import FILTERED, is_secret
-from actors.records import fields_of
+from actors.masking import FILTERED, fields_of, is_secret
 from actors.refs import Pid, Ref, TimerRef
 
 __all__ = ["describe", "without_addresses"]

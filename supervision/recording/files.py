@@ -27,9 +27,9 @@ from typing import IO, Any, Final, TypeAlias
 import trio
 from attrs import define, field, frozen
 
+from actors.arguments import check_number
 from actors.exits import ExitReason
 from actors.links import trap_exits
-from actors.options import check_number
 from actors.refs import TimerRef
 from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer

@@ -28,12 +28,12 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import trio
 
+from actors.arguments import check_whole
 from actors.exits import ExitReason
 from actors.instrumentation.instrument import Instrument, payload_of
 from actors.instrumentation.telemetry import Event
 from actors.masking import SECRETS, mask, shown_kind
 from actors.messages import Down, Exit
-from actors.options import check_whole
 from actors.refs import MailboxLike, Pid
 from actors.runtime import Runtime
 from actors.watchdog import BLOCKED

@@ -27,11 +27,11 @@ from typing import Any, Generic, Literal, Required, TypedDict, TypeVar, final
 import msgspec
 import trio
 
+from actors.arguments import check_choice, check_number
 from actors.errors import ActorsError, NoProcess, NotAProcess, ServerExit
 from actors.exits import KILL, NORMAL, TIMEOUT, ExitReason
 from actors.links import send_exit, trap_exits, unlink
 from actors.messages import Down
-from actors.options import check_choice, check_number
 from actors.process import current_pid, receive
 from actors.refs import Pid, Ref, TimerRef
 from actors.runtime import current_runtime

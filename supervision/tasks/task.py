@@ -22,11 +22,10 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, TypeVarTuple, fina
 import msgspec
 import trio
 
-from actors.arguments import check_async
+from actors.arguments import check_async, check_choice, check_number
 from actors.exits import KILL, KILLED, NOPROC, SHUTDOWN, Crash, ExitReason
 from actors.links import demonitor, monitor, send_exit, unlink
 from actors.messages import Down
-from actors.options import check_choice, check_number
 from actors.process import current_pid, is_alive, receive, send, spawn, spawn_link
 from actors.refs import Pid, Ref
 from actors.runtime import current_runtime

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from actors.options import is_number
+from actors.arguments import is_number
 
 
 @pytest.mark.parametrize("value", [0, 1, -1, 0.5, math.inf, -math.inf])

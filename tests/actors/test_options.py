@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from actors import InvalidOption
-from actors.options import check_choice, check_number, check_seconds, check_whole, is_number
+from actors.arguments import check_choice, check_number, check_seconds, check_whole, is_number
 
 
 @pytest.mark.parametrize("value", [True, "1", None, math.nan, [1]])

@@ -8,7 +8,7 @@ import attrs
 import msgspec
 import pytest
 
-from actors.records import fields_of
+from actors.masking import fields_of
 
 
 @attrs.define

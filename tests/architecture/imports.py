@@ -18,7 +18,6 @@ PURE = (
     "actors.masking",
     "actors.messages",
     "actors.places",
-    "actors.records",
     "actors.refs",
     "actors.servers.results",
     "actors.small_set",

@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 from attrs import define, field, frozen
 
-from actors.options import check_positive, positive
+from actors.arguments import check_positive, positive
 from supervision.laboratory.simulation.forks import ForkedSeed
 from supervision.laboratory.simulation.replaying.run_file import find_scenario
 from supervision.laboratory.simulation.replaying.self_check import check_many

@@ -28,7 +28,7 @@ from typing import Any, Protocol, TypeAlias
 import trio
 from attrs import field, frozen
 
-from actors.options import positive, whole
+from actors.arguments import positive, whole
 from actors.runtime import current_runtime
 from channels.pubsub.redis.outbox import Outbox
 from channels.pubsub.redis.protocol import (

@@ -34,7 +34,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from actors.options import check_number
+from actors.arguments import check_number
 from supervision.errors import SupervisionError
 
 __all__ = [

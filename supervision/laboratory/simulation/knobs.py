@@ -7,7 +7,7 @@ from typing import Any, Literal
 import attrs
 from attrs import field, frozen
 
-from actors.options import check_number, positive
+from actors.arguments import check_number, positive
 from actors.runtime import DEFAULT_KILL_GRACE
 from supervision.laboratory.entropy import Streams
 from supervision.laboratory.simulation.scheduling.schedule import Policy

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from actors.errors import InvalidReturn
-from actors.instrumentation.log_lines import Line, attach_lines
+from actors.instrumentation.logger import Line, attach_lines
 from actors.instrumentation.telemetry import Telemetry
 
 EVENT = ("tests", "event")

@@ -236,7 +236,7 @@ async def test_an_endpoint_that_gives_up_ends_quietly_and_completely(
     # The log has only its own line, and no crash of a process.
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert {(record.name, record.module, record.exc_info) for record in errors} == {
-        ("channels", "log_lines", None)
+        ("channels", "logger", None)
     }
 
 

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from actors.options import is_number
+from actors.arguments import is_number
 from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.recording.reader.words import ordinal
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import trio
 from attrs import Attribute, field, frozen
 
-from actors.options import check_number
+from actors.arguments import check_number
 from supervision.recording.reader.service import LoopMeasures, MachineMeasures, RequestMeasures
 from supervision.recording.trace import Trace
 

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from attrs import evolve, field, frozen
 
-from actors.options import check_number
+from actors.arguments import check_number
 from supervision.laboratory.chaos.faults.kinds import branch_of
 from supervision.laboratory.chaos.faults.plan import FaultPlan
 from supervision.laboratory.chaos.faults.report import InertPlan

@@ -14,7 +14,7 @@ from collections.abc import Callable, Container
 
 import trio
 
-from actors.options import check_number
+from actors.arguments import check_number
 
 __all__ = ["Alarm", "VirtualClock"]
 
