@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from channels.excerpts import brief
+from actors.text import brief
 from channels.messages import Message
 from channels.protocol.session import Membership
 
