@@ -13,9 +13,10 @@ import trio
 import typer
 from attrs import define, field
 
-from actors.instrumentation.logger import printable
+from actors.errors import InvalidOption
+from actors.text import printable
 from channels.cli.console import fail
-from channels.errors import ChannelsError, InvalidOption
+from channels.errors import MISTAKES
 from channels.messages import Binary, Message
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _connect(
         "transport": "longpoll" if longpoll else "websocket",
     }
     is_terminal = sys.stdout.isatty()
-    session = _Session(
+    session = _ConnectRun(
         topic, _json(join, "--join"), is_terminal=is_terminal, stay=stay, count=count
     )
     _run(session, url, options)
@@ -98,7 +99,7 @@ def _connect(
     raise SystemExit(REFUSED if session.failures and not is_terminal else 0)
 
 
-def _run(session: _Session, url: str, options: dict[str, Any]) -> None:
+def _run(session: _ConnectRun, url: str, options: dict[str, Any]) -> None:
     """Run a session. If it fails, raise the error itself, not the exception groups of the nurseries."""
     error: BaseException | None = None
     try:
@@ -106,7 +107,7 @@ def _run(session: _Session, url: str, options: dict[str, Any]) -> None:
     except* KeyboardInterrupt:
         # Ctrl-C is the usual way to end this command.
         pass
-    except* ChannelsError as errors:
+    except* MISTAKES as errors:
         error = errors
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
@@ -142,7 +143,7 @@ def _token(name: str | None) -> str | None:
 
 
 @define
-class _Session:
+class _ConnectRun:
     """One run of the command.
 
     Attributes:
@@ -230,7 +231,7 @@ class _Session:
                 try:
                     # The pushes keep the order of the lines. The tasks wait for the replies at the same time.
                     push = channel.push_nowait(event, payload)
-                except ChannelsError as error:
+                except MISTAKES as error:
                     self.failures += 1
                     self._note(str(error))
                 else:
@@ -247,7 +248,7 @@ class _Session:
         except ChannelClosed:
             # The command prints the reason when it ends.
             self.failures += 1
-        except ChannelsError as error:
+        except MISTAKES as error:
             self.failures += 1
             self._note(str(error))
         else:

@@ -10,8 +10,8 @@ from typing import Any, NoReturn, TextIO
 import typer
 from typer.exceptions import TyperException
 
-from actors.instrumentation.logger import printable
-from channels.errors import ChannelsError
+from actors.text import printable
+from channels.errors import MISTAKES, ChannelsError
 from supervision.applications.command_line.arguments import ProgramFailed
 
 __all__ = ["fail", "new_app", "run_app"]
@@ -42,7 +42,7 @@ def run_app(app: typer.Typer) -> NoReturn:
     except TyperException as error:
         # By convention, the exit code for wrong input is 2.
         fail(f"{_sentence(error)} (see --help)", 2)
-    except ChannelsError as error:
+    except MISTAKES as error:
         fail(str(error), 1)
     except KeyboardInterrupt:
         # Ctrl-C came before the command, while Typer was reading the options.

@@ -1,6 +1,6 @@
 """The options of `open_socket` that the protocol does not need, and the checks of all options.
 
-The options of the protocol are in `Settings`.
+The options of the protocol are in `ClientSettings`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any, Final, TypeAlias, get_args
 
 from attrs import frozen
 
+from actors.arguments import check_positive, check_whole
+from actors.errors import InvalidOption
 from channels.client.backoff import RetryTable
-from channels.client.records import Settings
+from channels.client.records import ClientSettings
 from channels.client.transports.contract import Connect, Opening
 from channels.client.wire import TransportName, address_of
-from channels.errors import InvalidOption, check_positive, check_whole
 
 __all__ = ["Options", "Params", "check", "close_codes"]
 
@@ -66,7 +67,7 @@ class Options:
         )
 
 
-def check(settings: Settings, options: Options) -> None:
+def check(settings: ClientSettings, options: Options) -> None:
     """Check the options of `open_socket`.
 
     Raises:

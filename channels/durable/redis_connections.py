@@ -22,7 +22,7 @@ from actors.refs import Pid
 from channels.durable.redis_script import SCRIPT, SHA, Keys, parse_publication
 from channels.durable.storage import Receiver, StorageError
 from channels.pubsub.redis.caller import Caller, CallFailed
-from channels.pubsub.redis.connection import Connection, Options, Subscriber
+from channels.pubsub.redis.connection import Options, RedisConnection, Subscriber
 from channels.pubsub.redis.protocol import pack_command
 from channels.pubsub.redis.server_errors import ServerError
 from channels.pubsub.redis.url import RedisUrl
@@ -193,7 +193,7 @@ class RedisConnections:
         }
 
 
-async def _start(connection: Connection) -> Pid:
+async def _start(connection: RedisConnection) -> Pid:
     """Start a connection. Return when it has connected or failed. `connect_timeout` bounds the wait."""
     pid = spawn_link(connection.main, label=connection.name)
     await connection.tried.wait()

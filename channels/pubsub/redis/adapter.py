@@ -15,7 +15,8 @@ import ssl
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from channels.errors import InvalidOption, check_positive, check_whole
+from actors.arguments import check_positive, check_whole
+from actors.errors import InvalidOption
 from channels.pubsub.adapter import Encoded, Node, Receiver, worker_name
 from channels.pubsub.envelope import MAX_BYTES, MAX_NAME
 from channels.pubsub.exchange import Exchange

@@ -19,7 +19,7 @@ from actors.process import spawn_link
 from actors.refs import Pid
 from channels.pubsub.adapter import Receiver
 from channels.pubsub.exchange import Exchange
-from channels.pubsub.redis.connection import Connection, Options, Publisher, Subscriber
+from channels.pubsub.redis.connection import Options, Publisher, RedisConnection, Subscriber
 from channels.pubsub.redis.url import RedisUrl
 from channels.telemetry import PUBSUB_CONNECTED, PUBSUB_DISCONNECTED, PUBSUB_DROPPED
 from supervision.child_spec import ChildSpec, process_spec
@@ -136,7 +136,7 @@ class Incarnation:
     def statistics(self) -> dict[str, int]:
         """Return the counters. See `RedisAdapter.statistics`."""
         publisher = self.publisher
-        connections: tuple[Connection, ...] = (publisher, self.subscriber)
+        connections: tuple[RedisConnection, ...] = (publisher, self.subscriber)
         return {
             **self.exchange.statistics(),
             "connected": int(all(each.is_connected for each in connections)),

@@ -19,6 +19,7 @@ from threading import get_native_id
 import trio
 from attrs import Attribute, field, frozen
 
+from actors.arguments import check_number
 from supervision.recording.reader.service import (
     LoopMeasures,
     MachineMeasures,
@@ -44,19 +45,17 @@ TASKS = Path("/proc/self/task")
 _TOLERANCE = 1e-6
 
 
-def _check_amount(limits: ServiceLimits, attribute: Attribute[float], value: float) -> None:
-    if not value > 0:
-        what = "a load per core" if attribute.name == "max_load" else "seconds"
-        raise ValueError(
-            f"ServiceLimits({attribute.name}={value!r}) is invalid; write {what}, more than 0"
-        )
+def _check_seconds(limits: ServiceLimits, attribute: Attribute[float], value: float) -> None:
+    check_number("ServiceLimits", attribute.name, value, "seconds, more than 0", above=0)
+
+
+def _check_load(limits: ServiceLimits, attribute: Attribute[float], value: float) -> None:
+    check_number("ServiceLimits", attribute.name, value, "a load per core, more than 0", above=0)
 
 
 def _check_share(limits: ServiceLimits, attribute: Attribute[float], value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(
-            f"ServiceLimits({attribute.name}={value!r}) is invalid; write a share from 0.0 to 1.0"
-        )
+    expected = "a share from 0.0 to 1.0"
+    check_number("ServiceLimits", attribute.name, value, expected, least=0, most=1)
 
 
 @frozen(kw_only=True)
@@ -80,11 +79,11 @@ class ServiceLimits:
         ValueError: a time or a load is not more than 0, or a share is not between 0 and 1.
     """
 
-    late_after: float = field(default=0.05, validator=_check_amount)
+    late_after: float = field(default=0.05, validator=_check_seconds)
     max_late_share: float = field(default=0.1, validator=_check_share)
     max_wait_share: float = field(default=0.2, validator=_check_share)
-    max_load: float = field(default=2.0, validator=_check_amount)
-    answer_within: float = field(default=1.0, validator=_check_amount)
+    max_load: float = field(default=2.0, validator=_check_load)
+    answer_within: float = field(default=1.0, validator=_check_seconds)
     min_in_time: float = field(default=0.5, validator=_check_share)
 
 

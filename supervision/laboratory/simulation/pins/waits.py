@@ -29,7 +29,8 @@ from functools import lru_cache
 from types import FrameType
 from typing import Any
 
-from supervision.laboratory.simulation.frames import imports, is_program
+from actors.places import is_program
+from supervision.laboratory.simulation.frames import imports
 from supervision.laboratory.simulation.pins.fence import SLEEP, escape, escaping
 
 __all__ = ["guarded_waits", "pinned_waits"]

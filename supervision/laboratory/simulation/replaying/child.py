@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 from attrs import define
 
+from actors.places import is_program
 from supervision.laboratory.simulation.errors import RunFileError
-from supervision.laboratory.simulation.frames import SourceLine, is_program, source_line_above
+from supervision.laboratory.simulation.frames import SourceLine, source_line_above
 from supervision.laboratory.simulation.outcome import Outcome
 from supervision.laboratory.simulation.replaying.run_file import (
     RunFile,
