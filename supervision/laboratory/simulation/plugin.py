@@ -15,27 +15,23 @@ from __future__ import annotations
 import argparse
 import functools
 import inspect
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 __all__: list[str] = []
 
-_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType(
-    {
-        "seeds": 200,
-        "jobs": 1,
-        "knobs": None,
-        "swarm": True,
-        "params": None,
-        "faults": None,
-        "check": 0.0,
-        "limit": 60.0,
-        "shrink": True,
-    }
-)
+_OPTIONS: dict[str, Any] = {
+    "seeds": 200,
+    "jobs": 1,
+    "knobs": None,
+    "swarm": True,
+    "params": None,
+    "faults": None,
+    "check": 0.0,
+    "limit": 60.0,
+    "shrink": True,
+}
 """The options of the marker, with their defaults."""
 
 MARKER = (
