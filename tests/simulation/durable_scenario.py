@@ -36,7 +36,8 @@ from channels.testing import SimulatedRedis
 from supervision import Backoff, Supervisor
 from supervision.chaos import At, Kill
 from supervision.laboratory.entropy import Chance
-from supervision.simulation import Node, World, scenario
+from supervision.simulation import Node, World
+from tests.laws.scenarios import scenario
 from tests.simulation.simulated_sqlite import Disk, SimulatedSQLite
 from tests.simulation.sweeps.bounds import small_bounds
 

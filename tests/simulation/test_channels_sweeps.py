@@ -11,9 +11,9 @@ import trio
 from channels import Endpoint, Mount
 from channels.testing import JoinsAnswered
 from supervision.laboratory.simulation.knobs import Knobs
-from supervision.laboratory.simulation.simulate import simulate
-from supervision.simulation import World, scenario
+from supervision.simulation import World
 from tests.laws.memberships import MembershipsEnd
+from tests.laws.scenarios import scenario, simulate
 from tests.laws.subscriptions import SubscriptionsEnd
 from tests.simulation.sweeps.channels.client import client
 from tests.simulation.sweeps.channels.client_times import client_times

@@ -14,9 +14,9 @@ from channels.pubsub.local import SubscriptionTable
 from channels.testing.case import open_channel_test
 from channels.testing.client import ConnectionRefused
 from supervision.laboratory.chaos.faults.plan import Storm
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
 from tests.laws.memberships import MembershipsEnd
+from tests.laws.scenarios import scenario
 from tests.laws.subscriptions import SubscriptionsEnd
 from tests.simulation.planted.planting import Planted, planted
 
