@@ -431,7 +431,7 @@ class SessionServer(GenServer[None]):
                     {"endpoint": self.services.endpoint, "pid": self.pid},
                 )
 
-    def _carry_out(  # noqa: C901, PLR0912 - one branch for each effect
+    def _carry_out(  # noqa: PLR0912 - one branch for each effect
         self, effects: Sequence[Effect], size: int = 0
     ) -> Coroutine[Any, Any, None] | None:
         """Carry out the effects of one message of the client.
