@@ -126,7 +126,7 @@ def pack_publish(channel: bytes, payload: bytes) -> bytes:
     >>> pack_publish(b"news", b"hi")
     b'*3\r\n$7\r\nPUBLISH\r\n$4\r\nnews\r\n$2\r\nhi\r\n'
     """
-    return _pack(_PUBLISH, channel, payload)
+    return pack_command(_PUBLISH, channel, payload)
 
 
 def pack_command(*args: str | int | bytes) -> bytes:
@@ -135,7 +135,8 @@ def pack_command(*args: str | int | bytes) -> bytes:
     >>> pack_command("GET", "a")
     b'*2\r\n$3\r\nGET\r\n$1\r\na\r\n'
     """
-    return _pack(*args)
+    # The stub of hiredis takes tuples of one item only.
+    return hiredis.pack_command(args)  # type: ignore[arg-type,no-any-return]
 
 
 class _Awaited:
@@ -216,16 +217,16 @@ class Protocol:
         if url.database:
             parts.append(self._command("SELECT", url.database))
         if channels:
-            parts.append(_pack("SUBSCRIBE", *channels))
+            parts.append(pack_command("SUBSCRIBE", *channels))
             self._awaited.append(_Awaited("SUBSCRIBE", channels=channels))
-        parts.append(_pack("PING"))
+        parts.append(pack_command("PING"))
         self._awaited.append(_Awaited(_LAST))
         return b"".join(parts)
 
     def ping(self) -> bytes:
         """Return the bytes of a PING. `Pong` follows for any answer of the server."""
         self._awaited.append(_Awaited("PING"))
-        return _pack("PING")
+        return pack_command("PING")
 
     def publishing(self, count: int) -> None:
         """Expect the replies to `count` commands of `pack_publish`. Call this in the order of sending."""
@@ -244,7 +245,7 @@ class Protocol:
 
     def _command(self, name: str, *args: str | int) -> bytes:
         self._awaited.append(_Awaited(name))
-        return _pack(name, *args)
+        return pack_command(name, *args)
 
     # From the server
 
@@ -363,11 +364,6 @@ class Protocol:
         elif command == "SUBSCRIBE":
             raise ProtocolViolation(f"an ordinary reply to SUBSCRIBE: {brief(value)}")
         return None
-
-
-def _pack(*args: str | int | bytes) -> bytes:
-    # The stub of hiredis takes tuples of one item only.
-    return hiredis.pack_command(args)  # type: ignore[arg-type,no-any-return]
 
 
 def _printable(name: str) -> str:
