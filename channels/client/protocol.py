@@ -178,7 +178,6 @@ class Protocol:
         *,
         now: float,
         timeout: float | None = None,
-        waiter: Any = None,
         is_repeatable: bool = False,
     ) -> tuple[PushRecord, list[Effect]]:
         """Send an event, or keep it until the channel joins.
@@ -195,14 +194,8 @@ class Protocol:
             raise ChannelClosed(topic, channel.cause or "it was not joined")
         self._now = now
         seconds = channel.timeout if timeout is None else timeout
-        push = PushRecord(
-            channel,
-            event,
-            wire.prepare(topic, event, payload),
-            seconds,
-            is_repeatable,
-            waiter=waiter,
-        )
+        prepared = wire.prepare(topic, event, payload)
+        push = PushRecord(channel, event, prepared, seconds, is_repeatable)
         if self.state == "open" and channel.state == "joined":
             self._send_push(push)
         else:

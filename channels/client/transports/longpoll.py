@@ -56,14 +56,14 @@ async def open_longpoll(opening: Opening) -> LongPollLink:
     """
     link = LongPollLink(opening)
     try:
-        with trio.move_on_after(opening.connect_timeout):
+        with trio.move_on_after(opening.options.connect_timeout):
             answer, response = await link.poll()
             if answer is not None and answer.status == 410 and answer.token is not None:
                 link.token = answer.token
                 return link
             status = response.status if answer is None else answer.status
             raise refused("long polling", status)
-        raise LinkFailed(f"no answer within {opening.connect_timeout:g} seconds")
+        raise LinkFailed(f"no answer within {opening.options.connect_timeout:g} seconds")
     except BaseException:
         await link.aclose(_NO_STATUS, "")
         raise
@@ -87,7 +87,7 @@ class LongPollLink:
         self._loss: LinkLost | None = None
         self._polling: trio.CancelScope | None = None
         self._next_poll_at = -math.inf
-        self._headers = [(name.encode(), value.encode()) for name, value in opening.headers]
+        self._headers = [(name.encode(), value.encode()) for name, value in opening.options.headers]
         if opening.auth_token is not None:
             self._headers.append((b"x-phoenix-authtoken", opening.auth_token.encode()))
 
@@ -145,7 +145,7 @@ class LongPollLink:
             with trio.CancelScope() as self._polling:
                 await trio.sleep_until(self._next_poll_at)
                 began = trio.current_time()
-                self._polling.deadline = began + self._opening.poll_timeout
+                self._polling.deadline = began + self._opening.options.poll_timeout
                 answer, _ = await self.poll()
                 is_empty = answer is None or not answer.messages
                 self._next_poll_at = began + (EMPTY_POLL_INTERVAL if is_empty else POLL_INTERVAL)
@@ -178,7 +178,7 @@ class LongPollLink:
         header = b"content-type", b"application/x-ndjson"
         answer: _Answer | None = None
         try:
-            with trio.move_on_after(self._opening.poll_timeout) as posting:
+            with trio.move_on_after(self._opening.options.poll_timeout) as posting:
                 answer, _ = await self._ask(self._posts, "POST", header, b"\n".join(lines))
         except LinkFailed:
             # The server may have got the messages. Like phoenix.js, do not send them again.
