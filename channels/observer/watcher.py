@@ -26,7 +26,7 @@ from actors.servers.gen_server import GenServer, Sender
 from actors.servers.results import Reply
 from actors.timers import send_after
 from channels.observer.chronicle import label_of
-from channels.observer.control import ACTIONS, act
+from channels.observer.control import act
 from channels.observer.elsewhere import Served
 from channels.observer.inspector import facts_of, status_shown
 from channels.observer.memory import Record
@@ -45,11 +45,6 @@ CHILDREN: Final = 200
 """The largest number of children of one supervisor whose ids and restarts the page shows."""
 SAMPLES: Final = 1000
 SUMMARY_SECONDS: Final = 1.0
-MAX_DEAD: Final = 1000
-TRACEBACK: Final = 20_000
-
-_CRASH: Final = ("actors", "process", "crash")
-_ZOMBIE: Final = ("actors", "process", "zombie")
 
 
 class Watcher(GenServer[None]):
@@ -125,9 +120,7 @@ class Watcher(GenServer[None]):
         if "action" in request:
             # The action may wait for its target, or end this watcher, so it runs in a separate process.
             number = request["pid"]
-            entry = self.model.entries.get(number)
-            title = "process" if entry is None else entry.title
-            target = self._pids.get(number)
+            target, title = self._pids.get(number), self.model.title_of(number)
             spawn(_act, self.settings, request, target, title, label="observer action")
             return
         view = View()
@@ -137,7 +130,8 @@ class Watcher(GenServer[None]):
         answer["now"] = round(self.runtime.now(), 3)
         if request["pid"] is not None and is_current:
             answer["process"] = self._facts(request["pid"])
-            answer["about"] = self._about(request["pid"])
+            crash = self.memory.crashes.get(request["pid"])
+            answer["about"] = {"crash": crash, **self.model.about(request["pid"])}
         _reply(self.settings, request, answer)
 
     def _pass_on(self, answer: Any) -> None:
@@ -150,13 +144,6 @@ class Watcher(GenServer[None]):
         pid = self._pids.get(number)
         facts = None if pid is None else facts_of(self.runtime, pid)
         return {"ended": True} if facts is None else facts
-
-    def _about(self, number: int) -> Record:
-        about: Record = {"crash": self.memory.crashes.get(number)}
-        entry = self.model.entries.get(number)
-        if entry is not None:
-            about |= {"path": self.model.path_of(entry), "title": entry.title}
-        return about
 
     async def handle_call(self, request: Any, sender: Sender) -> Reply:
         if not isinstance(request, Wanted):
@@ -357,17 +344,10 @@ class Watcher(GenServer[None]):
 
 async def _act(settings: Settings, request: Record, target: Pid | None, title: str) -> None:
     """Carry out an action that a page on another node asked for. Send the result to that node."""
-    action, problem = request["action"], None
-    if not settings.control:
-        problem = f"the observer of {settings.endpoint.pubsub.node_name} is read-only"
-    elif action not in ACTIONS:
-        problem = f"choose one of {', '.join(ACTIONS)}"
-    elif target is None:
-        problem = "this process has ended"
+    if settings.control:
+        problem = await act(settings, request["action"], target, title, by=request["from"])
     else:
-        about = {"action": ACTIONS[action], "who": f"{title} {target!r}", "by": request["from"]}
-        settings.chronicle.note("control", pid=target.number, **about)
-        problem = await act(settings.runtime, action, target, title)
+        problem = f"the observer of {settings.endpoint.pubsub.node_name} is read-only"
     _reply(settings, request, {"job": request["job"], "problem": problem})
 
 
