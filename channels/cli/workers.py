@@ -31,7 +31,7 @@ from channels.pubsub.workers.places import MAX_WORKERS, check_platform
 from channels.pubsub.workers.plan import worker_count
 from supervision.applications.command_line.console import plain_console
 
-__all__ = ["HealthSocket", "Workers", "add_workers_command", "count_workers", "serve_with_workers"]
+__all__ = ["HealthSocket", "Workers", "count_workers", "serve_with_workers", "workers_command"]
 
 # Seconds between two questions about a replacement.
 _POLL: Final = 0.2
@@ -106,12 +106,7 @@ def serve_with_workers(settings: Settings, log_format: LogFormat = LogFormat.TEX
 # The command
 
 
-def add_workers_command(app: typer.Typer) -> None:
-    """Add the command `ashtree workers` to the application."""
-    app.command("workers", help="Show the workers of this user's servers, or replace them.")(_show)
-
-
-def _show(
+def workers_command(
     health_socket: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="The health socket of one server; default is all."),
@@ -127,6 +122,7 @@ def _show(
         ),
     ] = False,
 ) -> None:
+    """Show the workers of this user's servers, or replace them."""
     paths = [health_socket] if health_socket is not None else _all_sockets()
     if replace:
         _replace(paths)
