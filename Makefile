@@ -130,7 +130,7 @@ docs: $(DEV_STAMP)
 
 # Takes the pictures of the examples in Chromium. If a page has changed since its picture, a test fails.
 pictures: $(DEV_STAMP) node chromium $(NPM_STAMPS)
-	@$(BIN)/python -m tests.diagrams
+	@$(BIN)/python -m docs.diagrams
 	@ASHTREE_PICTURES=1 $(BIN)/python -m pytest -q tests/integration/test_example_pages.py
 
 # Prints each failure with the command that repeats it. The exit code is 1 if there is a failure.

@@ -29,8 +29,8 @@ from actors._kernel.thread_queue import DEFAULT_LIMIT
 from actors.exits import SHUTDOWN
 from actors.instrumentation import logger
 from actors.instrumentation.logger import printable
-from actors.instrumentation.watchdog import count_run_time, watch_loop
 from actors.refs import Pid
+from actors.watchdog import count_run_time, watch_loop
 
 __all__ = [
     "Environment",
@@ -156,11 +156,11 @@ async def open_runtime(
         seed: The seed of `runtime.random`. With None, the seed comes from the operating system, or in a simulation from
             the simulation's seed.
         log: Attach `actors.instrumentation.logger`, which writes crashes and zombies to the log.
-        debug: Check the invariants of `actors._kernel.checks` all the time. Python then also names the line that
+        debug: Check the invariants of `actors._checks` all the time. Python then also names the line that
             created a coroutine without `await`. The program runs several times slower. None reads the environment
             variable ASHTREE_DEBUG.
         watchdog: The seconds that one step of a task may take. The watchdog reports a longer step with its stack,
-            because a step blocks all other tasks. None turns the watchdog off. See `actors.instrumentation.watchdog`.
+            because a step blocks all other tasks. None turns the watchdog off. See `actors.watchdog`.
         counts_run_time: Add up the durations of each process's steps. `process_info` then has the sum as `run_time`, in
             seconds. This costs about a microsecond for each step of every task.
         mailbox_alarm: The number of waiting messages above which the runtime reports a mailbox. It reports again each
@@ -274,7 +274,7 @@ async def _watched(
 
 def _checked_runtime() -> type[Runtime]:
     # Imported here, because a server in production makes no checks.
-    from actors._kernel.checks import CheckedRuntime  # noqa: PLC0415
+    from actors._checks import CheckedRuntime  # noqa: PLC0415
 
     return CheckedRuntime
 

@@ -21,12 +21,12 @@ from typing import Any
 import trio
 from attrs import frozen
 
+from actors._calls import CallRequest, Cast, SystemRequest
 from actors.errors import ActorsError
 from actors.exits import ExitReason
 from actors.instrumentation.instrument import Instrument
 from actors.refs import Pid, Ref
 from actors.runtime import Runtime
-from actors.servers._calls import CallRequest, Cast, SystemRequest
 
 __all__ = ["ChangedMessage", "MessageChanged", "SharedMessages"]
 

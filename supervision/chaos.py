@@ -10,7 +10,6 @@ from supervision.laboratory.chaos.errors import (
     InvariantViolated,
     NotReached,
 )
-from supervision.laboratory.chaos.experiment import Phases
 from supervision.laboratory.chaos.faults.kinds import (
     DelayMessage,
     DropMessage,
@@ -44,6 +43,7 @@ from supervision.laboratory.chaos.injection.injector import Injector
 from supervision.laboratory.chaos.injection.surroundings import Breakable, Connections, NodeControl
 from supervision.laboratory.chaos.invariants.base import Invariant, Violation, Watch
 from supervision.laboratory.chaos.invariants.built_in import BUILT_IN
+from supervision.laboratory.chaos.live.experiment import Phases
 from supervision.laboratory.chaos.live.outcome import LiveOutcome
 from supervision.laboratory.chaos.live.run import live, run_live
 from supervision.laboratory.chaos.live.service import ServiceLimits

@@ -10,8 +10,8 @@
 from supervision.laboratory.story.mermaid import write_mermaid
 from supervision.laboratory.story.text import write_text
 from supervision.recording.reader.figures import RecoveryFigures, figures_of
-from supervision.recording.reader.incidents import tell_story
 from supervision.recording.reader.model import StoryModel
+from supervision.recording.reader.story import tell_story
 from supervision.recording.trace import read_recording
 
 __all__ = [

@@ -11,7 +11,7 @@ import pytest
 
 from tests.outcomes import Outcomes, runs_last
 
-# Every runtime of every test checks its invariants (see actors._kernel.checks); ASHTREE_DEBUG=0 turns it off.
+# Every runtime of every test checks its invariants (see actors._checks); ASHTREE_DEBUG=0 turns it off.
 os.environ.setdefault("ASHTREE_DEBUG", "1")
 
 # A shell makes background programs ignore Ctrl-C. The tests and their programs would inherit that.

@@ -56,7 +56,7 @@ from actors.small_set import items_of
 if TYPE_CHECKING:
     import uuid
 
-    from actors.servers._calls import CallChains
+    from actors._calls import CallChains
 
 __all__ = [
     "EnvironmentLike",
@@ -588,7 +588,7 @@ class Runtime:
             self.telemetry.execute(event, measurements, process.report(reason, error))
 
     def verify_closed(self) -> None:
-        """Check that the closed runtime is empty. Only debug builds do this: see `actors._kernel.checks`."""
+        """Check that the closed runtime is empty. Only debug builds do this: see `actors._checks`."""
 
     # Introspection
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable
 from typing import Any
 
+from actors._calls import CallRequest, Cast, SystemRequest
 from actors.exits import ExitReason
 from actors.refs import Pid, Ref, TimerRef
-from actors.servers._calls import CallRequest, Cast, SystemRequest
 
 __all__ = ["Instrument", "callback_for", "deliver", "overriding", "payload_of"]
 

@@ -15,6 +15,7 @@ import msgspec
 import trio
 from trio.lowlevel import wait_task_rescheduled
 
+from actors._calls import CallRequest, Cast, Sender, StopRequest, SystemRequest
 from actors._kernel.process import escaping, reason_of
 from actors._kernel.runtime import Process, current_process
 from actors.arguments import place_of
@@ -23,7 +24,6 @@ from actors.exits import NORMAL, ExitReason, is_normal_exit
 from actors.messages import Exit, Timeout
 from actors.process import receive
 from actors.refs import Pid
-from actors.servers._calls import CallRequest, Cast, Sender, StopRequest, SystemRequest
 from actors.servers.results import MISSING, Continue, Fail, Ignore, NoReply, Reply, Stop, Within
 
 __all__ = [

@@ -29,6 +29,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 import trio
 from trio.lowlevel import current_task, enable_ki_protection, wait_task_rescheduled
 
+from actors._calls import (
+    CallRequest,
+    Cast,
+    Ended,
+    Sender,
+    StopRequest,
+    SystemRequest,
+)
 from actors._kernel.current import require_process, require_runtime
 from actors._kernel.runtime import acting_process, current_process
 from actors._kernel.start import start
@@ -47,14 +55,6 @@ from actors.errors import (
 )
 from actors.exits import NORMAL, ExitReason
 from actors.refs import Pid, ProcessLike, RuntimeLike
-from actors.servers._calls import (
-    CallRequest,
-    Cast,
-    Ended,
-    Sender,
-    StopRequest,
-    SystemRequest,
-)
 from actors.servers._loop import Loop, ServerStatus, serve
 from actors.servers.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
 

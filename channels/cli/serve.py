@@ -15,8 +15,8 @@ from typing import Annotated, NoReturn, TypeAlias
 import typer
 
 from actors.exits import Crash, Shutdown
-from actors.instrumentation.watchdog import DEFAULT_LIMIT
 from actors.refs import Pid
+from actors.watchdog import DEFAULT_LIMIT
 from channels import service_manager
 from channels.cli.console import new_app, run_app
 from channels.cli.program import (

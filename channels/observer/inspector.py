@@ -13,7 +13,7 @@ import trio
 
 from actors import sys
 from actors.errors import CallExit
-from actors.instrumentation.introspection import current_function, is_server, status_of
+from actors.introspection import current_function, is_server, status_of
 from actors.process import current_pid, is_alive, send
 from actors.refs import Pid
 from actors.runtime import Runtime

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import trio
 
-from actors.instrumentation.introspection import scan
 from actors.instrumentation.telemetry import Event
+from actors.introspection import scan
 from actors.links import monitor
 from actors.messages import Down
 from actors.process import current_pid, on_exit, send, spawn

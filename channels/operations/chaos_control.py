@@ -62,7 +62,7 @@ from supervision.laboratory.chaos.faults.moments import At
 from supervision.laboratory.chaos.injection.injector import Injector
 from supervision.recording.flight import recorder_of
 from supervision.recording.places import Places
-from supervision.recording.reader.service import percentile
+from supervision.recording.reader.figures import percentile
 from supervision.recording.trace import Trace
 from supervision.supervisor import Supervisor
 from supervision.tree.supervisors import kind_of, some_children

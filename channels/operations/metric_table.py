@@ -28,7 +28,7 @@ Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 """The type of a metric."""
 
 Figure: TypeAlias = tuple[str, Mapping[str, str], float]
-"""A name, labels and a value, such as `RecoveryFigures.metrics()` of `supervision.recording.reader.figures` yields."""
+"""A name, labels and a value, such as `Histogram.metrics` of `supervision.recording.reader.figures` yields."""
 
 
 @frozen

@@ -27,10 +27,10 @@ import trio
 from actors.errors import CallExit
 from actors.instrumentation.logger import CRASH, MAILBOX_ALARM, ZOMBIE
 from actors.instrumentation.telemetry import Event, Handler
-from actors.instrumentation.watchdog import BLOCKED
 from actors.process import current_pid
 from actors.refs import Pid
 from actors.runtime import in_runtime
+from actors.watchdog import BLOCKED
 from channels import telemetry as events
 from channels.errors import ChannelsError, InvalidOption, MissingLibrary, check_whole
 from channels.http.lifespan import ASGIApplication

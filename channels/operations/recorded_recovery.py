@@ -11,19 +11,22 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import trio
 
 from channels.operations.metric_table import Figure
 from supervision.recording.flight import FlightRecorder
-from supervision.recording.reader.figures import PREFIX, Histogram, recovery_metrics
-from supervision.recording.reader.incidents import tell_story
-from supervision.recording.reader.model import Incident
+from supervision.recording.reader.figures import Histogram
+from supervision.recording.reader.history import read_history
+from supervision.recording.reader.model import Recovery
 from supervision.recording.schema import CLEAN_EXITS
 from supervision.recording.snapshots import Snapshot
 
-__all__ = ["PREFIX", "RecordedRecovery", "Totals"]
+__all__ = ["PREFIX", "Found", "RecordedRecovery", "Totals", "incidents_of"]
+
+PREFIX: Final = "ashtree_recovery_"
+"""The start of the names of all metrics of recovery."""
 
 SETTLED_SECONDS: Final = 5.0
 """Seconds from a fault until its incident counts, if everything is back."""
@@ -42,6 +45,22 @@ _NORMAL_CLOSES: Final = (None, 1000, 1001, 3000)
 _number = itemgetter(0)
 
 
+class Found(NamedTuple):
+    """An incident of a recorder.
+
+    Attributes:
+        number: the number of its first record.
+        t: the time of the fault.
+        recovery: its figures.
+        away: for each client that came back, the seconds from the fault until it was joined again.
+    """
+
+    number: int
+    t: float
+    recovery: Recovery
+    away: list[float]
+
+
 class Totals:
     """The figures of all incidents so far. *pure*."""
 
@@ -56,28 +75,27 @@ class Totals:
         """Prepare for the incidents of another recorder, which numbers its records from 0 again."""
         self._counted_until = -1
 
-    def take(self, incidents: Iterable[tuple[int, Incident]], now: float) -> bool:
+    def take(self, incidents: Iterable[Found], now: float) -> bool:
         """Count the settled incidents. Return True if an incident is not settled yet.
 
         Args:
-            incidents: the incidents of the recorder, each after the number of its first record, in the order of these
-                numbers.
+            incidents: the incidents of the recorder, in the order of their numbers.
             now: the present time of the recorder, in seconds.
         """
-        for number, incident in incidents:
+        for incident in incidents:
             # Two incidents may begin at the same time, so the number of the record identifies an incident.
-            if number <= self._counted_until:
+            if incident.number <= self._counted_until:
                 continue
-            began, found = incident.fault.t, incident.recovery
+            found = incident.recovery
             is_back = not found.not_back and not found.not_rejoined
-            if now - began < (SETTLED_SECONDS if is_back else GIVEN_UP_SECONDS):
+            if now - incident.t < (SETTLED_SECONDS if is_back else GIVEN_UP_SECONDS):
                 # Count incidents in order, so that `_counted_until` tells which ones have counted.
                 return True
-            self._counted_until = number
+            self._counted_until = incident.number
             self._count(incident)
         return False
 
-    def _count(self, incident: Incident) -> None:
+    def _count(self, incident: Found) -> None:
         found = incident.recovery
         self._incidents += 1
         self._messages += found.messages_lost
@@ -87,20 +105,23 @@ class Totals:
             self._restarts[child if known else "other"] += count
         if found.restarted_after is not None:
             self._restarted.add(found.restarted_after)
-        for client in incident.clients:
-            if client.away is not None:
-                self._rejoined.add(client.away)
+        for seconds in incident.away:
+            self._rejoined.add(seconds)
 
     def figures(self) -> Iterator[Figure]:
-        """Yield name, labels and value of each figure, as `recovery_metrics` does."""
-        return recovery_metrics(
-            incidents=self._incidents,
-            messages_lost=self._messages,
-            answers_lost=self._answers,
-            restarts=self._restarts,
-            restarted=self._restarted,
-            rejoined=self._rejoined,
-        )
+        """Yield name, labels and value of each figure, in the conventions of Prometheus.
+
+            ("ashtree_recovery_restarts_total", {"child": "/shop/store"}, 3.0)
+
+        A histogram yields its cumulative buckets, its sum and its count.
+        """
+        yield f"{PREFIX}incidents_total", {}, float(self._incidents)
+        yield f"{PREFIX}messages_lost_total", {}, float(self._messages)
+        yield f"{PREFIX}answers_lost_total", {}, float(self._answers)
+        for child, count in self._restarts.items():
+            yield f"{PREFIX}restarts_total", {"child": child}, float(count)
+        yield from self._restarted.metrics(f"{PREFIX}restarted_seconds")
+        yield from self._rejoined.metrics(f"{PREFIX}rejoined_seconds")
 
 
 class RecordedRecovery:
@@ -124,19 +145,22 @@ class RecordedRecovery:
             first = bisect_right(taken.records, self._read_until, key=_number)
             if self._waits or any(map(_is_trouble, taken.records[first:])):
                 # A full recorder takes about a second, so a thread reads a copy of the records.
-                incidents = await trio.to_thread.run_sync(_incidents_of, taken)
+                incidents = await trio.to_thread.run_sync(incidents_of, taken)
                 self._waits = self._totals.take(incidents, recorder.elapsed)
             self._read_until = taken.following - 1
             return list(self._totals.figures())
 
 
-def _incidents_of(taken: Snapshot) -> list[tuple[int, Incident]]:
-    """Return the incidents of a snapshot without messages, each after the number of its first record."""
+def incidents_of(taken: Snapshot) -> list[Found]:
+    """Return the incidents of a snapshot without messages."""
     conversion, lines = taken.begin()
     # Each of these records becomes one event. The first one becomes the event after the lines so far.
     offset = len(lines) - taken.records[0][0] if taken.records else 0
     lines += conversion.convert(taken.records)
-    return [(each.fault.event - offset, each) for each in tell_story(lines).incidents]
+    return [
+        Found(each.fault.event - offset, each.fault.t, each.recovery, each.away)
+        for each in read_history(lines).incidents
+    ]
 
 
 def _is_trouble(record: Any) -> bool:

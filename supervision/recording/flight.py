@@ -31,10 +31,10 @@ import trio
 from actors.exits import ExitReason
 from actors.instrumentation.instrument import Instrument, payload_of
 from actors.instrumentation.telemetry import Event
-from actors.instrumentation.watchdog import BLOCKED
 from actors.messages import Down, Exit
 from actors.refs import MailboxLike, Pid
 from actors.runtime import Runtime
+from actors.watchdog import BLOCKED
 from supervision.recording.conversion import Birth, Record
 from supervision.recording.describe import describe
 from supervision.recording.fields import (

@@ -15,7 +15,7 @@ import trio
 from attrs import define, field
 
 from actors.errors import CallExit, CallTimeout
-from actors.instrumentation.introspection import current_function, is_server
+from actors.introspection import current_function, is_server
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
 from actors.servers.gen_server import system_call

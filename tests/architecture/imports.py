@@ -4,7 +4,7 @@ import ast
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import TypeAlias
 
 from attrs import frozen
@@ -37,14 +37,13 @@ PURE = (
     "supervision.recording.masking",
     "supervision.recording.ring",
     "supervision.recording.snapshots",
-    "supervision.recording.reader.clients",
     "supervision.recording.reader.figures",
-    "supervision.recording.reader.incidents",
+    "supervision.recording.reader.records",
+    "supervision.recording.reader.story",
     "supervision.laboratory.story.mermaid",
     "supervision.recording.reader.model",
     "supervision.laboratory.story.seeds",
     "supervision.recording.reader.sentences",
-    "supervision.recording.reader.states",
     "supervision.laboratory.story.svg",
     "supervision.laboratory.story.text",
     "supervision.recording.reader.words",
@@ -160,8 +159,50 @@ def graph_of(sources: Sequence[Source]) -> Graph:
     return graph
 
 
+def folder_graphs(sources: Sequence[Source]) -> Mapping[str, Graph]:
+    """Return, for each folder, the imports between its children.
+
+    The children of a folder are the modules directly in it, and its subfolders. An import between two modules counts in
+    one folder only: the innermost that contains both. The imports of a facade do not count, because a facade is only
+    a list of names.
+    """
+    packages = {source.name for source in sources if source.is_package}
+    facades = {source.name for source in sources if source.is_package and _holds_names(source)}
+    graphs: dict[str, dict[str, dict[str, Import]]] = {}
+    for importer, targets in graph_of(sources).items():
+        if importer in facades:
+            continue
+        for target, found in targets.items():
+            folder = _common_folder(importer, target)
+            children = _child(importer, folder, packages), _child(target, folder, packages)
+            # Another rule forbids that a module imports the facade of its own folder.
+            if folder and folder not in (importer, target):
+                graph = graphs.setdefault(folder, {})
+                graph.setdefault(children[1], {})
+                graph.setdefault(children[0], {}).setdefault(children[1], found)
+    return graphs
+
+
+def _holds_names(source: Source) -> bool:
+    return all(
+        isinstance(node, ast.Expr | ast.Import | ast.ImportFrom | ast.Assign)
+        for node in source.tree.body
+    )
+
+
+def _common_folder(one: str, other: str) -> str:
+    pairs = zip(one.split("."), other.split("."), strict=False)
+    return ".".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _child(module: str, folder: str, packages: set[str]) -> str:
+    """Return the child of a folder that contains a module: the module itself, or a subfolder, with a slash."""
+    child = ".".join(module.split(".")[: folder.count(".") + 2])
+    return f"{child}/" if child in packages else child
+
+
 def cycles(graph: Graph) -> list[str]:
-    """One shortest cycle through the first module of every knot of modules, with its lines."""
+    """One shortest cycle through the first node of every knot of modules or folders, with its lines."""
     problems = []
     knotted: set[str] = set()
     for start in sorted(graph):

@@ -8,6 +8,7 @@ import pytest
 
 from tests.architecture.imports import (
     cycles,
+    folder_graphs,
     graph_of,
     imports_against_the_layers,
     imports_of,
@@ -38,6 +39,27 @@ def test_imports_follow_the_layers(layers: list[Source]) -> None:
 
 def test_no_import_goes_in_a_circle(layers: list[Source]) -> None:
     report(cycles(graph_of(layers)))
+
+
+TIED = ["channels"]
+"""The packages whose folders still import each other in circles. None may be added."""
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_folders_of_a_package_import_each_other_in_no_circle(package: str) -> None:
+    problems = folder_cycles(sources_under(package))
+    if package in TIED:
+        assert problems, f"the folders of {package} have no circle any more; remove it from TIED"
+    else:
+        report(problems)
+
+
+def folder_cycles(sources: list[Source]) -> list[str]:
+    return [
+        f"in {folder}, {problem}"
+        for folder, graph in sorted(folder_graphs(sources).items())
+        for problem in cycles(graph)
+    ]
 
 
 def test_private_modules_stay_in_their_package(layers: list[Source]) -> None:
@@ -98,6 +120,47 @@ def test_a_cycle_is_shown_with_its_lines_and_only_once() -> None:
         "    actors/b.py:2 imports actors.c\n"
         "    actors/c.py:1 imports actors.a.y"
     )
+
+
+def test_a_circle_of_folders_is_found_although_no_module_imports_itself() -> None:
+    sources = [
+        source("actors/a/__init__.py", ""),
+        source("actors/a/one.py", "from actors.b import two"),
+        source("actors/a/other.py", ""),
+        source("actors/b/__init__.py", ""),
+        source("actors/b/two.py", "import actors.top"),
+        source("actors/top.py", "def late():\n    from actors.a.other import x"),
+    ]
+    assert cycles(graph_of(sources)) == []
+    (problem,) = folder_cycles(sources)
+    assert problem == (
+        "in actors, import cycle: actors.a/ -> actors.b/ -> actors.top -> actors.a/\n"
+        "    actors/a/one.py:1 imports actors.b.two\n"
+        "    actors/b/two.py:1 imports actors.top\n"
+        "    actors/top.py:2 imports actors.a.other.x"
+    )
+
+
+def test_a_circle_deep_in_a_package_is_found_in_its_own_folder() -> None:
+    sources = [
+        source("actors/a/__init__.py", ""),
+        source("actors/a/deep/__init__.py", ""),
+        source("actors/a/deep/one.py", "if TYPE_CHECKING:\n    import actors.a.two"),
+        source("actors/a/deep/other.py", ""),
+        source("actors/a/two.py", "import actors.a.deep.other"),
+    ]
+    (problem,) = folder_cycles(sources)
+    assert problem.startswith("in actors.a, import cycle: actors.a.deep/ -> actors.a.two -> ")
+
+
+def test_a_facade_ties_no_circle() -> None:
+    sources = [
+        source("actors/a/__init__.py", "from actors.a.one import x\nfrom actors.b.two import y"),
+        source("actors/a/one.py", ""),
+        source("actors/b/__init__.py", ""),
+        source("actors/b/two.py", "from actors.a.one import x"),
+    ]
+    assert folder_cycles(sources) == []
 
 
 def test_an_import_for_the_type_checker_alone_counts() -> None:

@@ -143,5 +143,5 @@ print(json.dumps([
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     classes = json.loads(out.stdout)
-    assert "channels.endpoint.mount.Mount" in classes
+    assert "channels.serving.mount.Mount" in classes
     assert len(classes) < ATTRS_CLASSES, f"{len(classes)}: {classes}"

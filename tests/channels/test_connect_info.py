@@ -136,7 +136,7 @@ async def test_transport_custom_keywords_are_extracted_to_the_socket_connect_inf
 
 @pytest.mark.parametrize("wrong", [["x_header"], "uri", [("only",)], [7]])
 def test_an_unknown_name_is_refused(wrong: Any) -> None:
-    with pytest.raises(InvalidOption, match="connect_info") as caught:
+    with pytest.raises(InvalidOption) as caught:
         Mount(UserSocket, connect_info=wrong)
     assert caught.value.option == "connect_info"
 
@@ -206,8 +206,9 @@ async def test_a_session_function_that_raises_is_a_bug_of_the_application(serve:
 
 
 def test_a_mount_cannot_disable_both_the_csrf_and_the_origin_check() -> None:
-    with pytest.raises(InvalidOption, match="any page can use its visitor"):
+    with pytest.raises(InvalidOption) as refused:
         Mount(UserSocket, check_origin=False, check_csrf=False)
+    assert refused.value.option == "check_csrf"
     Mount(UserSocket, check_origin=False)
     Mount(UserSocket, check_csrf=False)
 
@@ -330,8 +331,9 @@ async def test_subprotocols_are_answered_or_refused(serve: Serve) -> None:
 
 @pytest.mark.parametrize("wrong", ["v1", ["a b"], ["a,b"], [7]])
 def test_invalid_subprotocols_are_refused(wrong: Any) -> None:
-    with pytest.raises(InvalidOption, match="subprotocols"):
+    with pytest.raises(InvalidOption) as refused:
         Mount(UserSocket, subprotocols=wrong)
+    assert refused.value.option == "subprotocols"
 
 
 async def test_an_auth_token_reaches_connect_and_no_log(serve: Serve) -> None:
@@ -369,8 +371,9 @@ async def test_endpoint_handles_multiple_mount_segments(serve: Serve) -> None:
 
 @pytest.mark.parametrize("wrong", ["websocket", "", None, 7])
 def test_an_invalid_path_of_a_mount_is_refused(wrong: Any) -> None:
-    with pytest.raises(InvalidOption, match='write a path that begins with a slash: "/websocket"'):
+    with pytest.raises(InvalidOption) as refused:
         Mount(UserSocket, path=wrong)
+    assert refused.value.option == "path"
 
 
 async def test_two_mounts_at_one_path_raise_before_the_endpoint_starts() -> None:

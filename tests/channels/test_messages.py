@@ -63,8 +63,9 @@ def test_a_binary_frame_is_the_bytes_that_it_holds() -> None:
 
 @pytest.mark.parametrize("status", [3, None, {"n": 1}, b"ok"])
 def test_a_status_that_is_not_text_raises_in_the_handler(status: Any) -> None:
-    with pytest.raises(InvalidOption, match=r'PushReply got status=.*; write text such as "ok"'):
+    with pytest.raises(InvalidOption) as refused:
         PushReply({}, status)
+    assert refused.value.option == "status"
 
 
 def test_a_reply_with_its_arguments_swapped_raises_with_a_correction() -> None:

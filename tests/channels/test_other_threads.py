@@ -376,7 +376,7 @@ async def test_a_broadcast_after_the_end_of_the_runtime_is_refused(run: Any) -> 
     one = endpoint()
     async with open_runtime():
         await one.start_link(port=None)
-    with pytest.raises(RuntimeClosed, match="the runtime has ended"):
+    with pytest.raises(RuntimeClosed):
         await run(partial(one.broadcast, "room:a", "shouted", {}))
     # In its own thread, the broadcast has no subscribers either.
     one.broadcast("room:a", "shouted", {})

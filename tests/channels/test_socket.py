@@ -181,8 +181,9 @@ def test_a_deadline_that_is_no_number_of_seconds_is_refused(owner: type[Any], se
 
 
 def test_a_deadline_above_the_largest_float_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="write a number of seconds from 0"):
+    with pytest.raises(InvalidOption) as refused:
         Socket().expire_connection_after(1 << 1024)
+    assert refused.value.option == "seconds"
 
 
 async def test_a_socket_that_lacks_what_it_needs_refuses_the_start_of_its_endpoint(

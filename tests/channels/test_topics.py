@@ -61,8 +61,9 @@ def test_no_pattern_matches_the_topics_of_nodes(pattern: str, topic: str) -> Non
 
 @pytest.mark.parametrize("pattern", ["ashtree:*", "ashtree:mine", *_TOPICS_OF_NODES])
 def test_a_route_cannot_name_a_topic_of_nodes(pattern: str) -> None:
-    with pytest.raises(InvalidRoute, match="messages between nodes"):
+    with pytest.raises(InvalidRoute) as refused:
         Route(pattern, "Own")
+    assert refused.value.pattern == pattern
 
 
 def test_the_first_matching_route_wins_whether_exact_or_splat() -> None:

@@ -126,7 +126,7 @@ async def test_refusals_are_told_apart_from_servers_that_are_not_there(conforman
         async with open_socket(f"{conformance.url}/nowhere"):
             pass
     assert caught.value.status == 404
-    with pytest.raises(NotConnected, match="Connection refused") as caught:
+    with pytest.raises(NotConnected) as caught:
         async with open_socket("ws://127.0.0.1:1/socket", connect_timeout=0.1):
             pass
     assert caught.value.status is None
@@ -212,8 +212,9 @@ def test_the_blocking_form_raises_the_same_errors(conformance: Server) -> None:
             use()
     with pytest.raises(RuntimeError, match="call open_socket again"), socket:
         pass
-    with pytest.raises(InvalidOption, match="url"):
+    with pytest.raises(InvalidOption) as refused:
         blocking.open_socket("here")
+    assert refused.value.option == "url"
 
 
 def test_the_blocking_form_comes_back(server: Server) -> None:

@@ -19,15 +19,15 @@ from channels.cli import command as cli
 from channels.laboratory.live_network import LiveNetwork
 from examples.scenarios.chat_client import Tally
 from examples.scenarios.live_chat import faults_for_a_chat, live_chat
-from supervision.laboratory.chaos.experiment import Phases
 from supervision.laboratory.chaos.faults.kinds import Fault, Kill, plan_to_json
 from supervision.laboratory.chaos.faults.moments import At
+from supervision.laboratory.chaos.live.experiment import Phases
 from supervision.laboratory.chaos.live.outcome import LiveOutcome
 from supervision.laboratory.chaos.live.run import run_live
 from supervision.laboratory.chaos.live.service import ServiceLimits
+from supervision.recording.reader.figures import percentile
 from supervision.recording.reader.history import read_history
 from supervision.recording.reader.measures import PathMeasure, measure
-from supervision.recording.reader.service import percentile
 from supervision.recording.trace import read_lines
 from supervision.simulation import simulate
 from tests.integration.servers import ROOT

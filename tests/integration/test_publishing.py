@@ -124,8 +124,9 @@ def test_a_publisher_connects_again_after_a_restart_of_the_server(
     with valkey(tmp_path) as own, Publisher(own.url) as publisher:
         publisher.publish("news", "told", {})
         own.kill()
-        with pytest.raises(PublishError, match="was not published"):
+        with pytest.raises(PublishError) as failed:
             publisher.publish("news", "told", {})
+        assert not failed.value.is_sent
         own.start()
         publisher.publish("news", "told", {})
 
@@ -137,8 +138,9 @@ async def test_a_publisher_on_trio_connects_again_after_a_restart_of_the_server(
         async with AsyncPublisher(own.url) as publisher:
             await publisher.publish("news", "told", {})
             own.kill()
-            with pytest.raises(PublishError, match=r"was not published: .*Connection refused"):
+            with pytest.raises(PublishError) as failed:
                 await publisher.publish("news", "told", {})
+            assert not failed.value.is_sent
             own.start()
             await publisher.publish("news", "told", {})
             own.kill()
@@ -236,10 +238,12 @@ def test_an_invalid_url_is_refused_at_once() -> None:
 @pytest.mark.parametrize("host", ["a..b", "a" * 70, "127.0.0.1:1"])
 async def test_a_host_without_a_server_is_an_error_of_the_publisher(host: str) -> None:
     for scheme in ("redis", "rediss"):
-        with pytest.raises(PublishError, match="was not published"):
+        with pytest.raises(PublishError) as failed:
             publish(f"{scheme}://{host}", "news", "told", {}, timeout=math.inf)
-        with pytest.raises(PublishError, match="was not published"):
+        assert not failed.value.is_sent
+        with pytest.raises(PublishError) as failed:
             await publish_async(f"{scheme}://{host}", "news", "told", {}, timeout=math.inf)
+        assert not failed.value.is_sent
 
 
 @pytest.mark.parametrize(
@@ -257,8 +261,9 @@ async def test_a_host_without_a_server_is_an_error_of_the_publisher(host: str) -
 )
 def test_an_invalid_option_is_refused_at_once(options: dict[str, Any]) -> None:
     for kind in (Publisher, AsyncPublisher):
-        with pytest.raises(InvalidOption, match=next(iter(options))):
+        with pytest.raises(InvalidOption) as refused:
             kind("redis://127.0.0.1", **options)
+        assert refused.value.option == next(iter(options))
 
 
 def ashtree(*arguments: str) -> subprocess.CompletedProcess[str]:

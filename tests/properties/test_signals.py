@@ -42,7 +42,7 @@ from actors import (
     trap_exits,
     unlink,
 )
-from actors._kernel.checks import CheckedRuntime
+from actors._checks import CheckedRuntime
 from actors._kernel.runtime import record_of
 from actors.errors import ProcessKilled
 from tests.properties.signal_model import Model

@@ -21,7 +21,8 @@ from channels.client import (
     open_socket,
 )
 from supervision.chaos import Storm
-from supervision.simulation import Node, World, scenario
+from supervision.simulation import Node, World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 
 handled: Counter[str] = Counter()

@@ -22,7 +22,8 @@ from channels.testing import BroadcastsArrive, PresencesAgree, SimulatedRedis
 from supervision import Backoff, Supervisor, child_spec
 from supervision.chaos import At, Kill
 from supervision.laboratory.entropy import Chance
-from supervision.simulation import Node, World, scenario
+from supervision.simulation import Node, World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds_except
 
 NAMES = ("a", "b", "c", "d", "e")

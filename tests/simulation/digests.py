@@ -16,7 +16,8 @@ import msgspec
 
 from examples.scenarios.lobby_nodes import a_week
 from supervision.laboratory.simulation.knobs import Knobs
-from supervision.laboratory.simulation.simulate import Scenario, simulate
+from supervision.laboratory.simulation.simulate import Scenario
+from tests.laws.scenarios import simulate
 from tests.simulation.chat_scenario import chat, chat_and_tree
 from tests.simulation.cluster_scenarios import cluster
 from tests.simulation.node_scenarios import heartbeats

@@ -36,7 +36,8 @@ from channels.testing import SimulatedRedis
 from supervision import Backoff, Supervisor
 from supervision.chaos import At, Kill
 from supervision.laboratory.entropy import Chance
-from supervision.simulation import Node, World, scenario
+from supervision.simulation import Node, World
+from tests.laws.scenarios import scenario
 from tests.simulation.simulated_sqlite import Disk, SimulatedSQLite
 from tests.simulation.sweeps.bounds import small_bounds
 
@@ -84,6 +85,7 @@ class Run:
         places: the edit at each position, as somebody has heard of it.
         epochs: the epochs of these positions.
         histories: the histories of all incarnations of the nodes.
+        latest: the history of the latest incarnation of each node, by the node's name.
         end: the position of all clients at the end.
     """
 
@@ -98,6 +100,7 @@ class Run:
         self.places: dict[str, str] = {}
         self.epochs: list[str] = []
         self.histories: list[History] = []
+        self.latest: dict[str, History] = {}
         self.end = ""
         self.is_over = False
 
@@ -160,6 +163,7 @@ async def serve(node: Node, run: Run) -> None:
         timeout=3.0,
     )
     run.histories.append(history)
+    run.latest[node.name] = history
     assigns = {"run": run, "node": node.label, "random": node.random("document")}
 
     class UserSocket(Socket):
@@ -497,9 +501,28 @@ async def live(run: Run, *, disk: Disk | None = None) -> list[Writer]:
             "every push has a result", lambda: not any(each.open for each in writers), within=20.0
         )
         await world.eventually("all clients agree", lambda: agree(run, writers), within=10.0)
+        if len(run.names) > 1:
+            await cut_off_last_edit(run, writers)
         nursery.cancel_scope.cancel()
     judge(run, writers)
     return writers
+
+
+async def cut_off_last_edit(run: Run, writers: list[Writer]) -> None:
+    """Keep one more edit while a node is cut off from Redis. No later message shows the gap to its clients."""
+    network, (cut_off, other) = run.world.network, run.names
+    before = int(run.end.rpartition(":")[2])
+    network.partition(cut_off, "redis")
+    # Longer than the time after which a connection counts as lost.
+    await trio.sleep(1.0)
+    run.latest[other].append_nowait(TOPIC, "edited", {"id": "the last edit"})
+    await trio.sleep(4.0)
+    network.heal(cut_off, "redis")
+
+    def has_arrived() -> bool:
+        return agree(run, writers) and int(run.end.rpartition(":")[2]) > before
+
+    await run.world.eventually("the last edit arrives", has_arrived, within=20.0)
 
 
 def agree(run: Run, writers: list[Writer]) -> bool:

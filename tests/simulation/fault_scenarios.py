@@ -24,9 +24,9 @@ from supervision.laboratory.chaos.faults.kinds import Kill
 from supervision.laboratory.chaos.faults.moments import At
 from supervision.laboratory.chaos.faults.plan import Storm
 from supervision.laboratory.simulation.knobs import Knobs
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.nodes import Node
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 
 KINDS = (
     *("kill", "crash", "exit_with", "slow", "swallow_cancellation", "fill_mailbox"),

@@ -7,8 +7,8 @@ import trio
 from actors import GenServer, Pid, cast, kill, monitor, receive, set_label, spawn_link
 from supervision import ChildSpec, Supervisor
 from supervision.laboratory.chaos.faults.plan import Storm
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 
 
 class Registry(GenServer[dict[str, Pid]]):

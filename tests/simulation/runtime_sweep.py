@@ -52,8 +52,8 @@ from supervision import (
 )
 from supervision.backoff import Backoff
 from supervision.laboratory.chaos.faults.plan import EVERYWHERE, Storm
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 
 KEYS = tuple("abcdefgh")

@@ -24,8 +24,8 @@ from supervision.laboratory.simulation.search.report import SweepReport
 from supervision.laboratory.simulation.search.sweep import SeedResult, is_bare, sweep
 from supervision.laboratory.simulation.search.terminal import print_finding
 from supervision.laboratory.simulation.shrinking.shrink import shrink
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 from tests.simulation.scenarios import crashing_tree
 
 BARE = Knobs(bare=True)

@@ -9,12 +9,12 @@ import trio
 
 from supervision.applications.command_line.console import plain_console
 from supervision.laboratory.simulation.errors import RunFileError
-from supervision.laboratory.simulation.search.campaign import Campaign, Part, Sweep
 from supervision.laboratory.simulation.search.corpus import Corpus
 from supervision.laboratory.simulation.search.report import SweepReport
 from supervision.laboratory.simulation.search.sweep import SeedResult
 from supervision.laboratory.simulation.search.terminal import print_divergences
 from supervision.laboratory.simulation.world.world import World
+from tests.simulation.campaign import Campaign, Part, Sweep
 from tests.simulation.sweep_scenarios import FAILURES
 from tests.simulation.sweeps import SWEEPS
 from tests.simulation.sweeps.__main__ import main

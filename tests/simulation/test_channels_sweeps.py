@@ -11,8 +11,8 @@ import trio
 from channels import Endpoint, Mount
 from channels.testing import JoinsAnswered, MembershipsEnd, SubscriptionsEnd
 from supervision.laboratory.simulation.knobs import Knobs
-from supervision.laboratory.simulation.simulate import simulate
-from supervision.simulation import World, scenario
+from supervision.simulation import World
+from tests.laws.scenarios import scenario, simulate
 from tests.simulation.sweeps.channels.client import client
 from tests.simulation.sweeps.channels.client_times import client_times
 from tests.simulation.sweeps.channels.clients import Client

@@ -7,7 +7,7 @@ import pytest
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.search.report import SweepReport
 from supervision.laboratory.simulation.search.sweep import sweep
-from supervision.laboratory.simulation.simulate import simulate
+from tests.laws.scenarios import simulate
 from tests.simulation.client_scenario import clients_come_back
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"

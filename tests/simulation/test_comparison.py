@@ -22,9 +22,8 @@ from supervision.laboratory.simulation.comparing.comparison import (
 )
 from supervision.laboratory.simulation.comparing.statistics import paired, sign_test
 from supervision.laboratory.simulation.knobs import Knobs
-from supervision.laboratory.simulation.scenario import scenario
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario, simulate
 from tests.simulation.sweep_scenarios import ends_its_process
 
 

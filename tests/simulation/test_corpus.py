@@ -7,7 +7,8 @@ import pytest
 from supervision.laboratory.simulation.errors import RunFileError
 from supervision.laboratory.simulation.replaying.run_file import RunFile, describe_run, load_run
 from supervision.laboratory.simulation.search.corpus import Corpus
-from supervision.laboratory.simulation.simulate import Scenario, simulate
+from supervision.laboratory.simulation.simulate import Scenario
+from tests.laws.scenarios import simulate
 from tests.simulation.sweep_scenarios import Answers, changeable, checks_at_every_seed, rarely_fails
 
 CHANGEABLE = "tests.simulation.sweep_scenarios:changeable"

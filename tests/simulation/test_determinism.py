@@ -9,8 +9,8 @@ from supervision.laboratory.simulation.errors import Diverged, RunFileError, Sim
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.replaying.run_file import load_run, replay, save_run
 from supervision.laboratory.simulation.replaying.self_check import check_determinism
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 from tests.simulation.chat_scenario import chat, chat_and_tree
 from tests.simulation.scenarios import crashing_tree, iterates_over_a_set
 

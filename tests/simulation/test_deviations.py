@@ -12,7 +12,7 @@ from supervision.laboratory.simulation.scheduling.deviations import (
     moved,
     numbered,
 )
-from supervision.laboratory.simulation.simulate import simulate
+from tests.laws.scenarios import simulate
 from tests.simulation.node_scenarios import heartbeats
 from tests.simulation.scenarios import crashing_tree
 

@@ -12,7 +12,8 @@ import pytest
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.search.report import SweepReport
 from supervision.laboratory.simulation.search.sweep import sweep
-from supervision.laboratory.simulation.simulate import Scenario, simulate
+from supervision.laboratory.simulation.simulate import Scenario
+from tests.laws.scenarios import simulate
 from tests.simulation.durable_scenario import in_memory, in_redis, on_disk
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"

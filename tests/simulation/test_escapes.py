@@ -21,8 +21,9 @@ import trio
 from actors import GenServer, cast
 from supervision import Supervisor, child_spec
 from supervision.laboratory.simulation.errors import Escape, SimulationFailed
-from supervision.laboratory.simulation.simulate import Scenario, simulate
+from supervision.laboratory.simulation.simulate import Scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 
 
 async def opens_a_socket(world: World) -> None:

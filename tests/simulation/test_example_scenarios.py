@@ -13,6 +13,7 @@ from examples.scenarios import bank, theatre
 from supervision.laboratory.simulation.replaying.run_file import find_scenario
 from supervision.laboratory.simulation.search.report import SweepReport
 from supervision.laboratory.simulation.search.sweep import sweep
+from tests.laws.scenarios import lawful
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 SCENARIOS = {
@@ -28,7 +29,7 @@ def test_an_example_scenario_passes_under_its_faults_and_reaches_its_conditions(
     name: str, seeds: int
 ) -> None:
     report = SweepReport(scenario=name)
-    for result in sweep(find_scenario(name), range(1, seeds + 1), check=0):
+    for result in sweep(lawful(find_scenario(name)), range(1, seeds + 1), check=0):
         report.add(result)
     assert not report.failures
     assert report.faults["applied"] > seeds

@@ -5,8 +5,8 @@ import trio
 
 from actors import GenServer, whereis
 from supervision.laboratory.simulation.errors import InvariantViolated
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 
 
 class Slow(GenServer[None]):

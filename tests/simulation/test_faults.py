@@ -36,8 +36,8 @@ from supervision.laboratory.simulation.outcome import Outcome
 from supervision.laboratory.simulation.replaying.run_file import load_run, replay, save_run
 from supervision.laboratory.simulation.replaying.self_check import check_determinism
 from supervision.laboratory.simulation.scenario import settings_of
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 from tests.simulation.fault_scenarios import STORM, busy, echo, island, islands, unharmed
 
 STORE = "/top/w1"

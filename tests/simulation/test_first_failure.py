@@ -5,8 +5,8 @@ from random import Random
 import pytest
 
 from actors._kernel import thread_queue, timer_queue
-from supervision.laboratory.simulation.search.campaign import Sweep
 from supervision.laboratory.simulation.world.world import World
+from tests.simulation.campaign import Sweep
 from tests.simulation.sweeps.__main__ import main
 from tests.simulation.sweeps.bounds import BOUNDS, bounds_without_a_constant, scaled_down
 from tests.simulation.sweeps.first_failure import first_failure, run_once

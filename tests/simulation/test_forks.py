@@ -16,15 +16,14 @@ from supervision.laboratory.simulation.replaying.run_file import (
     save_run,
 )
 from supervision.laboratory.simulation.replaying.self_check import check_determinism
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.search.corpus import Corpus
 from supervision.laboratory.simulation.search.forking import Forking
 from supervision.laboratory.simulation.search.report import SweepReport
 from supervision.laboratory.simulation.search.sweep import SeedResult, sweep
 from supervision.laboratory.simulation.search.terminal import Sweeping
 from supervision.laboratory.simulation.shrinking.shrink import shrink
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario, simulate
 
 DEEP = "the second door is open"
 

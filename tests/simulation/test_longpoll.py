@@ -3,7 +3,7 @@
 import pytest
 
 from supervision.laboratory.simulation.knobs import Knobs
-from supervision.laboratory.simulation.simulate import simulate
+from tests.laws.scenarios import simulate
 from tests.simulation.longpoll_scenario import poll_through_a_hold, polls_under_faults
 
 

@@ -7,9 +7,9 @@ import trio
 import trio.testing
 
 from supervision.laboratory.simulation.knobs import Knobs
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.network import VirtualListener, VirtualStream
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 
 Body = Callable[[World, VirtualStream, VirtualStream], Awaitable[None]]
 

@@ -28,9 +28,9 @@ from supervision.chaos import At, KillNode, SkewClock
 from supervision.laboratory.simulation.errors import Deadlock, InvariantViolated, NodeError
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.outcome import Outcome
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.nodes import Node
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 from tests.simulation import node_scenarios
 from tests.simulation.node_scenarios import heartbeats
 

@@ -34,8 +34,8 @@ from supervision.laboratory.entropy import Streams
 from supervision.laboratory.simulation.errors import Escape
 from supervision.laboratory.simulation.pins.fence import fence
 from supervision.laboratory.simulation.pins.pins import pinned
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 
 
 def unexpected(escape: Escape) -> None:

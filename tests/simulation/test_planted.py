@@ -12,11 +12,12 @@ import pytest
 from actors.errors import StartError
 from supervision.laboratory.chaos.errors import InvariantViolated
 from supervision.laboratory.chaos.faults.report import InertPlan
-from supervision.laboratory.chaos.invariants.built_in import BUILT_IN
+from supervision.laboratory.chaos.settings import attach, settings_of
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.outcome import Outcome, identify
 from supervision.laboratory.simulation.shrinking.shrink import shrink
-from supervision.laboratory.simulation.simulate import simulate
+from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import LAWS, simulate
 from tests.simulation.planted import joins, limits, processes, programs, signals, supervisors
 from tests.simulation.planted.planting import Planted, healthy
 
@@ -62,20 +63,25 @@ def test_a_program_without_a_planted_bug_passes(bug: Planted) -> None:
     assert found <= {NoneType, InertPlan, StartError}
 
 
-def test_every_invariant_finds_a_planted_bug() -> None:
+def test_every_law_finds_a_planted_bug() -> None:
     found = {bug.failure for bug in IN_ASHTREE}
-    assert {f"invariant {name}" for name in BUILT_IN} <= found
+    assert {f"invariant {name}" for name in LAWS} <= found
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_each_invariant_finds_a_planted_bug_that_the_others_miss(name: str) -> None:
-    others = tuple(each for each in BUILT_IN if each != name)
-    missed = []
-    for bug in IN_ASHTREE:
-        if bug.failure == f"invariant {name}":
-            seed = find(bug).seed
-            knobs = attrs.evolve(Knobs().drawn(seed), invariants=others)
-            error = simulate(bug.scenario, seed, knobs=knobs).error
-            missed.append(not isinstance(error, InvariantViolated))
-    assert any(missed)
+@pytest.mark.parametrize("name", LAWS)
+def test_each_law_finds_a_planted_bug_that_the_others_miss(name: str) -> None:
+    bugs = [bug for bug in IN_ASHTREE if bug.failure == f"invariant {name}"]
+    errors = [run_without(name, bug, find(bug).seed).error for bug in bugs]
+    assert any(not isinstance(error, InvariantViolated) for error in errors)
+
+
+def run_without(name: str, bug: Planted, seed: int) -> Outcome:
+    """Run the scenario of a bug with all laws but one."""
+
+    async def scenario(world: World) -> None:
+        await bug.scenario(world)
+
+    others = tuple(law for each, law in LAWS.items() if each != name)
+    attach(scenario, attrs.evolve(settings_of(bug.scenario), invariants=others))
+    return simulate(scenario, seed, knobs=Knobs().drawn(seed))

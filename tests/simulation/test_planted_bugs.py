@@ -14,7 +14,7 @@ import pytest
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.outcome import Outcome, identify
 from supervision.laboratory.simulation.shrinking.shrink import Shrunk, shrink
-from supervision.laboratory.simulation.simulate import simulate
+from tests.laws.scenarios import simulate
 from tests.simulation.planted import processes, programs, supervisors
 from tests.simulation.planted.planting import Planted
 

@@ -1,7 +1,7 @@
 """Nodes on Redis in a world: whatever breaks, every loss is counted, nothing comes twice, and a seed repeats itself."""
 
 from supervision.laboratory.simulation.knobs import Knobs
-from supervision.laboratory.simulation.simulate import simulate
+from tests.laws.scenarios import simulate
 from tests.simulation.redis_scenario import nodes_under_faults
 
 

@@ -14,8 +14,8 @@ from supervision.laboratory.simulation.errors import RunFileError
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.replaying.command import replay_file
 from supervision.laboratory.simulation.replaying.run_file import load_run, replay, save_run
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 from tests.simulation.scenarios import crashing_tree
 
 SMALL = {"groups": 2, "workers": 4, "rounds": 5}

@@ -5,15 +5,16 @@ from pathlib import Path
 import pytest
 
 from supervision.laboratory.simulation.errors import Diverged, RunFileError
-from supervision.laboratory.simulation.pins.places import SourceLine
+from supervision.laboratory.simulation.frames import SourceLine
 from supervision.laboratory.simulation.replaying.run_file import describe_run
 from supervision.laboratory.simulation.replaying.self_check import (
     check_determinism,
     check_many,
     compare,
 )
-from supervision.laboratory.simulation.simulate import Scenario, simulate
+from supervision.laboratory.simulation.simulate import Scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 from tests.simulation import leaky_scenarios
 from tests.simulation.leaky_scenarios import (
     addresses,

@@ -18,7 +18,7 @@ from supervision.laboratory.simulation.outcome import identify
 from supervision.laboratory.simulation.search.report import SweepReport
 from supervision.laboratory.simulation.search.sweep import sweep
 from supervision.laboratory.simulation.simulate import Scenario
-from supervision.simulation import simulate
+from tests.laws.scenarios import simulate
 from tests.simulation.cluster_scenarios import cluster
 from tests.simulation.planted.nodes import BUGS
 from tests.simulation.planted.planting import Planted

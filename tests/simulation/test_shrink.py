@@ -16,8 +16,8 @@ from supervision.laboratory.simulation.outcome import identify
 from supervision.laboratory.simulation.replaying.run_file import load_run, replay, save_run
 from supervision.laboratory.simulation.replaying.story import tell
 from supervision.laboratory.simulation.shrinking.shrink import shrink
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 from tests.simulation.racy_scenarios import lobby, lobby_in_a_storm, open_rooms
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"

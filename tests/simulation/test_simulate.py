@@ -37,8 +37,8 @@ from supervision.laboratory.simulation.errors import (
 )
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.outcome import Outcome, identify
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 
 
 class Counter(GenServer[int]):

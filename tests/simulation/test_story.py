@@ -12,8 +12,8 @@ from supervision.laboratory.chaos.faults.moments import At, On
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.outcome import failures_in, identify, problem_of
 from supervision.laboratory.simulation.replaying.story import tell
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 
 
 def story(scenario: Any, *, lines: int = 12, **options: Any) -> list[str]:

@@ -9,11 +9,11 @@ from supervision.laboratory.simulation.errors import RunFileError
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.outcome import Outcome
 from supervision.laboratory.simulation.replaying.run_file import run_again
-from supervision.laboratory.simulation.scenario import Scenario, scenario
+from supervision.laboratory.simulation.scenario import Scenario
 from supervision.laboratory.simulation.search.report import ENOUGH_SEEDS, SweepReport
 from supervision.laboratory.simulation.search.sweep import SeedResult, sweep
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario, simulate
 from tests.simulation.scenarios import crashing_tree, iterates_over_a_set
 from tests.simulation.sweep_scenarios import (
     FAILURES,

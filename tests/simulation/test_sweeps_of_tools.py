@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from supervision.laboratory.simulation.knobs import Knobs
-from supervision.laboratory.simulation.simulate import simulate
+from tests.laws.scenarios import simulate
 from tests.simulation.sweeps.channels.observing import observed_program, observer_rows
 from tests.simulation.sweeps.channels.socket_pairs import transports
 from tests.simulation.sweeps.supervision.recording import recording

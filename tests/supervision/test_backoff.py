@@ -55,8 +55,9 @@ def test_an_invalid_backoff_is_refused(values: dict[str, Any], option: str) -> N
 
 async def test_a_value_that_is_not_a_backoff_is_refused(runtime: Runtime) -> None:
     wrong: Any = 2.0
-    with pytest.raises(BadSupervisorOption, match=r"backoff=2\.0: write Backoff"):
+    with pytest.raises(BadSupervisorOption) as refused:
         await Supervisor.start([], backoff=wrong)
+    assert refused.value.option == "backoff"
     with pytest.raises(BadSupervisorOption):
         await DynamicSupervisor.start(backoff=wrong)
     with pytest.raises(BadSupervisorOption):

@@ -138,8 +138,9 @@ def test_an_unknown_override_is_refused_with_advice() -> None:
 
 
 def test_arguments_for_a_spec_that_has_its_own_are_refused() -> None:
-    with pytest.raises(BadChildSpec, match="args="):
+    with pytest.raises(BadChildSpec) as refused:
         child_spec(child_spec(Counter, 1), 2)
+    assert refused.value.field == "args"
 
 
 @pytest.mark.parametrize("child", [Plain, start, 5, None])

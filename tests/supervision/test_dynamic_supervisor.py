@@ -165,8 +165,9 @@ async def test_the_error_of_a_failed_start_is_raised_unchanged_and_nothing_is_ke
 
 async def test_an_invalid_child_is_refused_in_the_caller(runtime: Runtime) -> None:
     pool = await DynamicSupervisor.start()
-    with pytest.raises(BadChildSpec, match="cannot be a child"):
+    with pytest.raises(BadChildSpec) as refused:
         await DynamicSupervisor.start_child(pool, 5)  # type: ignore[arg-type]
+    assert refused.value.value == 5
     significant = child_spec(Worker, restart="transient", significant=True)
     with pytest.raises(BadChildSpec) as caught:
         await DynamicSupervisor.start_child(pool, significant, "a")

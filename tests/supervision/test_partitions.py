@@ -168,8 +168,9 @@ async def test_a_name_and_a_child_are_required(runtime: Runtime) -> None:
     anything: Any = PartitionSupervisor
     with pytest.raises(TypeError, match="name"):
         await anything.start(Echo)
-    with pytest.raises(BadSupervisorOption, match="write a name"):
+    with pytest.raises(BadSupervisorOption) as refused:
         await anything.start(Echo, name=None)
+    assert refused.value.option == "name"
     with pytest.raises(TypeError, match="child"):
         await anything.start(name="echoes")
     with pytest.raises(BadChildSpec):
@@ -210,10 +211,11 @@ async def test_there_is_no_auto_shutdown(runtime: Runtime) -> None:
     options: Any = {"auto_shutdown": "any_significant"}
     with pytest.raises(TypeError, match="auto_shutdown"):
         await start(2, **options)
-    with pytest.raises(BadChildSpec, match="significant"):
+    with pytest.raises(BadChildSpec) as refused:
         await PartitionSupervisor.start(
             ChildSpec("x", Echo.start_link, restart="transient", significant=True), name="echoes"
         )
+    assert refused.value.field == "significant"
 
 
 async def test_a_stop_ends_all_copies_and_waits(runtime: Runtime, log: Log) -> None:
@@ -368,7 +370,7 @@ async def test_a_resize_to_0_stops_every_key_until_the_partitions_are_back(
     await start(2)
     assert await PartitionSupervisor.resize("echoes", 0) == 2
     assert PartitionSupervisor.partitions("echoes") == 0
-    with pytest.raises(NoPartitions, match=r"start them again with PartitionSupervisor\.resize"):
+    with pytest.raises(NoPartitions):
         which_partition("echoes", 1)
     with pytest.raises(NoProcess):
         await call(partition("echoes", 1), "?")
@@ -399,8 +401,9 @@ async def test_a_resize_that_is_refused_leaves_every_key_where_it_was(runtime: R
 @pytest.mark.parametrize("count", [3, -1, 1.5, "2"])
 async def test_a_resize_is_limited_to_the_number_at_the_start(runtime: Runtime, count: Any) -> None:
     await start(2)
-    with pytest.raises(BadSupervisorOption, match="from 0 to 2"):
+    with pytest.raises(BadSupervisorOption) as refused:
         await PartitionSupervisor.resize("echoes", count)
+    assert refused.value.value == count
     assert PartitionSupervisor.partitions("echoes") == 2
 
 
@@ -608,7 +611,7 @@ def test_a_key_leads_to_the_same_partition_in_every_run(seed: str) -> None:
 
 @pytest.mark.parametrize("key", [object(), lambda: None, ("a", object())])
 def test_a_key_whose_repr_has_a_memory_address_is_refused(key: Any) -> None:
-    with pytest.raises(BadPartitionKey, match="cannot be a partition key"):
+    with pytest.raises(BadPartitionKey):
         partition_of(key, 2)
     with pytest.raises(BadPartitionKey):
         partition("echoes", key)

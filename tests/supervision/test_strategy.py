@@ -174,7 +174,7 @@ def test_a_significant_child_needs_a_supervisor_with_auto_shutdown(setting: Auto
     if setting != "never":
         check_significance(significant, setting)
         return
-    with pytest.raises(BadChildSpec, match="auto_shutdown") as caught:
+    with pytest.raises(BadChildSpec) as caught:
         check_significance(significant, setting)
     assert (caught.value.id, caught.value.field) == ("a", "significant")
 
@@ -229,7 +229,7 @@ def test_counted_is_the_number_of_attempts_within_the_window_at_the_last_attempt
 
 @pytest.mark.parametrize("value", [-1, 1.5, True, "3", None, math.nan])
 def test_an_invalid_restart_count_is_refused_by_name(value: object) -> None:
-    with pytest.raises(BadSupervisorOption, match="max_restarts") as caught:
+    with pytest.raises(BadSupervisorOption) as caught:
         RestartIntensity(value, 5.0)  # type: ignore[arg-type]
     assert caught.value.option == "max_restarts"
     assert caught.value.value is value
@@ -237,7 +237,7 @@ def test_an_invalid_restart_count_is_refused_by_name(value: object) -> None:
 
 @pytest.mark.parametrize("value", [0, -1.0, True, "5", None, math.nan])
 def test_an_invalid_window_is_refused_by_name(value: object) -> None:
-    with pytest.raises(BadSupervisorOption, match="max_seconds") as caught:
+    with pytest.raises(BadSupervisorOption) as caught:
         RestartIntensity(3, value)  # type: ignore[arg-type]
     assert caught.value.option == "max_seconds"
 

@@ -125,12 +125,14 @@ async def test_start_child_refuses_a_child_that_does_not_fit_the_supervisor(
     runtime: Runtime, log: Log
 ) -> None:
     supervisor = await Supervisor.start([])
-    with pytest.raises(BadChildSpec, match="cannot be a child"):
+    with pytest.raises(BadChildSpec) as refused:
         await Supervisor.start_child(supervisor, 5)  # type: ignore[arg-type]
-    with pytest.raises(BadChildSpec, match="auto_shutdown"):
+    assert refused.value.value == 5
+    with pytest.raises(BadChildSpec) as refused:
         await Supervisor.start_child(
             supervisor, worker("x", log, restart="transient", significant=True)
         )
+    assert refused.value.field == "significant"
     assert await Supervisor.which_children(supervisor) == []
 
 
@@ -171,9 +173,7 @@ async def test_start_child_with_a_taken_name_has_the_pid_and_forgets_the_child(
     name: Any = Registry[str, None]("unique").via("db") if via else "db"
     supervisor = await Supervisor.start([])
     pid = await Worker.start("somebody", name=name)
-    with pytest.raises(
-        ChildNameTaken, match=r"child 'named' did not start: the name .* is in use by"
-    ) as caught:
+    with pytest.raises(ChildNameTaken) as caught:
         await Supervisor.start_child(supervisor, named(name))
     error = caught.value
     assert (error.id, error.name, error.pid) == ("named", name, pid)
@@ -199,7 +199,7 @@ async def test_restart_child_with_a_taken_name_has_the_pid_and_keeps_the_child(
 async def test_a_taken_name_at_boot_is_in_the_reason_with_its_pid(runtime: Runtime) -> None:
     pid = await Worker.start("somebody", name="db")
     inner = Supervisor.child_spec([named("db")], id="inner")
-    with pytest.raises(StartError, match="the name 'db' is in use by") as caught:
+    with pytest.raises(StartError) as caught:
         await Supervisor.start([inner])
     why = FailedToStartChild("named", NameInUse("db", pid))
     assert caught.value.reason == Shutdown(FailedToStartChild("inner", Shutdown(why)))

@@ -22,11 +22,11 @@ from supervision.applications.command_line.arguments import (
 )
 from supervision.applications.command_line.console import plain_console
 from supervision.laboratory.chaos.errors import BadFault
-from supervision.laboratory.chaos.experiment import Phases
 from supervision.laboratory.chaos.faults.kinds import Fault, plan_from_json
 from supervision.laboratory.chaos.faults.moments import At
 from supervision.laboratory.chaos.faults.plan import draw_plan
 from supervision.laboratory.chaos.invariants.built_in import choose
+from supervision.laboratory.chaos.live.experiment import Phases
 from supervision.laboratory.chaos.live.outcome import LiveOutcome
 from supervision.laboratory.chaos.live.run import LiveScenario, run_live
 from supervision.laboratory.chaos.live.service import ServiceLimits

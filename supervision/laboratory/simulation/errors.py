@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from supervision.errors import SupervisionError
 from supervision.laboratory.chaos.errors import InvariantViolated, NotReached
-from supervision.laboratory.simulation.pins.places import SourceLine
+from supervision.laboratory.simulation.frames import SourceLine
 
 __all__ = [
     "BudgetSpent",

@@ -16,8 +16,8 @@ from supervision.laboratory.simulation.errors import (
     SimulationFailed,
 )
 from supervision.laboratory.simulation.forks import Fork
+from supervision.laboratory.simulation.frames import raised_in
 from supervision.laboratory.simulation.knobs import Knobs
-from supervision.laboratory.simulation.pins.places import raised_in
 from supervision.laboratory.simulation.scheduling.deviations import Deviation, Deviations
 from supervision.recording.trace import Events
 

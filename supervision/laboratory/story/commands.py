@@ -20,9 +20,9 @@ from supervision.laboratory.story.seeds import NoSeed, SeedPlan, plan_of
 from supervision.laboratory.story.svg import draw_figures
 from supervision.laboratory.story.text import write_text
 from supervision.recording.reader.figures import figures_of
-from supervision.recording.reader.incidents import tell_story
 from supervision.recording.reader.model import StoryModel
 from supervision.recording.reader.page import write_page
+from supervision.recording.reader.story import tell_story
 from supervision.recording.trace import BadTraceFile, DamagedTrace, read_recording
 
 __all__ = ["add_story_command"]

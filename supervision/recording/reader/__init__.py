@@ -1,1 +1,1 @@
-"""The reader of traces: the history of a run, its incidents, its figures, and one HTML page."""
+"""The one reader of traces: the history of a run, its incidents, its figures, and one HTML page."""

@@ -12,31 +12,45 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 import msgspec
 
 from supervision.recording.reader.model import Incident, StoryModel
-from supervision.recording.reader.service import percentile
 
 __all__ = [
     "BOUNDS",
-    "PREFIX",
     "Durations",
     "Histogram",
     "IncidentRow",
+    "Metric",
     "RecoveryFigures",
     "figures_of",
-    "recovery_metrics",
+    "percentile",
 ]
 
 BOUNDS = (0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """The upper bounds of the bars of a histogram, in seconds. The last bar has no bound."""
 
-PREFIX = "ashtree_recovery_"
-"""The start of the names of all metrics of recovery."""
+Metric: TypeAlias = tuple[str, dict[str, str], float]
+"""A name, labels and a value."""
 
-Metric = tuple[str, dict[str, str], float]
+
+def percentile(values: Iterable[float], share: float) -> float | None:
+    """Return a percentile by the nearest-rank method; None without values.
+
+        percentile([1, 2, 3, 4], 0.5)      # 2
+
+    Args:
+        values: the values, in any order.
+        share: the share, such as 0.5 for the median.
+    """
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    position = -int(-share * len(ordered) // 1)
+    return ordered[max(position, 1) - 1]
 
 
 class Histogram:
@@ -44,22 +58,24 @@ class Histogram:
 
     Args:
         values: the first durations, in seconds.
+        bounds: the upper bounds of the bars. The last bar has no bound.
     """
 
-    def __init__(self, values: Iterable[float] = ()) -> None:
-        self._counts = [0] * (len(BOUNDS) + 1)
+    def __init__(self, values: Iterable[float] = (), bounds: Sequence[float] = BOUNDS) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
         for value in values:
             self.add(value)
 
     def add(self, value: float) -> None:
         """Count a duration."""
-        self._counts[sum(value > bound for bound in BOUNDS)] += 1
+        self._counts[sum(value > bound for bound in self._bounds)] += 1
         self._sum += value
 
     def bars(self) -> list[tuple[float | None, int]]:
         """Return the upper bound and the count of each bar. The last bound is None."""
-        return list(zip((*BOUNDS, None), self._counts, strict=True))
+        return list(zip((*self._bounds, None), self._counts, strict=True))
 
     def metrics(self, name: str) -> Iterator[Metric]:
         """Yield the cumulative buckets, the sum and the count, in the conventions of Prometheus."""
@@ -69,30 +85,6 @@ class Histogram:
             yield f"{name}_bucket", {"le": "+Inf" if bound is None else f"{bound:g}"}, float(total)
         yield f"{name}_sum", {}, self._sum
         yield f"{name}_count", {}, float(total)
-
-
-def recovery_metrics(
-    *,
-    incidents: int,
-    messages_lost: int,
-    answers_lost: int,
-    restarts: Mapping[str, int],
-    restarted: Histogram,
-    rejoined: Histogram,
-) -> Iterator[Metric]:
-    """Yield name, labels and value of each figure, in the conventions of Prometheus.
-
-        ("ashtree_recovery_restarts_total", {"child": "/shop/store"}, 3.0)
-
-    A histogram yields its cumulative buckets, its sum and its count.
-    """
-    yield f"{PREFIX}incidents_total", {}, float(incidents)
-    yield f"{PREFIX}messages_lost_total", {}, float(messages_lost)
-    yield f"{PREFIX}answers_lost_total", {}, float(answers_lost)
-    for child, count in restarts.items():
-        yield f"{PREFIX}restarts_total", {"child": child}, float(count)
-    yield from restarted.metrics(f"{PREFIX}restarted_seconds")
-    yield from rejoined.metrics(f"{PREFIX}rejoined_seconds")
 
 
 class Durations(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,17 +191,6 @@ class RecoveryFigures(msgspec.Struct, frozen=True, kw_only=True):
         lines += [f"restarts of {path}: {count}" for path, count in self.restarts.items()]
         return "\n".join(lines)
 
-    def metrics(self) -> Iterator[Metric]:
-        """Yield name, labels and value of each figure, as `recovery_metrics` does."""
-        return recovery_metrics(
-            incidents=len(self.rows),
-            messages_lost=self.messages_lost,
-            answers_lost=self.answers_lost,
-            restarts=self.restarts,
-            restarted=Histogram(self.restarted.values),
-            rejoined=Histogram(self.rejoined.values),
-        )
-
 
 def figures_of(story: StoryModel) -> RecoveryFigures:
     """Compute the figures of a story.
@@ -227,7 +208,7 @@ def figures_of(story: StoryModel) -> RecoveryFigures:
     return RecoveryFigures(
         rows=[_row(incident) for incident in incidents],
         restarted=_measured(incident.recovery.restarted_after for incident in incidents),
-        rejoined=_measured(client.away for incident in incidents for client in incident.clients),
+        rejoined=_measured(away for incident in incidents for away in incident.away),
         messages_lost=sum(incident.recovery.messages_lost for incident in incidents),
         answers_lost=sum(incident.recovery.answers_lost for incident in incidents),
         restarts=dict(restarts.most_common()),
@@ -235,7 +216,8 @@ def figures_of(story: StoryModel) -> RecoveryFigures:
 
 
 def _row(incident: Incident) -> IncidentRow:
-    fault, recovery = incident.fault, incident.recovery
+    fault, recovery = incident.fault, msgspec.structs.asdict(incident.recovery)
+    recovery["restarts"] = sum(recovery["restarts"].values())
     return IncidentRow(
         number=incident.number,
         t=fault.t,
@@ -243,13 +225,7 @@ def _row(incident: Incident) -> IncidentRow:
         path="" if fault.process is None else fault.process.path,
         text=fault.text,
         ended=len(incident.deaths),
-        restarted_after=recovery.restarted_after,
-        rejoined_after=recovery.rejoined_after,
-        not_back=recovery.not_back,
-        not_rejoined=recovery.not_rejoined,
-        messages_lost=recovery.messages_lost,
-        answers_lost=recovery.answers_lost,
-        restarts=sum(recovery.restarts.values()),
+        **recovery,
     )
 
 

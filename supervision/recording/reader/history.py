@@ -1,230 +1,80 @@
-"""The history of a run: its processes, messages and faults, read from a trace.
+"""The reader of a trace. It finds what ended because of what, what was lost, and what came back.
 
     history = read_history(outcome.trace)
     history.processes[0].path             # "/top"
-    history.faults[0].ended               # the processes that ended because of this fault
+    history.incidents[0].deaths           # the processes that ended in the first incident
 
-*pure*: the only input is the trace of a simulated or a live run.
+*pure*: the only input is the trace of a simulated run, a live run or a recording. The story, the page, the observer and
+the metrics all take their figures from this reader.
 
-The reader attributes the end of a process to a fault if a chain of causes in the trace leads from the end back to the
-fault. The chain stops at the start of another process, because a restarted process acts on its own. There is one
-exception: if the restarted process ended before it received a message, the chain continues. The reader attributes an
-end without a chain to an earlier fault of the same process, unless the process ended cleanly.
+**Causes.** An incident begins with a planned fault that was applied, or with a process that ended unusually by itself.
+The end of a process belongs to a planned fault if a chain of causes in the trace leads from the end back to the fault.
+The chain stops at the start of another process, because a restarted process acts on its own. There is one exception: if
+the restarted process ended before it received a message, the chain continues. An end without a chain belongs to an
+earlier fault of the same process, unless the process ended cleanly. The end also belongs to an incident if the process
+
+- was linked to a process that ended in the incident,
+- was stopped by a supervisor that was busy with the incident, or was this supervisor, and gave up,
+- was a channel whose connection ended in the incident,
+- crashed because its call got no answer in the incident, or
+- ended while a supervisor started it because of the incident.
+
+**Replacements.** A process is back when another process starts with the same role on the same node. A channel is back
+when its client is joined to the topic again, and a connection with a known client when that client connects again.
+
+**Losses.** An incident loses the messages that its processes had not read, were handling or got after their ends, and
+the messages that its fault dropped. A message for a process that ended in order is not lost, because this process had
+decided to read no more. The messages of links and monitors, `Exit` and `Down`, do not count.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
-from attrs import define, field
 
+from supervision.recording.reader.model import (
+    ClientStory,
+    Death,
+    Decision,
+    FaultStory,
+    Incident,
+    Linked,
+    Loss,
+    ProcessName,
+)
+from supervision.recording.reader.records import (
+    Event,
+    FaultRecord,
+    History,
+    Key,
+    MessageRecord,
+    Phase,
+    ProcessRecord,
+    key_of,
+)
 from supervision.recording.schema import CLEAN_EXITS
 
-__all__ = [
-    "Event",
-    "FaultRecord",
-    "History",
-    "HistoryReader",
-    "Key",
-    "MessageRecord",
-    "Phase",
-    "ProcessRecord",
-    "read_history",
-]
+__all__ = ["HistoryReader", "read_history"]
 
-Event: TypeAlias = Mapping[str, Any]
-"""A decoded line of a trace."""
-
-Key: TypeAlias = tuple[int | str, int]
-"""A process: the label of its runtime, and its number there."""
+ACTIVE_SECONDS: Final = 30.0
+"""Seconds without an action after which a supervisor is no longer busy with an incident."""
 
 # These faults end a process in a way that looks clean.
-_CLEAN_FAULTS = frozenset(("reset_connection", "half_open", "exit_with", "partition"))
-
-
-@define(eq=False, kw_only=True)
-class ProcessRecord:
-    """One process, from its start to its end.
-
-    Attributes:
-        index: its position in `History.processes`.
-        key: the label of its runtime, and its number there.
-        host: the name of its node; None outside of nodes.
-        path: its path in the tree. Several processes may have the same path, one after another or at the same time.
-        role: the path that the process shares with its replacement, such as `/pool/*/Room` if the replacement may start
-            in another partition.
-        title: the class and the topic of a channel, such as `RoomChannel room:lobby`; empty for other processes.
-        client: the named client of a connection or a channel; empty for other processes.
-        shown_path: its path for people, with the class of each channel instead of `ChannelServer`.
-        incarnation: the number of processes that have had this path, including this one.
-        parent: the key of the process that started it; number 0 if no process did.
-        born, ended: the times of its start and its end in seconds; `ended` is None if the end is not in the trace.
-        born_event, ended_event: the numbers of these events.
-        reason: its exit reason, as text.
-        exit: its exit class, see `supervision.recording.schema.exit_class`; "node_killed" if its node was killed.
-        fault: the fault that ended it.
-        back: its replacement, which is a later process with the same role.
-        restarted: True if a supervisor started it in the place of another process.
-    """
-
-    index: int
-    key: Key
-    host: str | None = None
-    path: str
-    role: str
-    title: str = ""
-    client: str = ""
-    shown_path: str
-    incarnation: int
-    parent: Key
-    born: float
-    born_event: int
-    ended: float | None = None
-    ended_event: int | None = None
-    reason: str | None = None
-    exit: str | None = None
-    fault: FaultRecord | None = None
-    back: ProcessRecord | None = None
-    restarted: bool = False
-
-    @property
-    def crashed(self) -> bool:
-        """True if an exception in the process ended it."""
-        return self.exit == "crash"
-
-    @property
-    def killed(self) -> bool:
-        """True if the process was killed."""
-        return self.exit == "killed"
-
-    @property
-    def ended_cleanly(self) -> bool:
-        """True if the process ended normally or by a shutdown."""
-        return self.exit in CLEAN_EXITS
-
-    @property
-    def in_trouble(self) -> bool:
-        """True if the process ended by a fault, a crash or a kill."""
-        return self.fault is not None or self.crashed or self.killed
-
-    @property
-    def recovered_after(self) -> float | None:
-        """Seconds from the end of the process to the start of its replacement; None without a replacement."""
-        if self.back is None or self.ended is None:
-            return None
-        # A client may have joined again before the server noticed that its old connection was lost.
-        return max(0.0, self.back.born - self.ended)
-
-
-@define(eq=False, kw_only=True)
-class FaultRecord:
-    """One planned fault.
-
-    Attributes:
-        index: its position in `History.faults`.
-        event: the number of the trace event that records the fault.
-        seconds: the time of that event.
-        text: the fault in words.
-        type: the tag of its class, such as "kill".
-        status: "applied", "masked" or "not_applicable".
-        why: the reason for any status but "applied".
-        target: the affected process; None for another target.
-        path: the path of the process, or the name of the connection or node.
-        ended: the processes that ended because of the fault, in order.
-        cut_short: True if the process ended while the fault delayed it.
-    """
-
-    index: int
-    event: int
-    seconds: float
-    text: str
-    type: str
-    status: str
-    why: str | None
-    target: Key | None
-    path: str | None
-    ended: list[ProcessRecord] = field(factory=list)
-    cut_short: bool = False
-
-
-@define(eq=False, kw_only=True)
-class MessageRecord:
-    """One message.
-
-    Attributes:
-        event: the number of its `sent` event.
-        sent, received: times in seconds; `received` is None if no process received it.
-        received_event: the number of its `received` event.
-        sender: the sending process; None for a task outside of processes.
-        receiver: the receiving process; None if it had ended before.
-        kind: its kind, see `supervision.recording.schema.kind_of`.
-        text: its content.
-        dropped: True if a fault dropped it.
-    """
-
-    event: int
-    sent: float
-    sender: ProcessRecord | None
-    receiver: ProcessRecord | None
-    kind: str
-    text: str
-    received: float | None = None
-    received_event: int | None = None
-    dropped: bool = False
-
-
-@define(kw_only=True)
-class Phase:
-    """A phase of an experiment. `begin` and `end` are times in seconds."""
-
-    name: str
-    begin: float
-    end: float
-
-
-@define(eq=False, kw_only=True)
-class History:
-    """The history of one run.
-
-    Attributes:
-        events: the events, in order.
-        processes: the processes, in the order of their starts.
-        messages: the messages, in the order in which they were sent.
-        faults: the faults, in the order in which they were applied.
-        phases: before, during and after; empty for a simulated run.
-        closing: the time when the orderly shutdown of the run began. Later ends of processes do not count.
-        seconds: the time of the last event.
-        has_receives: True if the trace shows which messages were received. A recording of a program may not show this.
-    """
-
-    events: list[Event] = field(factory=list)
-    processes: list[ProcessRecord] = field(factory=list)
-    messages: list[MessageRecord] = field(factory=list)
-    faults: list[FaultRecord] = field(factory=list)
-    phases: list[Phase] = field(factory=list)
-    closing: float | None = None
-    seconds: float = 0.0
-    has_receives: bool = True
-
-    def is_closing(self, seconds: float) -> bool:
-        """Return True if the run was shutting down at that time."""
-        return self.closing is not None and seconds >= self.closing
-
-    def was_left_unread(self, message: MessageRecord) -> bool:
-        """Return True if a message was still in the mailbox when its receiver ended."""
-        ended = None if message.receiver is None else message.receiver.ended
-        return (
-            self.has_receives
-            and message.received is None
-            and not message.dropped
-            and ended is not None
-            and not self.is_closing(ended)
-        )
+_CLEAN_FAULTS: Final = frozenset(("reset_connection", "half_open", "exit_with", "partition"))
+# These faults delay a callback, which may handle a message.
+_HOLDING: Final = frozenset(("hang", "slow", "swallow_cancellation"))
+_SIGNALS: Final = frozenset(("exit", "down"))
+_SIGNAL_KINDS: Final = frozenset(("Exit", "Down"))
+# The other events have no consequences while the run closes.
+_WHILE_CLOSING: Final = frozenset((
+    "spawned", "exited", "node_killed", "sent", "received", "serves", "client_connected", "joined", "fault",
+    "fault_over", "omitted",
+))  # fmt: skip
+_SERVER_CLOSES: Final = frozenset((1002, 1007, 1008, 1009, 1011, 1013))
 
 
 def read_history(lines: Iterable[bytes], *, contents: bool = True) -> History:
@@ -243,7 +93,7 @@ def read_history(lines: Iterable[bytes], *, contents: bool = True) -> History:
     Raises:
         msgspec.DecodeError: a line is not JSON.
     """
-    decode = msgspec.json.Decoder().decode
+    decode = msgspec.json.Decoder(dict[str, Any]).decode
     reader = HistoryReader(contents=contents)
     for line in lines:
         reader.take(decode(line))
@@ -262,53 +112,80 @@ class HistoryReader:
 
     Attributes:
         history: the history so far.
+        known: the newest process of each key.
         changed: the processes that have changed since the owner emptied this dictionary, by their index.
         changed_faults: the changed faults, in the same way.
     """
 
     def __init__(self, *, contents: bool = True) -> None:
         self.history = History()
+        self.known: dict[Key, ProcessRecord] = {}
         self.changed: dict[int, ProcessRecord] = {}
         self.changed_faults: dict[int, FaultRecord] = {}
         self._contents = contents
-        self.living: dict[Key, ProcessRecord] = {}
-        self.known: dict[Key, ProcessRecord] = {}
-        # For each event, by number, the applied fault that caused it, and the process that it started.
-        self.fault_of: dict[int, FaultRecord] = {}
-        self.births: dict[int, ProcessRecord] = {}
-        self.applied: dict[Key, FaultRecord] = {}
-        # For each process, the last signal to it.
-        self.signals: dict[Key, int] = {}
-        # For each role and title, the processes without a replacement so far.
-        self.missing: dict[str, deque[ProcessRecord]] = {}
-        self.sent: dict[int, MessageRecord] = {}
-        # For each connection, by name, the process that serves it.
-        self.servers: dict[str, Key] = {}
-        self.faults: dict[int, FaultRecord] = {}
-        self.takers = {
-            "spawned": self.spawned,
-            "exited": self.exited,
-            "sent": self.message_sent,
-            "received": self.message_received,
-            "signal": self.signal,
-            "child_restarted": self.child_restarted,
-            "node_killed": self.node_killed,
-            "serves": self.serves,
-            "fault": self.fault,
-            "fault_over": self.fault_over,
-            "phase": self.phase,
-            "recording": self.recording,
-            "joined": self.joined,
-        }
+        self._living: dict[Key, ProcessRecord] = {}
+        # For each event that a planned fault caused, by number, the incident of the fault, and the time of the event.
+        self._planned: dict[int, tuple[Incident, float]] = {}
+        # For each event that started a process, by number, the process.
+        self._births: dict[int, ProcessRecord] = {}
+        # The planned faults by their events, and the last incident that a fault or an alarm began at each process.
+        self._faults: dict[int, FaultRecord] = {}
+        self._faulty: dict[Key, tuple[Incident, str]] = {}
+        # For each process, the last signal to it, and the event with which it took the signal as a message.
+        self._signals: dict[Key, Event] = {}
+        self._heard: dict[Key, int] = {}
+        # For each process, the signals of linked processes that ended in an incident.
+        self._links: dict[Key, list[Linked]] = {}
+        # For each supervisor, the incident that it is busy with, and the time of its last action.
+        self._busy: dict[Key, tuple[Incident, float]] = {}
+        # The incident that makes a supervisor stop a process, and the incident in which a supervisor starts one.
+        self._stopping: dict[Key, Incident] = {}
+        self._starting: dict[Key, Incident] = {}
+        # For each process, the time when its last unanswered call ended, and the incident of the call.
+        self._failed_calls: dict[Key, tuple[float, Incident]] = {}
+        # For each call without an answer, its loss, by the number of the event that ended the call.
+        self._lost_answers: dict[int, Loss] = {}
+        # The ended processes without a replacement so far.
+        self._missing: dict[_Place, dict[int, ProcessRecord]] = {}
+        # For each connection of the network, by name, the process that serves it.
+        self._servers: dict[str, Key] = {}
+        # For each connection with a client, its joined topics with their channels.
+        self._topics: dict[Key, dict[str, ProcessRecord]] = {}
+        # For each channel whose connection ended, the incident, and the connection.
+        self._orphans: dict[Key, tuple[Incident, ProcessRecord]] = {}
+        # The messages by their events, and for each process the messages that it has not received yet.
+        self._sent: dict[int, MessageRecord] = {}
+        self._unread: dict[Key, dict[int, MessageRecord]] = {}
+        # For each process, the fault that delays the callback that handles its last message.
+        self._held: dict[Key, FaultRecord] = {}
+        # For each ended process, the messages that it may have handled, until the report of its crash names their kind.
+        self._maybe_handled: dict[Key, list[MessageRecord]] = {}
+        # The incidents with losses that `forget_messages` has not forgotten.
+        self._losing: dict[int, Incident] = {}
+
+    @property
+    def _is_closing(self) -> bool:
+        return self.history.closing is not None
 
     def take(self, event: Event) -> None:
         """Read the next event."""
         self.history.events.append(event)
         self.history.seconds = max(self.history.seconds, event["t"])
         self._inherit_fault(event)
-        taker = self.takers.get(event["kind"])
-        if taker is not None:
+        taker = getattr(self, f"_take_{event['kind']}", None)
+        if taker is not None and (not self._is_closing or event["kind"] in _WHILE_CLOSING):
             taker(event)
+
+    def forget_messages(self) -> None:
+        """Forget all events, messages and losses. A follower of a running program must bound their number."""
+        self.history.events.clear()
+        self.history.messages.clear()
+        self._sent.clear()
+        self._unread.clear()
+        self._lost_answers.clear()
+        for incident in self._losing.values():
+            incident.losses.clear()
+        self._losing.clear()
 
     def finish(self) -> History:
         """Return the history of a trace that has ended."""
@@ -318,27 +195,10 @@ class HistoryReader:
         if phases:
             closing = self.history.closing
             phases[-1].end = self.history.seconds if closing is None else closing
-        self._find_rejoined()
+        self._find_early_returns()
+        for incident in self.history.incidents:
+            incident.count_recovery()
         return self.history
-
-    def _find_rejoined(self) -> None:
-        """Find a replacement for each connection and channel whose client came back.
-
-        Replacements are matched in order. That fails if a client came back before the server noticed the lost
-        connection, or if it came back once for two ended processes.
-        """
-        of_client: dict[tuple[str, str, str], list[ProcessRecord]] = {}
-        for process in self.history.processes:
-            if process.client:
-                key = process.role, process.title, process.client
-                of_client.setdefault(key, []).append(process)
-        for own in of_client.values():
-            for position, process in enumerate(own):
-                later = own[position + 1 :]
-                if process.in_trouble and process.back is None and process.ended and later:
-                    after = (each for each in later if each.born >= (process.ended or 0.0))
-                    process.back = next(after, later[-1])
-                    self._note_change(process)
 
     # Causes
 
@@ -346,152 +206,624 @@ class HistoryReader:
         cause: int = event.get("cause", -1)
         if cause < 0 and event["kind"] == "received" and event.get("via") == "exit":
             # An Exit message from a living process, such as a supervisor that stops a child. The signal caused it.
-            cause = self.signals.get(self._key(event), -1)
-        fault = self.fault_of.get(cause)
-        if fault is None:
+            signal = self._signals.get(key_of(event))
+            cause = -1 if signal is None else signal["n"]
+            self._heard[key_of(event)] = event["n"]
+        found = self._planned.get(cause)
+        if found is None or (cause in self._births and event["kind"] != "exited"):
             return
-        if cause in self.births and event["kind"] != "exited":
-            return
-        self.fault_of[event["n"]] = fault
+        incident, t = found
+        if not self.history.has_receives and t != event["t"]:
+            # Without `received` events, the trace gives an old cause to an act for which a later message is the reason.
+            signal = self._signals.get(key_of(event)) if event["kind"] == "exited" else None
+            if signal is None or signal["n"] != cause or signal["exit"] != event["exit"]:
+                return
+        self._planned[event["n"]] = incident, event["t"]
 
-    def _key(self, event: Event, name: str = "pid") -> Key:
-        return event.get("node", 0), event.get(name) or 0
+    def _signal_behind(self, event: Event) -> Event | None:
+        """Return the signal that ended a process, for the event of its end; None if it ended without a signal."""
+        key = key_of(event)
+        signal, cause = self._signals.get(key), event.get("cause", -1)
+        ended = signal is not None and cause in (signal["n"], self._heard.get(key, -1))
+        return signal if ended else None
+
+    def _reason_for_end(
+        self, process: ProcessRecord, event: Event, exit: str
+    ) -> tuple[Incident | None, str, ProcessRecord | None]:
+        """Return the incident in which a process ended, the reason, and the process that caused the end."""
+        gave_up = self._busy_with(process.key, event["t"])
+        if gave_up is not None and any(
+            each.action == "gave_up" and each.supervisor is process.name
+            for each in gave_up.decisions
+        ):
+            return gave_up, "gave_up", None
+        planned, _ = self._planned.get(event["n"], (None, 0.0))
+        signal = self._signal_behind(event)
+        sender = None if signal is None else self._process(signal)
+        if process.key in self._stopping:
+            incident = planned or self._stopping[process.key]
+            return incident, "supervisor", process.parent
+        if signal is not None and sender is not None:
+            if signal["linked"] and sender.incident is not None:
+                return sender.incident, "link", sender
+            if not signal["linked"] and sender is process.parent:
+                return planned, "supervisor", sender
+        if planned is not None:
+            return planned, "fault", sender
+        faulty = self._faulty.get(process.key)
+        if faulty is not None and (exit not in CLEAN_EXITS or faulty[1] in _CLEAN_FAULTS):
+            return faulty[0], "fault", None
+        orphan = self._orphans.get(process.key)
+        if orphan is not None:
+            return orphan[0], "connection", orphan[1]
+        call = self._failed_calls.get(process.key)
+        if call is not None and call[0] == event["t"] and exit == "crash":
+            return call[1], "call", None
+        if exit in CLEAN_EXITS:
+            return None, "", None
+        if process.key in self._starting:
+            return self._starting[process.key], "start", None
+        kind = {"crash": "crash", "killed": "killed"}.get(exit, "exit")
+        return self._begin(kind, event, process, process.reason or ""), "fault", None
+
+    def _begin(
+        self,
+        kind: str,
+        event: Event,
+        process: ProcessRecord | None,
+        reason: str,
+        fault: FaultRecord | None = None,
+    ) -> Incident:
+        incident = Incident(
+            number=len(self.history.incidents) + 1,
+            fault=FaultStory(
+                t=event["t"],
+                event=event["n"],
+                kind=kind,
+                process=_name(process),
+                label=None if process is None or not process.title else process.title,
+                reason=reason,
+                fault_type=None if fault is None else fault.type,
+            ),
+        )
+        self.history.incidents.append(incident)
+        return incident
 
     # Processes
 
-    def spawned(self, event: Event) -> None:
-        key, parent = self._key(event), self._key(event, "parent")
+    def _process(self, event: Event, name: str = "pid") -> ProcessRecord | None:
+        return None if event.get(name) is None else self.known.get(key_of(event, name))
+
+    def _take_spawned(self, event: Event) -> None:
+        key, parent = key_of(event), self.known.get(key_of(event, "parent"))
         process = ProcessRecord(
             index=len(self.history.processes),
             key=key,
+            name=ProcessName(node=key[0], pid=key[1], path=event["path"], incarnation=event["inc"]),
             host=event.get("host"),
-            path=event["path"],
-            shown_path=self._named(parent, event["path"]),
+            shown_path=_shown_path(parent, event["path"]),
             role=event["role"],
-            incarnation=event["inc"],
             parent=parent,
             born=event["t"],
             born_event=event["n"],
         )
         self.history.processes.append(process)
-        self.living[key] = self.known[key] = self.births[event["n"]] = process
+        self._living[key] = self.known[key] = self._births[event["n"]] = process
         self.changed[process.index] = process
-        self._replace_missing(process)
+        busy = None if parent is None else self._busy_with(parent.key, event["t"])
+        if busy is not None:
+            self._starting[key] = busy
+        if not event.get("before"):
+            self._replace(process)
 
-    def _replace_missing(self, process: ProcessRecord) -> None:
-        missing = self.missing.get(f"{process.role}\n{process.title}")
-        if missing:
-            replaced = missing.popleft()
-            replaced.back = process
-            self._note_change(replaced)
-
-    def _note_change(self, process: ProcessRecord) -> None:
-        self.changed[process.index] = process
-        if process.fault is not None:
-            self.changed_faults[process.fault.index] = process.fault
-
-    def _named(self, parent: Key, path: str) -> str:
-        """Return the path of a process with the names of the channels above it."""
-        above = self.known.get(parent)
-        if above is None or not path.startswith(f"{above.path}/"):
-            return path
-        return f"{above.shown_path}{path[len(above.path) :]}"
-
-    def joined(self, event: Event) -> None:
-        """Name a channel by its class and its topic. Its replacement is the next channel with the same topic."""
-        process = self.known.get(self._key(event))
-        if process is None or process.title:
+    def _take_signal(self, event: Event) -> None:
+        # At the end of the `open_runtime` block, the runtime asks the top processes to stop.
+        from_runtime = key_of(event)[1] == 0 and event["exit"] == "shutdown"
+        if from_runtime and event.get("cause") is None and not event["linked"]:
+            self._close(event["t"])
             return
-        name = event["channel"]
-        process.title = f"{name} {event['topic']}"
-        connection = self.known.get(self._key(event, "connection_pid"))
-        process.client = "" if connection is None else connection.client
-        process.shown_path = f"{process.shown_path.rpartition('/')[0]}/{name}"
-        self.changed[process.index] = process
-        self._replace_missing(process)
+        sender, receiver = self._process(event), self._process(event, "to")
+        self._signals[key_of(event, "to")] = event
+        if sender is None or receiver is None:
+            return
+        if not event["linked"]:
+            # A supervisor that is stopped because of an incident stops its children first.
+            incident = self._busy_with(sender.key, event["t"]) or self._stopped_above(sender)
+            if receiver.parent is sender and incident is not None:
+                self._stopping[receiver.key] = incident
+        elif sender.incident is not None and receiver.ended is None:
+            link = Linked(t=event["t"], process=receiver.name, to=sender.name, died=False)
+            sender.incident.linked.append(link)
+            self._links.setdefault(receiver.key, []).append(link)
 
-    def exited(self, event: Event) -> None:
-        process = self.living.pop(self._key(event), None)
+    def _take_exited(self, event: Event) -> None:
+        process = self._living.pop(key_of(event), None)
         if process is not None:
             self._end(process, event, event["reason"], event["exit"])
+
+    def _take_node_killed(self, event: Event) -> None:
+        # The processes of a killed node have no `exited` events, because no code of the node runs any more.
+        host, reason = event["host"], "the node was killed"
+        ended = [key for key, process in self._living.items() if process.host == host]
+        if ended and not self._is_closing and event["n"] not in self._planned:
+            incident = self._begin("node_killed", event, None, f"node {host}")
+            self._planned[event["n"]] = incident, event["t"]
+        for key in ended:
+            self._end(self._living.pop(key), event, reason, "node_killed")
 
     def _end(self, process: ProcessRecord, event: Event, reason: str, exit: str) -> None:
         process.ended, process.ended_event = event["t"], event["n"]
         process.reason, process.exit = reason, exit
         self.changed[process.index] = process
-        if self.history.closing is not None:
+        unread = self._unread.pop(process.key, {})
+        if self._is_closing:
             return
-        fault = self.fault_of.get(event["n"]) or self._applied_to(process)
+        incident, why, by = self._reason_for_end(process, event, exit)
+        self._signals.pop(process.key, None)
+        self._heard.pop(process.key, None)
+        self._starting.pop(process.key, None)
+        links = self._links.pop(process.key, ())
+        if incident is None:
+            self.history.discarded += len(self._left(event, unread)) + _undescribed(event)
+            return
+        process.incident = incident
+        process.death = Death(
+            t=event["t"],
+            event=event["n"],
+            process=process.name,
+            exit=exit,
+            reason=reason,
+            why=why,
+            by=_name(by),
+            back=_name(process.back),
+            back_after=process.recovered_after,
+        )
+        incident.deaths.append(process.death)
+        for link in links:
+            link.died = why == "link"
+        fault = process.fault = self._faults.get(incident.fault.event)
         if fault is not None:
-            self.fault_of[event["n"]] = process.fault = fault
             fault.ended.append(process)
+            self._planned[event["n"]] = incident, event["t"]
             self.changed_faults[fault.index] = fault
-        if fault is not None or not process.ended_cleanly:
-            key = f"{process.role}\n{process.title}"
-            self.missing.setdefault(key, deque()).append(process)
+        if process.parent is not None:
+            self._busy[process.parent.key] = incident, event["t"]
+        self._lose_mailbox(process, event, incident, unread)
+        self._expect_replacement(process)
+        if process.key in self._topics:
+            self._client_lost(process, event, incident)
 
-    def node_killed(self, event: Event) -> None:
-        # The processes of a killed node have no `exited` events, because no code of the node runs any more.
-        host = event["host"]
-        for key in [key for key, process in self.living.items() if process.host == host]:
-            self._end(self.living.pop(key), event, "the node was killed", "node_killed")
+    def _take_crash(self, event: Event) -> None:
+        """Add the report of a crash, which comes after the end of its process."""
+        process = self._process(event)
+        if process is None or process.incident is None or process.death is None:
+            return
+        incident, fault, handled = process.incident, process.incident.fault, process.handled
+        has_raised = event["exception"] is not None
+        if has_raised:
+            process.death.error = event["error"]
+        if fault.event == process.ended_event:
+            if event["kind"] == "zombie":
+                fault.kind = "zombie"
+            fault.error, fault.exception = process.death.error, event["exception"]
+            fault.traceback = event.get("traceback", [])
+            fault.message_kind = event.get("message_kind")
+            if handled is not None:
+                fault.message_kind = fault.message_kind or handled.kind
+                fault.message = handled.content
+        if event["kind"] == "zombie" or not has_raised or process.death.why == "link":
+            return
+        if handled is not None:
+            self._lose_in_hand(process)
+        elif "message_kind" in event:
+            # Without `received` events, the process handled the newest message of this kind that was not left unread.
+            kind, candidates = event["message_kind"], self._maybe_handled.pop(process.key, [])
+            found = next((each for each in reversed(candidates) if each.kind == kind), None)
+            self._lose(incident, "in_hand", process, event, found, kind=kind, t=process.ended)
 
-    def _applied_to(self, process: ProcessRecord) -> FaultRecord | None:
-        fault = self.applied.get(process.key)
-        if fault is not None and (fault.type in _CLEAN_FAULTS or not process.ended_cleanly):
-            return fault
-        return None
+    _take_zombie = _take_crash
 
-    def child_restarted(self, event: Event) -> None:
-        process = self.known.get(self._key(event, "child"))
+    # Replacements
+
+    def _expect_replacement(self, process: ProcessRecord) -> None:
+        if process.back is None:
+            for place in _places(process):
+                self._missing.setdefault(place, {})[process.index] = process
+
+    def _replace(self, process: ProcessRecord) -> None:
+        """Let a process replace the one that has been missing for the longest time in its place."""
+        found = None
+        for place in _places(process):
+            missing = self._missing.get(place, {})
+            waiting = (each for each in missing.values() if _may_be_replaced(each, process))
+            found = found or next(waiting, None)
+        if found is not None:
+            for place in _places(found):
+                self._missing.get(place, {}).pop(found.index, None)
+            self._come_back(found, process)
+
+    def _come_back(self, process: ProcessRecord, back: ProcessRecord) -> None:
+        process.back = back
+        self.changed[process.index] = process
+        if process.death is not None:
+            process.death.back, process.death.back_after = back.name, process.recovered_after
+        for client, began in process.clients:
+            self._rejoin(client, began, process)
+        if process.fault is not None:
+            self.changed_faults[process.fault.index] = process.fault
+
+    def _find_early_returns(self) -> None:
+        """Find a replacement for each connection and channel whose named client came back.
+
+        `_replace` finds none if the client came back before the server noticed the lost connection, or if the client
+        came back once for two ended processes.
+        """
+        of_client: dict[_Place, list[ProcessRecord]] = {}
+        for process in self.history.processes:
+            if process.is_named:
+                of_client.setdefault(_place(process), []).append(process)
+        for own in of_client.values():
+            for position, process in enumerate(own):
+                later = own[position + 1 :]
+                if process.incident is not None and process.back is None and later:
+                    after = (each for each in later if each.born >= (process.ended or 0.0))
+                    self._come_back(process, next(after, later[-1]))
+
+    # Supervisors
+
+    def _busy_with(self, supervisor: Key, now: float) -> Incident | None:
+        found = self._busy.get(supervisor)
+        if found is None:
+            return None
+        if now - found[1] > ACTIVE_SECONDS:
+            del self._busy[supervisor]
+            return None
+        return found[0]
+
+    def _decide(self, event: Event, action: str, process: ProcessRecord | None) -> None:
+        """Add a decision of a supervisor to the incident that the supervisor is busy with."""
+        supervisor, incident = self._process(event), None
+        if action in ("left", "stopped", "stop_failed") and process is not None:
+            incident = process.incident
+        incident = incident or self._busy_with(key_of(event), event["t"])
+        if incident is None or supervisor is None:
+            return
+        self._busy[supervisor.key] = incident, event["t"]
+        incident.decisions.append(
+            Decision(
+                t=event["t"],
+                event=event["n"],
+                supervisor=supervisor.name,
+                action=action,
+                child=event["component"],
+                process=_name(process),
+                strategy=event.get("strategy"),
+                restart_type=event.get("restart_type"),
+                restarts=event.get("restarts"),
+                max_restarts=event.get("max_restarts"),
+                max_seconds=event.get("max_seconds"),
+                reason=event.get("reason"),
+                exit=event.get("exit"),
+                again=event.get("restart"),
+            )
+        )
+
+    def _take_child_terminated(self, event: Event) -> None:
+        process = self._process(event, "child")
+        if process is None:
+            return
+        kind = event.get("restart_type")
+        if process.death is not None:
+            process.death.restart_type = kind
+        if event.get("stopped"):
+            self._decide(event, "stopped", process)
+        elif process.incident is not None:
+            self._busy[key_of(event)] = process.incident, event["t"]
+            if kind == "temporary" or (kind == "transient" and event["exit"] in CLEAN_EXITS):
+                self._decide(event, "left", process)
+
+    def _take_child_restarted(self, event: Event) -> None:
+        process = self._process(event, "child")
         if process is not None:
             process.restarted = True
             self.changed[process.index] = process
+            self._starting.pop(process.key, None)
+        self._decide(event, "restarted", process)
 
-    def signal(self, event: Event) -> None:
-        self.signals[self._key(event, "to")] = event["n"]
-        # At the end of the `open_runtime` block, the runtime asks the top processes to stop.
-        asked = self._key(event)[1] == 0 and event["exit"] == "shutdown"
-        if asked and event.get("cause") is None and not event["linked"]:
-            self._close(event["t"])
+    def _take_child_started(self, event: Event) -> None:
+        self._starting.pop(key_of(event, "child"), None)
+        # A start on request: the supervisor is no longer busy with an incident.
+        self._busy.pop(key_of(event), None)
 
-    def _close(self, seconds: float) -> None:
-        if self.history.closing is None:
-            self.history.closing = seconds
+    def _take_child_start_failed(self, event: Event) -> None:
+        supervisor = self._process(event)
+        if supervisor is not None and self._busy_with(supervisor.key, event["t"]) is None:
+            incident = self._begin("start_failed", event, supervisor, event["reason"])
+            self._busy[supervisor.key] = incident, event["t"]
+        self._decide(event, "start_failed", None)
 
-    # Messages
+    def _take_child_stop_failed(self, event: Event) -> None:
+        self._decide(event, "stop_failed", self._process(event, "child"))
 
-    def message_sent(self, event: Event) -> None:
-        is_from_process, kind = event.get("pid") is not None, event["message_kind"]
+    def _take_gave_up(self, event: Event) -> None:
+        self._decide(event, "gave_up", self._process(event, "child"))
+
+    # Messages and calls
+
+    def _take_sent(self, event: Event) -> None:
+        receiver = self._living.get(key_of(event, "to"))
         message = MessageRecord(
             event=event["n"],
             sent=event["t"],
-            sender=self.known.get(self._key(event)) if is_from_process else None,
-            receiver=self.living.get(self._key(event, "to")),
-            kind=kind,
-            text=event.get("message", kind) if self._contents else kind,
+            sender=self._process(event),
+            receiver=receiver,
+            via=event["via"],
+            kind=event["message_kind"],
+            content=event.get("message") if self._contents else None,
+            size=event.get("size"),
         )
         self.history.messages.append(message)
-        self.sent[event["n"]] = message
+        self._sent[event["n"]] = message
+        if receiver is not None:
+            self._unread.setdefault(receiver.key, {})[event["n"]] = message
 
-    def message_received(self, event: Event) -> None:
-        message = self.sent.get(event.get("cause", -1))
+    def _take_received(self, event: Event) -> None:
+        key = key_of(event)
+        message = self._sent.get(event.get("cause", -1))
         if message is not None:
-            message.received, message.received_event = event["t"], event["n"]
+            message.received = event["t"]
+            self._unread.get(key, {}).pop(message.event, None)
+        process = self._living.get(key)
+        if process is not None:
+            process.handled = message
+            self._held.pop(key, None)
+
+    def _left(
+        self, event: Event, unread: Mapping[int, MessageRecord]
+    ) -> list[tuple[str, MessageRecord | None]]:
+        """Return the kinds and the records of the messages that a process had not read when it ended."""
+        if "unread" in event:
+            found = [
+                (each["message_kind"], self._sent.get(each["sent"])) for each in event["unread"]
+            ]
+        elif self.history.has_receives:
+            found = [(message.kind, message) for message in unread.values()]
+        else:
+            return []
+        return [(kind, message) for kind, message in found if kind not in _SIGNAL_KINDS]
+
+    def _lose_mailbox(
+        self,
+        process: ProcessRecord,
+        event: Event,
+        incident: Incident,
+        unread: dict[int, MessageRecord],
+    ) -> None:
+        """Lose the messages that a process had not read when it ended, and the one that it was handling."""
+        for kind, message in self._left(event, unread):
+            if message is not None:
+                unread.pop(message.event, None)
+            self._lose(incident, "unread", process, event, message, kind=kind)
+        rest = _undescribed(event)
+        if rest:
+            self._lose(incident, "unread", process, event, kind="other", count=rest)
+        if process.exit == "crash" and process.death is not None and process.death.why != "link":
+            self._lose_in_hand(process)
+            if unread and not self.history.has_receives:
+                self._maybe_handled[process.key] = list(unread.values())
+        held = self._held.get(process.key)
+        if held is not None and (held.type == "hang" or held.status != "applied"):
+            self._lose_in_hand(process)
+
+    def _lose_in_hand(self, process: ProcessRecord) -> None:
+        message, incident = process.handled, process.incident
+        if message is None or incident is None or message.via in _SIGNALS or message.is_lost:
+            return
+        self._lose(incident, "in_hand", process, {}, message, t=process.ended)
+
+    def _lose(
+        self,
+        incident: Incident,
+        what: str,
+        process: ProcessRecord,
+        event: Event,
+        message: MessageRecord | None = None,
+        **fields: Any,
+    ) -> Loss:
+        """Add a loss. The message, or else the event, describes it. `fields` are fields of `Loss`."""
+        found = {"t": event.get("t"), "event": event.get("n"), "sender": None, **fields}
+        if message is not None:
+            message.is_lost = True
+            found |= {
+                "event": message.event,
+                "sender": _name(message.sender),
+                "kind": message.kind,
+                "size": message.size,
+                "text": message.content,
+            }
+        loss = Loss(what=what, process=process.name, **found)
+        incident.losses.append(loss)
+        self._losing[incident.number] = incident
+        return loss
+
+    def _take_dead_letter(self, event: Event) -> None:
+        if event["via"] in _SIGNALS:
+            return
+        process = self._process(event, "to_pid")
+        if process is None or process.incident is None:
+            self.history.discarded += 1
+            return
+        kind, text = event["message_kind"], event.get("message") if self._contents else None
+        self._lose(process.incident, "dead_letter", process, event, kind=kind, text=text)
+
+    def _take_call_ended(self, event: Event) -> None:
+        how, server = event["how"], self._process(event, "to")
+        if how not in ("server_ended", "timeout") or server is None:
+            return
+        incident = server.incident
+        if incident is None and server.key in self._faulty:
+            incident = self._faulty[server.key][0]
+        if incident is None:
+            if how == "server_ended":
+                return
+            incident = self._begin("timeout", event, server, "timeout")
+        caller = _name(self._process(event))
+        self._lost_answers[event["n"]] = self._lose(
+            incident, "answer", server, event, sender=caller, kind="call", how=how
+        )
+        self._failed_calls[key_of(event)] = event["t"], incident
+
+    def _take_late_answer(self, event: Event) -> None:
+        """Record that the answer to a call came after the call had ended.
+
+        If the trace has no end of this call, add the lost answer to an incident first.
+        """
+        ended, server = event.get("ended"), self._process(event)
+        loss = None if ended is None else self._lost_answers.pop(ended, None)
+        if loss is None:
+            if server is None or event["how"] != "timeout":
+                return
+            began = {**event, "t": round(event["t"] - event["seconds"], 6)}
+            incident = server.incident or self._begin("timeout", began, server, "timeout")
+            caller = _name(self._process(event, "to"))
+            loss = self._lose(
+                incident, "answer", server, began, sender=caller, kind="call", how="timeout"
+            )
+        loss.late = event["seconds"]
+
+    def _take_mailbox_alarm(self, event: Event) -> None:
+        process = self._process(event)
+        if process is None or process.key in self._faulty:
+            return
+        incident = self._begin("mailbox", event, process, str(event["length"]))
+        # The end of this process and its next alarms belong to the same incident.
+        self._faulty[process.key] = incident, "mailbox"
+
+    # Clients
+
+    def _take_serves(self, event: Event) -> None:
+        self._servers[event["connection"]] = key = key_of(event)
+        process, source = self.known.get(key), str(event["connection"]).partition("->")[0]
+        if process is not None and _names_a_client(source):
+            process.client, process.is_named = source, True
+            self._replace(process)
+
+    def _take_client_connected(self, event: Event) -> None:
+        self._topics.setdefault(key_of(event), {})
+        process, client = self._process(event), event.get("client")
+        if process is not None and client and not process.is_named:
+            process.client = client
+            self._replace(process)
+
+    def _take_joined(self, event: Event) -> None:
+        """Name a channel by its class and its topic, and find the channel that it replaces."""
+        process = self._process(event)
+        connection = self._process(event, "connection_pid")
+        if process is None or process.title:
+            return
+        name = event["channel"]
+        process.title = f"{name} {event['topic']}"
+        process.connection = connection
+        process.client = event.get("client") or ""
+        if connection is not None and connection.client:
+            process.client, process.is_named = connection.client, connection.is_named
+        process.shown_path = f"{process.shown_path.rpartition('/')[0]}/{name}"
+        self.changed[process.index] = process
+        if event["result"] == "ok" and process.ended is None:
+            process.joined = event
+            self._topics.setdefault(key_of(event, "connection_pid"), {})[event["topic"]] = process
+            self._replace(process)
+
+    def _take_client_told(self, event: Event) -> None:
+        channel, connection = self._process(event, "channel"), self._process(event)
+        if channel is None or channel.incident is None:
+            return
+        unanswered = sum(
+            loss.process is channel.name
+            and connection is not None
+            and loss.sender is connection.name
+            for loss in channel.incident.losses
+        )
+        saw, topic = event["event"], event["topic"]
+        client = self._affect(channel.incident, event, saw, channel, topic)
+        client.unanswered = unanswered
+
+    def _affect(
+        self,
+        incident: Incident,
+        event: Event,
+        saw: str,
+        channel: ProcessRecord | None,
+        topic: str | None,
+    ) -> ClientStory:
+        """Add a client to an incident. `event` is about its connection."""
+        connection = self._process(event)
+        client = ClientStory(
+            client="" if connection is None else connection.client,
+            connection=_name(connection),
+            topic=topic,
+            saw=saw,
+            t=event["t"],
+            event=event["n"],
+            code=event.get("code"),
+            why=event.get("why"),
+        )
+        incident.clients.append(client)
+        if channel is not None:
+            channel.clients.append((client, incident.fault.t))
+            self._rejoin(client, incident.fault.t, channel)
+        return client
+
+    def _rejoin(self, client: ClientStory, began: float, channel: ProcessRecord) -> None:
+        """Note the join with which a client came back to its channel, if it did. `began` is the time of the fault."""
+        back = channel.back
+        if back is None or back.joined is None:
+            return
+        client.rejoined, client.rejoined_event = back.joined["t"], back.joined["n"]
+        client.away = max(0.0, round(client.rejoined - began, 6))
+        client.certain = bool(back.client) or back.connection is channel.connection
+
+    def _take_client_closed(self, event: Event) -> None:
+        process = self._process(event)
+        if process is not None:
+            incident = self._stopped_above(process)
+            if incident is None and event["code"] in _SERVER_CLOSES:
+                incident = self._begin("client_closed", event, process, event["why"])
+            if incident is not None:
+                self._client_lost(process, event, incident)
+        self._topics.pop(key_of(event), None)
+
+    def _stopped_above(self, process: ProcessRecord) -> Incident | None:
+        """Return the incident that makes a supervisor stop this process or one of its ancestors, if any."""
+        above: ProcessRecord | None = process
+        while above is not None:
+            if above.key in self._stopping:
+                return self._stopping[above.key]
+            above = above.parent
+        return None
+
+    def _client_lost(self, connection: ProcessRecord, event: Event, incident: Incident) -> None:
+        """Note the end of a connection, whose client thereby lost all topics."""
+        topics = self._topics.pop(connection.key, {})
+        for topic, channel in topics.items() or ((None, None),):
+            self._affect(incident, event, "closed", channel, topic)
+            if channel is not None:
+                self._orphans[channel.key] = incident, connection
+                # The client may come back before the channel ends.
+                self._expect_replacement(channel)
 
     # The experiment
 
-    def recording(self, event: Event) -> None:
-        self.history.has_receives = event["receives"]
+    def _take_recording(self, event: Event) -> None:
+        self.history.recording = event
 
-    def serves(self, event: Event) -> None:
-        self.servers[event["connection"]] = key = self._key(event)
-        process, source = self.known.get(key), str(event["connection"]).partition("->")[0]
-        if process is not None and not _is_address(source):
-            process.client = source
+    def _take_omitted(self, event: Event) -> None:
+        self.history.omitted += event["omitted"]
 
-    def fault(self, event: Event) -> None:
-        target = self.servers.get(event["path"]) if event.get("pid") is None else self._key(event)
+    def _take_fault(self, event: Event) -> None:
+        by_name = event.get("pid") is None
+        key = self._servers.get(event["path"], ("", 0)) if by_name else key_of(event)
+        target = self.known.get(key)
         fault = FaultRecord(
             index=len(self.history.faults),
             event=event["n"],
@@ -504,35 +836,89 @@ class HistoryReader:
             path=event.get("path"),
         )
         self.history.faults.append(fault)
-        self.changed_faults[fault.index] = fault
-        self.faults[fault.event] = fault
-        if fault.status == "applied":
-            self.fault_of[event["n"]] = fault
-            if fault.target is not None:
-                self.applied[fault.target] = fault
-            dropped = self.sent.get(event.get("message", -1))
-            if dropped is not None and fault.type == "drop_message":
-                dropped.dropped = True
-
-    def fault_over(self, event: Event) -> None:
-        # The injector applied the fault, but the fault had no effect.
-        fault = self.faults.get(event["fault_event"])
-        if fault is not None:
-            fault.status, fault.why, fault.cut_short = event["status"], event.get("why"), True
-            self.changed_faults[fault.index] = fault
-
-    def phase(self, event: Event) -> None:
-        if event["phase"] == "closing":
-            self._close(event["t"])
+        self.changed_faults[fault.index] = self._faults[fault.event] = fault
+        if fault.status != "applied" or self._is_closing:
             return
+        incident = self._begin("fault", event, target, fault.text, fault)
+        self._planned[event["n"]] = incident, event["t"]
+        if target is not None:
+            self._faulty[target.key] = incident, fault.type
+            if fault.type in _HOLDING:
+                self._held[target.key] = fault
+        dropped = self._sent.get(event.get("message", -1))
+        if dropped is not None and fault.type == "drop_message" and dropped.receiver is not None:
+            self._unread.get(dropped.receiver.key, {}).pop(dropped.event, None)
+            self._lose(incident, "dropped", dropped.receiver, event, dropped)
+
+    def _take_fault_over(self, event: Event) -> None:
+        # The injector applied the fault, but the process ended while the fault delayed it.
+        fault = self._faults.get(event["fault_event"])
+        if fault is None:
+            return
+        fault.status, fault.why = event["status"], event.get("why")
+        self.changed_faults[fault.index] = fault
+        if fault.target is not None and self._held.get(fault.target.key) is fault:
+            self._lose_in_hand(fault.target)
+
+    def _take_phase(self, event: Event) -> None:
         begin = event["t"]
-        self.history.phases.append(Phase(name=event["phase"], begin=begin, end=begin))
+        if event["phase"] == "closing":
+            self._close(begin)
+        else:
+            self.history.phases.append(Phase(name=event["phase"], begin=begin, end=begin))
+
+    def _close(self, seconds: float) -> None:
+        if self.history.closing is None:
+            self.history.closing = seconds
 
 
-def _is_address(source: str) -> bool:
-    """Return True if a connection has no named client, only an address that several clients may share."""
+_Place: TypeAlias = tuple[str, str, str]
+"""The node, the role or the title, and the client that a process shares with its replacement."""
+
+
+def _undescribed(event: Event) -> int:
+    """Return the number of unread messages that the end of a process counts but does not describe."""
+    return max(0, event.get("waiting", 0) - len(event["unread"])) if "unread" in event else 0
+
+
+def _name(process: ProcessRecord | None) -> ProcessName | None:
+    return None if process is None else process.name
+
+
+def _shown_path(parent: ProcessRecord | None, path: str) -> str:
+    """Return the path of a process with the names of the channels above it."""
+    if parent is None or not path.startswith(f"{parent.path}/"):
+        return path
+    return f"{parent.shown_path}{path[len(parent.path) :]}"
+
+
+def _place(process: ProcessRecord) -> _Place:
+    if process.title:
+        # A client may join again through another partition, endpoint or node.
+        return "", process.title, process.client
+    return "" if process.client else process.host or "", process.role, process.client
+
+
+def _places(process: ProcessRecord) -> list[_Place]:
+    """Return the places of a process, the best one first. The best place of a channel is on its connection."""
+    place = _place(process)
+    if process.connection is None:
+        return [place]
+    return [(f"connection {process.connection.index}", process.title, ""), place]
+
+
+def _may_be_replaced(missing: ProcessRecord, process: ProcessRecord) -> bool:
+    """Return False for the channel of an unknown client with another living connection. It can join again there."""
+    own = missing.connection
+    return bool(missing.client) or own is None or own is process.connection or own.ended is not None
+
+
+def _names_a_client(source: str) -> bool:
+    """Return False for the default source of a scenario, and for an address, which several clients may share."""
+    if source == "client":
+        return False
     try:
         ip_address(source)
     except ValueError:
-        return source.isdigit()
-    return True
+        return not source.isdigit()
+    return False

@@ -18,8 +18,9 @@ from typing import Any, Final
 
 import msgspec
 
-from supervision.recording.reader.history import Event, HistoryReader, ProcessRecord
+from supervision.recording.reader.history import HistoryReader
 from supervision.recording.reader.measures import measure_fault
+from supervision.recording.reader.records import Event, ProcessRecord
 from supervision.recording.reader.rows import Texts, fault_row, mark_row, message_rows, process_row
 
 __all__ = ["LiveRun"]
@@ -47,7 +48,6 @@ class LiveRun:
         self._reader = HistoryReader(contents=contents)
         self._texts = Texts()
         self._sent_texts = 0
-        self._targets: dict[int, int] = {}
         self._messages: deque[list[Any]] = deque()
         self._marks: deque[list[Any]] = deque()
         self._taken_marks = 0
@@ -86,15 +86,8 @@ class LiveRun:
             if mark is not None:
                 self._marks.append(mark)
                 self._taken_marks += 1
-        for index, fault in reader.changed_faults.items():
-            if index not in self._targets:
-                target = None if fault.target is None else reader.known.get(fault.target)
-                self._targets[index] = -1 if target is None else target.index
         self._messages.extend(message_rows(history, messages, self._texts))
-        # Keep no events and no messages, because their number has no bound.
-        history.events.clear()
-        history.messages.clear()
-        reader.sent.clear()
+        reader.forget_messages()
 
     def part(self, *, seconds: float) -> dict[str, Any]:
         """Return the next part, in JSON types.
@@ -114,7 +107,7 @@ class LiveRun:
             # The processes come first, because faults refer to them.
             for index in sorted(reader.changed_faults)[:PART]:
                 fault = reader.changed_faults.pop(index)
-                row = fault_row(fault, self._targets[index], texts)
+                row = fault_row(fault, texts)
                 faults.append([index, row, msgspec.to_builtins(measure_fault(fault))])
         messages = [] if reader.changed else _pop(self._messages)
         part: dict[str, Any] = {
@@ -139,25 +132,24 @@ class LiveRun:
 
     def _next_processes(self) -> list[list[Any]]:
         """Return the next rows of processes. A row names only processes in this part and in earlier parts."""
-        changed, known = self._reader.changed, self._reader.known
+        changed = self._reader.changed
         first = self._arrived
         rows = []
         for index in sorted(changed)[:PART]:
             process = changed.pop(index)
             # The indices of new processes are consecutive, and a parent is older than its children.
             self._arrived = max(self._arrived, index + 1)
-            above = known.get(process.parent)
-            rows.append((process, -1 if above is None else above.index))
+            rows.append(process)
         for index in range(first, self._arrived):
             # The rows that wait for these processes can name them now.
             changed.update((process.index, process) for process in self._waiting.pop(index, ()))
-        return [[process.index, self._row(process, parent)] for process, parent in rows]
+        return [[process.index, self._row(process)] for process in rows]
 
-    def _row(self, process: ProcessRecord, parent: int) -> list[Any]:
+    def _row(self, process: ProcessRecord) -> list[Any]:
         has_arrived = process.back is None or process.back.index < self._arrived
         if process.back is not None and not has_arrived:
             self._waiting.setdefault(process.back.index, []).append(process)
-        return process_row(process, parent, self._texts, names_back=has_arrived)
+        return process_row(process, self._texts, names_back=has_arrived)
 
 
 def _pop(rows: deque[list[Any]]) -> list[list[Any]]:

@@ -14,14 +14,14 @@ from collections import Counter
 import msgspec
 from attrs import define
 
-from supervision.recording.reader.history import FaultRecord, History, ProcessRecord
+from supervision.recording.reader.figures import Histogram, percentile
+from supervision.recording.reader.records import FaultRecord, History, Phase, ProcessRecord
 from supervision.recording.reader.service import (
     LoopMeasures,
     MachineMeasures,
     RequestMeasures,
     loop_of,
     machine_of,
-    percentile,
     requests_of,
 )
 
@@ -32,7 +32,6 @@ __all__ = [
     "Measures",
     "MessageMeasures",
     "PathMeasure",
-    "PhaseMeasure",
     "ProcessMeasures",
     "RecoveryMeasures",
     "SteadyMeasure",
@@ -42,15 +41,6 @@ __all__ = [
 
 _BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _MANY = 20
-_HOLDING = frozenset(("hang", "slow", "swallow_cancellation"))
-
-
-class PhaseMeasure(msgspec.Struct, frozen=True, kw_only=True):
-    """A phase of the experiment. `begin` and `end` are seconds since the start of the run."""
-
-    name: str
-    begin: float
-    end: float
 
 
 class FaultMeasure(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,9 +69,9 @@ class FaultMeasure(msgspec.Struct, frozen=True, kw_only=True):
 class ProcessMeasures(msgspec.Struct, frozen=True, kw_only=True):
     """Processes that started or ended before the run closed.
 
-    `ended_by_faults` counts the ends that a fault caused. With or without a fault, `crashed` counts the ends by an
-    exception, and `killed` counts the ends by a kill. `troubled` counts crashes and kills without a fault. `restarted`
-    counts restarts by supervisors, and `gave_up` counts the supervisors that reached their limit.
+    `ended_by_faults` counts the ends that a planned fault caused, and `troubled` the ends in other incidents, such as
+    a crash and the ends that it caused. In any incident, `crashed` counts the ends by an exception, and `killed` the
+    ends by a kill. `restarted` counts restarts by supervisors, and `gave_up` the supervisors that reached their limit.
     """
 
     started: int
@@ -104,7 +94,7 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecoveryMeasures(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds from the end of a process by a fault, a crash or a kill to the start of its replacement."""
+    """Seconds from the end of a process in an incident to the start of its replacement."""
 
     count: int
     not_back: int
@@ -117,10 +107,11 @@ class RecoveryMeasures(msgspec.Struct, frozen=True, kw_only=True):
 class MessageMeasures(msgspec.Struct, frozen=True, kw_only=True):
     """Messages between processes.
 
-    A message is lost in one of four ways: its receiver had ended before (`to_the_dead`), its receiver ended without
-    reading the message (`in_mailboxes`), its receiver ended while handling the message (`in_hand`), or a fault dropped
-    the message (`dropped`). `by_kind` counts the lost messages by kind. `omitted` counts the events that a
-    full trace left out.
+    An incident loses a message in one of four ways: its receiver had ended in the incident (`to_the_dead`), its
+    receiver ended without reading the message (`in_mailboxes`), its receiver ended while handling the message
+    (`in_hand`), or a fault dropped the message (`dropped`). `by_kind` counts the lost messages by kind. `discarded`
+    counts the messages that no incident lost: their receiver ended in order, or no process had the name. `omitted`
+    counts the events that a full trace left out.
     """
 
     sent: int
@@ -130,12 +121,13 @@ class MessageMeasures(msgspec.Struct, frozen=True, kw_only=True):
     in_mailboxes: int
     in_hand: int
     dropped: int
+    discarded: int
     by_kind: dict[str, int]
     omitted: int
 
 
 class PathMeasure(msgspec.Struct, frozen=True, kw_only=True):
-    """A path whose processes ended by faults, crashes or kills, and the time without a process at this path.
+    """A path whose processes ended in incidents, and the time without a process at this path.
 
     The partitions of a pool share one path, with `*` for their number.
     """
@@ -206,7 +198,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
 
     format: int
     seconds: float
-    phases: list[PhaseMeasure]
+    phases: list[Phase]
     faults: list[FaultMeasure]
     applied: int
     masked: int
@@ -246,6 +238,7 @@ def measure(history: History) -> Measures:
         for process in processes
         if process.ended is not None and not history.is_closing(process.ended)
     ]
+    deaths = history.deaths
     faults = [measure_fault(mark) for mark in history.faults]
     status = Counter(fault.status for fault in faults)
     blasts = [float(len(fault.took_along)) for fault in faults if fault.ended]
@@ -254,14 +247,14 @@ def measure(history: History) -> Measures:
     return Measures(
         format=1,
         seconds=history.seconds,
-        phases=[PhaseMeasure(name=p.name, begin=p.begin, end=p.end) for p in history.phases],
+        phases=history.phases,
         faults=faults,
         applied=status["applied"],
         masked=status["masked"],
         not_applicable=status["not_applicable"],
-        processes=_processes(history, processes, ends),
-        recovery=_recovery([process for process in ends if process.in_trouble]),
-        messages=_messages(history, ends),
+        processes=_processes(history, processes, ends, deaths),
+        recovery=_recovery(deaths),
+        messages=_messages(history),
         blast_median=percentile(blasts, 0.5),
         blast_largest=int(max(blasts, default=0)),
         steady=steady,
@@ -269,7 +262,7 @@ def measure(history: History) -> Measures:
         machine=machine_of(history),
         requests=requests_of(history),
         invariants=broken,
-        paths=_paths(ends),
+        paths=_paths(deaths),
         problems=_problems(history, steady, broken),
     )
 
@@ -296,16 +289,20 @@ def measure_fault(mark: FaultRecord) -> FaultMeasure:
 
 
 def _processes(
-    history: History, processes: list[ProcessRecord], ends: list[ProcessRecord]
+    history: History,
+    processes: list[ProcessRecord],
+    ends: list[ProcessRecord],
+    deaths: list[ProcessRecord],
 ) -> ProcessMeasures:
     kinds = Counter(e["kind"] for e in history.events if not history.is_closing(e["t"]))
+    exits = Counter(process.exit for process in deaths)
     return ProcessMeasures(
         started=len(processes),
         ended=len(ends),
-        ended_by_faults=sum(process.fault is not None for process in ends),
-        crashed=sum(process.crashed for process in ends),
-        killed=sum(process.killed for process in ends),
-        troubled=sum(process.fault is None and process.in_trouble for process in ends),
+        ended_by_faults=sum(process.fault is not None for process in deaths),
+        crashed=exits["crash"],
+        killed=exits["killed"],
+        troubled=sum(process.fault is None for process in deaths),
         restarted=kinds["child_restarted"],
         failed_starts=kinds["child_start_failed"],
         gave_up=kinds["gave_up"],
@@ -313,19 +310,16 @@ def _processes(
     )
 
 
-def _recovery(troubles: list[ProcessRecord]) -> RecoveryMeasures:
-    times = _times(troubles)
-    bounds = (*_BOUNDS, None)
-    counts = [0] * len(bounds)
-    for time in times:
-        counts[sum(time > bound for bound in _BOUNDS)] += 1
+def _recovery(deaths: list[ProcessRecord]) -> RecoveryMeasures:
+    times = _times(deaths)
+    bars = Histogram(times, _BOUNDS).bars()
     return RecoveryMeasures(
         count=len(times),
-        not_back=len(troubles) - len(times),
+        not_back=len(deaths) - len(times),
         median=percentile(times, 0.5),
         p99=percentile(times, 0.99),
         longest=max(times, default=None),
-        histogram=[Bucket(up_to=b, count=c) for b, c in zip(bounds, counts, strict=True)],
+        histogram=[Bucket(up_to=bound, count=count) for bound, count in bars],
     )
 
 
@@ -333,61 +327,31 @@ def _times(processes: list[ProcessRecord]) -> list[float]:
     return [after for process in processes if (after := process.recovered_after) is not None]
 
 
-def _messages(history: History, ends: list[ProcessRecord]) -> MessageMeasures:
-    dead = [
-        event["message_kind"]
-        for event in history.events
-        if event["kind"] == "dead_letter" and not history.is_closing(event["t"])
-    ]
-    messages = history.messages
-    unread = [each.kind for each in messages if history.was_left_unread(each)]
-    in_hand = _in_hand(history, ends)
-    dropped = [each.kind for each in messages if each.dropped]
-    kinds = Counter([*dead, *unread, *in_hand, *dropped])
+def _messages(history: History) -> MessageMeasures:
+    ways: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    for loss in (loss for incident in history.incidents for loss in incident.losses):
+        if loss.what != "answer":
+            ways[loss.what] += loss.count
+            kinds[loss.kind] += loss.count
     return MessageMeasures(
-        sent=len(messages),
-        received=sum(each.received is not None for each in messages),
-        lost=kinds.total(),
-        to_the_dead=len(dead),
-        in_mailboxes=len(unread),
-        in_hand=len(in_hand),
-        dropped=len(dropped),
+        sent=len(history.messages),
+        received=sum(each.received is not None for each in history.messages),
+        lost=ways.total(),
+        to_the_dead=ways["dead_letter"],
+        in_mailboxes=ways["unread"],
+        in_hand=ways["in_hand"],
+        dropped=ways["dropped"],
+        discarded=history.discarded,
         by_kind=dict(kinds.most_common(_MANY)),
-        omitted=sum(event.get("omitted", 0) for event in history.events),
+        omitted=history.omitted,
     )
 
 
-def _in_hand(history: History, ends: list[ProcessRecord]) -> list[str]:
-    """Return the kinds of the messages that processes were handling when they ended.
-
-    Either the process crashed because of the message, or a fault delayed the callback that handled the message.
-    """
-    events = {event["n"]: event for event in history.events}
-    received = {message.received_event: message for message in history.messages}
-    faults = {fault.event: fault for fault in history.faults}
-    kinds = []
-    for process in ends:
-        if process.ended_event is None:
-            continue
-        handling = process.crashed
-        event = events.get(events[process.ended_event].get("cause", -1))
-        while event is not None and event["kind"] in {"exited", "fault", "fault_over", "signal"}:
-            fault = faults.get(event["n"])
-            if fault is not None and fault.type in _HOLDING:
-                handling = handling or fault.type == "hang" or fault.cut_short
-            event = events.get(event.get("cause", -1))
-        if event is not None and event["kind"] == "received" and event["pid"] == process.key[1]:
-            message = received.get(event["n"])
-            if handling and message is not None:
-                kinds.append(message.kind)
-    return kinds
-
-
-def _paths(ends: list[ProcessRecord]) -> list[PathMeasure]:
-    troubles: dict[str, list[ProcessRecord]] = {}
-    for process in ends:
-        if process.in_trouble:
-            troubles.setdefault(process.role, []).append(process)
+def _paths(deaths: list[ProcessRecord]) -> list[PathMeasure]:
+    by_role: dict[str, list[ProcessRecord]] = {}
+    for process in deaths:
+        by_role.setdefault(process.role, []).append(process)
     found = [
         PathMeasure(
             path=path,
@@ -400,7 +364,7 @@ def _paths(ends: list[ProcessRecord]) -> list[PathMeasure]:
             ),
             missing_seconds=sum(process.recovered_after or 0.0 for process in processes),
         )
-        for path, processes in troubles.items()
+        for path, processes in by_role.items()
     ]
     return sorted(found, key=lambda measure: (-measure.ended, measure.path))[:_MANY]
 
@@ -447,14 +411,10 @@ def steadiness(history: History) -> list[SteadyMeasure]:
         if of_check:
             of_check[-1].end = event["t"]
         of_check.append(_Span(event["t"], end, event["holds"], event.get("problem")))
-    during = next((phase for phase in history.phases if phase.name == "during"), None)
-    return [
-        _measure(name, of_check, None if during is None else (during.begin, during.end))
-        for name, of_check in spans.items()
-    ]
+    return [_measure(name, of_check, history.during) for name, of_check in spans.items()]
 
 
-def _measure(name: str, spans: list[_Span], during: tuple[float, float] | None) -> SteadyMeasure:
+def _measure(name: str, spans: list[_Span], during: Phase | None) -> SteadyMeasure:
     # Until a check first holds, the system is starting. That is not an outage.
     first = next((number for number, span in enumerate(spans) if span.holds), None)
     counted = spans if first is None else spans[first:]
@@ -464,7 +424,7 @@ def _measure(name: str, spans: list[_Span], during: tuple[float, float] | None) 
     return SteadyMeasure(
         name=name,
         availability=_share(counted, counted[0].begin, counted[-1].end),
-        availability_during=None if during is None else _share(counted, *during),
+        availability_during=None if during is None else _share(counted, during.begin, during.end),
         outages=len(outages),
         outage_seconds=sum(lengths),
         longest_outage=max(lengths, default=0.0),

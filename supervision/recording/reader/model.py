@@ -1,9 +1,10 @@
 """The story of a recording as data: each fault with its consequences.
 
-*pure*. `supervision.recording.reader.incidents.tell_story` makes a `StoryModel` from the lines of a trace. `to_json`
-gives one JSON object. Each class below becomes a JSON object with the same field names. All times are seconds on
-the clock of the trace (`t`), except where a name says otherwise. A field named `event` has the number `n` of an
-event of the trace, so a viewer can jump to that event.
+*pure*. `supervision.recording.reader.history` finds the incidents, and `supervision.recording.reader.story.tell_story`
+makes a `StoryModel` with them. An *incident* is a planned fault, or a process that ended unusually by itself, with
+everything that it caused. `to_json` gives one JSON object. Each class below becomes a JSON object with the same field
+names. All times are seconds on the clock of the trace (`t`), except where a name says otherwise. A field named `event`
+has the number `n` of an event of the trace, so a viewer can jump to that event.
 
     {
       "format": 1,
@@ -31,6 +32,7 @@ Later versions may add fields. The number `format` rises when a field changes it
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -50,10 +52,11 @@ __all__ = [
     "StoryModel",
 ]
 
+
 STORY_FORMAT = 1
 
 
-class ProcessName(msgspec.Struct, frozen=True, kw_only=True):
+class ProcessName(msgspec.Struct, kw_only=True, eq=False):
     """A process.
 
     Attributes:
@@ -71,21 +74,25 @@ class ProcessName(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: int
     label: str | None = None
 
+    def is_below(self, other: ProcessName) -> bool:
+        """Return True if another process is above this one in the tree."""
+        return self.node == other.node and self.path.startswith(f"{other.path}/")
+
     def __str__(self) -> str:
         if self.label is not None:
             return self.label
         return self.path if self.incarnation == 1 else f"{self.path}#{self.incarnation}"
 
 
-class FaultStory(msgspec.Struct, frozen=True, kw_only=True):
+class FaultStory(msgspec.Struct, kw_only=True, eq=False):
     """The beginning of an incident.
 
     Attributes:
         t: its time.
         event: the number of its event.
         kind: "crash" (an exception), "killed", "exit" (an unusual exit reason), "fault" (a planned one), "zombie",
-            "start_failed", "timeout" (a call without an answer in time), "mailbox" (too many waiting messages) or
-            "client_closed" (the server cut a client off).
+            "start_failed", "timeout" (a call without an answer in time), "mailbox" (too many waiting messages),
+            "client_closed" (the server cut a client off) or "node_killed" (without a planned fault).
         process: the affected process; None for a fault outside of processes.
         label: the class and the topic of a channel, such as "Room room:lobby"; None for any other process.
         text: one sentence.
@@ -103,8 +110,8 @@ class FaultStory(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     process: ProcessName | None
     label: str | None = None
-    text: str
-    reason: str | None = None
+    text: str = ""
+    reason: str = ""
     fault_type: str | None = None
     error: str | None = None
     exception: str | None = None
@@ -113,7 +120,7 @@ class FaultStory(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
 
 
-class Death(msgspec.Struct, frozen=True, kw_only=True):
+class Death(msgspec.Struct, kw_only=True, eq=False):
     """The end of a process.
 
     Attributes:
@@ -123,9 +130,9 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
         exit: its exit class, see `supervision.recording.schema.exit_class`.
         reason: its exit reason, as text.
         error: the exception of a crash, as text; None for any other end.
-        why: "fault" for the process that failed first, "link" if a linked process ended, "supervisor" if its supervisor
-            stopped it, "gave_up" for a supervisor that reached its restart limit, "call" if its call got no answer,
-            "start" if it ended while it was starting, "connection" for a channel whose connection ended.
+        why: "fault" for a process that the fault itself ended, "link" if a linked process ended, "supervisor" if its
+            supervisor stopped it, "gave_up" for a supervisor that reached its restart limit, "call" if its call got no
+            answer, "start" if it ended while it was starting, "connection" for a channel whose connection ended.
         restart_type: "permanent", "transient" or "temporary"; None without a supervisor.
         by: the linked process or the supervisor that caused the end; None if neither did.
         back: the process that took its place; None if no process did.
@@ -145,7 +152,7 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     back_after: float | None = None
 
 
-class Linked(msgspec.Struct, frozen=True, kw_only=True):
+class Linked(msgspec.Struct, kw_only=True, eq=False):
     """A process that got the exit signal of a linked process.
 
     Attributes:
@@ -161,7 +168,7 @@ class Linked(msgspec.Struct, frozen=True, kw_only=True):
     died: bool
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
+class Decision(msgspec.Struct, kw_only=True, eq=False):
     """One decision of a supervisor.
 
     Attributes:
@@ -199,7 +206,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
-class Loss(msgspec.Struct, frozen=True, kw_only=True):
+class Loss(msgspec.Struct, kw_only=True, eq=False):
     """A message or an answer that was lost.
 
     Attributes:
@@ -209,7 +216,9 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
             "dead_letter" (sent after the end), "dropped" (by a planned fault), or "answer" (of a call).
         process: the receiver, or the server of a call.
         sender: the sender, or the caller; None for a task outside of processes.
-        kind: the kind of the message; "call" for an answer.
+        kind: the kind of the message; "call" for an answer; "other" for the messages beyond the first 50 that a process
+            had not read, which a recording only counts.
+        count: the number of messages; 1 unless the kind is "other".
         size: the estimated size in bytes; None if the trace does not say.
         text: the content, if contents were recorded.
         how: for an answer: "server_ended", "timeout" or "cancelled".
@@ -222,13 +231,14 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
     process: ProcessName | None
     sender: ProcessName | None
     kind: str
+    count: int = 1
     size: int | None = None
     text: str | None = None
     how: str | None = None
     late: float | None = None
 
 
-class ClientStory(msgspec.Struct, frozen=True, kw_only=True):
+class ClientStory(msgspec.Struct, kw_only=True, eq=False):
     """One client of a channel in an incident.
 
     Attributes:
@@ -299,8 +309,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-class Incident(msgspec.Struct, frozen=True, kw_only=True):
-    """One fault with its consequences."""
+class Incident(msgspec.Struct, kw_only=True, eq=False):
+    """One fault with its consequences.
+
+    The reader fills everything but the sentences, which the story adds: `FaultStory.text`, `Decision.why` and `steps`.
+    """
 
     number: int
     fault: FaultStory
@@ -311,6 +324,38 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     clients: list[ClientStory] = []
     recovery: Recovery = Recovery()
     steps: list[Step] = []
+
+    @property
+    def away(self) -> list[float]:
+        """For each client that came back, the seconds from the fault until it was joined again."""
+        return [client.away for client in self.clients if client.away is not None]
+
+    def count_recovery(self) -> None:
+        """Compute `recovery` from the other fields."""
+        supervised = [death for death in self.deaths if death.restart_type != "temporary"]
+        back = [death.t + death.back_after for death in supervised if death.back_after is not None]
+        expected = [
+            death
+            for death in supervised
+            if death.back is None and death.restart_type is not None and death.why != "start"
+        ]
+        restarts = Counter(
+            each.process.path
+            for each in self.decisions
+            if each.action == "restarted" and each.process is not None
+        )
+        answers = sum(loss.what == "answer" for loss in self.losses)
+        self.recovery = Recovery(
+            restarted_after=round(max(back) - self.fault.t, 6) if back else None,
+            not_back=len(expected),
+            rejoined_after=max(self.away, default=None),
+            not_rejoined=sum(
+                each.topic is not None and each.rejoined is None for each in self.clients
+            ),
+            messages_lost=sum(loss.count for loss in self.losses) - answers,
+            answers_lost=answers,
+            restarts=dict(sorted(restarts.items())),
+        )
 
 
 class StoryModel(msgspec.Struct, frozen=True, kw_only=True):

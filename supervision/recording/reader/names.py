@@ -16,25 +16,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
-__all__ = ["SCENARIO", "Event", "Key", "Names", "key_of"]
+from supervision.recording.reader.records import Event, Key, key_of
 
-Event: TypeAlias = dict[str, Any]
-"""A decoded line of a trace."""
-
-Key: TypeAlias = tuple[int | str, int]
-"""A process: the label of its runtime, and the number of the process in that runtime."""
+__all__ = ["SCENARIO", "Names"]
 
 SCENARIO = "the scenario"
 """The name of the task that runs the scenario."""
 
 _PID = re.compile(r"<pid (\d+)>")
-
-
-def key_of(event: Event, field: str = "pid") -> Key:
-    """Return the process in a field of an event. Without a process in the field, the number of the key is 0."""
-    return event.get("node", 0), event.get(field) or 0
 
 
 class Names:

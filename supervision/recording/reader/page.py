@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
-from supervision.recording.reader.history import FaultRecord, History, Key, read_history
+from supervision.recording.reader.history import read_history
 from supervision.recording.reader.measures import Measures, measure
+from supervision.recording.reader.records import History
 from supervision.recording.reader.rows import (
     MESSAGES_SHOWN,
     Texts,
@@ -132,18 +133,14 @@ def page_data(history: History, measures: Measures) -> dict[str, Any]:
         measures: the figures of the run.
     """
     texts = Texts()
-    parents: dict[Key, int] = {}
-    rows = []
-    for process in history.processes:
-        rows.append(process_row(process, parents.get(process.parent, -1), texts))
-        parents[process.key] = process.index
+    rows = [process_row(process, texts) for process in history.processes]
     marks = (mark_row(event, texts) for event in history.events)
     return {
         "seconds": history.seconds,
         "closing": None if history.closing is None else milliseconds(history.closing),
         "phases": [[p.name, milliseconds(p.begin), milliseconds(p.end)] for p in history.phases],
         "processes": rows,
-        "faults": [fault_row(mark, _target(mark, history), texts) for mark in history.faults],
+        "faults": [fault_row(mark, texts) for mark in history.faults],
         "messages": message_rows(history, MESSAGES_SHOWN, texts),
         "messages_left_out": max(0, len(history.messages) - MESSAGES_SHOWN),
         "marks": [mark for mark in marks if mark is not None],
@@ -161,15 +158,3 @@ def _shown_measures(history: History, measures: Measures) -> dict[str, Any]:
         if name is not None:
             measured["path"] = f"{measured['path'].rpartition('/')[0]}/{name}"
     return shown
-
-
-def _target(mark: FaultRecord, history: History) -> int:
-    """Return the position of the process that a fault affects, or -1."""
-    return next(
-        (
-            process.index
-            for process in reversed(history.processes)
-            if process.key == mark.target and process.born <= mark.seconds
-        ),
-        -1,
-    )

@@ -6,16 +6,14 @@ Each path or text is a position in one table of texts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from attrs import define, field
 
-from supervision.recording.reader.history import Event, FaultRecord, History, Key, ProcessRecord
+from supervision.recording.reader.records import Event, FaultRecord, History, ProcessRecord
 
 __all__ = [
     "MESSAGES_SHOWN",
-    "Parents",
     "Texts",
     "fault_row",
     "mark_row",
@@ -33,9 +31,6 @@ _WORDS = 1000
 
 # The ways in which a process ends, as numbers in the page.
 RUNNING, CLEAN, CRASHED, KILLED, FAILED = range(5)
-
-Parents = Mapping[Key, int]
-"""The position of the newest process of each key."""
 
 
 @define
@@ -59,27 +54,24 @@ def milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
-def process_row(
-    process: ProcessRecord, parent: int, texts: Texts, *, names_back: bool = True
-) -> list[Any]:
+def process_row(process: ProcessRecord, texts: Texts, *, names_back: bool = True) -> list[Any]:
     """Return the row of a process.
 
     Args:
         process: the process.
-        parent: the position of its parent, or -1.
         texts: the table of texts.
         names_back: name the process that came in its place, if there is one.
     """
     return [
         texts.number(process.shown_path),
         process.incarnation,
-        parent,
+        _position(process.parent),
         milliseconds(process.born),
         None if process.ended is None else milliseconds(process.ended),
         _ending(process),
         None if process.reason is None else texts.number(process.reason[:_TEXT]),
         -1 if process.fault is None else process.fault.index,
-        -1 if process.back is None or not names_back else process.back.index,
+        _position(process.back if names_back else None),
         int(process.restarted),
         process.key[1],
         process.key[0],
@@ -87,24 +79,26 @@ def process_row(
     ]
 
 
+def _position(process: ProcessRecord | None) -> int:
+    return -1 if process is None else process.index
+
+
 def _ending(process: ProcessRecord) -> int:
     if process.reason is None:
         return RUNNING
-    if process.crashed:
-        return CRASHED
     if process.ended_cleanly:
         return CLEAN
-    return KILLED if process.killed else FAILED
+    return {"crash": CRASHED, "killed": KILLED}.get(process.exit or "", FAILED)
 
 
-def fault_row(mark: FaultRecord, target: int, texts: Texts) -> list[Any]:
-    """Return the row of a fault. `target` is the position of the affected process, or -1."""
+def fault_row(mark: FaultRecord, texts: Texts) -> list[Any]:
+    """Return the row of a fault."""
     return [
         milliseconds(mark.seconds),
         texts.number(mark.text),
         mark.status,
         None if mark.why is None else texts.number(mark.why),
-        target,
+        _position(mark.target),
         [process.index for process in mark.ended],
         None if mark.path is None else texts.number(mark.path),
         mark.type,
@@ -118,17 +112,16 @@ def message_rows(history: History, most: int, texts: Texts) -> list[list[Any]]:
     rows = []
     for number, message in enumerate(messages):
         receiver = message.receiver
-        lost = message.dropped or history.was_left_unread(message)
-        if receiver is None or (number % every and not lost):
+        if receiver is None or (number % every and not message.is_lost):
             continue
         rows.append(
             [
                 milliseconds(message.sent),
-                -1 if message.sender is None else message.sender.index,
+                _position(message.sender),
                 receiver.index,
                 None if message.received is None else milliseconds(message.received),
                 texts.number(message.text[:_TEXT]),
-                int(lost),
+                int(message.is_lost),
             ]
         )
     return rows

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-
-import msgspec
+from collections.abc import Collection, Iterator, Mapping
 
 from supervision.recording.reader.model import (
     ClientStory,
@@ -18,7 +16,6 @@ from supervision.recording.reader.model import (
     Incident,
     Loss,
     ProcessName,
-    Recovery,
     Step,
 )
 from supervision.recording.reader.words import (
@@ -29,26 +26,25 @@ from supervision.recording.reader.words import (
     short,
 )
 
-__all__ = ["recovery_in_words", "with_steps"]
+__all__ = ["recovery_in_words", "write_sentences"]
 
 _KINDS_SHOWN = 5
 
 
-def with_steps(incident: Incident) -> Incident:
-    """Return the incident with its sentences, the reasons of its decisions, and its figures."""
-    fault = msgspec.structs.replace(incident.fault, text=_fault(incident.fault))
-    decisions = [
-        msgspec.structs.replace(each, why=_why(each, incident)) for each in incident.decisions
-    ]
-    told = msgspec.structs.replace(
-        incident, fault=fault, decisions=decisions, recovery=_recovery(incident)
-    )
-    steps = sorted(_steps(told), key=lambda step: (step.t, step.event))
-    return msgspec.structs.replace(told, steps=steps)
+def write_sentences(incident: Incident) -> None:
+    """Write the sentences of an incident: the fault, the reasons of the decisions, and the steps."""
+    incident.fault.text = _fault(incident.fault)
+    for client in incident.clients:
+        who = client.connection
+        client.client = client.client or (f"the client of {who}" if who else "a client")
+    for decision in incident.decisions:
+        decision.why = _why(decision, incident)
+    incident.steps = sorted(_steps(incident), key=lambda step: (step.t, step.event))
 
 
 def _steps(incident: Incident) -> Iterator[Step]:
     fault = incident.fault
+    ends = {death.process: death.event for death in incident.deaths}
     yield Step(t=fault.t, event=fault.event, text=fault.text)
     for death in incident.deaths:
         text = _death(death, fault)
@@ -60,16 +56,16 @@ def _steps(incident: Incident) -> Iterator[Step]:
             text = (
                 f"{linked.process} was linked to {linked.to}, and lives on because it traps exits"
             )
-            yield Step(t=linked.t, event=_event_of(incident, linked.to), text=text)
+            yield Step(t=linked.t, event=ends.get(linked.to, 0), text=text)
+    stopped = {death.process for death in incident.deaths if death.why == "supervisor"}
     for decision in incident.decisions:
-        yield Step(t=decision.t, event=decision.event, text=_decision(decision))
-    yield from _losses(incident)
+        if decision.action == "stopped" and decision.supervisor in stopped:
+            # The sentence about the end of this supervisor counts its children.
+            continue
+        yield Step(t=decision.t, event=decision.event, text=_decision(decision, stopped))
+    yield from _losses(incident, ends)
     for client in incident.clients:
         yield from _client(client)
-
-
-def _event_of(incident: Incident, process: ProcessName) -> int:
-    return next((each.event for each in incident.deaths if each.process == process), 0)
 
 
 # The fault and the ends
@@ -79,7 +75,7 @@ def _fault(fault: FaultStory) -> str:
     who = "" if fault.process is None else str(fault.process)
     if fault.label is not None and fault.process is not None and fault.process.label is None:
         who = f"{who} ({fault.label})"
-    reason = short(fault.reason or "")
+    reason = short(fault.reason)
     match fault.kind:
         case "crash":
             handled = (
@@ -98,6 +94,8 @@ def _fault(fault: FaultStory) -> str:
             return f"{who} did not answer a call in time"
         case "mailbox":
             return f"{reason} messages waited for {who}"
+        case "node_killed":
+            return f"the {reason} was killed"
         case "client_closed":
             return f"the server closed the client of {who}: {reason}"
     return f"{who} ended with {reason}"
@@ -174,14 +172,16 @@ def _gives_up(decision: Decision, incident: Incident) -> bool:
     )
 
 
-def _decision(decision: Decision) -> str:
+def _decision(decision: Decision, stopped: Collection[ProcessName]) -> str:
     supervisor, child = decision.supervisor, decision.process
     why = f" ({decision.why})" if decision.why else ""
     match decision.action:
         case "restarted":
             return f"the supervisor {supervisor} {restarted_as(decision.child, str(child))}{why}"
         case "stopped":
-            return f"the supervisor {supervisor} stopped {child}{why}"
+            below = sum(child is not None and each.is_below(child) for each in stopped)
+            with_them = f", with {counted(below, 'process', 'processes')} below it" if below else ""
+            return f"the supervisor {supervisor} stopped {child}{with_them}{why}"
         case "left":
             return f"the supervisor {supervisor} did not start {child} again: {decision.why}"
         case "gave_up":
@@ -196,7 +196,7 @@ def _decision(decision: Decision) -> str:
 # Losses
 
 
-def _losses(incident: Incident) -> Iterator[Step]:
+def _losses(incident: Incident, ends: Mapping[ProcessName, int]) -> Iterator[Step]:
     groups: dict[tuple[float, str, ProcessName | None, str | None], list[Loss]] = {}
     for loss in incident.losses:
         groups.setdefault((loss.t, loss.what, loss.process, loss.how), []).append(loss)
@@ -204,7 +204,7 @@ def _losses(incident: Incident) -> Iterator[Step]:
         event = max(each.event for each in group)
         if what in ("unread", "in_hand") and process is not None:
             # The end of the process lost the messages, so the sentence belongs to the event of that end.
-            event = _event_of(incident, process)
+            event = ends.get(process, 0)
         yield Step(t=t, event=event, text=_loss(what, process, how, group))
         late = [each.late for each in group if each.late is not None]
         if late:
@@ -223,12 +223,14 @@ def _late(process: ProcessName | None, late: list[float], sender: ProcessName | 
 
 
 def _loss(what: str, process: ProcessName | None, how: str | None, group: list[Loss]) -> str:
-    kinds = Counter(each.kind for each in group)
+    kinds: Counter[str] = Counter()
+    for each in group:
+        kinds[each.kind] += each.count
     shown = [f"{kind} ×{n}" if n > 1 else kind for kind, n in kinds.most_common(_KINDS_SHOWN)]
     if len(kinds) > _KINDS_SHOWN:
         shown.append("...")
     names = ", ".join(shown)
-    count = counted(len(group), "message")
+    count = counted(kinds.total(), "message")
     match what:
         case "unread":
             return f"lost: {count} that {process} had not read ({names})"
@@ -256,9 +258,7 @@ def _client(client: ClientStory) -> Iterator[Step]:
         case saw:
             text = f"{client.client} got {saw}{place}"
     if client.unanswered:
-        text += (
-            f", and no answer to {counted(client.unanswered, 'push').replace('pushs', 'pushes')}"
-        )
+        text += f", and no answer to {counted(client.unanswered, 'push', 'pushes')}"
     yield Step(t=client.t, event=client.event, text=text)
     if client.rejoined is not None and client.away is not None:
         likely = "" if client.certain else ", as far as its topic shows"
@@ -269,33 +269,6 @@ def _client(client: ClientStory) -> Iterator[Step]:
 # The recovery
 
 
-def _recovery(incident: Incident) -> Recovery:
-    began = incident.fault.t
-    supervised = [death for death in incident.deaths if death.restart_type != "temporary"]
-    back = [death.t + death.back_after for death in supervised if death.back_after is not None]
-    expected = [
-        death
-        for death in supervised
-        if death.back is None and death.restart_type is not None and death.why != "start"
-    ]
-    joined = [client.rejoined for client in incident.clients if client.rejoined is not None]
-    members = [client for client in incident.clients if client.topic is not None]
-    restarts = Counter(
-        decision.process.path
-        for decision in incident.decisions
-        if decision.action == "restarted" and decision.process is not None
-    )
-    return Recovery(
-        restarted_after=round(max(back) - began, 6) if back else None,
-        not_back=len(expected),
-        rejoined_after=round(max(joined) - began, 6) if joined else None,
-        not_rejoined=sum(client.rejoined is None for client in members),
-        messages_lost=sum(loss.what != "answer" for loss in incident.losses),
-        answers_lost=sum(loss.what == "answer" for loss in incident.losses),
-        restarts=dict(sorted(restarts.items())),
-    )
-
-
 def recovery_in_words(incident: Incident) -> str:
     """Return one sentence with the figures of an incident."""
     found = incident.recovery
@@ -303,9 +276,7 @@ def recovery_in_words(incident: Incident) -> str:
     if found.restarted_after is not None:
         parts.append(f"restarted after {in_seconds(found.restarted_after)}")
     if found.not_back:
-        parts.append(
-            f"{counted(found.not_back, 'process').replace('processs', 'processes')} not back"
-        )
+        parts.append(f"{counted(found.not_back, 'process', 'processes')} not back")
     if found.rejoined_after is not None:
         parts.append(f"clients joined again after {in_seconds(found.rejoined_after)}")
     if found.not_rejoined:

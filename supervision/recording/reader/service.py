@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 from attrs import frozen
 
-from supervision.recording.reader.history import History
+from supervision.recording.reader.figures import percentile
+from supervision.recording.reader.records import History
 
 __all__ = [
     "ANSWERED",
@@ -32,7 +32,6 @@ __all__ = [
     "measure_loop",
     "measure_machine",
     "measure_requests",
-    "percentile",
     "requests_of",
 ]
 
@@ -144,22 +143,6 @@ class Request:
     def is_in_time(self) -> bool:
         """True if the answer came within the time limit."""
         return self.status == ANSWERED and self.seconds <= self.within
-
-
-def percentile(values: Iterable[float], share: float) -> float | None:
-    """Return a percentile by the nearest-rank method; None without values.
-
-        percentile([1, 2, 3, 4], 0.5)      # 2
-
-    Args:
-        values: the values, in any order.
-        share: the share, such as 0.5 for the median.
-    """
-    ordered = sorted(values)
-    if not ordered:
-        return None
-    position = -int(-share * len(ordered) // 1)
-    return ordered[max(position, 1) - 1]
 
 
 def measure_loop(
@@ -319,19 +302,10 @@ def machine_of(history: History) -> MachineMeasures | None:
 def requests_of(history: History) -> list[RequestMeasures]:
     """Compute the figures of the requests from a history."""
     began, ended = _faulty(history)
-    requests = [_request(event) for event in history.events if event["kind"] == "request"]
+    requests = [
+        msgspec.convert(event, Request) for event in history.events if event["kind"] == "request"
+    ]
     return measure_requests(requests, since=began, until=ended)
-
-
-def _request(event: Any) -> Request:
-    return Request(
-        event["name"],
-        event["client"],
-        event["began"],
-        event["seconds"],
-        event["within"],
-        event["status"],
-    )
 
 
 def _faulty(history: History) -> tuple[float, float]:
@@ -339,5 +313,5 @@ def _faulty(history: History) -> tuple[float, float]:
 
     The service counts from this start on.
     """
-    during = next((phase for phase in history.phases if phase.name == "during"), None)
+    during = history.during
     return (0.0, math.inf) if during is None else (during.begin, during.end)

@@ -62,9 +62,9 @@ def restarted_as(component: str, new: str) -> str:
     return f"started {component} again, as {new}"
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun, in the singular or the plural."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def counted(count: int, noun: str, nouns: str = "") -> str:
+    """Return a number with its noun. Without `nouns`, the plural ends with an s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {nouns or f'{noun}s'}"
 
 
 def shortened(lines: Sequence[tuple[str, str]], most: int) -> Sequence[tuple[str, str]]:

@@ -156,8 +156,9 @@ async def test_a_plain_task_can_spawn_and_send_but_has_no_mailbox(
     await settle()
     assert heard == [1, 2]
     for verb in (current_pid, trap_exits):
-        with pytest.raises(NotAProcess, match="works only inside a process"):
+        with pytest.raises(NotAProcess) as refused:
             verb()
+        assert refused.value.verb == verb.__name__
     with pytest.raises(NotAProcess):
         await receive()
     with pytest.raises(NotAProcess):
@@ -273,8 +274,9 @@ async def test_a_helper_task_acts_for_the_process_but_does_not_read_its_mailbox(
     async def helper() -> None:
         assert current_pid() is me
         send(me, "from the helper")
-        with pytest.raises(MailboxBusy, match="only the task of"):
+        with pytest.raises(MailboxBusy) as refused:
             await receive()
+        assert refused.value.pid == me
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(helper)
@@ -390,8 +392,9 @@ async def test_on_exit_of_a_process_that_has_ended_raises() -> None:
     await settle()
     with pytest.raises(DeadProcess):
         on_exit(pytest.fail, pid=pid)
-    with pytest.raises(NotAnAddress, match="on_exit"):
+    with pytest.raises(NotAnAddress) as refused:
         on_exit(pytest.fail, pid="name")  # type: ignore[arg-type]
+    assert refused.value.verb == "on_exit"
 
 
 @pytest.mark.parametrize("what", ["error", "verb", "exit", "dead verb"])

@@ -234,8 +234,9 @@ async def test_reading_works_in_any_task_and_registering_does_not() -> None:
         assert registry.values("key", pid) == [7]
         registry.meta["limit"] = 3
         for use in (registry.register, registry.unregister):
-            with pytest.raises(NotAProcess, match=r"Registry\.(un)?register works only inside"):
+            with pytest.raises(NotAProcess) as refused:
                 use("other")
+            assert refused.value.verb == f"Registry.{use.__name__}"
         with pytest.raises(NotAProcess):
             registry.update_value("key", lambda value: value)
 
@@ -309,9 +310,10 @@ async def test_an_update_that_unregisters_its_key_is_refused() -> None:
 async def test_a_task_that_asks_again_for_its_lock_is_refused() -> None:
     registry = Registry[str, None]("unique")
     async with registry.lock("key"), registry.lock("other"):
-        with pytest.raises(LockReentered, match=r"this task already holds the lock of 'key'"):
+        with pytest.raises(LockReentered) as refused:
             async with registry.lock("key"):
                 pytest.fail("it has the lock twice")
+        assert refused.value.key == "key"
     async with registry.lock("key"):
         pass
 
@@ -341,7 +343,7 @@ async def test_the_end_of_the_owner_ends_the_registered_processes_with_its_reaso
     exits = [await receive(), await receive()]
     assert [(exit.pid, exit.reason) for exit in exits] == [(owner, Shutdown("moving"))] * 2
     assert is_alive(trapper)
-    with pytest.raises(RegistryClosed, match=r"<duplicate registry 'rooms'> has ended"):
+    with pytest.raises(RegistryClosed):
         registry.lookup("one")
     await nothing_arrives(1)
     assert stranger is not None

@@ -508,8 +508,9 @@ async def test_helper_tasks_call_at_the_same_time() -> None:
 async def test_a_default_call_waits_five_seconds() -> None:
     pid = await Doing.start()
     began = trio.current_time()
-    with pytest.raises(CallTimeout, match="got no answer within 5 s; the server may still"):
+    with pytest.raises(CallTimeout) as refused:
         await call(pid, lambda *_: NoReply())
+    assert refused.value.timeout == 5
     assert trio.current_time() == pytest.approx(began + 5)
 
 

@@ -22,11 +22,11 @@ import trio.testing
 
 from actors.runtime import open_runtime
 from supervision.laboratory.simulation.knobs import Knobs
-from supervision.laboratory.simulation.scenario import Scenario, scenario
+from supervision.laboratory.simulation.scenario import Scenario
 from supervision.laboratory.simulation.search.sweep import sweep
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
 from tests.benchmarks.simulation import programs
+from tests.laws.scenarios import scenario, simulate
 
 Program: TypeAlias = Callable[[Random], Awaitable[object]]
 
@@ -101,7 +101,7 @@ def steps(rounds: int) -> None:
         subjects: dict[str, Callable[[], int]] = {
             "a world, full trace": partial(simulated, recorded),
             "a world, no messages in the trace": partial(simulated, recorded, SILENT),
-            "a world, full trace, all invariants": partial(simulated, watched),
+            "a world, full trace, all laws": partial(simulated, watched),
         }
         counts = {"plain Trio": counter.count}
         counts.update({name: subject() for name, subject in subjects.items()})

@@ -24,8 +24,8 @@ from channels import Channel, Endpoint, Socket, handle_in
 from channels.client import open_socket
 from supervision import Supervisor, child_spec
 from supervision.laboratory.chaos.faults.plan import Storm
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 
 GROUPS = 10
 SERVERS = 20

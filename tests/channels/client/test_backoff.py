@@ -42,5 +42,6 @@ def test_without_jitter_no_chance_is_used() -> None:
     ],
 )
 def test_an_invalid_table_is_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(InvalidOption, match="RetryTable got"):
+    with pytest.raises(InvalidOption) as refused:
         RetryTable(**options)
+    assert refused.value.option in options

@@ -112,9 +112,10 @@ async def test_a_refused_join_raises_and_is_not_tried_again(world: World) -> Non
 
 async def test_a_topic_without_a_route_is_refused(world: World) -> None:
     async with opened(world) as socket:
-        with pytest.raises(Refused, match="unmatched topic"):
+        with pytest.raises(Refused) as refused:
             async with socket.channel("elsewhere"):
                 pass
+        assert refused.value.payload == {"reason": "unmatched topic"}
 
 
 async def test_a_refused_join_that_nobody_waits_for_is_tried_again(world: World) -> None:
@@ -748,9 +749,10 @@ async def test_jitter_comes_from_the_runtime(world: World) -> None:
     ],
 )
 async def test_an_invalid_option_is_refused(options: dict[str, Any], world: World) -> None:
-    with pytest.raises(InvalidOption, match=next(iter(options))):
+    with pytest.raises(InvalidOption) as refused:
         async with opened(world, **options):
             raise AssertionError("entered")
+    assert refused.value.option == next(iter(options))
 
 
 @pytest.mark.parametrize(
@@ -765,8 +767,9 @@ async def test_an_invalid_option_of_a_channel_is_refused(
 
 
 async def test_a_function_that_connects_must_be_one() -> None:
-    with pytest.raises(InvalidOption, match="connect"):
+    with pytest.raises(InvalidOption) as refused:
         open_socket(URL, connect=cast("Any", "server"))
+    assert refused.value.option == "connect"
 
 
 @pytest.mark.parametrize(
@@ -781,8 +784,9 @@ async def test_an_invalid_option_of_a_push_is_refused(
     event: Any, options: dict[str, Any], expected: str, world: World
 ) -> None:
     async with opened(world) as socket, socket.channel("room:a") as channel:
-        with pytest.raises(InvalidOption, match=expected):
+        with pytest.raises(InvalidOption) as refused:
             await channel.push(event, **options)
+        assert refused.value.option == expected
 
 
 @pytest.mark.parametrize("headers", [{"x-name": "ann"}, [("x-name", "ann")]])

@@ -118,8 +118,9 @@ def test_the_shown_url_has_no_secrets() -> None:
     "url", ["/socket", "ftp://h/s", "ws://", "ws://h:x/s", "example.org", "", 7]
 )
 def test_an_unusable_url_is_refused(url: Any) -> None:
-    with pytest.raises(InvalidOption, match="absolute URL"):
+    with pytest.raises(InvalidOption) as refused:
         address_of(url)
+    assert refused.value.option == "url"
 
 
 @pytest.mark.parametrize("token", ["secret", "a?>~ü", "", "a.b-c_d"])

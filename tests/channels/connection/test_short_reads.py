@@ -519,7 +519,7 @@ async def test_a_turn_handles_the_free_frames_of_a_bounded_number_of_streams(ser
     turns = _Turns()
     mount = Mount(UserSocket, serializers=[(turns, Requirement("~> 2.0.0"))])
     server = await serve(Endpoint(sockets={"/socket": mount}))
-    clients = [await server.connect() for _ in range(512)]
+    clients = [await server.connect() for _ in range(CALLS + 64)]
     trio.lowlevel.add_instrument(turns)
     for client in clients:
         client.send(*[HEARTBEAT] * 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from channels import Endpoint, PushReply, Socket, handle_in
@@ -9,6 +10,9 @@ from channels.durable import DurableChannel, History, Recovery
 from channels.testing import ChannelTest, TestChannel, TestClient
 
 TOPIC = "document:1"
+
+Start = Callable[[History], Awaitable[History]]
+"""The type of the fixture `start`, which starts a history without an endpoint, and returns the history."""
 
 
 class DocumentChannel(DurableChannel):
@@ -81,3 +85,10 @@ class Reader:
 
     async def hears_nothing(self) -> None:
         await self.channel.refute_push("edited")
+
+
+async def joined(case: ChannelTest) -> Reader:
+    """Return a reader that has joined."""
+    reader = Reader(case)
+    await reader.join()
+    return reader

@@ -9,91 +9,76 @@ import trio
 
 from channels.durable import History, MemoryStorage
 from channels.testing import ChannelTest, open_channel_test
-from tests.channels.durable.documents import TOPIC, Reader, endpoint_of
+from tests.channels.durable.documents import TOPIC, Reader, endpoint_of, joined
 
 
-async def test_a_join_reply_carries_a_position_before_the_topic_has_a_message() -> None:
-    async with open_channel_test(endpoint_of(History())) as case:
-        reader = Reader(case)
-        response = await reader.join()
-        assert response["_recovered"] is False
-        assert response["_reason"] == "new"
-        assert response["_position"].endswith(":0")
+async def test_a_join_reply_carries_a_position_before_the_topic_has_a_message(
+    case: ChannelTest,
+) -> None:
+    reader = Reader(case)
+    response = await reader.join()
+    assert response["_recovered"] is False
+    assert response["_reason"] == "new"
+    assert response["_position"].endswith(":0")
 
 
-async def test_a_client_that_rejoins_gets_what_it_missed_once_and_in_order() -> None:
-    async with open_channel_test(endpoint_of(History())) as case:
-        ann, bob = Reader(case), Reader(case)
-        await ann.join()
-        await bob.join()
-        await ann.edit("a")
-        assert await bob.heard(1) == ["a"]
-        await bob.lose()
-        await ann.edit("b")
-        await ann.edit("c")
-        response = await bob.join()
-        assert response == {"_position": bob.position, "_recovered": True}
-        await ann.edit("d")
-        assert await bob.heard(3) == ["b", "c", "d"]
-        await bob.hears_nothing()
+async def test_a_client_that_rejoins_gets_what_it_missed_once_and_in_order(
+    ann: Reader, bob: Reader
+) -> None:
+    await ann.edit("a")
+    assert await bob.heard(1) == ["a"]
+    await bob.lose()
+    await ann.edit("b")
+    await ann.edit("c")
+    response = await bob.join()
+    assert response == {"_position": bob.position, "_recovered": True}
+    await ann.edit("d")
+    assert await bob.heard(3) == ["b", "c", "d"]
+    await bob.hears_nothing()
 
 
-async def test_the_reply_of_a_recovered_join_repeats_the_position_of_the_client() -> None:
-    async with open_channel_test(endpoint_of(History())) as case:
-        ann, bob = Reader(case), Reader(case)
-        await ann.join()
-        before = (await bob.join())["_position"]
-        await bob.lose()
-        await ann.edit("a")
-        # A connection that is lost right after this reply must not skip the message behind it.
-        assert (await bob.join())["_position"] == before
+async def test_the_reply_of_a_recovered_join_repeats_the_position_of_the_client(
+    ann: Reader, bob: Reader
+) -> None:
+    before = bob.position
+    await bob.lose()
+    await ann.edit("a")
+    # A connection that is lost right after this reply must not skip the message behind it.
+    assert (await bob.join())["_position"] == before
 
 
-async def test_an_answered_append_is_at_the_position_of_its_answer() -> None:
-    async with open_channel_test(endpoint_of(History())) as case:
-        ann = Reader(case)
-        await ann.join()
-        reply = await ann.edit("a")
-        assert await ann.heard(1) == ["a"]
-        assert ann.position == reply["position"]
+async def test_an_answered_append_is_at_the_position_of_its_answer(ann: Reader) -> None:
+    reply = await ann.edit("a")
+    assert await ann.heard(1) == ["a"]
+    assert ann.position == reply["position"]
 
 
-async def test_a_broadcast_without_waiting_is_kept_too() -> None:
-    history = History()
-    async with open_channel_test(endpoint_of(history)) as case:
-        ann = Reader(case)
-        await ann.join()
-        await ann.lose()
-        history.append_nowait(TOPIC, "edited", {"text": "from outside"})
-        await ann.join()
-        assert await ann.heard(1) == ["from outside"]
-
-
-async def test_plain_broadcasts_of_the_topic_arrive_without_a_position_and_are_not_kept() -> None:
-    async with open_channel_test(endpoint_of(History())) as case:
-        ann, bob = Reader(case), Reader(case)
-        await ann.join()
-        await bob.join()
-        ann.channel.push("typing", {"by": "ann"})
-        assert (await bob.channel.assert_push("typing")) == {"by": "ann"}
-        await bob.lose()
-        ann.channel.push("typing", {"by": "ann"})
-        await ann.channel.assert_push("typing")
-        await ann.channel.assert_push("typing")
-        await bob.join()
-        await bob.channel.refute_push("typing")
-
-
-async def lag(case: ChannelTest, edits: int) -> Reader:
-    """A reader that was away for some edits, and has joined again."""
-    ann, bob = Reader(case), Reader(case)
+async def test_a_broadcast_without_waiting_is_kept_too(ann: Reader, history: History) -> None:
+    await ann.lose()
+    history.append_nowait(TOPIC, "edited", {"text": "from outside"})
     await ann.join()
+    assert await ann.heard(1) == ["from outside"]
+
+
+async def test_plain_broadcasts_of_the_topic_arrive_without_a_position_and_are_not_kept(
+    ann: Reader, bob: Reader
+) -> None:
+    ann.channel.push("typing", {"by": "ann"})
+    assert (await bob.channel.assert_push("typing")) == {"by": "ann"}
+    await bob.lose()
+    ann.channel.push("typing", {"by": "ann"})
+    await ann.channel.assert_push("typing")
+    await ann.channel.assert_push("typing")
     await bob.join()
+    await bob.channel.refute_push("typing")
+
+
+async def lag(ann: Reader, bob: Reader, edits: int) -> None:
+    """Let a reader be away for some edits of another, and join again."""
     await bob.lose()
     for number in range(edits):
         await ann.edit(str(number))
     await bob.join()
-    return bob
 
 
 @pytest.mark.parametrize(
@@ -105,30 +90,26 @@ async def lag(case: ChannelTest, edits: int) -> Reader:
     ],
 )
 async def test_a_client_beyond_a_bound_gets_the_reason_and_no_message(
-    options: dict[str, Any], edits: int, reason: str
+    ann: Reader, bob: Reader, edits: int, reason: str
 ) -> None:
-    async with open_channel_test(endpoint_of(History(**options))) as case:
-        bob = await lag(case, edits)
-        assert bob.response["_recovered"] is False
-        assert bob.response["_reason"] == reason
-        snapshot = await bob.channel.assert_push("snapshot")
-        assert snapshot == {"reason": reason}
-        await bob.hears_nothing()
+    await lag(ann, bob, edits)
+    assert bob.response["_recovered"] is False
+    assert bob.response["_reason"] == reason
+    snapshot = await bob.channel.assert_push("snapshot")
+    assert snapshot == {"reason": reason}
+    await bob.hears_nothing()
 
 
 @pytest.mark.parametrize(("options", "edits"), [({"max_messages": 3}, 3), ({"max_replay": 3}, 3)])
-async def test_a_client_at_a_bound_gets_everything(options: dict[str, Any], edits: int) -> None:
-    async with open_channel_test(endpoint_of(History(**options))) as case:
-        bob = await lag(case, edits)
-        assert bob.response["_recovered"] is True
-        assert await bob.heard(edits) == [str(number) for number in range(edits)]
+async def test_a_client_at_a_bound_gets_everything(ann: Reader, bob: Reader, edits: int) -> None:
+    await lag(ann, bob, edits)
+    assert bob.response["_recovered"] is True
+    assert await bob.heard(edits) == [str(number) for number in range(edits)]
 
 
 async def test_a_restart_that_loses_the_history_changes_the_epoch() -> None:
-    bob: Reader
     async with open_channel_test(endpoint_of(History())) as case:
-        bob = Reader(case)
-        await bob.join()
+        bob = await joined(case)
     async with open_channel_test(endpoint_of(History())) as case:
         bob.case = case
         response = await bob.join()
@@ -138,47 +119,42 @@ async def test_a_restart_that_loses_the_history_changes_the_epoch() -> None:
 @pytest.mark.parametrize(
     "position", ["", ":", "x", "x:1", "x:-1", 7, ["x"], {"x": 1}, "x" * 5000, "x:" + "9" * 400]
 )
-async def test_a_position_that_is_none_counts_as_one_of_a_lost_history(position: Any) -> None:
-    async with open_channel_test(endpoint_of(History())) as case:
-        ann = Reader(case)
-        ann.position = position
-        assert (await ann.join())["_reason"] == "epoch_changed"
+async def test_a_position_that_is_none_counts_as_one_of_a_lost_history(
+    case: ChannelTest, position: Any
+) -> None:
+    ann = Reader(case)
+    ann.position = position
+    assert (await ann.join())["_reason"] == "epoch_changed"
 
 
-async def test_a_position_ahead_of_the_stream_counts_as_one_of_a_lost_history() -> None:
-    async with open_channel_test(endpoint_of(History())) as case:
-        ann = Reader(case)
-        await ann.join()
-        ann.position = ann.position[:-1] + "9"
-        assert (await ann.join())["_reason"] == "epoch_changed"
+async def test_a_position_ahead_of_the_stream_counts_as_one_of_a_lost_history(ann: Reader) -> None:
+    ann.position = ann.position[:-1] + "9"
+    assert (await ann.join())["_reason"] == "epoch_changed"
 
 
-async def test_latest_gives_a_new_client_the_last_state_alone() -> None:
-    async with open_channel_test(endpoint_of(History(mode="latest"))) as case:
-        ann, bob = Reader(case), Reader(case)
-        await ann.join()
-        await ann.edit("a")
-        await ann.edit("b")
-        await bob.join()
-        assert await bob.heard(1) == ["b"]
-        await bob.lose()
-        await ann.edit("c")
-        await ann.edit("d")
-        assert (await bob.join())["_recovered"] is True
-        assert await bob.heard(1) == ["d"]
-        await bob.hears_nothing()
+@pytest.mark.parametrize("options", [{"mode": "latest"}])
+async def test_latest_gives_a_new_client_the_last_state_alone(
+    case: ChannelTest, ann: Reader
+) -> None:
+    await ann.edit("a")
+    await ann.edit("b")
+    bob = await joined(case)
+    assert await bob.heard(1) == ["b"]
+    await bob.lose()
+    await ann.edit("c")
+    await ann.edit("d")
+    assert (await bob.join())["_recovered"] is True
+    assert await bob.heard(1) == ["d"]
+    await bob.hears_nothing()
 
 
-async def test_a_join_again_on_the_same_connection_repeats_nothing() -> None:
-    async with open_channel_test(endpoint_of(History())) as case:
-        ann = Reader(case)
-        await ann.join()
-        await ann.edit("a")
-        assert await ann.heard(1) == ["a"]
-        assert (await ann.join_again())["_recovered"] is True
-        await ann.edit("b")
-        assert await ann.heard(1) == ["b"]
-        await ann.hears_nothing()
+async def test_a_join_again_on_the_same_connection_repeats_nothing(ann: Reader) -> None:
+    await ann.edit("a")
+    assert await ann.heard(1) == ["a"]
+    assert (await ann.join_again())["_recovered"] is True
+    await ann.edit("b")
+    assert await ann.heard(1) == ["b"]
+    await ann.hears_nothing()
 
 
 class SlowReads(MemoryStorage):
@@ -193,8 +169,7 @@ class SlowReads(MemoryStorage):
 async def test_messages_during_the_read_of_the_history_come_after_it_once() -> None:
     history = History(SlowReads())
     async with open_channel_test(endpoint_of(history), timeout=5) as case:
-        bob = Reader(case)
-        await bob.join()
+        bob = await joined(case)
         await bob.lose()
         await history.append(TOPIC, "edited", {"text": "before"})
         async with trio.open_nursery() as nursery:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -42,8 +42,8 @@ from channels.telemetry import (
     HISTORY_LOST,
     HISTORY_NOT_SENT,
 )
-from channels.testing import JoinedNodes, open_channel_test
-from tests.channels.durable.documents import TOPIC, Reader, endpoint_of
+from channels.testing import ChannelTest, JoinedNodes, open_channel_test
+from tests.channels.durable.documents import TOPIC, Start, endpoint_of, joined
 from tests.channels.support import settle
 
 
@@ -81,11 +81,11 @@ class Broken(MemoryStorage):
 
 async def test_an_append_to_a_storage_that_fails_raises_and_says_that_it_may_be_kept(
     runtime: Runtime,
+    start: Start,
 ) -> None:
     storage = Broken()
-    history = History(storage)
     heard = listen(runtime, HISTORY_APPEND_FAILED)
-    pid = await history.start_link(PubSub())
+    history = await start(History(storage))
     storage.fails = True
     with pytest.raises(AppendFailed, match="the disk is full") as failed:
         await history.append(TOPIC, "edited", {})
@@ -94,13 +94,11 @@ async def test_an_append_to_a_storage_that_fails_raises_and_says_that_it_may_be_
     storage.fails = False
     assert (await history.append(TOPIC, "edited", {})).endswith(":1")
     assert (history.statistics()["failed"], history.statistics()["appended"]) == (1, 1)
-    await stop(pid)
 
 
-async def test_appends_that_wait_together_are_one_batch_of_a_bounded_size(runtime: Runtime) -> None:
+async def test_appends_that_wait_together_are_one_batch_of_a_bounded_size(start: Start) -> None:
     storage = Broken()
-    history = History(storage, max_batch=3)
-    pid = await history.start_link(PubSub())
+    history = await start(History(storage, max_batch=3))
     storage.hold = trio.Event()
     for _ in range(6):
         history.append_nowait(TOPIC, "edited", {})
@@ -108,26 +106,25 @@ async def test_appends_that_wait_together_are_one_batch_of_a_bounded_size(runtim
     storage.hold.set()
     await settle()
     assert storage.batches == [1, 3, 2]
-    await stop(pid)
 
 
-async def test_an_append_beyond_the_bound_of_the_queue_raises_at_once(runtime: Runtime) -> None:
+async def test_an_append_beyond_the_bound_of_the_queue_raises_at_once(
+    runtime: Runtime, start: Start
+) -> None:
     storage = Broken()
-    history = History(storage, max_waiting=2)
     heard = listen(runtime, HISTORY_FULL)
-    pid = await history.start_link(PubSub())
+    history = await start(History(storage, max_waiting=2))
     storage.hold = trio.Event()
     history.append_nowait(TOPIC, "edited", {})
     await settle()
     history.append_nowait(TOPIC, "edited", {})
     history.append_nowait(TOPIC, "edited", {})
-    with pytest.raises(AppendFailed, match="2 messages wait") as failed:
+    with pytest.raises(AppendFailed) as failed:
         history.append_nowait(TOPIC, "edited", {})
     assert not failed.value.may_be_kept
     assert [about["waiting"] for about in heard] == [2]
     assert history.statistics()["refused"] == 1
     storage.hold.set()
-    await stop(pid)
 
 
 async def test_an_append_that_waits_when_the_history_stops_raises(runtime: Runtime) -> None:
@@ -138,7 +135,7 @@ async def test_an_append_that_waits_when_the_history_stops_raises(runtime: Runti
     errors: list[bool] = []
 
     async def append() -> None:
-        with pytest.raises(AppendFailed, match="has stopped") as failed:
+        with pytest.raises(AppendFailed) as failed:
             await history.append(TOPIC, "edited", {})
         errors.append(failed.value.may_be_kept)
 
@@ -157,14 +154,12 @@ async def test_a_history_that_does_not_run_refuses_messages(runtime: Runtime) ->
         History().append_nowait(TOPIC, "edited", {})
 
 
-async def test_a_message_above_the_limit_of_a_topic_is_refused(runtime: Runtime) -> None:
-    history = History(max_bytes=20)
-    pid = await history.start_link(PubSub())
-    with pytest.raises(AppendFailed, match="22 bytes, and the limit is 20"):
+async def test_a_message_above_the_limit_of_a_topic_is_refused(start: Start) -> None:
+    history = await start(History(max_bytes=20))
+    with pytest.raises(AppendFailed):
         history.append_nowait(TOPIC, "e", {"text": "0123456789"})
     history.append_nowait(TOPIC, "e", {"text": "01234567"})
     assert history.statistics()["refused"] == 1
-    await stop(pid)
 
 
 @pytest.mark.parametrize(
@@ -182,34 +177,28 @@ def test_a_payload_without_room_for_a_position_is_refused(payload: Any, problem:
 
 
 async def test_a_payload_may_mention_the_key_of_the_position_deeper_inside(
-    runtime: Runtime,
+    start: Start,
 ) -> None:
-    history = History()
-    pid = await history.start_link(PubSub())
+    history = await start(History())
     await history.append(TOPIC, "edited", {"old": {"_position": "x:1"}})
-    await stop(pid)
 
 
-async def test_a_forgotten_topic_is_counted_and_reported(runtime: Runtime) -> None:
-    history = History(max_topics=1)
+async def test_a_forgotten_topic_is_counted_and_reported(runtime: Runtime, start: Start) -> None:
     heard = listen(runtime, HISTORY_EVICTED)
-    pid = await history.start_link(PubSub())
+    history = await start(History(max_topics=1))
     await history.append("a", "edited", {})
     await history.append("b", "edited", {})
     assert [about["topics"] for about in heard] == [1]
     assert history.statistics()["evicted"] == 1
-    await stop(pid)
 
 
 # Starting
 
 
-async def test_a_running_history_cannot_start_again(runtime: Runtime) -> None:
-    history = History()
-    pid = await history.start_link(PubSub())
+async def test_a_running_history_cannot_start_again(start: Start) -> None:
+    history = await start(History())
     with pytest.raises(HistoryError, match="running already"):
         await history.start_link(PubSub())
-    await stop(pid)
 
 
 async def test_a_history_in_memory_refuses_other_nodes(runtime: Runtime) -> None:
@@ -219,8 +208,9 @@ async def test_a_history_in_memory_refuses_other_nodes(runtime: Runtime) -> None
 
 
 async def test_two_histories_of_one_endpoint_need_different_names() -> None:
-    with pytest.raises(InvalidOption, match="histories with different names"):
+    with pytest.raises(InvalidOption) as refused:
         Endpoint(sockets={}, histories=[History(), History()]).check()
+    assert refused.value.option == "histories"
 
 
 @pytest.mark.parametrize(
@@ -234,8 +224,9 @@ async def test_two_histories_of_one_endpoint_need_different_names() -> None:
     ],
 )
 def test_an_option_that_bounds_nothing_is_refused(option: dict[str, Any]) -> None:
-    with pytest.raises(InvalidOption, match=next(iter(option))):
+    with pytest.raises(InvalidOption) as refused:
         History(**option)
+    assert refused.value.option == next(iter(option))
 
 
 @pytest.mark.parametrize("way", ["in the class", "nowhere", "in the route"])
@@ -308,8 +299,7 @@ async def test_a_method_of_handle_out_gets_live_and_replayed_messages_with_their
 
     endpoint = Endpoint(sockets={"/socket": UserSocket}, histories=[history])
     async with open_channel_test(endpoint) as case:
-        ann = Reader(case)
-        await ann.join()
+        ann = await joined(case)
         await history.append(TOPIC, "edited", {"text": "a"})
         assert await ann.heard(1) == ["A"]
         await ann.lose()
@@ -340,8 +330,7 @@ async def test_a_durable_channel_broadcasts_to_all_or_not_at_all(
 
     endpoint = Endpoint(sockets={"/socket": UserSocket}, histories=[history])
     async with open_channel_test(endpoint) as case:
-        ann = Reader(case)
-        await ann.join()
+        ann = await joined(case)
         ann.channel.push("all", {"text": "a"})
         assert await ann.heard(1) == ["a"]
         ann.channel.push("others", {"text": "b"})
@@ -364,8 +353,7 @@ async def test_a_message_is_kept_for_its_maximum_age(away: float, reason: str | 
     history = History(max_age=10.0)
     token = current_environment.set(Clock())
     async with open_runtime(), open_channel_test(endpoint_of(history)) as case:
-        ann = Reader(case)
-        await ann.join()
+        ann = await joined(case)
         await ann.lose()
         await history.append(TOPIC, "edited", {"text": "a"})
         await trio.sleep(away)
@@ -401,61 +389,67 @@ class Two:
             endpoint_of(history, pubsub=PubSub(self.nodes.adapter(name)), secret_key_base="x" * 64)
             for history, name in ((self.here, "here"), (self.there, "there"))
         ]
+        self.cases: list[ChannelTest] = []
 
 
-async def test_a_message_reaches_the_clients_of_another_node(runtime: Runtime) -> None:
-    two = Two()
-    async with open_channel_test(two.endpoints[0]), open_channel_test(two.endpoints[1]) as there:
-        ann = Reader(there)
-        await ann.join()
-        position = await two.here.append(TOPIC, "edited", {"text": "a"})
-        assert await ann.heard(1) == ["a"]
-        assert ann.position == position
+@pytest.fixture
+async def two(runtime: Runtime, options: dict[str, Any]) -> AsyncIterator[Two]:
+    two = Two(**options)
+    async with (
+        open_channel_test(two.endpoints[0]) as here,
+        open_channel_test(two.endpoints[1]) as there,
+    ):
+        two.cases = [here, there]
+        yield two
 
 
-async def test_a_channel_reads_the_messages_that_were_lost_between_nodes(runtime: Runtime) -> None:
-    two = Two()
+async def test_a_message_reaches_the_clients_of_another_node(two: Two) -> None:
+    ann = await joined(two.cases[1])
+    position = await two.here.append(TOPIC, "edited", {"text": "a"})
+    assert await ann.heard(1) == ["a"]
+    assert ann.position == position
+
+
+async def test_a_channel_reads_the_messages_that_were_lost_between_nodes(
+    runtime: Runtime, two: Two
+) -> None:
     gaps = listen(runtime, HISTORY_GAP)
-    async with open_channel_test(two.endpoints[0]), open_channel_test(two.endpoints[1]) as there:
-        ann = Reader(there)
-        await ann.join()
-        two.nodes.cut("here", "there")
-        await two.here.append(TOPIC, "edited", {"text": "a"})
-        await settle()
-        two.nodes.heal()
-        await two.here.append(TOPIC, "edited", {"text": "b"})
-        assert await ann.heard(2) == ["a", "b"]
-        await ann.hears_nothing()
-        assert len(gaps) == two.there.statistics()["gaps"] == 1
+    ann = await joined(two.cases[1])
+    two.nodes.cut("here", "there")
+    await two.here.append(TOPIC, "edited", {"text": "a"})
+    await settle()
+    two.nodes.heal()
+    await two.here.append(TOPIC, "edited", {"text": "b"})
+    assert await ann.heard(2) == ["a", "b"]
+    await ann.hears_nothing()
+    assert len(gaps) == two.there.statistics()["gaps"] == 1
 
 
-async def test_the_check_finds_a_lost_message_that_none_follows(runtime: Runtime) -> None:
-    two = Two(check_interval=30.0)
-    async with open_channel_test(two.endpoints[0]), open_channel_test(two.endpoints[1]) as there:
-        ann = Reader(there)
-        await ann.join()
-        two.nodes.cut("here", "there")
-        await two.here.append(TOPIC, "edited", {"text": "a"})
-        await ann.hears_nothing()
-        await trio.sleep(31)
-        assert await ann.heard(1) == ["a"]
+@pytest.mark.parametrize("options", [{"check_interval": 30.0}])
+async def test_the_check_finds_a_lost_message_that_none_follows(two: Two) -> None:
+    ann = await joined(two.cases[1])
+    two.nodes.cut("here", "there")
+    await two.here.append(TOPIC, "edited", {"text": "a"})
+    await ann.hears_nothing()
+    await trio.sleep(31)
+    assert await ann.heard(1) == ["a"]
 
 
-async def test_a_channel_crashes_if_the_messages_that_it_missed_are_gone(runtime: Runtime) -> None:
-    two = Two(max_messages=1)
+@pytest.mark.parametrize("options", [{"max_messages": 1}])
+async def test_a_channel_crashes_if_the_messages_that_it_missed_are_gone(
+    runtime: Runtime, two: Two
+) -> None:
     crashes = listen(runtime, ("actors", "process", "crash"))
     lost = listen(runtime, HISTORY_LOST)
-    async with open_channel_test(two.endpoints[0]), open_channel_test(two.endpoints[1]) as there:
-        ann = Reader(there)
-        await ann.join()
-        two.nodes.cut("here", "there")
-        await two.here.append(TOPIC, "edited", {"text": "a"})
-        await settle()
-        two.nodes.heal()
-        await two.here.append(TOPIC, "edited", {"text": "b"})
-        await ann.channel.assert_push("phx_error")
-        assert (await ann.join_again())["_reason"] == "too_old"
-        assert [about["reason"] for about in lost] == ["too_old"]
+    ann = await joined(two.cases[1])
+    two.nodes.cut("here", "there")
+    await two.here.append(TOPIC, "edited", {"text": "a"})
+    await settle()
+    two.nodes.heal()
+    await two.here.append(TOPIC, "edited", {"text": "b"})
+    await ann.channel.assert_push("phx_error")
+    assert (await ann.join_again())["_reason"] == "too_old"
+    assert [about["reason"] for about in lost] == ["too_old"]
     assert [HistoryLost.__name__ in str(about["reason"]) for about in crashes] == [True]
 
 
@@ -469,9 +463,7 @@ async def test_a_message_too_large_for_the_adapter_arrives_with_the_next_check(
         open_channel_test(two.endpoints[0]) as here,
         open_channel_test(two.endpoints[1]) as there,
     ):
-        ann, bob = Reader(here), Reader(there)
-        await ann.join()
-        await bob.join()
+        ann, bob = await joined(here), await joined(there)
         text = "x" * 1000
         await two.here.append(TOPIC, "edited", {"text": text})
         assert await ann.heard(1) == [text]
@@ -480,15 +472,13 @@ async def test_a_message_too_large_for_the_adapter_arrives_with_the_next_check(
         assert await bob.heard(1) == [text]
 
 
-async def test_a_check_that_fails_is_reported_and_repeated(runtime: Runtime) -> None:
+async def test_a_check_that_fails_is_reported_and_repeated(runtime: Runtime, start: Start) -> None:
     storage = Broken()
-    history = History(storage, check_interval=30.0)
     heard = listen(runtime, HISTORY_CHECK_FAILED)
-    pid = await history.start_link(PubSub())
+    await start(History(storage, check_interval=30.0))
     storage.fails = True
     await trio.sleep(61)
     assert len(heard) == 2
-    await stop(pid)
 
 
 async def test_a_storage_that_cannot_be_opened_is_a_start_error() -> None:

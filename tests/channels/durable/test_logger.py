@@ -20,16 +20,16 @@ from channels.telemetry import (
     HISTORY_LOST,
     HISTORY_NOT_SENT,
 )
+from tests.channels.durable.documents import Start
 from tests.channels.durable.test_history import Broken
 from tests.channels.support import settle
 
 
 async def test_a_failed_append_that_nobody_waits_for_is_logged_once_a_minute(
-    runtime: Runtime, caplog: pytest.LogCaptureFixture
+    start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     storage = Broken()
-    history = History(storage, check_interval=1000.0)
-    pid = await history.start_link(PubSub())
+    history = await start(History(storage, check_interval=1000.0))
     storage.fails = True
     for wait in (0, 0, QUIET):
         await trio.sleep(wait)
@@ -41,7 +41,6 @@ async def test_a_failed_append_that_nobody_waits_for_is_logged_once_a_minute(
         first.getMessage()
     )
     assert second.getMessage().endswith("(and 1 more since the last line)")
-    await stop(pid)
 
 
 async def test_every_other_event_has_a_line_until_the_history_stops(

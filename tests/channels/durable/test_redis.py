@@ -23,7 +23,7 @@ from channels.telemetry import (
 )
 from channels.testing import ChannelTest, open_channel_test
 from supervision import Backoff
-from tests.channels.durable.documents import TOPIC, Reader, endpoint_of
+from tests.channels.durable.documents import TOPIC, endpoint_of, joined
 from tests.channels.durable.test_history import listen
 from tests.channels.pubsub.redis.resp_server import RespServer
 from tests.channels.support import settle
@@ -55,12 +55,6 @@ async def nodes(server: RespServer, count: int = 2, **options: Any) -> AsyncIter
             started.append((history, case))
         await settle()
         yield started
-
-
-async def joined(case: ChannelTest) -> Reader:
-    reader = Reader(case)
-    await reader.join()
-    return reader
 
 
 @asynccontextmanager
@@ -252,7 +246,7 @@ async def test_an_append_whose_answer_was_lost_may_be_kept(
         await history.append(TOPIC, "edited", {"text": "a"})
 
         async def append() -> None:
-            with pytest.raises(AppendFailed, match="the connection was lost") as failed:
+            with pytest.raises(AppendFailed) as failed:
                 await history.append(TOPIC, "edited", {"text": "b"})
             assert failed.value.may_be_kept
 
@@ -269,7 +263,7 @@ async def test_an_append_that_never_left_is_not_kept(runtime: Runtime, server: R
         await server.kill()
         await settle()
         before = trio.current_time()
-        with pytest.raises(AppendFailed, match="the server is away") as failed:
+        with pytest.raises(AppendFailed) as failed:
             await history.append(TOPIC, "edited", {})
         assert not failed.value.may_be_kept
         assert trio.current_time() - before == 3.0
@@ -282,10 +276,10 @@ async def test_a_command_without_an_answer_fails_after_the_timeout(
 ) -> None:
     async with running(server, timeout=3.0) as history:
         server.pause()
-        with pytest.raises(AppendFailed, match="did not answer in time") as failed:
+        with pytest.raises(AppendFailed) as failed:
             await history.append(TOPIC, "edited", {})
         assert failed.value.may_be_kept
-        with pytest.raises(StorageError, match="did not answer in time") as unread:
+        with pytest.raises(StorageError) as unread:
             await history.storage.read(TOPIC, after=0, limit=1, now=0.0)
         assert (unread.value.storage, unread.value.problem) == (
             "redis",
@@ -329,7 +323,7 @@ async def test_a_server_that_does_not_name_its_run_is_not_used(
     server.answers[b"INFO"] = answer
     heard = listen(runtime, HISTORY_DISCONNECTED)
     async with running(server, timeout=1.0) as history:
-        with pytest.raises(AppendFailed, match="the server is away"):
+        with pytest.raises(AppendFailed):
             await history.append(TOPIC, "edited", {})
     assert problem in heard[0]["problem"]
 
@@ -407,8 +401,9 @@ async def test_two_histories_on_one_server_have_two_keys(
     ids=str,
 )
 def test_an_invalid_option_is_refused(option: dict[str, Any]) -> None:
-    with pytest.raises(InvalidOption, match=f"RedisStorage.*{next(iter(option))}"):
+    with pytest.raises(InvalidOption) as refused:
         RedisStorage("redis://db", **option)
+    assert refused.value.option == next(iter(option))
 
 
 def test_a_publication_is_read_as_it_was_written() -> None:

@@ -333,8 +333,9 @@ async def test_a_drain_without_the_supervisor_of_connections_does_nothing(serve:
     "options", [{"batch_size": 0}, {"batch_size": 1.5}, {"batch_interval": 0}, {"timeout": -1}]
 )
 def test_invalid_numbers_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(InvalidOption, match="Draining got"):
+    with pytest.raises(InvalidOption) as refused:
         Draining(**options)
+    assert refused.value.option in options
 
 
 class SocketClient:

@@ -313,8 +313,9 @@ async def test_a_path_may_be_written_with_or_without_its_encoding(folder: Path, 
 
 
 def test_a_path_that_occurs_twice_is_refused(folder: Path) -> None:
-    with pytest.raises(InvalidOption, match="write each path once"):
+    with pytest.raises(InvalidOption) as refused:
         check_folders({"/assets": folder, "/assets/": folder})
+    assert refused.value.option == "static"
 
 
 async def test_the_redirect_keeps_a_percent_sign_in_the_name_of_a_folder(folder: Path) -> None:
@@ -357,8 +358,9 @@ async def test_an_application_gets_other_methods_and_other_paths(folder: Path) -
 
 def test_a_folder_that_does_not_exist_is_an_error(folder: Path) -> None:
     for wrong in (folder / "no", {"/": folder, "/a": folder / "no"}, {"a": folder}, 7, {"/": 7}):
-        with pytest.raises(InvalidOption, match="Endpoint got static="):
+        with pytest.raises(InvalidOption) as refused:
             Endpoint(sockets={}, static=wrong).check()  # type: ignore[arg-type]
+        assert refused.value.option == "static"
     Endpoint(sockets={}, static=str(folder)).check()
 
 

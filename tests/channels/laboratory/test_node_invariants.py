@@ -13,7 +13,8 @@ from channels.presence import Presence
 from channels.pubsub.adapter import Lost
 from channels.testing import BroadcastsArrive, JoinedNodes, PresencesAgree
 from supervision import Supervisor
-from supervision.simulation import InvariantViolated, World, scenario, simulate
+from supervision.simulation import InvariantViolated, World
+from tests.laws.scenarios import scenario, simulate
 
 TOPIC = "room:1"
 INVARIANTS = ("all", BroadcastsArrive, partial(PresencesAgree, within=5.0))

@@ -35,19 +35,22 @@ def test_long_polling_is_off_unless_a_mount_enables_it() -> None:
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(InvalidOption, match="LongPoll got"):
+    with pytest.raises(InvalidOption) as refused:
         LongPoll(**options)
+    assert refused.value.option in options
 
 
 def test_options_of_another_kind_are_refused() -> None:
     options: Any = {"window": 20.0}
-    with pytest.raises(InvalidOption, match=r"True, False, or LongPoll\(...\)"):
+    with pytest.raises(InvalidOption) as refused:
         Mount(UserSocket, longpoll=options)
+    assert refused.value.option == "longpoll"
 
 
 def test_a_mount_without_any_transport_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="websocket=False; write longpoll=True too"):
+    with pytest.raises(InvalidOption) as refused:
         Mount(UserSocket, websocket=False)
+    assert refused.value.option == "websocket"
 
 
 def test_two_transports_at_one_path_are_one_too_many() -> None:
@@ -67,8 +70,9 @@ def test_two_transports_at_one_path_are_one_too_many() -> None:
 
 
 def test_a_number_of_sessions_that_cannot_be_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="max_sessions"):
+    with pytest.raises(InvalidOption) as refused:
         Endpoint(sockets={}, max_sessions=0).check()
+    assert refused.value.option == "max_sessions"
 
 
 def test_a_broadcast_is_encoded_once_for_the_clients_of_all_mounts() -> None:

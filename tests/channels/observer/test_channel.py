@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import trio
 
-from actors import Pid, Runtime, current_pid, kill, receive, send, set_label, spawn, whereis
-from channels import Channel, Endpoint, PushReply, Socket, handle_in
+from actors import Pid, Runtime, kill, receive, send, set_label, spawn, whereis
+from channels import Endpoint
 from channels.observer import Observer
 from channels.observer.access import Access
 from channels.observer.elsewhere import ASK_SECONDS
@@ -24,120 +24,19 @@ from channels.testing import (
     ChannelTest,
     ConnectionRefused,
     JoinedNodes,
-    TestChannel,
-    TestClient,
     open_channel_test,
 )
 from supervision import Supervisor, process_spec
-
-PATH = "/_ashtree/observer/socket"
-
-
-class RoomChannel(Channel):
-    async def join(self, topic: str, payload: Any) -> dict[str, Any]:
-        self.assigns["password"] = "hunter2"
-        self.assigns["name"] = "zelda"
-        return {"process": current_pid().number}
-
-    @handle_in("crash")
-    async def crash(self, payload: Any) -> None:
-        raise RuntimeError("the crash button")
-
-    @handle_in("say")
-    async def say(self, payload: Any) -> PushReply:
-        return PushReply()
+from tests.channels.observer.pages import PATH, Observe, Page, UserSocket, enter, open_page
 
 
-class UserSocket(Socket):
-    channels = {"room:*": RoomChannel}
-
-
-class Page:
-    """An observer page. It takes the messages of its channel in the same way as the script in a browser."""
-
-    def __init__(self, channel: TestChannel, first: dict[str, Any]) -> None:
-        self.channel = channel
-        self.rows: dict[str, dict[str, Any]] = {}
-        self.events: list[dict[str, Any]] = list(first["events"])
-        self.first = first
-        self.point: dict[str, Any] = {}
-
-    async def tick(self) -> dict[str, Any]:
-        tick = await self.channel.assert_push("tick", timeout=5)
-        if tick.get("all"):
-            self.rows.clear()
-        for key in tick.get("gone", ()):
-            del self.rows[key]
-        self.rows.update({row["key"]: row for row in tick.get("set", ())})
-        self.events += tick.get("events", ())
-        self.point = tick.get("point", self.point)
-        return dict(tick)
-
-    async def until_row(self, title: str) -> dict[str, Any]:
-        while True:
-            for row in self.rows.values():
-                if row["title"] == title:
-                    return row
-            await self.tick()
-
-    async def until_gone(self, key: str) -> None:
-        while key in self.rows:
-            await self.tick()
-
-    async def until_event(self, kind: str) -> dict[str, Any]:
-        while True:
-            for event in self.events:
-                if event["kind"] == kind:
-                    return event
-            await self.tick()
-
-    async def show(self, node: str) -> dict[str, Any]:
-        """Show another node, and return the first tick with its rows."""
-        await self.ask("node", {"node": node})
-        while not {"all", "elsewhere"} <= (tick := await self.tick()).keys():
-            pass
-        return tick
-
-    async def ask(self, event: str, payload: Any) -> Any:
-        return await self.channel.receive_reply(self.channel.push(event, payload), timeout=5)
-
-
-@pytest.fixture
-def phoenix_js(tmp_path: Path) -> Path:
-    file = tmp_path / "phoenix.mjs"
-    file.write_text("export class Socket {}")
-    return file
-
-
-def endpoint_with(observer: Observer) -> Endpoint:
-    return Endpoint(sockets={"/socket": UserSocket}, observer=observer)
-
-
-async def open_page(case: ChannelTest, observer: Observer, **view: Any) -> Page:
-    client = await case.connect(PATH, {"ticket": observer.access.ticket()})
-    first, channel = await client.subscribe_and_join("observer", view)
-    return Page(channel, first)
-
-
-async def enter(
-    case: ChannelTest, topic: str = "room:lobby"
-) -> tuple[TestClient, TestChannel, int]:
-    client = await case.connect("/socket")
-    answer, room = await client.subscribe_and_join(topic)
-    return client, room, answer["process"]
-
-
-async def test_a_page_shows_a_label_that_a_process_takes_late(
-    channel_test: Any, phoenix_js: Path
-) -> None:
+async def test_a_page_shows_a_label_that_a_process_takes_late(observe: Observe) -> None:
     async def rename() -> None:
         await receive()
         set_label("the new label")
         await receive()
 
-    observer = Observer(phoenix_js=phoenix_js)
-    case = await channel_test(endpoint_with(observer))
-    page = await open_page(case, observer)
+    page = await observe()
     pid = spawn(rename, label="the old label")
     row = await page.until_row("the old label")
     for _ in range(3):
@@ -147,7 +46,7 @@ async def test_a_page_shows_a_label_that_a_process_takes_late(
 
 
 async def test_an_observer_describes_a_process_once_however_often_it_changes_its_label(
-    channel_test: Any, phoenix_js: Path, monkeypatch: pytest.MonkeyPatch
+    observe: Observe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     described: list[str] = []
     describe = Model.describe
@@ -162,9 +61,7 @@ async def test_an_observer_describes_a_process_once_however_often_it_changes_its
             set_label(f"label {number}")
         await receive()
 
-    observer = Observer(phoenix_js=phoenix_js)
-    case = await channel_test(endpoint_with(observer))
-    page = await open_page(case, observer)
+    page = await observe()
     pid = spawn(rename, label="the old label")
     await page.until_row("the old label")
     for _ in range(3):
@@ -175,13 +72,9 @@ async def test_an_observer_describes_a_process_once_however_often_it_changes_its
     assert described.count("label 999") == 1
 
 
-async def test_a_page_shows_a_channel_until_it_is_killed(
-    channel_test: Any, phoenix_js: Path
-) -> None:
-    observer = Observer(phoenix_js=phoenix_js, control=True)
-    case = await channel_test(endpoint_with(observer))
-    page = await open_page(case, observer)
-    client, _, number = await enter(case)
+async def test_a_page_shows_a_channel_until_it_is_killed(observe: Observe) -> None:
+    page = await observe(control=True)
+    client, _, number = await enter(page.case)
     row = await page.until_row("RoomChannel 'room:lobby'")
     assert (row["pid"], row["type"], row["mailbox"]) == (number, "process", 0)
     answer = await page.ask("act", {"pid": number, "action": "kill"})
@@ -193,15 +86,13 @@ async def test_a_page_shows_a_channel_until_it_is_killed(
     assert "A client has joined room:lobby again" in event["text"]
 
 
-async def test_only_changes_are_sent(channel_test: Any, phoenix_js: Path) -> None:
-    observer = Observer(phoenix_js=phoenix_js)
-    case = await channel_test(endpoint_with(observer))
-    page = await open_page(case, observer)
+async def test_only_changes_are_sent(observe: Observe) -> None:
+    page = await observe()
     for _ in range(4):
         await page.tick()
     tick = await page.tick()
     assert set(tick) == {"now", "point"}
-    _, _, number = await enter(case)
+    _, _, number = await enter(page.case)
     while "set" not in tick:
         tick = await page.tick()
     assert f"p{number}" in {row["key"] for row in tick["set"]}
@@ -209,13 +100,9 @@ async def test_only_changes_are_sent(channel_test: Any, phoenix_js: Path) -> Non
     assert len(tick["set"]) <= 3
 
 
-async def test_the_page_gets_a_crash_with_its_traceback(
-    channel_test: Any, phoenix_js: Path
-) -> None:
-    observer = Observer(phoenix_js=phoenix_js)
-    case = await channel_test(endpoint_with(observer))
-    page = await open_page(case, observer)
-    _, room, number = await enter(case)
+async def test_the_page_gets_a_crash_with_its_traceback(observe: Observe) -> None:
+    page = await observe()
+    _, room, number = await enter(page.case)
     room.push("crash")
     event = await page.until_event("crash")
     assert event["pid"] == number
@@ -227,15 +114,14 @@ async def test_the_page_gets_a_crash_with_its_traceback(
 
 @pytest.mark.parametrize("ticket", [None, "", "wrong", 7])
 async def test_a_socket_without_a_ticket_is_refused(
-    channel_test: Any, phoenix_js: Path, ticket: object
+    observe: Observe, phoenix_js: Path, ticket: object
 ) -> None:
-    observer = Observer(phoenix_js=phoenix_js)
-    case = await channel_test(endpoint_with(observer))
+    page = await observe()
     with pytest.raises(ConnectionRefused):
-        await case.connect(PATH, {} if ticket is None else {"ticket": ticket})
+        await page.case.connect(PATH, {} if ticket is None else {"ticket": ticket})
     other = Observer(phoenix_js=phoenix_js)
     with pytest.raises(ConnectionRefused):
-        await case.connect(PATH, {"ticket": other.access.ticket()})
+        await page.case.connect(PATH, {"ticket": other.access.ticket()})
 
 
 @pytest.mark.parametrize(
@@ -246,12 +132,10 @@ async def test_a_socket_without_a_ticket_is_refused(
     ],
 )
 async def test_an_observer_without_control_allows_no_action(
-    channel_test: Any, phoenix_js: Path, event: str, payload: dict[str, Any]
+    observe: Observe, event: str, payload: dict[str, Any]
 ) -> None:
-    observer = Observer(phoenix_js=phoenix_js)
-    case = await channel_test(endpoint_with(observer))
-    page = await open_page(case, observer)
-    _, room, number = await enter(case)
+    page = await observe()
+    _, room, number = await enter(page.case)
     await page.until_row("RoomChannel 'room:lobby'")
     answer = await page.ask(event, {**payload, "pid": number})
     assert answer.status == "error"
@@ -259,13 +143,9 @@ async def test_an_observer_without_control_allows_no_action(
     await room.assert_reply(room.push("say"), "ok")
 
 
-async def test_a_suspended_channel_handles_nothing_until_it_resumes(
-    channel_test: Any, phoenix_js: Path
-) -> None:
-    observer = Observer(phoenix_js=phoenix_js, control=True)
-    case = await channel_test(endpoint_with(observer))
-    page = await open_page(case, observer)
-    _, room, number = await enter(case)
+async def test_a_suspended_channel_handles_nothing_until_it_resumes(observe: Observe) -> None:
+    page = await observe(control=True)
+    _, room, number = await enter(page.case)
     row = await page.until_row("RoomChannel 'room:lobby'")
     await page.ask("act", {"pid": number, "action": "suspend"})
     ref = room.push("say")
@@ -276,13 +156,9 @@ async def test_a_suspended_channel_handles_nothing_until_it_resumes(
     await room.assert_reply(ref, "ok")
 
 
-async def test_a_crash_on_the_next_message_waits_for_one(
-    channel_test: Any, phoenix_js: Path
-) -> None:
-    observer = Observer(phoenix_js=phoenix_js, control=True)
-    case = await channel_test(endpoint_with(observer))
-    page = await open_page(case, observer)
-    _, room, number = await enter(case)
+async def test_a_crash_on_the_next_message_waits_for_one(observe: Observe) -> None:
+    page = await observe(control=True)
+    _, room, number = await enter(page.case)
     await page.until_row("RoomChannel 'room:lobby'")
     await page.ask("act", {"pid": number, "action": "crash"})
     await room.refute_push("phx_error")
@@ -293,12 +169,10 @@ async def test_a_crash_on_the_next_message_waits_for_one(
 
 @pytest.mark.parametrize("payloads", [False, True])
 async def test_payloads_are_shown_only_if_asked_for_and_never_filtered_keys(
-    channel_test: Any, phoenix_js: Path, payloads: bool
+    observe: Observe, payloads: bool
 ) -> None:
-    observer = Observer(phoenix_js=phoenix_js, payloads=payloads)
-    case = await channel_test(endpoint_with(observer))
-    page = await open_page(case, observer)
-    _, room, number = await enter(case)
+    page = await observe(payloads=payloads)
+    _, room, number = await enter(page.case)
     await page.until_row("RoomChannel 'room:lobby'")
     await page.ask("process", {"pid": number})
     detail = await page.channel.assert_push("process", timeout=5)
@@ -314,40 +188,31 @@ async def test_payloads_are_shown_only_if_asked_for_and_never_filtered_keys(
     assert ("zelda" in text) is payloads
 
 
-async def test_a_page_gets_news_again_after_its_watcher_was_killed(
-    channel_test: Any, phoenix_js: Path
-) -> None:
-    observer = Observer(phoenix_js=phoenix_js)
-    endpoint = endpoint_with(observer)
-    case = await channel_test(endpoint)
-    page = await open_page(case, observer)
+async def test_a_page_gets_news_again_after_its_watcher_was_killed(observe: Observe) -> None:
+    page = await observe()
     await page.tick()
-    watcher = whereis((endpoint, "observer"))
+    watcher = whereis((page.case.endpoint, "observer"))
     assert watcher is not None
     kill(watcher)
-    await enter(case)
+    await enter(page.case)
     await page.until_row("RoomChannel 'room:lobby'")
     assert (await page.until_event("restarted"))["child"].startswith("observer")
 
 
-async def test_further_pages_are_refused(channel_test: Any, phoenix_js: Path) -> None:
-    observer = Observer(phoenix_js=phoenix_js, max_pages=1)
-    case = await channel_test(endpoint_with(observer))
-    await open_page(case, observer)
-    client = await case.connect(PATH, {"ticket": observer.access.ticket()})
+async def test_further_pages_are_refused(observe: Observe) -> None:
+    page = await observe(max_pages=1)
+    client = await page.case.connect(PATH, {"ticket": page.observer.access.ticket()})
     answer, _ = await client.join("observer", {})
     assert answer.status == "error"
     assert "1 pages watch already" in answer.response["reason"]
 
 
 async def test_many_channels_are_one_group_that_can_be_opened_and_searched(
-    channel_test: Any, phoenix_js: Path
+    observe: Observe,
 ) -> None:
-    observer = Observer(phoenix_js=phoenix_js)
-    case = await channel_test(endpoint_with(observer))
-    page = await open_page(case, observer)
+    page = await observe()
     for number in range(40):
-        await enter(case, f"room:{number}")
+        await enter(page.case, f"room:{number}")
     group = await page.until_row("RoomChannel")
     assert group["type"] == "group"
     while page.rows[group["key"]]["count"] < 20:
@@ -588,11 +453,9 @@ async def test_without_a_common_secret_nodes_do_not_hear_of_each_other(phoenix_j
 
 
 async def test_the_decisions_of_supervisors_are_told_with_their_arithmetic(
-    channel_test: Any, phoenix_js: Path
+    observe: Observe,
 ) -> None:
-    observer = Observer(phoenix_js=phoenix_js)
-    case = await channel_test(endpoint_with(observer))
-    page = await open_page(case, observer)
+    page = await observe()
     below = Supervisor.child_spec([process_spec(receive, id="leaf")], id="branch", label="branch")
     top = await Supervisor.start(
         [process_spec(receive, id="root"), below],
@@ -621,11 +484,9 @@ async def test_the_decisions_of_supervisors_are_told_with_their_arithmetic(
     ]
 
 
-async def test_an_exit_ends_a_channel_in_order(channel_test: Any, phoenix_js: Path) -> None:
-    observer = Observer(phoenix_js=phoenix_js, control=True)
-    case = await channel_test(endpoint_with(observer))
-    page = await open_page(case, observer)
-    _, _, number = await enter(case)
+async def test_an_exit_ends_a_channel_in_order(observe: Observe) -> None:
+    page = await observe(control=True)
+    _, _, number = await enter(page.case)
     row = await page.until_row("RoomChannel 'room:lobby'")
     assert (await page.ask("act", {"pid": number, "action": "exit"})).status == "ok"
     await page.until_gone(row["key"])
@@ -634,13 +495,9 @@ async def test_an_exit_ends_a_channel_in_order(channel_test: Any, phoenix_js: Pa
     assert answer.response["reason"] == "this process has ended"
 
 
-async def test_an_action_for_an_earlier_run_of_the_program_is_refused(
-    channel_test: Any, phoenix_js: Path
-) -> None:
-    observer = Observer(phoenix_js=phoenix_js, control=True)
-    case = await channel_test(endpoint_with(observer))
-    page = await open_page(case, observer)
-    _, room, number = await enter(case)
+async def test_an_action_for_an_earlier_run_of_the_program_is_refused(observe: Observe) -> None:
+    page = await observe(control=True)
+    _, room, number = await enter(page.case)
     row = await page.until_row("RoomChannel 'room:lobby'")
     program = page.first["program"]
     action = {"pid": number, "action": "kill", "node": None, "incarnation": None}
@@ -663,12 +520,8 @@ async def test_an_action_for_an_earlier_run_of_the_program_is_refused(
         {"logger": "channels", "level": ["DEBUG"]},
     ],
 )
-async def test_a_malformed_action_is_refused(
-    channel_test: Any, phoenix_js: Path, payload: Any
-) -> None:
-    observer = Observer(phoenix_js=phoenix_js, control=True)
-    case = await channel_test(endpoint_with(observer))
-    page = await open_page(case, observer)
+async def test_a_malformed_action_is_refused(observe: Observe, payload: Any) -> None:
+    page = await observe(control=True)
     await page.tick()
     for event in ("act", "level"):
         assert (await page.ask(event, payload)).status == "error"
@@ -676,10 +529,8 @@ async def test_a_malformed_action_is_refused(
         assert (await page.ask(event, payload)).status == "ok"
 
 
-async def test_a_page_sets_the_level_of_a_logger(channel_test: Any, phoenix_js: Path) -> None:
-    observer = Observer(phoenix_js=phoenix_js, control=True)
-    case = await channel_test(endpoint_with(observer))
-    page = await open_page(case, observer)
+async def test_a_page_sets_the_level_of_a_logger(observe: Observe) -> None:
+    page = await observe(control=True)
     logger = logging.getLogger("supervision")
     before = logger.level
     try:

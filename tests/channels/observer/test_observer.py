@@ -13,13 +13,6 @@ from channels.observer.access import Access, cookie_name
 from channels.observer.memory import MAX_CRASHES, MAX_EVENTS, Memory
 
 
-@pytest.fixture
-def phoenix_js(tmp_path: Path) -> Path:
-    file = tmp_path / "phoenix.mjs"
-    file.write_text("export class Socket {}")
-    return file
-
-
 @pytest.mark.parametrize(
     "options",
     [

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
 from actors import Runtime, current_pid, current_runtime, kill, open_runtime, receive, send, spawn
-from channels.observer import Observer
 from channels.observer.access import Access
 from channels.observer.chronicle import Chronicle
 from channels.observer.memory import Memory
 from channels.observer.settings import Drawn, Settings, TimelinePart
 from channels.observer.timeline import MESSAGES, follow_timeline
 from supervision.recording.flight import FlightRecorder
-from tests.channels.observer.test_channel import (
-    PATH,
-    Page,
-    endpoint_with,
-    enter,
-    open_page,
-    phoenix_js,
-)
+from tests.channels.observer.pages import Observe, Page, enter
 from tests.supervision.recording.reader.test_live import Viewer
-
-__all__ = ["phoenix_js"]
 
 
 class Timeline:
@@ -51,12 +40,10 @@ class Timeline:
 
 
 async def test_a_timeline_names_channels_by_class_and_topic_and_follows_them(
-    channel_test: Any, phoenix_js: Path
+    observe: Observe,
 ) -> None:
-    observer = Observer(phoenix_js=phoenix_js, control=True)
-    case = await channel_test(endpoint_with(observer))
-    page = await open_page(case, observer)
-    client, _, number = await enter(case)
+    page = await observe(control=True)
+    client, _, number = await enter(page.case)
     await page.until_row("RoomChannel 'room:lobby'")
     page.channel.push("timeline", {"on": True})
     timeline = Timeline(page)
@@ -77,12 +64,8 @@ async def test_a_timeline_names_channels_by_class_and_topic_and_follows_them(
     assert timeline.viewer.processes[killed][10] == number
 
 
-async def test_a_page_that_does_not_ask_gets_no_further_part(
-    channel_test: Any, phoenix_js: Path
-) -> None:
-    observer = Observer(phoenix_js=phoenix_js)
-    case = await channel_test(endpoint_with(observer))
-    page = await open_page(case, observer)
+async def test_a_page_that_does_not_ask_gets_no_further_part(observe: Observe) -> None:
+    page = await observe()
     page.channel.push("timeline", {"on": True})
     await page.channel.assert_push("timeline", timeout=5)
     for _ in range(5):
@@ -90,15 +73,10 @@ async def test_a_page_that_does_not_ask_gets_no_further_part(
     await page.channel.refute_push("timeline")
 
 
-async def test_a_timeline_without_a_recorder_names_the_option(
-    channel_test: Any, phoenix_js: Path
-) -> None:
-    observer = Observer(phoenix_js=phoenix_js, record=False)
-    case = await channel_test(endpoint_with(observer))
-    client = await case.connect(PATH, {"ticket": observer.access.ticket()})
-    _, channel = await client.subscribe_and_join("observer", {})
-    channel.push("timeline", {"on": True})
-    part = await channel.assert_push("timeline", timeout=5)
+async def test_a_timeline_without_a_recorder_names_the_option(observe: Observe) -> None:
+    page = await observe(record=False)
+    page.channel.push("timeline", {"on": True})
+    part = await page.channel.assert_push("timeline", timeout=5)
     assert "Observer(record=True)" in part["problem"]
 
 
@@ -203,11 +181,9 @@ async def test_a_timeline_that_misses_events_begins_anew(
 
 
 async def test_the_page_gets_a_problem_and_can_begin_again_after_its_timeline_was_killed(
-    channel_test: Any, phoenix_js: Path
+    observe: Observe,
 ) -> None:
-    observer = Observer(phoenix_js=phoenix_js)
-    case = await channel_test(endpoint_with(observer))
-    page = await open_page(case, observer)
+    page = await observe()
     row = await page.until_row("ObserverChannel 'observer'")
     page.channel.push("timeline", {"on": True})
     await page.channel.assert_push("timeline", timeout=5)

@@ -99,8 +99,9 @@ def clerk() -> Pid:
     "token", ["", "short", None, f"{TOKEN}\n", "a token with spaces", "ü" * 20]
 )
 def test_without_a_long_token_there_is_no_control(token: Any) -> None:
-    with pytest.raises(InvalidOption, match="at least 16 characters"):
+    with pytest.raises(InvalidOption) as refused:
         ChaosControl(token=token)
+    assert refused.value.option == "token"
 
 
 @pytest.mark.parametrize("token", [None, "", "another-token-for-the-tests", f"{TOKEN}x", "ü" * 20])

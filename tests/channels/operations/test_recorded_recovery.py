@@ -9,17 +9,17 @@ from channels.operations.recorded_recovery import (
     GIVEN_UP_SECONDS,
     MAX_CHILDREN,
     SETTLED_SECONDS,
+    Found,
     RecordedRecovery,
     Totals,
 )
 from supervision.recording.flight import FlightRecorder
-from supervision.recording.reader.model import FaultStory, Incident, Recovery
+from supervision.recording.reader.model import Recovery
 
 
-def incident(t: float, *, number: int | None = None, **recovery: object) -> tuple[int, Incident]:
-    fault = FaultStory(t=t, event=0, kind="crash", process=None, text="it crashed")
-    found = Incident(number=1, fault=fault, recovery=Recovery(**recovery))  # type: ignore[arg-type]
-    return int(t) if number is None else number, found
+def incident(t: float, *, number: int | None = None, **recovery: object) -> Found:
+    figures = Recovery(**recovery)  # type: ignore[arg-type]
+    return Found(int(t) if number is None else number, t, figures, [])
 
 
 def counted(totals: Totals) -> dict[str, float]:
@@ -63,6 +63,17 @@ def test_two_incidents_at_the_same_time_count_twice() -> None:
     for _ in range(2):
         totals.take(both, 100.0)
         assert counted(totals)["ashtree_recovery_incidents_total"] == 2
+
+
+def test_metrics_follow_prometheus() -> None:
+    totals = Totals()
+    totals.take([Found(1, 1.0, Recovery(messages_lost=2), [1.0])], 100.0)
+    found = {(name, *labels.values()): value for name, labels, value in totals.figures()}
+    assert found["ashtree_recovery_messages_lost_total",] == 2.0
+    assert found["ashtree_recovery_rejoined_seconds_bucket", "0.5"] == 0.0
+    assert found["ashtree_recovery_rejoined_seconds_bucket", "1"] == 1.0
+    assert found["ashtree_recovery_rejoined_seconds_bucket", "+Inf"] == 1.0
+    assert found["ashtree_recovery_rejoined_seconds_sum",] == 1.0
 
 
 async def test_crashes_at_the_same_time_count_once_each_while_a_full_recorder_forgets_records(

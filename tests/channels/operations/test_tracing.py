@@ -203,8 +203,9 @@ async def test_topics_and_events_of_clients_are_cut(serve: Serve) -> None:
 
 
 def test_an_invalid_option_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="pushes"):
+    with pytest.raises(InvalidOption) as refused:
         Tracing(pushes="none")  # type: ignore[arg-type]
+    assert refused.value.option == "pushes"
 
 
 def test_a_missing_library_is_named_with_the_command_that_installs_it(

@@ -127,8 +127,9 @@ async def test_an_owner_that_is_no_pid_of_this_runtime_is_refused_and_changes_no
         lambda: presence.update(TOPIC, "ann", {}, pid="room-1"),  # type: ignore[arg-type]
     ]
     for call in calls:
-        with pytest.raises(NotAnAddress, match="'room-1', which is not a pid"):
+        with pytest.raises(NotAnAddress) as refused:
             call()
+        assert refused.value.value == "room-1"
     foreign: list[Pid] = []
 
     async def elsewhere() -> None:
@@ -161,7 +162,7 @@ async def test_the_same_metadata_again_changes_nothing_and_other_metadata_is_an_
     ref = presence.track(TOPIC, "ann", {"on": (1, 2)}, pid=pid)
     await trio.sleep(1.0)
     assert presence.track(TOPIC, "ann", {"on": [1, 2]}, pid=pid) == ref
-    with pytest.raises(AlreadyTracked, match="call update to change its data") as caught:
+    with pytest.raises(AlreadyTracked) as caught:
         presence.track(TOPIC, "ann", {"on": 3}, pid=pid)
     assert (caught.value.owner, caught.value.topic, caught.value.key) == (pid, TOPIC, "ann")
     await trio.sleep(1.0)
@@ -236,8 +237,9 @@ async def test_an_update_of_nobody_is_an_error(runtime: Runtime) -> None:
     presence = Presence()
     await alone(presence)
     presence.track(TOPIC, "ann", pid=owner())
-    with pytest.raises(NotTracked, match="call track first"):
+    with pytest.raises(NotTracked) as refused:
         presence.update(TOPIC, "ann", {}, pid=owner())
+    assert refused.value.key == "ann"
 
 
 async def test_an_update_whose_function_fails_changes_nothing(runtime: Runtime) -> None:
@@ -363,7 +365,7 @@ async def test_a_process_that_calls_too_often_is_refused_and_can_go_on_later(
     presence.track(TOPIC, "ann", {"n": 0}, pid=pid)
     for n in range(1, 10):
         presence.update(TOPIC, "ann", {"n": n}, pid=pid)
-    with pytest.raises(TooManyCalls, match="raise max_calls_per_second") as caught:
+    with pytest.raises(TooManyCalls) as caught:
         presence.update(TOPIC, "ann", {"n": 10}, pid=pid)
     assert (caught.value.caller, caught.value.rate) == (pid, 10)
     presence.track(TOPIC, "bob", pid=other)
@@ -778,14 +780,16 @@ def test_an_invalid_option_is_refused(option: str, value: Any) -> None:
 
 
 def test_down_periods_are_checked_against_each_other() -> None:
-    with pytest.raises(InvalidOption, match="at least two heartbeats"):
+    with pytest.raises(InvalidOption) as refused:
         Presence(heartbeat=2.0, down_period=3.9)
+    assert refused.value.option == "down_period"
     Presence(heartbeat=2.0, down_period=4.0, permdown_period=4.1)
 
 
 def test_a_permanent_down_period_is_longer_than_a_down_period() -> None:
-    with pytest.raises(InvalidOption, match="more than down_period"):
+    with pytest.raises(InvalidOption) as refused:
         Presence(down_period=30.0, permdown_period=30.0)
+    assert refused.value.option == "permdown_period"
 
 
 def test_a_callback_that_is_not_async_is_refused() -> None:

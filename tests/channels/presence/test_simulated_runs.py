@@ -8,9 +8,9 @@ from actors import send, spawn
 from channels import PubSub
 from channels.presence import Presence
 from supervision import Supervisor
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
 from tests.channels.presence.nodes import TOPIC
+from tests.laws.scenarios import simulate
 
 online = Presence()
 

@@ -58,7 +58,7 @@ def test_a_tracked_key_is_visible_at_once() -> None:
 def test_an_owner_cannot_track_a_key_of_a_topic_twice() -> None:
     state = State("a", 1)
     state.join("room:1", "ann", {}, owner="pid 1")
-    with pytest.raises(AlreadyTracked, match="'ann' in 'room:1'; call update") as caught:
+    with pytest.raises(AlreadyTracked) as caught:
         state.join("room:1", "ann", {}, owner="pid 1")
     assert (caught.value.owner, caught.value.topic, caught.value.key) == ("pid 1", "room:1", "ann")
     # Another owner can, and the same owner in another topic, or another key.
@@ -113,7 +113,7 @@ def test_an_update_is_one_replacement_in_two_ticks() -> None:
 def test_an_update_of_what_is_not_tracked_is_an_error() -> None:
     state = State("a", 1)
     state.join("room:1", "ann", {}, owner="pid 1")
-    with pytest.raises(NotTracked, match="'ann' in 'room:1'; call track") as caught:
+    with pytest.raises(NotTracked) as caught:
         state.update("room:1", "ann", {}, owner="pid 2")
     assert (caught.value.owner, caught.value.topic, caught.value.key) == ("pid 2", "room:1", "ann")
     assert state.clocks() == {"a": Version(1, 1)}

@@ -14,7 +14,8 @@ from channels.messages import Message
 from channels.recording.clients import trace_clients
 from channels.recording.frames import message_of
 from channels.wire.websocket import frame
-from supervision.simulation import World, simulate
+from supervision.simulation import World
+from tests.laws.scenarios import simulate
 
 
 class Room(Channel):

@@ -502,8 +502,9 @@ def test_an_invalid_time_raises_with_its_name(kind: Kind, moment: Any) -> None:
 
 
 def test_sign_requires_a_valid_maximum_age() -> None:
-    with pytest.raises(InvalidOption, match="max_age"):
+    with pytest.raises(InvalidOption) as refused:
         sign(SECRET, SALT, 7, max_age=None)  # type: ignore[arg-type]
+    assert refused.value.option == "max_age"
 
 
 @pytest.mark.parametrize(

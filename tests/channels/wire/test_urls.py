@@ -52,8 +52,9 @@ def test_any_number_of_slashes_is_the_root_path() -> None:
 
 
 def test_paths_that_differ_in_empty_segments_alone_are_the_same_path() -> None:
-    with pytest.raises(InvalidPath, match="two sockets are mounted at"):
+    with pytest.raises(InvalidPath) as refused:
         table("/socket/websocket", "/socket//websocket/")
+    assert refused.value.path == "/socket//websocket/"
 
 
 def test_a_variable_whose_name_begins_with_an_underscore_is_left_out() -> None:
@@ -71,8 +72,9 @@ def test_the_first_match_wins() -> None:
 
 @pytest.mark.parametrize(("first", "second"), [("/a", "/a"), ("/:a/b", "/:c/b")])
 def test_paths_that_differ_only_in_names_of_variables_clash(first: str, second: str) -> None:
-    with pytest.raises(InvalidPath, match="two sockets are mounted at"):
+    with pytest.raises(InvalidPath) as refused:
         table(first, second)
+    assert refused.value.path == second
 
 
 @pytest.mark.parametrize("path", ["/a:b", "/:", "/:1", "/:a/:a", "/:a-b"])

@@ -59,8 +59,8 @@ def command_for(mutant: Mutant, *, seconds: float) -> list[str]:
 def line(measured: Measured) -> str:
     """Return the result for one mutant as a line of text."""
     mutant, find = measured.mutant, measured.find
-    if measured.outdated:
-        result = "outdated: its old text does not occur once"
+    if measured.outdated is not None:
+        result = f"outdated: {measured.outdated}"
     elif find is None:
         result = "not found"
     else:
@@ -73,7 +73,7 @@ def line(measured: Measured) -> str:
 
 def figure(results: Sequence[Measured]) -> str:
     """Return a sentence with the number of bugs that the sweeps found."""
-    counted = [each for each in results if not each.outdated]
+    counted = [each for each in results if each.outdated is None]
     found = sum(each.find is not None for each in counted)
     return f"The sweeps found {found} of {len(counted)} bugs."
 

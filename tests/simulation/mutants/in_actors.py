@@ -12,47 +12,35 @@ IN_ACTORS = (
     # Mailboxes
     Mutant(
         name="a flush during a receive makes it skip a message",
-        file="actors/_kernel/mailbox.py",
-        old="""\
-                self._remove(index)
-                if index < self._seen:
-                    self._seen -= 1
-                return
+        module="actors._kernel.mailbox",
+        function="Mailbox.flush",
+        shape="""\
+if I < self._seen:
+    ...
 """,
-        new="""\
-                self._remove(index)
-                return
-""",
+        replacement="",
         promise="receive: takes the oldest message that `match` accepts",
         seen="A process sleeps although its mailbox holds a message that its receive accepts.",
         tests=_KERNEL,
     ),
     Mutant(
         name="a cancelled receive stays in the next batch of wake-ups",
-        file="actors/_kernel/mailbox.py",
-        old="""\
-        self.sleeping = False
-        self.wake_batches.late.pop(self, None)
-        return Abort.SUCCEEDED
-""",
-        new="""\
-        self.sleeping = False
-        return Abort.SUCCEEDED
-""",
+        module="actors._kernel.mailbox",
+        function="Mailbox._abort",
+        shape="B.late.pop(...)",
+        replacement="",
         promise="receive: a cancelled receive loses no message, and the process goes on",
         seen="After a large broadcast the scheduler wakes a task that does not wait, and the program crashes.",
         tests=_KERNEL,
     ),
     Mutant(
         name="a message at the deadline of a receive is too late",
-        file="actors/process.py",
-        old="""\
-        # Look once more after the timeout, because a message at that very moment is in time.
-        late = not await mailbox.park_until(deadline, process.runtime.timers)
-""",
-        new="""\
-        if not await mailbox.park_until(deadline, process.runtime.timers):
-            raise trio.TooSlowError(f"no matching message arrived within {timeout:g} s")
+        module="actors.process",
+        function="receive",
+        shape="L = not await M.park_until(AA)",
+        replacement="""\
+if not await M.park_until(AA):
+    raise trio.TooSlowError(f"no matching message arrived within {timeout:g} s")
 """,
         promise="receive: raises TooSlowError only if no message matched in time",
         seen="A receive times out although a matching message is in the mailbox.",
@@ -61,51 +49,40 @@ IN_ACTORS = (
     # Exit signals
     Mutant(
         name="a receive returns a message to a process that has accepted an exit signal",
-        file="actors/process.py",
-        old="""\
-    while True:
-        process.check()
-        found, message = mailbox.take(match)
-""",
-        new="""\
-    while True:
-        found, message = mailbox.take(match)
-""",
+        module="actors.process",
+        function="receive",
+        shape="P.check()",
+        replacement="",
         promise="receive: raises ProcessKilled if the process has accepted a fatal exit signal",
         seen="A killed process handles one more message, and acts on it.",
         tests=_KERNEL,
     ),
     Mutant(
         name="a server handles a message after it has accepted an exit signal",
-        file="actors/servers/_loop.py",
-        old="""\
-        while True:
-            if process.dying:
-                raise ProcessKilled(process.reason)
-            queue = mailbox.queue
+        module="actors.servers._loop",
+        function="Loop._serve_messages",
+        shape="""\
+if P.dying:
+    ...
 """,
-        new="""\
-        while True:
-            queue = mailbox.queue
-""",
+        replacement="",
         promise="GenServer: a killed server runs no further callback",
         seen="A killed server handles one more call or cast, and its caller may get an answer.",
         tests=_KERNEL,
     ),
     Mutant(
         name="a signal after a SHUTDOWN replaces the exit reason",
-        file="actors/_kernel/runtime.py",
-        old="""\
-        if process.dying:
-            return
-        process.dying = True
+        module="actors._kernel.runtime",
+        function="Runtime._accept",
+        shape="""\
+if P.dying:
+    AA
 """,
-        new="""\
-        if process.dying:
-            if process.reason is SHUTDOWN:
-                process.reason = reason
-            return
-        process.dying = True
+        replacement="""\
+if P.dying:
+    if P.reason is SHUTDOWN:
+        P.reason = reason
+    AA
 """,
         promise="docs/topics/exit-reasons.md: the first fatal signal decides the exit reason",
         seen="Monitors see the reason of a later signal, and a supervisor restarts a child that was to stop.",
@@ -114,18 +91,21 @@ IN_ACTORS = (
     ),
     Mutant(
         name="an error in the clean-up of a killed process replaces its exit reason",
-        file="actors/_kernel/runtime.py",
-        old="""\
-            if not only_unwinding(error):
-                self._report(CLEANUP_FAILED, process, process.reason, error)
-            self.end(process, process.reason)
+        module="actors._kernel.runtime",
+        function="Runtime._failed",
+        shape="""\
+if not only_unwinding(E):
+    AA
+BB
+self.end(P, P.reason)
 """,
-        new="""\
-            reason = process.reason
-            if not only_unwinding(error):
-                self._report(CLEANUP_FAILED, process, process.reason, error)
-                reason = reason_of(error)
-            self.end(process, reason)
+        replacement="""\
+reason = P.reason
+if not only_unwinding(E):
+    AA
+    reason = reason_of(E)
+BB
+self.end(P, reason)
 """,
         promise="docs/topics/exit-reasons.md: a process that accepted a signal ends with its reason",
         seen="A process that was stopped counts as crashed, and its supervisor restarts it.",
@@ -133,15 +113,10 @@ IN_ACTORS = (
     ),
     Mutant(
         name="a group of exceptions with one exit in it hides a crash",
-        file="actors/_kernel/process.py",
-        old="""\
-    if leaves and len(exits) == len(leaves) and all(reason == exits[0] for reason in exits):
-        return exits[0]
-""",
-        new="""\
-    if exits and all(reason == exits[0] for reason in exits):
-        return exits[0]
-""",
+        module="actors._kernel.process",
+        function="reason_of",
+        shape="L and len(E) == len(L) and A",
+        replacement="E and A",
         promise="reason_of: several exits are one exit only if no other exception remains",
         seen="A process with a nursery crashes, but the log and the supervisor show a clean exit.",
         tests=_KERNEL,
@@ -149,32 +124,23 @@ IN_ACTORS = (
     # Monitors and calls
     Mutant(
         name="a monitor that has fired stays in the list of its owner",
-        file="actors/_kernel/current.py",
-        old="""\
-        watcher = self.watcher
-        watcher.watching = without_item(watcher.watching, self)
-        if not watcher.dead:
-""",
-        new="""\
-        watcher = self.watcher
-        if not watcher.dead:
-""",
+        module="actors._kernel.current",
+        function="Monitor.down",
+        shape="W.watching = without_item(...)",
+        replacement="",
         promise="process_info: `monitors` lists the processes that the process monitors",
         seen="A long-lived process that monitors short-lived ones uses more and more memory.",
         tests=_KERNEL,
     ),
     Mutant(
         name="a call returns an answer to a caller that has accepted an exit signal",
-        file="actors/servers/gen_server.py",
-        old="""\
-    if caller is not None and caller.dying:
-        # If an answer and a kill arrive in the same turn, the kill has priority, as in every other wait.
-        raise ProcessKilled(caller.reason)
-    if sender.answered:
+        module="actors.servers.gen_server",
+        function="_request",
+        shape="""\
+if C is not None and C.dying:
+    ...
 """,
-        new="""\
-    if sender.answered:
-""",
+        replacement="",
         promise="docs/topics/process-model.md: a process that accepted a fatal signal only unwinds",
         seen="A killed process goes on after its call, and sends messages, until its next wait.",
         tests=_KERNEL,
@@ -182,15 +148,16 @@ IN_ACTORS = (
     # Timers
     Mutant(
         name="the timer queue goes on with its old heap after a rebuild",
-        file="actors/_kernel/timer_queue.py",
-        old="""\
-                timer.callback = timer.owner = None
-                callback()
-                heap = self._heap
+        module="actors._kernel.timer_queue",
+        function="TimerQueue._run_due",
+        shape="""\
+C()
+AA
+H = self._heap
 """,
-        new="""\
-                timer.callback = timer.owner = None
-                callback()
+        replacement="""\
+C()
+AA
 """,
         promise="send_every: sends one message for each interval",
         seen="After many cancelled timers at one moment, a repeating timer fires twice.",
@@ -199,14 +166,10 @@ IN_ACTORS = (
     ),
     Mutant(
         name="a repeating timer outlives its process after the first message",
-        file="actors/timers.py",
-        old="""\
-            runtime.timers.at(timer.deadline + (missed + 1) * self.interval, self, timer)
-            self.own()
-""",
-        new="""\
-            runtime.timers.at(timer.deadline + (missed + 1) * self.interval, self, timer)
-""",
+        module="actors.timers",
+        function="_Sending.__call__",
+        shape="self.own()",
+        replacement="",
         promise="send_after, send_every: the end of the process cancels a timer for its pid",
         seen="Timers of ended processes fire forever, and `statistics()['timers']` grows.",
         tests=_KERNEL,
@@ -215,49 +178,32 @@ IN_ACTORS = (
     # Names
     Mutant(
         name="a once alias accepts more than one message",
-        file="actors/addresses.py",
-        old="""\
-        if self._once or process.dead:
-            self._process = None
-""",
-        new="""\
-        if process.dead:
-            self._process = None
-""",
+        module="actors.addresses",
+        function="Alias.whereis",
+        shape="self._once or P.dead",
+        replacement="P.dead",
         promise="alias: with `once` the address is valid for one message only",
         seen="A second answer to one request enters the mailbox.",
         tests=_KERNEL,
     ),
     Mutant(
         name="processes of a registry outlive an owner that ends normally",
-        file="actors/registry/registry.py",
-        old="""\
-            self.runtime.signal(
-                pid, registrant, SHUTDOWN if reason is NORMAL else reason, linked=True
-            )
-""",
-        new="""\
-            self.runtime.signal(pid, registrant, reason, linked=True)
-""",
+        module="actors.registry.registry",
+        function="_CloseWithOwner.down",
+        shape="SHUTDOWN if R is NORMAL else R",
+        replacement="R",
         promise="Registry.start_link: the registered processes get SHUTDOWN in place of NORMAL",
         seen="Old processes without a name go on running beside their successors.",
         tests=_KERNEL,
     ),
     Mutant(
         name="a lock is lost if its next holder is cancelled at that moment",
-        file="actors/registry/registry.py",
-        old="""\
-        except BaseException:
-            self.release(ticket)
-            raise
-        return ticket
-""",
-        new="""\
-        except BaseException:
-            if not ticket.turn.is_set():
-                self.release(ticket)
-            raise
-        return ticket
+        module="actors.registry.registry",
+        function="KeyLocks.acquire",
+        shape="self.release(T)",
+        replacement="""\
+if not T.turn.is_set():
+    self.release(T)
 """,
         promise="Registry.lock: other tasks get the lock in the order of their requests",
         seen="After a timeout, every task that wants the lock waits forever.",
@@ -267,61 +213,52 @@ IN_ACTORS = (
     # Servers
     Mutant(
         name="a message does not cancel the timeout of a server",
-        file="actors/servers/_loop.py",
-        old="""\
-                deadline, self.deadline = self.deadline, math.inf
-            else:
-""",
-        new="""\
-                deadline = self.deadline
-            else:
-""",
+        module="actors.servers._loop",
+        function="Loop._serve_messages",
+        shape="D, self.deadline = self.deadline, math.inf",
+        replacement="D = self.deadline",
         promise="Within: the server gets a Timeout unless a message arrives first",
         seen="A busy server gets a Timeout in the middle of its work.",
         tests=_KERNEL,
     ),
     Mutant(
         name="a system request ends the timeout of a server",
-        file="actors/servers/_loop.py",
-        old="""\
-        if deadline != math.inf:
-            # As in OTP, a system request restarts the server's timeout.
-            self.deadline = trio.current_time() + self.interval
-        self._answer(message)
+        module="actors.servers._loop",
+        function="Loop._system",
+        shape="""\
+if D != math.inf:
+    ...
 """,
-        new="""\
-        self._answer(message)
-""",
+        replacement="",
         promise="GenServer: as in OTP, a system request restarts the timeout of the server",
         seen="A server never gets its Timeout after a system request such as `sys.get_state`.",
         tests=_KERNEL,
     ),
     Mutant(
         name="a server that is killed in terminate still answers its last call",
-        file="actors/servers/_loop.py",
-        old="            if stopping.sender is not None and not process.dying:\n",
-        new="            if stopping.sender is not None:\n",
+        module="actors.servers._loop",
+        function="Loop._stop",
+        shape="S.sender is not None and not P.dying",
+        replacement="S.sender is not None",
         promise="Stop: the caller gets the reply after `terminate`; a killed server sends nothing",
         seen="A caller relies on a clean-up that did not happen.",
         tests=_KERNEL,
     ),
     Mutant(
         name="a server answers its last call before terminate",
-        file="actors/servers/_loop.py",
-        old="""\
-        try:
-            await self._terminate(reason)
-        finally:
-            # Answer after `terminate`, because the caller may rely on the clean-up.
-            if stopping.sender is not None and not process.dying:
-                stopping.sender.answer(stopping.value)
-        raise ProcessExit(reason) from None
+        module="actors.servers._loop",
+        function="Loop._stop",
+        shape="""\
+try:
+    await self._terminate(R)
+finally:
+    if C:
+        AA
 """,
-        new="""\
-        if stopping.sender is not None:
-            stopping.sender.answer(stopping.value)
-        await self._terminate(reason)
-        raise ProcessExit(reason) from None
+        replacement="""\
+if stopping.sender is not None:
+    AA
+await self._terminate(R)
 """,
         promise="Stop: the caller gets the reply after `terminate`",
         seen="A caller relies on a clean-up that has not happened yet.",
@@ -329,53 +266,48 @@ IN_ACTORS = (
     ),
     Mutant(
         name="handle_continue may begin before the start of the server returns",
-        file="actors/servers/_loop.py",
-        old="""\
-                await trio.lowlevel.cancel_shielded_checkpoint()
-                await trio.lowlevel.cancel_shielded_checkpoint()
+        module="actors.servers._loop",
+        function="_init",
+        shape="""\
+await C()
+await C()
 """,
-        new="""\
-                await trio.lowlevel.cancel_shielded_checkpoint()
-""",
+        replacement="await C()",
         promise="Continue: a start returns before `handle_continue` runs",
         seen="When the start of a server returns, the server may already have run `handle_continue`.",
         tests=_KERNEL,
     ),
     Mutant(
         name="a suspended server ignores the end of its parent",
-        file="actors/servers/_loop.py",
-        old="""\
-        return type(message) is SystemRequest or (
-            type(message) is Exit and self.process.is_stopped_by(message.pid)
-        )
-""",
-        new="""\
-        return type(message) is SystemRequest
-""",
+        module="actors.servers._loop",
+        function="Loop._is_urgent",
+        shape="type(M) is SystemRequest or ...",
+        replacement="type(M) is SystemRequest",
         promise="actors.sys: as in OTP, a suspended server stops at the end of its parent",
         seen="A suspended server that traps exits stops only when its supervisor kills it.",
         tests=_KERNEL,
     ),
     Mutant(
         name="a state machine repeats postponed events in the reverse order",
-        file="actors/servers/state_machine.py",
-        old="        self._waiting.extendleft(reversed(self._postponed))\n",
-        new="        self._waiting.extendleft(self._postponed)\n",
+        module="actors.servers.state_machine",
+        function="StateMachine._go_to",
+        shape="reversed(P)",
+        replacement="P",
         promise="docs/reference/state-machine.md: postponed events keep their order",
         seen="A machine handles the requests that arrived while it was connecting in reverse order.",
         tests=_KERNEL,
     ),
     Mutant(
         name="a state machine gets the timeout of a state that it has left",
-        file="actors/servers/state_machine.py",
-        old="""\
-        if timer is not None and cancel_timer(timer) is None:
-            # The timer has fired, and its message for the old state is in the mailbox.
-            require_process("state_timeout").mailbox.flush(lambda message: message is alarm)
+        module="actors.servers.state_machine",
+        function="StateMachine._cancel_state_timeout",
+        shape="""\
+if T is not None and cancel_timer(T) is None:
+    ...
 """,
-        new="""\
-        if timer is not None:
-            cancel_timer(timer)
+        replacement="""\
+if T is not None:
+    cancel_timer(T)
 """,
         promise="docs/reference/state-machine.md: a change of state ends the timeout of the old state",
         seen="A machine that has just entered a state gets a StateTimeout at once.",
@@ -384,16 +316,17 @@ IN_ACTORS = (
     # Threads and tasks outside
     Mutant(
         name="a large batch of calls from threads leaves the rest waiting",
-        file="actors/_kernel/thread_queue.py",
-        old="""\
-            self._scheduled = bool(self._calls)
-            if self._scheduled:
-                self._run_sync_soon(self._run_some)
-            self._room.notify(len(calls))
+        module="actors._kernel.thread_queue",
+        function="ThreadQueue._run_some",
+        shape="""\
+self._scheduled = C
+AA
+if self._scheduled:
+    ...
 """,
-        new="""\
-            self._scheduled = False
-            self._room.notify(len(calls))
+        replacement="""\
+self._scheduled = False
+AA
 """,
         promise="send: when it returns in another thread, the runtime has accepted the message",
         seen="Messages of a busy thread arrive only when another thread sends.",
@@ -401,14 +334,17 @@ IN_ACTORS = (
     ),
     Mutant(
         name="a block fails because its process had to be killed afterwards",
-        file="actors/adoption.py",
-        old="""\
-            failed = watch.ended.is_set() and not is_normal_exit(watch.reason)
-            await _stop(process, watch, shutdown)
+        module="actors.adoption",
+        function="scoped_spawn",
+        shape="""\
+F = W.ended.is_set() and N
+AA
+await _stop(BB)
 """,
-        new="""\
-            await _stop(process, watch, shutdown)
-            failed = watch.ended.is_set() and not is_normal_exit(watch.reason)
+        replacement="""\
+AA
+await _stop(BB)
+F = W.ended.is_set() and N
 """,
         promise="scoped_spawn: raises ProcessFailed if the process ended before the body did",
         seen="A block raises ProcessFailed because its process was slow to stop.",

@@ -35,13 +35,13 @@ class Measured:
         mutant: The mutant.
         find: The result of the search, with the fields of `tests.simulation.mutants.search.Find`. None if the search
             found nothing.
-        outdated: True if the mutant no longer applies to the code.
+        outdated: The reason why the mutant no longer applies to the code. None if it applies.
         tests_find: True if the unit tests of the area fail. None if they did not run.
     """
 
     mutant: Mutant
     find: dict[str, Any] | None = None
-    outdated: bool = False
+    outdated: str | None = None
     tests_find: bool | None = None
 
 
@@ -80,8 +80,8 @@ def measure(
     with copied(root) as tree:
         try:
             apply(mutant, tree)
-        except OutdatedMutant:
-            return Measured(mutant=mutant, outdated=True)
+        except OutdatedMutant as error:
+            return Measured(mutant=mutant, outdated=str(error))
         tests_find = _tests_fail(mutant, tree) if with_tests else None
         find = None if search is None else _found(search(mutant), tree, limit)
         return Measured(mutant=mutant, find=find, tests_find=tests_find)

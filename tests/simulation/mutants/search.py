@@ -18,7 +18,7 @@ from pathlib import Path
 
 from attrs import asdict, frozen
 
-from supervision.laboratory.simulation.search.campaign import Sweep
+from tests.simulation.campaign import Sweep
 from tests.simulation.sweeps.first_failure import first_failure
 
 __all__ = ["Find", "fails", "search"]
@@ -85,7 +85,7 @@ def search(
 def fails(scenario: str, seed: int, tree: Path) -> bool:
     """Return True if a run fails with the code of another tree."""
     script = (
-        "import sys; from supervision.laboratory.simulation.search.campaign import Sweep; "
+        "import sys; from tests.simulation.campaign import Sweep; "
         "from tests.simulation.sweeps.first_failure import run_once; "
         f"sys.exit(not run_once(Sweep({scenario!r}, {scenario!r}), {seed}).passed)"
     )

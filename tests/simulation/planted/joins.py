@@ -14,8 +14,8 @@ from channels.pubsub.local import SubscriptionTable
 from channels.testing.case import open_channel_test
 from channels.testing.client import ConnectionRefused
 from supervision.laboratory.chaos.faults.plan import Storm
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.planted.planting import Planted, planted
 
 __all__ = ["BUGS", "rooms"]

@@ -19,9 +19,9 @@ from supervision.child_spec import ChildSpec, ShutdownLimit
 from supervision.dynamic_supervisor import DynamicSupervisor, Pool
 from supervision.errors import SupervisionError
 from supervision.laboratory.chaos.faults.plan import Storm
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
 from supervision.supervisor import Supervisor
+from tests.laws.scenarios import scenario
 from tests.simulation.planted.ground import Worker, busy, grow, worker
 from tests.simulation.planted.planting import Planted, planted
 

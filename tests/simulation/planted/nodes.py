@@ -18,8 +18,9 @@ from channels.pubsub.adapter import Lost
 from channels.pubsub.lanes import Arrivals
 from channels.pubsub.redis.connection import Publisher
 from examples.scenarios.lobby_nodes import a_week
-from supervision.laboratory.simulation.scenario import Scenario, scenario, settings_of
+from supervision.laboratory.simulation.scenario import Scenario, settings_of
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.cluster_scenarios import cluster
 from tests.simulation.planted.planting import Planted, planted
 

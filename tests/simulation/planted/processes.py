@@ -20,17 +20,17 @@ from actors import (
     send,
     whereis,
 )
+from actors._calls import Sender
 from actors._kernel.current import Monitor
 from actors._kernel.runtime import Process, Runtime
 from actors.exits import KILLED, ExitReason
 from actors.messages import Down
 from actors.registry.registry import RegistryState
-from actors.servers._calls import Sender
 from actors.small_set import items_of
 from supervision import child_spec
 from supervision.laboratory.chaos.faults.plan import Storm
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.planted.ground import grow, worker
 from tests.simulation.planted.planting import Planted, planted
 

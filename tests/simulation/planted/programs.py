@@ -31,8 +31,8 @@ from actors import (
 from supervision import DynamicSupervisor, child_spec, process_spec
 from supervision.laboratory.chaos.faults.plan import Storm
 from supervision.laboratory.simulation.knobs import Knobs
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.planted.ground import grow
 from tests.simulation.planted.planting import Planted
 

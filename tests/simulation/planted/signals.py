@@ -28,14 +28,14 @@ from actors import (
     spawn,
     trap_exits,
 )
+from actors._calls import Sender as SenderRecord
 from actors._kernel import runtime as runtime_module
 from actors._kernel.mailbox import WakeBatches
 from actors._kernel.runtime import Process, Runtime, current_process
 from actors._kernel.timer_queue import TimerQueue
 from actors.refs import TimerRef
-from actors.servers._calls import Sender as SenderRecord
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.planted.planting import Planted, planted
 
 __all__ = ["BUGS"]

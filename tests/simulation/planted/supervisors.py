@@ -20,11 +20,11 @@ from supervision.child_spec import ChildSpec
 from supervision.laboratory.chaos.faults.kinds import Fault, Kill, Raise, Slow
 from supervision.laboratory.chaos.faults.moments import At, On
 from supervision.laboratory.chaos.faults.plan import Storm
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
 from supervision.messages import TryAgain
 from supervision.strategy import RestartIntensity, RestartPlan
 from supervision.supervisor import Supervisor, Tree
+from tests.laws.scenarios import scenario
 from tests.simulation.planted.ground import busy, grow, worker
 from tests.simulation.planted.planting import Planted, planted
 

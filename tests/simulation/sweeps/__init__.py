@@ -4,7 +4,7 @@ The weight of a sweep is about its CPU seconds in a run of ten minutes on two co
 a model find the most bugs per CPU second, so they get most of the time. Some long scenarios run shorter worlds here.
 """
 
-from supervision.laboratory.simulation.search.campaign import Sweep
+from tests.simulation.campaign import Sweep
 
 _SUPERVISION = "tests.simulation.sweeps.supervision"
 

@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from supervision.laboratory.simulation.search.campaign import Campaign, Sweep
+from tests.simulation.campaign import Campaign, Sweep
 from tests.simulation.sweeps import SWEEPS
 from tests.simulation.sweeps.first_failure import first_failure
 
@@ -69,12 +69,12 @@ def _campaign(sweeps: list[Sweep], options: argparse.Namespace) -> bool:
     """Run a campaign of the sweeps, and print the results. Return True if all passed."""
     # Importing these takes a large part of the time of a short search, which does not need them.
     from supervision.applications.command_line.console import plain_console
-    from supervision.laboratory.simulation.search.campaign_output import (
+    from supervision.laboratory.simulation.search.corpus import Corpus
+    from tests.simulation.campaign_output import (
         print_result,
         print_visit,
         write_json,
     )
-    from supervision.laboratory.simulation.search.corpus import Corpus
 
     console = plain_console()
     campaign = Campaign(

@@ -25,8 +25,8 @@ from actors import (
     send_threadsafe,
     spawn,
 )
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.model import Life, Model
 

@@ -21,8 +21,8 @@ from types import FrameType
 from attrs import define, field, frozen
 
 from supervision.laboratory.simulation.replaying.run_file import find_scenario
-from supervision.laboratory.simulation.search.campaign import Sweep
 from supervision.laboratory.simulation.search.sweep import SeedResult, sweep
+from tests.simulation.campaign import Sweep
 
 __all__ = ["FirstFailure", "Ran", "first_failure", "run_once"]
 

@@ -62,8 +62,8 @@ from actors import (
     whereis,
 )
 from actors.exits import NOPROC, is_normal_exit
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.model import UNDECIDED, Life, Model
 

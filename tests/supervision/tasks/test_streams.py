@@ -255,8 +255,9 @@ async def test_a_task_that_takes_too_long_ends_the_loop_and_the_others_are_kille
 ) -> None:
     before = processes()
     began = trio.current_time()
-    with pytest.raises(TaskTimeout, match=r"<task sleep_for <pid .*>> did not end within 2 s"):
+    with pytest.raises(TaskTimeout) as refused:
         await everything(opener, sleep_for, [1.0, 9.0, 8.0, 7.0], max_concurrency=3, timeout=2)
+    assert refused.value.timeout == 2
     assert trio.current_time() - began == 2
     assert processes() <= before + 1
     await nothing_left()
@@ -290,8 +291,9 @@ async def test_a_task_that_takes_too_long_may_be_killed_and_that_is_its_outcome(
 @in_process()
 async def test_each_task_has_the_time_for_itself_and_five_seconds_unless_told_otherwise() -> None:
     assert await everything(plain, sleep_for, [4.0] * 4, max_concurrency=1) == [Ok(4.0)] * 4
-    with pytest.raises(TaskTimeout, match="5 s"):
+    with pytest.raises(TaskTimeout) as refused:
         await everything(plain, sleep_for, [6.0], max_concurrency=1)
+    assert refused.value.timeout == 5
     assert await everything(plain, sleep_for, [1e3], max_concurrency=1, timeout=math.inf) == [
         Ok(1e3)
     ]
@@ -626,7 +628,7 @@ async def test_a_runtime_that_ends_in_the_middle_of_a_stream_ends() -> None:
 )
 def test_an_invalid_option_is_refused_when_the_stream_is_made(option: str, value: Any) -> None:
     options: Any = {"max_concurrency": 1, option: value}
-    with pytest.raises(BadTaskOption, match="write") as caught:
+    with pytest.raises(BadTaskOption) as caught:
         async_stream(double, [1], **options)
     assert caught.value.option == option
 

@@ -241,7 +241,7 @@ async def test_a_clean_end_of_the_owner_does_not_stop_a_task_and_any_other_does(
 async def test_a_wait_that_takes_too_long_leaves_nothing_behind_and_ends_no_process() -> None:
     task = Task.async_(sleep_for, 10.0)
     began = trio.current_time()
-    with pytest.raises(TaskTimeout, match="did not end within 3 s") as caught:
+    with pytest.raises(TaskTimeout) as caught:
         await task.result(timeout=3)
     assert caught.value.reason is TIMEOUT
     assert trio.current_time() - began == 3
@@ -254,8 +254,9 @@ async def test_a_wait_that_takes_too_long_leaves_nothing_behind_and_ends_no_proc
 @in_process()
 async def test_await_waits_at_most_five_seconds() -> None:
     assert await Task.async_(sleep_for, 4.9) == 4.9
-    with pytest.raises(TaskTimeout, match="5 s"):
+    with pytest.raises(TaskTimeout) as refused:
         await Task.async_(sleep_for, 5.1)
+    assert refused.value.timeout == 5
 
 
 @in_process()
@@ -281,8 +282,9 @@ async def test_a_wait_that_is_cancelled_leaves_nothing_behind_at_any_moment() ->
         with trio.move_on_after(limit) as scope:
             assert await task == 1.0
         if scope.cancelled_caught:
-            with pytest.raises(TaskExit, match="has no result"):
+            with pytest.raises(TaskExit) as refused:
                 await task
+            assert refused.value.task is task
         await nothing_left()
 
 
@@ -306,7 +308,7 @@ async def test_a_task_that_ends_without_a_result_fails_the_wait_with_its_reason(
 ) -> None:
     trap_exits()
     task = Task.async_(function, argument)
-    with pytest.raises(TaskExit, match="ended without a result") as caught:
+    with pytest.raises(TaskExit) as caught:
         await task
     assert caught.value.task is task
     assert caught.value.reason == reason
@@ -334,7 +336,7 @@ async def test_only_the_owner_may_wait(verb: str) -> None:
     task = Task.async_(double, 1)
 
     async def other() -> None:
-        with pytest.raises(NotTaskOwner, match="let the owner wait") as caught:
+        with pytest.raises(NotTaskOwner) as caught:
             await getattr(task, verb)()
         assert caught.value.caller is current_pid()
         assert caught.value.task is task
@@ -502,8 +504,9 @@ async def test_shutdown_of_a_completed_task_returns_its_result() -> None:
 @in_process()
 async def test_an_invalid_limit_is_refused_and_the_task_untouched(limit: Any) -> None:
     task = Task.async_(sleep_for, 1.0)
-    with pytest.raises(BadTaskOption, match="write seconds"):
+    with pytest.raises(BadTaskOption) as refused:
         await task.shutdown(limit)
+    assert refused.value.option == "limit"
     assert await task == 1.0
 
 
@@ -607,7 +610,7 @@ async def test_a_wait_for_a_task_whose_end_the_owner_has_received_ends_at_once()
         task = Task.async_(end_with, "boom")
         assert (await down(task.ref)).reason == "boom"
         if wait == "result":
-            with pytest.raises(TaskExit, match=r"a wait or receive\(\) took it before") as caught:
+            with pytest.raises(TaskExit) as caught:
                 await task.result(timeout=math.inf)
             assert caught.value.reason is NOPROC
         elif wait == "yield_":

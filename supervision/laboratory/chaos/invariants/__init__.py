@@ -1,1 +1,1 @@
-"""Invariants of processes, supervision trees, names, monitors and calls."""
+"""Invariants: properties that a program must always have, checked from outside."""

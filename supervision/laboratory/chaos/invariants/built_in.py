@@ -1,44 +1,17 @@
-"""The built-in invariants. They hold for every program."""
+"""The built-in invariants, and the choice of the invariants of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from supervision.laboratory.chaos.invariants.base import Invariant
-from supervision.laboratory.chaos.invariants.callbacks import CallbackOrder
-from supervision.laboratory.chaos.invariants.mail import (
-    AnsweredOnce,
-    MailIsTaken,
-    NothingLeft,
-    Timers,
-)
-from supervision.laboratory.chaos.invariants.names import Names
-from supervision.laboratory.chaos.invariants.processes import Calls, DeadHandleNothing, Monitors
-from supervision.laboratory.chaos.invariants.signals import DeadSendNothing, ExitSignals
-from supervision.laboratory.chaos.invariants.supervisors import (
-    AutoShutdown,
-    Intensity,
-    MaxChildren,
-    RestartOrder,
-    RestartRetried,
-    ShutdownOrder,
-    StopLimits,
-)
-from supervision.laboratory.chaos.invariants.trees import NoOrphan, OneIncarnation
+from supervision.laboratory.chaos.invariants.orphans import NoOrphan
 
 __all__ = ["BUILT_IN", "Chosen", "choose"]
 
-_CLASSES = (
-    *(NoOrphan, OneIncarnation, Names, Monitors, DeadHandleNothing, Calls),
-    *(ExitSignals, DeadSendNothing, MailIsTaken, AnsweredOnce, Timers, NothingLeft),
-    *(CallbackOrder, RestartOrder, RestartRetried, ShutdownOrder, StopLimits, Intensity),
-    *(AutoShutdown, MaxChildren),
-)
-_made: dict[str, type[Invariant]] = {each.name: each for each in _CLASSES}
-
-BUILT_IN: Final = MappingProxyType(_made)
+BUILT_IN: Final[Mapping[str, type[Invariant]]] = MappingProxyType({NoOrphan.name: NoOrphan})
 """The class of each built-in invariant by its name. An instance watches one runtime."""
 
 Chosen: TypeAlias = Literal["all"] | Iterable["str | Callable[[], Invariant]"]

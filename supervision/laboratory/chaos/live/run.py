@@ -23,11 +23,11 @@ import trio
 from actors.runtime import DEFAULT_KILL_GRACE, Runtime, current_environment, open_runtime
 from supervision.laboratory.chaos.errors import unwrapped
 from supervision.laboratory.chaos.expectations import problem_of
-from supervision.laboratory.chaos.experiment import Experiment, Phases
 from supervision.laboratory.chaos.faults.plan import FaultPlan, draw_plan, spread
 from supervision.laboratory.chaos.injection.injector import Injector
 from supervision.laboratory.chaos.invariants.base import Invariant, Watch
 from supervision.laboratory.chaos.invariants.built_in import Chosen, choose
+from supervision.laboratory.chaos.live.experiment import Experiment, Phases
 from supervision.laboratory.chaos.live.machine import MachineProbe
 from supervision.laboratory.chaos.live.outcome import LiveOutcome
 from supervision.laboratory.chaos.live.service import LoopProbe, ServiceLimits

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NoReturn
 import trio
 
 from supervision.laboratory.simulation.errors import Escape
-from supervision.laboratory.simulation.pins.places import describe_frame, program_frame
+from supervision.laboratory.simulation.frames import describe_frame, program_frame
 from supervision.laboratory.simulation.scheduling.trio_internals import thread_starts
 
 __all__ = ["SLEEP", "OnEscape", "escape", "escaping", "fence"]

@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
 from supervision.laboratory.entropy import Streams
-from supervision.laboratory.simulation.pins.places import imports
+from supervision.laboratory.simulation.frames import imports
 
 __all__ = ["seed_generators", "seeded_generators"]
 

@@ -35,10 +35,10 @@ from typing import Any, ClassVar, Self
 import trio.testing
 
 from supervision.laboratory.entropy import Streams
+from supervision.laboratory.simulation.frames import imports, is_program
 from supervision.laboratory.simulation.pins.clocks import CLOCKS, pinned_clocks, pinned_dates
 from supervision.laboratory.simulation.pins.fence import OnEscape
 from supervision.laboratory.simulation.pins.generators import seed_generators, seeded_generators
-from supervision.laboratory.simulation.pins.places import imports, is_program
 from supervision.laboratory.simulation.pins.waits import WAITS, guarded_waits, pinned_waits
 
 __all__ = ["pinned", "seed_modules"]

@@ -10,8 +10,8 @@ import msgspec
 from attrs import define
 
 from supervision.laboratory.simulation.errors import RunFileError
+from supervision.laboratory.simulation.frames import SourceLine, source_line_above
 from supervision.laboratory.simulation.outcome import Outcome
-from supervision.laboratory.simulation.pins.places import SourceLine, source_line_above
 from supervision.laboratory.simulation.replaying.leftovers import changed_between, program_data
 from supervision.laboratory.simulation.replaying.run_file import (
     RunFile,

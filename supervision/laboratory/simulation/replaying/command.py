@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 
 from actors.instrumentation.logger import printable
+from supervision.laboratory.simulation.frames import is_program
 from supervision.laboratory.simulation.outcome import Outcome
-from supervision.laboratory.simulation.pins.places import is_program
 from supervision.laboratory.simulation.replaying.debugger import debugger_at
 from supervision.laboratory.simulation.replaying.run_file import RunFile, difference, run_again
 from supervision.laboratory.simulation.replaying.story import tell

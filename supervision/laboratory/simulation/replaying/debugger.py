@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from supervision.laboratory.simulation.pins.places import frames_inside, is_program
+from supervision.laboratory.simulation.frames import frames_inside, is_program
 
 __all__ = ["debugger_at"]
 

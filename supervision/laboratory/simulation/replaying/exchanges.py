@@ -21,7 +21,8 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from supervision.recording.reader.names import Event, Key, Names, key_of
+from supervision.recording.reader.names import Names
+from supervision.recording.reader.records import Event, Key, key_of
 from supervision.recording.reader.words import in_seconds, ordinal, short
 
 __all__ = ["Exchanges", "Hint", "Line", "Wait", "circle"]

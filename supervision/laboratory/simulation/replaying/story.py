@@ -38,7 +38,8 @@ from supervision.laboratory.simulation.outcome import Outcome, failures_in
 from supervision.laboratory.simulation.replaying.exchanges import Exchanges, Line, Wait, circle
 from supervision.laboratory.simulation.replaying.relevance import chosen, gaps
 from supervision.laboratory.simulation.scheduling.deviations import Deviation
-from supervision.recording.reader.names import Event, Key, Names, key_of
+from supervision.recording.reader.names import Names
+from supervision.recording.reader.records import Event, Key, key_of
 from supervision.recording.reader.words import how_it_ended, in_seconds, restarted_as, short
 
 __all__ = ["Story", "tell"]

@@ -14,7 +14,7 @@ import trio
 from actors.errors import ActorsError, ProcessKilled
 from actors.process import current_pid
 from actors.refs import Pid
-from supervision.laboratory.simulation.pins.places import describe_frame, is_program
+from supervision.laboratory.simulation.frames import describe_frame, is_program
 from supervision.recording.describe import describe, without_addresses
 from supervision.recording.recorder import Recorder, place_among
 

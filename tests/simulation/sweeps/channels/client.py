@@ -24,7 +24,8 @@ from channels.client import (
     Refused,
     open_socket,
 )
-from supervision.simulation import World, scenario
+from supervision.simulation import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.room import CHECKED, Ledger, UserSocket
 

@@ -34,7 +34,8 @@ from channels.client.records import (
     Settings,
     Settled,
 )
-from supervision.simulation import World, scenario
+from supervision.simulation import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.client_model import ChannelModel, ClientModel, PushModel
 

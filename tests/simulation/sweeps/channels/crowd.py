@@ -32,7 +32,8 @@ from channels import Endpoint, LongPoll, Mount, PushReply, Route, Socket
 from channels.channel import connection_of
 from channels.telemetry import SOCKET_EXPIRED
 from supervision import DynamicSupervisor
-from supervision.simulation import World, scenario
+from supervision.simulation import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import BROKEN, Carrier, Client, Frame
 from tests.simulation.sweeps.channels.room import CHECKED, Ledger, Life, Room

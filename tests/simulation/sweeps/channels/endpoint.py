@@ -31,7 +31,8 @@ from channels import (
 from channels.connection.session_server import WAITING_LIMIT
 from channels.telemetry import ENDPOINT_DRAIN
 from supervision import DynamicSupervisor, Supervisor
-from supervision.simulation import World, scenario
+from supervision.simulation import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import CLOSE, PING, PORT, TEXT, Client
 from tests.simulation.sweeps.channels.room import CHECKED, Ledger, Life, UserSocket

@@ -20,7 +20,8 @@ from channels import Channel, Endpoint, Mount, PushReply, Route, Socket, handle_
 from channels.durable import History, MemoryStorage, Storage
 from channels.durable.storage import Appended, Ends, NewAnswer, NewMessage, StorageError
 from channels.durable.stream import Limits, Slice
-from supervision.simulation import World, scenario
+from supervision.simulation import World
+from tests.laws.scenarios import scenario
 from tests.simulation.simulated_sqlite import Disk, SimulatedSQLite
 from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import Client

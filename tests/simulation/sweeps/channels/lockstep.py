@@ -28,7 +28,8 @@ from actors import (
 from channels import Binary, Endpoint, LongPoll, Mount
 from channels.errors import EncodeError
 from supervision import DynamicSupervisor
-from supervision.simulation import World, scenario
+from supervision.simulation import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import (
     BINARY,

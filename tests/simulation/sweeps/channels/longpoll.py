@@ -29,7 +29,8 @@ from channels.telemetry import (
 from channels.transports.backlog import Backlog
 from channels.wire.fragments import PIECE_OVERHEAD
 from supervision import DynamicSupervisor
-from supervision.simulation import World, scenario
+from supervision.simulation import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import pack_push
 from tests.simulation.sweeps.channels.room import CHECKED, Ledger, UserSocket

@@ -18,7 +18,8 @@ from channels import Broadcast, Endpoint, LongPoll, Mount, PubSub
 from channels.pubsub.envelope import MessageTooLarge
 from channels.testing import BroadcastsArrive, JoinedNodes
 from supervision import DynamicSupervisor
-from supervision.simulation import World, scenario
+from supervision.simulation import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import Client
 from tests.simulation.sweeps.channels.room import CHECKED, Ledger, UserSocket

@@ -35,8 +35,8 @@ from channels.observer import model as model_module
 from channels.observer.memory import Memory
 from channels.observer.model import Changes, Entry, Model, View, changes
 from channels.testing import ChannelTest, TestChannel, open_channel_test
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 
 __all__ = ["observed_program", "observer_rows"]
 

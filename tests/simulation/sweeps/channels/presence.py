@@ -21,7 +21,8 @@ from channels.presence import AlreadyTracked, NotTracked, Presence
 from channels.presence.roster import TooManyCalls
 from channels.testing import PresenceDiffsFit
 from supervision import Supervisor
-from supervision.simulation import World, scenario
+from supervision.simulation import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 
 TOPICS = ("room:1", "room:2")

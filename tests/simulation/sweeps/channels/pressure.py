@@ -17,7 +17,8 @@ import trio
 from actors import Shutdown, current_pid, is_alive, kill, send_exit, whereis
 from channels import Channel, LongPoll, PushReply, Socket, handle_in
 from supervision import DynamicSupervisor
-from supervision.simulation import World, scenario
+from supervision.simulation import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import TEXT, Client
 from tests.simulation.sweeps.channels.endpoint import SLACK, Case, run_cases

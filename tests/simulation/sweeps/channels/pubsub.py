@@ -14,7 +14,8 @@ from attrs import define, field
 from actors import GenServer, Pid, Reply, Stop, call, is_alive, kill, send_exit, spawn
 from channels import Broadcast, PubSub
 from channels.pubsub.local import Subscription, dispatch
-from supervision.simulation import World, scenario
+from supervision.simulation import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 
 TOPICS = ("a", "b", "c", "")

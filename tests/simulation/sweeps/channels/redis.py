@@ -20,7 +20,8 @@ from channels import Broadcast, PubSub
 from channels.pubsub.redis import RedisAdapter
 from channels.testing import SimulatedRedis
 from supervision import Supervisor
-from supervision.simulation import World, scenario
+from supervision.simulation import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 
 NAMES = ("a", "b", "c")

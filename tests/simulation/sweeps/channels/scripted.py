@@ -35,7 +35,8 @@ from channels.client import (
     open_socket,
 )
 from channels.client.connection import CLOSE_TIMEOUT
-from supervision.simulation import World, scenario
+from supervision.simulation import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import BROKEN, CLOSE, TEXT
 

@@ -24,7 +24,8 @@ from attrs import define, field
 from channels.transports import out_buffer, poller
 from channels.transports.contract import Signal
 from channels.transports.transports import SocketTransport, Transports
-from supervision.simulation import World, scenario
+from supervision.simulation import World
+from tests.laws.scenarios import scenario
 
 __all__ = ["transports"]
 

@@ -24,7 +24,8 @@ from channels.pubsub.workers.hub import Hub
 from channels.transports.contract import Signal
 from channels.transports.transports import SocketTransport, Transports
 from supervision import Supervisor
-from supervision.simulation import World, scenario
+from supervision.simulation import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 
 _FIRST_NUMBER = 1_000_000

@@ -21,7 +21,8 @@ from channels.tokens.token import (
     sign,
     verify,
 )
-from supervision.simulation import World, scenario
+from supervision.simulation import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
 
 SECRETS = ("a" * 20, "b" * 64, "ü" * 32)

@@ -49,8 +49,8 @@ from supervision.events import (
     APPLICATION_ENDED,
     APPLICATION_STARTED,
 )
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.supervision.diary import short
 
 __all__ = ["applications"]

@@ -10,8 +10,8 @@ import trio
 
 from actors import Pid
 from supervision import DynamicSupervisor, tree_of
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.supervision.diary import TICK, now, spec_of
 from tests.simulation.sweeps.supervision.dynamic_model import DynamicModel
 from tests.simulation.sweeps.supervision.lockstep import Lockstep, a_manner, some_options

@@ -11,8 +11,8 @@ from attrs import define, field
 
 from actors import GenServer, Pid, cast, is_alive, stop, wait_exit, whereis
 from supervision import ChildSpec, Supervisor, child_spec
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.supervision.diary import TICK, now, short
 
 __all__ = ["nested_supervisors"]

@@ -16,8 +16,8 @@ from supervision import (
     partition,
     which_partition,
 )
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.supervision.diary import TICK, now, spec_of
 from tests.simulation.sweeps.supervision.lockstep import Lockstep, a_manner, some_options
 from tests.simulation.sweeps.supervision.partition_model import PartitionModel

@@ -49,19 +49,19 @@ from actors import (
 )
 from actors.exits import Crash
 from channels.recording import record_channels
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
 from supervision.recording import files as recorder_files
 from supervision.recording.files import Capsules, RecorderFiles
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.masking import FILTERED
 from supervision.recording.reader.history import read_history
-from supervision.recording.reader.incidents import tell_story
 from supervision.recording.reader.live import LiveRun
 from supervision.recording.reader.measures import measure
 from supervision.recording.reader.page import page_data
+from supervision.recording.reader.story import tell_story
 from supervision.recording.ring import MESSAGE_BYTES
 from supervision.recording.trace import read_lines
+from tests.laws.scenarios import scenario
 
 __all__ = ["recording"]
 
@@ -619,7 +619,7 @@ class Program:
         self.same("the processes", sorted(each.key[1] for each in history.processes), sorted(known))
         over = sorted(each.key[1] for each in history.processes if each.ended is not None)
         self.same("the ended processes", over, sorted(set(ended) & known))
-        crashed = sorted(each.key[1] for each in history.processes if each.crashed)
+        crashed = sorted(each.key[1] for each in history.processes if each.exit == "crash")
         wanted = [
             entries[at].events[0]["pid"]
             for at in kept

@@ -15,8 +15,8 @@ from attrs import evolve
 
 from actors import Pid
 from supervision import Supervisor, tree_of
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.supervision.diary import TICK, spec_of
 from tests.simulation.sweeps.supervision.lockstep import ENDS, Lockstep, a_manner, some_options
 from tests.simulation.sweeps.supervision.supervisor_model import Manner, Model, Op, Options

@@ -38,8 +38,8 @@ from supervision import (
     yield_many,
 )
 from supervision.laboratory.chaos.errors import InvariantViolated
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.supervision import task_model
 from tests.simulation.sweeps.supervision.diary import TICK, now, short
 from tests.simulation.sweeps.supervision.supervisor_model import Ambiguous

@@ -6,7 +6,7 @@ import pytest
 
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.scenario import Scenario
-from supervision.laboratory.simulation.simulate import simulate
+from tests.laws.scenarios import simulate
 from tests.simulation.sweeps.supervision.applications import applications
 from tests.simulation.sweeps.supervision.dynamic import dynamic_supervisors
 from tests.simulation.sweeps.supervision.nested import nested_supervisors

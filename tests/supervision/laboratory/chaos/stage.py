@@ -34,9 +34,9 @@ from supervision.laboratory.chaos.faults.report import FaultReport
 from supervision.laboratory.chaos.injection.injector import Injector
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.outcome import Outcome
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
 from supervision.recording.places import Places
+from tests.laws.scenarios import simulate
 
 
 @define(kw_only=True)

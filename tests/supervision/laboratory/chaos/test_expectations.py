@@ -6,8 +6,8 @@ import trio
 from supervision.laboratory.chaos.errors import InvariantViolated, NotReached
 from supervision.laboratory.chaos.expectations import Expectations
 from supervision.laboratory.simulation.outcome import identify
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 
 
 async def test_a_condition_that_holds_at_once_returns_without_a_wait(
@@ -83,8 +83,9 @@ def test_the_first_violated_invariant_is_reported() -> None:
     found = expectations.look()
     assert isinstance(found, InvariantViolated)
     assert (found.invariant, found.seconds, found.problem) == ("one", 3.0, "this is wrong")
-    with pytest.raises(InvariantViolated, match="'check' does not hold at 3 s: no"):
+    with pytest.raises(InvariantViolated) as refused:
         expectations.check([], "no")
+    assert refused.value.invariant == "check"
 
 
 def test_a_simulation_checks_a_condition_between_two_rounds() -> None:

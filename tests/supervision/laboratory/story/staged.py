@@ -1,4 +1,4 @@
-"""Thirteen staged faults. They run in virtual time, so each fault has the same story in every run."""
+"""Sixteen staged faults. They run in virtual time, so each fault has the same story in every run."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from actors import (
     trap_exits,
 )
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
+from channels.durable import DurableChannel, History
 from channels.pubsub.pubsub import PubSub
 from channels.recording import record_channels
 from channels.testing import ChannelTest, open_channel_test
@@ -30,9 +31,11 @@ from channels.testing.hearing import Subscriber
 from channels.testing.transport import NoListener
 from supervision import Supervisor, child_spec
 from supervision.recording.flight import FlightRecorder, recorder_of
-from supervision.simulation import World, simulate
+from supervision.recording.snapshots import Snapshot
+from supervision.simulation import World
+from tests.laws.scenarios import simulate
 
-__all__ = ["STAGED", "play"]
+__all__ = ["STAGED", "play", "snapshot"]
 
 
 class Store(GenServer[dict[str, int]]):
@@ -288,6 +291,67 @@ async def connection_killed() -> None:
         await trio.sleep(1)
 
 
+async def other_client_first() -> None:
+    """A channel crashes. Another client joins the same topic before the client of the channel comes back."""
+    endpoint = Endpoint(sockets={"/socket": User})
+    async with open_channel_test(endpoint) as case:
+        ann = await case.connect("/socket", {"name": "ann"})
+        ben = await case.connect("/socket", {"name": "ben"})
+        _, room = await ann.join("room:lobby")
+        await trio.sleep(1)
+        room.push("boom")
+        await trio.sleep(1)
+        await ben.join("room:lobby")
+        await trio.sleep(1)
+        await ann.join("room:lobby")
+        await trio.sleep(1)
+
+
+async def supervisor_killed() -> None:
+    """A fault kills the supervisor of a branch. Its children end with it, and the branch is restarted."""
+    branch = Supervisor.child_spec([STORE, AUDIT], id="branch", label="branch")
+    await Supervisor.start([branch], label="shop")
+    cast("store", ("rest", 60))
+    await trio.sleep(1)
+    cast("store", ("rest", 1))
+    recorder = current_recorder()
+    killed = recorder.places.find("/shop/branch")
+    assert killed is not None
+    recorder.fault("kill", killed)
+    kill(killed)
+    await trio.sleep(1)
+    cast("store", ("rest", 0))
+    await trio.sleep(1)
+
+
+async def durable_rejoin() -> None:
+    """The channel of a durable topic is killed. Its client joins again, and gets the message that it missed."""
+    history = History()
+
+    class Document(DurableChannel):
+        pass
+
+    Document.history = history
+
+    class Writer(User):
+        channels = {"document:*": Document}
+
+    endpoint = Endpoint(sockets={"/socket": Writer}, histories=[history])
+    async with open_channel_test(endpoint) as case:
+        ann = await case.connect("/socket", {"name": "ann"})
+        answer, channel = await ann.join("document:1", {})
+        position = answer.response["_position"]
+        await trio.sleep(1)
+        assert channel.pid is not None
+        current_recorder().fault("kill", channel.pid)
+        kill(channel.pid)
+        await history.append("document:1", "edited", {"text": "one"})
+        await trio.sleep(1)
+        _, again = await ann.join("document:1", {"_position": position})
+        await again.assert_push("edited")
+        await trio.sleep(1)
+
+
 STAGED: dict[str, Callable[[], Awaitable[None]]] = {
     each.__name__: each
     for each in (
@@ -304,6 +368,9 @@ STAGED: dict[str, Callable[[], Awaitable[None]]] = {
         channel_crash,
         pubsub_killed,
         connection_killed,
+        other_client_first,
+        supervisor_killed,
+        durable_rejoin,
     )
 }
 
@@ -319,7 +386,12 @@ def play(name: str, **options: Any) -> list[bytes]:
 
     In a simulated world, so that the order of tasks and the time of day are the same every time.
     """
-    recorded: list[bytes] = []
+    return snapshot(name, **options).lines()
+
+
+def snapshot(name: str, *, messages: bool = True, **options: Any) -> Snapshot:
+    """Play a staged fault, and return the records of its recorder, with or without messages."""
+    recorded: list[Snapshot] = []
 
     async def scenario(world: World) -> None:
         runtime = current_runtime()
@@ -327,8 +399,8 @@ def play(name: str, **options: Any) -> list[bytes]:
         recorder = FlightRecorder(runtime, **options)
         record_channels(recorder)
         await STAGED[name]()
-        recorded.extend(recorder.lines())
+        recorded.append(recorder.snapshot(messages=messages))
         recorder.close()
 
     simulate(scenario, seed=1).check()
-    return recorded
+    return recorded[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from supervision.laboratory.simulation.replaying.run_file import load_run, repla
 from supervision.laboratory.story.commands import add_story_command
 from supervision.laboratory.story.seeds import NoSeed, plan_of
 from supervision.recording.flight import FlightRecorder
-from supervision.recording.reader.incidents import tell_story
+from supervision.recording.reader.story import tell_story
 from supervision.recording.trace import write_lines
-from supervision.simulation import World, simulate
+from supervision.simulation import World
+from tests.laws.scenarios import simulate
 from tests.supervision.laboratory.story.staged import play
 
 
@@ -151,13 +153,14 @@ def test_json_that_is_nested_too_deeply_is_one_sentence(tmp_path: Path, place: s
     assert isinstance(result.exception, SystemExit | None)
 
 
+DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 WRONG: tuple[object, ...] = (None, True, -1, 2**70, 1.5, 1e300, "x", [], [None], {}, {"x": [1]})
 
 
 def test_a_wrong_value_in_a_file_never_raises(tmp_path: Path) -> None:
     dice = random.Random(1)
     found = {name: play(name) for name in ("channel_crash", "rest_for_one", "call_timeout")}
-    for _ in range(300):
+    for _ in range(3000 if DEEP else 60):
         lines = dice.choice(list(found.values()))
         number = dice.randrange(len(lines))
         name = dice.choice(list(msgspec.json.decode(lines[number])))

@@ -1,4 +1,4 @@
-"""The stories of thirteen staged faults equal the files in `stories`.
+"""The stories of sixteen staged faults equal the files in `stories`.
 
 After a change of the wording, write the files again with `python -m tests.supervision.laboratory.story.test_stories`,
 and read the difference.
@@ -13,7 +13,7 @@ import pytest
 
 from supervision.laboratory.story.mermaid import write_mermaid
 from supervision.laboratory.story.text import write_text
-from supervision.recording.reader.incidents import tell_story
+from supervision.recording.reader.story import tell_story
 from tests.supervision.laboratory.story.staged import STAGED, play
 
 STORIES = Path(__file__).parent / "stories"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from supervision.laboratory.story.svg import draw_figures
 from supervision.recording.reader.figures import BOUNDS, Durations, RecoveryFigures, figures_of
-from supervision.recording.reader.incidents import tell_story
+from supervision.recording.reader.story import tell_story
 from tests.supervision.laboratory.story.staged import play
 
 
@@ -54,15 +54,6 @@ def test_csv_and_json_lines_have_the_same_rows(figures: RecoveryFigures) -> None
     (line,) = figures.to_json_lines().splitlines()
     data: dict[str, Any] = msgspec.json.decode(line)
     assert row == {name: "" if value is None else str(value) for name, value in data.items()}
-
-
-def test_metrics_follow_prometheus(figures: RecoveryFigures) -> None:
-    found = {(name, *labels.values()): value for name, labels, value in figures.metrics()}
-    assert found["ashtree_recovery_messages_lost_total",] == 2.0
-    assert found["ashtree_recovery_rejoined_seconds_bucket", "0.5"] == 0.0
-    assert found["ashtree_recovery_rejoined_seconds_bucket", "1"] == 1.0
-    assert found["ashtree_recovery_rejoined_seconds_bucket", "+Inf"] == 1.0
-    assert found["ashtree_recovery_rejoined_seconds_sum",] == 1.0
 
 
 def test_the_table_has_every_figure(figures: RecoveryFigures) -> None:

@@ -1,4 +1,5 @@
-from supervision.recording.reader.history import History, read_history
+from supervision.recording.reader.history import read_history
+from supervision.recording.reader.records import History
 from tests.supervision.laboratory.chaos.traces import (
     CLOSED,
     CRASH,
@@ -20,8 +21,8 @@ def test_a_process_has_its_place_its_times_and_its_reason() -> None:
     trace.exited(2.0, 2, CRASH)
     top, store = read_history(trace.lines).processes
     assert (top.born, top.ended, top.reason) == (0.0, None, None)
-    assert (store.path, store.incarnation, store.parent) == ("/top/store", 3, (0, 1))
-    assert (store.born, store.ended, store.crashed) == (0.5, 2.0, True)
+    assert (store.path, store.incarnation, store.parent) == ("/top/store", 3, top)
+    assert (store.born, store.ended, store.exit) == (0.5, 2.0, "crash")
 
 
 def test_a_fault_ends_every_process_along_its_chain_of_causes() -> None:
@@ -69,7 +70,9 @@ def test_the_fault_does_not_explain_the_later_acts_of_a_restarted_process() -> N
     end = trace.exited(1, 2, KILLED, cause=kill)
     again = trace.spawned(1.5, 3, "/top/a", parent=1, inc=2, cause=end)
     # It says something, long afterwards, and somebody crashes of it.
-    said = trace.add(9, "sent", pid=3, to=1, message_kind="boo", message="'boo'", cause=again)
+    said = trace.add(
+        9, "sent", pid=3, to=1, via="info", message_kind="boo", message="'boo'", cause=again
+    )
     heard = trace.received(9, 1, cause=said)
     trace.exited(9, 1, CRASH, cause=heard)
     assert ended_by(read_history(trace.lines)) == ["/top/a"]

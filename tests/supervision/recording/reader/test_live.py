@@ -66,7 +66,7 @@ def busy_day() -> HandMade:
     trace.add(2.1, "joined", pid=3, channel="RoomChannel", topic="room:other", result="ok")
     trace.spawned(2, 4, CHANNEL, parent=1, inc=3)
     trace.add(3.1, "joined", pid=4, channel="RoomChannel", topic="room:lobby", result="ok")
-    trace.add(3.2, "gave_up", pid=1, id="'till'", child=9)
+    trace.add(3.2, "gave_up", pid=1, id="'till'", component="till", child=9)
     return trace
 
 

@@ -1,9 +1,9 @@
 import msgspec
 import pytest
 
+from supervision.recording.reader.figures import percentile
 from supervision.recording.reader.history import read_history
 from supervision.recording.reader.measures import Measures, measure
-from supervision.recording.reader.service import percentile
 from tests.supervision.laboratory.chaos.traces import CRASH, KILLED, NORMAL, HandMade
 
 
@@ -93,7 +93,8 @@ def test_messages_are_lost_in_four_ways() -> None:
     heard = trace.received(2, 1, cause=deadly)
     trace.sent(2, 1, "unread")
     trace.exited(2, 1, CRASH, cause=heard)
-    trace.add(3, "dead_letter", pid=None, to="<pid 1>", message_kind="late", message="'late'")
+    late = {"via": "info", "message_kind": "late", "message": "'late'"}
+    trace.add(3, "dead_letter", pid=None, to="<pid 1>", to_pid=1, **late)
     dropped = trace.sent(4, 2, "dropped")
     trace.fault(4, "drop", pid=2, type="drop_message", message=dropped)
     trace.sent(5, 2, "waiting")

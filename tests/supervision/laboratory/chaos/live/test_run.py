@@ -39,9 +39,8 @@ from supervision.laboratory.chaos.live.outcome import LiveOutcome
 from supervision.laboratory.chaos.live.run import live, run_live
 from supervision.laboratory.chaos.live.service import ServiceLimits
 from supervision.laboratory.chaos.live.world import LiveWorld
-from supervision.laboratory.simulation.scenario import scenario
 from supervision.recording import places
-from supervision.simulation import simulate
+from tests.laws.scenarios import scenario, simulate
 
 
 class Counter(GenServer[int]):

@@ -10,9 +10,9 @@ import trio
 import trio.testing
 
 from supervision.laboratory.chaos.errors import ChaosFailed
-from supervision.laboratory.chaos.experiment import Experiment, Phases
 from supervision.laboratory.chaos.faults.kinds import StallLoop
 from supervision.laboratory.chaos.faults.moments import At
+from supervision.laboratory.chaos.live.experiment import Experiment, Phases
 from supervision.laboratory.chaos.live.machine import MachineProbe
 from supervision.laboratory.chaos.live.run import live
 from supervision.laboratory.chaos.live.service import LoopProbe, ServiceLimits

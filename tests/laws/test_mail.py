@@ -24,14 +24,14 @@ from actors import (
     spawn,
 )
 from actors._kernel.runtime import record_of
-from actors.instrumentation.introspection import sleeping_before_a_message
 from actors.runtime import Runtime
 from supervision.laboratory.chaos.invariants.base import Violation
-from supervision.laboratory.chaos.invariants.mail import (
+from tests.laws.mail import (
     AnsweredOnce,
     MailIsTaken,
     NothingLeft,
     Timers,
+    sleeping_before_a_message,
 )
 
 

@@ -29,16 +29,15 @@ from supervision.dynamic_supervisor import Pool
 from supervision.events import CHILD_START_FAILED
 from supervision.laboratory.chaos.errors import InvariantViolated
 from supervision.laboratory.chaos.invariants.base import Watch
-from supervision.laboratory.chaos.invariants.supervisor_models import Supervised
-from supervision.laboratory.chaos.invariants.supervisors import (
+from supervision.laboratory.simulation.world.world import World
+from supervision.supervisor import Tree
+from tests.laws.scenarios import scenario, simulate
+from tests.laws.supervisor_models import Supervised
+from tests.laws.supervisors import (
     AutoShutdown,
     RestartRetried,
     StopLimits,
 )
-from supervision.laboratory.simulation.scenario import scenario
-from supervision.laboratory.simulation.simulate import simulate
-from supervision.laboratory.simulation.world.world import World
-from supervision.supervisor import Tree
 from tests.simulation.planted.planting import planted
 
 checked = scenario()

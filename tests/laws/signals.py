@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from actors._kernel.runtime import record_of
 from actors.exits import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
-from actors.instrumentation.introspection import messages_of, scan, status_of
+from actors.introspection import scan, status_of
 from actors.messages import Exit
 from actors.refs import Pid, Ref
 from actors.registry.registry import Registry
@@ -55,7 +56,7 @@ class ExitSignals(Invariant):
             info = runtime.process_info(pid)
             if info is not None:
                 self._links[pid] = dict.fromkeys(info["links"])
-                self._exits[pid] = [each for each in messages_of(pid) if _is_counted(each)]
+                self._exits[pid] = [each for each in _messages_of(pid) if _is_counted(each)]
 
     # Links
 
@@ -275,3 +276,9 @@ class DeadSendNothing(Invariant):
 
 # The number of ended processes that the invariant remembers.
 _REMEMBERED = 1000
+
+
+def _messages_of(pid: Pid) -> list[Any]:
+    """Return the messages in the mailbox of a process, the oldest first. The list is empty if the process has ended."""
+    process = record_of(pid)
+    return [] if process is None else list(process.mailbox.queue)

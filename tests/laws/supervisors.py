@@ -13,12 +13,12 @@ from attrs import define
 from actors.exits import KILL, KILLED, SHUTDOWN, Crash, ExitReason
 from actors.refs import Pid
 from supervision.child_spec import BRUTAL_KILL, ShutdownLimit
-from supervision.laboratory.chaos.invariants.supervisor_models import (
+from supervision.messages import PoolSetup
+from tests.laws.supervisor_models import (
     ChildModel,
     Supervised,
     SupervisorModel,
 )
-from supervision.messages import PoolSetup
 
 __all__ = [
     "AutoShutdown",

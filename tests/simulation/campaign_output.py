@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from supervision.laboratory.simulation.search.campaign import Campaign, Part
 from supervision.laboratory.simulation.search.findings import Finding
 from supervision.laboratory.simulation.search.report import ENOUGH_SEEDS
 from supervision.laboratory.simulation.search.terminal import (
@@ -19,6 +18,7 @@ from supervision.laboratory.simulation.search.terminal import (
     print_finding,
     print_inert,
 )
+from tests.simulation.campaign import Campaign, Part
 
 __all__ = ["as_data", "print_result", "print_visit", "write_json"]
 

@@ -41,6 +41,7 @@ BLOCKED: Event = ("actors", "runtime", "blocked")
 Measurements: `seconds`, so far. Metadata: `process`, `pid`, `handler`, `file`, `line` and `stack`, as in `Blocked`. The
 runtime emits the event when the step has ended, because no other code can run before that."""
 
+# Programs configure this logger by this name, which is older than the place of the module.
 _log = logging.getLogger("actors.instrumentation.watchdog")
 
 # The frames of these packages are never the program's own code.

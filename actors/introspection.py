@@ -8,17 +8,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from actors._kernel.runtime import Runtime, record_of
+from actors._kernel.runtime import record_of
 from actors.refs import Pid
 
 __all__ = [
     "current_function",
     "is_server",
-    "messages_of",
     "scan",
-    "sleeping_before_a_message",
     "status_of",
 ]
 
@@ -49,25 +46,6 @@ def scan(pids: Iterable[Pid]) -> tuple[dict[Pid, int], list[Pid]]:
         elif process.mailbox.queue:
             waiting[pid] = len(process.mailbox.queue)
     return waiting, ended
-
-
-def messages_of(pid: Pid) -> list[Any]:
-    """Return the messages in the mailbox of a process, the oldest first. The list is empty if the process has ended."""
-    process = record_of(pid)
-    return [] if process is None else list(process.mailbox.queue)
-
-
-def sleeping_before_a_message(runtime: Runtime) -> list[tuple[Pid, Any]]:
-    """Return the sleeping processes with a message that their `receive` has not looked at, and their oldest messages.
-
-    Between the arrival of a message and the next step of its process, the process is in this list for a moment.
-    """
-    # The check of the queue comes first, because it is cheap and nearly all mailboxes are empty.
-    return [
-        (process.pid, next(iter(process.mailbox.queue)))
-        for process in runtime.table.values()
-        if process.mailbox.queue and process.sleeps_before_a_message
-    ]
 
 
 def status_of(pid: Pid) -> str | None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from tests.diagrams.drawing import Arrow, Box, Diagram, Frame, Item, Lifeline, Note
+from docs.diagrams.drawing import Arrow, Box, Diagram, Frame, Item, Lifeline, Note
 
-__all__ = ["DIAGRAMS"]
+__all__ = ["DIAGRAMS", "FOLDER"]
+
+FOLDER = Path(__file__).parents[1] / "images" / "diagrams"
+"""The folder of the drawn diagrams."""
 
 
 def layers() -> Diagram:

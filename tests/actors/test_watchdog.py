@@ -13,9 +13,8 @@ import pytest
 import trio
 import trio.testing
 
-from actors import GenServer, Pid, open_runtime, receive, send, spawn, wait_exit
-from actors.instrumentation import watchdog
-from actors.instrumentation.watchdog import BLOCKED, Blocked, _Pauses, _Turns, _watch
+from actors import GenServer, Pid, open_runtime, receive, send, spawn, wait_exit, watchdog
+from actors.watchdog import BLOCKED, Blocked, _Pauses, _Turns, _watch
 from tests.patience import PATIENCE
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from tests.diagrams.drawing import Box, Diagram, render
-from tests.diagrams.pictures import DIAGRAMS
-
-ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "docs/images/diagrams"
+from docs.diagrams.drawing import Box, Diagram, render
+from docs.diagrams.pictures import DIAGRAMS, FOLDER
+from tests.architecture.sources import ROOT
 
 
 @pytest.mark.parametrize("diagram", DIAGRAMS, ids=lambda diagram: diagram.name)
 def test_the_picture_is_the_one_that_the_data_describe(diagram: Diagram) -> None:
     drawn = (FOLDER / f"{diagram.name}.svg").read_text()
-    assert drawn == render(diagram), "draw it again: python -m tests.diagrams"
+    assert drawn == render(diagram), "draw it again: python -m docs.diagrams"
 
 
 @pytest.mark.parametrize("diagram", DIAGRAMS, ids=lambda diagram: diagram.name)

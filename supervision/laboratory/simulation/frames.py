@@ -31,7 +31,7 @@ _UNORDERED_CALLS = {"set", "frozenset", "WeakSet"}
 def _roots() -> tuple[str, ...]:
     paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     # The packages of Ashtree may be outside of the installed libraries.
-    packages = Path(__file__).parents[4]
+    packages = Path(__file__).parents[3]
     own = [str(packages / name) for name in ("actors", "supervision", "channels")]
     return tuple(dict.fromkeys(f"{path}/" for path in (*paths, *own)))
 

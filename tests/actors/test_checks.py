@@ -35,7 +35,7 @@ from actors import (
     unlink,
     wait_exit,
 )
-from actors._kernel.checks import CheckedRuntime, InvariantBroken
+from actors._checks import CheckedRuntime, InvariantBroken
 from actors._kernel.current import Monitor
 from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import Mailbox

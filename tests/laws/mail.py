@@ -7,8 +7,8 @@ import math
 from typing import Any, ClassVar
 
 from actors.exits import ExitReason
-from actors.instrumentation.introspection import sleeping_before_a_message
 from actors.refs import Pid, Ref, TimerRef
+from actors.runtime import Runtime
 from supervision.laboratory.chaos.invariants.base import Invariant
 
 __all__ = ["AnsweredOnce", "MailIsTaken", "NothingLeft", "Timers"]
@@ -229,3 +229,16 @@ class NothingLeft(Invariant):
             if getattr(getattr(watcher, "watcher", None), "pid", None) is pid:
                 return "still monitors"
         return None
+
+
+def sleeping_before_a_message(runtime: Runtime) -> list[tuple[Pid, Any]]:
+    """Return the sleeping processes with a message that their `receive` has not looked at, and their oldest messages.
+
+    Between the arrival of a message and the next step of its process, the process is in this list for a moment.
+    """
+    # The check of the queue comes first, because it is cheap and nearly all mailboxes are empty.
+    return [
+        (process.pid, next(iter(process.mailbox.queue)))
+        for process in runtime.table.values()
+        if process.mailbox.queue and process.sleeps_before_a_message
+    ]

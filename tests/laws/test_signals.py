@@ -31,9 +31,9 @@ from actors import (
 )
 from actors.runtime import Runtime
 from supervision.laboratory.chaos.invariants.base import Violation
-from supervision.laboratory.chaos.invariants.signals import DeadSendNothing, ExitSignals
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
+from tests.laws.signals import DeadSendNothing, ExitSignals
 
 
 async def _sleeps() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from actors import GenServer, Pid, Runtime, kill, receive, send, spawn, sys
-from actors.instrumentation.introspection import current_function, is_server, scan, status_of
+from actors.introspection import current_function, is_server, scan, status_of
 from tests.actors.helpers import settle
 
 

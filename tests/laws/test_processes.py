@@ -25,8 +25,8 @@ from actors import (
 )
 from actors.runtime import Runtime
 from supervision.laboratory.chaos.invariants.base import Invariant, Violation
-from supervision.laboratory.chaos.invariants.names import Names
-from supervision.laboratory.chaos.invariants.processes import Calls, DeadHandleNothing, Monitors
+from tests.laws.names import Names
+from tests.laws.processes import Calls, DeadHandleNothing, Monitors
 
 
 class Told:

@@ -1,4 +1,4 @@
-"""Invariants of supervision trees: no process outlives its supervisor, and no child runs twice."""
+"""The invariant `no_orphan`: no process outlives the supervisor that spawned it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,18 @@ from typing import Any, ClassVar
 
 from actors.exits import NORMAL, ExitReason
 from actors.refs import Pid
-from supervision.child_spec import ChildSpec
-from supervision.laboratory.chaos.invariants.supervisor_models import (
-    ChildModel,
-    Supervised,
-    SupervisorModel,
-)
+from supervision.laboratory.chaos.invariants.base import Invariant
+from supervision.messages import PoolSetup, Setup
 
-__all__ = ["NoOrphan", "OneIncarnation"]
+__all__ = ["NoOrphan"]
 
 
-class NoOrphan(Supervised):
+class NoOrphan(Invariant):
     """No process outlives the supervisor that spawned it.
 
     A process that traps exits and got an exit signal has `grace` seconds to clean up after the end of its supervisor.
     After a fault that delayed the process or a process below it, the grace begins anew. A process without a signal is
-    an orphan immediately.
+    an orphan immediately. The invariant sees only supervisors that start after the checks began.
     """
 
     name: ClassVar[str] = "no_orphan"
@@ -39,9 +35,14 @@ class NoOrphan(Supervised):
         # a fault delays the process.
         self._left: dict[Pid, tuple[Pid, float | None]] = {}
 
+    def callback_started(self, pid: Pid, callback: str, message: Any) -> None:
+        if callback == "init" and any(type(each) in (Setup, PoolSetup) for each in message):
+            self._spawned[pid] = {}
+
     def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
-        if parent in self.models:
-            self._spawned.setdefault(parent, {})[pid] = None
+        children = self._spawned.get(parent)
+        if children is not None:
+            children[pid] = None
             self._parents[pid] = parent
 
     def signal_sent(self, sender: Pid, receiver: Pid, reason: ExitReason, linked: bool) -> None:
@@ -81,51 +82,3 @@ class NoOrphan(Supervised):
 
     def _is_held_up(self, pid: Pid) -> bool:
         return self.is_held(pid) or any(map(self._is_held_up, self._spawned.get(pid, ())))
-
-
-class OneIncarnation(Supervised):
-    """A child of a supervisor has at most one living process.
-
-    If the start function is one of this package, each process that the supervisor spawns for the child counts. Any
-    other start function may spawn helpers, so only the process that it returns counts.
-    """
-
-    name: ClassVar[str] = "one_incarnation"
-
-    def __init__(self) -> None:
-        super().__init__()
-        # The last process of each child with a start function of this package.
-        self._last: dict[tuple[Pid, Any], Pid] = {}
-        self._keys: dict[Pid, tuple[Pid, Any]] = {}
-
-    def process_spawned(self, pid: Pid, parent: Pid, label: str) -> None:
-        model = self.models.get(parent)
-        child = None if model is None else model.starting
-        if model is None or child is None or not _spawns_only_the_child(child.spec):
-            return
-        key = (parent, child.id)
-        other = self._last.get(key)
-        if other is not None:
-            self._twice(model, child, pid, other)
-        self._last[key] = pid
-        self._keys[pid] = key
-
-    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
-        key = self._keys.pop(pid, None)
-        if key is not None and self._last.get(key) is pid:
-            del self._last[key]
-
-    def runs(self, model: SupervisorModel, child: ChildModel, before: Pid | None) -> None:
-        if before is not None and child.last is not None and before is not child.last:
-            self._twice(model, child, child.last, before)
-
-    def _twice(self, model: SupervisorModel, child: ChildModel, pid: Pid, other: Pid) -> None:
-        self.violated(
-            f"{self.who(model.pid)} started its child {child.id!r} as {self.who(pid)}, but {self.who(other)}, "
-            "which is the same child, lives"
-        )
-
-
-def _spawns_only_the_child(spec: ChildSpec | None) -> bool:
-    module = None if spec is None else getattr(spec.start, "__module__", None)
-    return isinstance(module, str) and module.startswith(("actors.", "supervision."))

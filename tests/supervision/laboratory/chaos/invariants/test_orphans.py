@@ -1,4 +1,4 @@
-"""The invariants find orphans and children that run twice. They accept slow clean-up."""
+"""The invariant finds orphans, and accepts slow clean-up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors import GenServer, Runtime, cast, kill, receive, send, spawn, trap_exits
+from actors import GenServer, cast, kill, receive, send, trap_exits
 from actors.messages import Exit
 from supervision import (
     ChildSpec,
@@ -16,15 +16,13 @@ from supervision import (
     child_spec,
     process_spec,
 )
-from supervision.events import CHILD_STARTED, CHILD_STARTING
 from supervision.laboratory.chaos.errors import InvariantViolated
 from supervision.laboratory.chaos.faults.kinds import Hang, SwallowCancellation
 from supervision.laboratory.chaos.faults.moments import On
-from supervision.laboratory.chaos.invariants.base import Watch
-from supervision.laboratory.chaos.invariants.trees import NoOrphan, OneIncarnation
+from supervision.laboratory.chaos.invariants.orphans import NoOrphan
 from supervision.laboratory.simulation.knobs import Knobs
-from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.scenarios import simulate
 
 
 class Worker(GenServer[None]):
@@ -117,16 +115,3 @@ def test_a_supervisor_that_waits_for_a_delayed_child_is_no_orphan(
 
     plan = [SwallowCancellation(target="/top/sub/a", seconds=25, when=On("handle_cast"))]
     simulate(scenario, seed=1, faults=plan, knobs=Knobs(kill_grace=60)).check()
-
-
-async def test_a_child_that_has_two_living_processes_is_found(runtime: Runtime) -> None:
-    watch = Watch(runtime, [OneIncarnation()])
-    top = await Supervisor.start(workers("a"), name="top")
-    assert watch.check() is None
-    about = {"supervisor": top, "id": "a", "type": "worker"}
-    runtime.telemetry.execute(CHILD_STARTING, {}, {**about, "pid": None})
-    runtime.telemetry.execute(CHILD_STARTED, {}, {**about, "pid": spawn(receive)})
-    violation = watch.check()
-    assert violation is not None
-    assert "which is the same child, lives" in violation.problem
-    watch.close()

@@ -26,6 +26,7 @@ from typing import Any, NoReturn, cast
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from actors._calls import CallChains, Sender
 from actors._kernel.current import Monitor
 from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import Mailbox
@@ -34,7 +35,6 @@ from actors.exits import ExitReason
 from actors.messages import Down
 from actors.refs import Pid, Watcher
 from actors.servers import _loop as _server_loop
-from actors.servers._calls import CallChains, Sender
 from actors.servers._loop import serve
 from actors.servers.gen_server import GenServer
 from actors.small_set import items_of
