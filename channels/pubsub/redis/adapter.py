@@ -26,9 +26,9 @@ from typing import Any
 import trio
 
 from channels.errors import InvalidOption, check_positive, check_whole
-from channels.pubsub.adapter import Encoded, Node, Receiver, worker_name
+from channels.pubsub.adapter import Receiver, worker_name
 from channels.pubsub.envelope import MAX_BYTES, MAX_NAME
-from channels.pubsub.exchange import Exchange
+from channels.pubsub.exchange import Exchange, ExchangeAdapter
 from channels.pubsub.redis.connection import Connect, Options, Publisher, Subscriber
 from channels.pubsub.redis.url import RedisUrl
 from channels.telemetry import PUBSUB_CONNECTED, PUBSUB_DISCONNECTED, PUBSUB_DROPPED
@@ -52,7 +52,7 @@ _EVENTS = {
 }
 
 
-class RedisAdapter:
+class RedisAdapter(ExchangeAdapter):
     """The transport to all nodes that use the same server and the same prefix.
 
         RedisAdapter("redis://:secret@db.example:6379?prefix=shop", node_name="web-1")
@@ -134,7 +134,7 @@ class RedisAdapter:
         if backoff is not None and not isinstance(backoff, Backoff):
             raise InvalidOption("RedisAdapter", "backoff", backoff, "Backoff(...), or None")
         check_streams("RedisAdapter", self.url, ssl_context, connect)
-        self._node_name = worker_name(node_name or socket.gethostname())
+        super().__init__(worker_name(node_name or socket.gethostname()))
         self._shards = shards
         self._max_bytes = max_bytes
         self._heartbeat = heartbeat
@@ -147,24 +147,18 @@ class RedisAdapter:
             "max_reply_bytes": max_bytes * _ROOM + _LEAST_ROOM,
             **({} if backoff is None else {"backoff": backoff}),
         }
-        # The exchange, the two connections and the encoded names of the channels of this incarnation.
-        self._exchange: Exchange | None = None
+        # The two connections and the encoded names of the channels of this incarnation.
         self._publisher: Publisher | None = None
         self._subscriber: Subscriber | None = None
         self._channels: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
-        return f"<RedisAdapter {self.url} node {self._node_name!r}>"
-
-    @property
-    def node(self) -> Node:
-        """This node. Its incarnation is empty before the first start."""
-        return Node(self._node_name, "") if self._exchange is None else self._exchange.node
+        return f"<RedisAdapter {self.url} node {self.node_name!r}>"
 
     def start(self, receiver: Receiver) -> Sequence[ChildSpec]:
         """Begin a new incarnation, and return the child specs of its processes."""
-        self._exchange = exchange = Exchange(
-            self._node_name,
+        self.exchange = exchange = Exchange(
+            self.node_name,
             receiver,
             shards=self._shards,
             max_bytes=self._max_bytes,
@@ -181,7 +175,7 @@ class RedisAdapter:
 
         options = Options(
             url=self.url,
-            client_name=f"{self.url.prefix}:{self._node_name}",
+            client_name=f"{self.url.prefix}:{self.node_name}",
             report=report,
             **self._options,
         )
@@ -190,7 +184,7 @@ class RedisAdapter:
         self._publisher = publisher = Publisher(options, first)
         self._subscriber = Subscriber(options, list(lanes), arrived)
         # Do not count a dropped heartbeat: the next heartbeat replaces it.
-        publish = partial(self._publish, counted=False)
+        publish = partial(self.publish, counted=False)
         return [
             ChildSpec("subscribe", self._subscriber.start_link),
             process_spec(publisher.main, id="publish"),
@@ -198,26 +192,14 @@ class RedisAdapter:
             process_spec(exchange.beat, publish, self._heartbeat, id="heartbeat"),
         ]
 
-    def stop(self) -> None:
-        """Take note that the processes have ended. The statistics stay."""
-        if self._exchange is not None:
-            self._exchange.close()
+    def publish(self, lane: str, data: bytes, *, counted: bool = True) -> None:
+        """Publish an envelope soon.
 
-    def broadcast(self, encoded: Encoded) -> None:
-        """Send a message to every other node, without blocking.
-
-        Raises:
-            MessageTooLarge: the envelope exceeds `max_bytes`.
+        Args:
+            lane: the lane.
+            data: the bytes of the envelope.
+            counted: True to count and report the envelope if it is dropped.
         """
-        assert self._exchange is not None, "PubSub broadcasts after the start"
-        self._publish(*self._exchange.message(encoded))
-
-    def direct_broadcast(self, node: str, encoded: Encoded) -> None:
-        """Send to one other node. See `broadcast`."""
-        assert self._exchange is not None, "PubSub broadcasts after the start"
-        self._publish(*self._exchange.message_to(node, encoded))
-
-    def _publish(self, lane: str, data: bytes, *, counted: bool = True) -> None:
         assert self._publisher is not None, "PubSub broadcasts after the start"
         # The channel of another node is encoded each time.
         channel = self._channels.get(lane) or self._channel(lane)
@@ -225,10 +207,6 @@ class RedisAdapter:
 
     def _channel(self, lane: str) -> bytes:
         return f"{self.url.prefix}:{lane}".encode()
-
-    def nodes(self) -> tuple[Node, ...]:
-        """Return the other nodes that sent a heartbeat recently."""
-        return () if self._exchange is None else self._exchange.nodes()
 
     def statistics(self) -> dict[str, int]:
         """Return the counters of this incarnation, or an empty dict before the first start.
@@ -238,11 +216,11 @@ class RedisAdapter:
         `dropped` counts messages that were not sent. `unconfirmed` counts messages that were sent and may not have
         arrived. `waiting` is the number of bytes that are still to be sent.
         """
-        exchange, publisher, subscriber = self._exchange, self._publisher, self._subscriber
-        if exchange is None or publisher is None or subscriber is None:
+        publisher, subscriber = self._publisher, self._subscriber
+        if publisher is None or subscriber is None:
             return {}
         return {
-            **exchange.statistics(),
+            **super().statistics(),
             "connected": int(publisher.is_connected and subscriber.is_connected),
             "disconnects": publisher.losses + subscriber.losses,
             "published": publisher.published,
