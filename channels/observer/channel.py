@@ -246,7 +246,7 @@ class ObserverChannel(Channel):
             return PushReply()
         memory = self.settings.memory
         about: dict[str, Any] = {"crash": memory.crashes.get(number)}
-        pid = self._find(number)
+        pid = None if self.news is None else self.news.pids.get(number)
         if pid is None:
             return PushReply({**about, "ended": True})
         if self.news is not None:
@@ -327,9 +327,6 @@ class ObserverChannel(Channel):
             level=payload["level"],
         )
         return PushReply()
-
-    def _find(self, number: int) -> Pid | None:
-        return None if self.news is None else self.news.pids.get(number)
 
 
 def _refused(reason: str) -> PushReply:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
-from actors.exits import NORMAL, SHUTDOWN, ExitReason, Shutdown
+from actors.exits import NORMAL, ExitReason, is_normal_exit
 from actors.instrumentation.telemetry import Event
 from actors.refs import Pid
 from actors.runtime import Runtime
@@ -123,7 +123,7 @@ class Chronicle:
         stops = self._stops.pop(pid, ())
         is_stop = about["stopped"]
         if not is_stop and (reason is NORMAL or kind_of(about["supervisor"]) == "dynamic"):
-            if _is_clean(reason):
+            if is_normal_exit(reason):
                 return
             self._expect_return(entry)
         record = {
@@ -228,7 +228,3 @@ def label_of(info: Mapping[str, Any]) -> str:
     if isinstance(name, tuple) and len(name) > 1 and not isinstance(name[0], str):
         return " ".join(str(part) for part in name[1:])[:80]
     return str(info["label"])[:120]
-
-
-def _is_clean(reason: ExitReason) -> bool:
-    return reason is NORMAL or reason is SHUTDOWN or isinstance(reason, Shutdown)

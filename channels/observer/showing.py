@@ -6,17 +6,14 @@ class as the name of its class, because its `repr` may contain anything.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any, Final
 
-import attrs
-import msgspec
-
 from actors.refs import Pid, Ref
 from channels.filters import FilterRule, filter_parameters
+from channels.serializers.json_values import fields_of
 
 __all__ = ["shown"]
 
@@ -53,10 +50,11 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, list | tuple | AbstractSet):
         items = [_plain(each, depth + 1) for each in islice(value, MAX_ITEMS)]
         return [*items, f"… {len(value) - MAX_ITEMS} more"] if len(value) > MAX_ITEMS else items
-    fields = _fields(value)
-    if fields is None:
-        return f"<{type(value).__name__}>"
-    return {"": type(value).__name__, **_bounded(fields, depth)}
+    name, fields = type(value).__name__, fields_of(value)
+    if not fields:
+        return f"<{name}>"
+    shown = {field: getattr(value, field, None) for field in fields}
+    return {"": name, **_bounded(shown, depth)}
 
 
 def _bounded(fields: dict[str, Any], depth: int) -> dict[str, Any]:
@@ -66,17 +64,3 @@ def _bounded(fields: dict[str, Any], depth: int) -> dict[str, Any]:
 
 def _name(key: Any) -> str:
     return key[:MAX_TEXT] if isinstance(key, str) else str(_plain(key, MAX_DEPTH))
-
-
-def _fields(value: Any) -> dict[str, Any] | None:
-    """Return the fields of a record; None for any other object."""
-    kind = type(value)
-    if attrs.has(kind):
-        names = [each.name for each in attrs.fields(kind)]
-    elif dataclasses.is_dataclass(kind):
-        names = [each.name for each in dataclasses.fields(kind)]
-    elif issubclass(kind, msgspec.Struct):
-        names = list(kind.__struct_fields__)
-    else:
-        return None
-    return {name: getattr(value, name, None) for name in names}

@@ -95,7 +95,11 @@ class Watcher(GenServer[None]):
             await self._serve(message["request"])
             return
         if "answer" in message:
-            self._pass_on(message["answer"])
+            answer = message["answer"]
+            number = answer.get("page") if isinstance(answer, dict) else None
+            for page in self.pages:
+                if page.number == number:
+                    send(page, Answered(answer))
             return
         events = self._nodes.hear(message, trio.current_time())
         if self.pages:
@@ -129,39 +133,27 @@ class Watcher(GenServer[None]):
         answer = self._served.answer(request["from"], request["page"], request["last"], rows)
         answer["now"] = round(self.runtime.now(), 3)
         if request["pid"] is not None and is_current:
-            answer["process"] = self._facts(request["pid"])
+            pid = self._pids.get(request["pid"])
+            facts = None if pid is None else facts_of(self.runtime, pid)
+            answer["process"] = {"ended": True} if facts is None else facts
             crash = self.memory.crashes.get(request["pid"])
             answer["about"] = {"crash": crash, **self.model.about(request["pid"])}
         _reply(self.settings, request, answer)
 
-    def _pass_on(self, answer: Any) -> None:
-        number = answer.get("page") if isinstance(answer, dict) else None
-        for page in self.pages:
-            if page.number == number:
-                send(page, Answered(answer))
-
-    def _facts(self, number: int) -> Record:
-        pid = self._pids.get(number)
-        facts = None if pid is None else facts_of(self.runtime, pid)
-        return {"ended": True} if facts is None else facts
-
     async def handle_call(self, request: Any, sender: Sender) -> Reply:
         if not isinstance(request, Wanted):
             return Reply("the observer answers only its pages")
-        if request.page not in self.pages and len(self.pages) >= self.settings.max_pages:
+        page = request.page
+        if page not in self.pages and len(self.pages) >= self.settings.max_pages:
             return Reply(
                 f"{len(self.pages)} pages watch already; Observer(max_pages=) allows no more"
             )
-        await self._add_page(request.page)
+        if page not in self.pages:
+            monitor(page)
+            self.pages[page] = None
+            await self._start_looking()
+            send(page, self._news(self._point()))
         return Reply(None)
-
-    async def _add_page(self, page: Pid) -> None:
-        if page in self.pages:
-            return
-        monitor(page)
-        self.pages[page] = None
-        await self._start_looking()
-        send(page, self._news(self._point()))
 
     def _news(self, point: Record) -> News:
         nodes = self._nodes.rows(point, trio.current_time())

@@ -125,7 +125,12 @@ class LongPollLink:
         The header keeps the token out of the logs of proxies, which show URLs. But Phoenix before 1.8.10 reads the
         token only from the URL. It answers 410 to a request without one, and does not handle the request.
         """
-        response = await http.request(method, self._target(), [header, *self._secrets()], body)
+        target, headers = self._opening.address.target, [header, *self._headers]
+        if self._is_token_in_url:
+            target = f"{target}&token={quote(self.token, safe='')}"
+        elif self.token:
+            headers.append((b"x-phoenix-longpoll-token", self.token.encode()))
+        response = await http.request(method, target, headers, body)
         answer = _read(response)
         if self.token and not self._is_token_known:
             if answer is not None and answer.status == 410 and not self._is_token_in_url:
@@ -133,11 +138,6 @@ class LongPollLink:
                 return await self._ask(http, method, header, body)
             self._is_token_known = answer is not None and answer.status in (200, 204)
         return answer, response
-
-    def _secrets(self) -> list[tuple[bytes, bytes]]:
-        if not self.token or self._is_token_in_url:
-            return self._headers
-        return [*self._headers, (b"x-phoenix-longpoll-token", self.token.encode())]
 
     async def _poll(self) -> None:
         answer: _Answer | None = None
@@ -187,10 +187,6 @@ class LongPollLink:
             raise self._lose(_NO_STATUS, "timeout")
         if answer is None or answer.status != 200:
             raise self._lose(_SERVER_ERROR, "internal server error")
-
-    def _target(self) -> str:
-        target = self._opening.address.target
-        return f"{target}&token={quote(self.token, safe='')}" if self._is_token_in_url else target
 
     def _lose(self, code: int, reason: str) -> LinkLost:
         if self._loss is None:
