@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, final
+from typing import Any, Generic, TypeVar
 
 import trio
-from trio.lowlevel import Abort, enable_ki_protection, reschedule
+from trio.lowlevel import (
+    Abort,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
 
-from actors.errors import CallCycle
+from actors.errors import CallCycle, ServerExit
 from actors.exits import ExitReason
 from actors.refs import Pid, ProcessLike
 
@@ -18,6 +25,7 @@ __all__ = [
     "CallRequest",
     "Cast",
     "Ended",
+    "Request",
     "Sender",
     "StopRequest",
     "SystemRequest",
@@ -41,7 +49,6 @@ class _GaveUp:
         self.how = how
 
 
-@final
 class Sender:
     """The caller that waits for the answer to a call. Any process may pass it to `reply`, once.
 
@@ -49,12 +56,15 @@ class Sender:
         pid: The calling process; None if the caller is not a process.
     """
 
-    __slots__ = ("_done", "_failure", "_server", "_task", "_value", "pid")
+    __slots__ = ("_done", "_failure", "_is_watching", "_server", "_task", "_value", "_waits", "pid")
 
-    def __init__(self, pid: Pid | None, server: ProcessLike, task: trio.lowlevel.Task) -> None:
+    def __init__(
+        self, pid: Pid | None, server: ProcessLike, task: trio.lowlevel.Task | None = None
+    ) -> None:
         self.pid = pid
         self._server = server
         self._task = task
+        self._waits = self._is_watching = False
         self._done = False
         self._value: Any = None
         # None: the server answered. An Ended: the server ended. _EXPIRED: timeout. _CANCELLED: the wait was cancelled.
@@ -71,8 +81,8 @@ class Sender:
         return self._server
 
     @property
-    def task(self) -> trio.lowlevel.Task:
-        """The task that waits."""
+    def task(self) -> trio.lowlevel.Task | None:
+        """The task that waits for the answer; None if no task waits yet."""
         return self._task
 
     @property
@@ -104,6 +114,33 @@ class Sender:
         failure, self._failure = self._failure, None
         return failure
 
+    def send(self, message: Any, timeout: float) -> None:
+        """Put the request into the mailbox of the server, which may answer it at once.
+
+        Args:
+            message: The request, in its envelope with this sender.
+            timeout: The time limit in seconds, for the instruments.
+        """
+        server = self._server
+        runtime = server.runtime
+        for instrument in runtime.instruments:
+            instrument.call_started(self.pid, server.pid, self, timeout)
+        if not runtime.guarded or runtime.admit(server.pid, message):
+            server.mailbox.put(message)
+        if not self._done:
+            self._is_watching = True
+            runtime.graph.watch(server.pid, self)
+
+    async def wait(self) -> None:
+        """Wait until the call has an answer or has ended. The caller has checked that it has not."""
+        self._task = current_task()
+        self._waits = True
+        await wait_task_rescheduled(self.abort)
+
+    def _wake(self) -> None:
+        assert self._task is not None  # `wait` has set it
+        reschedule(self._task)
+
     @enable_ki_protection
     def answer(self, value: Any) -> bool:
         if self._done:
@@ -113,12 +150,14 @@ class Sender:
             else:
                 self._value = gave_up
             return False
-        # In the wrong thread this raises, so it must run before any change.
-        reschedule(self._task)
+        if self._waits:
+            # In the wrong thread this raises, so it must run before any change.
+            self._wake()
         self._done = True
         self._value = value
         runtime = self._server.runtime
-        runtime.graph.unwatch(self._server.pid, self)
+        if self._is_watching:
+            runtime.graph.unwatch(self._server.pid, self)
         for instrument in runtime.instruments:
             instrument.call_answered(self, value)
         return True
@@ -134,13 +173,15 @@ class Sender:
 
     def down(self, pid: Pid, reason: ExitReason) -> None:
         if not self._done:
-            reschedule(self._task)
+            if self._waits:
+                self._wake()
             self._done = True
             self._failure = Ended(reason)
 
     def expire(self) -> None:
         if not self._done:
-            reschedule(self._task)
+            if self._waits:
+                self._wake()
             self.abandon()
             self._failure = _EXPIRED
             self._value = _GaveUp(trio.current_time(), "timeout")
@@ -149,7 +190,8 @@ class Sender:
         self._done = True
         self._failure = _CANCELLED
         self._value = _GaveUp(trio.current_time(), "cancelled")
-        self._server.runtime.graph.unwatch(self._server.pid, self)
+        if self._is_watching:
+            self._server.runtime.graph.unwatch(self._server.pid, self)
 
     def abort(self, _raise_cancel: object) -> Abort:
         self.abandon()
@@ -162,6 +204,44 @@ class Sender:
         if self._failure is None:
             return "answered"
         return "timeout" if self._failure is _EXPIRED else "cancelled"
+
+
+class Request(Sender):
+    """A request that `send_request` has sent, and its answer."""
+
+    __slots__ = ("_address", "_content")
+
+    def __init__(self, pid: Pid | None, server: ProcessLike, address: object, content: Any) -> None:
+        super().__init__(pid, server)
+        self._address = address
+        self._content = content
+
+    async def wait_result(self) -> Any:
+        """Wait for the answer, and return it. Raises as `result` does. If the wait is cancelled, the answer is lost."""
+        if not self._done:
+            try:
+                await self.wait()
+            except BaseException:
+                self._show_end()
+                raise
+        return self.result()
+
+    def result(self) -> Any:
+        """Return the answer. Call this once, after `done` has become True.
+
+        Raises:
+            ServerExit: The server ended before it answered.
+        """
+        if self._server.runtime.instruments:
+            self._show_end()
+        if type(self._failure) is Ended:
+            failure: Any = self.take_failure()
+            raise ServerExit(failure.reason, self._address, self._content, math.inf)
+        return self._value
+
+    def _show_end(self) -> None:
+        for instrument in self._server.runtime.instruments:
+            instrument.call_ended(self, self.outcome())
 
 
 class Ended:

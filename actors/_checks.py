@@ -195,7 +195,8 @@ class _CheckedGraph(LinkGraph):
         self.active: dict[Monitor, Pid] = {}
         self.firing: dict[Monitor, Pid] = {}
         self.newest = 0
-        self.calls: dict[trio.lowlevel.Task, Sender] = {}
+        # By the waiting task, or by themselves if no task waits yet.
+        self.calls: dict[object, Sender] = {}
 
     def link(self, one: Pid, other: Pid) -> None:
         if one.process is None or other.process is None:
@@ -217,9 +218,10 @@ class _CheckedGraph(LinkGraph):
             self.newest = watcher.number
             self.active[watcher] = pid
         elif isinstance(watcher, Sender):
-            if watcher.task in self.calls:
+            key = watcher.task or watcher
+            if key in self.calls:
                 self.broken(5, f"{watcher!r} calls while its previous call is still active")
-            self.calls[watcher.task] = watcher
+            self.calls[key] = watcher
         super().watch(pid, watcher)
 
     def unwatch(self, pid: Pid, watcher: Watcher) -> bool:
@@ -227,8 +229,13 @@ class _CheckedGraph(LinkGraph):
         if isinstance(watcher, Monitor) and removed != (self.active.pop(watcher, None) is pid):
             self.broken(4, f"{watcher!r}: this check and the graph disagree about its removal")
         if removed and isinstance(watcher, Sender):
-            del self.calls[watcher.task]
+            self._forget(watcher)
         return removed
+
+    def _forget(self, sender: Sender) -> None:
+        # A request that was sent before its task waited for the answer is there under itself.
+        if self.calls.pop(sender, None) is None:
+            del self.calls[sender.task]
 
     def remove(self, pid: Pid) -> tuple[tuple[Pid, ...], tuple[Watcher, ...]]:
         peers, watchers = super().remove(pid)
@@ -240,7 +247,7 @@ class _CheckedGraph(LinkGraph):
                     self.broken(4, f"{watcher!r} fires and was not active")
                 self.firing[watcher] = pid
             elif isinstance(watcher, Sender):
-                del self.calls[watcher.task]
+                self._forget(watcher)
         return peers, watchers
 
     def delivered(self, ref: Monitor) -> None:
@@ -250,8 +257,7 @@ class _CheckedGraph(LinkGraph):
 
     def ended(self, pid: Pid, task: trio.lowlevel.Task | None) -> None:
         """Check that an ended process has no link, watcher or waiting call, and that its monitors have fired."""
-        # A watcher with `take_end` may have handled the end without a `Down`, so its monitors do not count.
-        silent = [ref for ref in self.firing if ref.watcher.take_end is None]
+        silent = list(self.firing)
         self.firing.clear()
         if silent:
             self.broken(4, f"{pid!r} has ended, and {silent} did not fire")

@@ -276,6 +276,5 @@ async def _change(server: object, change: Callable[[Debug], object], timeout: fl
         debug = Debug() if loop.debug is None else loop.debug
         change(debug)
         loop.debug = None if debug.idle else debug
-        loop.process.debugged = loop.debug is not None
 
     await _ask(server, apply, timeout)

@@ -327,9 +327,10 @@ def _describe(task: trio.lowlevel.Task, seconds: float, loop_thread: int) -> Blo
 
 
 def _idle_process(frames: Sequence[FrameType]) -> Process | None:
-    """Return the idle process for which the running task handles a message; None if it works for itself."""
-    for frame in frames:
-        if frame.f_code is ProcessRecord.handle_now.__code__:
+    """Return the process for which the running task handles a message at once; None if it works for itself."""
+    # From the innermost, because a server may cause another one to handle a message at once.
+    for frame in reversed(frames):
+        if frame.f_code is ProcessRecord.handle_at_once.__code__:
             process: Process = frame.f_locals["self"]
             return process
     return None

@@ -18,7 +18,6 @@ Source: Phoenix.Channel. docs/topics/differences.md lists the differences and th
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from itertools import islice
 from types import MappingProxyType
@@ -31,11 +30,11 @@ from actors.runtime import current_runtime
 from actors.servers.gen_server import Sender
 from actors.servers.results import Continue, NoReply, Reply, Stop, Within
 from channels.errors import ChannelsError, EncodeError, InvalidOption, check_seconds
-from channels.excerpts import brief, place_of_frame
-from channels.handlers import HandlerTable, check_names, check_types, collect, names_of
+from channels.excerpts import brief, place_of_caller
+from channels.handlers import Declarations, check_names, check_types, names_of
 from channels.messages import Broadcast, PushReply
 from channels.protocol.link import Broadcaster, Link
-from channels.protocol.session import Membership
+from channels.protocol.ticket import Ticket
 from channels.telemetry import CHANNEL_UNHANDLED_INFO
 
 __all__ = [
@@ -51,7 +50,6 @@ __all__ = [
     "place",
     "reply_to",
     "server_of",
-    "table_of",
 ]
 
 
@@ -118,18 +116,20 @@ class ChannelContext:
 
     Attributes:
         link: the link to the connection.
-        membership: the membership of the client in the topic.
+        ticket: the ticket of the client's membership in the topic.
         pid: the channel's process.
         joined: True after the channel accepted the join.
         ref: the ref of the current push; None outside a handler and for a push that expects no reply.
         push: the current push if it has a key, else None. Only pushes to durable topics have keys.
+        declarations: the checks of what the channel sends; None in production.
     """
 
-    __slots__ = ("joined", "link", "membership", "pid", "push", "ref")
+    __slots__ = ("declarations", "joined", "link", "pid", "push", "ref", "ticket")
 
-    def __init__(self, link: Link, membership: Membership, pid: Pid) -> None:
+    def __init__(self, link: Link, ticket: Ticket, pid: Pid) -> None:
+        self.declarations: Declarations | None = ticket.route.table.declarations
         self.link = link
-        self.membership = membership
+        self.ticket = ticket
         self.pid = pid
         self.joined = False
         self.ref: Any = None
@@ -212,7 +212,6 @@ class Channel:
 
     lives_in_process: ClassVar[bool] = True
     """True makes `spawn` refuse methods of the instance, because the instance must not outlive its process."""
-    _table: ClassVar[HandlerTable] = HandlerTable({}, {}, frozenset())
     _server: ClassVar[Callable[..., Any] | None] = None
 
     @classmethod
@@ -223,7 +222,6 @@ class Channel:
         super().__init_subclass__(**kwargs)
         check_names(cls, Channel)
         check_types(cls, Channel)
-        cls._table = collect(cls)
 
     _context: ChannelContext
 
@@ -347,11 +345,13 @@ class Channel:
         context = self._context
         if not context.joined:
             raise NotJoined(self.topic, "push")
+        if context.declarations is not None:
+            context.declarations.check(event, payload)
         link = context.link
         try:
-            frame = link.codec.push(context.membership.channel_ref, self.topic, event, payload)
+            frame = link.codec.push(context.ticket.channel_ref, self.topic, event, payload)
         except EncodeError as error:
-            error.place = place_of_frame(sys._getframe(1))
+            error.place = place_of_caller()
             raise
         link.put(frame)
 
@@ -382,12 +382,13 @@ class Channel:
         context = self._context
         if not context.joined:
             raise NotJoined(self.topic, "broadcast")
+        if context.declarations is not None:
+            context.declarations.check(event, payload)
         try:
             message = Broadcast(self.topic, event, payload)
             context.link.pubsub.broadcast(self.topic, message, sender=sender)
         except EncodeError as error:
-            # Frame 0 is this method, 1 the public verb, and 2 the application.
-            error.place = place_of_frame(sys._getframe(2))
+            error.place = place_of_caller()
             raise
 
     def expire_connection_after(self, seconds: float) -> None:
@@ -419,26 +420,22 @@ class Channel:
         context = self._context
         if context.ref is None:
             raise NothingToAnswer(self.topic)
-        return SocketRef(context.link, self.topic, context.membership.channel_ref, context.ref)
+        ref = SocketRef(context.link, self.topic, context.ticket.channel_ref, context.ref)
+        return ref if context.declarations is None else context.declarations.ref(ref)
 
 
-def place(channel: Channel, link: Link, membership: Membership) -> ChannelContext:
+def place(channel: Channel, link: Link, ticket: Ticket) -> ChannelContext:
     """Set up a new channel for a membership. The channel runs in the current process."""
-    channel.topic = membership.topic
-    channel.assigns = {**link.assigns, **membership.route.assigns}
+    channel.topic = ticket.topic
+    channel.assigns = {**link.assigns, **ticket.route.assigns}
     channel.endpoint = link.endpoint
-    channel._context = ChannelContext(link, membership, current_pid())
+    channel._context = ChannelContext(link, ticket, current_pid())
     return channel._context
 
 
 def connection_of(channel: Channel) -> Pid:
     """Return the process of the connection of a channel."""
     return channel._context.link.connection
-
-
-def table_of(channel: type[Channel]) -> HandlerTable:
-    """Return the handlers of a channel class."""
-    return channel._table
 
 
 def check_endpoint(channel: type[Channel], endpoint: Any) -> None:

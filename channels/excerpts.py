@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import inspect
 import reprlib
+import sys
 from types import FrameType
 from typing import Any
 
-__all__ = ["brief", "place_of", "place_of_frame", "place_of_method"]
+__all__ = ["brief", "place_of", "place_of_caller", "place_of_method"]
 
+_PACKAGES = ("actors.", "supervision.", "channels.")
 _repr = reprlib.Repr()
 _repr.maxstring = 120
 _repr.maxother = 120
@@ -52,7 +54,15 @@ def place_of_method(owner: type, name: str) -> str:
     return f"{owner.__name__}.{name}" if place is None else f"{owner.__name__}.{name}, {place}"
 
 
-def place_of_frame(frame: FrameType) -> str:
-    """Return the function, file and line that a frame executes, as in `RoomChannel.shout, room.py:12`."""
-    code = frame.f_code
-    return f"{code.co_qualname}, {code.co_filename}:{frame.f_lineno}"
+def place_of_caller() -> str:
+    """Return the function, file and line of the application that calls Ashtree, as in `RoomChannel.shout, room.py:12`.
+
+    This is the innermost frame outside Ashtree's packages.
+    """
+    caller: FrameType | None = sys._getframe(1)
+    while caller is not None and caller.f_globals.get("__name__", "").startswith(_PACKAGES):
+        caller = caller.f_back
+    if caller is None:
+        # A channel of Ashtree itself, such as the observer's, in a thread without a frame of the application.
+        caller = sys._getframe(1)
+    return f"{caller.f_code.co_qualname}, {caller.f_code.co_filename}:{caller.f_lineno}"

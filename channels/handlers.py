@@ -11,7 +11,7 @@ import math
 import sys
 import typing
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ from channels.errors import ChannelsError
 from channels.excerpts import place_of
 
 __all__ = [
+    "Declarations",
     "Handler",
     "HandlerTable",
     "InvalidHandler",
@@ -27,7 +28,6 @@ __all__ = [
     "check_constructor",
     "check_names",
     "check_types",
-    "collect",
     "handle_in",
     "handle_out",
     "method_of",
@@ -125,32 +125,45 @@ def _marker(mark: str, events: tuple[str, ...]) -> Callable[[F], F]:
     return decorate
 
 
-class HandlerTable(msgspec.Struct):
-    """The handlers of one channel class.
+class Declarations(Protocol):
+    """The checks of what one channel class sends. `channels.development.declarations` implements them."""
+
+    def check(self, event: str, payload: Any) -> None:
+        """Raise an error if the class does not declare this push or broadcast."""
+
+    def handler(self, event: str, handler: Handler) -> Handler:
+        """Return the handler of an event with a check of its replies."""
+
+    def handle_in(self, handler: Handler) -> Handler:
+        """Return the handler of all other events with a check of its replies."""
+
+    def join(self, join: Handler) -> Handler:
+        """Return `join` with a check of its response."""
+
+    def ref(self, ref: Any) -> Any:
+        """Return a `SocketRef` with a check of the reply of `reply_to`."""
+
+
+class HandlerTable(msgspec.Struct, frozen=True, kw_only=True):
+    """The handlers of the channel of one route.
 
     Attributes:
+        join: the handler of the join.
+        decode_join: the function that converts the payload for `join`; None if the payload needs no conversion.
         incoming: a dict from events to handlers, for pushes of clients.
+        handle_in: the handler of all other pushes.
         outgoing: a dict from events to handlers, for broadcasts that the class intercepts.
         intercepts: the events in `outgoing`.
-        decode_join: the function that converts the payload for `join`; None if the payload needs no conversion.
+        declarations: the checks of what the channel sends; None in production.
     """
 
+    join: Handler
+    decode_join: Callable[[Any], Any] | None
     incoming: dict[str, Handler]
+    handle_in: Handler
     outgoing: dict[str, Handler]
     intercepts: frozenset[str]
-    decode_join: Callable[[Any], Any] | None = None
-
-
-def collect(channel: type) -> HandlerTable:
-    """Build the handler table of a channel class.
-
-    A subclass inherits handlers. A method that overrides a handler handles the same events.
-    """
-    incoming, outgoing = (
-        {event: getattr(channel, name) for event, name in names_of(channel, direction).items()}
-        for direction in ("in", "out")
-    )
-    return HandlerTable(incoming, outgoing, frozenset(outgoing))
+    declarations: Declarations | None = None
 
 
 def names_of(channel: type, direction: str) -> dict[str, str]:

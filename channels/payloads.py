@@ -30,20 +30,25 @@ import attrs
 import msgspec
 
 from actors.runtime import current_runtime
-from channels.channel import Channel, table_of
+from channels.channel import Channel
 from channels.errors import ChannelsError
-from channels.handlers import Handler, InvalidHandler, names_of
+from channels.handlers import (
+    Declarations,
+    Handler,
+    HandlerTable,
+    InvalidHandler,
+    names_of,
+)
 from channels.messages import Binary, PushReply
 from channels.telemetry import PAYLOAD_REFUSED
 
 __all__ = [
-    "Guard",
     "InvalidPayload",
     "explain",
     "payload_type",
     "refused",
     "result_type",
-    "use_types",
+    "table_of",
 ]
 
 _PLACE = re.compile(r" - at `\$\.?(?P<path>.*)`$")
@@ -52,9 +57,6 @@ _VALIDATED = re.compile(r"^(?P<what>Length of )?'(?P<name>\w+)' ")
 
 MAX_EXPONENT: Final = 6144
 """The greatest power of ten in a `Decimal` of a payload, as in the format decimal128 of IEEE 754."""
-
-Guard: TypeAlias = Callable[[type[Channel], str, Handler], Handler]
-"""A function that gets a channel class, an event and its handler, and returns a handler."""
 
 
 class InvalidPayload(ChannelsError, ValueError):
@@ -157,23 +159,39 @@ def _decoder_of(channel: type[Channel], name: str, position: int) -> Callable[[A
     return decode_and_check
 
 
-def use_types(channel: type[Channel], guard: Guard | None = None) -> None:
-    """Set up a channel class to convert payloads to the types that its `join` and its handlers declare.
+def table_of(channel: type[Channel], declarations: Declarations | None = None) -> HandlerTable:
+    """Return the handlers of a channel class, which convert payloads to the types that the class declares.
+
+    A subclass inherits handlers. A method that overrides a handler handles the same events.
 
     Args:
         channel: the class.
-        guard: a function that puts a wrapper around a handler of the application; None uses the handlers as they are.
+        declarations: the checks of what the channel sends; None checks nothing.
 
     Raises:
         InvalidHandler: an annotation cannot be resolved, or msgspec cannot convert to it.
     """
-    table = table_of(channel)
-    table.decode_join = _decoder_of(channel, "join", 2)
+    join: Handler = channel.join
+    handle_in: Handler = channel.handle_in
+    if declarations is not None:
+        join, handle_in = declarations.join(join), declarations.handle_in(handle_in)
+    decode_join = _decoder_of(channel, "join", 2)
+    incoming = {}
     for event, name in names_of(channel, "in").items():
         handler: Handler = getattr(channel, name)
-        if guard is not None:
-            handler = guard(channel, event, handler)
-        table.incoming[event] = _typed(channel, name, event, handler)
+        if declarations is not None:
+            handler = declarations.handler(event, handler)
+        incoming[event] = _typed(channel, name, event, handler)
+    outgoing = {event: getattr(channel, name) for event, name in names_of(channel, "out").items()}
+    return HandlerTable(
+        join=join,
+        decode_join=decode_join,
+        incoming=incoming,
+        handle_in=handle_in,
+        outgoing=outgoing,
+        intercepts=frozenset(outgoing),
+        declarations=declarations,
+    )
 
 
 def _typed(channel: type[Channel], name: str, event: str, handler: Handler) -> Handler:

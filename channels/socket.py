@@ -25,12 +25,19 @@ from channels.channel import Channel, LogLevelName
 from channels.checks import check_sources
 from channels.connect_info import ConnectInfo
 from channels.errors import InvalidOption, check_positive, check_seconds, check_whole
-from channels.handlers import LOG_LEVELS, InvalidHandler, check, check_callback, check_constructor
-from channels.payloads import use_types
+from channels.handlers import (
+    LOG_LEVELS,
+    Declarations,
+    InvalidHandler,
+    check,
+    check_callback,
+    check_constructor,
+)
+from channels.payloads import table_of
 from channels.protocol.link import Broadcaster, Link
 from channels.topics import Route, Router
 
-__all__ = ["ErrorHandler", "Refusal", "Socket", "bind", "router_of"]
+__all__ = ["Durable", "ErrorHandler", "Refusal", "Socket", "bind", "router_of"]
 
 
 _STATUSES = frozenset(HTTPStatus)
@@ -84,6 +91,10 @@ class Refusal(msgspec.Struct, frozen=True):
 
 ErrorHandler: TypeAlias = Callable[[Any, ConnectInfo], Refusal]
 """A function that builds the response to a refused client: `handler(reason, connect_info)`."""
+
+
+Durable: TypeAlias = Callable[[type[Channel], object], type[Channel]]
+"""A function that returns a channel class whose topics are durable, from a channel class and a history."""
 
 
 class Socket:
@@ -194,12 +205,19 @@ def bind(socket: Socket, link: Link) -> float:
     return socket._deadline
 
 
-def router_of(socket: type[Socket], *, checks: bool = False) -> Router:
+def router_of(
+    socket: type[Socket],
+    *,
+    durable: Durable | None = None,
+    declarations_of: Callable[[type[Channel]], Declarations | None] | None = None,
+) -> Router:
     """Return the routing table of a socket class, after a check of the class and of every channel in the table.
 
     Args:
         socket: the socket class.
-        checks: True checks what the channels send against their `pushes` and `replies`.
+        durable: the function that returns the channel class of a route with a history; None leaves the class as it is.
+        declarations_of: the function that returns the checks of what a channel class sends. With None, the channels
+            send without checks.
 
     Raises:
         InvalidRoute: a pattern is invalid.
@@ -237,16 +255,11 @@ def router_of(socket: type[Socket], *, checks: bool = False) -> Router:
             )
         check(channel)
         check_sources(channel, Channel)
-        if route.history is not None:
-            channel = _durable(route)
-        guard = None
-        if checks:
-            # Imported here, because a server in production does not check what its channels send.
-            from channels.development import declarations  # noqa: PLC0415
-
-            channel, guard = declarations.checked_class(channel), declarations.checked_handler
-        use_types(channel, guard)
-        routes.append(Route(pattern, channel, route.assigns))
+        if route.history is not None and durable is not None:
+            channel = durable(channel, route.history)
+        declarations = None if declarations_of is None else declarations_of(channel)
+        table = table_of(channel, declarations)
+        routes.append(Route(pattern, channel, route.assigns, table=table))
     return Router(routes)
 
 
@@ -257,11 +270,3 @@ def _check_limits(socket: type[Socket]) -> None:
         check_whole(owner, "max_joining", socket.max_joining)
     check_positive(owner, "max_messages_per_second", socket.max_messages_per_second)
     check_positive(owner, "max_joins_per_second", socket.max_joins_per_second)
-
-
-def _durable(route: Route) -> type[Channel]:
-    """Return the channel class of a route with a history."""
-    # Imported here, so that only programs with durable topics load this package.
-    from channels.durable.channel import durable_class  # noqa: PLC0415
-
-    return durable_class(route.channel, route.history)

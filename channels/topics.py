@@ -61,6 +61,7 @@ class Route:
         assigns: a dict of data for the channel. They override the assigns of the socket. The route keeps a copy.
         history: a `channels.durable.History`, which makes the topics durable. Give it to the endpoint too, which runs
             it. The channel then behaves like a `DurableChannel`.
+        table: the handlers of the channel. The endpoint sets it.
 
     Raises:
         InvalidRoute: the pattern is not a string, has a `*` before its end, or begins with `ashtree:`.
@@ -70,6 +71,7 @@ class Route:
     channel: Any
     assigns: Mapping[str, Any] = field(factory=dict, converter=_copy, hash=False)
     history: Any = field(default=None, kw_only=True)
+    table: Any = field(default=None, kw_only=True, eq=False, repr=False)
 
     def matches(self, topic: str) -> bool:
         """Return True if the pattern matches a topic. This does not consider other routes.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterator
+from collections.abc import Awaitable, Container, Coroutine, Iterator
 from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, Final, Protocol, TypeVar, final
@@ -42,12 +42,15 @@ from supervision.messages import CountChildren, PoolSetup, Setup, TryAgain, Whic
 from supervision.strategy import RestartIntensity
 
 __all__ = [
+    "REFUSALS",
     "Children",
     "Described",
     "Failed",
     "Retried",
     "SupervisorBase",
+    "begin_start",
     "end_process",
+    "refused",
     "start",
     "stop",
     "stop_together",
@@ -77,43 +80,50 @@ class Failed:
         return NORMAL if isinstance(self.error, StartIgnored) else self.error.reason
 
 
-async def start(spec: ChildSpec, extra: tuple[Any, ...] = ()) -> Pid | Failed:
-    """Start one child. If its start function raises, the supervisor continues.
+def begin_start(
+    spec: ChildSpec, extra: tuple[Any, ...] = (), *, in_time: bool = False
+) -> Pid | Failed | Coroutine[Any, Any, Pid | Failed]:
+    """Begin to start one child. If its start function raises, the supervisor continues.
 
     Args:
         spec: The child.
         extra: Further arguments, after the arguments in the spec.
+        in_time: True if the caller enforces the `start_timeout` of the spec.
+
+    Returns:
+        The result, or a coroutine that waits for the start and returns the result.
     """
-    if spec.start_timeout < math.inf:
-        return await _start_in_time(spec, extra)
-    return await _start(spec, extra)
-
-
-def start_nowait(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
-    """Start one child whose start function does not wait. If the function raises, the supervisor continues.
-
-    Raises:
-        TypeError: The start function returned something else than a pid.
-    """
+    if spec.start_timeout < math.inf and not in_time:
+        return _start_in_time(spec, extra)
     try:
-        started: Any = spec.start(*spec.args, *extra, **spec.kwargs)
+        # Unpacking empty kwargs costs more than this check.
+        started: Any = (
+            spec.start(*spec.args, *extra, **spec.kwargs)
+            if spec.kwargs
+            else spec.start(*spec.args, *extra)
+        )
     except (Exception, ProcessExit) as error:  # a start function may raise any exception
         return _failed(error)
     if type(started) is Pid:
         return started
-    if type(started) is CoroutineType:
-        started.close()  # the error replaces Python's warning about the coroutine
-    raise TypeError(
-        f"the start function of child {spec.id!r} must return a pid at once, got {started!r}; "
-        "use start_child, which waits"
-    )
+    # Test the likely case first, because isawaitable costs a microsecond.
+    if type(started) is CoroutineType or isawaitable(started):
+        return _wait_for(spec, started)
+    return _no_pid(spec, started)
+
+
+async def start(spec: ChildSpec, extra: tuple[Any, ...] = ()) -> Pid | Failed:
+    """Start one child, as `begin_start` does, and wait for the result."""
+    started = begin_start(spec, extra)
+    return started if isinstance(started, (Pid, Failed)) else await started
 
 
 async def _start_in_time(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
     before = frozenset(_links())
     started: Pid | Failed | None = None
     with trio.move_on_after(spec.start_timeout) as limit:
-        started = await _start(spec, extra)
+        begun = begin_start(spec, extra, in_time=True)
+        started = begun if isinstance(begun, (Pid, Failed)) else await begun
     if started is not None and not limit.cancel_called:
         return started
     # A cancelled start function of this package leaves no process. Other start functions may leave a linked process.
@@ -128,21 +138,15 @@ def _links() -> tuple[Pid, ...]:
     return () if info is None else info["links"]
 
 
-async def _start(spec: ChildSpec, extra: tuple[Any, ...]) -> Pid | Failed:
+async def _wait_for(spec: ChildSpec, starting: Awaitable[Any]) -> Pid | Failed:
     try:
-        # Unpacking empty kwargs costs more than this check.
-        started: Any = (
-            spec.start(*spec.args, *extra, **spec.kwargs)
-            if spec.kwargs
-            else spec.start(*spec.args, *extra)
-        )
-        # Test the likely cases first, because isawaitable costs a microsecond.
-        if type(started) is CoroutineType or (type(started) is not Pid and isawaitable(started)):
-            started = await started
+        started = await starting
     except (Exception, ProcessExit) as error:  # a start function may raise any exception
         return _failed(error)
-    if type(started) is Pid:
-        return started
+    return started if type(started) is Pid else _no_pid(spec, started)
+
+
+def _no_pid(spec: ChildSpec, started: object) -> Failed:
     problem = (
         f"the start function of child {spec.id!r} returned {started!r}; "
         "return the pid of the process that it started and linked"
@@ -340,8 +344,8 @@ class Children(ABC):
         return list(self.each_child())
 
     @abstractmethod
-    async def ended(self, pid: Pid, reason: ExitReason) -> Stop | None:
-        """Handle the end of a linked process. Return a Stop if the supervisor ends too."""
+    def ended(self, pid: Pid, reason: ExitReason) -> Stop | Coroutine[Any, Any, Stop | None] | None:
+        """Begin to handle the end of a linked process. The result is a Stop if the supervisor ends too."""
 
     @abstractmethod
     async def try_again(self, message: TryAgain) -> Stop | None:
@@ -420,6 +424,15 @@ class Children(ABC):
 
 C = TypeVar("C", bound=Children)
 
+REFUSALS: Final = (SupervisionError, StartError, StartIgnored)
+"""The exceptions that a supervisor answers to a request."""
+
+
+def refused(refusal: Exception) -> Reply:
+    """Return the answer to a request that a supervisor refuses."""
+    # Drop the traceback, because it would keep the frames of this process in memory.
+    return Reply(refusal.with_traceback(None))
+
 
 # The process
 
@@ -482,9 +495,8 @@ class SupervisorBase(GenServer[C]):
     async def handle_call(self, request: Any, sender: Sender) -> Reply:
         try:
             return Reply(await self._answer(request))
-        except (SupervisionError, StartError, StartIgnored) as refusal:
-            # Drop the traceback, because it would keep the frames of this process in memory.
-            return Reply(refusal.with_traceback(None))
+        except REFUSALS as refusal:
+            return refused(refusal)
 
     async def handle_cast(self, message: Any) -> None:
         await super().handle_info(message)
@@ -492,7 +504,8 @@ class SupervisorBase(GenServer[C]):
     async def handle_info(self, message: Any) -> Stop | None:
         kind = type(message)
         if kind is Exit:
-            return await self.state.ended(message.pid, message.reason)
+            ended = self.state.ended(message.pid, message.reason)
+            return await ended if isinstance(ended, Coroutine) else ended
         if kind is TryAgain:
             return await self.state.try_again(message)
         await super().handle_info(message)

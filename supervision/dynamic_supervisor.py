@@ -11,7 +11,7 @@ time. For a fixed set of children, or a strategy other than "one_for_one", use `
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Any, final
 
 import trio
@@ -19,19 +19,21 @@ import trio
 from actors.arguments import is_number
 from actors.exits import ExitReason
 from actors.links import trap_exits
+from actors.messages import Exit
 from actors.refs import Pid
-from actors.runtime import current_runtime
-from actors.servers.gen_server import handle_ends_nowait, run_idle
-from actors.servers.results import Stop
+from actors.servers.gen_server import Request, Sender, send_request
+from actors.servers.results import Reply, Stop
 from supervision._children import (
+    REFUSALS,
     Children,
     Failed,
     Retried,
     SupervisorBase,
-    start_nowait,
+    begin_start,
+    refused,
     stop_together,
 )
-from supervision._requests import Waiting, ask, published
+from supervision._requests import ask
 from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import (
     RESTARTING,
@@ -104,29 +106,19 @@ class Pool(Children):
         self._temporary: _Child | None = None
         super().__init__(setup, self._children)
 
-    async def ended(self, pid: Pid, reason: ExitReason) -> Stop | None:
+    def ended(self, pid: Pid, reason: ExitReason) -> Coroutine[Any, Any, Stop | None] | None:
         child = self._children.get(pid)
         if child is None or child.retry is not None:
             return None
-        self._report(CHILD_TERMINATED, child, pid, reason=reason, stopped=False)
+        if self._telemetry.handlers(CHILD_TERMINATED):
+            self._report(CHILD_TERMINATED, child, pid, reason=reason, stopped=False)
         if fate(child.restart, reason) is not Fate.RESTART:
             del self._children[pid]
             return None
         if self._backoff is not None:
             self._try_later(child, pid, reason)
             return None
-        return await self._restart(child, pid, reason)
-
-    def ended_nowait(self, pid: Pid, reason: ExitReason) -> bool:
-        """Forget a child that ended and is never restarted. Return False if `ended` has more to do."""
-        child = self._children.get(pid)
-        if child is None or child.restart != "temporary" or self.is_busy:
-            return False
-        if self._telemetry.handlers(CHILD_TERMINATED):
-            # The telemetry handlers must run in the process of the supervisor.
-            return False
-        del self._children[pid]
-        return True
+        return self._restart(child, pid, reason)
 
     async def try_again(self, message: TryAgain) -> Stop | None:
         child = self._children.get(message.child)
@@ -162,36 +154,33 @@ class Pool(Children):
 
     # Requests
 
-    def _check_room(self, spec: ChildSpec) -> None:
+    def start_child(
+        self, spec: ChildSpec, extra: tuple[Any, ...]
+    ) -> Pid | Coroutine[Any, Any, Pid]:
+        """Start a child. Return its pid, or a coroutine that waits for the start and returns the pid."""
         if len(self._children) >= self._max_children:
             self._report(CHILD_REFUSED, spec, None, max_children=self._max_children)
             raise MaxChildren(self._max_children)
-
-    async def start_child(self, spec: ChildSpec, extra: tuple[Any, ...]) -> Pid:
-        """Start a child and return its pid."""
-        self._check_room(spec)
-        return self._take_in(spec, extra, await self._start(spec, extra))
-
-    def start_child_nowait(self, spec: ChildSpec, extra: tuple[Any, ...]) -> Pid:
-        """Start a child whose start function does not wait, and return its pid."""
-        self._check_room(spec)
         self._waiting.for_start(spec.id)
-        try:
-            started = start_nowait(spec, extra)
-        finally:
-            self._waiting.over()
+        started = begin_start(spec, extra)
+        if not isinstance(started, (Pid, Failed)):
+            return self._finish_start(spec, extra, started)
+        self._waiting.over()
         return self._take_in(spec, extra, started)
 
-    @property
-    def is_busy(self) -> bool:
-        """True while the supervisor waits inside a callback, for the start or the end of a child."""
-        return self._waiting.phase is not None
+    async def _finish_start(
+        self, spec: ChildSpec, extra: tuple[Any, ...], starting: Coroutine[Any, Any, Pid | Failed]
+    ) -> Pid:
+        started = await starting
+        self._waiting.over()
+        return self._take_in(spec, extra, started)
 
     def _take_in(self, spec: ChildSpec, extra: tuple[Any, ...], started: Pid | Failed) -> Pid:
         """Add a child that has started. Raise the error of one that has not."""
         if isinstance(started, Pid):
             self._children[started] = self._record_of(spec, extra)
-            self._report(CHILD_STARTED, spec, started)
+            if self._telemetry.handlers(CHILD_STARTED):
+                self._report(CHILD_STARTED, spec, started)
             return started
         if not started.ignored:
             self._report(CHILD_START_FAILED, spec, None, reason=started.reason, restart=False)
@@ -233,9 +222,6 @@ class Pool(Children):
 
 class DynamicSupervisor(SupervisorBase[Pool]):
     """A process that supervises any number of independent children, of one kind or several.
-
-    An idle supervisor forgets a temporary child at the moment of its end, without a message. A supervisor with a debug
-    option of `actors.sys` gets the message.
 
     Source: Elixir's `DynamicSupervisor` and OTP's `simple_one_for_one`. There is one difference: Elixir and OTP count
     restarts in whole seconds, and here the restart window is exact.
@@ -353,41 +339,25 @@ class DynamicSupervisor(SupervisorBase[Pool]):
         return pid
 
     @staticmethod
-    def start_child_nowait(supervisor: object, child: ChildSpec, /, *extra: Any) -> Pid:
-        """Start a child at once, if the supervisor is idle.
+    def request_start(supervisor: object, child: ChildSpec, /, *extra: Any) -> Request:
+        """Ask for the start of a child as `start_child` does, and return without waiting for the answer.
 
-            try:
-                pid = DynamicSupervisor.start_child_nowait(pool, session, socket)
-            except trio.WouldBlock:
-                pid = await DynamicSupervisor.start_child(pool, session, socket)
-
-        `start_child` sends a message to the supervisor and waits for the answer. `start_child_nowait` does neither, so
-        it takes a third of the time. The supervisor restarts and stops the child as usual.
+        If the supervisor is idle and the start function does not wait, the request is done when this returns. Its
+        result is the pid, or the exception that `start_child` would raise.
 
         Args:
             supervisor: A pid or a name.
-            child: A spec whose start function does not wait, such as `Session.spawn_link`.
+            child: A spec.
             extra: Further arguments for this child, after the arguments in the spec.
 
-        Returns:
-            The pid of the child.
-
         Raises:
-            trio.WouldBlock: The supervisor has ended, is busy, has unread messages, or starts a child now. Or an
-                instrument, such as a recorder, watches the runtime. Or the supervisor has a debug option of
-                `actors.sys`. Nothing was started; use `start_child`.
-            MaxChildren: The supervisor has `max_children` children.
-            StartIgnored: The start function raised it. The supervisor keeps no child.
-            StartError: The start function raised an exception.
-            BadChildSpec: The spec is invalid.
-            TypeError: The start function returned no pid. It must be a function such as `spawn_link`.
+            NoProcess: There is no such supervisor.
+            CallingSelf: The supervisor is the calling process.
+            BadChildSpec: The spec is significant.
         """
-        waiting = published(Waiting, supervisor, current_runtime())
-        if waiting is None or type(waiting.tree) is not Pool or waiting.tree.is_busy:
-            raise trio.WouldBlock
         if child.significant:
             check_significance(child, "never")
-        return run_idle(waiting.supervisor, waiting.tree.start_child_nowait, child, extra)
+        return send_request(supervisor, StartDynamicChild(child, extra))
 
     @staticmethod
     async def terminate_child(supervisor: object, pid: Pid) -> None:
@@ -408,15 +378,35 @@ class DynamicSupervisor(SupervisorBase[Pool]):
     async def init(self, setup: PoolSetup) -> None:
         trap_exits()
         self.state = Pool(setup)
-        # Otherwise, the supervisor of channels would get a message about each crashed channel. The message would take a
-        # tenth of the time of a crash and rejoin, and the supervisor could not start the next channel at once.
-        if type(self).handle_info is DynamicSupervisor.handle_info:
-            handle_ends_nowait(self.state.ended_nowait)
+
+    # An idle supervisor starts a child, and forgets one, in the task of the process that asks or ends. Otherwise each
+    # crash and rejoin of a channel would take two more steps of the scheduler.
+
+    def handle_info_nowait(self, message: Any) -> Any:
+        if type(message) is Exit:
+            return self.state.ended(message.pid, message.reason)
+        return self.handle_info(message)
+
+    def handle_call_nowait(self, request: Any, sender: Sender) -> Any:
+        if type(request) is not StartDynamicChild:
+            return self.handle_call(request, sender)
+        try:
+            started = self.state.start_child(request.spec, request.extra)
+        except REFUSALS as refusal:
+            return refused(refusal)
+        return Reply(started) if type(started) is Pid else self._started(started)
+
+    async def _started(self, starting: Coroutine[Any, Any, Pid]) -> Reply:
+        try:
+            return Reply(await starting)
+        except REFUSALS as refusal:
+            return refused(refusal)
 
     async def _answer(self, request: Any) -> Any:
         kind = type(request)
         if kind is StartDynamicChild:
-            return await self.state.start_child(request.spec, request.extra)
+            started = self.state.start_child(request.spec, request.extra)
+            return started if type(started) is Pid else await started
         if kind is TerminateDynamicChild:
             return await self.state.terminate_child(request.pid)
         return await super()._answer(request)

@@ -105,8 +105,7 @@ class Monitor(Ref):
             if watcher.runtime.instruments:
                 for instrument in watcher.runtime.instruments:
                     instrument.down_sent(watcher.pid, self)
-            if not watcher.took_end(pid, reason):
-                watcher.mailbox.put(Down(self, pid, reason, self.name))
+            watcher.mailbox.put(Down(self, pid, reason, self.name))
 
 
 def start_monitor(process: Process, pid: Pid, name: object) -> Ref:

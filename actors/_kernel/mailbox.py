@@ -20,8 +20,8 @@ Trio does not announce a turn, and checking for a new turn at each wake would co
 runtime counts wakes up to a limit, over any number of turns. At the limit, a task waits for the next turn and starts a
 new count.
 
-An idle server may handle a message without a wake (`ProcessRecord.handle_now`). The batches also limit the number of
-these calls in a turn.
+A server that waits may handle a message at once, without a wake (`ProcessRecord.handle_at_once`). The batches also
+limit the number of these calls in a turn.
 """
 
 from __future__ import annotations
@@ -53,11 +53,23 @@ class Owner(Protocol):
     def mailbox_alarm(self) -> None:
         """Report that too many messages wait in the mailbox."""
 
+    def handle_at_once(self, message: Any) -> bool:
+        """Handle a message in the task of the sender. Return False if the message must wait in the mailbox."""
+
 
 class Mailbox:
     """The messages that wait for one process, oldest first."""
 
-    __slots__ = ("_seen", "alarm_at", "owner", "queue", "sleeping", "task", "wake_batches")
+    __slots__ = (
+        "_seen",
+        "alarm_at",
+        "at_once",
+        "owner",
+        "queue",
+        "sleeping",
+        "task",
+        "wake_batches",
+    )
 
     def __init__(self, wake_batches: WakeBatches | None = None) -> None:
         # An empty tuple while the process waits for a message, otherwise a deque. An empty deque would
@@ -74,6 +86,8 @@ class Mailbox:
         self.task: trio.lowlevel.Task | None = None
         # True from `parking` until the task has run again. A lost wake-up leaves it True, while `parked` is False.
         self.sleeping = False
+        # True if the owner is a server that waits in its loop, and may handle a message in the task of its sender.
+        self.at_once = False
 
     def __len__(self) -> int:
         return len(self.queue)
@@ -81,11 +95,16 @@ class Mailbox:
     # Ctrl-C in the middle of `put` could leave a process asleep with a message in its mailbox.
     @enable_ki_protection
     def put(self, message: Any) -> None:
-        """Append a message, and wake the process if it is parked."""
+        """Append a message, and wake the process if it is parked. A server that waits may handle it at once instead."""
+        task = self.task
+        if task is not None and self.at_once and self.owner is not None:
+            if self.owner.handle_at_once(message):
+                return
+            # The server may have sent a message to itself.
+            task = self.task
         queue = self.queue
         if isinstance(queue, tuple):
             queue = self.queue = deque()
-        task = self.task
         if task is None:
             queue.append(message)
             if len(queue) > self.alarm_at:
@@ -177,15 +196,19 @@ class Mailbox:
         await wait_task_rescheduled(self.parking())
         self.sleeping = False
 
-    def parking(self) -> Callable[[object], Abort]:
+    def parking(self, *, at_once: bool = False) -> Callable[[object], Abort]:
         """Begin to park. The caller must pass the result to `wait_task_rescheduled` and await that immediately.
 
         After the wait, the caller must set `sleeping` to False.
 
         The server loop uses this in place of `park`, because a `park` coroutine for each waiting server takes memory.
+
+        Args:
+            at_once: True if the owner may handle the next message in the task of its sender.
         """
         self.task = current_task()
         self.sleeping = True
+        self.at_once = at_once
         if not self.queue:
             self.queue = ()
             self._seen = 0
@@ -220,9 +243,9 @@ class Mailbox:
 # The largest number of wakes in one turn. 128 crashing processes take a few milliseconds; a turn costs a few
 # microseconds.
 BURST = 128
-# The number of calls into idle servers that one count allows. A new count begins in the turn after the first BURST
-# calls. In that turn, a poller may run first and make BURST more calls. So this is twice BURST, and a turn allows at
-# most three times BURST.
+# The number of messages that waiting servers may handle at once in one count. A new count begins in the turn after the
+# first BURST of them. In that turn, a poller may run first and cause BURST more. So this is twice BURST, and a turn
+# allows at most three times BURST.
 CALLS = 2 * BURST
 # The number of places in each batch for the processes that started to wait most recently.
 NEWEST = 16
@@ -234,7 +257,7 @@ class WakeBatches:
     Attributes:
         left: The number of wakes that this turn still allows. `Mailbox.put` lowers it at each wake, and calls
             `begin_new_count` at 0.
-        calls: The number of calls into idle servers that this turn still allows.
+        calls: The number of messages that waiting servers may still handle at once in this turn.
         late: The mailboxes that have a message but whose tasks wait for a later turn, each with its task.
     """
 
@@ -251,7 +274,7 @@ class WakeBatches:
         return len(self.late)
 
     def allow_call(self) -> bool:
-        """Count a call into an idle server. Return False if this turn allows no more calls."""
+        """Count a message that a server handles at once. Return False if this turn allows no more of them."""
         if not self.calls:
             return False
         self.calls -= 1

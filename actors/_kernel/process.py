@@ -5,6 +5,7 @@ This module does not import the process table. The class of the runtime is a typ
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
@@ -60,7 +61,7 @@ class Host(Protocol):
     def counts_run_time(self) -> bool: ...
     @property
     def callback_instruments(self) -> tuple[Instrument, ...]: ...
-    def fail(self, process: Any, error: BaseException) -> None: ...
+    def count_time(self, process: Any, seconds: float) -> None: ...
 
 
 class Monitoring(Watcher, Protocol):
@@ -87,11 +88,11 @@ class ProcessRecord(Generic[R]):
 
     __slots__ = (
         "ancestors",
+        "begin",
         "born",
         "cleanups",
         "context",
         "dead",
-        "debugged",
         "dictionary",
         "dying",
         "function",
@@ -109,7 +110,6 @@ class ProcessRecord(Generic[R]):
         "scope",
         "start_slot",
         "suspended",
-        "take_end",
         "task",
         "timers",
         "trapping",
@@ -142,8 +142,6 @@ class ProcessRecord(Generic[R]):
         self.trapping = False
         # True between `suspend` and `resume` of `actors.sys`, for a server.
         self.suspended = False
-        # True while `actors.sys` shows or records the messages of the server.
-        self.debugged = False
         self.dying = False
         self.dead = False
         self.reason: ExitReason = NORMAL
@@ -160,8 +158,8 @@ class ProcessRecord(Generic[R]):
         self.timers: SmallSet[TimerRef] = None
         self.dictionary: dict[Any, Any] | None = None
         self.context: Callable[[], dict[str, Any]] | None = None
-        # See `handle_ends_nowait` in `actors.servers.gen_server`.
-        self.take_end: Callable[[Pid, ExitReason], bool] | None = None
+        # The function of a server that may handle a message at once: see `handle_at_once`.
+        self.begin: Callable[[Any], bool] | None = None
 
     @property
     def parent(self) -> Pid:
@@ -258,63 +256,38 @@ class ProcessRecord(Generic[R]):
             return "suspended"
         return "waiting" if self.mailbox.parked else "running"
 
-    @property
-    def is_idle(self) -> bool:
-        """True if another process may run a function of this server.
+    def handle_at_once(self, message: Any) -> bool:
+        """Let the server of this process handle a message in the task of the sender. The mailbox calls this.
 
-        The server waits for a message, and neither an instrument nor a debug option of `actors.sys` must see messages.
-        """
-        mailbox = self.mailbox
-        return (
-            mailbox.task is not None  # `parked`, without a call
-            and not mailbox.queue
-            and not self.suspended
-            and not self.debugged
-            and not self.dying
-            and not self.runtime.instruments
-        )
-
-    def took_end(self, pid: Pid, reason: ExitReason) -> bool:
-        """Tell an idle server that another process has ended. Return False if the server needs a message instead."""
-        if self.take_end is None or not self.is_idle:
-            return False
-        try:
-            return self.take_end(pid, reason)
-        except BaseException as error:
-            # Broad, because an error of this server must not interrupt the end of the other process. That process must
-            # still send signals to its other links and watchers. So this server crashes, as if a callback had raised.
-            self.runtime.fail(self, error)
-            return True
-
-    def handle_now(self, function: Callable[[Any], bool], message: Any) -> bool:
-        """Let a function of an idle server handle a message immediately, in the task of the caller.
-
-        This saves a step of the scheduler. The function runs as the server: `current_pid()` is the server. It must not
-        wait, and must not call this method for the same server. A server that waits in a `receive` of a callback looks
-        idle too, so the function must return False then.
+        The server waits in its loop for a message, so it has no other work, and no earlier message waits. This saves a
+        step of the scheduler. The server's function runs in the context of this process, so `current_pid()` is the
+        server. It never raises.
 
         A turn of the scheduler allows a bounded number of these calls, so that one turn does not take too long.
 
-        Args:
-            function: A function that takes the message, and returns False if the server must get it as a message. If it
-                raises an `Exception`, the server crashes, and `terminate` does not run.
-            message: The message.
-
         Returns:
-            True if the function has handled the message; False if the caller must send it.
+            False if the message must wait in the mailbox.
         """
-        # A task's run time counts for its own process, so the server needs a step of its own.
-        if self.task is None or not self.is_idle or self.runtime.counts_run_time:
+        begin, task, mailbox = self.begin, self.task, self.mailbox
+        if begin is None or task is None or self.dying or not mailbox.wake_batches.allow_call():
             return False
-        if not self.mailbox.wake_batches.allow_call():
-            return False
+        # Its messages to itself must wait in the mailbox until it has finished with this one.
+        mailbox.at_once = False
+        took: bool = (
+            self._timed(task.context.run, begin, message)
+            if self.runtime.counts_run_time
+            else task.context.run(begin, message)
+        )
+        mailbox.at_once = True
+        return took
+
+    def _timed(self, run: Callable[..., bool], begin: Callable[[Any], bool], message: Any) -> bool:
+        """Handle a message. Count the time for this process, and not for the process that runs now."""
+        since = time.monotonic()
         try:
-            return self.task.context.run(function, message)
-        except Exception as error:
-            # Broad, because an error of this server must not interrupt the task of the caller. So this server crashes,
-            # as if a callback had raised.
-            self.runtime.fail(self, error)
-            return True
+            return run(begin, message)
+        finally:
+            self.runtime.count_time(self, time.monotonic() - since)
 
     @property
     def sleeps_before_a_message(self) -> bool:
@@ -410,7 +383,7 @@ class ProcessRecord(Generic[R]):
         cycle, which only the garbage collector can free.
         """
         self.cleanups = self.watching = self.timers = self.dictionary = self.context = None
-        self.start_slot = self.take_end = None
+        self.start_slot = self.begin = None
         self.mailbox.owner = None
         self.mailbox.clear()
 

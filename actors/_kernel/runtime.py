@@ -218,6 +218,14 @@ class Runtime:
         self.shows_messages = bool(self.on_received or self.callback_instruments)
         self.guard()
 
+    def count_time(self, process: Process, seconds: float) -> None:
+        """Count time of the current step for `process`, and not for the process whose step it is."""
+        process.run_time += seconds
+        acting = current_process.get()
+        if acting is not None:
+            # The end of the step adds the whole step.
+            acting.run_time -= seconds
+
     def guard(self) -> None:
         """Update `guarded` after a change of the instruments or the zombies."""
         self.guarded = bool(self.on_sent or self.zombies)
@@ -479,8 +487,7 @@ class Runtime:
             reason, linked=linked, trapping=process.trapping, from_self=sender is receiver
         )
         if verdict is Verdict.DELIVER:
-            if not linked or not process.took_end(sender, reason):
-                process.mailbox.put(Exit(sender, reason))
+            process.mailbox.put(Exit(sender, reason))
         elif verdict is Verdict.DIE:
             self._accept(process, reason)
 
@@ -494,12 +501,6 @@ class Runtime:
         # On the BEAM the process would be dead now. Here the process first unwinds, within the kill grace.
         deadline = self.current_time() + self.kill_grace
         process.grace = self.timers.at(deadline, lambda: self._grace_over(process))
-
-    def fail(self, process: Process, error: BaseException) -> None:
-        """Crash a process because its function raised in the task of another process."""
-        self.crashed += 1
-        self._report(CRASH, process, reason := Crash(error), error)
-        self._accept(process, reason)
 
     def _grace_over(self, process: Process) -> None:
         # While the event loop is blocked, the process cannot unwind. So give it one more scheduler turn.

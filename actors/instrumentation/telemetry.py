@@ -7,6 +7,7 @@ can replace it. An event without a handler costs one dictionary look-up.
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -33,13 +34,21 @@ class Telemetry:
     must not block. If a handler raises, telemetry detaches it and logs the error, so a broken handler does not harm the
     code that emits the event.
 
+    Attributes:
+        handlers: A function that returns the handlers of an event, as a tuple. If it is empty, the caller need not
+            build the metadata.
+
     Source: Elixir's `:telemetry`. There, all code shares one table of handlers. Here, each runtime has its own.
     """
 
-    __slots__ = ("_handlers",)
+    __slots__ = ("_handlers", "handlers")
+
+    handlers: Callable[[Event], tuple[Handler, ...]]
 
     def __init__(self) -> None:
-        self._handlers: dict[Event, tuple[Handler, ...]] = {}
+        self._handlers: defaultdict[Event, tuple[Handler, ...]] = defaultdict(tuple)
+        # The method of the dict itself, because every push, join and crash looks up handlers.
+        self.handlers = self._handlers.__getitem__
 
     def attach(self, event: Event, handler: Handler) -> Callable[[], None]:
         """Call `handler` on each `event`, until the caller calls the returned function.
@@ -57,10 +66,6 @@ class Telemetry:
             self._detach(event, handler)
 
         return detach
-
-    def handlers(self, event: Event) -> tuple[Handler, ...]:
-        """Return the handlers of `event`. If there are none, the caller need not build the metadata."""
-        return self._handlers.get(event, ())
 
     def execute(
         self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from types import CoroutineType
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -210,6 +211,11 @@ class Callbacks(Protocol):
 
     state: Any
 
+    @property
+    def begins_at_once(self) -> bool: ...
+    def handle_info_nowait(self, message: Any) -> Any: ...
+    def handle_call_nowait(self, request: Any, sender: Sender) -> Any: ...
+
     async def init(self, *args: Any, **kwargs: Any) -> Any: ...
     async def handle_call(self, request: Any, sender: Sender) -> Any: ...
     async def handle_cast(self, message: Any) -> Any: ...
@@ -228,6 +234,31 @@ class _Stopping(Exception):
         self.reason = reason
         self.sender = sender
         self.value = value
+
+
+class _Rest:
+    """The work that is left for a message, after the server has begun to handle it at once.
+
+    Attributes:
+        message: The message.
+        waits: The wait that an instrument demands before the callback; None if there is none.
+        begun: The result of the callback, or a coroutine that returns the result.
+        error: The exception of the callback; None if there is none.
+    """
+
+    __slots__ = ("begun", "error", "message", "waits")
+
+    def __init__(
+        self,
+        message: Any,
+        waits: Awaitable[None] | None,
+        begun: Any,
+        error: BaseException | None,
+    ) -> None:
+        self.message = message
+        self.waits = waits
+        self.begun = begun
+        self.error = error
 
 
 def serve(
@@ -271,12 +302,14 @@ class Loop:
     """The loop of one server, and the state that it keeps between messages."""
 
     __slots__ = (
+        "at_once",
         "before",
         "deadline",
         "debug",
         "interval",
         "message",
         "process",
+        "rest",
         "server",
         "suspended",
     )
@@ -290,6 +323,11 @@ class Loop:
         self.message: Any = None
         self.debug: Debug | None = None
         self.suspended = False
+        self.at_once = server.begins_at_once
+        # The rest of the work for a message that the server has begun to handle at once.
+        self.rest: _Rest | None = None
+        if self.at_once:
+            process.begin = self._take
 
     async def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         then = await _init(self.process, self.server, args, kwargs)
@@ -351,7 +389,7 @@ class Loop:
     async def _serve_messages(self) -> None:  # noqa: C901, PLR0912, PLR0915 - one dispatch, spelled out for speed
         # This is the hottest path. For each message it calls only the callback.
         process, server, mailbox = self.process, self.server, self.process.mailbox
-        budget, deadline = FAIRNESS, math.inf
+        budget, deadline, at_once = FAIRNESS, math.inf, self.at_once
         result: Any
         while True:
             if process.dying:
@@ -366,8 +404,10 @@ class Loop:
                 message = result = self.message = self.before = None
                 if not queue and self.deadline == math.inf:
                     queue = ()  # `parking` frees the empty queue, so keep no reference to it
-                    await wait_task_rescheduled(mailbox.parking())
+                    await wait_task_rescheduled(mailbox.parking(at_once=at_once))
                     mailbox.sleeping = False
+                    if self.rest is not None:
+                        await self._do_rest()
                     continue
                 if not await self._pause():
                     continue
@@ -376,6 +416,9 @@ class Loop:
             kind = type(message)
             if process.runtime.shows_messages and (waits := self._show(message, kind)) is not None:
                 await waits
+            if at_once and self._begins(message, kind):
+                await self._finish(message, self._begin(message, kind))
+                continue
             if self.debug is not None and kind is not SystemRequest:
                 self.debug.happened("in", message, process.describe())
             if id(kind) not in _KNOWN or (kind is Exit and not process.is_stopped_by(message.pid)):
@@ -384,18 +427,8 @@ class Loop:
                     await self._apply(result, "handle_info", AFTER_MESSAGE)
             elif kind is CallRequest:
                 result = await server.handle_call(message.request, message.sender)
-                if type(result) is Reply:
-                    if self.debug is not None:
-                        self.debug.happened("out", result.value, process.describe())
-                    message.sender.answer(result.value)
-                    if result.then is not None:
-                        await self._apply(result.then, "handle_call", AFTER_CALL)
-                elif type(result) is Stop and result.reply is not MISSING:
-                    raise _Stopping(result.reason, message.sender, result.reply)
-                elif type(result) is NoReply or type(result) is Stop:
-                    await self._apply(result, "handle_call", AFTER_CALL)
-                else:
-                    raise _invalid(server, "handle_call", result, AFTER_CALL)
+                if not self._answered(message, result):
+                    await self._apply_to_call(message, result)
             elif kind is Cast:
                 result = await server.handle_cast(message.message)
                 if result is not None:
@@ -407,6 +440,113 @@ class Loop:
                 raise _Stopping(message.reason)
             if self.debug is not None and kind is not CallRequest:
                 self.debug.happened("noreply", server.state, process.describe())
+
+    # Servers that begin to handle a message at once
+
+    def _begins(self, message: Any, kind: type) -> bool:
+        """Return True if the server has a function that begins to handle the message at once."""
+        return (
+            kind is not SystemRequest
+            and kind is not Cast
+            and not (kind is Exit and self.process.is_stopped_by(message.pid))
+        )
+
+    def _begin(self, message: Any, kind: type) -> Any:
+        """Begin to handle a message. Return the result of the callback, or a coroutine that returns the result."""
+        if self.debug is not None:
+            self.debug.happened("in", message, self.process.describe())
+        if kind is CallRequest:
+            return self.server.handle_call_nowait(message.request, message.sender)
+        return self.server.handle_info_nowait(message)
+
+    def _take(self, message: Any) -> bool:
+        """Handle a message in the task of its sender. The process calls this while the loop waits for a message.
+
+        What must wait, what fails, and what ends the server is left to the server's own task. So the sender never gets
+        an exception, and `terminate` runs as after any other message.
+
+        Returns:
+            False if the message must wait in the mailbox.
+        """
+        kind = type(message)
+        is_call = kind is CallRequest
+        if not is_call and id(kind) in _KNOWN and not self._begins(message, kind):
+            return False
+        server = self.server
+        self.message, self.before = message, server.state
+        waits = begun = failure = None
+        try:
+            if self.process.runtime.shows_messages:
+                waits = self._show(message, kind)
+            if waits is None:
+                if self.debug is not None:
+                    begun = self._begin(message, kind)
+                elif is_call:
+                    begun = server.handle_call_nowait(message.request, message.sender)
+                else:
+                    begun = server.handle_info_nowait(message)
+                if self._answered(message, begun) if is_call else begun is None:
+                    # An idle server must not keep its last message in memory.
+                    self.message = self.before = None
+                    if self.debug is not None and not is_call:
+                        self.debug.happened("noreply", server.state, self.process.describe())
+                    return True
+        except BaseException as error:
+            # Broad, because no error of this server may reach the sender. The server's own task raises it again.
+            failure = error
+        self.rest = _Rest(message, waits, begun, failure)
+        self.process.mailbox.wake()
+        return True
+
+    async def _do_rest(self) -> None:
+        """Finish the work for the message that the server has begun to handle at once."""
+        rest, self.rest = self.rest, None
+        assert rest is not None
+        if rest.waits is not None:
+            await rest.waits
+        if self.process.dying:
+            if type(rest.begun) is CoroutineType:
+                rest.begun.close()  # otherwise Python warns that nothing has awaited it
+            raise ProcessKilled(self.process.reason)
+        if rest.error is not None:
+            raise rest.error
+        begun = rest.begun if rest.waits is None else self._begin(rest.message, type(rest.message))
+        await self._finish(rest.message, begun)
+
+    async def _finish(self, message: Any, begun: Any) -> None:
+        """Await the rest of a callback, and carry out its result."""
+        result = await begun if type(begun) is CoroutineType else begun
+        if type(message) is CallRequest:
+            if not self._answered(message, result):
+                await self._apply_to_call(message, result)
+            return
+        if result is not None:
+            await self._apply(result, "handle_info", AFTER_MESSAGE)
+        if self.debug is not None:
+            self.debug.happened("noreply", self.server.state, self.process.describe())
+
+    def _answered(self, message: CallRequest, result: Any) -> bool:
+        """Answer a call. Return False if the result of `handle_call` demands more than an answer."""
+        if type(result) is not Reply or result.then is not None:
+            return False
+        if self.debug is not None:
+            self.debug.happened("out", result.value, self.process.describe())
+        message.sender.answer(result.value)
+        return True
+
+    async def _apply_to_call(self, message: CallRequest, result: Any) -> None:
+        """Carry out a result of `handle_call` that demands more than an answer."""
+        if type(result) is Reply:
+            if self.debug is not None:
+                self.debug.happened("out", result.value, self.process.describe())
+            message.sender.answer(result.value)
+            await self._apply(result.then, "handle_call", AFTER_CALL)
+        elif type(result) is Stop and result.reply is not MISSING:
+            raise _Stopping(result.reason, message.sender, result.reply)
+        elif type(result) is NoReply or type(result) is Stop:
+            await self._apply(result, "handle_call", AFTER_CALL)
+        else:
+            raise _invalid(self.server, "handle_call", result, AFTER_CALL)
 
     async def _pause(self) -> bool:
         """Yield to other tasks, or wait for a message. Return True if the timeout of a `Within` has passed."""

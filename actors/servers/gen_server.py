@@ -27,12 +27,13 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 import trio
-from trio.lowlevel import current_task, enable_ki_protection, wait_task_rescheduled
+from trio.lowlevel import current_task, enable_ki_protection
 
 from actors._calls import (
     CallRequest,
     Cast,
     Ended,
+    Request,
     Sender,
     StopRequest,
     SystemRequest,
@@ -60,13 +61,13 @@ from actors.servers.results import Continue, Fail, Ignore, NoReply, Reply, Stop,
 
 __all__ = [
     "GenServer",
+    "Request",
     "Sender",
     "call",
     "cast",
-    "handle_ends_nowait",
     "move_to_back",
     "reply",
-    "run_idle",
+    "send_request",
     "stop",
     "system_call",
 ]
@@ -95,9 +96,25 @@ class GenServer(Generic[S]):
     # The default is None, so that a server without state need not set it.
     state: S = None  # type: ignore[assignment]
 
+    begins_at_once: ClassVar[bool] = False
+    """True if a message to an idle server of this class need not wait for the server's own task.
+
+    `handle_info_nowait` or `handle_call_nowait` then handle it in the task of the sender.
+    """
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_server_class(cls)
+        own = vars(cls)
+        if "handle_info" in own and "handle_info_nowait" not in own:
+            # A subclass that overrides only `handle_info` gets every message there.
+            cls.handle_info_nowait = GenServer.handle_info_nowait  # type: ignore[method-assign]
+        if "handle_call" in own and "handle_call_nowait" not in own:
+            cls.handle_call_nowait = GenServer.handle_call_nowait  # type: ignore[method-assign]
+        cls.begins_at_once = (
+            cls.handle_info_nowait is not GenServer.handle_info_nowait
+            or cls.handle_call_nowait is not GenServer.handle_call_nowait
+        )
 
     if not TYPE_CHECKING:
         # Type checkers do not see this, so they report arguments in a call of the constructor.
@@ -177,6 +194,26 @@ class GenServer(Generic[S]):
             {"server": type(self).__name__, "message": message},
         )
         return None
+
+    def handle_info_nowait(self, message: Any, /) -> Any:
+        """Begin to handle a message for `handle_info`, in the task of its sender if this server is idle.
+
+        Only Ashtree's own servers override this method and `handle_call_nowait`. The server calls them for every
+        message, whether the server was idle or the message has waited in the mailbox. `current_pid()` is the server in
+        both cases.
+
+        Args:
+            message: The message.
+
+        Returns:
+            The result that `handle_info` would return, or a coroutine that returns it. The server awaits the coroutine
+            in its own task, before it takes another message. By default the coroutine is `handle_info`.
+        """
+        return self.handle_info(message)
+
+    def handle_call_nowait(self, request: Any, sender: Sender, /) -> Any:
+        """Begin to handle a call for `handle_call`, as `handle_info_nowait` begins to handle a message."""
+        return self.handle_call(request, sender)
 
     async def handle_continue(self, argument: Any, /) -> NoReply | Continue | Within | Stop | None:
         """Handle a `Continue(argument)`, before any waiting message.
@@ -351,12 +388,7 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
         caller = acting_process()
         if caller is not None:
             caller.check()
-    target: ProcessLike | None
-    if type(server) is Pid:
-        server.runtime.require_thread("call")
-        target = server.process
-    else:
-        target = require_runtime("call").resolve(server)
+    target = _target(server)
     if target is None or target is caller:
         await trio.lowlevel.checkpoint()
         raise _refusal(envelope, target, server, request, timeout)
@@ -368,18 +400,17 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
         chains.enter(caller.pid, target.pid, request, timeout)
     else:
         chains = None
-    message = envelope(request, sender)
     instruments = runtime.instruments
     timer = None
-    runtime.graph.watch(target.pid, sender)
     try:
-        for instrument in instruments:
-            instrument.call_started(sender.pid, target.pid, sender, timeout)
-        if not runtime.guarded or runtime.admit(target.pid, message):
-            target.mailbox.put(message)
-        if limited:
-            timer = runtime.timers.at(trio.current_time() + timeout, sender.expire)
-        await wait_task_rescheduled(sender.abort)
+        sender.send(envelope(request, sender), timeout)
+        if sender.done:
+            # The server has answered at once. A cancelled caller gets no answer, as after any other wait.
+            await trio.lowlevel.checkpoint()
+        else:
+            if limited:
+                timer = runtime.timers.at(trio.current_time() + timeout, sender.expire)
+            await sender.wait()
     except BaseException:
         # An instrument raised. An answer, or the end of the server, must not wake a task that does not wait.
         if not sender.done:
@@ -397,7 +428,44 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
         raise ProcessKilled(caller.reason)
     if sender.answered:
         return sender.value
-    raise _call_exit(sender, server, request, timeout)
+    failure = sender.take_failure()
+    if isinstance(failure, Ended):
+        raise ServerExit(failure.reason, server, request, timeout)
+    raise CallTimeout(server, request, timeout)
+
+
+def _target(server: object) -> ProcessLike | None:
+    if type(server) is Pid:
+        server.runtime.require_thread("call")
+        return server.process
+    return require_runtime("call").resolve(server)
+
+
+@enable_ki_protection
+def send_request(server: object, request: Any) -> Request:
+    """Send a request to a server as `call` does, and return without waiting for the answer.
+
+        request = send_request(pool, StartDynamicChild(spec))
+        answer = request.result() if request.done else await request.wait_result()
+
+    A server that is idle may have answered already: see `GenServer.handle_call_nowait`. The answer has no time limit.
+
+    Args:
+        server: A pid or a name.
+        request: The request.
+
+    Raises:
+        NotAnAddress, NoProcess, CallingSelf, WrongThread: As from `call`.
+    """
+    caller = current_process.get()
+    if caller is not None and caller.dead:
+        caller = acting_process()
+    target = _target(server)
+    if target is None or target is caller:
+        raise _refusal(CallRequest, target, server, request, math.inf)
+    sent = Request(None if caller is None else caller.pid, target, server, request)
+    sent.send(CallRequest(request, sent), math.inf)
+    return sent
 
 
 def _refusal(
@@ -417,61 +485,6 @@ def _refusal(
         about = {"pid": None if caller is None else caller.pid, "address": server}
         runtime.telemetry.execute(_CALL_REFUSED, {}, {**about, "request": request})
     return NoProcess(server, request, timeout)
-
-
-def _call_exit(sender: Sender, server: object, request: Any, timeout: float) -> CallExit:
-    failure = sender.take_failure()
-    if isinstance(failure, Ended):
-        return ServerExit(failure.reason, server, request, timeout)
-    return CallTimeout(server, request, timeout)
-
-
-def run_idle(server: object, function: Callable[..., T], *args: Any) -> T:
-    """Call a function inside the process of an idle server, and return the result.
-
-        pid = run_idle(pool, pool_state.start, spec)
-
-    A `call` takes two turns of the scheduler. `run_idle` takes none, because the server has nothing else to do. The
-    function acts for the server: `current_pid()` is the server, and links and children belong to the server. The server
-    reaches the same state as if it had handled a message.
-
-    Args:
-        server: A pid or a name.
-        function: A function of the server's own module. It must not wait. A server that waits in a `receive` of a
-            callback looks idle too, so use this only for a server that shows such waits, as a supervisor does.
-        *args: The arguments of the function.
-
-    Raises:
-        trio.WouldBlock: The server has ended, is suspended, does not wait for a message, or has unread messages. Or the
-            caller runs inside the server, or an instrument or `actors.sys` shows messages. Use `call` in these cases.
-        WrongThread: The caller does not run in the runtime's thread.
-    """
-    process = require_runtime("run_idle").resolve(server)
-    if process is None or process.task is None or not process.is_idle:
-        raise trio.WouldBlock
-    if process is current_process.get():
-        # A context cannot be entered twice.
-        raise trio.WouldBlock
-    return process.task.context.run(function, *args)
-
-
-def handle_ends_nowait(function: Callable[[Pid, ExitReason], bool]) -> None:
-    """Call a function when another process ends, in place of a message, while the current server is idle.
-
-        handle_ends_nowait(pool_state.ended_nowait)
-
-    The call replaces the `Exit` of a linked process and the `Down` of a monitored process. This saves a message and a
-    step of the scheduler for each end. The server must trap exits, or have no links. The server is idle under the same
-    conditions as for `run_idle`. A server that is not idle gets the message.
-
-    Args:
-        function: A function that takes the pid and the exit reason. It runs in the process that ends, so it must not
-            wait, and `current_pid()` is not the server. To give the server the message after all, the function changes
-            nothing and returns False, for example for an unknown process. A server that waits in a `receive` of a
-            callback looks idle too, so the function must return False then. If the function raises, the server crashes
-            without `terminate`.
-    """
-    require_process("handle_ends_nowait").take_end = function
 
 
 def move_to_back(match: Callable[[Any], bool]) -> None:

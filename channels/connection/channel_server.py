@@ -13,7 +13,7 @@ The process writes to the client's out-buffer itself, so the client gets its fra
 The client's messages that arrive during the join wait in the mailbox. After the join, the process first handles the
 messages that `join` has sent to it, and then these messages.
 
-The process marks an accepted join in the membership itself, which saves a message to the connection for every join. At
+The process reports an accepted join through its ticket, which saves a message to the connection for every join. At
 the end of a membership it sends the connection a message (`Refused`, `ChannelClosed`). Then the session frees the
 topic.
 """
@@ -51,12 +51,12 @@ from actors.refs import Pid, Ref, TimerRef
 from actors.servers.gen_server import GenServer, Sender, move_to_back
 from actors.servers.results import MISSING, Continue, NoReply, Reply, Stop, Within
 from actors.sys import ServerStatus
-from channels.channel import Channel, place, table_of
+from channels.channel import Channel, place
 from channels.checks import AFTER_CALL, AFTER_MESSAGE, AFTER_PUSH, invalid, join_response
 from channels.errors import EncodeError, InvalidResult
 from channels.excerpts import brief, place_of_method
 from channels.filters import FilterRule, filter_parameters
-from channels.handlers import method_of
+from channels.handlers import HandlerTable, method_of
 from channels.messages import (
     Binary,
     Broadcast,
@@ -75,7 +75,7 @@ from channels.protocol.link import (
     ReadOn,
     Refused,
 )
-from channels.protocol.session import Membership
+from channels.protocol.ticket import Ticket
 from channels.pubsub.local import Fastlane
 from channels.serializers.json_values import fields_of
 from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOIN_SLOW, CHANNEL_JOINED
@@ -91,22 +91,22 @@ class ChannelServer(GenServer[None]):
     """The process of one channel, which the connection starts in the pool of its socket."""
 
     async def init(
-        self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
+        self, link: Link, ticket: Ticket, payload: Any, replaced: tuple[Pid, ...]
     ) -> Continue:
         self.link = link
-        self.membership = membership
+        self.ticket = ticket
         self.replaced = replaced
         self.answered = False
         self.payload = kept_payload(payload)
         runtime = link.runtime
         self.telemetry, self.timers = runtime.telemetry, runtime.timers
         self.watching: Ref = monitor(link.connection)
-        cls: type[Channel] = membership.route.channel
+        cls: type[Channel] = ticket.route.channel
         channel = self.channel = cls.__new__(cls)
         # The topic is cut, because the client chooses it, and the label appears in logs.
-        set_label(f"{cls.__name__} {membership.topic[:80]!r}")
-        self.context = place(channel, link, membership)
-        self.table = table_of(cls)
+        set_label(f"{cls.__name__} {ticket.topic[:80]!r}")
+        self.context = place(channel, link, ticket)
+        self.table: HandlerTable = ticket.route.table
         # True if the channel's terminate must run. As in Phoenix, terminate does not run after a crash of join.
         self.constructed = False
         return Continue(payload)
@@ -126,7 +126,7 @@ class ChannelServer(GenServer[None]):
         return await (joining if trace is None else trace.join(self.channel, joining))
 
     async def _join(self, argument: Any) -> Stop | None:
-        channel, membership = self.channel, self.membership
+        channel, ticket = self.channel, self.ticket
         channel.__init__()  # type: ignore[misc]  # here, so that an exception crashes the join
         started = trio.current_time() if self.telemetry.handlers(CHANNEL_JOINED) else None
         try:
@@ -134,7 +134,7 @@ class ChannelServer(GenServer[None]):
             params = argument if decode is None else self._decoded(decode, argument)
             watch = watch_join(channel, self.link)
             try:
-                response = await channel.join(membership.topic, params)
+                response = await self.table.join(channel, ticket.topic, params)
             finally:
                 if watch is not None:
                     self.timers.forget(watch)
@@ -142,12 +142,12 @@ class ChannelServer(GenServer[None]):
             self._measure_join(started, "error", argument)
             return self._refuse(refusal)
         await self._accept(join_response(type(channel), response))
-        if membership.waiting or self.link.connection.process is None:
+        if ticket.waiting or self.link.connection.process is None:
             # In Phoenix, the connection waits for the answer before it reads on. So the messages that `join` sent to
             # its own process come before the client's next message. Here, the connection has already passed it on.
             move_to_back(self._is_from_connection)
         self._measure_join(started, "ok", argument)
-        if membership.status == "gone":
+        if ticket.membership.is_gone:
             # The client has joined the topic again. It has got the answer to this join, so this channel ends.
             send_exit(current_pid(), DUPLICATE_JOIN)
         return None
@@ -171,42 +171,35 @@ class ChannelServer(GenServer[None]):
 
     async def _accept(self, response: Any) -> None:
         """Subscribe to the topic, and write the answer, without a checkpoint. A subclass may wait before this call."""
-        link, membership = self.link, self.membership
+        link, ticket = self.link, self.ticket
         # Encode first. If encoding fails, the join crashes before it has any effect.
         reply = self._encoded_answer("ok", response)
-        if membership.status != "superseded":
+        if not ticket.membership.is_superseded:
             link.pubsub.subscribe(
-                membership.topic, metadata=Fastlane(link.out, link.codec, self.table.intercepts)
+                ticket.topic, metadata=Fastlane(link.out, link.codec, self.table.intercepts)
             )
         self.constructed = self.context.joined = True
         # No checkpoint since `subscribe`, so that the answer is the first frame of the membership.
-        membership.accepted()
-        self._write_answer(reply)
+        ticket.accept(link.out.put, reply)
 
     def _refuse(self, refusal: JoinRefused) -> Stop:
-        link, membership = self.link, self.membership
+        link, ticket = self.link, self.ticket
         self.constructed = True
         reply = self._encoded_answer("error", refusal.payload)
-        membership.ended = True
-        self._write_answer(reply)
-        send(link.connection, Refused(membership))
+        ticket.end()
+        ticket.answer(link.out.put, reply)
+        send(link.connection, Refused(ticket))
         return Stop(SHUTDOWN)
 
     def _encoded_answer(self, status: str, response: Any) -> bytes:
-        membership = self.membership
+        ticket = self.ticket
         try:
             return self.link.codec.reply(
-                membership.join_ref, membership.ref, membership.topic, status, response
+                ticket.join_ref, ticket.ref, ticket.topic, status, response
             )
         except EncodeError as error:
             error.place = place_of_method(type(self.channel), "join")
             raise
-
-    def _write_answer(self, reply: bytes) -> None:
-        put = self.link.out.put
-        put(reply)
-        for close in self.membership.take_closes():
-            put(close)
 
     # Joined
 
@@ -228,14 +221,14 @@ class ChannelServer(GenServer[None]):
             gone = reason is NORMAL or reason is NOPROC
             return Stop(Shutdown("closed") if gone else reason)
         if type(message) is Gone:
-            self.membership.ended = True
+            self.ticket.end()
             return Stop(message.reason)
         return self._checked(await channel.handle_info(message), "handle_info")
 
     def _unload(self, message: Message) -> None:
         """Count a message of the client as no longer waiting."""
-        membership = self.membership
-        if membership.unload(message) > READ_ON_AT >= membership.waiting:
+        ticket = self.ticket
+        if ticket.unload(message) > READ_ON_AT >= ticket.waiting:
             send(self.link.connection, ReadOn())
 
     async def _run(self, message: Message, payload: Any) -> Any:
@@ -251,7 +244,7 @@ class ChannelServer(GenServer[None]):
         if handler is not None:
             handling = handler(self.channel, payload)
         else:
-            handling = self.channel.handle_in(event, payload)
+            handling = self.table.handle_in(self.channel, event, payload)
         trace = self.link.trace
         result = await (
             handling if trace is None else trace.handle_in(self.channel, event, handling)
@@ -292,7 +285,7 @@ class ChannelServer(GenServer[None]):
         """Put the state of the channel into the status. The endpoint's `filter_parameters` masks secrets in it."""
         message, rule = status.message, self.link.endpoint.filter_parameters
         if isinstance(message, Continue) and not self.constructed:
-            status.message = message = self.membership.join_message(message.argument)
+            status.message = message = self.ticket.join_message(message.argument)
         if isinstance(message, Message | Broadcast):
             payload = filter_parameters(message.payload, rule)
             status.message = msgspec.structs.replace(message, payload=payload)
@@ -303,10 +296,10 @@ class ChannelServer(GenServer[None]):
         self.link.out.put(self._encoded_reply(message, reply))
 
     def _encoded_reply(self, message: Message, reply: PushReply) -> bytes:
-        membership = self.membership
+        ticket = self.ticket
         try:
             return self.link.codec.reply(
-                membership.channel_ref, message.ref, membership.topic, reply.status, reply.payload
+                ticket.channel_ref, message.ref, ticket.topic, reply.status, reply.payload
             )
         except EncodeError as error:
             channel = type(self.channel)
@@ -357,13 +350,13 @@ class ChannelServer(GenServer[None]):
         )
 
     def _close(self) -> None:
-        link, membership = self.link, self.membership
-        if not membership.ended and membership.status != "gone":
+        link, ticket = self.link, self.ticket
+        if not ticket.membership.ended and not ticket.membership.is_gone:
             # Encode first. If encoding fails, the channel crashes, and the connection writes the last frame.
-            frame = link.codec.close(membership.join_ref, membership.topic)
-            membership.ended = True
+            frame = link.codec.close(ticket.join_ref, ticket.topic)
+            ticket.end()
             link.out.put(frame)
-            send(link.connection, ChannelClosed(membership))
+            send(link.connection, ChannelClosed(ticket))
 
     # Telemetry
 

@@ -7,8 +7,8 @@
 The process is a GenServer. First it reads the head of the first request (`channels.upgrade`). Then it does one of three
 things: answer the request, hand the connection to the HTTP server, or serve a WebSocket until one side closes.
 
-If the process is busy, the bytes of the client arrive as messages. If it is idle, the task that reads the socket
-handles short reads itself (`_receive_now`). The process handles only what may wait or fail. So it sleeps while most
+The bytes of the client arrive as messages. If the process is idle, it begins to handle a short read in the task that
+reads the socket (`handle_info_nowait`). Only what must wait is left to the task of the process. So it sleeps while most
 messages go directly to the mailboxes of their channels.
 
 Close codes:
@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 import trio
@@ -48,7 +48,6 @@ from channels.connection.session_server import (
     SessionServer,
 )
 from channels.messages import BinaryFrame
-from channels.protocol.session import Deliver, Effect, Send, Start
 from channels.protocol.work_budget import COST_SHIFT
 from channels.serializers.json_values import LIGHT
 from channels.serving.services import Services
@@ -75,7 +74,7 @@ UNREAD_COMPRESSED_LIMIT = 64 * 1024
 # The first FREE_FRAMES frames of a read are free. Each further group of FRAMES frames is one piece of work.
 FREE_FRAMES = 8
 FRAMES = 64
-# The longest read that `_receive_now` handles, in bytes. It handles only messages whose size is free.
+# The longest read that the task of the reader handles, in bytes. It handles only messages whose size is free.
 SHORT_READ = FREE_FRAMES * SHORT_MESSAGE
 # The bytes per unit of work for unmasking and checking, as a shift. A byte costs a quarter of what decoding costs.
 HELD_COST_SHIFT = COST_SHIFT + 2
@@ -83,41 +82,6 @@ HELD_COST_SHIFT = COST_SHIFT + 2
 
 class _CloseLimit:
     __slots__ = ()
-
-
-class _RestOfRead:
-    """A message to the connection: the part of a read that the reader's task did not handle.
-
-    Attributes:
-        effects: the effects to carry out first.
-        events: the events to handle after that.
-        failure: the exception from decoding the first of these events; None if decoding did not fail.
-    """
-
-    __slots__ = ("effects", "events", "failure")
-
-    def __init__(
-        self,
-        effects: Sequence[Effect],
-        events: Sequence[WebSocketEvent],
-        failure: BaseException | None,
-    ) -> None:
-        self.effects = effects
-        self.events = events
-        self.failure = failure
-
-
-# The effects that only pass on a message or a frame.
-_MESSAGES = frozenset((Deliver, Send))
-
-
-def _is_quick(effect: Effect) -> bool:
-    """Return True if the task of the reader may carry out an effect.
-
-    A join that replaces an earlier join is left to the process. The process delivers the earlier messages of the read
-    and ends the earlier channel in one step, as Phoenix does.
-    """
-    return type(effect) in _MESSAGES or (isinstance(effect, Start) and effect.replaced is None)
 
 
 # The length of the periods in `_IdleCheck.next_check`, in seconds.
@@ -199,7 +163,7 @@ class Connection(SessionServer):
         self._begin(connected, codec, transport.out)
         self._open(upgraded)
         if upgraded.rest:
-            await self._receive(upgraded.rest)
+            await self._receive_data(upgraded.rest)
         return None
 
     def _open(self, upgraded: Upgraded) -> None:
@@ -221,15 +185,16 @@ class Connection(SessionServer):
     def _tell(self, event: Event) -> None:
         """Send an event of the transport to this process. The transport calls this in other tasks."""
         if type(event) is bytes:
-            if 0 < len(event) <= SHORT_READ:
-                process = self.pid.process
-                if process is not None and process.handle_now(self._receive_now, event):
-                    return
             self.unread += len(event)
             if self.unread > self.unread_limit:
                 self._pause()
             if self.tap is not None:
                 self.tap.read(self.pid, event)
+                return
+            process = self.pid.process
+            if process is not None and not process.runtime.guarded:
+                # As `send`, without its checks. This runs for every read of every client.
+                process.mailbox.put(event)
                 return
         send(self.pid, event)
 
@@ -244,22 +209,26 @@ class Connection(SessionServer):
     def _may_read(self) -> bool:
         return self.unread <= 0
 
+    def handle_info_nowait(self, message: Any) -> Any:
+        if type(message) is not bytes:
+            return super().handle_info_nowait(message)
+        size = len(message)
+        messages = None
+        if 0 < size <= SHORT_READ:
+            messages = self.protocol.receive_short(message, FREE_FRAMES)
+        if messages is None:
+            return self._receive(message)
+        self.unread -= size
+        self._begin_read()
+        events = iter(messages)
+        waiting = self._take_events(events)
+        if waiting is not None or self.paused or self.unread > 0:
+            return self._end_short_read(waiting, events)
+        return None
+
     async def handle_info(self, message: Any) -> Stop | None:
         kind = type(message)
-        if kind is bytes:
-            self.unread -= len(message)
-            try:
-                stop = await self._receive(message)
-            except MemoryError:
-                stop = None
-                self.shed_bytes = self.shed_bytes or self.reserved
-                self._close_for_memory("the server has too little memory for the client's message")
-            await self._end_read(stop)
-            return stop
-        if kind is _RestOfRead:
-            await self._receive_rest(message)
-            await self._end_read(None)
-        elif kind is _IdleCheck:
+        if kind is _IdleCheck:
             self._end_silence(message)
         elif message is Signal.FINISHED or kind is _CloseLimit:
             return self._ended()
@@ -268,27 +237,56 @@ class Connection(SessionServer):
             self.cause = self.cause or f"the connection broke: {message}"
             return self._ended()
         else:
-            await self._take(message)
+            self._take(message)
         return None
 
-    async def _receive(self, data: bytes) -> Stop | None:
-        if not data:
-            # The peer ended its stream without a close frame.
-            self.closing = self.closing or CLOSED
-            return self._ended()
+    def _begin_read(self) -> None:
         self.last_heard = now = self.services.runtime.current_time()
         if self.has_rates:
             self.session.refill(now)
-        protocol = self.protocol
-        held = protocol.held
         if self.turns:
             self._begin_work()
+
+    async def _receive(self, data: bytes) -> Stop | None:
+        """Handle a read of any length."""
+        self.unread -= len(data)
+        stop = None
+        try:
+            if data:
+                await self._receive_data(data)
+            else:
+                # The peer ended its stream without a close frame.
+                self.closing = self.closing or CLOSED
+                stop = self._ended()
+        except MemoryError:
+            self.shed_bytes = self.shed_bytes or self.reserved
+            self._close_for_memory("the server has too little memory for the client's message")
+        await self._end_read(stop)
+        return stop
+
+    async def _receive_data(self, data: bytes) -> None:
+        self._begin_read()
+        protocol = self.protocol
+        held = protocol.held
         if held > LIGHT and protocol.completes(len(data)):
             # Nothing can interrupt the unmasking and the UTF-8 check of a long message.
             await self._take_turn(held >> HELD_COST_SHIFT)
-        await self._take_events(protocol.receive(data, FREE_FRAMES))
-        await self._receive_more()
-        return None
+        await self._take_all_events(protocol.receive(data, FREE_FRAMES))
+        # The frames of a read after the free ones.
+        while protocol.has_more:
+            await self._take_turn(FRAMES)
+            await self._take_all_events(protocol.receive(b"", FRAMES))
+        if protocol.held != self.reserved:
+            self.services.transports.incoming.replace(self, protocol.held)
+
+    async def _end_short_read(
+        self, waiting: Coroutine[Any, Any, None] | None, events: Iterator[WebSocketEvent]
+    ) -> None:
+        """Wait for the channel that a read starts, and handle the events after its join."""
+        while waiting is not None:
+            await waiting
+            waiting = self._take_events(events)
+        await self._end_read(None)
 
     async def _end_read(self, stop: Stop | None) -> None:
         if self.paused:
@@ -297,84 +295,30 @@ class Connection(SessionServer):
             # More bytes wait. Free frames are an allowance for one turn, so end this turn.
             await trio.lowlevel.checkpoint()
 
-    async def _receive_rest(self, rest: _RestOfRead) -> None:
-        if self.closing is None:
-            await self._carry_out(rest.effects)
-            if rest.failure is not None:
-                raise rest.failure
-        await self._take_events(rest.events)
-        await self._receive_more()
+    async def _take_all_events(self, events: Sequence[WebSocketEvent]) -> None:
+        rest = iter(events)
+        while (waiting := self._take_events(rest)) is not None:
+            await waiting
 
-    async def _receive_more(self) -> None:
-        """Handle the frames of a read after the free ones."""
-        protocol = self.protocol
-        while protocol.has_more:
-            await self._take_turn(FRAMES)
-            await self._take_events(protocol.receive(b"", FRAMES))
-        if protocol.held != self.reserved:
-            self.services.transports.incoming.replace(self, protocol.held)
-
-    def _receive_now(self, data: bytes) -> bool:
-        """Handle a read of a few short messages while this process is idle. The task of the reader calls this.
-
-        If a message or an effect may wait or fail, this carries out nothing. If a join cannot start now, this carries
-        out the effects before it. In both cases, the process gets the rest as a message. Later reads then become
-        messages too, because the process is no longer idle. So the order stays the same. The callbacks of this class
-        must not call `receive`, because a process that waits in `receive` looks idle.
-
-        Returns:
-            False if the process must handle the whole read.
-        """
-        if self.paused or self.tap is not None:
-            return False
-        messages = self.protocol.receive_short(data, FREE_FRAMES)
-        if messages is None:
-            return False
-        self.last_heard = now = self.services.runtime.current_time()
-        if self.has_rates:
-            self.session.refill(now)
-        if self.turns:
-            self._begin_work()
-        session = self.session
-        effects: list[Effect] = []
-        decoded = 0
-        failure: BaseException | None = None
-        is_quick = True
-        for message in messages:
-            try:
-                found = session.receive(message, binary=type(message) is BinaryFrame)
-            except BaseException as error:
-                # Broad, because the serializer of the application may raise any exception. The process raises it again.
-                failure, is_quick = error, False
-                break
-            decoded += 1
-            effects += found
-            if not _MESSAGES.issuperset(map(type, found)):
-                # A join may fail, and the session must know that before the next event. After a `Close`, the session
-                # must get no more events.
-                is_quick = decoded == len(messages) and all(map(_is_quick, found))
-                break
-        left = self._carry_out_now(effects) if is_quick else effects
-        if left or not is_quick:
-            send(self.pid, _RestOfRead(left, messages[decoded:], failure))
-        return True
-
-    async def _take_events(self, events: Sequence[WebSocketEvent]) -> None:
+    def _take_events(self, events: Iterator[WebSocketEvent]) -> Coroutine[Any, Any, None] | None:
+        """Handle events, until one must wait. Return the coroutine that waits; None if no event is left."""
         for event in events:
             kind = type(event)
             if kind is bytes or kind is BinaryFrame:
                 if self.closing is not None or self.shed_bytes:
                     continue
                 size = len(event)  # type: ignore[arg-type]
-                if size <= FREE_BYTES:
-                    effects = self.session.receive(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
-                    await self._carry_out(effects, size)
-                else:
-                    await self._hear(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
+                if size > FREE_BYTES:
+                    return self._hear(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
+                effects = self.session.receive(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
+                waiting = self._carry_out(effects, size)
+                if waiting is not None:
+                    return waiting
             elif isinstance(event, ControlReply):
                 self.out.put(event.frame)
             elif isinstance(event, PeerClosed):
                 self._peer_closed(event)
+        return None
 
     def shed(self) -> bool:
         """Drop the incomplete message, and tell this process to close. The backlog of incoming bytes calls this.

@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from typing import Any
 
 import trio
 
-from actors.errors import CallExit, StartError, StartIgnored
+from actors.errors import CallExit
 from actors.exits import ExitReason, Shutdown, is_normal_exit
 from actors.links import monitor, send_exit
 from actors.messages import Down
 from actors.process import current_pid, is_alive, send
 from actors.refs import Pid, TimerRef
 from actors.runtime import current_runtime
-from actors.servers.gen_server import GenServer, handle_ends_nowait
+from actors.servers.gen_server import GenServer, Request
 from actors.servers.results import Stop
 from actors.sys import ServerStatus
 from actors.timers import cancel_timer, send_after
@@ -53,6 +53,7 @@ from channels.protocol.session import (
     TokenBucket,
     Unmatched,
 )
+from channels.protocol.ticket import Ticket
 from channels.protocol.work_budget import COST_SHIFT
 from channels.serializers.json_values import LIGHT, PIECE, JsonWeight
 from channels.serializers.serializer import Codec
@@ -159,9 +160,9 @@ class SessionServer(GenServer[None]):
         self.cause = ""
         # Turns of the scheduler that the client's latest message has waited.
         self.turns = 0
-        # The memberships whose channels run: None, a single one, or a dict by process. A dict for every client would
-        # take 224 bytes more. This is no `SmallSet`, because the end of a channel looks up the membership of its pid.
-        self._members: Membership | dict[Pid, Membership] | None = None
+        # The tickets of the channels that run: None, a single one, or a dict by process. A dict for every client would
+        # take 224 bytes more. This is no `SmallSet`, because the end of a channel looks up the ticket of its pid.
+        self._tickets: Ticket | dict[Pid, Ticket] | None = None
         # A recorder may set this. Then the recorder records the messages of the client, and also sends them on.
         self.tap: Tap | None = None
         # The channels that have not ended yet, although the client has joined their topic again, by topic. The dict is
@@ -188,9 +189,6 @@ class SessionServer(GenServer[None]):
             id=connected.id,
             trace=connected.trace,
         )
-        # Otherwise, the connection would get a message about each crashed channel. The message would take a twentieth
-        # of the time of a crash and rejoin.
-        handle_ends_nowait(self._channel_ended)
         if connected.id is not None:
             services.pubsub.subscribe(connected.id)
         deadline = bind(self.socket, self.link)
@@ -241,15 +239,27 @@ class SessionServer(GenServer[None]):
 
     # Messages of other processes
 
-    async def _take(self, message: Any) -> None:
+    def handle_info_nowait(self, message: Any) -> Any:
+        kind = type(message)
+        # From a channel. If this process is idle, it handles the message in the task of the channel. This saves a step
+        # of the scheduler for each channel that ends.
+        if kind is Down:
+            self._channel_ended(message)
+            return None
+        if kind is ChannelClosed or kind is Refused or kind is ReadOn:
+            self._take(message)
+            return None
+        return self.handle_info(message)
+
+    def _take(self, message: Any) -> None:
         """Handle a message of another process. Ignore an unknown message."""
         kind = type(message)
         if kind is Down:
-            await self._take_down(message)
+            self._channel_ended(message)
         elif kind is ChannelClosed:
-            self.session.closed(message.membership)
+            self.session.closed(message.ticket.membership)
         elif kind is Refused:
-            self.session.refused(message.membership)
+            self.session.refused(message.ticket.membership)
         elif kind is ReadOn:
             if self.paused:
                 self._read_on()
@@ -263,45 +273,25 @@ class SessionServer(GenServer[None]):
             self._expire()
         elif kind is Broadcast and message.event == "disconnect":
             self._close(GOING_AWAY, DISCONNECTED, "disconnect was broadcast")
-        elif kind is Close:
-            await self._carry_out([message])
 
-    async def _take_down(self, down: Down) -> None:
-        """Handle the end of a channel."""
-        membership = self._member(down.pid)
-        if membership is not None:
-            self._remove(membership)
+    def _channel_ended(self, down: Down) -> None:
+        membership = self._take_out(down.pid)
         if self.paused:
             self._read_on()
         if membership is not None and self.closing is None:
             if self.replaced:
                 self._not_gone_yet(membership.topic)
-            self._report_end(membership, down.reason)
-            await self._carry_out(self.session.exited(membership))
+            if self.services.runtime.telemetry.handlers(CHANNEL_CRASHED):
+                self._report_end(membership, down.reason)
+            self._send_last_frames(membership)
 
-    def _channel_ended(self, pid: Pid, reason: ExitReason) -> bool:
-        """Handle the end of a channel in the channel's own process. Return False if `_take_down` has more to do."""
-        if self.paused or self.replaced or self.closing is not None:
-            return False
-        if pid.runtime.telemetry.handlers(CHANNEL_CRASHED):
-            # The telemetry handlers must run in the process of the connection.
-            return False
-        membership = self._member(pid)
-        if membership is None:
-            return False
-        try:
-            effects = self.session.exited(membership)
-        except Exception:
-            # The serializer of the application failed. Nothing has changed, so `_take_down` raises the error again, in
-            # the process of the connection.
-            return False
-        self._remove(membership)
-        for effect in effects:
+    def _send_last_frames(self, membership: Membership) -> None:
+        """Send the last frames of a membership whose channel has ended or could not start."""
+        for effect in self.session.exited(membership):
             if type(effect) is Send:
                 self.out.put(effect.frame)
-            else:
-                send(self.pid, effect)
-        return True
+            elif type(effect) is Close:
+                self._close_for(effect)
 
     def _close_large_client(self, signal: Signal) -> None:
         if signal is Signal.INCOMING_SHED:
@@ -346,16 +336,14 @@ class SessionServer(GenServer[None]):
         """Emit `CHANNEL_CRASHED` for a channel that ended with an error."""
         if membership.ended or is_normal_exit(reason):
             return
-        telemetry = current_runtime().telemetry
-        if telemetry.handlers(CHANNEL_CRASHED):
-            about = {
-                "endpoint": self.services.endpoint,
-                "channel": membership.route.channel,
-                "topic": membership.topic,
-                "connection": self.pid,
-                "reason": reason,
-            }
-            telemetry.execute(CHANNEL_CRASHED, {}, about)
+        about = {
+            "endpoint": self.services.endpoint,
+            "channel": membership.route.channel,
+            "topic": membership.topic,
+            "connection": self.pid,
+            "reason": reason,
+        }
+        current_runtime().telemetry.execute(CHANNEL_CRASHED, {}, about)
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
         """Keep messages of the client out of crash reports, because the messages contain unmasked secrets."""
@@ -375,9 +363,7 @@ class SessionServer(GenServer[None]):
 
     def _read_on(self) -> None:
         """Read again after a pause, unless the transport or a channel is still behind."""
-        if self._may_read() and all(
-            membership.waiting <= READ_ON_AT for membership in self.members
-        ):
+        if self._may_read() and all(ticket.waiting <= READ_ON_AT for ticket in self._each_ticket()):
             self.paused = False
             self._read_again()
 
@@ -395,7 +381,9 @@ class SessionServer(GenServer[None]):
         if size > FREE_BYTES:
             await self._take_turn(size >> COST_SHIFT)
         if self.closing is None and not self.shed_bytes:
-            await self._carry_out(self.session.receive(data, binary=binary), size)
+            waiting = self._carry_out(self.session.receive(data, binary=binary), size)
+            if waiting is not None:
+                await waiting
 
     async def _is_bearable(self, data: bytes) -> bool:
         """Return True if a long JSON message has at most `max_json_values`. If it has more, close the connection."""
@@ -433,60 +421,52 @@ class SessionServer(GenServer[None]):
                     {"endpoint": self.services.endpoint, "pid": self.pid},
                 )
 
-    async def _carry_out(self, effects: Sequence[Effect], size: int = 0) -> None:
-        """Carry out effects. `size` is the size of the client's message in bytes."""
-        while left := self._carry_out_now(effects, size):
-            effect, effects = left[0], left[1:]
-            if isinstance(effect, Start):
-                await self._start(effect)
-            elif isinstance(effect, Close):
-                self._report(SOCKET_MALFORMED, effect.cause, effect.code)
-                self._close(effect.code, CLOSED, effect.cause)
-            elif isinstance(effect, Limited):
-                self._report_limited(effect.limit)
-            elif isinstance(effect, Unmatched):
-                self._report_unmatched(effect.topic)
+    def _carry_out(  # noqa: PLR0912 - one branch for each effect
+        self, effects: Sequence[Effect], size: int = 0
+    ) -> Coroutine[Any, Any, None] | None:
+        """Carry out the effects of one message of the client.
 
-    def _carry_out_now(self, effects: Sequence[Effect], size: int = 0) -> Sequence[Effect]:
-        """Carry out effects, up to the first that needs more. Return this effect and all later effects.
+        Args:
+            effects: the effects. Only the last one can be a `Start`.
+            size: the size of the message in bytes.
 
-        A join that cannot start now, a `Close`, a `Limited` and an `Unmatched` need more.
+        Returns:
+            A coroutine that waits until a channel has started; None if the work is done.
         """
-        for place, effect in enumerate(effects):
+        for effect in effects:
             kind = type(effect)
             if kind is Deliver:
                 membership = effect.membership  # type: ignore[union-attr]
-                if membership.process is not None:
+                process = membership.process
+                if process is not None:
+                    found: Any = self._tickets
+                    ticket = found if type(found) is Ticket else found[process]
                     if size >> HEAVY_SHIFT:
-                        membership.load(effect.message, 1 + (size >> HEAVY_SHIFT))  # type: ignore[union-attr]
+                        ticket.load(effect.message, 1 + (size >> HEAVY_SHIFT))  # type: ignore[union-attr]
                     else:
-                        membership.waiting += 1
-                    if membership.waiting >= WAITING_LIMIT:
+                        ticket.waiting += 1
+                    if ticket.waiting >= WAITING_LIMIT:
                         self._pause()
                     if self.tap is None:
-                        send(membership.process, effect.message)  # type: ignore[union-attr]
+                        send(process, effect.message)  # type: ignore[union-attr]
                     else:
-                        self.tap.deliver(self.pid, membership.process, effect.message, size)  # type: ignore[union-attr]
+                        self.tap.deliver(self.pid, process, effect.message, size)  # type: ignore[union-attr]
             elif kind is Send:
                 self.out.put(effect.frame)  # type: ignore[union-attr]
-            elif kind is not Start or not self._start_now(effect):  # type: ignore[arg-type]
-                return effects[place:]
-        return ()
+            elif kind is Start:
+                return self._start(effect)  # type: ignore[arg-type]
+            elif kind is Close:
+                self._close_for(effect)  # type: ignore[arg-type]
+            elif kind is Limited:
+                self._report_limited(effect.limit)  # type: ignore[union-attr]
+            elif kind is Unmatched:
+                self._report_unmatched(effect.topic)  # type: ignore[union-attr]
+        return None
 
-    def _start_now(self, start: Start) -> bool:
-        """Start the channel of a join without waiting. Return False if that is not possible."""
-        budget = self.services.budget
-        if start.replaced is not None or self.replaced or not budget.has_room(JOIN_COST):
-            return False
-        membership = start.membership
-        try:
-            pid = self.mount.start_channel_nowait(self.link, membership, start.message.payload)
-        except (trio.WouldBlock, StartError, StartIgnored):
-            # `_start` tries again, and answers the join if the pool cannot start the channel.
-            return False
-        budget.spend(JOIN_COST)
-        self._add(membership, pid)
-        return True
+    def _close_for(self, close: Close) -> None:
+        """Close the connection of a client that has violated the protocol."""
+        self._report(SOCKET_MALFORMED, close.cause, close.code)
+        self._close(close.code, CLOSED, close.cause)
 
     def _report_limited(self, limit: Limit) -> None:
         """Count a refused message, and emit `SOCKET_RATE_LIMITED` once for each limit of this client."""
@@ -513,64 +493,103 @@ class SessionServer(GenServer[None]):
             }
             telemetry.execute(SOCKET_UNMATCHED_TOPIC, {}, about)
 
-    async def _start(self, start: Start) -> None:
+    def _start(self, start: Start) -> Coroutine[Any, Any, None] | None:
+        """Start the channel of a join. Return a coroutine if the start must wait."""
+        budget = self.services.budget
+        if not budget.has_room(JOIN_COST):
+            return self._start_later(start)
+        budget.spend(JOIN_COST)
+        return self._start_channel(start)
+
+    async def _start_later(self, start: Start) -> None:
         await self._take_turn(JOIN_COST)
+        waiting = self._start_channel(start)
+        if waiting is not None:
+            await waiting
+
+    def _start_channel(self, start: Start) -> Coroutine[Any, Any, None] | None:
         membership, replaced = start.membership, start.replaced
         if replaced is not None and replaced.process is not None:
-            if self.replaced is None:
-                self.replaced = {}
-            before = self.replaced.setdefault(membership.topic, [])
-            if replaced.status != "superseded":
-                send_exit(replaced.process, DUPLICATE_JOIN)
-            elif len(before) >= UNDECIDED_LIMIT:
-                # The replaced channel still waits for earlier channels, so its join has not begun.
-                self.services.count(("session", "joins_given_up"))
-                replaced.is_given_up = True
-                send_exit(replaced.process, DUPLICATE_JOIN)
-            before.append(replaced.process)
-        going = self._not_gone_yet(membership.topic)
+            self._replace(replaced)
+        ticket = Ticket(membership)
         try:
-            pid = await self.mount.start_channel(
-                self.link, membership, start.message.payload, going
+            request = self.mount.start_channel(
+                self.link,
+                ticket,
+                start.message.payload,
+                self._not_gone_yet(membership.topic),
             )
-        except (StartError, StartIgnored, CallExit):
-            # The pool is full, restarting or dead. The client gets "join crashed", and joins again later.
-            await self._carry_out(self.session.exited(membership))
+        except CallExit:
+            # The pool is restarting or dead.
+            self._send_last_frames(membership)
+            return None
+        if not request.done:
+            return self._wait_for_start(ticket, request)
+        self._started(ticket, request.result())
+        return None
+
+    async def _wait_for_start(self, ticket: Ticket, request: Request) -> None:
+        try:
+            started = await request.wait_result()
+        except CallExit:
+            self._send_last_frames(ticket.membership)
             return
-        self._add(membership, pid)
+        self._started(ticket, started)
+
+    def _started(self, ticket: Ticket, started: Any) -> None:
+        """Note the process of a channel, or the failure of its start."""
+        if type(started) is Pid:
+            self._add(ticket, started)
+        else:
+            # The pool is full, or the start of the application's server failed. The client gets "join crashed", and
+            # joins again later.
+            self._send_last_frames(ticket.membership)
+
+    def _replace(self, replaced: Membership) -> None:
+        """End the channel of a membership that the client has replaced, unless it still has to answer its join."""
+        if self.replaced is None:
+            self.replaced = {}
+        before = self.replaced.setdefault(replaced.topic, [])
+        if replaced.status != "superseded":
+            send_exit(replaced.process, DUPLICATE_JOIN)
+        elif len(before) >= UNDECIDED_LIMIT:
+            # The replaced channel still waits for earlier channels, so its join has not begun.
+            self.services.count(("session", "joins_given_up"))
+            self.session.give_up(replaced)
+            send_exit(replaced.process, DUPLICATE_JOIN)
+        before.append(replaced.process)
 
     @property
     def members(self) -> Collection[Membership]:
         """The memberships whose channels run, in the order of their starts."""
-        found = self._members
+        return [ticket.membership for ticket in self._each_ticket()]
+
+    def _each_ticket(self) -> Collection[Ticket]:
+        found = self._tickets
         if found is None:
             return ()
         return found.values() if isinstance(found, dict) else (found,)
 
-    def _add(self, membership: Membership, pid: Pid) -> None:
-        membership.process = pid
+    def _add(self, ticket: Ticket, pid: Pid) -> None:
+        self.session.started(ticket.membership, pid)
         monitor(pid)
-        found = self._members
+        found = self._tickets
         if found is None:
-            self._members = membership
+            self._tickets = ticket
         elif isinstance(found, dict):
-            found[membership.process] = membership
+            found[pid] = ticket
         else:
-            self._members = {found.process: found, membership.process: membership}
+            self._tickets = {found.membership.process: found, pid: ticket}
 
-    def _member(self, pid: Pid | None) -> Membership | None:
-        """Return the membership whose channel is `pid`; None if there is none."""
-        found = self._members
+    def _take_out(self, pid: Pid | None) -> Membership | None:
+        """Forget the ticket of a channel that has ended. Return its membership; None if `pid` is no channel."""
+        found = self._tickets
+        ticket = None
         if isinstance(found, dict):
-            return found.get(pid) if pid is not None else None
-        return found if found is not None and found.process is pid else None
-
-    def _remove(self, membership: Membership) -> None:
-        found = self._members
-        if isinstance(found, dict):
-            del found[membership.process]
-        else:
-            self._members = None
+            ticket = found.pop(pid, None) if pid is not None else None
+        elif found is not None and found.membership.process is pid:
+            ticket, self._tickets = found, None
+        return None if ticket is None else ticket.membership
 
     def _not_gone_yet(self, topic: str) -> tuple[Pid, ...]:
         """Return the replaced channels of a topic that have not ended."""
@@ -592,9 +611,9 @@ class SessionServer(GenServer[None]):
     def _note_end(self, code: int, reason: Shutdown, cause: str) -> None:
         """Note the reason for the end, and tell the channels."""
         self.closing, self.code, self.cause = reason, code, cause
-        for membership in self.members:
-            membership.waiting += 1
-            send(membership.process, Gone(reason))
+        for ticket in self._each_ticket():
+            ticket.waiting += 1
+            send(ticket.membership.process, Gone(reason))
 
     def _ended(self) -> Stop:
         telemetry = current_runtime().telemetry

@@ -14,7 +14,8 @@ import msgspec
 import trio
 
 from actors.exits import Crash
-from channels.serving.services import Plug, Services
+from channels.serving.plug import Plug
+from channels.serving.services import Services
 from channels.telemetry import CHANNEL_CRASHED, SOCKET_CONNECT_FAILED
 from supervision.applications.command_line.program_frames import program_traceback
 

@@ -18,8 +18,7 @@ import msgspec
 from channels.development.catalogue import describe
 from channels.development.crashes import Crashes
 from channels.http.handover import not_found
-from channels.http.lifespan import ASGIApplication
-from channels.transports.asgi_stream import path_of
+from channels.transports.asgi_stream import ASGIApplication, path_of
 
 __all__ = ["PATH", "DevelopmentPage", "is_local"]
 

@@ -17,7 +17,6 @@ A route can make the topics of any channel durable: `Route("document:*", Documen
 
 from __future__ import annotations
 
-import sys
 from threading import get_ident
 from typing import Any, ClassVar
 
@@ -31,7 +30,7 @@ from channels.durable.server import DurableChannelServer, no_history
 from channels.durable.storage import HistoryError
 from channels.durable.stream import Recovery
 from channels.errors import EncodeError, InvalidOption
-from channels.excerpts import place_of_frame
+from channels.excerpts import place_of_caller
 
 __all__ = ["DurableChannel", "durable_class"]
 
@@ -102,10 +101,10 @@ class DurableChannel(Channel):
                 the error, the channel crashes, and its client rejoins.
         """
         try:
-            history = self._running("append")
+            history = self._running("append", event, payload)
             return await history.append(self.topic, event, payload, push=self._push())
         except EncodeError as error:
-            error.place = place_of_frame(sys._getframe(1))
+            error.place = place_of_caller()
             raise
 
     def broadcast(self, event: str, payload: Any) -> None:
@@ -122,10 +121,10 @@ class DurableChannel(Channel):
             AppendFailed: too many messages wait, or this message is too large.
         """
         try:
-            history = self._running("broadcast")
+            history = self._running("broadcast", event, payload)
             history.append_nowait(self.topic, event, payload, push=self._push())
         except EncodeError as error:
-            error.place = place_of_frame(sys._getframe(1))
+            error.place = place_of_caller()
             raise
 
     def socket_ref(self) -> SocketRef:
@@ -163,9 +162,12 @@ class DurableChannel(Channel):
             "client gets; call append or broadcast, and let the sender's client ignore its own messages"
         )
 
-    def _running(self, verb: str) -> History:
+    def _running(self, verb: str, event: str, payload: Any) -> History:
+        """Return the history for a message. If the channel may not send the message, raise the error."""
         if not self._context.joined or self.history is None:
             raise NotJoined(self.topic, verb)
+        if self._context.declarations is not None:
+            self._context.declarations.check(event, payload)
         return self.history
 
 

@@ -37,7 +37,7 @@ from channels.durable.storage import HistoryError, HistoryLost
 from channels.durable.stream import Cursor, Entry, Position, Recovery, take_position
 from channels.messages import Binary, Message, PushReply
 from channels.protocol.link import Link
-from channels.protocol.session import Membership
+from channels.protocol.ticket import Ticket
 from channels.protocol.work_budget import COST_SHIFT
 
 __all__ = ["DurableChannelServer", "no_history"]
@@ -60,15 +60,15 @@ class DurableChannelServer(ChannelServer):
     """The process of one channel of a durable topic."""
 
     async def init(
-        self, link: Link, membership: Membership, payload: Any, replaced: tuple[Pid, ...]
+        self, link: Link, ticket: Ticket, payload: Any, replaced: tuple[Pid, ...]
     ) -> Continue:
         self.position, params = take_position(payload)
-        return await super().init(link, membership, params, replaced)
+        return await super().init(link, ticket, params, replaced)
 
     async def _accept(self, response: Any) -> None:
         channel: Any = self.channel
         history: History | None = channel.history
-        topic = self.membership.topic
+        topic = self.ticket.topic
         if history is None or not history.is_running_on(self.link.pubsub):
             raise no_history(type(channel), history)
         self.history = history
@@ -77,7 +77,7 @@ class DurableChannelServer(ChannelServer):
         recovery = await history.recover(topic, self.position)
         self.cursor = Cursor(recovery.start, history.limits.mode)
         await super()._accept(_with_recovery(type(channel), response, recovery))
-        if self.membership.status == "gone":
+        if self.ticket.membership.is_gone:
             # The client has joined again, and reads the history again.
             return
         await self._replay(recovery.entries)
@@ -110,7 +110,7 @@ class DurableChannelServer(ChannelServer):
             problem = f"{KEY} must be text of 1 to {MAX_KEY} characters"
             self._reply(message, PushReply({"reason": problem}, status="error"))
             return None
-        topic, me = self.membership.topic, current_pid()
+        topic, me = self.ticket.topic, current_pid()
         name, mark = name_push(self.link.id, topic, key), mark_push(message.event, payload)
         push = KeyedPush(topic, str(message.event), name, mark)
         try:
@@ -169,7 +169,7 @@ class DurableChannelServer(ChannelServer):
 
     async def _catch_up(self, end: Position) -> None:
         """Read the messages that did not arrive."""
-        topic, position = self.membership.topic, self.cursor.position
+        topic, position = self.ticket.topic, self.cursor.position
         self.history.note_gap(topic, position, end)
         recovery = await self.history.recover(topic, position)
         if not recovery.recovered:
@@ -188,7 +188,7 @@ class DurableChannelServer(ChannelServer):
     async def _pass_on(self, entry: Entry) -> None:
         """Send a message to the client, or to the method that intercepts its event."""
         self.cursor.move(Position(entry.epoch, entry.offset))
-        link, membership, event = self.link, self.membership, entry.event
+        link, ticket, event = self.link, self.ticket, entry.event
         interceptor = self.table.outgoing.get(event)
         if interceptor is not None:
             result = await interceptor(self.channel, _decode(entry.payload))
@@ -199,7 +199,7 @@ class DurableChannelServer(ChannelServer):
             return
         codec = link.codec
         payload = msgspec.Raw(entry.payload) if codec.copies_json else _decode(entry.payload)
-        link.out.put(codec.push(membership.channel_ref, membership.topic, event, payload))
+        link.out.put(codec.push(ticket.channel_ref, ticket.topic, event, payload))
 
 
 def _with_recovery(channel: type, response: Any, recovery: Recovery) -> dict[str, Any]:

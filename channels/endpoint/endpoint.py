@@ -46,15 +46,18 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any, Never, Protocol
 
 import trio
 from attrs import evolve
 from msgspec import structs
 
-from actors.process import spawn
+from actors.errors import StartIgnored
+from actors.process import current_pid, on_exit, spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
+from channels import logger
+from channels.channel import Channel, check_endpoint
 from channels.endpoint.drainer import DrainerServer, Draining
 from channels.endpoint.listening import (
     ListenerServer,
@@ -63,6 +66,7 @@ from channels.endpoint.listening import (
     serve_websocket,
     start_application,
 )
+from channels.endpoint.pools import ChannelPool, pools_of
 from channels.errors import (
     ChannelsError,
     InvalidOption,
@@ -72,27 +76,20 @@ from channels.errors import (
 )
 from channels.excerpts import brief
 from channels.filters import SECRETS, FilterRule, check_rule
+from channels.handlers import Declarations
 from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
-from channels.http.lifespan import ASGIApplication, serve_lifespan
-from channels.longpoll.requests import LongPolling
+from channels.http.lifespan import serve_lifespan
 from channels.messages import Broadcast
 from channels.protocol.work_budget import WorkBudget
 from channels.pubsub.pubsub import PubSub
 from channels.serving.mount import Mount
-from channels.serving.services import (
-    Admission,
-    ChannelPool,
-    Mounted,
-    Page,
-    Plug,
-    Service,
-    Services,
-    check_services,
-    hold_services,
-    mount_all,
-)
-from channels.socket import Socket
+from channels.serving.mounted import Mounted, mount_all
+from channels.serving.plug import Plug
+from channels.serving.services import Admission, LateAnswer, Service, Services
+from channels.socket import Socket, router_of
 from channels.tokens.token import Secret, check_secret
+from channels.topics import Router
+from channels.transports.asgi_stream import ASGIApplication
 from channels.transports.listener import Listen, Listener, connections_that_fit
 from channels.transports.out_buffer import (
     DEFAULT_MAX_BYTES,
@@ -111,6 +108,7 @@ if TYPE_CHECKING:
     from channels.development.crashes import Crashes
     from channels.endpoint.address_limit import AddressLimit
     from channels.endpoint.trusted_proxies import TrustedProxies
+    from channels.longpoll.requests import LongPolling
 
 __all__ = ["DEFAULT_INTERNAL_HOST", "Endpoint", "EndpointError", "services_of"]
 
@@ -134,6 +132,16 @@ _WHOLE_OPTIONS = (
 
 class EndpointError(ChannelsError, RuntimeError):
     """A mistake in the use of an endpoint. The message states the correction."""
+
+
+class Page(Protocol):
+    """The methods of a `channels.observer.Observer` that an endpoint calls."""
+
+    def check_options(self) -> None: ...
+    def mounts(self) -> Mapping[str, Mount]: ...
+    def pages(self, inner: ASGIApplication | None) -> ASGIApplication: ...
+    def child_spec(self, endpoint: Any, secret: bytes | None) -> ChildSpec: ...
+    def announce(self, address: tuple[str, int] | None, *, tls: bool) -> None: ...
 
 
 class Endpoint:
@@ -283,7 +291,8 @@ class Endpoint:
         Raises:
             ChannelsError: there is a mistake. The error describes the first mistake in one sentence.
         """
-        self._mount()
+        mounts = self._checked_mounts()
+        self._mount(mounts, pools_of(self, mounts))
 
     async def start_link(
         self,
@@ -328,7 +337,9 @@ class Endpoint:
                 f"the public port and the internal port are both {port}; write two different ports"
             )
         has_internal_port = internal_port is not None
-        mounted = self._mount(observer=not has_internal_port)
+        mounts = self._checked_mounts(observer=not has_internal_port)
+        pools = pools_of(self, mounts)
+        mounted = self._mount(mounts, pools)
         if self._services is not None and not self._services.admission.closed:
             raise EndpointError(
                 "this endpoint is already running; stop it first, or make another Endpoint"
@@ -346,7 +357,15 @@ class Endpoint:
             quiet_delay=self.quiet_delay,
         )
         crashes = self._crashes()
+        plugs = self.plugs if crashes is None else (*self.plugs, crashes)
         budget = WorkBudget()
+        http = HttpHandover(
+            self._pages(crashes, observer=not has_internal_port),
+            is_socket_path=mounted.websockets.__contains__,
+            http2=self.http2,
+            keep_alive_timeout=self.keep_alive_timeout,
+            budget=budget,
+        )
         services = Services(
             endpoint=self,
             budget=budget,
@@ -355,31 +374,28 @@ class Endpoint:
             longpolls=mounted.longpolls,
             secret_key_base=self._secret(self.secret_key_base or secret_key_base, mounted),
             transports=transports,
-            http=HttpHandover(
-                self._pages(crashes, observer=not has_internal_port),
-                is_socket_path=mounted.websockets.__contains__,
-                http2=self.http2,
-                keep_alive_timeout=self.keep_alive_timeout,
-                budget=budget,
-            ),
+            http=http,
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
-            has_internal_port=has_internal_port,
-            plugs=self.plugs if crashes is None else (*self.plugs, crashes),
             addresses=None if self.address_limit is None else self.address_limit.table(),
             proxies=self._proxies(),
+            tracer=next((plug.tracer for plug in plugs if plug.tracer is not None), None),
         )
-        polling = LongPolling(services)
-        _connect(services, partial(_find, services, polling))
-        internal, of_internal_port, pools = None, [], mounted.pools
+        polling = _polling(services)
+        public = tuple(plug for plug in plugs if plug.public or not has_internal_port)
+        _connect(http, services, partial(_find, public, services, polling))
+        http.late_answer = partial(_late_answer, public, services)
+        internal, of_internal_port = None, []
         if internal_port is not None:
-            inner = self._mount_internal()
-            pools = [*pools, *inner.pools]
-            internal = self._internal_services(services, inner, internal_listen or self.listen)
+            inner = {} if self.observer is None else self.observer.mounts()
+            pools |= (inner_pools := pools_of(self, inner))
+            internal = self._internal_services(
+                services, plugs, self._mount(inner, inner_pools), internal_listen or self.listen
+            )
             of_internal_port = self._internal_children(internal, internal_host, internal_port)
         children = [
             *self._services_of_channels(services, polling),
-            *self._children(services, internal, pools, of_internal_port),
+            *self._children(services, internal, plugs, list(pools.values()), of_internal_port),
         ]
         if port is not None:
             listener = (services, (self, "connections"), host, port, ssl_context)
@@ -392,32 +408,33 @@ class Endpoint:
         self._announce(has_port=port is not None, tls=ssl_context is not None)
         return pid
 
-    def _mount_internal(self) -> Mounted:
-        """Return the sockets of the internal port."""
-        return mount_all(self, {} if self.observer is None else self.observer.mounts())
-
-    def _internal_services(self, services: Services, mounted: Mounted, listen: Listen) -> Services:
+    def _internal_services(
+        self, services: Services, plugs: Sequence[Plug], mounted: Mounted, listen: Listen
+    ) -> Services:
         """Return the services of the connections on the internal port.
 
         They have their own admission, so that the drain and the limits of the public port do not apply to them.
         """
+        http = HttpHandover(
+            None if self.observer is None else self.observer.pages(None),
+            is_socket_path=mounted.websockets.__contains__,
+            keep_alive_timeout=self.keep_alive_timeout,
+            budget=services.budget,
+        )
         internal = evolve(
             services,
             mounts=mounted.websockets,
             longpolls=mounted.longpolls,
-            http=HttpHandover(
-                None if self.observer is None else self.observer.pages(None),
-                is_socket_path=mounted.websockets.__contains__,
-                keep_alive_timeout=self.keep_alive_timeout,
-                budget=services.budget,
-            ),
+            http=http,
             listen=listen,
             connections="internal_connections",
             admission=Admission(),
             addresses=None,
         )
         # The plugs get the services of the endpoint, because they report its state.
-        _connect(internal, partial(services.find, internal=True))
+        _connect(http, internal, partial(_find, plugs, services, None))
+        public = tuple(plug for plug in plugs if plug.public)
+        http.late_answer = partial(_late_answer, public, internal)
         return internal
 
     def _internal_children(self, services: Services, host: str, port: int) -> list[ChildSpec]:
@@ -616,16 +633,35 @@ class Endpoint:
             )
         return secrets.token_bytes(64)
 
-    def _mount(self, *, observer: bool = True) -> Mounted:
-        """Return the sockets of the public port, with the socket of the observer unless `observer` is False."""
+    def _checked_mounts(self, *, observer: bool = True) -> dict[str, Mount]:
+        """Check the options of this endpoint. Return the mounts of the public port, by path.
+
+        Args:
+            observer: False leaves out the socket of the observer, because it is on the internal port.
+        """
         self._check_options()
         if self.secret_key_base is not None:
             check_secret(self.secret_key_base)
-        options = {path: _options(path, value) for path, value in self.sockets.items()}
+        mounts = {path: _options(path, value) for path, value in self.sockets.items()}
         if self.observer is not None and observer:
-            options.update(self.observer.mounts())
+            mounts.update(self.observer.mounts())
+        return mounts
+
+    def _mount(
+        self, mounts: Mapping[str, Mount], pools: Mapping[type[Socket], ChannelPool]
+    ) -> Mounted:
+        checks = self.checks_declarations or self._develops()
+
+        def route(socket: type[Socket]) -> Router:
+            router = router_of(
+                socket, durable=_durable, declarations_of=_declarations_of if checks else None
+            )
+            for each in router.routes:
+                check_endpoint(each.channel, self)
+            return router
+
         try:
-            return mount_all(self, options, checks=self.checks_declarations or self._develops())
+            return mount_all(mounts, pools, route)
         except InvalidPath as error:
             raise EndpointError(str(error)) from None
 
@@ -660,14 +696,16 @@ class Endpoint:
             if not isinstance(value, kind):
                 raise InvalidOption("Endpoint", option, value, f"{kind.__name__}(...), or None")
         for option, owner in (("presences", "Presence"), ("histories", "History")):
-            check_services(option, owner, getattr(self, option))
+            _check_services(option, owner, getattr(self, option))
 
     def _check_http(self) -> None:
         check_positive("Endpoint", "keep_alive_timeout", self.keep_alive_timeout)
         if not isinstance(self.http2, bool):
             raise InvalidOption("Endpoint", "http2", self.http2, "True or False")
 
-    def _services_of_channels(self, services: Services, polling: LongPolling) -> list[ChildSpec]:
+    def _services_of_channels(
+        self, services: Services, polling: LongPolling | None
+    ) -> list[ChildSpec]:
         """Return the children that start before the channels and stop after them.
 
         Channels need these children until their end, to broadcast and to track presence.
@@ -675,7 +713,7 @@ class Endpoint:
         children = (
             [] if self.pubsub.is_local or self.pubsub.is_running else [self.pubsub.child_spec()]
         )
-        if polling.relay is not None:
+        if polling is not None and polling.relay is not None:
             # Before the sessions, so that it stops after them. The last answers of sessions pass through the relay.
             children.append(process_spec(polling.relay.main, id="relay"))
         for plug in self.plugs:
@@ -688,13 +726,14 @@ class Endpoint:
         self,
         services: Services,
         internal: Services | None,
-        pools: list[ChannelPool],
-        of_internal_port: list[ChildSpec],
+        plugs: Sequence[Plug],
+        pools: Sequence[ChannelPool],
+        of_internal_port: Sequence[ChildSpec],
     ) -> list[ChildSpec]:
         connections, sessions = (self, "connections"), (self, "sessions")
         transports = services.transports
         children = [
-            ChildSpec("services", hold_services, (services, internal), restart="temporary"),
+            ChildSpec("services", _hold_services, (services, internal, plugs), restart="temporary"),
             *(pool.child_spec() for pool in pools),
             process_spec(transports.flusher.main, id="flusher"),
             *(process_spec(each.main, id=name) for name, each in transports.pollers.items()),
@@ -803,10 +842,44 @@ def _check_list(option: str, given: object, example: str) -> None:
         raise EndpointError(f"Endpoint got {option}={given!r}; write a list: [{example}]")
 
 
+def _check_services(option: str, owner: str, services: Sequence[Service]) -> None:
+    """Raise InvalidOption if a service is not an object of the class `owner`, or if two services share a name."""
+    for service in services:
+        if isinstance(service, type) or not hasattr(service, "child_spec"):
+            raise InvalidOption("Endpoint", option, services, f"[{owner}()]")
+    if len({service.name for service in services}) < len(services):
+        expected = f"{option} with different names: {owner}(name=...)"
+        raise InvalidOption("Endpoint", option, services, expected)
+
+
 def _dynamic(name: tuple[Any, str], max_children: int) -> ChildSpec:
     return DynamicSupervisor.child_spec(
         id=name[1], name=name, label=name[1], max_children=max_children
     )
+
+
+def _durable(channel: type[Channel], history: object) -> type[Channel]:
+    # Imported here, so that only programs with durable topics load this package.
+    from channels.durable.channel import durable_class  # noqa: PLC0415
+
+    return durable_class(channel, history)
+
+
+def _declarations_of(channel: type[Channel]) -> Declarations | None:
+    # Imported here, because a server in production does not check what its channels send.
+    from channels.development.declarations import declarations_of  # noqa: PLC0415
+
+    return declarations_of(channel)
+
+
+def _polling(services: Services) -> LongPolling | None:
+    """Return the handler of the requests of polling clients; None if no socket has long polling."""
+    if not services.longpolls:
+        return None
+    # Imported here, because many servers have no polling clients.
+    from channels.longpoll.requests import LongPolling  # noqa: PLC0415
+
+    return LongPolling(services)
 
 
 def _record_frames(recorder: Any) -> None:
@@ -817,9 +890,10 @@ def _record_frames(recorder: Any) -> None:
     record_frames(recorder)
 
 
-def _connect(services: Services, find: Callable[[Any], ASGIApplication | None]) -> None:
+def _connect(
+    http: HttpHandover, services: Services, find: Callable[[Any], ASGIApplication | None]
+) -> None:
     """Connect the handover to the services. `find` returns the application of a plug or of long polling."""
-    http = services.http
     http.find = find
     http.websocket = partial(serve_websocket, services)
     http.count = services.count
@@ -828,9 +902,58 @@ def _connect(services: Services, find: Callable[[Any], ASGIApplication | None]) 
     http.no_socket = services.unmatched_path
 
 
-def _find(services: Services, polling: LongPolling, scope: Any) -> ASGIApplication | None:
+def _find(
+    plugs: Sequence[Plug], services: Services, polling: LongPolling | None, scope: Any
+) -> ASGIApplication | None:
     """Return the plug or the long polling that serves an HTTP request; None if the request is for the pages."""
-    return services.find(scope) or polling.find(scope)
+    for plug in plugs:
+        found = plug.find(scope, services)
+        if found is not None:
+            return found
+    return None if polling is None else polling.find(scope)
+
+
+def _late_answer(plugs: Sequence[Plug], services: Services, path: str) -> LateAnswer | None:
+    """Return the answer of a plug to a request on a new connection while the endpoint drains."""
+    for plug in plugs:
+        answer = plug.late_answer(path, services)
+        if answer is not None:
+            return answer
+    return None
+
+
+async def _hold_services(
+    services: Services, internal: Services | None, plugs: Sequence[Plug]
+) -> Pid:
+    """Attach the logger and the plugs, and release shared resources when the endpoint's supervisor ends.
+
+    Args:
+        services: the services of the endpoint.
+        internal: the services of the connections on the internal port; None without one.
+        plugs: the plugs of the endpoint.
+
+    The supervisor calls this start function in its own process. The function always raises StartIgnored, because it
+    starts no process. So the supervisor keeps no child.
+    """
+    on_exit(services.close)
+    mounts = [*services.mounts.values(), *services.longpolls.values()]
+    if internal is not None:
+        on_exit(internal.admission.close)
+        mounts += internal.mounts.values()
+    on_exit(
+        logger.attach(
+            current_runtime().telemetry,
+            endpoint=services.endpoint,
+            supervisor=current_pid(),
+            filter_parameters=services.endpoint.filter_parameters,
+            sockets=[mount.socket for mount in mounts],
+            channels=[route.channel for mount in mounts for route in mount.router.routes],
+        )
+    )
+    for plug in plugs:
+        on_exit(plug.attach(services))
+    services.report_empty_sockets()
+    raise StartIgnored
 
 
 def _options(path: str, value: Any) -> Mount:

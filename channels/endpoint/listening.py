@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import socket
 import ssl
+from collections import deque
 from collections.abc import MutableMapping
 from functools import partial
 from typing import Any
@@ -12,12 +12,12 @@ from typing import Any
 import trio
 from attrs import evolve
 
-from actors.errors import CallExit, ProcessKilled, StartError, StartIgnored
+from actors.errors import CallExit, StartError, StartIgnored
 from actors.exits import Crash, ExitReason
 from actors.links import wait_exit
 from actors.process import on_exit, spawn_link
 from actors.refs import Pid
-from actors.servers.gen_server import GenServer
+from actors.servers.gen_server import GenServer, Request
 from actors.servers.results import Continue, Fail
 from channels.connection.connection import Connection
 from channels.http.handover import HttpHandover
@@ -70,8 +70,10 @@ class ListenerServer(GenServer[None]):
             http2 = services.http.http2
             ssl_context.set_alpn_protocols(["h2", "http/1.1"] if http2 else ["http/1.1"])
         self.refusals = 0
-        # The accepted connections that got no process before the end of this one.
-        self.left: list[Any] = []
+        # The accepted connections that wait until the supervisor has started the process of an earlier one. Unbounded,
+        # because the listener must not block. The system's limit on open files bounds the accepted sockets.
+        self.waiting: deque[Any] = deque()
+        self.is_starting = False
         self.connections = connections
         before = services.admission.listener
         if port == 0 and before is not None:
@@ -87,49 +89,26 @@ class ListenerServer(GenServer[None]):
 
     async def handle_continue(self, argument: Any) -> None:
         listener: Listening = argument
-        # Unbounded, because the listener must not block. The system's limit on open files bounds the accepted sockets.
-        put, take = trio.open_memory_channel[Any](math.inf)
-        self.services.admission.queued = lambda: take.statistics().current_buffer_used
+        self.services.admission.queued = lambda: len(self.waiting)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(listener.main, partial(self._accepted, put, nursery))
-                async for sock in take:
-                    await self._start(sock, nursery)
+                await listener.main(partial(self._accepted, nursery))
+                # The endpoint accepts no more connections. Wait here until the end, for the clean-up below.
+                await trio.sleep_forever()
         finally:
-            put.close()
-            left = self.left
-            left += [take.receive_nowait() for _ in range(take.statistics().current_buffer_used)]
             if self.services.admission.draining:
                 # Shielded, because this process is ending. `answer_first_request` limits the time for each client.
                 with trio.CancelScope(shield=True):
                     async with trio.open_nursery() as nursery:
-                        for sock in left:
-                            nursery.start_soon(self._turn_away, sock)
+                        for accepted in self.waiting:
+                            nursery.start_soon(self._turn_away, accepted)
                     # The endpoint stops the connections next. A process that has not taken over its connection by then
                     # would end without an answer, and the system would reset the connection.
                     with trio.move_on_after(_LONGEST_WAIT):
                         await self.services.admission.wait_all_served()
             else:
-                for sock in left:
-                    sock.close()
-
-    def _accepted(
-        self, queue: trio.MemorySendChannel[Any], nursery: trio.Nursery, accepted: Any
-    ) -> None:
-        """Start a process for a connection at once if possible, and otherwise queue the connection."""
-        if self.ssl_context is not None or self.services.admission.queued():
-            queue.send_nowait(accepted)
-            return
-        self.services.admission.hand_over(accepted, accepted)
-        try:
-            DynamicSupervisor.start_child_nowait(
-                self.connections, CONNECTION, self.services, accepted
-            )
-        except trio.WouldBlock:
-            self.services.admission.take_over(accepted)
-            queue.send_nowait(accepted)
-        except (StartError, SupervisionError) as error:
-            self._not_started(accepted, accepted, nursery, error)
+                for accepted in self.waiting:
+                    accepted.close()
 
     async def _turn_away(self, accepted: Any) -> None:
         """Answer 503 to a client that connected too late to get a process."""
@@ -142,19 +121,51 @@ class ListenerServer(GenServer[None]):
     def _stream_of(self, accepted: Any) -> Any:
         return accepted if self.ssl_context is None else _secured(accepted, self.ssl_context)
 
-    async def _start(self, accepted: Any, nursery: trio.Nursery) -> None:
-        stream = self._stream_of(accepted)
-        self.services.admission.hand_over(stream, accepted)
+    def _accepted(self, nursery: trio.Nursery, accepted: Any) -> None:
+        self.waiting.append(accepted)
+        if not self.is_starting:
+            self._start_waiting(nursery)
+
+    def _start_waiting(self, nursery: trio.Nursery) -> None:
+        """Start processes for the waiting connections, until the supervisor is busy.
+
+        Then the other connections wait here and not in the mailbox of the supervisor, so that they get an answer if the
+        endpoint drains, and a process if the supervisor restarts.
+        """
+        while self.waiting:
+            accepted = self.waiting.popleft()
+            stream = self._stream_of(accepted)
+            self.services.admission.hand_over(stream, accepted)
+            try:
+                request = DynamicSupervisor.request_start(
+                    self.connections, CONNECTION, self.services, stream
+                )
+            except CallExit as error:
+                self._not_started(stream, accepted, nursery, error)
+                continue
+            if not request.done:
+                self.is_starting = True
+                nursery.start_soon(self._wait_for_start, stream, accepted, nursery, request)
+                return
+            self._started(stream, accepted, nursery, request.result())
+
+    async def _wait_for_start(
+        self, stream: Any, accepted: Any, nursery: trio.Nursery, request: Request
+    ) -> None:
+        # If this process ends meanwhile, the supervisor still starts the process of the connection.
         try:
-            await DynamicSupervisor.start_child(self.connections, CONNECTION, self.services, stream)
-        except (StartError, StartIgnored, SupervisionError, CallExit) as error:
-            self._not_started(stream, accepted, nursery, error)
-        except ProcessKilled:
-            # This process ends, and has not asked the supervisor yet. `handle_continue` answers the client. After a
-            # cancelled call, the supervisor still starts the process.
-            self.services.admission.take_over(stream)
-            self.left.append(accepted)
-            raise
+            started = await request.wait_result()
+        except CallExit as error:
+            started = error
+        self._started(stream, accepted, nursery, started)
+        self.is_starting = False
+        self._start_waiting(nursery)
+
+    def _started(
+        self, stream: Any, accepted: Any, nursery: trio.Nursery, started: Pid | Exception
+    ) -> None:
+        if isinstance(started, Exception):
+            self._not_started(stream, accepted, nursery, started)
 
     def _not_started(
         self, stream: Any, accepted: Any, nursery: trio.Nursery, error: Exception

@@ -6,8 +6,8 @@ from typing import Any
 
 from channels.development.crashes import Crashes
 from channels.development.page import DevelopmentPage
-from channels.http.lifespan import ASGIApplication
 from channels.http.static import StaticFiles
+from channels.transports.asgi_stream import ASGIApplication
 
 __all__ = ["pages_of"]
 

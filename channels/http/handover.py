@@ -29,9 +29,9 @@ import h11
 import trio
 
 from channels.http.hypercorn_server import HypercornServer, ReplayStream, ServedApplication
-from channels.http.lifespan import ASGIApplication, Lifespan
+from channels.http.lifespan import Lifespan
 from channels.protocol.work_budget import WorkBudget
-from channels.transports.asgi_stream import in_origin_form, path_of
+from channels.transports.asgi_stream import ASGIApplication, in_origin_form, path_of
 from channels.transports.transports import ByteStream
 
 __all__ = ["DEFAULT_KEEP_ALIVE_TIMEOUT", "HttpHandover", "not_found"]
@@ -144,6 +144,8 @@ class HttpHandover:
         http2: see the argument.
         find: may be set. A function that takes the scope of an HTTP request. It returns another application for the
             request, such as long polling, or None.
+        late_answer: may be set. A function that takes the path of a request on a new connection while the endpoint
+            drains. It returns the answer of a plug; None for 503.
         websocket: may be set. An application for WebSockets on the paths of sockets. By default such a request gets
             421, which asks the client for a new connection.
         count: may be set. A function that counts refused requests (`("http", "bad_request")`) and connections that
@@ -169,6 +171,7 @@ class HttpHandover:
         self._budget = WorkBudget() if budget is None else budget
         self._connections = 0
         self.find: Callable[[Any], ASGIApplication | None] = _nothing
+        self.late_answer: Callable[[str], Any] = _nothing
         self.websocket: ASGIApplication = _elsewhere
         self.count: Callable[[tuple[str, ...]], object] = _nothing
         self.rewrite: Callable[[Any], Any] = _as_it_is

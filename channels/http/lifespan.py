@@ -9,19 +9,17 @@ Source: the ASGI lifespan specification, 2.0.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeAlias
+from typing import Any
 
 import trio
 
 from actors.instrumentation.logger import log_exception
 from channels.errors import ChannelsError
+from channels.transports.asgi_stream import ASGIApplication
 
-__all__ = ["ASGIApplication", "ApplicationStartError", "Lifespan", "serve_lifespan"]
-
-ASGIApplication: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
-"""An ASGI 3 application: `await application(scope, receive, send)`."""
+__all__ = ["ApplicationStartError", "Lifespan", "serve_lifespan"]
 
 _logger = logging.getLogger("channels.http")
 

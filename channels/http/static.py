@@ -27,8 +27,7 @@ from attrs import frozen
 
 from channels.errors import InvalidOption
 from channels.http.handover import not_found
-from channels.http.lifespan import ASGIApplication
-from channels.transports.asgi_stream import path_of
+from channels.transports.asgi_stream import ASGIApplication, path_of
 
 __all__ = ["Folders", "FoundFile", "StaticFiles", "check_folders", "find_file", "type_of"]
 

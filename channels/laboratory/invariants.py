@@ -1,12 +1,12 @@
-"""Invariants of channels: every join gets one reply, memberships end once, and subscriptions end with their process.
+"""The invariant that every join gets one reply, and the frames of clients that invariants can observe.
 
-Register them with a scenario: `@scenario(invariants=("all", JoinsAnswered, MembershipsEnd, SubscriptionsEnd))`. A
-shared observer wraps the session, the codec and the out-buffer of each client.
+Register it with a scenario: `@scenario(invariants=("all", JoinsAnswered))`. A shared observer wraps the session, the
+codec and the out-buffer of each client.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
@@ -20,13 +20,12 @@ from channels.connection.session_server import SessionServer
 from channels.errors import DecodeError
 from channels.messages import Message
 from channels.protocol.session import Effect, Membership, Start
-from channels.pubsub.pubsub import PubSub
 from channels.recording.watched_out import WatchedOut
 from channels.serializers.serializer import Codec
 from channels.telemetry import SESSION_STARTED
-from supervision.laboratory.chaos.invariants.base import Feed, Invariant, Located
+from supervision.laboratory.chaos.invariants.base import Feed, Invariant
 
-__all__ = ["JoinsAnswered", "MembershipsEnd", "SubscriptionsEnd"]
+__all__ = ["Client", "Frames", "JoinsAnswered", "Listener", "Meaning"]
 
 _REMEMBERED = 1000
 
@@ -47,7 +46,7 @@ class Meaning:
     status: str = ""
 
 
-class _Listener(Protocol):
+class Listener(Protocol):
     """An invariant about the frames of clients."""
 
     def started(self, client: Client) -> None: ...
@@ -72,10 +71,10 @@ class Client:
         return bool(info["queue_length"]) or info["status"] != "waiting"
 
 
-class _Frames(Feed):
+class Frames(Feed):
     """The messages of all clients, and the frames that begin or end a membership."""
 
-    listeners: list[_Listener]
+    listeners: list[Listener]
 
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime)
@@ -118,7 +117,7 @@ class JoinsAnswered(Invariant):
     """
 
     name: ClassVar[str] = "joins_answered"
-    feed: ClassVar[type[Feed] | None] = _Frames
+    feed: ClassVar[type[Feed] | None] = Frames
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,90 +153,6 @@ class JoinsAnswered(Invariant):
                 if join.is_over() and not joins.client.is_busy_or_gone()
             }
         )
-
-
-class MembershipsEnd(Invariant):
-    """Every accepted membership ends with exactly one `phx_close` or `phx_error`.
-
-    If the process of a joined channel ends, its client must get one of these frames before the clock advances. If the
-    client has joined the topic again, the `phx_close` follows the answer to the latest join. A client that has
-    disconnected needs neither frame.
-    """
-
-    name: ClassVar[str] = "memberships_end"
-    feed: ClassVar[type[Feed] | None] = _Frames
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._clients: dict[Pid, _Memberships] = {}
-
-    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
-        self._clients.pop(pid, None)
-
-    def started(self, client: Client) -> None:
-        self._clients[client.pid] = _Memberships(client)
-
-    def asked(self, client: Client, message: Message, start: Start | None) -> None:
-        memberships = self._clients.get(client.pid)
-        if memberships is not None and start is not None:
-            memberships.joining.append(start.membership)
-
-    def written(self, client: Client, meaning: Meaning) -> None:
-        memberships = self._clients.get(client.pid)
-        if memberships is not None and not memberships.written(meaning):
-            self.violated(
-                f"{self.who(client.pid)}: {meaning.kind} ends the membership in {meaning.topic!r} (join_ref "
-                f"{meaning.join_ref!r}), which was not accepted or has ended before"
-            )
-
-    def at_rest(self) -> str | None:
-        late: dict[Hashable, str] = {}
-        for pid, memberships in self._clients.items():
-            ended = memberships.silently_ended()
-            if ended is not None and not memberships.client.is_busy_or_gone():
-                late[ended] = (
-                    f"{self.who(pid)}: the channel of {ended.topic!r} (join_ref {ended.join_ref!r}) has ended, and "
-                    "its client got neither phx_close nor phx_error"
-                )
-        return self.late_twice(late)
-
-
-class SubscriptionsEnd(Invariant):
-    """When a process ends, its subscriptions end too, on every PubSub that has had a client.
-
-    After a process has ended, the invariant waits until the system is at rest. It then looks for subscribers that have
-    ended.
-    """
-
-    name: ClassVar[str] = "subscriptions_end"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._pubsubs: dict[PubSub, None] = {}
-        self._has_ended = False
-
-    def attach(self, runtime: Runtime, places: Located | None = None) -> None:
-        super().attach(runtime, places)
-        # No code detaches this handler, because the telemetry ends with the runtime.
-        runtime.telemetry.attach(SESSION_STARTED, self._session_started)
-
-    def _session_started(self, _event: object, _measured: object, about: Mapping[str, Any]) -> None:
-        server: SessionServer = about["server"]
-        self._pubsubs[server.services.pubsub] = None
-
-    def process_exited(self, pid: Pid, reason: ExitReason) -> None:
-        self._has_ended = True
-
-    def at_rest(self) -> str | None:
-        if not self._has_ended:
-            return None
-        self._has_ended = False
-        for pubsub in self._pubsubs:
-            for topic in pubsub.topics():
-                for pid in pubsub.subscribers(topic):
-                    if not is_alive(pid):
-                        return f"{self.who(pid)} has ended, and is still subscribed to {topic!r}"
-        return None
 
 
 @define(eq=False)
@@ -294,40 +209,6 @@ class _Joins:
         )
 
 
-@define(eq=False)
-class _Memberships:
-    """The memberships of one client, oldest first: `joining` without a reply to the join, and `accepted`."""
-
-    client: Client
-    joining: list[Membership] = field(factory=list)
-    accepted: list[Membership] = field(factory=list)
-
-    def written(self, meaning: Meaning) -> bool:
-        """Note a frame for the client. Return False if it ends a membership that was not accepted or has ended."""
-        if meaning.kind == "reply":
-            for membership in self.joining:
-                if (membership.topic, membership.ref) == (meaning.topic, meaning.ref):
-                    self.joining.remove(membership)
-                    if meaning.status == "ok":
-                        self.accepted.append(membership)
-                    break
-            return True
-        for membership in self.accepted:
-            if (membership.topic, membership.join_ref) == (meaning.topic, meaning.join_ref):
-                self.accepted.remove(membership)
-                return True
-        return False
-
-    def silently_ended(self) -> Membership | None:
-        """Return an accepted membership whose process has ended, although the client got no frame about the end."""
-        for membership in self.accepted:
-            waits = any(each.topic == membership.topic for each in self.joining)
-            process = membership.process
-            if process is not None and not is_alive(process) and not waits:
-                return membership
-        return None
-
-
 def _answers(meaning: Meaning, join: _Join) -> bool:
     return bool(meaning.kind == "reply" and meaning.topic == join.topic and meaning.ref == join.ref)
 
@@ -370,7 +251,7 @@ class _Codec(Codec):
 class _Session:
     """A session that reports the messages of its client."""
 
-    def __init__(self, session: Any, client: Client, frames: _Frames) -> None:
+    def __init__(self, session: Any, client: Client, frames: Frames) -> None:
         self._session = session
         self._client = client
         self._frames = frames

@@ -21,7 +21,6 @@ import trio
 from actors.errors import CallExit, StartError, StartIgnored
 from actors.servers.gen_server import call
 from channels.connect_info import ConnectInfo, PeerData
-from channels.http.lifespan import ASGIApplication
 from channels.longpoll.relay import Relay
 from channels.longpoll.session import Enter, LongPollSession, Place, Poll, Sessions
 from channels.protocol.longpoll import (
@@ -33,10 +32,11 @@ from channels.protocol.longpoll import (
     status_answer,
     token_of,
 )
-from channels.serving.services import MountedSocket, Services
+from channels.serving.mounted import MountedSocket
+from channels.serving.services import Services
 from channels.socket import Refusal
 from channels.telemetry import SOCKET_INCOMING_SHED
-from channels.transports.asgi_stream import path_of
+from channels.transports.asgi_stream import ASGIApplication, path_of
 from channels.upgrade.connecting import SERVER_FULL, address_refusal, may_come_from
 from channels.wire.fragments import PIECE_OVERHEAD
 from channels.wire.urls import InvalidQuery, cost_of_query, parse_query
@@ -261,7 +261,7 @@ class LongPolling:
         self._bodies = Bodies(services.transports.incoming, on_shed=self._body_shed)
         self._sessions = Sessions(services)
         self.relay: Relay | None = None
-        if services.longpolls and not services.pubsub.is_local:
+        if not services.pubsub.is_local:
             self.relay = Relay(services, self._sessions, self._bodies.holding)
 
     def find(self, scope: Any) -> ASGIApplication | None:

@@ -55,7 +55,8 @@ from channels.protocol.longpoll import (
     plain_answer,
     status_answer,
 )
-from channels.serving.services import MountedSocket, Services
+from channels.serving.mounted import MountedSocket
+from channels.serving.services import Services
 from channels.socket import Refusal
 from channels.telemetry import LONGPOLL_ANSWER_LOST, LONGPOLL_LEFT_OUT, LONGPOLL_UNSENDABLE
 from channels.tokens.token import Atom, TokenError, sign, verify
@@ -220,7 +221,7 @@ class LongPollSession(SessionServer):
         elif kind is _Unconfirmed:
             self._not_confirmed(message.poll)
         else:
-            await self._take(message)
+            self._take(message)
         return self._ended() if self.closing is not None else None
 
     async def _receive(self, line: Line, sender: Sender) -> Reply | NoReply | Stop:

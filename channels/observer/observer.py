@@ -17,7 +17,6 @@ from actors.runtime import current_runtime
 from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
 from channels.filters import SECRETS, FilterRule, Keep
 from channels.http.handover import not_found
-from channels.http.lifespan import ASGIApplication
 from channels.observer.access import Access, Check
 from channels.observer.channel import ObserverSocket
 from channels.observer.chronicle import Chronicle
@@ -28,6 +27,7 @@ from channels.observer.watcher import Watcher
 from channels.recording.clients import record_channels
 from channels.serving.mount import Mount
 from channels.socket import Socket
+from channels.transports.asgi_stream import ASGIApplication
 from supervision.child_spec import ChildSpec
 from supervision.recording.flight import FlightRecorder, recorder_of
 from supervision.recording.reader.page import render_page

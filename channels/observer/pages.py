@@ -14,9 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from channels.http.lifespan import ASGIApplication
 from channels.observer.access import Access, cookie_name
-from channels.transports.asgi_stream import path_of
+from channels.transports.asgi_stream import ASGIApplication, path_of
 from supervision.recording.reader.page import render_live_page
 
 __all__ = ["ObserverPages"]

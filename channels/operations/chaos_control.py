@@ -42,10 +42,10 @@ from actors.links import kill
 from actors.refs import Pid
 from actors.runtime import in_runtime
 from channels.errors import ChannelsError, InvalidOption, check_positive
-from channels.http.lifespan import ASGIApplication
 from channels.pubsub.adapter import WORKER
-from channels.serving.services import Plug, Services
-from channels.transports.asgi_stream import path_of
+from channels.serving.plug import Plug
+from channels.serving.services import Services
+from channels.transports.asgi_stream import ASGIApplication, path_of
 from supervision.child_spec import RESTARTING, ChildInfo, ChildSpec, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.errors import SupervisionError

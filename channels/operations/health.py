@@ -30,11 +30,11 @@ import trio
 
 from actors.instrumentation.logger import shown
 from channels.errors import InvalidOption, check_positive
-from channels.http.lifespan import ASGIApplication
 from channels.operations.worker_figures import WorkerFigures
 from channels.pubsub.adapter import WORKER, WORKERS_COUNT, WORKERS_FOLDER
-from channels.serving.services import LateAnswer, Plug, Services
-from channels.transports.asgi_stream import path_of
+from channels.serving.plug import Plug
+from channels.serving.services import LateAnswer, Services
+from channels.transports.asgi_stream import ASGIApplication, path_of
 from supervision.child_spec import ChildSpec, process_spec
 
 __all__ = ["Check", "Health"]

@@ -33,7 +33,6 @@ from actors.runtime import in_runtime
 from actors.watchdog import BLOCKED
 from channels import telemetry as events
 from channels.errors import ChannelsError, InvalidOption, MissingLibrary, check_whole
-from channels.http.lifespan import ASGIApplication
 from channels.operations.metric_table import (
     METRICS,
     BoundedLabels,
@@ -48,8 +47,9 @@ from channels.operations.metric_table import (
 from channels.operations.recovery import Absences
 from channels.operations.worker_figures import WorkerFigures
 from channels.pubsub.adapter import WORKER, WORKERS_FOLDER
-from channels.serving.services import Plug, Services
-from channels.transports.asgi_stream import path_of
+from channels.serving.plug import Plug
+from channels.serving.services import Services
+from channels.transports.asgi_stream import ASGIApplication, path_of
 from supervision.child_spec import ChildSpec, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.events import (

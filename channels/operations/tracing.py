@@ -20,7 +20,8 @@ from actors.servers.results import Stop
 from channels import telemetry as events
 from channels.connect_info import ConnectInfo
 from channels.errors import InvalidOption, MissingLibrary
-from channels.serving.services import Plug, Services
+from channels.serving.plug import Plug
+from channels.serving.services import Services
 from channels.socket import Refusal, Socket
 
 try:

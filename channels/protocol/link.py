@@ -14,7 +14,7 @@ from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.threads import run_threadsafe
 from channels.filters import FilterRule
-from channels.protocol.session import Membership
+from channels.protocol.ticket import Ticket
 from channels.protocol.work_budget import WorkBudget
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.serializer import Codec
@@ -152,19 +152,19 @@ class Expire:
 class Refused:
     """A channel's message to its connection: the channel has refused the join, and ends."""
 
-    __slots__ = ("membership",)
+    __slots__ = ("ticket",)
 
-    def __init__(self, membership: Membership) -> None:
-        self.membership = membership
+    def __init__(self, ticket: Ticket) -> None:
+        self.ticket = ticket
 
 
 class ChannelClosed:
     """A channel's message to its connection: the channel has written phx_close, and ends."""
 
-    __slots__ = ("membership",)
+    __slots__ = ("ticket",)
 
-    def __init__(self, membership: Membership) -> None:
-        self.membership = membership
+    def __init__(self, ticket: Ticket) -> None:
+        self.ticket = ticket
 
 
 class ReadOn:

@@ -8,15 +8,15 @@
     exited                  │
                             │ status, closes
                        ┌────┴───────┐
-                       │ Membership │ ◀── accepted, ended, take_closes (by the channel's process)
-                       └────────────┘ ◀── process, waiting            (by the connection's process)
+                       │ Membership │ ◀── accepted, end, take_closes ── Ticket (of the channel's process)
+                       └────────────┘
 
 The channel's process writes its own frames, so they keep the order of its actions. Its frames are the answer to its
 join, the phx_close of each membership that the join replaced, pushes, replies, and phx_close after a leave or a clean
 stop. The session writes all other frames: replies to heartbeats, answers about topics that are not joined, and the last
 frame of a crashed channel.
 
-The channel marks an accepted join in the membership. It reports a refused join and a phx_close to the connection
+The channel reports an accepted join through its ticket. It reports a refused join and a phx_close to the connection
 (`refused`, `closed`). The connection's monitor reports the end of the process last (`exited`). The session ignores
 reports about a replaced membership, except if the join of that membership still needs an answer.
 
@@ -79,20 +79,12 @@ Status: TypeAlias = Literal["joining", "superseded", "joined", "leaving", "gone"
 
 
 class Membership:
-    """One client's membership in one topic, from its join message until its channel is gone.
+    """The session's record of one client's membership in one topic, from its join message until its channel is gone.
 
-    Three parties share this record: the session, the connection's process and the channel's process. The party that
-    writes a frame changes the record in the same step. A message about the frame would be too late, because a client
-    may join again right after the last frame of a membership. It would also cost every join two more messages. Sharing
-    is safe, because all three parties run in one thread, and no checkpoint separates the frame from the change. Each
-    field has one writer:
-
-    | field | writer |
-    |---|---|
-    | `status` | the session; the channel through `accepted` |
-    | `process`, `is_given_up`, and increases of `waiting` | the connection |
-    | `ended`, and decreases of `waiting` | the channel; the connection through `Gone` |
-    | closes | the session adds them; the party that answers the join takes them |
+    Only code of the session changes it: the methods of `Session`, and for reports of the channel the methods below,
+    which the channel calls through its `Ticket`. They change the record in the step that writes the frame. A message
+    about the frame would be too late, because a client may join again right after the last frame of a membership. It
+    would also cost every join two more messages. All this runs in one thread.
 
     Memberships compare by identity, because a second join of a topic can create a membership with equal fields.
 
@@ -106,18 +98,14 @@ class Membership:
             or False.
         status: `joining`; `superseded` if the client joined the topic again before the answer to this join (the answer
             is then the last frame); `joined`; `leaving` if the client sent a leave; `gone` after the last frame.
-        process: the channel's process; None before it starts.
-        is_given_up: True if the connection has told the channel to end before the channel answered the join. The
-            connection does this when too many joins of the topic wait for each other.
+        process: the channel's process, from `Session.started`; None before it starts.
+        is_given_up: True after `Session.give_up`.
         ended: True after the refusal of the join, or after phx_close.
-        waiting: messages of the connection that the channel has not begun to handle. The connection stops reading if
-            there are too many. A long message counts several times: see `load`.
     """
 
     __slots__ = (
         "_close",
         "_closes",
-        "_loads",
         "_successor",
         "channel_ref",
         "ended",
@@ -128,7 +116,6 @@ class Membership:
         "route",
         "status",
         "topic",
-        "waiting",
     )
 
     def __init__(self, message: Message, route: Route) -> None:
@@ -145,8 +132,6 @@ class Membership:
         self.process: Any = None
         self.is_given_up = False
         self.ended = False
-        self.waiting = 0
-        self._loads: dict[int, int] | None = None  # made on first use, to save memory
         self._closes: list[bytes] | None = None
         self._successor: Membership | None = None
         self._close = b""
@@ -154,23 +139,19 @@ class Membership:
     def __repr__(self) -> str:
         return f"<membership of {brief(self.topic)} join_ref={brief(self.join_ref)} {self.status}>"
 
-    def join_message(self, payload: Any) -> Message:
-        """Return the join message of this membership, with the given payload."""
-        return Message(self.join_ref, self.ref, self.topic, "phx_join", payload)
+    @property
+    def is_superseded(self) -> bool:
+        """True if the client joined the topic again before the answer to this join."""
+        return self.status == "superseded"
 
-    def load(self, message: Message, weight: int) -> None:
-        """Count a waiting message `weight` times."""
-        self.waiting += weight
-        # By id, because equal messages count separately. The mailbox keeps the message alive, so its id stays unique.
-        if self._loads is None:
-            self._loads = {}
-        self._loads[id(message)] = weight
+    @property
+    def is_gone(self) -> bool:
+        """True after the last frame of the membership."""
+        return self.status == "gone"
 
-    def unload(self, message: Message) -> int:
-        """Stop counting a message as waiting. Return the value of `waiting` before the call."""
-        before = self.waiting
-        self.waiting -= self._loads.pop(id(message), 1) if self._loads else 1
-        return before
+    def end(self) -> None:
+        """Note that the channel has refused the join or has written phx_close. Call this in the step of the frame."""
+        self.ended = True
 
     def supersede(self, successor: Membership, close: bytes) -> None:
         """Note that the client joined the topic again before the answer to this join.
@@ -543,6 +524,17 @@ class Session:
         return joining + len(self._superseded) >= self.max_joining
 
     # Reports about channels
+
+    def started(self, membership: Membership, process: object) -> None:
+        """Note the process of the channel of a membership."""
+        membership.process = process
+
+    def give_up(self, membership: Membership) -> None:
+        """Note that the connection has told the channel to end before the channel answered the join.
+
+        The connection does this when too many joins of the topic wait for each other.
+        """
+        membership.is_given_up = True
 
     def refused(self, membership: Membership) -> None:
         """Free a topic whose channel has refused the join."""

@@ -11,7 +11,8 @@ A client that sends little never waits behind clients that send much, because sm
 `FREE_BYTES` and `FREE_FRAMES` in `channels.connection`.
 
 The budget has no task of its own. The connection at the head of the line refills the budget in its next step, which is
-in a later turn. Then this connection wakes the next ones. While no connection waits, a turn costs nothing.
+in a later turn. Then this connection wakes the next ones. While no connection waits, the poller begins a new budget in
+each of its turns, so work waits only if one turn has too much of it.
 """
 
 from __future__ import annotations
@@ -70,6 +71,14 @@ class WorkBudget:
     def statistics(self) -> WorkStatistics:
         """Return how many pieces of work wait now, and how many have waited so far."""
         return WorkStatistics(waiting=len(self._line), waits=self._waits)
+
+    def begin_turn(self) -> None:
+        """Begin the budget of a new turn, unless work waits in line. A task that runs once in each turn may call this.
+
+        Without these calls, the budget begins anew only when some work has waited.
+        """
+        if not self._line:
+            self._left = TURN_BUDGET
 
     def has_room(self, cost: int) -> bool:
         """Return True if `take` would take `cost` units without waiting."""

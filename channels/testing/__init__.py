@@ -1,7 +1,7 @@
 """Tools for tests of channels: clients without a network, on a running endpoint. Start with `open_channel_test`."""
 
 from channels.laboratory.broadcast_invariants import BroadcastsArrive
-from channels.laboratory.invariants import JoinsAnswered, MembershipsEnd, SubscriptionsEnd
+from channels.laboratory.invariants import JoinsAnswered
 from channels.laboratory.joined_nodes import JoinedNodes
 from channels.laboratory.live_network import LiveNetwork
 from channels.laboratory.presence_invariants import PresenceDiffsFit, PresencesAgree
@@ -26,12 +26,10 @@ __all__ = [
     "JoinedNodes",
     "JoinsAnswered",
     "LiveNetwork",
-    "MembershipsEnd",
     "PresenceDiffsFit",
     "PresencesAgree",
     "PushAnswer",
     "SimulatedRedis",
-    "SubscriptionsEnd",
     "TestChannel",
     "TestClient",
     "open_channel_test",

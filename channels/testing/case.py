@@ -28,7 +28,7 @@ from actors.servers.gen_server import stop
 from channels.connect_info import ConnectInfo
 from channels.endpoint.endpoint import Endpoint, services_of
 from channels.serializers.v2 import V2
-from channels.serving.services import MountedSocket
+from channels.serving.mounted import MountedSocket
 from channels.socket import Refusal, Socket
 from channels.testing.client import ConnectionRefused, TestClient
 from channels.testing.hearing import Hearing, Subscriber

@@ -125,13 +125,15 @@ class TestSession(SessionServer):
                 if self.has_rates:
                     self.session.refill(trio.current_time())
                 effects = self.session.receive(message.data, binary=message.binary)
-                await self._carry_out(effects, len(message.data))
+                waiting = self._carry_out(effects, len(message.data))
+                if waiting is not None:
+                    await waiting
         elif kind is ClientGone:
             if self.closing is None:
                 self._note_end(1000, CLOSED, "the client closed")
             return self._ended()
         else:
-            await self._take(message)
+            self._take(message)
         return self._ended() if self.closing is not None else None
 
     def _leave_unread(self) -> None:

@@ -16,7 +16,7 @@ handles compression, pings and fragments. Source: the ASGI specification 3.0, We
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote, unquote
 
 import trio
@@ -25,7 +25,18 @@ from channels.connect_info import PeerData
 from channels.wire.request import Head, Headers, split_absolute
 from channels.wire.websocket import may_be_received
 
-__all__ = ["PIECES", "AsgiStream", "client_frame", "in_origin_form", "path_of", "split_frames"]
+__all__ = [
+    "PIECES",
+    "ASGIApplication",
+    "AsgiStream",
+    "client_frame",
+    "in_origin_form",
+    "path_of",
+    "split_frames",
+]
+
+ASGIApplication: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI 3 application: `await application(scope, receive, send)`."""
 
 PIECES = "ashtree.pieces"
 """The extension of the endpoint's own HTTP server that passes on a WebSocket message in pieces.

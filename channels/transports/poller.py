@@ -249,6 +249,7 @@ class Poller:
         on_out_of_memory: may be set to a function. After a turn in which memory ran out, the poller calls this function
             with the number of failed reads. If the function returns True, it has freed memory, and the poller reads
             again immediately. The function must not block.
+        on_turn: may be set to a function that the poller calls at the begin of each turn.
         backlog: may be set to a function that returns the number of processes that still have earlier data to handle.
             The higher this number, the fewer sockets the poller reads in a turn. So new data waits in the kernel, and
             not in long queues of the program.
@@ -268,6 +269,7 @@ class Poller:
         self._late: list[tuple[int, int]] = []
         self.on_out_of_memory: OnOutOfMemory = _ignore
         self.backlog: Callable[[], int] = int
+        self.on_turn: Callable[[], object] = int
         self.is_quiet = longest_rest > 0
         self.now = -math.inf
         self._longest_rest = longest_rest
@@ -414,6 +416,7 @@ class Poller:
 
     def _turn(self) -> int:
         """Read the sockets with data. Return their number, or 0 if the turn had no time for all of them."""
+        self.on_turn()
         readings = self._readings
         events, self._late = self._late, []
         limit = 0

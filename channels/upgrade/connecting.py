@@ -22,7 +22,8 @@ from channels.excerpts import place_of
 from channels.messages import ConnectRefused
 from channels.protocol.link import Trace
 from channels.serializers.serializer import DEFAULT_VSN, Serializer, negotiate
-from channels.serving.services import MountedSocket, Services
+from channels.serving.mounted import MountedSocket
+from channels.serving.services import Services
 from channels.socket import Refusal, Socket
 from channels.telemetry import (
     SOCKET_CONNECT_FAILED,

@@ -15,7 +15,8 @@ import msgspec
 import trio
 
 from channels.connect_info import ConnectInfo, PeerData
-from channels.serving.services import LateAnswer, MountedSocket, Services
+from channels.serving.mounted import MountedSocket
+from channels.serving.services import LateAnswer, Services
 from channels.socket import Refusal
 from channels.transports.asgi_stream import AsgiStream
 from channels.transports.stream_transport import READ_SIZE, socket_source, stream_source
@@ -142,7 +143,7 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
         outcome = Refusal(head.status, head.problem)
     elif services.admission.draining:
         is_asgi = isinstance(stream, AsgiStream)
-        outcome = (None if is_asgi else services.late_answer(head.path)) or _DRAINING
+        outcome = (None if is_asgi else services.http.late_answer(head.path)) or _DRAINING
     elif (found := services.mounts.match(head.path)) is not None:
         outcome = await _upgrade(services, *found, head, stream)
     else:

@@ -71,18 +71,17 @@ async def test_a_blocking_process_is_named_with_its_stack_while_it_blocks(
 async def test_an_idle_server_is_named_when_another_task_handles_its_message() -> None:
     told: list[Mapping[str, Any]] = []
 
-    def blocks(_: object) -> bool:
-        return seen.wait(PATIENCE)
+    class Blocks(GenServer[None]):
+        def handle_info_nowait(self, message: object) -> None:
+            seen.wait(PATIENCE)
 
     async def reads(server: Pid) -> None:
-        process = server.process
-        assert process is not None
-        assert process.handle_now(blocks, "message")
+        send(server, "message")
 
     with a_report() as seen:
         async with open_runtime(watchdog=0.01) as runtime:
             runtime.telemetry.attach(BLOCKED, lambda event, how, about: told.append(about))
-            server = await GenServer.start()
+            server = await Blocks.start()
             await trio.testing.wait_all_tasks_blocked()
             await wait_exit(spawn(reads, server))
             await trio.lowlevel.checkpoint()

@@ -41,17 +41,9 @@ def test_no_import_goes_in_a_circle(layers: list[Source]) -> None:
     report(cycles(graph_of(layers)))
 
 
-TIED = ["channels"]
-"""The packages whose folders still import each other in circles. None may be added."""
-
-
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_folders_of_a_package_import_each_other_in_no_circle(package: str) -> None:
-    problems = folder_cycles(sources_under(package))
-    if package in TIED:
-        assert problems, f"the folders of {package} have no circle any more; remove it from TIED"
-    else:
-        report(problems)
+    report(folder_cycles(sources_under(package)))
 
 
 def folder_cycles(sources: list[Source]) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from channels import Channel, ChannelsError, InvalidHandler, handle_in, handle_out
-from channels.channel import table_of
-from channels.handlers import check, collect
+from channels.handlers import check
+from channels.payloads import table_of
 
 
 class Base(Channel):
@@ -25,7 +25,7 @@ class Base(Channel):
 
 
 def names(channel: type[Channel], direction: str) -> dict[str, str]:
-    table = collect(channel)
+    table = table_of(channel)
     handlers = table.incoming if direction == "in" else table.outgoing
     return {event: function.__qualname__ for event, function in handlers.items()}
 

@@ -35,7 +35,7 @@ from channels import (
     handle_out,
     reply_to,
 )
-from channels.channel import table_of
+from channels.payloads import table_of
 from channels.pytest_plugin import OpenChannelTest
 from channels.telemetry import (
     CHANNEL_JOIN_SLOW,

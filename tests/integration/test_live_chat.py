@@ -266,7 +266,7 @@ def test_a_scenario_that_cannot_run_exits_with_one_sentence(
     monkeypatch.syspath_prepend(tmp_path)
     code, _, err = ashtree("chaos", "one_name:a_day")
     assert code == 2
-    assert "one_name:a_day: there is no invariant 'no_orphans'; write one of: no_orphan," in err
+    assert "one_name:a_day: there is no invariant 'no_orphans'; write one of: no_orphan" in err
     assert err.count("\n") == 1
 
 

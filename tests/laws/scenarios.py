@@ -54,11 +54,13 @@ LAWS: Final = MappingProxyType({each.name: each for each in _CLASSES})
 
 def with_laws(chosen: Chosen) -> Chosen:
     """Return the chosen invariants, with all laws in the place of "all"."""
-    if chosen == "all":
-        return tuple(LAWS.values())
-    each_chosen = tuple(chosen)
-    rest = tuple(each for each in each_chosen if each != "all")
-    return each_chosen if len(rest) == len(each_chosen) else (*LAWS.values(), *rest)
+    if isinstance(chosen, str):
+        # Any other single name is a mistake, which `scenario` reports.
+        return tuple(LAWS.values()) if chosen == "all" else chosen
+    names = tuple(chosen)
+    if "all" not in names:
+        return names
+    return (*LAWS.values(), *(each for each in names if each != "all"))
 
 
 def scenario(

@@ -9,10 +9,12 @@ import pytest
 import trio
 
 from channels import Endpoint, Mount
-from channels.testing import JoinsAnswered, MembershipsEnd, SubscriptionsEnd
+from channels.testing import JoinsAnswered
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.simulation import World
+from tests.laws.memberships import MembershipsEnd
 from tests.laws.scenarios import scenario, simulate
+from tests.laws.subscriptions import SubscriptionsEnd
 from tests.simulation.sweeps.channels.client import client
 from tests.simulation.sweeps.channels.client_times import client_times
 from tests.simulation.sweeps.channels.clients import Client

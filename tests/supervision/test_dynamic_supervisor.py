@@ -13,12 +13,15 @@ from actors import (
     NORMAL,
     SHUTDOWN,
     AlreadyStarted,
+    CallingSelf,
     Crash,
     Fail,
     Ignore,
+    Instrument,
     NameInUse,
     NoProcess,
     Pid,
+    ServerExit,
     Shutdown,
     StartError,
     StartIgnored,
@@ -54,6 +57,7 @@ from supervision import (
 )
 from supervision.child_spec import RestartType
 from supervision.events import CHILD_TERMINATED
+from tests.actors.steps import counted
 from tests.supervision.workers import Log, Outcomes, Worker, end, settle, worker
 
 BOOM = Crash(RuntimeError("crash"))
@@ -490,15 +494,26 @@ async def test_a_supervisor_answers_during_many_crashes(runtime: Runtime) -> Non
     assert await pids(pool) == [steady]
 
 
-# Starts without a message
+# Starts at once
 
 SPAWNED = ChildSpec("spawned", Worker.spawn_link, restart="temporary")
+
+
+def start_at_once(pool: Pid, child: ChildSpec, *extra: Any) -> Pid:
+    """Start a child in an idle supervisor, which does so before `request_start` returns."""
+    request = DynamicSupervisor.request_start(pool, child, *extra)
+    assert request.done
+    started = request.result()
+    if isinstance(started, Exception):
+        raise started
+    assert type(started) is Pid
+    return started
 
 
 async def test_a_start_without_waiting_gives_the_child_to_the_supervisor(runtime: Runtime) -> None:
     pool = await DynamicSupervisor.start_link()
     await settle()
-    pid = DynamicSupervisor.start_child_nowait(pool, SPAWNED, "a")
+    pid = start_at_once(pool, SPAWNED, "a")
     assert await pids(pool) == [pid]
     info = runtime.process_info(pid)
     assert info is not None
@@ -508,24 +523,26 @@ async def test_a_start_without_waiting_gives_the_child_to_the_supervisor(runtime
     assert not is_alive(pid)
 
 
-async def test_a_busy_supervisor_starts_nothing_without_waiting(runtime: Runtime) -> None:
+async def test_a_busy_supervisor_starts_a_child_later_in_order(runtime: Runtime) -> None:
     pool = await DynamicSupervisor.start_link()
     await settle()
-    send(pool, "a message that the supervisor has not read")
-    with pytest.raises(trio.WouldBlock):
-        DynamicSupervisor.start_child_nowait(pool, SPAWNED, "a")
-    await settle()
     await sys.suspend(pool)
-    with pytest.raises(trio.WouldBlock):
-        DynamicSupervisor.start_child_nowait(pool, SPAWNED, "a")
+    first = DynamicSupervisor.request_start(pool, SPAWNED, "a")
+    second = DynamicSupervisor.request_start(pool, SPAWNED, "b")
+    assert (first.done, second.done) == (False, False)
     await sys.resume(pool)
-    assert await pids(pool) == []
-    await stop(pool)
-    with pytest.raises(trio.WouldBlock):
-        DynamicSupervisor.start_child_nowait(pool, SPAWNED, "a")
+    started = [await first.wait_result(), await second.wait_result()]
+    assert await pids(pool) == started
+    await sys.suspend(pool)
+    last = DynamicSupervisor.request_start(pool, SPAWNED, "a")
+    kill(pool)
+    with pytest.raises(ServerExit):
+        await last.wait_result()
+    with pytest.raises(NoProcess):
+        DynamicSupervisor.request_start(pool, SPAWNED, "a")
 
 
-async def test_a_supervisor_that_waits_for_the_end_of_a_child_starts_nothing_without_waiting(
+async def test_a_supervisor_that_waits_for_the_end_of_a_child_starts_another_after_it(
     runtime: Runtime, nursery: trio.Nursery
 ) -> None:
     pool = await DynamicSupervisor.start_link()
@@ -533,28 +550,41 @@ async def test_a_supervisor_that_waits_for_the_end_of_a_child_starts_nothing_wit
     child = await DynamicSupervisor.start_child(pool, slow)
     nursery.start_soon(DynamicSupervisor.terminate_child, pool, child)
     await trio.sleep(1)
-    with pytest.raises(trio.WouldBlock):
-        DynamicSupervisor.start_child_nowait(pool, SPAWNED, "b")
+    request = DynamicSupervisor.request_start(pool, SPAWNED, "b")
+    assert not request.done
     await wait_exit(child)
-    assert await pids(pool) == []
+    assert await pids(pool) == [await request.wait_result()]
 
 
 async def test_a_start_without_waiting_respects_max_children(runtime: Runtime) -> None:
     pool = await DynamicSupervisor.start_link(max_children=1)
     await settle()
-    DynamicSupervisor.start_child_nowait(pool, SPAWNED, "a")
+    start_at_once(pool, SPAWNED, "a")
     with pytest.raises(MaxChildren):
-        DynamicSupervisor.start_child_nowait(pool, SPAWNED, "b")
+        start_at_once(pool, SPAWNED, "b")
 
 
-async def test_a_start_function_that_waits_cannot_start_a_child_without_waiting(
-    runtime: Runtime,
-) -> None:
+async def test_a_start_function_that_waits_keeps_later_requests_waiting(runtime: Runtime) -> None:
     pool = await DynamicSupervisor.start_link()
     await settle()
-    with pytest.raises(TypeError, match="must return a pid at once"):
-        DynamicSupervisor.start_child_nowait(pool, ChildSpec("slow", Worker.start_link), "a")
-    assert await pids(pool) == []
+    slow = DynamicSupervisor.request_start(pool, ChildSpec("slow", Worker.start_link), "a")
+    quick = DynamicSupervisor.request_start(pool, SPAWNED, "b")
+    assert (slow.done, quick.done) == (False, False)
+    started = [await slow.wait_result(), await quick.wait_result()]
+    assert await pids(pool) == started
+
+
+async def test_the_failure_of_a_start_function_that_waits_is_the_answer(runtime: Runtime) -> None:
+    async def fail() -> Pid:
+        await trio.lowlevel.checkpoint()
+        raise ValueError("no")
+
+    pool = await DynamicSupervisor.start_link(max_children=1)
+    await settle()
+    answer = await DynamicSupervisor.request_start(pool, ChildSpec("failing", fail)).wait_result()
+    assert isinstance(answer, StartError)
+    start_at_once(pool, SPAWNED, "a")
+    assert isinstance(DynamicSupervisor.request_start(pool, SPAWNED).result(), MaxChildren)
 
 
 async def test_an_exception_of_a_start_without_waiting_is_the_reason_of_the_failure(
@@ -567,7 +597,7 @@ async def test_an_exception_of_a_start_without_waiting_is_the_reason_of_the_fail
         raise ValueError("no")
 
     with pytest.raises(StartError) as caught:
-        DynamicSupervisor.start_child_nowait(pool, ChildSpec("failing", fail))
+        start_at_once(pool, ChildSpec("failing", fail))
     assert isinstance(caught.value.reason, Crash)
     assert isinstance(caught.value.reason.exception, ValueError)
     assert await pids(pool) == []
@@ -577,7 +607,7 @@ async def test_an_exit_in_a_start_without_waiting_ends_no_process(runtime: Runti
     pool = await DynamicSupervisor.start_link()
     await settle()
     with pytest.raises(StartError) as caught:
-        DynamicSupervisor.start_child_nowait(pool, ChildSpec("leaving", exit, ("no",)))
+        start_at_once(pool, ChildSpec("leaving", exit, ("no",)))
     assert caught.value.reason == "no"
     assert await pids(pool) == []
 
@@ -593,27 +623,42 @@ async def test_a_start_without_waiting_passes_on_the_failure_of_the_start_functi
         raise error
 
     with pytest.raises(type(error)) as caught:
-        DynamicSupervisor.start_child_nowait(pool, ChildSpec("failing", fail))
+        start_at_once(pool, ChildSpec("failing", fail))
     assert caught.value is error
     await settle()
-    DynamicSupervisor.start_child_nowait(pool, SPAWNED, "a")
+    start_at_once(pool, SPAWNED, "a")
 
 
-async def test_a_start_function_cannot_start_a_sibling_without_waiting(runtime: Runtime) -> None:
+async def test_a_start_function_that_asks_for_a_sibling_gets_an_error(runtime: Runtime) -> None:
     pool = await DynamicSupervisor.start_link()
     await settle()
-    refused: list[bool] = []
 
     def start() -> Pid:
-        try:
-            DynamicSupervisor.start_child_nowait(pool, SPAWNED, "sibling")
-        except trio.WouldBlock:
-            refused.append(True)
+        # The start function runs in the process of the supervisor.
+        with pytest.raises(CallingSelf):
+            DynamicSupervisor.request_start(pool, SPAWNED, "sibling")
         return Worker.spawn_link("a")
 
-    pid = DynamicSupervisor.start_child_nowait(pool, ChildSpec("nested", start))
-    assert refused == [True]
+    pid = start_at_once(pool, ChildSpec("nested", start))
     assert await pids(pool) == [pid]
+
+
+@pytest.mark.parametrize("watches", [False, True])
+async def test_a_start_and_an_end_take_no_step_of_an_idle_supervisor(
+    runtime: Runtime, watches: bool
+) -> None:
+    pool = await DynamicSupervisor.start_link()
+    await settle()
+    if watches:
+        runtime.add_instrument(Instrument())
+    process: Any = pool.process
+    with counted(process.task) as steps:
+        pid = start_at_once(pool, SPAWNED, "a")
+        await settle()
+        cast(pid, BOOM.exception)
+        await settle()
+    assert steps.count == 0
+    assert await pids(pool) == []
 
 
 async def test_a_significant_child_without_waiting_is_refused(runtime: Runtime) -> None:
@@ -621,7 +666,7 @@ async def test_a_significant_child_without_waiting_is_refused(runtime: Runtime) 
     await settle()
     spec = ChildSpec("main", Worker.spawn_link, ("a",), restart="temporary", significant=True)
     with pytest.raises(BadChildSpec):
-        DynamicSupervisor.start_child_nowait(pool, spec)
+        start_at_once(pool, spec)
 
 
 async def test_a_child_that_waits_for_its_restart_counts_for_a_start_without_waiting(
@@ -631,7 +676,7 @@ async def test_a_child_that_waits_for_its_restart_counts_for_a_start_without_wai
     pool = await DynamicSupervisor.start_link(max_children=1, backoff=backoff)
     await settle()
     spec = ChildSpec("spawned", Worker.spawn_link, ("a",))
-    cast(DynamicSupervisor.start_child_nowait(pool, spec), BOOM.exception)
+    cast(start_at_once(pool, spec), BOOM.exception)
     await settle()
     with pytest.raises(MaxChildren):
-        DynamicSupervisor.start_child_nowait(pool, SPAWNED, "b")
+        start_at_once(pool, SPAWNED, "b")

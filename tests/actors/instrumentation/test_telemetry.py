@@ -1,5 +1,6 @@
 """Named events and their listeners."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -34,6 +35,17 @@ def test_handlers_returns_the_listeners_of_an_event() -> None:
     assert telemetry.handlers(EVENT) == (print,)
     detach()
     assert telemetry.handlers(EVENT) == ()
+
+
+def test_a_look_up_of_handlers_runs_no_python_code() -> None:
+    telemetry = Telemetry()
+    entered = []
+    sys.setprofile(lambda frame, event, _: entered.append(frame) if event == "call" else None)
+    try:
+        telemetry.handlers(EVENT)
+    finally:
+        sys.setprofile(None)
+    assert entered == []
 
 
 @pytest.mark.parametrize("what", ["error", "exit", "killed"])

@@ -34,6 +34,7 @@ from channels import (
 from channels.messages import Message
 from channels.protocol.link import Link
 from channels.protocol.session import Membership
+from channels.protocol.ticket import Ticket
 from channels.serializers.serializer import Codec, Requirement
 from channels.serializers.v2 import V2
 from channels.telemetry import CHANNEL_JOINED
@@ -240,7 +241,7 @@ async def test_a_channel_whose_client_left_before_its_first_step_does_not_crash(
     assert route is not None
     membership = Membership(Message("1", "1", "room:a", "phx_join", {}), route)
     terminated = server.listen(CHILD_TERMINATED)
-    await mount.start_channel(link, membership, {}, ())
+    mount.start_channel(link, Ticket(membership), {}, ())
     await settle()
     assert [about["reason"] for _, about in terminated] == [Shutdown("closed")]
     assert crashes == []

@@ -31,7 +31,7 @@ from channels.serializers.serializer import Requirement
 from channels.serializers.v2 import V2
 from channels.telemetry import SESSION_STARTED
 from channels.wire.websocket import SHORT_MESSAGE
-from supervision import DynamicSupervisor, Supervisor
+from supervision import Supervisor
 from tests.actors.steps import counted
 from tests.channels.rooms import Room, UserSocket
 from tests.channels.support import EOF, Client, Close, Gate, Server, phx_error, reply, settle, text
@@ -77,7 +77,7 @@ async def test_short_messages_and_joins_take_no_step_of_the_connection(serve: Se
     assert steps.count == 0
 
 
-@pytest.mark.parametrize("what", ["long", "split", "many", "malformed"])
+@pytest.mark.parametrize("what", ["long", "split", "many"])
 async def test_other_reads_are_left_to_the_connection(serve: Serve, what: str) -> None:
     _, client = await connected(serve)
     await client.join()
@@ -89,16 +89,19 @@ async def test_other_reads_are_left_to_the_connection(serve: Serve, what: str) -
             client.write(frame[:10])
             await settle()
             client.write(frame[10:])
-        elif what == "many":
-            client.write(client_frame(PING, b"") * 9 + frame)
         else:
-            client.write(client_frame(TEXT, b"{"))
+            client.write(client_frame(PING, b"") * 9 + frame)
         await settle()
     assert steps.count > 0
-    if what == "malformed":
-        assert client.frames() == [Close(1011, ""), EOF]
-    else:
-        assert client.frames()[-1][:4] == ["1", "2", "room:a", "phx_reply"]
+    assert client.frames()[-1][:4] == ["1", "2", "room:a", "phx_reply"]
+
+
+async def test_a_malformed_message_closes_and_the_rest_of_its_read_is_ignored(serve: Serve) -> None:
+    _, client = await connected(serve)
+    await client.join()
+    client.write(client_frame(TEXT, b"{") + client_frame(TEXT, b'["1","2","room:a","echo",{}]'))
+    await settle()
+    assert client.frames() == [Close(1011, ""), EOF]
 
 
 async def test_a_read_of_many_short_frames_is_handled_in_order(serve: Serve) -> None:
@@ -189,7 +192,7 @@ async def test_our_own_error_crashes_only_the_connection(
         raise RuntimeError("a bug of ours")
 
     with monkeypatch.context() as patch:
-        patch.setattr(SessionServer, "_carry_out_now", fail)
+        patch.setattr(SessionServer, "_carry_out", fail)
         client.send(HEARTBEAT)
         await settle()
     assert [str(each) for each in crashes] == ["a bug of ours"]
@@ -293,14 +296,14 @@ async def test_a_tap_sees_every_read(serve: Serve) -> None:
     assert len(tap.reads) == 1
 
 
-async def test_a_short_read_of_a_paused_client_counts_as_unread(serve: Serve) -> None:
+async def test_a_short_read_of_a_paused_client_is_handled_and_reading_resumes(serve: Serve) -> None:
     connection, client = await started(serve)
     connection._pause()
     # A poller does this when the peer leaves.
     connection._tell(text(*HEARTBEAT, {}))
-    assert connection.unread > 0
     await settle()
     assert client.frames() == [reply(None, "1", "phoenix")]
+    assert (connection.paused, connection.unread) == (False, 0)
 
 
 @pytest.mark.parametrize("last", [b"", b"\x81"])
@@ -328,13 +331,13 @@ async def test_messages_behind_a_join_that_waits_for_work_are_handled_once(serve
     assert [each[4]["response"].get("count") for each in got] == [None, 1, 2]
 
 
-async def test_a_second_join_of_a_topic_takes_a_step(serve: Serve) -> None:
+async def test_a_second_join_of_a_topic_takes_no_step(serve: Serve) -> None:
     _, client = await started(serve)
     await client.join()
     with steps_of(client.process) as steps:
         client.send(("2", "2", "room:a", "phx_join"))
         await settle()
-    assert steps.count > 0
+    assert steps.count == 0
     assert reply("2", "2", "room:a") in client.frames()
 
 
@@ -581,21 +584,19 @@ async def test_a_short_binary_message_takes_no_step(serve: Serve) -> None:
 async def test_a_read_with_a_ping_delivers_nothing_before_the_connection_runs(serve: Serve) -> None:
     connection, client = await started(serve)
     await client.join()
-    (membership,) = connection.members
+    (ticket,) = connection._each_ticket()
     connection._tell(text("1", "2", "room:a", "count", {}) + client_frame(PING, b""))
-    assert membership.waiting == 0
+    assert ticket.waiting == 0
     await settle()
     assert reply("1", "2", "room:a", {"count": 1}) in client.frames()
 
 
-async def test_a_push_before_a_second_join_is_left_to_the_connection(serve: Serve) -> None:
+async def test_a_push_before_a_second_join_in_one_read_gets_no_answer(serve: Serve) -> None:
     connection, client = await started(serve)
     await client.join()
-    (membership,) = connection.members
     connection._tell(
         text("1", "2", "room:a", "count", {}) + text("3", "3", "room:a", "phx_join", {})
     )
-    assert membership.waiting == 0
     await settle()
     # The earlier channel ended in the step that delivered the push, so it gave no answer.
     refs = [frame[1] for frame in client.frames()]
@@ -637,19 +638,67 @@ async def test_an_odd_error_of_a_serializer_does_not_reach_the_reader(serve: Ser
 
 
 @pytest.mark.parametrize("failure", [StartError("x"), StartIgnored()])
-async def test_a_join_whose_quick_start_fails_is_left_to_the_connection(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, failure: Exception
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_join_whose_start_fails_is_answered_and_the_rest_of_the_read_handled(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, failure: Exception, waits: bool
 ) -> None:
+    async def fails_later(*_: Any) -> Pid:
+        await trio.lowlevel.checkpoint()
+        raise failure
+
+    def fails(*_: Any) -> Pid:
+        raise failure
+
+    monkeypatch.setattr(Room, "_server", staticmethod(fails_later if waits else fails))
     _, client = await connected(serve)
-    start = DynamicSupervisor.start_child_nowait
-    failures = [failure]
+    assert await client.exchange(
+        ("1", "1", "room:a", "phx_join"), (None, "2", "phoenix", "heartbeat")
+    ) == [
+        reply("1", "1", "room:a", {"reason": "join crashed"}, "error"),
+        reply(None, "2", "phoenix"),
+    ]
 
-    def fail_once(*args: Any) -> Any:
-        if failures:
-            raise failures.pop()
-        return start(*args)
 
-    monkeypatch.setattr(DynamicSupervisor, "start_child_nowait", staticmethod(fail_once))
-    with steps_of(client.process) as steps:
-        await client.join()
-    assert steps.count > 0
+# With instruments
+
+
+class Events(Instrument):
+    """Lists the kinds of the messages that a process takes."""
+
+    def __init__(self, pid: Pid | None) -> None:
+        self.pid = pid
+        self.kinds: list[str] = []
+
+    def message_received(self, pid: Pid, message: Any) -> None:
+        if pid is self.pid:
+            self.kinds.append(type(message).__name__)
+
+
+async def test_a_connection_takes_the_same_way_while_an_instrument_watches(serve: Serve) -> None:
+    server, client = await connected(serve)
+    pool = server.runtime.resolve((server.endpoint, *POOL))
+    assert pool is not None
+
+    async def crash_and_rejoin() -> list[Any]:
+        await client.join("room:a", "1")
+        frames = await client.exchange(("1", "2", "room:a", "echo"), HEARTBEAT)
+        frames += await client.exchange(("1", "3", "room:a", "crash"))
+        await client.join("room:a", "4")
+        return frames + await client.exchange(("4", "5", "room:a", "phx_leave"))
+
+    async def watched() -> tuple[list[Any], int, int]:
+        with steps_of(client.process) as steps, steps_of(pool.pid) as pool_steps:
+            frames = await crash_and_rejoin()
+        return frames, steps.count, pool_steps.count
+
+    plain = await watched()
+    connection_events, pool_events = Events(client.process), Events(pool.pid)
+    server.runtime.add_instrument(connection_events)
+    server.runtime.add_instrument(pool_events)
+    assert await watched() == plain
+    assert plain[1:] == (0, 0)
+    assert connection_events.kinds == [
+        *("bytes", "bytes", "bytes", "Down", "bytes"),
+        *("bytes", "ChannelClosed", "Down"),
+    ]
+    assert pool_events.kinds == ["CallRequest", "Exit", "CallRequest", "Exit"]

@@ -20,8 +20,7 @@ from channels import (
     handle_out,
     reply_to,
 )
-from channels.channel import table_of
-from channels.development.declarations import DeclarationMismatch, checked_class
+from channels.development.declarations import DeclarationMismatch, declarations_of
 from channels.durable import DurableChannel, History, MemoryStorage
 from channels.pytest_plugin import OpenChannelTest
 from channels.socket import router_of
@@ -323,12 +322,16 @@ async def test_a_server_checks_only_during_development(
     assert [frame[3] for frame in got] == (["phx_error"] if is_checked else ["moved"])
 
 
-def test_only_a_checked_table_has_other_classes_than_the_application() -> None:
-    plain, checked = router_of(BoardSocket), router_of(BoardSocket, checks=True)
-    assert [route.channel for route in plain.routes[:2]] == [Board, Loose]
-    assert checked.routes[0].channel is not Board
-    assert issubclass(checked.routes[0].channel, Board)
-    assert checked.routes[1].channel is Loose
+def test_only_the_routes_of_declared_classes_have_checks() -> None:
+    plain = router_of(BoardSocket)
+    checked = router_of(BoardSocket, declarations_of=declarations_of)
+    for router in (plain, checked):
+        assert [route.channel for route in router.routes[:2]] == [Board, Loose]
+    assert [route.table.declarations for route in plain.routes[:2]] == [None, None]
+    assert checked.routes[0].table.declarations is not None
+    assert checked.routes[1].table.declarations is None
+    assert plain.routes[0].table.join is Board.join
+    assert checked.routes[1].table.join is Loose.join
 
 
 async def test_a_message_of_a_durable_topic_is_checked(board: TestChannel) -> None:
@@ -382,7 +385,10 @@ def test_a_class_that_registers_its_subclasses_sees_only_those_of_the_applicatio
         @handle_in("push")
         async def on_push(self, payload: Any) -> None: ...
 
-    checked = checked_class(Declared)
-    assert checked is not Declared
+    class DeclaredSocket(Socket):
+        channels = {"declared": Declared}
+
+    router = router_of(DeclaredSocket, declarations_of=declarations_of)
+    assert router.routes[0].channel is Declared
+    assert router.routes[0].table.declarations is not None
     assert kinds == ["declared"]
-    assert "push" in table_of(checked).incoming

@@ -8,6 +8,7 @@ import pytest
 
 from channels import Channel, Endpoint, PushReply, Route, Socket, handle_in, handle_out
 from channels.durable import History, Recovery
+from channels.durable.channel import durable_class
 from channels.errors import InvalidOption
 from channels.socket import router_of
 from channels.testing import open_channel_test
@@ -86,7 +87,7 @@ def test_the_class_of_a_route_with_a_history_has_the_name_of_the_channel() -> No
     class UserSocket(Socket):
         channels = {"document:*": Route("document:*", PlainDocument, history=History())}
 
-    route = router_of(UserSocket).match(TOPIC)
+    route = router_of(UserSocket, durable=durable_class).match(TOPIC)
     assert route is not None
     assert route.channel is not PlainDocument
     assert (route.channel.__name__, route.channel.__module__) == ("PlainDocument", __name__)
@@ -97,5 +98,5 @@ def test_a_route_with_a_history_that_is_none_is_refused() -> None:
         channels = {"document:*": Route("document:*", PlainDocument, history="here")}
 
     with pytest.raises(InvalidOption) as refused:
-        router_of(UserSocket)
+        router_of(UserSocket, durable=durable_class)
     assert refused.value.option == "history"

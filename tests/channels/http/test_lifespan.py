@@ -10,7 +10,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from channels.http.lifespan import ApplicationStartError, ASGIApplication, Lifespan
+from channels.http.lifespan import ApplicationStartError, Lifespan
+from channels.transports.asgi_stream import ASGIApplication
 
 
 class Run:

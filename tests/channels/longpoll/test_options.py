@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from channels import Endpoint, EndpointError, InvalidOption, LongPoll, Mount
-from channels.serving.services import mount_all
+from channels.endpoint.pools import pools_of
+from channels.serving.mounted import mount_all
+from channels.socket import router_of
 from tests.channels.rooms import UserSocket
 
 
@@ -77,7 +79,8 @@ def test_a_number_of_sessions_that_cannot_be_is_refused() -> None:
 
 def test_a_broadcast_is_encoded_once_for_the_clients_of_all_mounts() -> None:
     mount = Mount(UserSocket, longpoll=True)
-    mounted = mount_all(object(), {"/socket": mount, "/again": mount})
+    mounts = {"/socket": mount, "/again": mount}
+    mounted = mount_all(mounts, pools_of(object(), mounts), router_of)
     one, other = mounted.longpolls.values()
     assert one is not other
     assert list(one.message_codecs.values()) == list(other.message_codecs.values())

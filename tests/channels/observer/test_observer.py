@@ -56,7 +56,7 @@ def test_the_socket_of_the_page_is_mounted_only_with_an_observer(phoenix_js: Pat
 
     def paths(observer: Observer | None) -> list[str]:
         endpoint = Endpoint(sockets={"/socket": Empty}, observer=observer)
-        return [mount.path for mount in endpoint._mount().websockets.values()]
+        return list(endpoint._checked_mounts())
 
     assert paths(None) == ["/socket"]
     assert paths(Observer(phoenix_js=phoenix_js)) == ["/socket", "/_ashtree/observer/socket"]

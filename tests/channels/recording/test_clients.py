@@ -19,7 +19,7 @@ from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.recording import record_channels
 from channels.recording.clients import Session, trace_clients
 from channels.telemetry import SESSION_STARTED
-from channels.testing import JoinsAnswered, MembershipsEnd, open_channel_test
+from channels.testing import JoinsAnswered, open_channel_test
 from supervision.laboratory.chaos.invariants.base import Watch
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.masking import FILTERED
@@ -27,6 +27,7 @@ from supervision.recording.recorder import Recorder
 from supervision.recording.trace import Trace
 from supervision.story import tell_story
 from tests.channels.conftest import Serve
+from tests.laws.memberships import MembershipsEnd
 from tests.supervision.recording.test_schema import check
 
 

@@ -54,9 +54,9 @@ else:
     Mutant(
         name="a join that finds no room in the pool is not answered",
         module="channels.connection.session_server",
-        function="SessionServer._start",
-        shape="await self._carry_out(S.exited(M))",
-        replacement="S.refused(M)",
+        function="SessionServer._started",
+        shape="self._send_last_frames(M)",
+        replacement="self.session.refused(M)",
         promise="Session.exited: a join without an answer gets `join crashed`",
         seen="The client waits for its join until its own timeout.",
         tests=_CONNECTION,
@@ -64,7 +64,7 @@ else:
     Mutant(
         name="the end of the slow channel does not make a paused connection read again",
         module="channels.connection.session_server",
-        function="SessionServer._take_down",
+        function="SessionServer._channel_ended",
         shape="""\
 if self.paused:
     ...
@@ -77,7 +77,7 @@ if self.paused:
     Mutant(
         name="a new channel does not wait for a replaced one that is still joining",
         module="channels.connection.session_server",
-        function="SessionServer._start",
+        function="SessionServer._replace",
         shape="B.append(R.process)",
         replacement="""\
 if R.status != "superseded":

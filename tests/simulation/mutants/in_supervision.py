@@ -100,7 +100,7 @@ else:
     Mutant(
         name="a child that waits for its restart does not count for max_children",
         module="supervision.dynamic_supervisor",
-        function="Pool._check_room",
+        function="Pool.start_child",
         shape="len(C) >= self._max_children",
         replacement="sum(child.retry is None for child in C.values()) >= self._max_children",
         promise="DynamicSupervisor: max_children includes children that wait for a restart",

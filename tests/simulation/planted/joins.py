@@ -8,14 +8,16 @@ import trio
 
 from actors import Pid, StartError
 from channels import Channel, Endpoint, JoinRefused, Socket
-from channels.laboratory.invariants import JoinsAnswered, MembershipsEnd, SubscriptionsEnd
+from channels.laboratory.invariants import JoinsAnswered
 from channels.protocol.session import Effect, Membership, Session
 from channels.pubsub.local import SubscriptionTable
 from channels.testing.case import open_channel_test
 from channels.testing.client import ConnectionRefused
 from supervision.laboratory.chaos.faults.plan import Storm
 from supervision.laboratory.simulation.world.world import World
+from tests.laws.memberships import MembershipsEnd
 from tests.laws.scenarios import scenario
+from tests.laws.subscriptions import SubscriptionsEnd
 from tests.simulation.planted.planting import Planted, planted
 
 __all__ = ["BUGS", "rooms"]

@@ -44,7 +44,9 @@ from channels import (
     handle_out,
     reply_to,
 )
-from channels.testing import JoinsAnswered, MembershipsEnd, SubscriptionsEnd
+from channels.testing import JoinsAnswered
+from tests.laws.memberships import MembershipsEnd
+from tests.laws.subscriptions import SubscriptionsEnd
 
 __all__ = [
     "CHECKED",

@@ -1,0 +1,78 @@
+"""The pools of an endpoint, whose supervisors run the channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from actors.refs import Pid
+from actors.servers.gen_server import Request
+from channels.channel import server_of
+from channels.connection.channel_server import ChannelServer
+from channels.protocol.link import Link
+from channels.protocol.ticket import Ticket
+from channels.serving.mount import Mount
+from channels.socket import Socket
+from supervision.child_spec import ChildSpec
+from supervision.dynamic_supervisor import DynamicSupervisor
+from supervision.supervisor import Supervisor
+
+__all__ = ["ChannelPool", "pools_of"]
+
+# spawn_link, because the init of a channel server cannot fail. The supervisor does not wait for the join.
+_CHANNEL = ChildSpec("channel", ChannelServer.spawn_link, restart="temporary")
+
+
+class ChannelPool:
+    """The supervisors of all channels of one socket class.
+
+    The supervisors do not restart a crashed channel, because its client rejoins. When the endpoint stops, they stop all
+    channels at the same time.
+    """
+
+    def __init__(self, owner: object, name: str, partitions: int) -> None:
+        self.name = name
+        self.names: list[object] = [
+            (owner, "channels", name, number) for number in range(partitions)
+        ]
+        self._next = 0
+
+    def child_spec(self) -> ChildSpec:
+        """Return the child spec of the pool, for the endpoint."""
+        supervisors = [
+            ChildSpec(
+                number,
+                DynamicSupervisor.start_link,
+                kwargs={"name": name, "label": f"{self.name} channels {number}"},
+                type="supervisor",
+            )
+            for number, name in enumerate(self.names)
+        ]
+        return Supervisor.child_spec(
+            supervisors, id=f"{self.name} channels", label=f"{self.name} channels"
+        )
+
+    def start(self, link: Link, ticket: Ticket, payload: Any, replaced: tuple[Pid, ...]) -> Request:
+        """Ask for the start of the channel server of a membership. The supervisors of the pool take turns.
+
+        If the supervisor is idle, the request is done when this returns. See `DynamicSupervisor.request_start`.
+        """
+        start = server_of(ticket.route.channel)
+        spec = _CHANNEL if start is None else ChildSpec("channel", start, restart="temporary")
+        return DynamicSupervisor.request_start(
+            self._next_name(), spec, link, ticket, payload, replaced
+        )
+
+    def _next_name(self) -> object:
+        self._next = (self._next + 1) % len(self.names)
+        return self.names[self._next]
+
+
+def pools_of(owner: object, mounts: Mapping[str, Mount]) -> dict[type[Socket], ChannelPool]:
+    """Return a pool for each socket class, with the largest number of partitions of its mounts."""
+    partitions: dict[type[Socket], int] = {}
+    for mount in mounts.values():
+        partitions[mount.socket] = max(partitions.get(mount.socket, 0), mount.partitions)
+    return {
+        socket: ChannelPool(owner, socket.__name__, number) for socket, number in partitions.items()
+    }

@@ -1,0 +1,51 @@
+"""Plugs, the extensions for the operation of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from channels.serving.services import LateAnswer, Services, Tracer
+from channels.transports.asgi_stream import ASGIApplication
+from supervision.child_spec import ChildSpec
+
+__all__ = ["Plug"]
+
+
+class Plug:
+    """Base class of extensions for the operation of a server, such as `channels.operations.health.Health`.
+
+    Subclass it, override the methods that you need, and pass an instance to the endpoint: `plugs=[...]`. Ashtree does
+    not import the modules of its plugs. The application does.
+
+    Attributes:
+        tracer: the object that makes spans of what clients cause; None makes no spans.
+        public: True if the public port serves the pages of this plug even if the endpoint has an internal port. The
+            internal port always serves them.
+    """
+
+    tracer: Tracer | None = None
+    public: bool = False
+
+    def attach(self, services: Services) -> Callable[[], None]:
+        """Attach the plug to an endpoint that starts. Return a function that detaches it.
+
+        The endpoint's supervisor calls this method and the returned function.
+        """
+        return _nothing
+
+    def children(self, services: Services) -> Sequence[ChildSpec]:
+        """Return child specs of the processes of the plug. The endpoint starts them before its channels."""
+        return ()
+
+    def find(self, scope: Any, services: Services) -> ASGIApplication | None:
+        """Return the application that serves an HTTP request; None if the request is not for this plug."""
+        return None
+
+    def late_answer(self, path: str, services: Services) -> LateAnswer | None:
+        """Return the answer to a request on a new connection while the endpoint drains; None for 503."""
+        return None
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,493 @@
+"""Messages that an idle server handles at once, in the task of their sender."""
+
+import time
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+import trio
+
+from actors import (
+    KILLED,
+    Crash,
+    Down,
+    Exit,
+    GenServer,
+    Instrument,
+    NoProcess,
+    Pid,
+    Reply,
+    Runtime,
+    ServerExit,
+    call,
+    cast,
+    current_pid,
+    is_alive,
+    kill,
+    monitor,
+    open_runtime,
+    receive,
+    send,
+    spawn,
+    spawn_link,
+    sys,
+    trap_exits,
+    wait_exit,
+)
+from actors._kernel.mailbox import CALLS
+from actors.servers.gen_server import send_request
+from tests.actors.helpers import idle, settle
+from tests.actors.steps import counted
+
+LINKED, MONITORED = 0, 1
+
+
+class Quick(GenServer[list[Any]]):
+    """A server that handles a message at once, and lists what it has handled.
+
+    It is linked to one process and monitors another. It sleeps in its own task at "sleep".
+    """
+
+    async def init(self, watched: list[Pid]) -> None:
+        self.state = []
+        self.pid = current_pid()
+        trap_exits()
+        watched += [spawn_link(idle), spawn(idle)]
+        monitor(watched[MONITORED])
+
+    def handle_info_nowait(self, message: Any) -> Any:
+        assert current_pid() is self.pid
+        if message == "fail":
+            raise ValueError("a bug of the server")
+        if message == "exit":
+            raise SystemExit
+        self.state.append(type(message) if isinstance(message, Down | Exit) else message)
+        if message == "to itself":
+            send(self.pid, "later")
+            self.state.append("sent")
+        return self._sleep() if message == "sleep" else None
+
+    async def _sleep(self) -> None:
+        await trio.sleep(1)
+        self.state.append("slept")
+
+    async def handle_cast(self, message: Any) -> None:
+        self.state.append(message)
+
+    def handle_call_nowait(self, request: Any, sender: object) -> Any:
+        if request == "slow":
+            return self._reply_later()
+        return Reply((request, current_pid()))
+
+    async def _reply_later(self) -> Reply:
+        await trio.sleep(1)
+        return Reply("slow")
+
+    async def terminate(self, reason: Any) -> None:
+        TERMINATED.append(reason)
+
+
+TERMINATED: list[Any] = []
+
+
+async def started(**options: Any) -> tuple[Pid, list[Pid]]:
+    watched: list[Pid] = []
+    server = await Quick.start(watched, **options)
+    await settle()
+    return server, watched
+
+
+def handled(server: Pid) -> list[Any]:
+    """The state of the server, without a message to it."""
+    process: Any = server.process
+    loop = process.begin.__self__
+    return list(loop.server.state)
+
+
+async def test_an_idle_server_handles_a_message_before_send_returns(runtime: Runtime) -> None:
+    server, _ = await started()
+    process: Any = server.process
+    with counted(process.task) as steps:
+        send(server, "a")
+        assert handled(server) == ["a"]
+        send(server, "b")
+        assert handled(server) == ["a", "b"]
+        await settle()
+    assert steps.count == 0
+
+
+async def test_the_function_runs_as_the_server(runtime: Runtime) -> None:
+    server, _ = await started()
+    request = send_request(server, "who")
+    assert request.done
+    assert request.result() == ("who", server)
+    assert await call(server, "who") == ("who", server)
+
+
+async def test_a_call_that_is_answered_at_once_takes_one_step_of_the_caller() -> None:
+    async with open_runtime(debug=False, log=False):
+        server, _ = await started()
+        with counted() as steps:
+            for _ in range(100):
+                await call(server, "who")
+        assert steps.count <= 100 + 20
+
+
+async def test_a_request_that_waits_gets_its_answer_later(
+    runtime: Runtime, autojump_clock: trio.testing.MockClock
+) -> None:
+    server, _ = await started()
+    request = send_request(server, "slow")
+    assert not request.done
+    # The server is busy, so this one waits in its mailbox.
+    second = send_request(server, "who")
+    assert not second.done
+    assert await request.wait_result() == "slow"
+    assert await second.wait_result() == ("who", server)
+
+
+async def test_a_request_ends_with_its_server(runtime: Runtime) -> None:
+    server, _ = await started()
+    request = send_request(server, "slow")
+    kill(server)
+    with pytest.raises(ServerExit) as caught:
+        await request.wait_result()
+    assert caught.value.reason is KILLED
+    with pytest.raises(NoProcess):
+        send_request(server, "slow")
+
+
+async def test_a_busy_server_handles_later_messages_in_order(
+    runtime: Runtime, autojump_clock: trio.testing.MockClock
+) -> None:
+    server, watched = await started()
+    send(server, "sleep")
+    send(server, "a")
+    cast(server, "b")
+    kill(watched[MONITORED])
+    await settle()
+    send(server, "c")
+    assert handled(server) == ["sleep"]
+    await trio.sleep(1)
+    await settle()
+    assert handled(server) == ["sleep", "slept", "a", "b", Down, "c"]
+
+
+async def test_a_message_of_the_server_to_itself_waits_until_the_first_is_handled(
+    runtime: Runtime,
+) -> None:
+    server, _ = await started()
+    send(server, "to itself")
+    assert handled(server) == ["to itself", "sent"]
+    await settle()
+    assert handled(server) == ["to itself", "sent", "later"]
+
+
+@pytest.mark.parametrize(("which", "kind"), [(LINKED, Exit), (MONITORED, Down)])
+async def test_an_end_reaches_an_idle_server_at_once(
+    runtime: Runtime, which: int, kind: type
+) -> None:
+    server, watched = await started()
+    process: Any = server.process
+    with counted(process.task) as steps:
+        kill(watched[which])
+        await settle()
+        assert handled(server) == [kind]
+    assert steps.count == 0
+
+
+async def test_an_error_crashes_only_the_server_and_runs_terminate(runtime: Runtime) -> None:
+    TERMINATED.clear()
+    crashes: list[Any] = []
+    runtime.telemetry.attach(
+        ("actors", "process", "crash"), lambda event, counts, about: crashes.append(about)
+    )
+    server, watched = await started()
+    send(server, "fail")
+    reason = await wait_exit(server)
+    assert isinstance(reason, Crash)
+    assert str(reason.exception) == "a bug of the server"
+    assert reason in TERMINATED
+    assert [(each["pid"], each["last_message"]) for each in crashes] == [(server, "fail")]
+    assert is_alive(watched[MONITORED])
+
+
+@pytest.mark.parametrize("which", [LINKED, MONITORED])
+async def test_an_error_does_not_interrupt_the_end_that_caused_it(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, which: int
+) -> None:
+    server, watched = await started()
+
+    def fail(self: Quick, message: Any) -> None:
+        raise ValueError("no such end")
+
+    monkeypatch.setattr(Quick, "handle_info_nowait", fail)
+    ends: list[Any] = []
+
+    async def collect(pid: Pid) -> None:
+        monitor(pid)
+        down = await receive()
+        ends.append((down.pid, down.reason))
+
+    spawn(collect, watched[which])
+    spawn(collect, server)
+    await settle()
+    kill(watched[which])
+    await settle()
+    (first, reason), (second, crash) = ends
+    assert (first, reason) == (watched[which], KILLED)
+    assert second is server
+    assert str(crash.exception) == "no such end"
+
+
+async def test_an_interrupt_reaches_the_runtime_and_not_the_sender() -> None:
+    sent = False
+    with pytest.raises(SystemExit):
+        async with open_runtime():
+            server, _ = await started()
+            send(server, "exit")
+            sent = True
+            await trio.sleep_forever()
+    assert sent
+
+
+async def test_a_suspended_server_handles_messages_after_it_resumes(runtime: Runtime) -> None:
+    server, _ = await started()
+    await sys.suspend(server)
+    send(server, "a")
+    await settle()
+    assert handled(server) == []
+    await sys.resume(server)
+    await settle()
+    assert handled(server) == ["a"]
+
+
+async def test_a_server_that_waits_inside_a_callback_handles_nothing(runtime: Runtime) -> None:
+    class Waits(Quick):
+        async def _sleep(self) -> None:
+            await receive(lambda message: message == "go on")
+
+    watched: list[Pid] = []
+    server = await Waits.start(watched)
+    await settle()
+    send(server, "sleep")
+    await settle()
+    send(server, "a")
+    assert handled(server) == ["sleep"]
+    send(server, "go on")
+    await settle()
+    assert handled(server) == ["sleep", "a"]
+
+
+async def test_a_dying_server_handles_nothing(runtime: Runtime) -> None:
+    server, _ = await started()
+    kill(server)
+    process: Any = server.process
+    loop = process.begin.__self__
+    send(server, "a")
+    await settle()
+    assert loop.server.state == []
+
+
+async def test_a_server_that_is_killed_does_not_finish_the_message(
+    runtime: Runtime, autojump_clock: trio.testing.MockClock
+) -> None:
+    server, _ = await started()
+    process: Any = server.process
+    loop = process.begin.__self__
+    send(server, "sleep")
+    kill(server)
+    await trio.sleep(2)
+    assert loop.server.state == ["sleep"]
+
+
+async def test_the_exit_of_the_parent_stops_the_server(runtime: Runtime) -> None:
+    async def parent(pids: list[Pid]) -> None:
+        pids.append(await Quick.start_link([]))
+        await receive()
+
+    pids: list[Pid] = []
+    starter = spawn(parent, pids)
+    await settle()
+    send(starter, "end")
+    await settle()
+    assert not is_alive(pids[0])
+
+
+async def test_a_subclass_that_overrides_the_async_callback_gets_every_message(
+    runtime: Runtime,
+) -> None:
+    class Slow(Quick):
+        async def handle_info(self, message: Any) -> None:
+            self.state.append(("slow", message))
+
+    watched: list[Pid] = []
+    server = await Slow.start(watched)
+    await settle()
+    send(server, "a")
+    await settle()
+    assert await sys.get_state(server) == [("slow", "a")]
+
+
+async def test_a_turn_allows_a_bounded_number_of_messages_at_once(runtime: Runtime) -> None:
+    server, _ = await started()
+    for number in range(2 * CALLS):
+        send(server, number)
+    at_once = len(handled(server))
+    assert CALLS // 2 <= at_once <= CALLS
+    await settle()
+    assert handled(server) == list(range(2 * CALLS)), "the others came later, in order"
+    send(server, "more")
+    assert handled(server)[-1] == "more"
+
+
+async def test_the_time_of_a_message_counts_for_the_server() -> None:
+    class Busy(Quick):
+        def handle_info_nowait(self, message: Any) -> None:
+            began = time.monotonic()
+            while time.monotonic() - began < 0.02:
+                pass
+
+    async with open_runtime(counts_run_time=True) as runtime:
+        server = await Busy.start([])
+        await settle()
+
+        async def sends() -> None:
+            send(server, "a")
+            await receive()
+
+        sender = spawn(sends)
+        await settle()
+        of_server, of_sender = runtime.process_info(server), runtime.process_info(sender)
+        assert of_server is not None
+        assert of_sender is not None
+        assert of_server["run_time"] >= 0.02
+        assert 0 <= of_sender["run_time"] < of_server["run_time"]
+
+
+# With instruments
+
+
+class Seen(Instrument):
+    """Lists the events, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+
+    def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> None:
+        self.events.append(("sent", sender, receiver))
+
+    def message_received(self, pid: Pid, message: Any) -> None:
+        self.events.append(("received", pid, type(message).__name__))
+
+    def callback_started(self, pid: Pid, callback: str, message: Any) -> None:
+        self.events.append((callback, pid))
+
+    def call_started(self, caller: Pid | None, server: Pid, call: object, timeout: float) -> None:
+        self.events.append(("call", server))
+
+    def call_answered(self, call: object, value: Any) -> None:
+        self.events.append(("answered", value))
+
+    def call_ended(self, call: object, how: str) -> None:
+        self.events.append(("ended", how))
+
+
+async def scenario(server: Pid, watched: list[Pid]) -> None:
+    send(server, "a")
+    await call(server, "who")
+    send_request(server, "who").result()
+    kill(watched[MONITORED])
+    await settle()
+    kill(watched[LINKED])
+    await settle()
+
+
+@pytest.mark.parametrize("debugged", [False, True])
+async def test_an_instrument_or_a_trace_sees_the_messages_and_changes_no_step(
+    debugged: bool,
+) -> None:
+    async def run(*, watches: bool) -> tuple[int, list[Any], list[Any]]:
+        seen = Seen()
+        async with open_runtime() as runtime:
+            server, watched = await started()
+            if watches:
+                runtime.add_instrument(seen)
+            if debugged and watches:
+                await sys.log(server, 10)
+                seen.events.clear()
+            process: Any = server.process
+            with counted(process.task) as steps:
+                await scenario(server, watched)
+                state = handled(server)
+            return steps.count, state, list(seen.events)
+
+    plain, watched = await run(watches=False), await run(watches=True)
+    assert plain[:2] == watched[:2] == (0, ["a", Down, Exit])
+    names = [event[0] for event in watched[2] if event[0] != "run"]
+    assert names == [
+        *("sent", "received", "handle_info"),
+        *("call", "sent", "received", "handle_call", "answered", "ended"),
+        *("call", "sent", "received", "handle_call", "answered", "ended"),
+        *("received", "handle_info", "received", "handle_info"),
+    ]
+
+
+async def test_the_log_of_a_server_has_the_messages_that_it_handles_at_once(
+    runtime: Runtime,
+) -> None:
+    server, _ = await started()
+    await sys.log(server, 10)
+    send(server, "a")
+    events = await sys.get_log(server)
+    assert [(each.kind, each.what) for each in events] == [("in", "a"), ("noreply", ["a"])]
+
+
+async def test_an_instrument_may_drop_a_message(runtime: Runtime) -> None:
+    class Drops(Instrument):
+        def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> bool:
+            return bool(message != "a")
+
+    server, _ = await started()
+    runtime.add_instrument(Drops())
+    send(server, "a")
+    send(server, "b")
+    assert handled(server) == ["b"]
+
+
+async def test_an_instrument_may_delay_a_message_and_the_later_ones_wait(
+    runtime: Runtime, autojump_clock: trio.testing.MockClock
+) -> None:
+    class Delays(Instrument):
+        def callback_started(self, pid: Pid, callback: str, message: Any) -> Awaitable[None] | None:
+            return trio.sleep(1) if message == "a" else None  # noqa: ASYNC105 - the process awaits it
+
+    server, _ = await started()
+    seen = Seen()
+    runtime.add_instrument(Delays())
+    runtime.add_instrument(seen)
+    send(server, "a")
+    send(server, "b")
+    assert handled(server) == []
+    await trio.sleep(1.5)
+    assert handled(server) == ["a", "b"]
+    assert [event[0] for event in seen.events] == [
+        *("sent", "received", "sent"),
+        *("handle_info", "received", "handle_info"),
+    ]
+
+
+async def test_an_instrument_may_kill_the_server_before_the_message(runtime: Runtime) -> None:
+    class Kills(Instrument):
+        def callback_started(self, pid: Pid, callback: str, message: Any) -> None:
+            if message == "a":
+                kill(pid)
+
+    server, _ = await started()
+    process: Any = server.process
+    loop = process.begin.__self__
+    runtime.add_instrument(Kills())
+    send(server, "a")
+    await settle()
+    assert not is_alive(server)
+    assert loop.server.state == []
