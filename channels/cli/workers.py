@@ -123,41 +123,37 @@ def workers_command(
     ] = False,
 ) -> None:
     """Show the workers of this user's servers, or replace them."""
-    paths = [health_socket] if health_socket is not None else _all_sockets()
+    servers = _running() if health_socket is None else {health_socket: read_health(health_socket)}
     if replace:
-        _replace(paths)
+        _replace(list(servers))
         return
-    servers = [read_health(path) for path in paths]
     if as_json:
-        for report in servers:
+        for report in servers.values():
             for each in report:
                 typer.echo(msgspec.json.encode(each).decode())
         return
     console = plain_console(file=sys.stdout)
-    for report in servers:
+    for report in servers.values():
         console.print(table_of(report))
 
 
-def _all_sockets() -> list[Path]:
-    """Return the health sockets of the running servers. Exit if there are none."""
+def _running() -> dict[Path, list[Report]]:
+    """Return the reports of the running servers, by their health sockets. Exit if there are none."""
     folders = all_folders()
-    paths = [path for folder in folders for path in sorted(folder.glob("*.sock")) if _answers(path)]
-    if not paths:
+    servers = {}
+    for path in (path for folder in folders for path in sorted(folder.glob("*.sock"))):
+        try:
+            servers[path] = read_health(path)
+        except ChannelsError:
+            # A killed server leaves its socket file behind.
+            continue
+    if not servers:
         fail(
             f"no server with workers runs for this user: none answers in {' or '.join(map(str, folders))}; start one "
             "with `ashtree serve MODULE:ENDPOINT --workers N`, or name its socket with --health-socket",
             1,
         )
-    return paths
-
-
-def _answers(path: Path) -> bool:
-    try:
-        read_health(path)
-    except ChannelsError:
-        # A killed server leaves its socket file behind.
-        return False
-    return True
+    return servers
 
 
 def _replace(paths: Sequence[Path]) -> None:
