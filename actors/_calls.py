@@ -15,7 +15,7 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from actors.errors import CallCycle, ServerExit
+from actors.errors import CallingSelf, ServerExit
 from actors.exits import ExitReason
 from actors.refs import Pid, ProcessLike
 
@@ -317,14 +317,14 @@ class CallChains:
         """Record that a process begins to wait for a server.
 
         Raises:
-            CallCycle: The server waits for the caller, directly or through other servers, so no server in the circle
+            CallingSelf: The server waits for the caller, directly or through other servers, so no server in the circle
                 could answer.
         """
         chain = [caller, server]
         while (following := self._waiting.get(chain[-1])) is not None:
             chain.append(following)
             if following is caller:
-                raise CallCycle(chain, server, request, timeout)
+                raise CallingSelf(server, request, timeout, chain=tuple(chain))
         self._waiting[caller] = server
 
     def leave(self, caller: Pid) -> None:

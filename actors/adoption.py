@@ -21,7 +21,7 @@ import trio
 from actors._kernel.current import require_runtime
 from actors._kernel.process import escaping, only_cancellations, only_exits, reason_of
 from actors._kernel.runtime import Process, acting_process, current_process
-from actors.arguments import check_async
+from actors.arguments import check_async, check_number
 from actors.errors import ActorsError
 from actors.exits import KILL, NORMAL, SHUTDOWN, ExitReason, is_normal_exit
 from actors.refs import Pid
@@ -174,14 +174,11 @@ async def scoped_spawn(
         The pid of the process.
 
     Raises:
-        NotAsync: `function` is not an async function.
+        InvalidArgument: `function` is not an async function.
         ProcessFailed: The process ended before the body did, and its end was not clean.
-        ValueError: `shutdown` is negative or not a number.
+        InvalidOption: `shutdown` is negative or not a number.
     """
-    if not shutdown >= 0:
-        raise ValueError(
-            f"scoped_spawn() got shutdown={shutdown!r}; write a number of seconds from 0"
-        )
+    check_number("scoped_spawn()", "shutdown", shutdown, "a number of seconds from 0", least=0)
     check_async("scoped_spawn", function)
     runtime = require_runtime("scoped_spawn")
     process = runtime.spawn(function, args, name=name, label=label)

@@ -1,4 +1,4 @@
-"""Checks of arguments: the function that a process runs, the address of a process, and numbers.
+"""Checks of arguments: the function that a process runs, the address of a process, and options.
 
 Every function that starts a process first checks the function that the process will run. So the traceback contains the
 line with the mistake. The traceback of a later crash would not contain it.
@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Awaitable, Callable, Container, Coroutine
 from functools import partial
-from types import BuiltinFunctionType, CodeType, CoroutineType, FunctionType, MethodType
+from types import BuiltinFunctionType, CoroutineType, FunctionType, MethodType
 from typing import Any, Final, TypeGuard
 
-from actors.errors import NotAnAddress, NotAsync
+from actors.errors import InvalidArgument, InvalidOption
+from actors.places import place_of
 from actors.refs import Pid
 
 __all__ = [
@@ -24,11 +26,19 @@ __all__ = [
     "awaitable_of",
     "check_address",
     "check_async",
+    "check_choice",
+    "check_not_negative",
+    "check_number",
     "check_pid",
+    "check_positive",
+    "check_seconds",
+    "check_whole",
     "describe_coroutine",
     "is_number",
+    "name_and_place_of",
     "name_of",
-    "place_of",
+    "positive",
+    "whole",
 ]
 
 # The second flag marks a generator function that `types.coroutine` has converted.
@@ -47,7 +57,7 @@ def check_async(verb: str, function: object) -> None:
         function: The argument that should be a function.
 
     Raises:
-        NotAsync: A process cannot run the function.
+        InvalidArgument: A process cannot run the function.
     """
     inner = function
     while isinstance(inner, partial | MethodType):
@@ -59,22 +69,22 @@ def check_async(verb: str, function: object) -> None:
         if isinstance(inner, CoroutineType):
             # The error replaces Python's warning about the coroutine.
             inner.close()
-        raise NotAsync(verb, function, advice)
+        raise InvalidArgument(verb, function, advice)
 
 
 def awaitable_of(function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> Awaitable[Any]:
     """Call the function of a process, and return the awaitable that it returns.
 
     Raises:
-        NotAsync: The call returned an object that cannot be awaited.
+        InvalidArgument: The call returned an object that cannot be awaited.
     """
     result = function(*args)
     if type(result) is not CoroutineType and not inspect.isawaitable(result):
         name = name_of(function)
-        raise NotAsync(
+        raise InvalidArgument(
             "spawn",
             function,
-            f"{name}{place_of(function)}, which returned {result!r}, a value that cannot be awaited; "
+            f"{name_and_place_of(function)}, which returned {result!r}, a value that cannot be awaited; "
             f"{_write_async(function, name)}",
         )
     return result
@@ -84,8 +94,8 @@ def describe_coroutine(coroutine: Coroutine[Any, Any, Any]) -> str:
     """Describe the coroutine of an async function that was called and not awaited."""
     # For a class method such as `start_link`, the name contains the class. The place is left out, because the code may
     # be in a base class.
-    place = "" if _owner_of(coroutine) is not None else _at(getattr(coroutine, "cr_code", None))
-    return f"the coroutine of {name_of(coroutine)}{place}, which was not awaited"
+    named = (name_of if _owner_of(coroutine) is not None else name_and_place_of)(coroutine)
+    return f"the coroutine of {named}, which was not awaited"
 
 
 def _owner_of(coroutine: Coroutine[Any, Any, Any]) -> type | None:
@@ -103,18 +113,10 @@ def name_of(function: object) -> str:
     return repr(function) if name is None else str(name).rpartition("<locals>.")[2]
 
 
-def place_of(function: object) -> str:
-    """Return ` (file:line)` of a function's definition; an empty string if that is unknown."""
-    return _at(
-        getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
-    )
-
-
-def _at(code: CodeType | None) -> str:
-    # Generated code, by attrs for example, has no file to open.
-    if code is None or code.co_filename.startswith("<"):
-        return ""
-    return f" ({code.co_filename}:{code.co_firstlineno})"
+def name_and_place_of(function: object) -> str:
+    """Return the name of a function with its file and line, as in `tick (clock.py:7)`."""
+    place = place_of(function)
+    return name_of(function) if place is None else f"{name_of(function)} ({place})"
 
 
 def _function_advice(verb: str, value: Any) -> str | None:
@@ -130,12 +132,13 @@ def _function_advice(verb: str, value: Any) -> str | None:
         return f"{value!r}, which is not a function; write {verb}(function, ...) with an async function"
     if inspect.isasyncgenfunction(value):
         return (
-            f"{name_of(value)}{place_of(value)}, which is an async generator; a process runs an async function "
+            f"{name_and_place_of(value)}, which is an async generator; a process runs an async function "
             "without `yield`"
         )
     if isinstance(value, FunctionType) and not _may_return_awaitable(value):
-        name = name_of(value)
-        return f"{name}{place_of(value)}, which is not async; {_write_async(value, name)}"
+        return (
+            f"{name_and_place_of(value)}, which is not async; {_write_async(value, name_of(value))}"
+        )
     return None
 
 
@@ -173,7 +176,7 @@ def check_address(verb: str, address: object, classes_named: Container[type]) ->
     """Refuse an address that no process has, if it cannot be a name.
 
     Raises:
-        NotAnAddress: The address is a class that has never been a name, an instance of a server, a coroutine or a
+        InvalidArgument: The address is a class that has never been a name, an instance of a server, a coroutine or a
             function.
     """
     # None is not a name, but `whereis` returns it for a name that no process has.
@@ -185,14 +188,14 @@ def check_address(verb: str, address: object, classes_named: Container[type]) ->
     if advice is not None:
         if isinstance(address, Coroutine):
             address.close()  # the error replaces Python's warning about the coroutine
-        raise NotAnAddress(verb, address, advice)
+        raise InvalidArgument(verb, address, advice)
 
 
 def check_pid(verb: str, value: object) -> None:
     """Refuse a value that is not a pid, for the verbs that take no names.
 
     Raises:
-        NotAnAddress: The value is not a pid.
+        InvalidArgument: The value is not a pid.
     """
     if type(value) is Pid:
         return
@@ -203,7 +206,7 @@ def check_pid(verb: str, value: object) -> None:
         )
     if isinstance(value, Coroutine):
         value.close()
-    raise NotAnAddress(verb, value, advice)
+    raise InvalidArgument(verb, value, advice)
 
 
 def _address_advice(value: Any) -> str | None:
@@ -221,7 +224,9 @@ def _address_advice(value: Any) -> str | None:
             )
         return f"the class {name}, which is not a process; {WRITE_AN_ADDRESS}"
     if isinstance(value, FunctionType | MethodType | BuiltinFunctionType):
-        return f"the function {name_of(value)}{place_of(value)}, which is not a process; {WRITE_AN_ADDRESS}"
+        return (
+            f"the function {name_and_place_of(value)}, which is not a process; {WRITE_AN_ADDRESS}"
+        )
     cls = type(value)
     if hasattr(cls, "start_link") and hasattr(cls, "handle_call"):
         return (
@@ -231,6 +236,99 @@ def _address_advice(value: Any) -> str | None:
     return None
 
 
-def is_number(value: object, *, least: float = -math.inf) -> TypeGuard[int | float]:
-    """Return True for an int or a float that is not less than `least`. A bool and NaN are not numbers here."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= least
+# Numbers and options. Every check raises `InvalidOption`, which is a ValueError. A bool and NaN are never numbers.
+
+
+def is_number(
+    value: object,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    whole: bool = False,
+    finite: bool = False,
+) -> TypeGuard[int | float]:
+    """Return True for an int or a float in a range. A bool and NaN are not numbers here.
+
+    Args:
+        value: The value.
+        least: The smallest number of the range.
+        above: A number below the range.
+        most: The largest number of the range.
+        whole: Accept an int only, and not a float such as 2.0.
+        finite: Refuse `math.inf`, and an int that no float can hold.
+    """
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        return False
+    if finite and not -sys.float_info.max <= value <= sys.float_info.max:
+        return False
+    # Each comparison with NaN is False.
+    return least <= value <= most and (above == -math.inf or value > above)
+
+
+def check_number(
+    owner: str,
+    option: str,
+    value: object,
+    expected: str,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    whole: bool = False,
+    finite: bool = False,
+) -> None:
+    """Raise InvalidOption unless `value` is a number in a range, see `is_number`.
+
+    Args:
+        owner: The function or the class that got the option.
+        option: The name of the option.
+        value: The value.
+        expected: The allowed values in words, after "write".
+        least: The smallest number of the range.
+        above: A number below the range.
+        most: The largest number of the range.
+        whole: Accept an int only.
+        finite: Refuse `math.inf`.
+    """
+    if not is_number(value, least=least, above=above, most=most, whole=whole, finite=finite):
+        raise InvalidOption(owner, option, value, expected)
+
+
+def check_choice(owner: str, option: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise InvalidOption unless `value` is one of several texts."""
+    if value not in choices:
+        *first, last = (f'"{each}"' for each in choices)
+        raise InvalidOption(owner, option, value, f"{', '.join(first)} or {last}")
+
+
+def check_positive(owner: str, option: str, value: Any) -> None:
+    """Raise InvalidOption unless `value` is a number above 0. Infinity is allowed."""
+    check_number(owner, option, value, "a number above 0", above=0)
+
+
+def check_whole(owner: str, option: str, value: Any) -> None:
+    """Raise InvalidOption unless `value` is a whole number, 1 or more. A float such as 2.0 is an error."""
+    check_number(owner, option, value, "a whole number, 1 or more", least=1, whole=True)
+
+
+def check_seconds(owner: str, option: str, value: Any) -> None:
+    """Raise InvalidOption unless `value` is a number, 0 or more. Infinity is allowed."""
+    if value != math.inf:
+        expected = "a number of seconds from 0, or math.inf"
+        check_number(owner, option, value, expected, least=0, finite=True)
+
+
+def check_not_negative(owner: str, option: str, value: Any) -> None:
+    """Raise InvalidOption unless `value` is a finite number, 0 or more."""
+    check_number(owner, option, value, "a number, 0 or more", least=0, finite=True)
+
+
+def positive(instance: Any, attribute: Any, value: Any) -> None:
+    """Raise InvalidOption unless an attribute is a number above 0. A validator for attrs."""
+    check_positive(type(instance).__name__, attribute.name, value)
+
+
+def whole(instance: Any, attribute: Any, value: Any) -> None:
+    """Raise InvalidOption unless an attribute is a whole number, 1 or more. A validator for attrs."""
+    check_whole(type(instance).__name__, attribute.name, value)

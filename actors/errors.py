@@ -5,8 +5,7 @@ ActorsError
 │   ├── NoProcess       ... because it does not exist
 │   ├── CallTimeout     ... in time
 │   ├── ServerExit      ... because it ended first
-│   ├── CallingSelf     ... because it is the caller
-│   └── CallCycle       ... because it waits for the caller
+│   └── CallingSelf     ... because it is the caller, or waits for the caller
 ├── StartError          a process could not be started
 │   └── AlreadyStarted  ... because its name is taken
 ├── StartIgnored        the init of a process decided not to run
@@ -15,15 +14,13 @@ ActorsError
 ├── DeadProcess         link() or register() got a process that has ended
 ├── NotAProcess         a function that needs a process was used outside one
 ├── MailboxBusy         two tasks read one mailbox, or a callback reads its server's mailbox
-├── UnlinkedMethod      spawn() would let a method outlive its server
 ├── RuntimeClosed       the runtime has ended, or there is none
 ├── WrongThread         a function was used in a thread that is not the runtime's
 ├── ThreadQueueFull     a thread sent more than the runtime could take
 ├── ProcessFailed       the process of an as_process or scoped_spawn block ended (in actors.adoption)
 ├── RegistryError       a registry refused an operation (in actors.registry.registry)
-├── NotAnAddress        call(), send() or monitor() got a value that leads to no process
-├── NotAsync            spawn() got a value that is not an async function
-├── NotStarted          a server's class was called, which starts no process
+├── InvalidArgument     a function got an argument with which it cannot work
+├── InvalidOption       an option has an invalid value
 ├── InvalidReturn       a callback returned an invalid value
 └── InvalidCallback     a callback is not async, or has the wrong parameters
 
@@ -42,20 +39,24 @@ from types import CoroutineType
 from typing import Final
 
 import msgspec
+import trio
 
+from actors.declared import declared, fixed
 from actors.exits import CALLING_SELF, NOPROC, TIMEOUT, Crash, ExitReason, Shutdown
 from actors.refs import Address, Pid
+from actors.text import brief
 
 __all__ = [
     "ASYNCIO_ADVICE",
     "ActorsError",
     "AlreadyStarted",
-    "CallCycle",
     "CallExit",
     "CallTimeout",
     "CallingSelf",
     "DeadProcess",
+    "InvalidArgument",
     "InvalidCallback",
+    "InvalidOption",
     "InvalidReturn",
     "MailboxBusy",
     "NameInUse",
@@ -63,9 +64,6 @@ __all__ = [
     "NoProcess",
     "NoSuchName",
     "NotAProcess",
-    "NotAnAddress",
-    "NotAsync",
-    "NotStarted",
     "ProcessExit",
     "ProcessKilled",
     "RuntimeClosed",
@@ -73,7 +71,6 @@ __all__ = [
     "StartError",
     "StartIgnored",
     "ThreadQueueFull",
-    "UnlinkedMethod",
     "WrongThread",
     "add_advice",
 ]
@@ -90,6 +87,7 @@ def _in_words(reason: ExitReason) -> str:
     return str(reason) if isinstance(reason, Crash | NameInUse) else repr(reason)
 
 
+@declared()
 class CallExit(ActorsError):
     """A `call` got no answer.
 
@@ -100,22 +98,20 @@ class CallExit(ActorsError):
         timeout: The time limit of the call, in seconds.
     """
 
-    def __init__(self, reason: ExitReason, server: object, request: object, timeout: float) -> None:
-        super().__init__(reason, server, request, timeout)
-        self.reason = reason
-        self.server = server
-        self.request = request
-        self.timeout = timeout
+    reason: ExitReason
+    server: object
+    request: object
+    timeout: float
 
     def __str__(self) -> str:
         return f"call({self.server!r}, {self.request!r}) got no answer: {_in_words(self.reason)}"
 
 
+@declared()
 class NoProcess(CallExit):
     """The called server does not exist: the pid is dead, or no process has the name."""
 
-    def __init__(self, server: object, request: object, timeout: float) -> None:
-        super().__init__(NOPROC, server, request, timeout)
+    reason: ExitReason = fixed(NOPROC)
 
     def __str__(self) -> str:
         called = f"call({self.server!r}, {self.request!r})"
@@ -125,17 +121,14 @@ class NoProcess(CallExit):
         return f"{called}: {address.absence}"
 
 
-class CallTimeout(CallExit):
+@declared(
+    "call({server!r}, {request!r}) got no answer within {timeout:g} s; "
+    "the server may still carry it out"
+)
+class CallTimeout(CallExit, trio.TooSlowError):
     """The server did not answer in time. It still has the request and may still carry it out."""
 
-    def __init__(self, server: object, request: object, timeout: float) -> None:
-        super().__init__(TIMEOUT, server, request, timeout)
-
-    def __str__(self) -> str:
-        return (
-            f"call({self.server!r}, {self.request!r}) got no answer within {self.timeout:g} s; "
-            "the server may still carry it out"
-        )
+    reason: ExitReason = fixed(TIMEOUT)
 
 
 class ServerExit(CallExit):
@@ -145,42 +138,35 @@ class ServerExit(CallExit):
         return f"call({self.server!r}, {self.request!r}): the server ended with {_in_words(self.reason)}"
 
 
+@declared()
 class CallingSelf(CallExit):
-    """A process called itself, and would wait for its own answer for ever."""
+    """A process called itself, or processes call each other in a circle, so none of them could ever answer.
 
-    def __init__(self, server: object, request: object, timeout: float) -> None:
-        super().__init__(CALLING_SELF, server, request, timeout)
-
-    def __str__(self) -> str:
-        return (
-            f"call({self.server!r}, {self.request!r}): a process cannot call itself; "
-            "call the method directly, or cast() to be served after the current message"
-        )
-
-
-class CallCycle(CallExit):
-    """Processes call each other in a circle, so none of them could ever answer.
-
-    Only debug builds raise this. In other builds the first time limit that runs out ends the circle.
+    Only debug builds find a circle of several processes. In other builds the first time limit that runs out ends it.
 
     Attributes:
-        chain: The processes of the circle, in the order of their calls. The first process is also the last one.
+        chain: The processes of the circle, in the order of their calls. The first process is also the last one. It is
+            empty if the process called itself.
     """
 
-    def __init__(
-        self, chain: Sequence[Pid], server: object, request: object, timeout: float
-    ) -> None:
-        super().__init__(CALLING_SELF, server, request, timeout)
-        self.chain = tuple(chain)
+    reason: ExitReason = fixed(CALLING_SELF)
+    chain: tuple[Pid, ...] = ()
 
     def __str__(self) -> str:
+        called = f"call({self.server!r}, {self.request!r})"
+        if not self.chain:
+            return (
+                f"{called}: a process cannot call itself; "
+                "call the method directly, or cast() to be served after the current message"
+            )
         circle = " -> ".join(map(repr, self.chain))
         return (
-            f"call({self.server!r}, {self.request!r}): a circle of calls, {circle}, in which each waits for the next; "
+            f"{called}: a circle of calls, {circle}, in which each waits for the next; "
             "let one of them cast(), or answer with NoReply() and reply() later"
         )
 
 
+@declared()
 class StartError(ActorsError):
     """A process could not be started.
 
@@ -188,9 +174,7 @@ class StartError(ActorsError):
         reason: The exit reason of the process, or the argument of `Fail` in its init.
     """
 
-    def __init__(self, reason: ExitReason) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    reason: ExitReason
 
     def __str__(self) -> str:
         return f"the process did not start: {_in_words(self.reason)}"
@@ -233,23 +217,22 @@ class StartIgnored(ActorsError):
     """The init of the process returned `Ignore()`. The process does not run, which is not a failure."""
 
 
+@declared("{advice}")
 class NameTaken(ActorsError):
     """`register` got a name of another process, or a process that already has a name.
 
     Attributes:
         name: The name.
         pid: The process that has the name, or the process that already has another name.
+        advice: The text.
     """
 
-    def __init__(self, name: object, pid: Pid, advice: str) -> None:
-        super().__init__(name, pid, advice)
-        self.name = name
-        self.pid = pid
-
-    def __str__(self) -> str:
-        return str(self.args[2])
+    name: object
+    pid: Pid
+    advice: str
 
 
+@declared("no process is registered as {name!r}; start it first, or send to a pid")
 class NoSuchName(ActorsError, LookupError):
     """A message was sent to a name that no process has.
 
@@ -257,14 +240,10 @@ class NoSuchName(ActorsError, LookupError):
         name: The name.
     """
 
-    def __init__(self, name: object) -> None:
-        super().__init__(name)
-        self.name = name
-
-    def __str__(self) -> str:
-        return f"no process is registered as {self.name!r}; start it first, or send to a pid"
+    name: object
 
 
+@declared("{pid!r} is not alive")
 class DeadProcess(ActorsError):
     """`link` or `register` got a process that has ended. A caller of `link` that traps exits gets an `Exit` instead.
 
@@ -272,14 +251,14 @@ class DeadProcess(ActorsError):
         pid: The process.
     """
 
-    def __init__(self, pid: Pid) -> None:
-        super().__init__(pid)
-        self.pid = pid
-
-    def __str__(self) -> str:
-        return f"{self.pid!r} is not alive"
+    pid: Pid
 
 
+@declared(
+    "{verb} works only inside a process, and this task is not one; "
+    "spawn() a process and use it there, or make this task one with `async with as_process():` "
+    "(call, cast, send and wait_exit work anywhere in a runtime)"
+)
 class NotAProcess(ActorsError, RuntimeError):
     """A function that needs a process was used in a task that is not a process.
 
@@ -287,18 +266,10 @@ class NotAProcess(ActorsError, RuntimeError):
         verb: The function.
     """
 
-    def __init__(self, verb: str) -> None:
-        super().__init__(verb)
-        self.verb = verb
-
-    def __str__(self) -> str:
-        return (
-            f"{self.verb} works only inside a process, and this task is not one; "
-            "spawn() a process and use it there, or make this task one with `async with as_process():` "
-            "(call, cast, send and wait_exit work anywhere in a runtime)"
-        )
+    verb: str
 
 
+@declared()
 class MailboxBusy(ActorsError, RuntimeError):
     """`receive` was called by code that may not read the mailbox.
 
@@ -312,10 +283,8 @@ class MailboxBusy(ActorsError, RuntimeError):
         server: The description of the server; None in a helper task.
     """
 
-    def __init__(self, pid: Pid, server: str | None = None) -> None:
-        super().__init__(pid, server)
-        self.pid = pid
-        self.server = server
+    pid: Pid
+    server: str | None = None
 
     def __str__(self) -> str:
         if self.server is not None:
@@ -330,34 +299,15 @@ class MailboxBusy(ActorsError, RuntimeError):
         )
 
 
-class UnlinkedMethod(ActorsError, TypeError):
-    """`spawn` got a method of a server or a channel, which would continue after the end of its process.
-
-    Attributes:
-        verb: `spawn` or `spawn_monitor`.
-        method: The name of the method, with its class.
-        place: The file and line of the method.
-    """
-
-    def __init__(self, verb: str, method: str, place: str) -> None:
-        super().__init__(verb, method, place)
-        self.verb = verb
-        self.method = method
-        self.place = place
-
-    def __str__(self) -> str:
-        owner, _, name = self.method.rpartition(".")
-        return (
-            f"{self.verb}(self.{name}) would keep {self.method} ({self.place}) running after its {owner} has ended; "
-            f"write spawn_link(self.{name}), which ends with it, or send_every(current_pid(), message, seconds) and "
-            "handle_info"
-        )
-
-
 class RuntimeClosed(ActorsError, RuntimeError):
     """The runtime has ended, or this task belongs to no runtime."""
 
 
+@declared(
+    "{verb} was used in the thread {thread!r}, which does not run this runtime; send() a message to "
+    "a process that does it, or, in a thread that Trio has started, write "
+    "trio.from_thread.run_sync({verb}, ...), or trio.from_thread.run for an async function"
+)
 class WrongThread(ActorsError, RuntimeError):
     """A function was used in a thread that does not run the runtime. Nothing has changed.
 
@@ -366,19 +316,14 @@ class WrongThread(ActorsError, RuntimeError):
         thread: The name of the thread that used it.
     """
 
-    def __init__(self, verb: str, thread: str) -> None:
-        super().__init__(verb, thread)
-        self.verb = verb
-        self.thread = thread
-
-    def __str__(self) -> str:
-        return (
-            f"{self.verb} was used in the thread {self.thread!r}, which does not run this runtime; send() a message to "
-            "a process that does it, or, in a thread that Trio has started, write "
-            f"trio.from_thread.run_sync({self.verb}, ...), or trio.from_thread.run for an async function"
-        )
+    verb: str
+    thread: str
 
 
+@declared(
+    "{limit} messages of other threads wait for the runtime, and it has taken none of them for {seconds:g} s; "
+    "find the code that blocks its thread with open_runtime(watchdog=0.1)"
+)
 class ThreadQueueFull(ActorsError, RuntimeError):
     """A thread could not send a message, because too many messages of other threads were waiting.
 
@@ -387,51 +332,43 @@ class ThreadQueueFull(ActorsError, RuntimeError):
         seconds: The time that the thread waited for room, in seconds.
     """
 
-    def __init__(self, limit: int, seconds: float) -> None:
-        super().__init__(limit, seconds)
-        self.limit = limit
-        self.seconds = seconds
-
-    def __str__(self) -> str:
-        return (
-            f"{self.limit} messages of other threads wait for the runtime, and it has taken none of them for "
-            f"{self.seconds:g} s; find the code that blocks its thread with open_runtime(watchdog=0.1)"
-        )
+    limit: int
+    seconds: float
 
 
-class NotAnAddress(ActorsError, TypeError):
-    """A function that takes a pid or a name got another value, such as a class. The text names the correction.
+@declared()
+class InvalidArgument(ActorsError, TypeError):
+    """A function got an argument with which it cannot work, such as a class in place of a pid.
 
     Attributes:
         verb: The function that was called; None leaves it out of the text.
-        value: The value that it got as the address.
+        value: The argument.
+        problem: The argument in words, and the correction.
     """
 
-    def __init__(self, verb: str | None, value: object, advice: str) -> None:
-        super().__init__(verb, value, advice)
-        self.verb = verb
-        self.value = value
+    verb: str | None
+    value: object
+    problem: str
 
     def __str__(self) -> str:
-        advice = str(self.args[2])
-        return advice if self.verb is None else f"{self.verb}() got {advice}"
+        return self.problem if self.verb is None else f"{self.verb}() got {self.problem}"
 
 
-class NotAsync(ActorsError, TypeError):
-    """A function that starts a process got a value that is not an async function. The text names the correction.
+class InvalidOption(ActorsError, ValueError):
+    """An option has an invalid value.
 
     Attributes:
-        verb: The function that was called.
-        value: The value that it got as the function.
+        option: The name of the option.
+        value: The value.
     """
 
-    def __init__(self, verb: str, value: object, advice: str) -> None:
-        super().__init__(verb, value, advice)
-        self.verb = verb
+    def __init__(self, owner: str, option: str, value: object, expected: str) -> None:
+        # The URL of a server may contain a password.
+        has_password = isinstance(value, str) and "://" in value and "@" in value
+        shown = "a URL with a password" if has_password else brief(value)
+        super().__init__(f"{owner} got {option}={shown}; write {expected}")
+        self.option = option
         self.value = value
-
-    def __str__(self) -> str:
-        return f"{self.verb}() got {self.args[2]}"
 
 
 class InvalidReturn(ActorsError, TypeError):
@@ -480,6 +417,7 @@ class InvalidReturn(ActorsError, TypeError):
         return f"{who} returned {self.got!r}; it may return {', '.join(self.expected)}"
 
 
+@declared()
 class InvalidCallback(ActorsError, TypeError):
     """A class declares a callback that the server cannot call. The definition of the class raises this error.
 
@@ -490,18 +428,10 @@ class InvalidCallback(ActorsError, TypeError):
         advice: The mistake and its correction, for mistakes other than the arguments of a callback.
     """
 
-    def __init__(
-        self,
-        owner: str,
-        callback: str,
-        arguments: tuple[str, ...] | None = None,
-        advice: str | None = None,
-    ) -> None:
-        super().__init__(owner, callback, arguments)
-        self.owner = owner
-        self.callback = callback
-        self.arguments = arguments
-        self.advice = advice
+    owner: str
+    callback: str
+    arguments: tuple[str, ...] | None = None
+    advice: str | None = None
 
     def __str__(self) -> str:
         where = f"{self.owner}.{self.callback}"
@@ -511,31 +441,6 @@ class InvalidCallback(ActorsError, TypeError):
             return f"{where} is not async; write `async def {self.callback}(self, ...)`"
         taken = ", ".join(self.arguments)
         return f"{where} cannot be called with ({taken}); write `async def {self.callback}(self, {taken})`"
-
-
-class NotStarted(ActorsError, TypeError):
-    """A server's class was called with the arguments of `start_link`. That makes an instance and starts no process.
-
-    Attributes:
-        owner: The class.
-        args_given: The positional arguments.
-        kwargs_given: The keyword arguments.
-    """
-
-    def __init__(self, owner: str, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-        super().__init__(owner, args, kwargs)
-        self.owner = owner
-        self.args_given = args
-        self.kwargs_given = kwargs
-
-    def __str__(self) -> str:
-        given = [repr(each) for each in self.args_given]
-        given += [f"{name}={value!r}" for name, value in self.kwargs_given.items()]
-        call = f"({', '.join(given)})"
-        return (
-            f"{self.owner}{call} makes an instance and starts no process; "
-            f"write `await {self.owner}.start_link{call}`"
-        )
 
 
 class ProcessExit(BaseException):

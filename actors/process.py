@@ -21,7 +21,6 @@ But only the process's own task may call `receive`.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -34,8 +33,9 @@ from trio.lowlevel import current_task
 from actors._kernel.current import require_process, require_runtime, start_monitor
 from actors._kernel.runtime import Process, Runtime, current_process, record_of
 from actors.arguments import check_address, check_async, check_pid
-from actors.errors import DeadProcess, MailboxBusy, NoSuchName, ProcessExit, UnlinkedMethod
+from actors.errors import DeadProcess, InvalidArgument, MailboxBusy, NoSuchName, ProcessExit
 from actors.exits import ExitReason
+from actors.places import place_of
 from actors.refs import Address, Pid, ProcessLike, Ref, RuntimeLike
 
 __all__ = [
@@ -77,11 +77,11 @@ def spawn(
         label: The process's description in messages; by default the function's name.
 
     Raises:
-        NotAsync: `function` is not an async function. Nothing was started.
+        InvalidArgument: `function` is not an async function. Nothing was started.
         AlreadyStarted: The name is taken. Nothing was started.
         RuntimeClosed: The caller belongs to no runtime, or the runtime is shutting down.
         WrongThread: The caller does not run in the runtime's thread.
-        UnlinkedMethod: `function` is a method of a server or a channel, which must not outlive its process.
+        InvalidArgument: `function` is a method of a server or a channel, which must not outlive its process.
     """
     check_async("spawn", function)
     _refuse_unlinked("spawn", function)
@@ -89,16 +89,22 @@ def spawn(
 
 
 def _refuse_unlinked(verb: str, function: Callable[..., Any]) -> None:
-    """Raise UnlinkedMethod for a method of an object that must not outlive its process, such as a server."""
+    """Raise InvalidArgument for a method of an object that must not outlive its process, such as a server."""
     method = function
     while isinstance(method, partial):
         method = method.func
     owner = getattr(method, "__self__", None)
     if owner is not None and getattr(type(owner), "lives_in_process", False):
-        code = getattr(inspect.unwrap(method), "__code__", None)
-        place = "?" if code is None else f"{code.co_filename}:{code.co_firstlineno}"
+        place = place_of(method) or "?"
         name = getattr(method, "__name__", repr(method))
-        raise UnlinkedMethod(verb, f"{type(owner).__name__}.{name}", place)
+        kind = type(owner).__name__
+        raise InvalidArgument(
+            None,
+            function,
+            f"{verb}(self.{name}) would keep {kind}.{name} ({place}) running after its {kind} has ended; "
+            f"write spawn_link(self.{name}), which ends with it, or send_every(current_pid(), message, seconds) and "
+            "handle_info",
+        )
 
 
 def spawn_link(
@@ -199,7 +205,7 @@ def send(address: object, message: Any) -> None:
         message: Any value. The runtime does not copy it, so do not change it afterwards.
 
     Raises:
-        NotAnAddress: The address is a class, a coroutine or another value that is neither a pid nor a name.
+        InvalidArgument: The address is a class, a coroutine or another value that is neither a pid nor a name.
         NoSuchName: No process has the name.
         RuntimeClosed: The caller is in another thread, and the runtime has ended.
         ThreadQueueFull: The caller is in another thread, and too many messages have been waiting for 30 seconds.

@@ -26,10 +26,11 @@ from trio.lowlevel import enable_ki_protection
 from actors._kernel.current import ambient_runtime, require_runtime, wait_for_end
 from actors._kernel.runtime import EnvironmentLike, Process, Runtime, current_process
 from actors._kernel.thread_queue import DEFAULT_LIMIT
+from actors.arguments import check_number
 from actors.exits import SHUTDOWN
 from actors.instrumentation import logger
-from actors.instrumentation.logger import printable
 from actors.refs import Pid
+from actors.text import printable
 from actors.watchdog import count_run_time, watch_loop
 
 __all__ = [
@@ -250,14 +251,10 @@ def _check(max_thread_calls: int, max_crash_reports: float) -> None:
             "processes run on Trio, and Trio does not run this code; start a program with trio.run(main), and an ASGI "
             "server on Trio: hypercorn --worker-class trio (Uvicorn has asyncio alone)"
         )
-    if max_thread_calls < 1:
-        raise ValueError(
-            f"open_runtime got max_thread_calls={max_thread_calls!r}; write a whole number above 0"
-        )
-    if not max_crash_reports >= 1:
-        raise ValueError(
-            f"open_runtime got max_crash_reports={max_crash_reports!r}; write a number, 1 or more, or math.inf"
-        )
+    expected = "a whole number above 0"
+    check_number("open_runtime", "max_thread_calls", max_thread_calls, expected, least=1)
+    expected = "a number, 1 or more, or math.inf"
+    check_number("open_runtime", "max_crash_reports", max_crash_reports, expected, least=1)
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from typing import Any
 
 import trio
 
+from actors.arguments import check_number
 from actors.exits import NORMAL, ExitReason
 from actors.servers._loop import (
     DONE,
@@ -186,11 +187,13 @@ async def log(server: object, size: int | None = 10, *, timeout: float = 5.0) ->
         timeout: The time limit in seconds.
 
     Raises:
-        ValueError: `size` is below 1.
+        InvalidOption: `size` is below 1.
         CallExit: The server did not answer, as for `actors.call`.
     """
-    if size is not None and size < 1:
-        raise ValueError(f"a log keeps at least one event, or None for no log, but got {size!r}")
+    if size is not None:
+        check_number(
+            "log", "size", size, "a number of events, 1 or more, or None for no log", least=1
+        )
 
     def switch(debug: Debug) -> None:
         debug.log = None if size is None else deque(debug.log or (), maxlen=size)

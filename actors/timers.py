@@ -14,6 +14,7 @@ from actors._kernel.current import require_runtime
 from actors._kernel.runtime import acting_process
 from actors._kernel.timer_queue import TimerQueue
 from actors.arguments import check_address
+from actors.errors import InvalidOption
 from actors.refs import Pid, ProcessLike, RuntimeLike, TimerRef
 
 __all__ = ["TimerQueue", "cancel_timer", "read_timer", "send_after", "send_every"]
@@ -34,13 +35,13 @@ def send_after(address: object, message: Any, seconds: float) -> TimerRef:
         A reference for `cancel_timer` and `read_timer`.
 
     Raises:
-        ValueError: `seconds` is negative or not a number.
-        NotAnAddress: `address` is neither a pid nor a name.
+        InvalidOption: `seconds` is negative or not a number.
+        InvalidArgument: `address` is neither a pid nor a name.
         ProcessKilled: The caller acts for a process that has been declared dead.
     """
     # This form of the comparison also refuses NaN.
     if not seconds >= 0:
-        raise ValueError(f"send_after got {seconds!r} seconds; write a delay from 0")
+        raise InvalidOption("send_after", "seconds", seconds, "a delay from 0")
     return _Sending("send_after", address, message, math.inf).start(seconds)
 
 
@@ -59,12 +60,12 @@ def send_every(address: object, message: Any, seconds: float) -> TimerRef:
         A reference for `cancel_timer` and `read_timer`.
 
     Raises:
-        ValueError: `seconds` is 0 or less, infinite, or not a number.
-        NotAnAddress: `address` is neither a pid nor a name.
+        InvalidOption: `seconds` is 0 or less, infinite, or not a number.
+        InvalidArgument: `address` is neither a pid nor a name.
         ProcessKilled: The caller acts for a process that has been declared dead.
     """
     if not 0 < seconds < math.inf:
-        raise ValueError(f"send_every got {seconds!r} seconds; write a finite interval above 0")
+        raise InvalidOption("send_every", "seconds", seconds, "a finite interval above 0")
     return _Sending("send_every", address, message, seconds).start(seconds)
 
 

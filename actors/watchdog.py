@@ -20,15 +20,16 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from types import FrameType
-from typing import Final
 
 import msgspec
 import trio
 
 from actors._kernel.process import ProcessRecord
 from actors._kernel.runtime import Process, Runtime, current_process
-from actors.instrumentation.logger import log_exception, printable
+from actors.arguments import check_number
 from actors.instrumentation.telemetry import Event
+from actors.places import is_program
+from actors.text import log_exception, printable
 
 __all__ = ["BLOCKED", "DEFAULT_LIMIT", "Blocked", "count_run_time", "watch_loop"]
 
@@ -43,9 +44,6 @@ runtime emits the event when the step has ended, because no other code can run b
 
 # Programs configure this logger by this name, which is older than the place of the module.
 _log = logging.getLogger("actors.instrumentation.watchdog")
-
-# The frames of these packages are never the program's own code.
-_MACHINERY: Final = frozenset({"actors", "supervision", "channels", "trio", "outcome", "hypercorn"})
 
 
 class Blocked(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,8 +168,7 @@ async def watch_loop(runtime: Runtime, limit: float) -> AsyncIterator[None]:
     expression or in the parser of a huge JSON document. If this takes longer than the limit, a log line names the time,
     but not the process. Costs a microsecond for each turn of the scheduler, and nothing for each step.
     """
-    if not limit > 0:
-        raise ValueError(f"a watchdog needs a limit above 0 seconds, but got {limit!r}")
+    check_number("a watchdog", "limit", limit, "seconds above 0", above=0)
     stop = threading.Event()
     root = trio.lowlevel.current_root_task()
     assert root is not None  # this runs in a task
@@ -310,7 +307,7 @@ def _cpu_of(thread: int) -> Callable[[], float] | None:
 def _describe(task: trio.lowlevel.Task, seconds: float, loop_thread: int) -> Blocked:
     frames = list(_frames_of(task, sys._current_frames().get(loop_thread)))
     process = _idle_process(frames) or task.context.get(current_process)
-    own = [each for each in frames if _is_program(each)]
+    own = [each for each in frames if is_program(each.f_code.co_filename)]
     outer, inner = (own[0], own[-1]) if own else (frames[0], frames[-1])
     file, line = inner.f_code.co_filename, inner.f_lineno
     return Blocked(
@@ -347,13 +344,6 @@ def _frames_of(task: trio.lowlevel.Task, innermost: FrameType | None) -> list[Fr
             break
         frame = frame.f_back
     return frames
-
-
-def _is_program(frame: FrameType) -> bool:
-    package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-    if package in _MACHINERY or package in sys.stdlib_module_names - {"__main__"}:
-        return False
-    return "site-packages" not in frame.f_code.co_filename
 
 
 def _name(frame: FrameType) -> str:

@@ -23,14 +23,17 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from actors.arguments import check_seconds
+from actors.errors import InvalidOption
 from actors.exits import ExitReason
+from actors.places import place_of_caller
 from actors.process import current_pid
 from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.servers.gen_server import Sender
 from actors.servers.results import Continue, NoReply, Reply, Stop, Within
-from channels.errors import ChannelsError, EncodeError, InvalidOption, check_seconds
-from channels.excerpts import brief, place_of_caller
+from actors.text import brief
+from channels.errors import ChannelsError, EncodeError
 from channels.handlers import Declarations, check_names, check_types, names_of
 from channels.messages import Broadcast, PushReply
 from channels.protocol.link import Broadcaster, Link

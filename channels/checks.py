@@ -21,10 +21,10 @@ from weakref import WeakSet
 import attrs
 import msgspec
 
+from actors.places import place_of, place_of_method
 from actors.process import receive, spawn, spawn_monitor
 from actors.servers import results
 from channels.errors import InvalidResult
-from channels.excerpts import place_of, place_of_method
 from channels.handlers import InvalidHandler
 from channels.messages import Binary, Broadcast, JoinRefused, Message, PushReply
 from channels.topics import Route

@@ -1,44 +1,40 @@
-"""The errors of channels, and the checks of numeric options.
+"""The errors of channels.
 
     ChannelsError
     ├── MissingLibrary       a feature needs a library that is not installed
     ├── DecodeError          a client sent a malformed frame
     ├── EncodeError          a client's wire format cannot express a payload of the application
     ├── InvalidRoute         the application declared an invalid channel route
-    ├── InvalidOption        the application gave an option an invalid value
     ├── InvalidResult        a callback of the application returned an invalid result
     └── InvalidRequirement   the application declared an invalid protocol version
 
-An error that only one module raises is defined in that module, such as `ListenError`. It is a `ChannelsError` too.
+An option with an invalid value raises `InvalidOption` of `actors`. An error that only one module raises is defined in
+that module, such as `ListenError`. It is a `ChannelsError` too.
 """
 
 from __future__ import annotations
 
-import math
 import reprlib
 import shlex
 import shutil
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Final
 
-from actors.errors import InvalidReturn
-from channels.excerpts import brief
+from actors.declared import declared
+from actors.errors import InvalidArgument, InvalidOption, InvalidReturn
+from actors.text import brief
 
 __all__ = [
+    "MISTAKES",
     "ChannelsError",
     "DecodeError",
     "EncodeError",
-    "InvalidOption",
     "InvalidRequirement",
     "InvalidResult",
     "InvalidRoute",
     "MissingLibrary",
-    "check_positive",
-    "check_whole",
-    "positive",
-    "whole",
 ]
 
 # The texts of callback results. Longer than `brief`, so that the author recognizes the value.
@@ -48,6 +44,10 @@ _shown.maxstring = _shown.maxother = 120
 
 class ChannelsError(Exception):
     """The base class of all errors of channels."""
+
+
+MISTAKES: Final = (ChannelsError, InvalidOption, InvalidArgument)
+"""The errors whose text explains a mistake to its author, so that commands show the text without a traceback."""
 
 
 class MissingLibrary(ChannelsError, ImportError):
@@ -76,6 +76,7 @@ def _pip_install(library: str) -> str:
     return shlex.join([python, "-m", "pip", "install", library])
 
 
+@declared("a client sent a frame that is not a message of vsn {vsn}: {problem}")
 class DecodeError(ChannelsError):
     """A client sent a frame that is not a message of its protocol version.
 
@@ -86,12 +87,11 @@ class DecodeError(ChannelsError):
         problem: the mistake. It does not contain the frame, which may be large or secret.
     """
 
-    def __init__(self, problem: str, *, vsn: str) -> None:
-        super().__init__(f"a client sent a frame that is not a message of vsn {vsn}: {problem}")
-        self.problem = problem
-        self.vsn = vsn
+    problem: str
+    vsn: str
 
 
+@declared()
 class EncodeError(ChannelsError):
     """A client's wire format cannot express a push, a reply or a broadcast of the application.
 
@@ -106,13 +106,11 @@ class EncodeError(ChannelsError):
         place: the method of the channel with its file and line; None if no channel sent the message.
     """
 
-    def __init__(self, problem: str, *, kind: str, topic: object, event: object) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.kind = kind
-        self.topic = topic
-        self.event = event
-        self.place: str | None = None
+    problem: str
+    kind: str
+    topic: object
+    event: object
+    place: str | None = None
 
     def __str__(self) -> str:
         where = "" if self.place is None else f" ({self.place})"
@@ -122,45 +120,30 @@ class EncodeError(ChannelsError):
         )
 
 
+@declared("{message}")
 class InvalidRoute(ChannelsError, ValueError):
     """A channel route has an invalid pattern.
 
     Attributes:
+        message: the text.
         pattern: the pattern.
     """
 
-    def __init__(self, message: str, *, pattern: object) -> None:
-        super().__init__(message)
-        self.pattern = pattern
+    message: str
+    pattern: object
 
 
-class InvalidOption(ChannelsError, ValueError):
-    """An option has an invalid value.
-
-    Attributes:
-        option: the name of the option.
-        value: the value.
-    """
-
-    def __init__(self, owner: str, option: str, value: object, expected: str) -> None:
-        # The URL of a server may contain a password.
-        has_password = isinstance(value, str) and "://" in value and "@" in value
-        shown = "a URL with a password" if has_password else brief(value)
-        super().__init__(f"{owner} got {option}={shown}; write {expected}")
-        self.option = option
-        self.value = value
-
-
+@declared("{message}")
 class InvalidRequirement(ChannelsError, ValueError):
     """The version requirement of a serializer does not have the form `~> 2.0.0`.
 
     Attributes:
+        message: the text.
         requirement: the requirement.
     """
 
-    def __init__(self, message: str, *, requirement: object) -> None:
-        super().__init__(message)
-        self.requirement = requirement
+    message: str
+    requirement: object
 
 
 class InvalidResult(ChannelsError, InvalidReturn):
@@ -201,42 +184,3 @@ class InvalidResult(ChannelsError, InvalidReturn):
             if self.forgot_await:
                 advice = "write `await` before the call"
         return f"{who} returned {got}{where}; {advice}"
-
-
-def check_positive(owner: str, option: str, value: Any) -> None:
-    """Raise InvalidOption unless `value` is a number above 0. Infinity is allowed."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # `not value > 0` refuses NaN. `value <= 0` would accept it.
-    if not is_number or not value > 0:
-        raise InvalidOption(owner, option, value, "a number above 0")
-
-
-def check_whole(owner: str, option: str, value: Any) -> None:
-    """Raise InvalidOption unless `value` is a whole number, 1 or more. A float such as 2.0 is an error."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidOption(owner, option, value, "a whole number, 1 or more")
-
-
-def check_seconds(owner: str, option: str, value: Any) -> None:
-    """Raise InvalidOption unless `value` is a number, 0 or more. Infinity is allowed."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # `not value >= 0` refuses NaN. The last condition refuses an int that no float can hold.
-    if not is_number or not value >= 0 or math.inf > value > sys.float_info.max:
-        raise InvalidOption(owner, option, value, "a number of seconds from 0, or math.inf")
-
-
-def check_not_negative(owner: str, option: str, value: Any) -> None:
-    """Raise InvalidOption unless `value` is a finite number, 0 or more."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < math.inf:
-        raise InvalidOption(owner, option, value, "a number, 0 or more")
-
-
-def positive(instance: Any, attribute: Any, value: Any) -> None:
-    """Raise InvalidOption unless an attribute is a number above 0. A validator for attrs."""
-    check_positive(type(instance).__name__, attribute.name, value)
-
-
-def whole(instance: Any, attribute: Any, value: Any) -> None:
-    """Raise InvalidOption unless an attribute is a whole number, 1 or more. A validator for attrs."""
-    check_whole(type(instance).__name__, attribute.name, value)

@@ -1,8 +1,8 @@
 """The filter that masks secret parameters of clients in logs.
 
-*pure*. Parameters of clients contain passwords and tokens, which must not appear in logs. The filter ignores case,
-hyphens and underscores in names: it treats `access_token`, `accessToken`, `Access-Token` and `ACCESS_TOKEN` as one
-name. This is the only difference from its source, `filter_parameters` of Phoenix.Logger.
+*pure*. Parameters of clients contain passwords and tokens, which must not appear in logs. `actors.masking` decides
+which names and texts are secret, for logs and for recordings. The source of this filter is `filter_parameters` of
+Phoenix.Logger. In contrast to it, this one ignores case, hyphens and underscores in names.
 """
 
 from __future__ import annotations
@@ -12,17 +12,11 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from channels.errors import InvalidOption
+from actors.errors import InvalidOption
+from actors.masking import FILTERED, SECRETS, folded, names_secret, tells_secret
 from channels.messages import Binary
 
-__all__ = ["FILTERED", "SECRETS", "FilterRule", "Keep", "check_rule", "filter_parameters"]
-
-FILTERED = "[FILTERED]"
-
-SECRETS = ("password", "token", "secret", "api_key", "authorization")
-"""The default terms of an endpoint. The default of Phoenix is only `password`."""
-
-_SEPARATORS = str.maketrans("", "", "_-")
+__all__ = ["FilterRule", "Keep", "check_rule", "filter_parameters"]
 
 
 class Keep(msgspec.Struct, frozen=True):
@@ -49,11 +43,12 @@ def filter_parameters(value: Any, rule: FilterRule = SECRETS) -> Any:
 
     Args:
         value: any JSON value. The filter descends into maps and lists.
-        rule: terms or a `Keep`. A term also masks a text that contains `<term>=`, such as the body of a form.
+        rule: terms or a `Keep`. A term also masks a text that contains it together with `=` or `:`, such as the
+            body of a form, or JSON.
     """
     if isinstance(rule, Keep):
         return _keep(value, frozenset(rule.names))
-    return _discard(value, tuple(map(_folded, rule)))
+    return _discard(value, folded(rule))
 
 
 def check_rule(owner: str, rule: object) -> None:
@@ -75,27 +70,12 @@ def check_rule(owner: str, rule: object) -> None:
 def _discard(value: Any, terms: tuple[str, ...]) -> Any:
     if isinstance(value, Mapping):
         return {
-            key: FILTERED
-            if isinstance(key, str) and _names_one(key, terms)
-            else _discard(each, terms)
+            key: FILTERED if names_secret(key, terms) else _discard(each, terms)
             for key, each in value.items()
         }
     if isinstance(value, list):
         return [_discard(each, terms) for each in value]
-    if isinstance(value, str) and "=" in value:
-        folded = _folded(value)
-        if any(f"{term}=" in folded for term in terms):
-            return FILTERED
-    return value
-
-
-def _names_one(key: str, terms: tuple[str, ...]) -> bool:
-    folded = _folded(key)
-    return any(term in folded for term in terms)
-
-
-def _folded(text: str) -> str:
-    return text.lower().translate(_SEPARATORS)
+    return FILTERED if isinstance(value, str) and tells_secret(value, terms) else value
 
 
 def _keep(value: Any, names: frozenset[str]) -> Any:

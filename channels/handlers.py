@@ -7,7 +7,6 @@ the endpoint starts.
 from __future__ import annotations
 
 import inspect
-import math
 import sys
 import typing
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,8 +14,9 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
+from actors.arguments import is_number
+from actors.places import place_of
 from channels.errors import ChannelsError
-from channels.excerpts import place_of
 
 __all__ = [
     "Declarations",
@@ -351,11 +351,7 @@ def check(channel: type) -> None:
                 handler=name,
             )
     seconds = channel.slow_join  # type: ignore[attr-defined] # a Channel, which imports this module
-    if seconds is not None and (
-        isinstance(seconds, bool)
-        or not isinstance(seconds, int | float)
-        or not 0 < seconds < math.inf
-    ):
+    if seconds is not None and not is_number(seconds, above=0, finite=True):
         raise InvalidHandler(
             f"{channel.__name__}.slow_join is {seconds!r}; write seconds above 0, or None for no warning",
             channel=channel,

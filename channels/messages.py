@@ -7,7 +7,8 @@ from typing import Any, final
 
 import msgspec
 
-from channels.errors import ChannelsError, InvalidOption
+from actors.errors import InvalidOption
+from channels.errors import ChannelsError
 
 __all__ = [
     "Binary",

@@ -21,10 +21,11 @@ from typing import Any, ClassVar, TypeAlias
 import msgspec
 import trio
 
+from actors.arguments import check_positive, check_seconds, check_whole
+from actors.errors import InvalidOption
 from channels.channel import Channel, LogLevelName
 from channels.checks import check_sources
 from channels.connect_info import ConnectInfo
-from channels.errors import InvalidOption, check_positive, check_seconds, check_whole
 from channels.handlers import (
     LOG_LEVELS,
     Declarations,

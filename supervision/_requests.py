@@ -4,8 +4,8 @@ A supervisor answers no request while it starts or stops a child. If the child t
 `terminate`, each waits for the other. So a supervisor publishes which child it waits for, and `ask` checks that before
 it sends a request.
 
-`CallCycle` (in debug builds of `actors`) cannot detect this. A supervisor that starts or stops a child does not wait in
-a `call`, and it knows the pid of a child only after the start.
+`CallingSelf` (in debug builds of `actors`) cannot detect this. A supervisor that starts or stops a child does not wait
+in a `call`, and it knows the pid of a child only after the start.
 """
 
 from __future__ import annotations

@@ -10,15 +10,14 @@ from typing import final
 
 import msgspec
 
-from actors.arguments import is_number
-from supervision.errors import BadSupervisorOption
+from actors.arguments import check_number
+from actors.errors import InvalidOption
 
 __all__ = ["Backoff", "Delays", "check_backoff"]
 
 
 def _check_seconds(option: str, value: float) -> None:
-    if not is_number(value) or not 0 < value < math.inf:
-        raise BadSupervisorOption("write seconds, more than 0", option=option, value=value)
+    check_number("a supervisor", option, value, "seconds, more than 0", above=0, finite=True)
 
 
 class Backoff(msgspec.Struct, frozen=True):
@@ -36,7 +35,7 @@ class Backoff(msgspec.Struct, frozen=True):
         reset_after: Seconds, by default `maximum`.
 
     Raises:
-        BadSupervisorOption: A value is outside these ranges.
+        InvalidOption: A value is outside these ranges.
 
     A restart counts towards `max_restarts` from the end of its wait. If the waits are long and `max_seconds` is short,
     the supervisor never gives up. If the strategy restarts a group, the supervisor stops the group before the wait and
@@ -54,19 +53,13 @@ class Backoff(msgspec.Struct, frozen=True):
         _check_seconds("backoff.initial", self.initial)
         _check_seconds("backoff.maximum", self.maximum)
         if self.maximum < self.initial:
-            raise BadSupervisorOption(
-                f"write at least as many seconds as initial, {self.initial:g}",
-                option="backoff.maximum",
-                value=self.maximum,
-            )
-        if not is_number(self.factor, least=1) or self.factor == math.inf:
-            raise BadSupervisorOption(
-                "write a number, 1 or more", option="backoff.factor", value=self.factor
-            )
-        if self.reset_after is not None and not is_number(self.reset_after, least=0):
-            raise BadSupervisorOption(
-                "write seconds, from 0", option="backoff.reset_after", value=self.reset_after
-            )
+            expected = f"at least as many seconds as initial, {self.initial:g}"
+            raise InvalidOption("a supervisor", "backoff.maximum", self.maximum, expected)
+        expected = "a number, 1 or more"
+        check_number("a supervisor", "backoff.factor", self.factor, expected, least=1, finite=True)
+        if self.reset_after is not None:
+            after = self.reset_after
+            check_number("a supervisor", "backoff.reset_after", after, "seconds, from 0", least=0)
 
 
 @final
@@ -95,10 +88,7 @@ class Delays:
 
 
 def check_backoff(backoff: object) -> None:
-    """Raise BadSupervisorOption unless this is a Backoff or None."""
+    """Raise InvalidOption unless this is a Backoff or None."""
     if backoff is not None and not isinstance(backoff, Backoff):
-        raise BadSupervisorOption(
-            "write Backoff(initial, maximum), or None to restart immediately",
-            option="backoff",
-            value=backoff,
-        )
+        expected = "Backoff(initial, maximum), or None to restart immediately"
+        raise InvalidOption("a supervisor", "backoff", backoff, expected)

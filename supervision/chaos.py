@@ -4,9 +4,9 @@ A plan works the same in a simulated world and on a live system. docs/reference/
 """
 
 from supervision.laboratory.chaos.errors import (
-    BadFault,
     ChaosFailed,
     InjectedCrash,
+    InvalidFault,
     InvariantViolated,
     NotReached,
 )
@@ -59,7 +59,6 @@ __all__ = [
     "BUILT_IN",
     "EVERYWHERE",
     "At",
-    "BadFault",
     "Breakable",
     "ChaosFailed",
     "Connections",
@@ -77,6 +76,7 @@ __all__ = [
     "InertPlan",
     "InjectedCrash",
     "Injector",
+    "InvalidFault",
     "Invariant",
     "InvariantViolated",
     "Junk",

@@ -15,11 +15,11 @@ import attrs
 import msgspec
 from attrs import Factory, field, frozen
 
-from actors.arguments import check_async, describe_coroutine, is_number, name_of, place_of
-from actors.errors import NotAsync
+from actors.arguments import check_async, describe_coroutine, is_number, name_and_place_of, name_of
+from actors.errors import InvalidArgument
 from actors.process import spawn_link
 from actors.refs import Pid
-from supervision.errors import BadChildSpec
+from supervision.errors import InvalidChildSpec
 
 __all__ = [
     "BRUTAL_KILL",
@@ -138,7 +138,7 @@ class ChildSpec:
             answers no request during a slow start. Not part of OTP.
 
     Raises:
-        BadChildSpec: A field has an invalid value.
+        InvalidChildSpec: A field has an invalid value.
 
     The supervisor cannot check that `start` links the process. If the process is not linked, the supervisor does not
     notice its end.
@@ -197,7 +197,7 @@ def _check(spec: ChildSpec) -> None:
 
 def _refuse(spec: ChildSpec, name: str, advice: str) -> None:
     value = getattr(spec, name)
-    raise BadChildSpec(f"{name} is {value!r}; {advice}", id=spec.id, field=name, value=value)
+    raise InvalidChildSpec(f"{name} is {value!r}; {advice}", id=spec.id, field=name, value=value)
 
 
 def _refuse_start(spec: ChildSpec) -> None:
@@ -237,13 +237,13 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
         The spec. Its id is the `name` in `kwargs`, otherwise the `name` of the object, otherwise the name of the class.
 
     Raises:
-        BadChildSpec: `child` is another value, an override is not a field, or a field has an invalid value.
+        InvalidChildSpec: `child` is another value, an override is not a field, or a field has an invalid value.
 
     Source: Elixir's `Supervisor.child_spec/2`.
     """
     unknown = next((name for name in overrides if name not in _FIELDS), None)
     if unknown is not None:
-        raise BadChildSpec(
+        raise InvalidChildSpec(
             f"there is no field {unknown!r}; the fields are {', '.join(_FIELDS)}, and keyword "
             f"arguments of start_link are written as kwargs={{{unknown!r}: ...}}",
             id=overrides.get("id", _name_of(child)),
@@ -252,7 +252,7 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
         )
     if isinstance(child, ChildSpec):
         if args:
-            raise BadChildSpec(
+            raise InvalidChildSpec(
                 "a spec has its arguments already; write child_spec(spec, args=(...))",
                 id=child.id,
                 field="args",
@@ -261,7 +261,7 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
         return attrs.evolve(child, **overrides) if overrides else child
     if _is_instance_of_a_server(child):
         name = type(child).__name__
-        raise BadChildSpec(
+        raise InvalidChildSpec(
             f"{child!r} is one object, but each start of a child makes a new object; write the class, {name}, or "
             f"child_spec({name}, ...) with its arguments",
             id=name,
@@ -275,7 +275,7 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
         name = overrides.get("kwargs", _NOTHING).get("name")
         own_id = _own_id(child) if name is None else name
         return ChildSpec(**{"id": own_id, "start": child.start_link, "args": args, **overrides})
-    raise BadChildSpec(_no_child(child), id=_name_of(child), field="start", value=child)
+    raise InvalidChildSpec(_no_child(child), id=_name_of(child), field="start", value=child)
 
 
 def _is_instance_of_a_server(child: Any) -> bool:
@@ -301,10 +301,10 @@ def _no_child(child: Any) -> str:
             else f"write process_spec({name}, ...) with the arguments"
         )
     elif inspect.iscoroutinefunction(child):
-        described = f"the function {name_of(child)}{place_of(child)}"
+        described = f"the function {name_and_place_of(child)}"
         advice = f"write process_spec({name_of(child)}, ...)"
     elif inspect.isfunction(child):
-        described = f"the function {name_of(child)}{place_of(child)}"
+        described = f"the function {name_and_place_of(child)}"
         advice = f"it is not async; write `async def` and process_spec({name_of(child)}, ...)"
     elif isinstance(child, Pid):
         advice = "that process runs already, and a supervisor starts its children itself; write the class"
@@ -334,12 +334,12 @@ def process_spec(
         The spec. The start returns immediately, because a plain process has no init.
 
     Raises:
-        BadChildSpec: A field has an invalid value.
+        InvalidChildSpec: A field has an invalid value.
     """
     try:
         check_async("process_spec", function)
-    except NotAsync as error:
-        raise BadChildSpec(
+    except InvalidArgument as error:
+        raise InvalidChildSpec(
             str(error), id=fields.get("id", name_of(function)), field="args", value=function
         ) from None
     fields.setdefault("id", _name_of(function))

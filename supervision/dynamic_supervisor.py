@@ -16,7 +16,7 @@ from typing import Any, final
 
 import trio
 
-from actors.arguments import is_number
+from actors.arguments import check_number
 from actors.exits import ExitReason
 from actors.links import trap_exits
 from actors.messages import Exit
@@ -45,7 +45,7 @@ from supervision.child_spec import (
     Supervised,
     child_spec,
 )
-from supervision.errors import BadSupervisorOption, ChildNotFound, MaxChildren
+from supervision.errors import ChildNotFound, MaxChildren
 from supervision.events import (
     CHILD_REFUSED,
     CHILD_RESTARTED,
@@ -259,7 +259,7 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             The supervisor's pid.
 
         Raises:
-            BadSupervisorOption: An option has an invalid value.
+            InvalidOption: An option has an invalid value.
             AlreadyStarted: Another process, `error.pid`, has the name.
         """
         setup = _set_up(max_children, max_restarts, max_seconds, backoff)
@@ -304,8 +304,8 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             The spec.
 
         Raises:
-            BadChildSpec: The spec of the supervisor is invalid.
-            BadSupervisorOption: An option has an invalid value.
+            InvalidChildSpec: The spec of the supervisor is invalid.
+            InvalidOption: An option has an invalid value.
         """
         _set_up(**{key: options[key] for key in _SETTINGS if key in options})
         return cls._describe((), options, id=id, restart=restart, significant=significant)
@@ -329,7 +329,7 @@ class DynamicSupervisor(SupervisorBase[Pool]):
             StartIgnored: The init of the child returned `Ignore()`. The supervisor forgets the child.
             StartError: The child did not start. The supervisor forgets it.
             AlreadyStarted: The child did not start, because another process, `error.pid`, has its name.
-            BadChildSpec: The spec is invalid.
+            InvalidChildSpec: The spec is invalid.
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         spec = child if type(child) is ChildSpec else child_spec(child)
@@ -353,7 +353,7 @@ class DynamicSupervisor(SupervisorBase[Pool]):
         Raises:
             NoProcess: There is no such supervisor.
             CallingSelf: The supervisor is the calling process.
-            BadChildSpec: The spec is significant.
+            InvalidChildSpec: The spec is significant.
         """
         if child.significant:
             check_significance(child, "never")
@@ -418,12 +418,8 @@ def _set_up(
     max_seconds: float = DEFAULT_MAX_SECONDS,
     backoff: Backoff | None = None,
 ) -> PoolSetup:
-    if not is_number(max_children, least=0):
-        raise BadSupervisorOption(
-            "write a number of children from 0, or math.inf for no limit",
-            option="max_children",
-            value=max_children,
-        )
+    expected = "a number of children from 0, or math.inf for no limit"
+    check_number("DynamicSupervisor", "max_children", max_children, expected, least=0)
     check_backoff(backoff)
     RestartIntensity(max_restarts, max_seconds)  # only for its checks
     return PoolSetup(

@@ -1,9 +1,7 @@
 """The errors of supervision, sorted by their cause.
 
     SupervisionError
-    ├── BadChildSpec            a child spec is invalid
-    │   └── DuplicateChildId    two children have one id
-    ├── BadSupervisorOption     a supervisor's option has an invalid value
+    ├── InvalidChildSpec        a child spec is invalid
     ├── ChildNotFound           the supervisor does not have this child
     ├── ChildRunning            the request needs a child that is not running
     ├── ChildRestarting         the request came between two restarts of the child
@@ -14,19 +12,17 @@
     │   └── ChildStartTimeout   it took longer than its spec allows
     ├── MaxChildren             the dynamic supervisor is full
     ├── NoPartitions            the partition supervisor was resized to 0
-    ├── BadPartitionKey         a key would lead to another partition in every run
     ├── UnknownRequest          another kind of supervisor handles this request
     ├── SupervisorDeadlock      a child called a supervisor that waits for it
     ├── ApplicationStartFailed  the application did not start
     ├── ApplicationFailed       the application started, and its top supervisor gave up
     ├── ApplicationKilled       a second signal came during the stop
-    ├── BadApplication          an application spec is invalid
+    ├── InvalidApplication      an application spec is invalid
     ├── DependencyNotStarted    a dependency of the application is not running
     ├── ApplicationNotStarted   the application is not running
     ├── TaskExit                the task ended without a result
     │   └── TaskTimeout         the task did not end in time
-    ├── NotTaskOwner            another process owns the task
-    └── BadTaskOption           a task's or a stream's option has an invalid value
+    └── NotTaskOwner            another process owns the task
 
 `FailedToStartChild` is not an exception. It is the detail in the exit reason of a supervisor whose start failed.
 """
@@ -37,7 +33,9 @@ import signal
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+import trio
 
+from actors.declared import declared, fixed
 from actors.errors import AlreadyStarted, NameInUse, StartError
 from actors.exits import NOPROC, TIMEOUT, Crash, ExitReason, Shutdown
 
@@ -49,11 +47,6 @@ __all__ = [
     "ApplicationKilled",
     "ApplicationNotStarted",
     "ApplicationStartFailed",
-    "BadApplication",
-    "BadChildSpec",
-    "BadPartitionKey",
-    "BadSupervisorOption",
-    "BadTaskOption",
     "ChildAlreadyPresent",
     "ChildAlreadyStarted",
     "ChildNameTaken",
@@ -63,8 +56,9 @@ __all__ = [
     "ChildStartFailed",
     "ChildStartTimeout",
     "DependencyNotStarted",
-    "DuplicateChildId",
     "FailedToStartChild",
+    "InvalidApplication",
+    "InvalidChildSpec",
     "MaxChildren",
     "NoPartitions",
     "NotTaskOwner",
@@ -128,51 +122,24 @@ class SupervisionError(Exception):
     """The base of the errors of this package."""
 
 
-class BadChildSpec(SupervisionError, ValueError):
-    """A field of a child spec has an invalid value.
+@declared("child spec {id!r}: {problem}")
+class InvalidChildSpec(SupervisionError, ValueError):
+    """A field of a child spec has an invalid value, or two children of one supervisor have the same id.
 
     Attributes:
+        problem: The mistake and its correction.
         id: The id of the child.
         field: The name of the field.
         value: The invalid value.
     """
 
-    def __init__(self, problem: str, *, id: object, field: str, value: object) -> None:
-        super().__init__(f"child spec {id!r}: {problem}")
-        self.id = id
-        self.field = field
-        self.value = value
+    problem: str
+    id: object
+    field: str
+    value: object
 
 
-class DuplicateChildId(BadChildSpec):
-    """Two children of one supervisor have the same id."""
-
-    def __init__(self, id: object) -> None:
-        super().__init__(
-            "two children of one supervisor have this id; "
-            'give one of them another, as in child_spec(Worker, id="worker-2")',
-            id=id,
-            field="id",
-            value=id,
-        )
-
-
-class _BadOption(SupervisionError, ValueError):
-    def __init__(self, problem: str, *, option: str, value: object) -> None:
-        super().__init__(f"{option}={value!r}: {problem}")
-        self.option = option
-        self.value = value
-
-
-class BadSupervisorOption(_BadOption):
-    """An option of a supervisor has an invalid value.
-
-    Attributes:
-        option: The name of the option.
-        value: The invalid value.
-    """
-
-
+@declared("the supervisor has no child {child!r}")
 class ChildNotFound(SupervisionError):
     """The supervisor has no child with this id or pid.
 
@@ -180,11 +147,10 @@ class ChildNotFound(SupervisionError):
         child: The id of the child; for a dynamic supervisor the pid.
     """
 
-    def __init__(self, child: object) -> None:
-        super().__init__(f"the supervisor has no child {child!r}")
-        self.child = child
+    child: object
 
 
+@declared("child {id!r} is running as {pid!r}; stop it with terminate_child first")
 class ChildRunning(SupervisionError):
     """The child is running, and the request needs a child that is not running.
 
@@ -193,12 +159,11 @@ class ChildRunning(SupervisionError):
         pid: The pid of the child.
     """
 
-    def __init__(self, id: object, pid: Pid) -> None:
-        super().__init__(f"child {id!r} is running as {pid!r}; stop it with terminate_child first")
-        self.id = id
-        self.pid = pid
+    id: object
+    pid: Pid
 
 
+@declared("child {id!r} is being restarted; to stop the attempts, call terminate_child first")
 class ChildRestarting(SupervisionError):
     """The supervisor is about to restart the child.
 
@@ -206,11 +171,7 @@ class ChildRestarting(SupervisionError):
         id: The id of the child.
     """
 
-    def __init__(self, id: object) -> None:
-        super().__init__(
-            f"child {id!r} is being restarted; to stop the attempts, call terminate_child first"
-        )
-        self.id = id
+    id: object
 
 
 class ChildAlreadyStarted(SupervisionError, AlreadyStarted):
@@ -233,6 +194,10 @@ class ChildAlreadyStarted(SupervisionError, AlreadyStarted):
         return f"child {self.id!r} is already started, as {self.pid!r}"
 
 
+@declared(
+    "the supervisor has a child {id!r} that is not running; "
+    "start it with restart_child, or remove it with delete_child"
+)
 class ChildAlreadyPresent(SupervisionError):
     """The supervisor has a child with this id that is not running.
 
@@ -240,14 +205,10 @@ class ChildAlreadyPresent(SupervisionError):
         id: The id of the child.
     """
 
-    def __init__(self, id: object) -> None:
-        super().__init__(
-            f"the supervisor has a child {id!r} that is not running; "
-            "start it with restart_child, or remove it with delete_child"
-        )
-        self.id = id
+    id: object
 
 
+@declared()
 class ChildStartFailed(SupervisionError):
     """The start of a child failed. If the child is new, the supervisor forgets it.
 
@@ -256,10 +217,11 @@ class ChildStartFailed(SupervisionError):
         reason: As in `StartError`.
     """
 
-    def __init__(self, id: object, reason: ExitReason) -> None:
-        super().__init__(f"child {id!r} did not start: {describe_reason(reason)}")
-        self.id = id
-        self.reason = reason
+    id: object
+    reason: ExitReason
+
+    def __str__(self) -> str:
+        return f"child {self.id!r} did not start: {describe_reason(self.reason)}"
 
 
 class ChildNameTaken(ChildStartFailed, AlreadyStarted):
@@ -285,7 +247,11 @@ class ChildNameTaken(ChildStartFailed, AlreadyStarted):
         return f"child {self.id!r} did not start: {describe_reason(self.reason)}"
 
 
-class ChildStartTimeout(ChildStartFailed, StartError):
+@declared(
+    "child {id!r} did not start within the {seconds:g} s of its start_timeout, and was killed; "
+    "do slow work in handle_continue, or raise the limit"
+)
+class ChildStartTimeout(ChildStartFailed, StartError, trio.TooSlowError):
     """The start of a child took longer than the `start_timeout` of its spec, and the supervisor killed it.
 
     Attributes:
@@ -294,17 +260,13 @@ class ChildStartTimeout(ChildStartFailed, StartError):
         seconds: The limit.
     """
 
-    def __init__(self, id: object, seconds: float) -> None:
-        super().__init__(id, TIMEOUT)
-        self.seconds = seconds
-
-    def __str__(self) -> str:
-        return (
-            f"child {self.id!r} did not start within the {self.seconds:g} s of its start_timeout, and was killed; "
-            "do slow work in handle_continue, or raise the limit"
-        )
+    reason: ExitReason = fixed(TIMEOUT)
+    seconds: float
 
 
+@declared(
+    "the supervisor has {limit:g} children already; end one of them, or raise its max_children"
+)
 class MaxChildren(SupervisionError):
     """The dynamic supervisor has `max_children` children, including those that wait for a restart.
 
@@ -312,13 +274,10 @@ class MaxChildren(SupervisionError):
         limit: The `max_children` of the supervisor.
     """
 
-    def __init__(self, limit: float) -> None:
-        super().__init__(
-            f"the supervisor has {limit:g} children already; end one of them, or raise its max_children"
-        )
-        self.limit = limit
+    limit: float
 
 
+@declared()
 class SupervisorDeadlock(SupervisionError):
     """A child called its own supervisor in `init` or `terminate`.
 
@@ -332,24 +291,24 @@ class SupervisorDeadlock(SupervisionError):
         phase: `"start"` or `"stop"`.
     """
 
-    def __init__(
-        self, supervisor: Pid, child: Pid, id: object, phase: Literal["start", "stop"]
-    ) -> None:
+    supervisor: Pid
+    child: Pid
+    id: object
+    phase: Literal["start", "stop"]
+
+    def __str__(self) -> str:
         callback, advice = (
             ("init", "return Continue(...) from init and do it in handle_continue")
-            if phase == "start"
+            if self.phase == "start"
             else ("terminate", "do it in a process that outlives the child")
         )
-        super().__init__(
-            f"{child!r} called the supervisor {supervisor!r}, which waits for the {callback} "
-            f"of its child {id!r}; neither could continue; {advice}"
+        return (
+            f"{self.child!r} called the supervisor {self.supervisor!r}, which waits for the {callback} "
+            f"of its child {self.id!r}; neither could continue; {advice}"
         )
-        self.supervisor = supervisor
-        self.child = child
-        self.id = id
-        self.phase = phase
 
 
+@declared()
 class UnknownRequest(SupervisionError, TypeError):
     """This kind of supervisor does not handle the request.
 
@@ -362,23 +321,20 @@ class UnknownRequest(SupervisionError, TypeError):
         verb: The function that sends requests of this class, or None.
     """
 
-    def __init__(self, supervisor: str, request: object, verb: str | None) -> None:
-        asked = (
-            f"does not know the request {request!r}"
-            if verb is None
-            else f"does not handle the requests of {verb}"
+    supervisor: str
+    request: object
+    verb: str | None
+
+    def __str__(self) -> str:
+        if self.verb is None:
+            return f"a {self.supervisor} does not know the request {self.request!r}; use the functions of its class"
+        return (
+            f"a {self.supervisor} does not handle the requests of {self.verb}; "
+            "use the function of the same name of its own class, if there is one"
         )
-        advice = (
-            "use the functions of its class"
-            if verb is None
-            else "use the function of the same name of its own class, if there is one"
-        )
-        super().__init__(f"a {supervisor} {asked}; {advice}")
-        self.supervisor = supervisor
-        self.request = request
-        self.verb = verb
 
 
+@declared()
 class ApplicationStartFailed(SupervisionError):
     """The application did not start. The processes that had already started were stopped.
 
@@ -386,25 +342,28 @@ class ApplicationStartFailed(SupervisionError):
         reason: The exit reason of the top supervisor, or the exception of the start function.
     """
 
-    def __init__(self, reason: ExitReason) -> None:
-        super().__init__(f"the application did not start: {_describe_start(reason)}")
-        self.reason = reason
+    reason: ExitReason
+
+    def __str__(self) -> str:
+        return f"the application did not start: {_describe_start(self.reason)}"
 
 
+@declared("the application failed: {problem}")
 class ApplicationFailed(SupervisionError):
     """The top supervisor gave up, or the top process ended with an error.
 
     Attributes:
+        problem: The cause in words.
         reason: The exit reason of the supervisor or process.
         id: The id of the child that ended last before the supervisor gave up; None if no supervisor gave up.
     """
 
-    def __init__(self, problem: str, *, reason: ExitReason, id: object = None) -> None:
-        super().__init__(f"the application failed: {problem}")
-        self.reason = reason
-        self.id = id
+    problem: str
+    reason: ExitReason
+    id: object = None
 
 
+@declared()
 class ApplicationKilled(SupervisionError):
     """A second signal came during the stop of the application, and the runtime killed every process.
 
@@ -412,12 +371,13 @@ class ApplicationKilled(SupervisionError):
         signum: The number of the signal.
     """
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(
-            f"the application was killed by a second signal, {signal.Signals(signum).name}, "
-            "before it had stopped in order"
+    signum: int
+
+    def __str__(self) -> str:
+        name = signal.Signals(self.signum).name
+        return (
+            f"the application was killed by a second signal, {name}, before it had stopped in order"
         )
-        self.signum = signum
 
 
 def _describe_start(reason: ExitReason) -> str:
@@ -430,18 +390,23 @@ def _describe_start(reason: ExitReason) -> str:
     return f"child {' of '.join(reversed(path))} failed: {describe_reason(reason)}"
 
 
-class BadApplication(SupervisionError, ValueError):
+@declared("application {name!r}: {problem}")
+class InvalidApplication(SupervisionError, ValueError):
     """An application spec is invalid, or two different applications have the same name.
 
     Attributes:
         name: The name of the application.
+        problem: The mistake and its correction.
     """
 
-    def __init__(self, name: object, problem: str) -> None:
-        super().__init__(f"application {name!r}: {problem}")
-        self.name = name
+    name: object
+    problem: str
 
 
+@declared(
+    "application {name!r} depends on {dependency!r}, which is not running; "
+    "ensure_all_started starts both in order"
+)
 class DependencyNotStarted(SupervisionError):
     """The application did not start, because its dependency is not running.
 
@@ -450,15 +415,11 @@ class DependencyNotStarted(SupervisionError):
         dependency: The name of the dependency.
     """
 
-    def __init__(self, name: str, dependency: str) -> None:
-        super().__init__(
-            f"application {name!r} depends on {dependency!r}, which is not running; "
-            "ensure_all_started starts both in order"
-        )
-        self.name = name
-        self.dependency = dependency
+    name: str
+    dependency: str
 
 
+@declared("application {name!r} is not running")
 class ApplicationNotStarted(SupervisionError):
     """The application to stop is not running.
 
@@ -466,11 +427,10 @@ class ApplicationNotStarted(SupervisionError):
         name: The name of the application.
     """
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"application {name!r} is not running")
-        self.name = name
+    name: str
 
 
+@declared()
 class TaskExit(SupervisionError):
     """An awaited task ended without a result. After a crash, `__cause__` is the exception of the task.
 
@@ -479,10 +439,8 @@ class TaskExit(SupervisionError):
         reason: The exit reason; `NOPROC` if the owner took the result before.
     """
 
-    def __init__(self, task: object, reason: ExitReason) -> None:
-        super().__init__(task, reason)
-        self.task = task
-        self.reason = reason
+    task: object
+    reason: ExitReason
 
     def __str__(self) -> str:
         if self.reason is NOPROC:
@@ -493,47 +451,39 @@ class TaskExit(SupervisionError):
         return f"{self.task!r} ended without a result: {describe_reason(self.reason)}"
 
 
-class TaskTimeout(TaskExit):
+@declared("{task!r} did not end within {timeout:g} s")
+class TaskTimeout(TaskExit, trio.TooSlowError):
     """A task did not end in time. The reason is `TIMEOUT`.
 
     Attributes:
         timeout: The limit in seconds.
     """
 
-    def __init__(self, task: object, timeout: float) -> None:
-        super().__init__(task, TIMEOUT)
-        self.timeout = timeout
-
-    def __str__(self) -> str:
-        return f"{self.task!r} did not end within {self.timeout:g} s"
+    reason: ExitReason = fixed(TIMEOUT)
+    timeout: float
 
 
+@declared(
+    "{caller!r} cannot wait for {task!r}: the result goes to its owner {owner!r}; "
+    "let the owner wait, or start the task in the process that needs the result"
+)
 class NotTaskOwner(SupervisionError, RuntimeError):
     """A process other than the owner of a task tried to wait for it.
 
     Attributes:
         task: The `Task`.
+        owner: The process that gets the result.
         caller: The process that tried to wait.
     """
 
-    def __init__(self, task: object, owner: Pid, caller: Pid) -> None:
-        super().__init__(
-            f"{caller!r} cannot wait for {task!r}: the result goes to its owner {owner!r}; "
-            "let the owner wait, or start the task in the process that needs the result"
-        )
-        self.task = task
-        self.caller = caller
+    task: object
+    owner: Pid
+    caller: Pid
 
 
-class BadTaskOption(_BadOption):
-    """An option of a task or a stream has an invalid value.
-
-    Attributes:
-        option: The name of the option.
-        value: The invalid value.
-    """
-
-
+@declared(
+    "{supervisor!r} was resized to 0 partitions; start them again with PartitionSupervisor.resize"
+)
 class NoPartitions(SupervisionError):
     """The partition supervisor was resized to 0, so there is no partition for a key.
 
@@ -541,23 +491,4 @@ class NoPartitions(SupervisionError):
         supervisor: The address of the supervisor.
     """
 
-    def __init__(self, supervisor: object) -> None:
-        super().__init__(
-            f"{supervisor!r} was resized to 0 partitions; start them again with PartitionSupervisor.resize"
-        )
-        self.supervisor = supervisor
-
-
-class BadPartitionKey(SupervisionError, TypeError):
-    """The repr of a key contains a memory address, so the key would belong to another partition in every run.
-
-    Attributes:
-        key: The key.
-    """
-
-    def __init__(self, key: object) -> None:
-        super().__init__(
-            f"{key!r} cannot be a partition key: its repr contains a memory address, which differs from run to run; "
-            "use a number, a string, a tuple of these, or an object whose repr shows its value"
-        )
-        self.key = key
+    supervisor: object

@@ -10,6 +10,7 @@ partitions stays the same.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import zlib
@@ -21,14 +22,15 @@ from typing import Any, final
 from attrs import evolve, frozen
 
 from actors.addresses import Via
-from actors.errors import NoProcess, StartIgnored
+from actors.arguments import check_number
+from actors.errors import InvalidArgument, InvalidOption, NoProcess, StartIgnored
 from actors.process import current_pid, is_alive
 from actors.refs import Pid, Ref
 from actors.runtime import Runtime, current_runtime
 from supervision._requests import ask, publish, published
 from supervision.backoff import Backoff
 from supervision.child_spec import ChildSpec, RestartType, Supervised, child_spec
-from supervision.errors import BadPartitionKey, BadSupervisorOption, ChildNotFound, NoPartitions
+from supervision.errors import ChildNotFound, NoPartitions
 from supervision.messages import ResizePartitions
 from supervision.strategy import DEFAULT_MAX_RESTARTS, DEFAULT_MAX_SECONDS, Strategy
 from supervision.supervisor import Supervisor
@@ -73,7 +75,7 @@ def partition_of(key: object, count: int) -> int:
         count: The number of partitions, 1 or more.
 
     Raises:
-        BadPartitionKey: The repr of the key contains a memory address.
+        InvalidArgument: The repr of the key contains a memory address.
     """
     if isinstance(key, int):
         return abs(int(key)) % count
@@ -96,7 +98,12 @@ def _bytes_of(key: object) -> bytes:
         return b"p%d" % key.number
     text = repr(key)
     if type(key).__repr__ is object.__repr__ or _ADDRESS.search(text):
-        raise BadPartitionKey(key)
+        raise InvalidArgument(
+            None,
+            key,
+            f"{key!r} cannot be a partition key: its repr contains a memory address, which differs from run to run; "
+            "use a number, a string, a tuple of these, or an object whose repr shows its value",
+        )
     return b"r" + text.encode(errors="surrogatepass")
 
 
@@ -130,7 +137,7 @@ def partition(supervisor: object, key: Any) -> PartitionVia:
     this address.
 
     Raises:
-        BadPartitionKey: The repr of the key contains a memory address.
+        InvalidArgument: The repr of the key contains a memory address.
     """
     partition_of(key, 1)  # make a bad key raise here, and not later in a send
     return PartitionVia(supervisor, key)
@@ -146,7 +153,7 @@ def which_partition(supervisor: object, key: Any) -> Pid:
     Raises:
         NoProcess: The partition supervisor or the partition is not running.
         NoPartitions: The supervisor was resized to 0.
-        BadPartitionKey: The repr of the key contains a memory address.
+        InvalidArgument: The repr of the key contains a memory address.
     """
     table = require(supervisor)
     if table.size == 0:
@@ -217,8 +224,8 @@ class PartitionSupervisor(Supervisor):
             The pid of the supervisor, after every copy has started.
 
         Raises:
-            BadSupervisorOption: An option has an invalid value.
-            BadChildSpec, StartError, AlreadyStarted: As for `Supervisor`.
+            InvalidOption: An option has an invalid value.
+            InvalidChildSpec, StartError, AlreadyStarted: As for `Supervisor`.
         """
         specs = _partitioned(child, name, partitions, with_arguments)
         return await super().start_link(
@@ -323,7 +330,7 @@ class PartitionSupervisor(Supervisor):
             The number of partitions before the resize.
 
         Raises:
-            BadSupervisorOption: `partitions` is outside this range.
+            InvalidOption: `partitions` is outside this range.
             NoProcess: The partition supervisor is not running.
             ChildStartFailed: A partition did not start. That partition and all later partitions are not running.
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
@@ -382,16 +389,18 @@ def _partitioned(
 ) -> list[ChildSpec]:
     """Return the specs of all partitions, which share one table."""
     if name is None:
-        raise BadSupervisorOption(
-            "partition() finds the copies by the name of the supervisor; write a name",
-            option="name",
-            value=name,
+        raise InvalidOption(
+            "PartitionSupervisor",
+            "name",
+            name,
+            "a name, because partition() finds the copies by the name of the supervisor",
         )
     if with_arguments is not None and not callable(with_arguments):
-        raise BadSupervisorOption(
-            "write a function of the arguments and the number of a partition that returns a tuple",
-            option="with_arguments",
-            value=with_arguments,
+        raise InvalidOption(
+            "PartitionSupervisor",
+            "with_arguments",
+            with_arguments,
+            "a function of the arguments and the number of a partition that returns a tuple",
         )
     count = (os.cpu_count() or 1) if partitions is None else partitions
     _check_count(count, least=1)
@@ -415,10 +424,11 @@ def _arguments(
         return spec.args
     args: Any = with_arguments(spec.args, number)
     if not isinstance(args, list | tuple):
-        raise BadSupervisorOption(
-            f"it returned {args!r} for partition {number}; return a tuple of arguments",
-            option="with_arguments",
-            value=with_arguments,
+        raise InvalidOption(
+            "PartitionSupervisor",
+            "with_arguments",
+            with_arguments,
+            f"a function that returns a tuple of arguments; it returned {args!r} for partition {number}",
         )
     return tuple(args)
 
@@ -438,13 +448,13 @@ async def _start_partition(
 
 
 def _check_count(count: object, *, least: int, most: int | None = None) -> None:
-    if (
-        not isinstance(count, int)
-        or isinstance(count, bool)
-        or count < least
-        or (most is not None and count > most)
-    ):
-        limit = "" if most is None else f" to {most}, the number at the start of the supervisor"
-        raise BadSupervisorOption(
-            f"write a number of partitions from {least}{limit}", option="partitions", value=count
-        )
+    limit = "" if most is None else f" to {most}, the number at the start of the supervisor"
+    check_number(
+        "PartitionSupervisor",
+        "partitions",
+        count,
+        f"a number of partitions from {least}{limit}",
+        least=least,
+        most=math.inf if most is None else most,
+        whole=True,
+    )

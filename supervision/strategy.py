@@ -13,10 +13,11 @@ from typing import Generic, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 import msgspec
 
-from actors.arguments import is_number
+from actors.arguments import check_choice, check_number, is_number
+from actors.errors import InvalidOption
 from actors.exits import ExitReason, is_normal_exit
 from supervision.child_spec import ChildSpec, RestartType
-from supervision.errors import BadChildSpec, BadSupervisorOption
+from supervision.errors import InvalidChildSpec
 
 __all__ = [
     "DEFAULT_MAX_RESTARTS",
@@ -139,29 +140,19 @@ def ends_supervisor(
 
 
 def check_strategy(strategy: Strategy) -> None:
-    """Raise `BadSupervisorOption` for an unknown strategy."""
-    if strategy not in get_args(Strategy):
-        raise BadSupervisorOption(
-            'write "one_for_one", "one_for_all" or "rest_for_one"',
-            option="strategy",
-            value=strategy,
-        )
+    """Raise `InvalidOption` for an unknown strategy."""
+    check_choice("a supervisor", "strategy", strategy, get_args(Strategy))
 
 
 def check_auto_shutdown(auto_shutdown: AutoShutdown) -> None:
-    """Raise `BadSupervisorOption` for an unknown auto_shutdown."""
-    if auto_shutdown not in get_args(AutoShutdown):
-        raise BadSupervisorOption(
-            'write "never", "any_significant" or "all_significant"',
-            option="auto_shutdown",
-            value=auto_shutdown,
-        )
+    """Raise `InvalidOption` for an unknown auto_shutdown."""
+    check_choice("a supervisor", "auto_shutdown", auto_shutdown, get_args(AutoShutdown))
 
 
 def check_significance(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:
-    """Raise `BadChildSpec` for a significant child of a supervisor without auto_shutdown."""
+    """Raise `InvalidChildSpec` for a significant child of a supervisor without auto_shutdown."""
     if spec.significant and auto_shutdown == "never":
-        raise BadChildSpec(
+        raise InvalidChildSpec(
             'it is significant, but its supervisor has auto_shutdown="never"; start the supervisor with '
             'auto_shutdown="any_significant" or "all_significant", or leave significant=True out',
             id=spec.id,
@@ -195,7 +186,7 @@ class RestartIntensity:
             `max_restarts` is `math.inf`.
 
     Raises:
-        BadSupervisorOption: A value is outside these ranges.
+        InvalidOption: A value is outside these ranges.
 
     Source: OTP's restart intensity. OTP counts whole seconds, so its window may be up to one second longer.
     """
@@ -206,17 +197,10 @@ class RestartIntensity:
         if not is_number(max_restarts, least=0) or (
             max_restarts < math.inf and max_restarts != int(max_restarts)
         ):
-            raise BadSupervisorOption(
-                "write a whole number of restarts from 0, or math.inf for no limit",
-                option="max_restarts",
-                value=max_restarts,
-            )
-        if not is_number(max_seconds) or not max_seconds > 0:
-            raise BadSupervisorOption(
-                "write the length of the restart window in seconds, more than 0",
-                option="max_seconds",
-                value=max_seconds,
-            )
+            expected = "a whole number of restarts from 0, or math.inf for no limit"
+            raise InvalidOption("a supervisor", "max_restarts", max_restarts, expected)
+        expected = "the length of the restart window in seconds, more than 0"
+        check_number("a supervisor", "max_seconds", max_seconds, expected, above=0)
         self.max_restarts = max_restarts
         self.max_seconds = max_seconds
         self.counted = 0

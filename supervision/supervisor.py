@@ -24,7 +24,7 @@ from typing import Any, final
 
 import trio
 
-from actors.errors import AlreadyStarted
+from actors.errors import AlreadyStarted, InvalidOption
 from actors.exits import SHUTDOWN, ExitReason, Shutdown
 from actors.links import trap_exits
 from actors.refs import Pid
@@ -41,7 +41,6 @@ from supervision.child_spec import (
     child_spec,
 )
 from supervision.errors import (
-    BadSupervisorOption,
     ChildAlreadyPresent,
     ChildAlreadyStarted,
     ChildNameTaken,
@@ -49,8 +48,8 @@ from supervision.errors import (
     ChildRestarting,
     ChildRunning,
     ChildStartFailed,
-    DuplicateChildId,
     FailedToStartChild,
+    InvalidChildSpec,
 )
 from supervision.events import (
     CHILD_RESTARTED,
@@ -355,9 +354,8 @@ class Supervisor(SupervisorBase[Tree]):
             The supervisor's pid, after every child has started.
 
         Raises:
-            BadChildSpec: A child spec is invalid; nothing was started. If two children have the same id, the error is a
-                DuplicateChildId.
-            BadSupervisorOption: An option has an invalid value; nothing was started.
+            InvalidChildSpec: A child spec is invalid, or two children have the same id; nothing was started.
+            InvalidOption: An option has an invalid value; nothing was started.
             StartError: A child did not start. The reason is `Shutdown(FailedToStartChild(id, reason))`. The supervisor
                 stopped the children before it in reverse order. As with every failed start, the link also sends the
                 reason to the caller, and the caller ends unless it traps exits.
@@ -413,8 +411,8 @@ class Supervisor(SupervisorBase[Tree]):
             The spec.
 
         Raises:
-            BadChildSpec: The spec of the supervisor or of one of its children is invalid.
-            BadSupervisorOption: An option has an invalid value.
+            InvalidChildSpec: The spec of the supervisor or of one of its children is invalid.
+            InvalidOption: An option has an invalid value.
         """
         specs = tuple(child_spec(child) for child in _listed(children))
         _set_up(specs, **{key: options[key] for key in _SETTINGS if key in options})
@@ -437,7 +435,8 @@ class Supervisor(SupervisorBase[Tree]):
             unless the child is temporary.
 
         Raises:
-            BadChildSpec: The spec is invalid, or the child is significant and the supervisor has no `auto_shutdown`.
+            InvalidChildSpec: The spec is invalid, or the child is significant and the supervisor has no
+                `auto_shutdown`.
             ChildAlreadyStarted: A child with this id is running.
             ChildAlreadyPresent: A child with this id exists and is not running.
             ChildStartFailed: The child did not start. The supervisor forgets it.
@@ -561,13 +560,19 @@ def check_child_specs(
         Their specs, in order.
 
     Raises:
-        BadChildSpec: A spec is invalid. If two children have the same id, the error is a DuplicateChildId.
+        InvalidChildSpec: A spec is invalid. Two children with the same id are such an error.
     """
     seen: set[Any] = set()
     specs = tuple(child_spec(child) for child in _listed(children))
     for spec in specs:
         if spec.id in seen:
-            raise DuplicateChildId(spec.id)
+            raise InvalidChildSpec(
+                "two children of one supervisor have this id; "
+                'give one of them another, as in child_spec(Worker, id="worker-2")',
+                id=spec.id,
+                field="id",
+                value=spec.id,
+            )
         seen.add(spec.id)
         check_significance(spec, auto_shutdown)
     return specs
@@ -579,12 +584,12 @@ def _listed(children: Any) -> Iterable[Supervised]:
     ):
         return children
     if isinstance(children, Mapping):
-        advice = "write a list of the values; a child's name goes into child_spec(Class, id=...)"
+        advice = "a list of the values; a child's name goes into child_spec(Class, id=...)"
     elif isinstance(children, type | ChildSpec) or hasattr(children, "start_link"):
-        advice = f"write a list, even for one child: [{getattr(children, '__name__', 'child')}]"
+        advice = f"a list, even for one child: [{getattr(children, '__name__', 'child')}]"
     else:
-        advice = "write a list of specs, or of classes with start_link"
-    raise BadSupervisorOption(advice, option="children", value=children)
+        advice = "a list of specs, or of classes with start_link"
+    raise InvalidOption("a supervisor", "children", children, advice)
 
 
 def _set_up(

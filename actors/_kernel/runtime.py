@@ -39,8 +39,8 @@ from actors._kernel.timer_queue import TimerQueue
 from actors.arguments import WRITE_AN_ADDRESS, awaitable_of
 from actors.errors import (
     AlreadyStarted,
+    InvalidArgument,
     NameTaken,
-    NotAnAddress,
     ProcessKilled,
     RuntimeClosed,
     WrongThread,
@@ -280,14 +280,14 @@ class Runtime:
         """Return the living process behind a pid, a name or a `Via`; None if there is none.
 
         Raises:
-            NotAnAddress: The address is not hashable.
+            InvalidArgument: The address is not hashable.
         """
         if type(address) is Pid:
             return record_of(address)
         try:
             process = self.names.get(address)
         except TypeError:
-            raise NotAnAddress(
+            raise InvalidArgument(
                 None,
                 address,
                 f"{address!r} is not hashable, so it cannot be a name; {WRITE_AN_ADDRESS}",

@@ -3,21 +3,34 @@
 `open_runtime` attaches them by default. To replace them, pass `log=False` and attach handlers of your own to
 `runtime.telemetry`. The constants below name the events.
 
-Clients choose topics, events, ids, and parts of exception texts. In a raw text, an escape sequence can clear the screen
-of a terminal, hide lines or change the title of the window. `printable` is the one function that makes such text safe,
-and everything that writes for people calls it. Files and logs in JSON keep the original.
+The lines of an event stand in a table, here and in the other packages, and one handler writes them:
+
+    _LINES = (
+        Line(GAVE_UP, logging.ERROR, "Supervisor %(supervisor)r gave up: %(reason)s", fields=_reason),
+    )
+
+    detach = attach_lines(telemetry, logging.getLogger("supervision"), _LINES)
+
+The placeholders of a line name measurements and metadata of its event, and fields that the function of the line adds.
+The record has these values as named arguments, so a formatter such as `JsonFormatter` can show each as a field.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import reprlib
+import re
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from logging import ERROR, WARNING
+from typing import Any, TypeAlias
 
+import msgspec
 import trio
+
+from actors.errors import InvalidReturn
+from actors.instrumentation.telemetry import Event, Telemetry
+from actors.text import bounded, brief, log_exception, printable, shown
 
 __all__ = [
     "CLEANUP_FAILED",
@@ -26,15 +39,11 @@ __all__ = [
     "DEFAULT_MAX_CRASH_REPORTS",
     "MAILBOX_ALARM",
     "ZOMBIE",
-    "TextFormatter",
+    "Facts",
+    "Line",
     "attach",
-    "bounded",
-    "log_exception",
-    "printable",
-    "shown",
+    "attach_lines",
 ]
-
-Event: TypeAlias = tuple[str, ...]
 
 CRASH: Event = ("actors", "process", "crash")
 """A process died of an exception.
@@ -72,28 +81,150 @@ _log = logging.getLogger("actors")
 
 # The log shows at most `limit` crash reports in this many seconds.
 _WINDOW = 1.0
-_LONGEST = 2000
-_LONGEST_TRACEBACK = 64 * 1024
-# Bounds the repr of Python's own containers while Python makes it. The full repr of a huge container would take too
-# long.
-_brief = reprlib.Repr()
-_brief.maxstring = _brief.maxother = _LONGEST
-_brief.maxdict = _brief.maxlist = _brief.maxtuple = _brief.maxset = _brief.maxfrozenset = 50
-_brief.maxlevel = 8
 
 
-class Listeners(Protocol):
-    """The event listeners of a runtime. They are a `Telemetry`, which itself logs with this module."""
+Facts: TypeAlias = Mapping[str, Any]
+"""The measurements and the metadata of an event in one mapping."""
 
-    def attach(
-        self, event: Event, handler: Callable[[Event, Mapping[str, Any], Mapping[str, Any]], None]
-    ) -> Callable[[], None]:
-        """Call the handler on each event, until the caller calls the returned function."""
+_PLACEHOLDER = re.compile(r"%\(([\w.]+)\)[^a-z]*([a-z])")
+_REPR = re.compile(r"(%\([\w.]+\))r")
 
-    def execute(
-        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
-        """Emit an event."""
+
+class Line(msgspec.Struct, frozen=True):
+    """The log line of an event.
+
+    A placeholder may name an attribute, as in `%(node.name)r`. The handler makes the text of `%(problem)s` printable
+    and cuts it at 2000 characters; for a class, it takes the name. The text of `%(topic)r` is a `repr` of at most 120
+    characters. Only the fields of `fields` go into the line as they are.
+
+    Args:
+        event: The event.
+        level: The level of the line, or a function of the facts that returns it. None means no line.
+        text: The line, with placeholders such as `%(pid)r`.
+        fields: A function of the facts that returns further fields, or None for no line.
+        when: A function of the facts. If it returns False, the handler ignores the event.
+        with_exception: Log the traceback of the `exception` in the metadata.
+        invalid_return: The line in place of `text` if the exception is an `InvalidReturn`. This line has no traceback,
+            because the text of the exception names the callback and the correction.
+        every: Write at most one line in this many seconds. The placeholder `%(events)d` is then the number of events
+            since the last line, and `%(earlier)s` is the text `earlier`, or nothing if this number is 1.
+        apart: The metadata whose values each have an `every` of their own.
+        summed: The measurements that a line shows as sums over the events since the last line.
+        earlier: The text about the events without a line.
+    """
+
+    event: Event
+    level: int | Callable[[Facts], int | None]
+    text: str
+    fields: Callable[[Facts], Facts | None] | None = None
+    when: Callable[[Facts], bool] | None = None
+    with_exception: bool = False
+    invalid_return: str | None = None
+    every: float | None = None
+    apart: str | None = None
+    summed: tuple[str, ...] = ()
+    earlier: str = " (%d more since the last line)"
+
+
+def attach_lines(
+    telemetry: Telemetry,
+    log: logging.Logger,
+    lines: Iterable[Line],
+    *,
+    only: tuple[str, object] | None = None,
+) -> Callable[[], None]:
+    """Write log lines for events, until the caller calls the returned function.
+
+    Args:
+        telemetry: The event handlers of the runtime.
+        log: The logger.
+        lines: The lines. An event may have several.
+        only: A key of the metadata and its value. The handlers ignore the events of other objects.
+    """
+    detaches = [telemetry.attach(line.event, _Writer(log, line, only)) for line in lines]
+
+    def detach() -> None:
+        for each in detaches:
+            each()
+
+    return detach
+
+
+class _Writer:
+    """The handler that writes one line of a table."""
+
+    def __init__(self, log: logging.Logger, line: Line, only: tuple[str, object] | None) -> None:
+        self._log = log
+        self._line = line
+        self._only = only
+        self._placeholders = _PLACEHOLDER.findall(line.text)
+        # The values of these placeholders are texts already.
+        self._text = _REPR.sub(r"\1s", line.text)
+        # For each value of `apart`: the time of the next line, and the sums of the events without one.
+        self._quiet: dict[object, tuple[float, dict[str, float]]] = {}
+
+    def __call__(self, event: Event, measurements: Facts, metadata: Facts) -> None:
+        if self._only is not None and metadata[self._only[0]] is not self._only[1]:
+            return
+        line = self._line
+        facts: Facts = {**measurements, **metadata}
+        if line.when is not None and not line.when(facts):
+            return
+        if line.every is not None:
+            sums = self._due(line.every, facts)
+            if sums is None:
+                return
+            facts = {**facts, **sums}
+        level = line.level if isinstance(line.level, int) else line.level(facts)
+        if level is None or not self._log.isEnabledFor(level):
+            return
+        added = {} if line.fields is None else line.fields(facts)
+        if added is not None:
+            self._write(level, facts, added)
+
+    def _due(self, every: float, facts: Facts) -> Facts | None:
+        """Return the sums since the last line; None if it is too early for a line."""
+        key = None if self._line.apart is None else facts[self._line.apart]
+        due, sums = self._quiet.get(key, (-math.inf, {}))
+        for name in self._line.summed:
+            sums[name] = sums.get(name, 0) + facts[name]
+        events = sums["events"] = sums.get("events", 0) + 1
+        now = trio.current_time()
+        if now < due:
+            self._quiet[key] = due, sums
+            return None
+        self._quiet[key] = now + every, {}
+        earlier = self._line.earlier % (events - 1) if events > 1 else ""
+        return {**sums, "earlier": earlier}
+
+    def _write(self, level: int, facts: Facts, added: Facts) -> None:
+        line, text, placeholders = self._line, self._text, self._placeholders
+        error: Any = facts.get("exception")
+        is_explained = line.invalid_return is not None and isinstance(error, InvalidReturn)
+        if is_explained:
+            text = str(line.invalid_return)
+            placeholders = _PLACEHOLDER.findall(text)
+            added = {**added, "exception": printable(str(error), lines=True)}
+        values = {
+            name: added[name] if name in added else _shown(facts, name, conversion)
+            for name, conversion in placeholders
+        }
+        if line.with_exception and not is_explained:
+            log_exception(self._log, text, values, exception=error, level=level)
+        else:
+            self._log.log(level, text, values)
+
+
+def _shown(facts: Facts, name: str, conversion: str) -> Any:
+    first, *attributes = name.split(".")
+    value = facts[first]
+    for attribute in attributes:
+        value = getattr(value, attribute)
+    if conversion == "r":
+        return printable(brief(value))
+    if conversion == "s":
+        return value.__name__ if isinstance(value, type) else printable(bounded(str(value)))
+    return value
 
 
 class CrashLog:
@@ -106,7 +237,7 @@ class CrashLog:
     Source: the burst limit of OTP's `logger_std_h`.
 
     Args:
-        telemetry: The event listeners of the runtime.
+        telemetry: The event handlers of the runtime.
         at: A function that takes a time on Trio's clock and a function, and calls this function at that time.
         emitted: A function that returns how often the runtime has emitted `CRASH`, with or without handlers. The count
             includes servers that stopped with an abnormal reason.
@@ -115,7 +246,7 @@ class CrashLog:
 
     def __init__(
         self,
-        telemetry: Listeners,
+        telemetry: Telemetry,
         *,
         at: Callable[[float, Callable[[], None]], object],
         emitted: Callable[[], int],
@@ -130,9 +261,7 @@ class CrashLog:
         self._seen: int | None = None
         self._detach = telemetry.attach(CRASH, self._report)
 
-    def _report(
-        self, event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
+    def _report(self, event: Event, measurements: Facts, metadata: Facts) -> None:
         now = trio.current_time()
         if now >= self._ends:
             self._ends = now + _WINDOW
@@ -172,7 +301,7 @@ class CrashLog:
 
 
 def attach(
-    telemetry: Listeners, crash_log: Callable[[], CrashLog] | None = None
+    telemetry: Telemetry, crash_log: Callable[[], CrashLog] | None = None
 ) -> Callable[[], None]:
     """Log crashes, failed clean-ups, zombies and full queues of a runtime.
 
@@ -180,27 +309,20 @@ def attach(
     nothing.
 
     Args:
-        telemetry: The event listeners of the runtime.
+        telemetry: The event handlers of the runtime.
         crash_log: A function that makes the `CrashLog`. With None, the log has a report of every crash.
 
     Returns:
         A function that ends the logging.
     """
-    if not _log.isEnabledFor(logging.ERROR):
+    if not _log.isEnabledFor(ERROR):
         return _nothing
-    handlers = (
-        (CLEANUP_FAILED, _cleanup_failed),
-        (ZOMBIE, _zombie),
-        (MAILBOX_ALARM, _mailbox_alarm),
-        (THREADS_FULL, _threads_full),
-        (THREAD_CALL_FAILED, _thread_call_failed),
-    )
-    detaches = [telemetry.attach(event, handler) for event, handler in handlers]
-    detaches.append(telemetry.attach(CRASH, _crash) if crash_log is None else crash_log().close)
+    detach_lines = attach_lines(telemetry, _log, _LINES)
+    end_crashes = telemetry.attach(CRASH, _crash) if crash_log is None else crash_log().close
 
     def detach() -> None:
-        for each in detaches:
-            each()
+        detach_lines()
+        end_crashes()
 
     return detach
 
@@ -209,114 +331,8 @@ def _nothing() -> None:
     pass
 
 
-def printable(text: str, *, lines: bool = False) -> str:
-    r"""Return a text with an escape, such as `\x1b`, in place of each character that does not print.
-
-        >>> printable("room:\x1b[2J\n\u202eadmin")
-        'room:\\x1b[2J\\n\\u202eadmin'
-
-    These are the characters that `repr` escapes too: control characters, marks that change the direction of text, and
-    halves of surrogate pairs.
-
-    Args:
-        text: The text.
-        lines: Keep line breaks and tabs, because the text has several lines, such as a traceback.
-    """
-    if text.isprintable():
-        return text
-    if lines:
-        if text.replace("\n", "").replace("\t", "").isprintable():
-            return text
-        return "\n".join("\t".join(map(printable, row.split("\t"))) for row in text.split("\n"))
-    # `ascii` of one character is its escape between quotes.
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-
-
-def bounded(text: str) -> str:
-    """Cut a text that is too long for one line of a log.
-
-    >>> bounded("x" * 5_000_000)[-30:]
-    'xxxxxx... (5000000 characters)'
-    """
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
-
-
-def shown(value: object) -> str:
-    """Return the repr of a value at a bounded length. A message may have any size, and a class any `__repr__`."""
-    return printable(bounded(_brief.repr(value)))
-
-
-class TextFormatter(logging.Formatter):
-    """A formatter of log lines for terminals. It cleans the lines of all loggers, also those of the application."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the text of a record, with its traceback."""
-        return printable(super().format(record), lines=True)
-
-
-def log_exception(
-    log: logging.Logger,
-    message: str,
-    *args: object,
-    exception: BaseException,
-    extra: Mapping[str, Any] | None = None,
-    level: int = logging.ERROR,
-) -> None:
-    """Log an exception with its traceback, at a bounded length and without control characters.
-
-    With `exc_info` alone, every formatter would write the text of the exception in full and as it is. If the text has
-    more than 2000 characters, this function puts the traceback into the message and cuts each line. If the text has
-    control characters, the record gets a clean traceback, and `exc_info` keeps the exception for other formatters.
-    """
-    texts = list(_texts_of(exception))
-    is_long = any(len(text) > _LONGEST for text in texts)
-    if not is_long and all(printable(text, lines=True) == text for text in texts):
-        log.log(level, message, *args, exc_info=exception, extra=extra, stacklevel=2)
-        return
-    if not log.isEnabledFor(level):
-        return
-    whole = "".join(traceback.format_exception(exception)).rstrip("\n")
-    if is_long:
-        # Cut before cleaning, because cleaning takes time for each control character. An escape has up to ten
-        # characters, so cut the result too.
-        cut = _bounded_whole("\n".join(map(bounded, whole.split("\n"))))
-        text = _bounded_whole(printable(cut, lines=True))
-        log.log(level, "%s\n%s", message % args, text, extra=extra, stacklevel=2)
-        return
-    file, line, function, _ = log.findCaller(stacklevel=2)
-    info = type(exception), exception, exception.__traceback__
-    record = log.makeRecord(log.name, level, file, line, message, args, info, function, extra)
-    # `logging.Formatter` writes this text in place of the traceback that it would make from `exc_info`.
-    record.exc_text = printable(whole, lines=True)
-    log.handle(record)
-
-
-def _bounded_whole(text: str) -> str:
-    if len(text) <= _LONGEST_TRACEBACK:
-        return text
-    half = _LONGEST_TRACEBACK // 2
-    return f"{text[:half]}\n... ({len(text)} characters)\n{text[-half:]}"
-
-
-def _texts_of(exception: BaseException) -> Iterator[str]:
-    """Yield the text of an exception, and of all its causes and contexts, with their notes."""
-    waiting: list[BaseException | None] = [exception]
-    seen: set[int] = set()
-    while waiting:
-        each = waiting.pop()
-        if each is None or id(each) in seen:
-            continue
-        seen.add(id(each))
-        try:
-            yield "\n".join([str(each), *getattr(each, "__notes__", ())])
-        except Exception:  # the exception's __str__ raised; the traceback shows that too
-            yield ""
-        waiting += [each.__cause__, each.__context__]
-        if isinstance(each, BaseExceptionGroup):
-            waiting += each.exceptions
-
-
-def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+def _crash(event: Event, measurements: Facts, metadata: Facts) -> None:
+    # Not a line of the table, because the record of a crash also has the whole metadata, for JSON logs.
     context = "".join(
         f"\n  {title}: {shown(metadata[key])}"
         for key, title in (
@@ -338,62 +354,60 @@ def _crash(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str,
     )
 
 
-def _cleanup_failed(
-    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> None:
-    log_exception(
-        _log,
-        "Process %s %r raised while it was ending with %s",
-        printable(metadata["process"]),
-        metadata["pid"],
-        printable(bounded(repr(metadata["reason"]))),
-        exception=metadata["exception"],
-    )
+def _reason(facts: Facts) -> Facts:
+    return {"reason": printable(bounded(repr(facts["reason"])))}
 
 
-def _zombie(event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    task = metadata["task"]
+def _reason_and_stack(facts: Facts) -> Facts:
+    task = facts["task"]
     frames = task.iter_await_frames() if task is not None else ()
     stack = "".join(traceback.format_list(traceback.StackSummary.extract(frames)))
-    _log.error(
-        "Process %s %r was killed (%s) and does not end; the runtime now treats it as dead. It is at:\n%s",
-        printable(metadata["process"]),
-        metadata["pid"],
-        printable(bounded(repr(metadata["reason"]))),
-        stack or "  no line: its task has not started\n",
-    )
+    return {**_reason(facts), "stack": stack or "  no line: its task has not started\n"}
 
 
-def _mailbox_alarm(
-    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> None:
-    _log.warning(
-        "%d messages wait for process %s %r: they arrive faster than it handles them",
-        measurements["queue_length"],
-        printable(metadata["process"]),
-        metadata["pid"],
-    )
+def _call(facts: Facts) -> Facts:
+    function = facts["function"]
+    name = getattr(function, "__qualname__", None) or shown(function)
+    return {"function": name, "args": ", ".join(map(shown, facts["args"]))}
 
 
-def _threads_full(
-    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> None:
-    _log.warning(
-        "Other threads send more than the runtime takes: %d messages had to wait (limit %d), %d were refused",
-        measurements["waited"],
-        measurements["limit"],
-        measurements["refused"],
-    )
-
-
-def _thread_call_failed(
-    event: Event, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> None:
-    function = metadata["function"]
-    log_exception(
-        _log,
-        "A function call from another thread failed in the runtime's thread: %s(%s)",
-        getattr(function, "__qualname__", None) or shown(function),
-        ", ".join(map(shown, metadata["args"])),
-        exception=metadata["exception"],
-    )
+_LINES = (
+    Line(
+        CLEANUP_FAILED,
+        ERROR,
+        "Process %(process)s %(pid)r raised while it was ending with %(reason)s",
+        fields=_reason,
+        with_exception=True,
+    ),
+    Line(
+        ZOMBIE,
+        ERROR,
+        (
+            "Process %(process)s %(pid)r was killed (%(reason)s) and does not end; the runtime now treats it as dead. "
+            "It is at:\n%(stack)s"
+        ),
+        fields=_reason_and_stack,
+    ),
+    Line(
+        MAILBOX_ALARM,
+        WARNING,
+        (
+            "%(queue_length)d messages wait for process %(process)s %(pid)r: they arrive faster than it handles them"
+        ),
+    ),
+    Line(
+        THREADS_FULL,
+        WARNING,
+        (
+            "Other threads send more than the runtime takes: %(waited)d messages had to wait (limit %(limit)d), "
+            "%(refused)d were refused"
+        ),
+    ),
+    Line(
+        THREAD_CALL_FAILED,
+        ERROR,
+        "A function call from another thread failed in the runtime's thread: %(function)s(%(args)s)",
+        fields=_call,
+        with_exception=True,
+    ),
+)

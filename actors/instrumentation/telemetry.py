@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from actors.errors import ProcessExit, ProcessKilled
-from actors.instrumentation.logger import log_exception
+from actors.text import log_exception
 
 __all__ = ["Event", "Handler", "Telemetry"]
 

@@ -33,7 +33,8 @@ import trio
 from actors._kernel.current import require_process, require_runtime
 from actors._kernel.runtime import Process, Runtime, acting_process, record_of
 from actors.addresses import Via
-from actors.errors import ActorsError, DeadProcess
+from actors.arguments import check_whole
+from actors.errors import ActorsError, DeadProcess, InvalidOption
 from actors.exits import NORMAL, SHUTDOWN, ExitReason
 from actors.refs import Pid
 from actors.registry._table import Entry, Registered, RegistryTable, Unregistered, strict
@@ -172,9 +173,8 @@ class Registry(Generic[K, V]):
         notify_on_exit: bool = False,
     ) -> None:
         if keys not in ("unique", "duplicate"):
-            raise ValueError(f'keys is {keys!r}; write Registry("unique") or Registry("duplicate")')
-        if not isinstance(partitions, int) or isinstance(partitions, bool) or partitions < 1:
-            raise ValueError(f"partitions is {partitions!r}; write a whole number, 1 or more")
+            raise InvalidOption("Registry", "keys", keys, '"unique" or "duplicate"')
+        check_whole("Registry", "partitions", partitions)
         if isinstance(listeners, str | bytes):
             raise TypeError(
                 f"listeners is {listeners!r}; write a sequence of names: ({listeners!r},)"

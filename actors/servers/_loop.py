@@ -19,10 +19,10 @@ from trio.lowlevel import wait_task_rescheduled
 from actors._calls import CallRequest, Cast, Sender, StopRequest, SystemRequest
 from actors._kernel.process import escaping, reason_of
 from actors._kernel.runtime import Process, current_process
-from actors.arguments import place_of
 from actors.errors import InvalidReturn, ProcessExit, ProcessKilled, StartError, StartIgnored
 from actors.exits import NORMAL, ExitReason, is_normal_exit
 from actors.messages import Exit, Timeout
+from actors.places import place_of
 from actors.process import receive
 from actors.refs import Pid
 from actors.servers.results import MISSING, Continue, Fail, Ignore, NoReply, Reply, Stop, Within
@@ -662,5 +662,5 @@ def _invalid(
     server: object, callback: str, result: object, expected: tuple[str, ...]
 ) -> InvalidReturn:
     # The method of the class, because a debugging runtime wraps those of the instance.
-    place = place_of(getattr(type(server), callback, None)).strip(" ()") or None
+    place = place_of(getattr(type(server), callback, None))
     return InvalidReturn(f"{type(server).__name__}.{callback}", result, expected, place=place)

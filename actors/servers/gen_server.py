@@ -26,6 +26,7 @@ from functools import lru_cache
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
+import msgspec
 import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
@@ -41,20 +42,21 @@ from actors._calls import (
 from actors._kernel.current import require_process, require_runtime
 from actors._kernel.runtime import acting_process, current_process
 from actors._kernel.start import start
-from actors.arguments import check_address, place_of
+from actors.arguments import check_address
 from actors.errors import (
     CallExit,
     CallingSelf,
     CallTimeout,
+    InvalidArgument,
     InvalidCallback,
     NoProcess,
-    NotStarted,
     ProcessKilled,
     RuntimeClosed,
     ServerExit,
     ThreadQueueFull,
 )
 from actors.exits import NORMAL, ExitReason
+from actors.places import place_of
 from actors.refs import Pid, ProcessLike, RuntimeLike
 from actors.servers._loop import Loop, ServerStatus, serve
 from actors.servers.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
@@ -66,6 +68,7 @@ __all__ = [
     "call",
     "cast",
     "move_to_back",
+    "pending_call",
     "reply",
     "send_request",
     "stop",
@@ -121,7 +124,7 @@ class GenServer(Generic[S]):
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             if args or kwargs:
-                raise NotStarted(type(self).__name__, args, kwargs)
+                raise _not_started(type(self), args, kwargs)
             super().__init__()
 
     # Callbacks
@@ -363,7 +366,7 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
         The value of the server's reply, without a copy.
 
     Raises:
-        NotAnAddress: `server` is a class, a coroutine or another value that is neither a pid nor a name.
+        InvalidArgument: `server` is a class, a coroutine or another value that is neither a pid nor a name.
         NoProcess: There is no such process.
         CallTimeout: The server did not answer in time. The server may still carry out the request. A late answer never
             reaches the mailbox; `statistics()["late_answers"]` counts it.
@@ -371,9 +374,24 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
         CallingSelf: The server is the calling process.
         WrongThread: The caller does not run in the runtime's thread.
 
-    All of these except NotAnAddress and WrongThread are subclasses of CallExit.
+    All of these except InvalidArgument and WrongThread are subclasses of CallExit.
     """
     return await _request(CallRequest, server, request, timeout)
+
+
+class PendingCall(msgspec.Struct, frozen=True):
+    """A call whose answer a task waits for. `pending_call` returns it."""
+
+    server: object
+    """The address that was called."""
+    request: Any
+    """The request."""
+
+
+def pending_call(task: trio.lowlevel.Task) -> PendingCall | None:
+    """Return the call that a task waits for; None if it waits for something else, or does not wait."""
+    waits_for = task.custom_sleep_data
+    return waits_for if type(waits_for) is PendingCall else None
 
 
 # Without this, Ctrl-C in the middle could leave a request whose answer wakes a task that no longer waits.
@@ -393,10 +411,11 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
         await trio.lowlevel.checkpoint()
         raise _refusal(envelope, target, server, request, timeout)
     runtime = target.runtime
-    sender = Sender(None if caller is None else caller.pid, target, current_task())
+    task = current_task()
+    sender = Sender(None if caller is None else caller.pid, target, task)
     # Only debug builds have chains. Skip helper tasks, because their process can still answer while they wait.
     chains = None if caller is None else caller.runtime.call_chains
-    if chains is not None and caller is not None and caller.task is current_task():
+    if chains is not None and caller is not None and caller.task is task:
         chains.enter(caller.pid, target.pid, request, timeout)
     else:
         chains = None
@@ -410,6 +429,8 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
         else:
             if limited:
                 timer = runtime.timers.at(trio.current_time() + timeout, sender.expire)
+            # Trio forgets this as soon as the task runs again.
+            task.custom_sleep_data = PendingCall(server, request)
             await sender.wait()
     except BaseException:
         # An instrument raised. An answer, or the end of the server, must not wake a task that does not wait.
@@ -455,7 +476,7 @@ def send_request(server: object, request: Any) -> Request:
         request: The request.
 
     Raises:
-        NotAnAddress, NoProcess, CallingSelf, WrongThread: As from `call`.
+        InvalidArgument, NoProcess, CallingSelf, WrongThread: As from `call`.
     """
     caller = current_process.get()
     if caller is not None and caller.dead:
@@ -466,6 +487,17 @@ def send_request(server: object, request: Any) -> Request:
     sent = Request(None if caller is None else caller.pid, target, server, request)
     sent.send(CallRequest(request, sent), math.inf)
     return sent
+
+
+def _not_started(cls: type, args: tuple[object, ...], kwargs: dict[str, object]) -> InvalidArgument:
+    given = [*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())]
+    call = f"{cls.__name__}({', '.join(given)})"
+    start = f"{cls.__name__}.start_link({', '.join(given)})"
+    return InvalidArgument(
+        None,
+        args or kwargs,
+        f"{call} makes an instance and starts no process; write `await {start}`",
+    )
 
 
 def _refusal(
@@ -513,7 +545,7 @@ def cast(server: object, message: Any) -> None:
     Works in other threads as `send` does.
 
     Raises:
-        NotAnAddress: `server` is a class, a coroutine or another value that is neither a pid nor a name.
+        InvalidArgument: `server` is a class, a coroutine or another value that is neither a pid nor a name.
     """
     runtime: RuntimeLike
     target: ProcessLike | None
@@ -645,11 +677,13 @@ def check_constructor(cls: Any) -> None:
     """
     needed = _needed(cls.__init__)
     if needed is not None:
+        place = place_of(cls.__init__)
+        where = "" if place is None else f" ({place})"
         raise InvalidCallback(
             cls.__name__,
             "__init__",
             advice=(
-                f"takes ({needed}){place_of(cls.__init__)}, but a server makes its instance without arguments; "
+                f"takes ({needed}){where}, but a server makes its instance without arguments; "
                 f"write `async def init(self, {needed})`, which gets the arguments of start_link"
             ),
         )

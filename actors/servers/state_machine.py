@@ -38,7 +38,7 @@ import msgspec
 import trio
 
 from actors._kernel.current import require_process
-from actors.errors import InvalidCallback, InvalidReturn
+from actors.errors import InvalidCallback, InvalidOption, InvalidReturn
 from actors.messages import Timeout
 from actors.refs import TimerRef
 from actors.servers.gen_server import GenServer, Sender, reply
@@ -112,8 +112,11 @@ class _Handled(msgspec.Struct, frozen=True, kw_only=True):
             seconds = getattr(self, name)
             # This form of the comparison also refuses NaN.
             if seconds is not None and not seconds >= 0:
-                raise ValueError(
-                    f"{name} is {seconds!r}; write a number of seconds from 0, or math.inf for no timeout"
+                raise InvalidOption(
+                    type(self).__name__,
+                    name,
+                    seconds,
+                    "a number of seconds from 0, or math.inf for no timeout",
                 )
         if self.postpone and self.reply is not MISSING:
             raise ValueError(

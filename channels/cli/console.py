@@ -10,8 +10,8 @@ from typing import Annotated, Any, NoReturn, TextIO, TypeAlias
 import typer
 from typer.exceptions import TyperException
 
-from actors.instrumentation.logger import printable
-from channels.errors import ChannelsError
+from actors.text import printable
+from channels.errors import MISTAKES, ChannelsError
 from supervision.applications.command_line.arguments import ProgramFailed
 
 __all__ = ["Headers", "fail", "new_app", "pair", "run_app", "variable"]
@@ -42,7 +42,7 @@ def run_app(app: typer.Typer) -> NoReturn:
     except TyperException as error:
         # By convention, the exit code for wrong input is 2.
         fail(f"{_sentence(error)} (see --help)", 2)
-    except ChannelsError as error:
+    except MISTAKES as error:
         fail(str(error), 1)
     except KeyboardInterrupt:
         # Ctrl-C came before the command, while Typer was reading the options.

@@ -16,13 +16,14 @@ import trio
 import typer
 from attrs import define, field
 
-from actors.instrumentation.logger import printable
+from actors.errors import InvalidOption
+from actors.text import printable
 from channels.client.channel import ClientChannel, ClientPush
 from channels.client.errors import ChannelClosed, MessagesDropped, NotConnected, Refused
 from channels.client.events import Joined, JoinRejected, Lifecycle
 from channels.client.feed import Feed
 from channels.client.socket import ClientSocket, open_socket
-from channels.errors import ChannelsError, InvalidOption
+from channels.errors import MISTAKES
 from channels.messages import Binary, Message
 
 __all__ = ["Conversation"]
@@ -57,7 +58,7 @@ class Conversation:
         except* KeyboardInterrupt:
             # Ctrl-C is the usual way to end this command.
             pass
-        except* ChannelsError as errors:
+        except* MISTAKES as errors:
             error = errors
             while isinstance(error, BaseExceptionGroup):
                 error = error.exceptions[0]
@@ -128,7 +129,7 @@ class Conversation:
                 try:
                     # The pushes keep the order of the lines. The tasks wait for the replies at the same time.
                     push = channel.push_nowait(event, payload)
-                except ChannelsError as error:
+                except MISTAKES as error:
                     self.failures += 1
                     self._note(str(error))
                 else:
@@ -143,7 +144,7 @@ class Conversation:
         except ChannelClosed:
             # The command prints the reason when it ends.
             self.failures += 1
-        except ChannelsError as error:
+        except MISTAKES as error:
             self.failures += 1
             self._note(str(error))
         else:

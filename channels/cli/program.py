@@ -12,10 +12,10 @@ from typing import Annotated, TypeAlias
 import typer
 
 from actors.errors import RuntimeClosed
-from actors.instrumentation.logger import TextFormatter
+from actors.text import TextFormatter
 from channels.cli.console import fail
 from channels.endpoint.endpoint import Endpoint
-from channels.errors import ChannelsError
+from channels.errors import MISTAKES
 from supervision.applications.command_line.arguments import load_module
 from supervision.applications.command_line.program_frames import program_place
 from supervision.child_spec import ChildSpec
@@ -138,9 +138,9 @@ def load_endpoint(target: str) -> Endpoint:
             target,
             "ENDPOINT",
             "chat.server:endpoint",
-            explained=(ChannelsError, RuntimeClosed),
+            explained=(*MISTAKES, RuntimeClosed),
         )
-    except (ChannelsError, RuntimeClosed) as error:
+    except (*MISTAKES, RuntimeClosed) as error:
         # For a mistake in a class, Python raises at the definition of the class. Add this place to the message.
         place, said = program_place(error), str(error)
         if isinstance(error, RuntimeClosed):

@@ -35,8 +35,8 @@ from channels.cli.program import (
 )
 from channels.cli.workers import HealthSocket, Workers, count_workers, serve_with_workers
 from channels.endpoint.endpoint import DEFAULT_INTERNAL_HOST, Endpoint
-from channels.errors import ChannelsError
-from channels.pubsub.workers.parent import Settings, Watch
+from channels.errors import MISTAKES
+from channels.pubsub.workers.parent import Watch, WorkersSettings
 from channels.pubsub.workers.plan import Timing
 from channels.transports.listener import Listen, inherited, inherited_socket, unix_socket
 from supervision.applications import application
@@ -213,7 +213,7 @@ def explain(error: SupervisionError) -> str:
     reason = getattr(error, "reason", None)
     while isinstance(reason, Shutdown) and isinstance(reason.detail, FailedToStartChild):
         reason = reason.detail.reason
-    if isinstance(reason, Crash) and isinstance(reason.exception, ChannelsError):
+    if isinstance(reason, Crash) and isinstance(reason.exception, MISTAKES):
         return str(reason.exception)
     return str(error)
 
@@ -324,7 +324,7 @@ def serve_command(
         "reload": reload,
     }
     serve_with_workers(
-        Settings(
+        WorkersSettings(
             command=[sys.executable, "-m", "channels.cli.worker", target],
             host=host,
             port=port,

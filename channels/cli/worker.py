@@ -28,10 +28,10 @@ import typer
 
 from actors.errors import CallExit
 from actors.exits import ExitReason
-from actors.instrumentation.logger import printable
 from actors.links import trap_exits
 from actors.refs import Pid
 from actors.servers.gen_server import GenServer
+from actors.text import printable
 from channels.cli.console import new_app, run_app
 from channels.cli.program import (
     LogFormat,
@@ -44,7 +44,7 @@ from channels.cli.program import (
 )
 from channels.cli.serve import explain, tune_collector
 from channels.endpoint.endpoint import Endpoint
-from channels.errors import ChannelsError
+from channels.errors import MISTAKES
 from channels.pubsub.workers.adapter import WorkersAdapter
 from channels.pubsub.workers.control import ControlLine, Setup, read_setup
 from channels.pubsub.workers.lifeline import Lifeline
@@ -134,7 +134,7 @@ def _load_or_explain(target: str, setup: Setup, line: ControlLine) -> Endpoint:
         return _load(target, setup, line)
     except ProgramFailed as error:
         problem = error.text
-    except (ChannelsError, typer.BadParameter) as error:
+    except (*MISTAKES, typer.BadParameter) as error:
         problem = str(error)
         sys.stderr.write(f"{printable(problem, lines=True)}\n")
     if len(problem) > _LONGEST:

@@ -15,10 +15,10 @@ import trio
 import typer
 from rich.table import Table
 
+from actors.text import brief
 from channels.cli.console import fail
 from channels.cli.program import LogFormat, announce, announce_internal, url_of
 from channels.errors import ChannelsError
-from channels.excerpts import brief
 from channels.pubsub.workers.health import (
     Report,
     ServerReport,
@@ -26,7 +26,7 @@ from channels.pubsub.workers.health import (
     all_folders,
     read_health,
 )
-from channels.pubsub.workers.parent import Settings, run_parent
+from channels.pubsub.workers.parent import WorkersSettings, run_parent
 from channels.pubsub.workers.places import MAX_WORKERS, check_platform
 from channels.pubsub.workers.plan import worker_count
 from supervision.applications.command_line.console import plain_console
@@ -74,7 +74,7 @@ def count_workers(text: str) -> int:
     return int(text)
 
 
-def serve_with_workers(settings: Settings, log_format: LogFormat = LogFormat.TEXT) -> None:
+def serve_with_workers(settings: WorkersSettings, log_format: LogFormat = LogFormat.TEXT) -> None:
     """Print the address, and serve until a signal arrives. Blocks.
 
     Args:

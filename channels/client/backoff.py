@@ -5,24 +5,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Final
 
 from attrs import frozen
 
-from channels.errors import InvalidOption
+from actors.arguments import is_number
+from actors.errors import InvalidOption
 
 __all__ = ["RECONNECT", "REJOIN", "RetryTable"]
 
 
 def _seconds(value: Any) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and value >= 0
-    )
+    return is_number(value, least=0, finite=True)
 
 
 @frozen

@@ -7,6 +7,8 @@ from typing import Any, Protocol, Self
 
 import trio
 
+from actors.arguments import check_positive
+from actors.errors import InvalidOption
 from channels.client.errors import ChannelClosed, PushTimeout, Refused
 from channels.client.events import Joined, JoinRejected, Lifecycle, Rejoined
 from channels.client.feed import Change, Feed
@@ -16,7 +18,6 @@ from channels.client.records import (
     PositionTracker,
     PushRecord,
 )
-from channels.errors import InvalidOption, check_positive
 from channels.messages import Message
 
 __all__ = ["ClientChannel", "ClientPush", "Listener", "SocketOfChannel"]

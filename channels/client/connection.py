@@ -10,7 +10,7 @@ import trio
 from channels.client.transports.contract import Link, LinkFailed, LinkLost
 from channels.client.wire import Frame, TransportName
 
-__all__ = ["CLOSE_TIMEOUT", "Connection", "End", "Owner"]
+__all__ = ["CLOSE_TIMEOUT", "ClientConnection", "End", "Owner"]
 
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds to write the waiting frames and to exchange close frames. After that, the client cuts the connection."""
@@ -38,7 +38,7 @@ class Owner(Protocol):
         ...
 
 
-class Connection:
+class ClientConnection:
     """One attempt to connect, and the resulting connection.
 
     Args:

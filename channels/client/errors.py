@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import trio
+
+from actors.declared import declared
 from channels.errors import ChannelsError
-from channels.excerpts import brief
 
 __all__ = [
     "BufferFull",
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 
+@declared("the server refused {event!b} on {topic!b} with the status {status!b}: {payload!b}")
 class Refused(ChannelsError):
     """The server answered a join or a push with a status other than ok.
 
@@ -36,17 +39,14 @@ class Refused(ChannelsError):
         payload: the response, such as `{"reason": "unauthorized"}`.
     """
 
-    def __init__(self, topic: str, event: str, status: str, payload: Any) -> None:
-        super().__init__(
-            f"the server refused {brief(event)} on {brief(topic)} with the status {brief(status)}: {brief(payload)}"
-        )
-        self.topic = topic
-        self.event = event
-        self.status = status
-        self.payload = payload
+    topic: str
+    event: str
+    status: str
+    payload: Any
 
 
-class PushTimeout(ChannelsError):
+@declared("no answer to {event!b} on {topic!b} within {timeout:g} seconds")
+class PushTimeout(ChannelsError, trio.TooSlowError):
     """The server did not answer a push in time. But it may have handled the push.
 
     Attributes:
@@ -55,15 +55,12 @@ class PushTimeout(ChannelsError):
         timeout: the seconds that the client waited.
     """
 
-    def __init__(self, topic: str, event: str, timeout: float) -> None:
-        super().__init__(
-            f"no answer to {brief(event)} on {brief(topic)} within {timeout:g} seconds"
-        )
-        self.topic = topic
-        self.event = event
-        self.timeout = timeout
+    topic: str
+    event: str
+    timeout: float
 
 
+@declared("the channel {topic!b} is closed: {cause}; join the topic again")
 class ChannelClosed(ChannelsError):
     """The channel was left, or closed by the server, or its socket has ended.
 
@@ -72,12 +69,11 @@ class ChannelClosed(ChannelsError):
         cause: the reason why the channel is closed, in words.
     """
 
-    def __init__(self, topic: str, cause: str) -> None:
-        super().__init__(f"the channel {brief(topic)} is closed: {cause}; join the topic again")
-        self.topic = topic
-        self.cause = cause
+    topic: str
+    cause: str
 
 
+@declared("no connection to {url}: {cause}")
 class NotConnected(ChannelsError):
     """A socket could not be opened, or has ended for good.
 
@@ -87,13 +83,15 @@ class NotConnected(ChannelsError):
         status: the HTTP status of the server's refusal, such as 403; None if there was no answer.
     """
 
-    def __init__(self, url: str, cause: str, status: int | None = None) -> None:
-        super().__init__(f"no connection to {url}: {cause}")
-        self.url = url
-        self.cause = cause
-        self.status = status
+    url: str
+    cause: str
+    status: int | None = None
 
 
+@declared(
+    "cannot push {event!b} to {topic!b}: {limit} messages wait already; "
+    "push less while the connection is down, or set max_buffered of open_socket"
+)
 class BufferFull(ChannelsError):
     """Too many pushes of a channel wait for its join, or too many messages wait to be written.
 
@@ -103,16 +101,15 @@ class BufferFull(ChannelsError):
         limit: the option `max_buffered`.
     """
 
-    def __init__(self, topic: str, event: str, limit: int) -> None:
-        super().__init__(
-            f"cannot push {brief(event)} to {brief(topic)}: {limit} messages wait already; "
-            "push less while the connection is down, or set max_buffered of open_socket"
-        )
-        self.topic = topic
-        self.event = event
-        self.limit = limit
+    topic: str
+    event: str
+    limit: int
 
 
+@declared(
+    "{count} messages of {topic!b} were dropped, because the program did not read them; "
+    "read faster, or set max_messages of the channel"
+)
 class MessagesDropped(ChannelsError):
     """The program read the messages of a channel too slowly, so the client dropped the oldest.
 
@@ -123,10 +120,5 @@ class MessagesDropped(ChannelsError):
         count: the number of dropped messages.
     """
 
-    def __init__(self, topic: str, count: int) -> None:
-        super().__init__(
-            f"{count} messages of {brief(topic)} were dropped, because the program did not read them; "
-            "read faster, or set max_messages of the channel"
-        )
-        self.topic = topic
-        self.count = count
+    topic: str
+    count: int

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import frozen
 
-from channels.excerpts import brief
+from actors.text import brief
 
 __all__ = [
     "TELEMETRY",

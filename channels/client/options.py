@@ -7,11 +7,12 @@ import ssl
 from collections.abc import Iterable
 from typing import Any, Final, get_args
 
+from actors.arguments import check_positive, check_whole
+from actors.errors import InvalidOption
 from channels.client.backoff import RetryTable
-from channels.client.records import Settings
+from channels.client.records import ClientSettings
 from channels.client.transports.contract import Options
 from channels.client.wire import TransportName, address_of
-from channels.errors import InvalidOption, check_positive, check_whole
 
 __all__ = ["check", "close_codes"]
 
@@ -19,7 +20,7 @@ _OWNER: Final = "open_socket"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-def check(settings: Settings, options: Options) -> None:
+def check(settings: ClientSettings, options: Options) -> None:
     """Check the options of `open_socket`.
 
     Raises:

@@ -30,6 +30,7 @@ from channels.client.errors import BufferFull, ChannelClosed
 from channels.client.records import (
     Arrived,
     ChannelRecord,
+    ClientSettings,
     Close,
     ConnectionState,
     Effect,
@@ -39,7 +40,6 @@ from channels.client.records import (
     Pong,
     PushRecord,
     Send,
-    Settings,
     Settled,
     Tell,
 )
@@ -64,7 +64,7 @@ _HEARTBEATS = "phoenix"
 class Protocol:
     """One socket with its channels.
 
-        protocol = Protocol(Settings(), random)
+        protocol = Protocol(ClientSettings(), random)
         effects = protocol.connect(now)
 
     Args:
@@ -80,7 +80,7 @@ class Protocol:
         has_ended: True after `disconnect`, or after a final close code.
     """
 
-    def __init__(self, settings: Settings, random: Callable[[], float]) -> None:
+    def __init__(self, settings: ClientSettings, random: Callable[[], float]) -> None:
         self.settings = settings
         self.state: ConnectionState = "closed"
         self.channels: list[ChannelRecord] = []

@@ -10,17 +10,18 @@ from typing import Any, Literal, TypeAlias
 
 from attrs import define, field, frozen
 
+from actors.errors import InvalidOption
 from channels.client.backoff import RECONNECT, REJOIN, RetryTable
 from channels.client.events import Lifecycle
 from channels.client.timers import Timer
 from channels.client.wire import Frame, TransportName
-from channels.errors import InvalidOption
 from channels.messages import Message
 
 __all__ = [
     "Arrived",
     "ChannelRecord",
     "ChannelState",
+    "ClientSettings",
     "Close",
     "ConnectionState",
     "Effect",
@@ -31,7 +32,6 @@ __all__ = [
     "PositionTracker",
     "PushRecord",
     "Send",
-    "Settings",
     "Settled",
     "Tell",
 ]
@@ -41,7 +41,7 @@ ConnectionState: TypeAlias = Literal["closed", "connecting", "open"]
 
 
 @frozen(kw_only=True)
-class Settings:
+class ClientSettings:
     """The options of a client. `open_socket` describes and checks them."""
 
     timeout: float = 10.0

@@ -11,12 +11,13 @@ from typing import Any
 import trio
 from attrs import asdict, define, field, frozen
 
-from actors.errors import RuntimeClosed
+from actors.arguments import check_positive, check_whole
+from actors.errors import InvalidOption, RuntimeClosed
 from actors.instrumentation.telemetry import Telemetry
 from actors.runtime import current_runtime
 from channels.client.backoff import RECONNECT, REJOIN, RetryTable
 from channels.client.channel import ClientChannel
-from channels.client.connection import Connection, End
+from channels.client.connection import ClientConnection, End
 from channels.client.errors import BufferFull, NotConnected
 from channels.client.events import (
     TELEMETRY,
@@ -31,6 +32,7 @@ from channels.client.protocol import Protocol
 from channels.client.records import (
     Arrived,
     ChannelRecord,
+    ClientSettings,
     Close,
     ConnectionState,
     Effect,
@@ -41,7 +43,6 @@ from channels.client.records import (
     PositionTracker,
     PushRecord,
     Send,
-    Settings,
     Settled,
     Tell,
 )
@@ -55,7 +56,6 @@ from channels.client.transports.contract import (
 from channels.client.transports.longpoll import open_longpoll
 from channels.client.transports.websocket import open_websocket
 from channels.client.wire import Frame, TransportName, address_of
-from channels.errors import InvalidOption, check_positive, check_whole
 
 __all__ = ["ClientSocket", "SocketStatistics", "open_socket"]
 
@@ -167,7 +167,7 @@ def open_socket(
     with the first wait again at every open connection, even if all of them end immediately. It also polls again
     immediately after each answer. So a server decides how often phoenix.js does both.
     """
-    settings = Settings(
+    settings = ClientSettings(
         timeout=timeout,
         heartbeat_interval=heartbeat_interval,
         reconnect=reconnect,
@@ -245,7 +245,7 @@ class ClientSocket:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: ClientSettings,
         options: Options,
         telemetry: Telemetry | None,
         random: Callable[[], float] | None,
@@ -269,7 +269,7 @@ class ClientSocket:
         self._max_buffered = settings.max_buffered
         self._random = random
         self._protocol = Protocol(settings, random)
-        self._connection: Connection | None = None
+        self._connection: ClientConnection | None = None
         self._nursery: trio.Nursery | None = None
         self._is_closed = False
         self._sleep = trio.CancelScope()
@@ -507,7 +507,7 @@ class ClientSocket:
                 if effect.channel is not None:
                     effect.channel.owner.told(effect.event)
             case Open():
-                self._connection = Connection(self, effect.transport)
+                self._connection = ClientConnection(self, effect.transport)
                 assert self._nursery is not None  # `start` has set it
                 self._nursery.start_soon(self._guard, self._connection.main)
             case Close():

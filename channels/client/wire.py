@@ -21,7 +21,8 @@ from urllib.parse import quote, urlsplit
 import msgspec
 from attrs import frozen
 
-from channels.errors import ChannelsError, EncodeError, InvalidOption
+from actors.errors import InvalidOption
+from channels.errors import ChannelsError, EncodeError
 from channels.messages import Binary, Message
 from channels.serializers.json_values import NOT_DECODABLE, NOT_ENCODABLE, explain, read_float
 

@@ -45,16 +45,18 @@ from actors.exits import (
     is_normal_exit,
 )
 from actors.links import kill, monitor, send_exit
+from actors.masking import fields_of
 from actors.messages import Down, Exit
+from actors.places import place_of_method
 from actors.process import current_pid, receive, send, set_label
 from actors.refs import Pid, Ref, TimerRef
 from actors.servers.gen_server import GenServer, Sender, move_to_back
 from actors.servers.results import MISSING, Continue, NoReply, Reply, Stop, Within
 from actors.sys import ServerStatus
+from actors.text import brief
 from channels.channel import Channel, place
 from channels.checks import AFTER_CALL, AFTER_MESSAGE, AFTER_PUSH, invalid, join_response
 from channels.errors import EncodeError, InvalidResult
-from channels.excerpts import brief, place_of_method
 from channels.filters import FilterRule, filter_parameters
 from channels.handlers import HandlerTable, method_of
 from channels.messages import (
@@ -77,7 +79,6 @@ from channels.protocol.link import (
 )
 from channels.protocol.ticket import Ticket
 from channels.pubsub.local import Fastlane
-from channels.serializers.json_values import fields_of
 from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOIN_SLOW, CHANNEL_JOINED
 
 __all__ = ["ChannelServer", "channel_state", "kept_payload", "watch_join"]
@@ -228,7 +229,13 @@ class ChannelServer(GenServer[None]):
     def _unload(self, message: Message) -> None:
         """Count a message of the client as no longer waiting."""
         ticket = self.ticket
-        if ticket.unload(message) > READ_ON_AT >= ticket.waiting:
+        if ticket.loads:
+            before = ticket.unload(message)
+        else:
+            # Without a call, because this runs for every push.
+            before = ticket.waiting
+            ticket.waiting = before - 1
+        if before > READ_ON_AT >= ticket.waiting:
             send(self.link.connection, ReadOn())
 
     async def _run(self, message: Message, payload: Any) -> Any:
@@ -508,7 +515,7 @@ def _showable(value: Any, depth: int = 0) -> Any:
         return {key: _showable(each, depth + 1) for key, each in pairs}
     if isinstance(value, list | tuple | AbstractSet):
         return [_showable(each, depth + 1) for each in islice(value, _MOST)]
-    names = () if isinstance(value, type) else fields_of(value)
+    names = () if isinstance(value, type) else fields_of(type(value))
     if names:
         return {name: _showable(getattr(value, name, None), depth + 1) for name in names}
     return f"<{type(value).__qualname__}>"

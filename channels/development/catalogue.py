@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from channels.excerpts import place_of
+from actors.places import place_of
 from channels.generators.typescript import notation
 from channels.handlers import names_of
 from channels.payloads import payload_type

@@ -19,10 +19,10 @@ from typing import Any, Final
 
 import msgspec
 
+from actors.places import place_of_caller, place_of_method
 from actors.servers.results import Stop
 from channels.channel import Channel, SocketRef
 from channels.errors import ChannelsError
-from channels.excerpts import place_of_caller, place_of_method
 from channels.handlers import Handler, InvalidHandler, names_of
 from channels.messages import Binary, JoinRefused, PushReply
 from channels.payloads import explain, result_type

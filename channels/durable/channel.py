@@ -20,7 +20,8 @@ from __future__ import annotations
 from threading import get_ident
 from typing import Any, ClassVar
 
-from actors.errors import NotAProcess
+from actors.errors import InvalidOption, NotAProcess
+from actors.places import place_of_caller
 from actors.process import current_pid
 from actors.refs import Pid
 from channels.channel import Channel, NotJoined, SocketRef
@@ -29,8 +30,7 @@ from channels.durable.history import History
 from channels.durable.server import DurableChannelServer, no_history
 from channels.durable.storage import HistoryError
 from channels.durable.stream import Recovery
-from channels.errors import EncodeError, InvalidOption
-from channels.excerpts import place_of_caller
+from channels.errors import EncodeError
 
 __all__ = ["DurableChannel", "durable_class"]
 

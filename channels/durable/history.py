@@ -18,7 +18,8 @@ from typing import Any
 
 import trio
 
-from actors.errors import StartIgnored
+from actors.arguments import check_positive, check_whole
+from actors.errors import InvalidOption, StartIgnored
 from actors.instrumentation.telemetry import Event
 from actors.process import current_pid, on_exit, send
 from actors.refs import Pid
@@ -47,7 +48,7 @@ from channels.durable.stream import (
     Slice,
     recover,
 )
-from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
+from channels.errors import ChannelsError
 from channels.pubsub.local import Subscription
 from channels.pubsub.pubsub import PubSub
 from channels.telemetry import (

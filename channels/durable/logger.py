@@ -1,14 +1,12 @@
-"""Log lines for the events of histories, under the logger `channels.durable`."""
+"""The log lines of histories, under the logger `channels.durable`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from logging import ERROR, INFO, WARNING
 
-import trio
-
-from actors.instrumentation.logger import printable
+from actors.instrumentation.logger import Line, attach_lines
 from actors.instrumentation.telemetry import Event, Telemetry
 from channels.telemetry import (
     HISTORY_ANSWER_REFUSED,
@@ -30,64 +28,59 @@ _log = logging.getLogger("channels.durable")
 QUIET = 60.0
 """Seconds between two lines about the same event. The next line has the number of events in between."""
 
-_LINES: dict[Event, tuple[int, str]] = {
-    HISTORY_APPEND_FAILED: (logging.ERROR, "{error}"),
-    HISTORY_ANSWERS_FORGOTTEN: (
-        logging.WARNING,
-        "Forgot the keys of pushes early: {keys}; to remember more, raise max_answers or max_answer_bytes",
-    ),
-    HISTORY_ANSWER_REFUSED: (
-        logging.WARNING,
-        "The answer to {event!r} for {topic!r} has {bytes} bytes, too many to be remembered; raise max_answer_bytes",
-    ),
-    HISTORY_CHECK_FAILED: (logging.ERROR, "Cannot look for lost messages: {error}"),
-    HISTORY_CONNECTED: (logging.INFO, "Connected to {server} ({connection})"),
-    HISTORY_DISCONNECTED: (
-        logging.WARNING,
-        "No connection to {server} ({connection}): {problem}; the next attempt is in {delay:.1f} s",
-    ),
-    HISTORY_FULL: (
-        logging.ERROR,
-        "Refused a message for {topic!r}, because {waiting} messages wait for the storage",
-    ),
-    HISTORY_EVICTED: (
-        logging.WARNING,
-        "Forgot the messages of topics: {topics}; to keep more, raise max_topics or max_total_bytes",
-    ),
-    HISTORY_NOT_SENT: (
-        logging.WARNING,
-        "Other nodes get a message late, because the adapter did not take it: {error}",
-    ),
-    HISTORY_LOST: (
-        logging.WARNING,
-        "A channel for {topic!r} at {position} missed messages that are no longer kept ({reason})",
-    ),
-}
-
 
 def attach(telemetry: Telemetry, history: object) -> Callable[[], None]:
     """Log the events of one history, until you call the returned function."""
-    # For each event: the time of the next line, and the events without one.
-    quiet: dict[Event, tuple[float, int]] = {}
+    return attach_lines(telemetry, _log, _LINES, only=("history", history))
 
-    def write(event: Event, measurements: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        if about["history"] is not history:
-            return
-        now = trio.current_time()
-        until, skipped = quiet.get(event, (now, 0))
-        if now < until:
-            quiet[event] = (until, skipped + 1)
-            return
-        quiet[event] = (now + QUIET, 0)
-        level, line = _LINES[event]
-        more = f" (and {skipped} more since the last line)" if skipped else ""
-        text = printable(line.format_map({**measurements, **about}))
-        _log.log(level, "%r: %s%s", history, text, more)
 
-    detaches = [telemetry.attach(event, write) for event in _LINES]
+def _line(event: Event, level: int, text: str) -> Line:
+    return Line(
+        event,
+        level,
+        f"%(history)r: {text}%(earlier)s",
+        every=QUIET,
+        earlier=" (and %d more since the last line)",
+    )
 
-    def detach() -> None:
-        for each in detaches:
-            each()
 
-    return detach
+_LINES = (
+    _line(HISTORY_APPEND_FAILED, ERROR, "%(error)s"),
+    _line(
+        HISTORY_ANSWERS_FORGOTTEN,
+        WARNING,
+        "Forgot the keys of pushes early: %(keys)s; to remember more, raise max_answers or max_answer_bytes",
+    ),
+    _line(
+        HISTORY_ANSWER_REFUSED,
+        WARNING,
+        "The answer to %(event)r for %(topic)r has %(bytes)s bytes, too many to be remembered; raise max_answer_bytes",
+    ),
+    _line(HISTORY_CHECK_FAILED, ERROR, "Cannot look for lost messages: %(error)s"),
+    _line(HISTORY_CONNECTED, INFO, "Connected to %(server)s (%(connection)s)"),
+    _line(
+        HISTORY_DISCONNECTED,
+        WARNING,
+        "No connection to %(server)s (%(connection)s): %(problem)s; the next attempt is in %(delay).1f s",
+    ),
+    _line(
+        HISTORY_FULL,
+        ERROR,
+        "Refused a message for %(topic)r, because %(waiting)s messages wait for the storage",
+    ),
+    _line(
+        HISTORY_EVICTED,
+        WARNING,
+        "Forgot the messages of topics: %(topics)s; to keep more, raise max_topics or max_total_bytes",
+    ),
+    _line(
+        HISTORY_NOT_SENT,
+        WARNING,
+        "Other nodes get a message late, because the adapter did not take it: %(error)s",
+    ),
+    _line(
+        HISTORY_LOST,
+        WARNING,
+        "A channel for %(topic)r at %(position)s missed messages that are no longer kept (%(reason)s)",
+    ),
+)

@@ -22,6 +22,8 @@ from typing import Any, TypeVar
 
 import trio
 
+from actors.arguments import check_positive, check_whole
+from actors.errors import InvalidOption
 from channels.durable.redis_connections import RedisConnections
 from channels.durable.redis_script import (
     Kept,
@@ -42,7 +44,6 @@ from channels.durable.storage import (
     StorageError,
 )
 from channels.durable.stream import Limits, Slice
-from channels.errors import InvalidOption, check_positive, check_whole
 from channels.pubsub.redis.adapter import check_streams
 from channels.pubsub.redis.connection import Connect
 from channels.pubsub.redis.url import RedisUrl

@@ -12,9 +12,10 @@ from typing import Any, Literal, TypeVar
 
 import trio
 
+from actors.arguments import check_positive
+from actors.errors import InvalidOption
 from channels.durable.storage import Appended, Ends, NewAnswer, NewMessage, Receiver, StorageError
 from channels.durable.stream import Entry, Limits, Slice
-from channels.errors import InvalidOption, check_positive
 from supervision.child_spec import ChildSpec
 
 __all__ = ["SQLiteStorage"]
@@ -91,8 +92,8 @@ class SQLiteStorage:
         self.timeout = timeout
         self._limits = Limits()
         # Each connection serves one thread at a time. One connection writes. The others can read at the same time.
-        self._writer = _Connection()
-        self._reader = _Connection()
+        self._writer = _ReaderConnection()
+        self._reader = _ReaderConnection()
 
     def __repr__(self) -> str:
         return f"SQLiteStorage({str(self.path)!r})"
@@ -186,7 +187,7 @@ class SQLiteStorage:
         return self._reader.use(_statistics)
 
 
-class _Connection:
+class _ReaderConnection:
     """A connection that one thread uses at a time."""
 
     def __init__(self) -> None:

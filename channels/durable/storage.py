@@ -12,9 +12,9 @@ from typing import Any, Protocol
 from attrs import frozen
 
 from actors.instrumentation.telemetry import Event
+from actors.text import brief
 from channels.durable.stream import Entry, Limits, Slice
 from channels.errors import ChannelsError
-from channels.excerpts import brief
 from supervision.child_spec import ChildSpec
 
 __all__ = [

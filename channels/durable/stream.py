@@ -15,7 +15,8 @@ from typing import Any, Literal, TypeAlias, final
 
 from attrs import define, field, frozen
 
-from channels.errors import InvalidOption, check_positive, check_whole
+from actors.arguments import check_positive, check_whole
+from actors.errors import InvalidOption
 
 __all__ = [
     "POSITION",

@@ -15,8 +15,8 @@ import ipaddress
 
 from attrs import field, frozen
 
+from actors.arguments import whole
 from channels.endpoint.trusted_proxies import Address, parse_address
-from channels.errors import whole
 
 __all__ = ["AddressLimit", "Addresses"]
 

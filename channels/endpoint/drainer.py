@@ -23,17 +23,17 @@ import math
 import msgspec
 import trio
 
+from actors.arguments import check_not_negative, check_positive, check_whole
 from actors.errors import CallExit
 from actors.exits import ExitReason
-from actors.instrumentation.logger import log_exception
 from actors.links import monitor, trap_exits
 from actors.messages import Down
 from actors.process import receive, send
 from actors.refs import Pid, Ref
 from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
+from actors.text import log_exception
 from channels.connection.session_server import Drain
-from channels.errors import check_not_negative, check_positive, check_whole
 from channels.serving.services import Services
 from channels.telemetry import ENDPOINT_DRAIN
 from channels.transports.out_buffer import Flusher

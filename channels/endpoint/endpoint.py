@@ -52,10 +52,13 @@ import trio
 from attrs import evolve
 from msgspec import structs
 
-from actors.errors import StartIgnored
+from actors.arguments import check_not_negative, check_positive, check_whole
+from actors.errors import InvalidOption, StartIgnored
+from actors.masking import SECRETS
 from actors.process import current_pid, on_exit, spawn
 from actors.refs import Pid
 from actors.runtime import current_runtime, in_runtime, open_runtime
+from actors.text import brief
 from channels import logger
 from channels.channel import Channel, check_endpoint
 from channels.endpoint.drainer import DrainerServer, Draining
@@ -67,15 +70,8 @@ from channels.endpoint.listening import (
     start_application,
 )
 from channels.endpoint.pools import ChannelPool, pools_of
-from channels.errors import (
-    ChannelsError,
-    InvalidOption,
-    check_not_negative,
-    check_positive,
-    check_whole,
-)
-from channels.excerpts import brief
-from channels.filters import SECRETS, FilterRule, check_rule
+from channels.errors import ChannelsError
+from channels.filters import FilterRule, check_rule
 from channels.handlers import Declarations
 from channels.http.handover import DEFAULT_KEEP_ALIVE_TIMEOUT, HttpHandover
 from channels.http.lifespan import serve_lifespan

@@ -16,8 +16,8 @@ import ipaddress
 from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from actors.errors import InvalidOption
 from channels.connect_info import PeerData
-from channels.errors import InvalidOption
 
 __all__ = ["Address", "TrustedProxies", "parse_address"]
 

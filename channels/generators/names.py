@@ -13,8 +13,8 @@ from typing import Final
 
 from attrs import frozen
 
+from actors.text import brief
 from channels.errors import ChannelsError
-from channels.excerpts import brief
 
 __all__ = ["InvalidName", "Name", "check_module", "check_project", "parse_name"]
 

@@ -45,7 +45,7 @@ from hypercorn.utils import parse_socket_addr
 from wsproto.connection import ConnectionState as WebSocketState
 from wsproto.events import CloseConnection, Message, Ping
 
-from actors.instrumentation.logger import log_exception
+from actors.text import log_exception
 from channels.protocol.work_budget import WorkBudget
 from channels.transports.asgi_stream import PIECES
 from channels.wire.request import DEFAULT_MAX_HEAD_SIZE, BadRequest, HeadParser

@@ -15,7 +15,7 @@ from typing import Any
 
 import trio
 
-from actors.instrumentation.logger import log_exception
+from actors.text import log_exception
 from channels.errors import ChannelsError
 from channels.transports.asgi_stream import ASGIApplication
 

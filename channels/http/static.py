@@ -25,7 +25,7 @@ from urllib.parse import quote, unquote
 import trio
 from attrs import frozen
 
-from channels.errors import InvalidOption
+from actors.errors import InvalidOption
 from channels.http.handover import not_found
 from channels.transports.asgi_stream import ASGIApplication, path_of
 

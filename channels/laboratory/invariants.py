@@ -90,7 +90,7 @@ class Frames(Feed):
             codec = self._codecs[server.link.codec] = _Codec(server.link.codec)
         client = Client(about["pid"], server, codec, self.runtime)
         server.link.codec = server.session.codec = codec
-        server.session = _Session(server.session, client, self)  # type: ignore[assignment] # stands in for it
+        server.session = _WatchedSession(server.session, client, self)  # type: ignore[assignment] # stands in for it
         server.out = server.link.out = WatchedOut(server.out, partial(self.written, client))
         for listener in self.listeners:
             listener.started(client)
@@ -248,7 +248,7 @@ class _Codec(Codec):
         return frame
 
 
-class _Session:
+class _WatchedSession:
     """A session that reports the messages of its client."""
 
     def __init__(self, session: Any, client: Client, frames: Frames) -> None:

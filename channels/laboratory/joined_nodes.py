@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from channels.errors import check_positive, check_whole
+from actors.arguments import check_positive, check_whole
 from channels.pubsub.adapter import Receiver
 from channels.pubsub.envelope import MAX_BYTES
 from channels.pubsub.exchange import Exchange, ExchangeAdapter

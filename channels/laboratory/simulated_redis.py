@@ -21,8 +21,8 @@ from typing import Any, Protocol
 
 import trio
 
+from actors.arguments import check_whole
 from channels.durable.redis_script import SCRIPT, SHA
-from channels.errors import check_whole
 from channels.laboratory.simulated_history import HistoryScript, Keyspace
 
 __all__ = ["RedisClient", "SimulatedRedis"]

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from actors.instrumentation.logger import log_exception
+from actors.text import log_exception
 from channels.tokens.token import TokenError, sign, verify
 from channels.topics import INTERNAL
 from channels.wire.cross_site import parse_cookies

@@ -41,7 +41,7 @@ from channels.observer.settings import (
     Drawn,
     Look,
     News,
-    Settings,
+    ObserverSettings,
     TimelinePart,
     Wanted,
 )
@@ -66,7 +66,7 @@ class ObserverChannel(Channel):
     async def join(self, topic: str, payload: Any) -> dict[str, Any]:
         if topic != "observer" or not isinstance(payload, dict):
             raise JoinRefused({"reason": "the observer has one topic, `observer`"})
-        self.settings: Settings = self.assigns["settings"]
+        self.settings: ObserverSettings = self.assigns["settings"]
         self.view = View()
         self.view.update(payload)
         self.rows: dict[str, Row] = {}
@@ -341,7 +341,7 @@ class ObserverSocket(Socket):
     log = None
 
     access: ClassVar[Access]
-    settings: ClassVar[Callable[[], Settings]]
+    settings: ClassVar[Callable[[], ObserverSettings]]
 
     async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
         if not type(self).access.takes_ticket(params.get("ticket")):

@@ -12,7 +12,7 @@ from actors.instrumentation.instrument import Instrument
 from actors.links import kill, send_exit
 from actors.refs import Pid
 from actors.runtime import Runtime
-from channels.observer.settings import Settings
+from channels.observer.settings import ObserverSettings
 from supervision.recording.flight import recorder_of
 
 __all__ = ["ACTIONS", "LEVELS", "LOGGERS", "CrashAsked", "act", "set_level"]
@@ -60,7 +60,7 @@ def _record(runtime: Runtime, type: str, target: Pid, text: str) -> None:
 
 
 async def act(
-    settings: Settings, action: str, target: Pid | None, title: str, **asked: str
+    settings: ObserverSettings, action: str, target: Pid | None, title: str, **asked: str
 ) -> str | None:
     """Carry out one action on a process, and note it in the chronicle.
 

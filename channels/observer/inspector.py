@@ -18,7 +18,7 @@ from actors.process import current_pid, is_alive, send
 from actors.refs import Pid
 from actors.runtime import Runtime
 from channels.observer.memory import Record
-from channels.observer.settings import Detail, Settings
+from channels.observer.settings import Detail, ObserverSettings
 from channels.observer.showing import shown
 
 __all__ = ["facts_of", "inspect_process", "status_shown"]
@@ -28,7 +28,7 @@ PEERS: Final = 50
 _NAMES: Final = {"in": "received", "out": "answered", "noreply": "done"}
 
 
-async def inspect_process(page: Pid, target: Pid, settings: Settings) -> None:
+async def inspect_process(page: Pid, target: Pid, settings: ObserverSettings) -> None:
     """Send `Detail` about a process to the channel of a page. This runs until that process ends."""
     seen: deque[Record] = deque(maxlen=MESSAGES)
     hooked = is_server(target) and await _hook(target, seen, settings)
@@ -45,7 +45,7 @@ async def inspect_process(page: Pid, target: Pid, settings: Settings) -> None:
         await trio.sleep(max(settings.interval, 0.5))
 
 
-async def _hook(target: Pid, seen: deque[Record], settings: Settings) -> bool:
+async def _hook(target: Pid, seen: deque[Record], settings: ObserverSettings) -> bool:
     me = current_pid()
 
     def note(state: Any, event: sys.DebugEvent) -> Any:
@@ -73,7 +73,7 @@ async def _hook(target: Pid, seen: deque[Record], settings: Settings) -> bool:
     return True
 
 
-async def _state(target: Pid, settings: Settings) -> Any:
+async def _state(target: Pid, settings: ObserverSettings) -> Any:
     try:
         status = await sys.get_status(target, timeout=1.0)
     except CallExit:

@@ -13,16 +13,19 @@ from typing import Any, Final
 
 import trio
 
+from actors.arguments import check_positive, check_whole
+from actors.errors import InvalidOption
+from actors.masking import SECRETS
 from actors.runtime import current_runtime
-from channels.errors import ChannelsError, InvalidOption, check_positive, check_whole
-from channels.filters import SECRETS, FilterRule, Keep
+from channels.errors import ChannelsError
+from channels.filters import FilterRule, Keep
 from channels.http.handover import not_found
 from channels.observer.access import Access, Check
 from channels.observer.channel import ObserverSocket
 from channels.observer.chronicle import Chronicle
 from channels.observer.memory import Memory
 from channels.observer.pages import ObserverPages
-from channels.observer.settings import Settings
+from channels.observer.settings import ObserverSettings
 from channels.observer.watcher import Watcher
 from channels.recording.clients import record_channels
 from channels.serving.mount import Mount
@@ -128,7 +131,7 @@ class Observer:
         self._announced = False
         self.access = Access(token, check)
         self.memory = Memory()
-        self._settings: Settings | None = None
+        self._settings: ObserverSettings | None = None
         self._chronicle: Chronicle | None = None
 
     def __repr__(self) -> str:
@@ -197,7 +200,7 @@ class Observer:
             recorder = FlightRecorder(runtime, frames=False, contents=self.payloads, hide=hide)
             # The recorded joins give the timeline the class and the topic of each channel.
             record_channels(recorder)
-        self._settings = settings = Settings(
+        self._settings = settings = ObserverSettings(
             endpoint=endpoint,
             access=self.access,
             memory=self.memory,
@@ -235,7 +238,7 @@ class Observer:
         shown = f"[{host}]" if ":" in host else host
         return f"{'https' if tls else 'http'}://{shown}:{port}{self.path}"
 
-    def _current_settings(self) -> Settings:
+    def _current_settings(self) -> ObserverSettings:
         assert self._settings is not None  # the endpoint has started
         return self._settings
 

@@ -15,11 +15,20 @@ from channels.observer.chronicle import Chronicle
 from channels.observer.memory import Memory, Record
 from channels.observer.model import Model
 
-__all__ = ["Answered", "Detail", "Drawn", "Look", "News", "Settings", "TimelinePart", "Wanted"]
+__all__ = [
+    "Answered",
+    "Detail",
+    "Drawn",
+    "Look",
+    "News",
+    "ObserverSettings",
+    "TimelinePart",
+    "Wanted",
+]
 
 
 @frozen(kw_only=True, eq=False)
-class Settings:
+class ObserverSettings:
     """The settings of one observer. `Observer` documents them."""
 
     endpoint: Any

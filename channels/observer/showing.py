@@ -11,9 +11,9 @@ from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any, Final
 
+from actors.masking import fields_of
 from actors.refs import Pid, Ref
 from channels.filters import FilterRule, filter_parameters
-from channels.serializers.json_values import fields_of
 
 __all__ = ["shown"]
 
@@ -50,11 +50,11 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, list | tuple | AbstractSet):
         items = [_plain(each, depth + 1) for each in islice(value, MAX_ITEMS)]
         return [*items, f"… {len(value) - MAX_ITEMS} more"] if len(value) > MAX_ITEMS else items
-    name, fields = type(value).__name__, fields_of(value)
-    if not fields:
-        return f"<{name}>"
-    shown = {field: getattr(value, field, None) for field in fields}
-    return {"": name, **_bounded(shown, depth)}
+    names = fields_of(type(value))
+    if not names:
+        return f"<{type(value).__name__}>"
+    fields = {name: getattr(value, name, None) for name in names}
+    return {"": type(value).__name__, **_bounded(fields, depth)}
 
 
 def _bounded(fields: dict[str, Any], depth: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import trio
 
 from actors.process import receive, send
 from actors.refs import Pid
-from channels.observer.settings import Drawn, Settings, TimelinePart
+from channels.observer.settings import Drawn, ObserverSettings, TimelinePart
 from supervision.recording.conversion import Conversion, Record
 from supervision.recording.flight import FlightRecorder, recorder_of
 from supervision.recording.reader.live import LiveRun
@@ -33,7 +33,7 @@ _NOTHING: Final = "The program records nothing. Write Observer(record=True), or 
 _CLOSED: Final = "The recorder of the program has closed. The timeline ends here."
 
 
-async def follow_timeline(page: Pid, settings: Settings) -> None:
+async def follow_timeline(page: Pid, settings: ObserverSettings) -> None:
     """Send the timeline to the channel of a page in parts, one for each `Drawn`, until the channel ends.
 
     If the recorder closes, begin again with another recorder. Without another one, send the problem and end.

@@ -32,7 +32,7 @@ from channels.observer.inspector import facts_of, status_shown
 from channels.observer.memory import Record
 from channels.observer.model import Absent, Entry, Model, View
 from channels.observer.nodes import WANTED_SECONDS, Nodes, summary
-from channels.observer.settings import Answered, Look, News, Settings, Wanted
+from channels.observer.settings import Answered, Look, News, ObserverSettings, Wanted
 from channels.telemetry import CHANNEL_HANDLED_IN
 from supervision.child_spec import RESTARTING
 from supervision.recording.fields import LABELLED
@@ -50,7 +50,7 @@ SUMMARY_SECONDS: Final = 1.0
 class Watcher(GenServer[None]):
     """The process of one observer. Pages call it with `Wanted`, and get `News`."""
 
-    async def init(self, settings: Settings) -> None:
+    async def init(self, settings: ObserverSettings) -> None:
         self.settings = settings
         self.runtime = settings.runtime
         self.memory = settings.memory
@@ -334,7 +334,7 @@ class Watcher(GenServer[None]):
             self._durations.append(measures["duration"])
 
 
-async def _act(settings: Settings, request: Record, target: Pid | None, title: str) -> None:
+async def _act(settings: ObserverSettings, request: Record, target: Pid | None, title: str) -> None:
     """Carry out an action that a page on another node asked for. Send the result to that node."""
     if settings.control:
         problem = await act(settings, request["action"], target, title, by=request["from"])
@@ -343,7 +343,7 @@ async def _act(settings: Settings, request: Record, target: Pid | None, title: s
     _reply(settings, request, {"job": request["job"], "problem": problem})
 
 
-def _reply(settings: Settings, request: Record, answer: Record) -> None:
+def _reply(settings: ObserverSettings, request: Record, answer: Record) -> None:
     """Send an answer to the node that asked."""
     pubsub = settings.endpoint.pubsub
     node = pubsub.node

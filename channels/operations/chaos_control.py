@@ -36,12 +36,13 @@ from attrs import define
 
 from actors import sys
 from actors.addresses import whereis
-from actors.errors import CallExit
+from actors.arguments import check_positive, is_number
+from actors.errors import CallExit, InvalidOption
 from actors.instrumentation.telemetry import Event
 from actors.links import kill
 from actors.refs import Pid
 from actors.runtime import in_runtime
-from channels.errors import ChannelsError, InvalidOption, check_positive
+from channels.errors import ChannelsError
 from channels.pubsub.adapter import WORKER
 from channels.serving.plug import Plug
 from channels.serving.services import Services
@@ -51,7 +52,7 @@ from supervision.child_spec import RESTARTING, ChildInfo, ChildSpec, process_spe
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.errors import SupervisionError
 from supervision.events import CHILD_RESTARTED
-from supervision.laboratory.chaos.errors import BadFault
+from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.laboratory.chaos.faults.kinds import (
     Fault,
     describe_fault,
@@ -162,7 +163,7 @@ class ChaosControl(Plug):
         self._checks = dict(checks or {})
         self._max_seconds = max_seconds
         self._check_timeout = check_timeout
-        self._session: _Session | None = None
+        self._session: _RunningControl | None = None
 
     def __repr__(self) -> str:
         return f"<chaos control at {self._path}>"
@@ -179,7 +180,7 @@ class ChaosControl(Plug):
             raise ChannelsError(
                 "two running endpoints have the same ChaosControl object; write ChaosControl(...) for each of them"
             )
-        session = self._session = _Session(services, self._max_seconds)
+        session = self._session = _RunningControl(services, self._max_seconds)
         detach = services.runtime.telemetry.attach(CHILD_RESTARTED, session.child_restarted)
 
         def leave() -> None:
@@ -264,14 +265,14 @@ class ChaosControl(Plug):
         return answer
 
     async def _try(
-        self, session: _Session, verb: str, arguments: dict[str, Any]
+        self, session: _RunningControl, verb: str, arguments: dict[str, Any]
     ) -> tuple[int, dict[str, Any]]:
         try:
             return 200, {"result": await self._answer(session, verb, arguments)}
         except Refusal as refusal:
             return refusal.status, {"problem": str(refusal)}
 
-    async def _answer(self, session: _Session, verb: str, arguments: dict[str, Any]) -> Any:
+    async def _answer(self, session: _RunningControl, verb: str, arguments: dict[str, Any]) -> Any:
         with in_runtime(session.services.runtime):
             if verb == "check":
                 return await self._check(_text(arguments, "check"))
@@ -306,7 +307,7 @@ class _Lasting:
     until: float
 
 
-class _Session:
+class _RunningControl:
     """The state of the control while its endpoint runs."""
 
     def __init__(self, services: Services, max_seconds: float) -> None:
@@ -419,7 +420,7 @@ class _Session:
 class _ToRecorder(Trace):
     """A trace that keeps no events. It passes faults to the flight recorder, so that stories name them as causes."""
 
-    def __init__(self, session: _Session) -> None:
+    def __init__(self, session: _RunningControl) -> None:
         super().__init__(lambda: (0.0, 0, 0), keep=False)
         self._session = session
 
@@ -436,27 +437,27 @@ class _ToRecorder(Trace):
 # The verbs
 
 
-async def _ping(session: _Session, arguments: dict[str, Any]) -> None:
+async def _ping(session: _RunningControl, arguments: dict[str, Any]) -> None:
     return None
 
 
-async def _inject(session: _Session, arguments: dict[str, Any]) -> dict[str, Any]:
+async def _inject(session: _RunningControl, arguments: dict[str, Any]) -> dict[str, Any]:
     wait = _number(arguments, "wait", 5.0, most=session.max_seconds)
     content = arguments.get("fault")
     if isinstance(content, dict):
         content = {"when": {"type": "at", "seconds": 0.0}, **content}
     try:
         (fault,) = plan_from_json(msgspec.json.encode([content]))
-    except BadFault as error:
+    except InvalidFault as error:
         raise Refusal(400, f"{content!r} is not a fault: {error.advice}") from None
     return await session.inject(fault, wait)
 
 
-async def _undo(session: _Session, arguments: dict[str, Any]) -> int:
+async def _undo(session: _RunningControl, arguments: dict[str, Any]) -> int:
     return session.undo()
 
 
-async def _kill(session: _Session, arguments: dict[str, Any]) -> str:
+async def _kill(session: _RunningControl, arguments: dict[str, Any]) -> str:
     pid = session.process(arguments)
     title = session.title(pid)
     _log.warning("The chaos control kills %s", title)
@@ -467,16 +468,19 @@ async def _kill(session: _Session, arguments: dict[str, Any]) -> str:
     return title
 
 
-async def _suspend(session: _Session, arguments: dict[str, Any]) -> str:
+async def _suspend(session: _RunningControl, arguments: dict[str, Any]) -> str:
     return await _tell(session, arguments, sys.suspend, "suspends")
 
 
-async def _resume(session: _Session, arguments: dict[str, Any]) -> str:
+async def _resume(session: _RunningControl, arguments: dict[str, Any]) -> str:
     return await _tell(session, arguments, sys.resume, "resumes")
 
 
 async def _tell(
-    session: _Session, arguments: dict[str, Any], order: Callable[..., Awaitable[None]], verb: str
+    session: _RunningControl,
+    arguments: dict[str, Any],
+    order: Callable[..., Awaitable[None]],
+    verb: str,
 ) -> str:
     pid = session.process(arguments)
     title = session.title(pid)
@@ -489,7 +493,7 @@ async def _tell(
     return title
 
 
-async def _drain(session: _Session, arguments: dict[str, Any]) -> str:
+async def _drain(session: _RunningControl, arguments: dict[str, Any]) -> str:
     worker = os.environ.get(WORKER)
     if worker is None:
         raise Refusal(
@@ -501,16 +505,16 @@ async def _drain(session: _Session, arguments: dict[str, Any]) -> str:
     return worker
 
 
-async def _alive(session: _Session, arguments: dict[str, Any]) -> bool:
+async def _alive(session: _RunningControl, arguments: dict[str, Any]) -> bool:
     return session.find(arguments) is not None
 
 
-async def _restarts(session: _Session, arguments: dict[str, Any]) -> int:
+async def _restarts(session: _RunningControl, arguments: dict[str, Any]) -> int:
     since = trio.current_time() - _number(arguments, "seconds", 60.0)
     return sum(time >= since for time in session.restarts)
 
 
-async def _lag(session: _Session, arguments: dict[str, Any]) -> dict[str, float | None]:
+async def _lag(session: _RunningControl, arguments: dict[str, Any]) -> dict[str, float | None]:
     since = trio.current_time() - _number(arguments, "seconds", 10.0)
     with trio.move_on_after(FIRST_LAG_SECONDS):
         await session.measured.wait()
@@ -524,7 +528,7 @@ async def _lag(session: _Session, arguments: dict[str, Any]) -> dict[str, float 
     }
 
 
-async def _clients(session: _Session, arguments: dict[str, Any]) -> dict[str, int]:
+async def _clients(session: _RunningControl, arguments: dict[str, Any]) -> dict[str, int]:
     services = session.services
     pages = services.http.connections
     websockets = await _children_of((services.endpoint, "connections"))
@@ -539,7 +543,7 @@ async def _children_of(supervisor: object) -> int:
         return 0
 
 
-async def _missing(session: _Session, arguments: dict[str, Any]) -> list[str]:
+async def _missing(session: _RunningControl, arguments: dict[str, Any]) -> list[str]:
     """Return the paths of the children that should run but do not run."""
     missing: list[str] = []
     for number, pid in enumerate(session.services.runtime.processes()):
@@ -554,7 +558,7 @@ async def _missing(session: _Session, arguments: dict[str, Any]) -> list[str]:
     return missing
 
 
-async def _is_missing(session: _Session, supervisor: Pid, child: ChildInfo) -> bool:
+async def _is_missing(session: _RunningControl, supervisor: Pid, child: ChildInfo) -> bool:
     if child.pid == RESTARTING:
         return True
     if isinstance(child.pid, Pid) and session.places.place_of(child.pid) is not None:
@@ -571,7 +575,7 @@ async def _is_missing(session: _Session, supervisor: Pid, child: ChildInfo) -> b
     return True
 
 
-_VERBS: Final[dict[str, Callable[[_Session, dict[str, Any]], Awaitable[Any]]]] = {
+_VERBS: Final[dict[str, Callable[[_RunningControl, dict[str, Any]], Awaitable[Any]]]] = {
     "ping": _ping,
     "inject": _inject,
     "undo": _undo,
@@ -624,7 +628,7 @@ def _number(
     arguments: dict[str, Any], name: str, default: float, *, most: float = math.inf
 ) -> float:
     value = arguments.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if not is_number(value, above=0, finite=True):
         raise Refusal(400, f"send a number above 0 as {name!r}, and not {value!r}")
     if value > most:
         raise Refusal(400, f"send at most {most:g} as {name!r}, and not {value!r}")

@@ -28,8 +28,9 @@ from typing import Any, TypeAlias
 import msgspec
 import trio
 
-from actors.instrumentation.logger import shown
-from channels.errors import InvalidOption, check_positive
+from actors.arguments import check_positive
+from actors.errors import InvalidOption
+from actors.text import shown
 from channels.operations.worker_figures import WorkerFigures
 from channels.pubsub.adapter import WORKER, WORKERS_COUNT, WORKERS_FOLDER
 from channels.serving.plug import Plug

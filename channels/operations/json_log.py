@@ -27,7 +27,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any, Final, TextIO
 
-from actors.instrumentation.logger import bounded, shown
+from actors.text import bounded, shown
 
 __all__ = ["JsonErrors", "JsonFormatter", "line_of"]
 

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 import trio
 
-from actors.errors import CallExit
+from actors.arguments import check_whole
+from actors.errors import CallExit, InvalidOption
 from actors.instrumentation.logger import CRASH, MAILBOX_ALARM, ZOMBIE
 from actors.instrumentation.telemetry import Event, Handler
 from actors.process import current_pid
@@ -32,7 +33,7 @@ from actors.refs import Pid
 from actors.runtime import in_runtime
 from actors.watchdog import BLOCKED
 from channels import telemetry as events
-from channels.errors import ChannelsError, InvalidOption, MissingLibrary, check_whole
+from channels.errors import ChannelsError, MissingLibrary
 from channels.operations.metric_table import (
     METRICS,
     BoundedLabels,

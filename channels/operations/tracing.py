@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, TypeVar
 
+from actors.errors import InvalidOption
 from actors.servers.results import Stop
 from channels import telemetry as events
 from channels.connect_info import ConnectInfo
-from channels.errors import InvalidOption, MissingLibrary
+from channels.errors import MissingLibrary
 from channels.serving.plug import Plug
 from channels.serving.services import Services
 from channels.socket import Refusal, Socket

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from channels.errors import InvalidOption
+from actors.errors import InvalidOption
 from channels.presence.clock import Version
 from channels.presence.delta import Part, Segment
 

@@ -21,22 +21,21 @@ lists the differences.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import trio
 
-from actors.arguments import check_pid
-from actors.errors import StartIgnored
+from actors.arguments import check_number, check_pid, check_positive, check_whole
+from actors.errors import InvalidOption, StartIgnored
 from actors.instrumentation.telemetry import Event
 from actors.process import current_pid, on_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
+from actors.text import brief
 from channels.channel import Channel, connection_of
-from channels.errors import ChannelsError, EncodeError, InvalidOption, check_positive, check_whole
-from channels.excerpts import brief
+from channels.errors import ChannelsError, EncodeError
 from channels.presence import logger
 from channels.presence.announcer import Presences, announce, everybody, fetched
 from channels.presence.delta import Meta
@@ -355,7 +354,7 @@ class Presence:
             EncodeError: JSON cannot express the metadata, the key or the topic; or one of them is too large.
             TooManyCalls: the client, or the process, makes more than `max_calls_per_second`.
             PresenceError: the presence is not running.
-            NotAnAddress: `pid` is not a pid.
+            InvalidArgument: `pid` is not a pid.
             WrongThread: this is not the thread of the runtime, or `pid` belongs to another runtime.
 
         The presence is in `list` and `snapshot` of this node when the call returns.
@@ -397,7 +396,7 @@ class Presence:
 
         Raises:
             NotTracked: the process does not track this key of this topic.
-            EncodeError, TooManyCalls, PresenceError, NotAnAddress, WrongThread: as `track` does.
+            EncodeError, TooManyCalls, PresenceError, InvalidArgument, WrongThread: as `track` does.
         """
         tracking = self._running("update")
         topic, name = _names(where, key, "update")
@@ -421,7 +420,7 @@ class Presence:
         """Remove the presence of `key` in `where` at once. It belongs to process `pid`, by default the current one.
 
         Raises:
-            PresenceError, NotAnAddress, WrongThread: as `track` does.
+            PresenceError, InvalidArgument, WrongThread: as `track` does.
         """
         tracking = self._running("untrack")
         topic, name = _names(where, key, "untrack")
@@ -431,7 +430,7 @@ class Presence:
         """Remove all presences of the process `pid` at once, by default of the current process.
 
         Raises:
-            PresenceError, NotAnAddress, WrongThread: as `track` does.
+            PresenceError, InvalidArgument, WrongThread: as `track` does.
         """
         tracking = self._running("untrack_all")
         tracking.roster.untrack_all(_owner("untrack_all", pid))
@@ -558,9 +557,7 @@ class Presence:
 
 def _check_times(owner: str, *, instants: Mapping[str, Any], **periods: Any) -> None:
     for option, value in instants.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not 0 <= value < math.inf:
-            raise InvalidOption(owner, option, value, "seconds, from 0")
+        check_number(owner, option, value, "seconds, from 0", least=0, finite=True)
     for option, value in periods.items():
         check_positive(owner, option, value)
     down_period, permdown_period = periods["down_period"], periods["permdown_period"]
@@ -608,7 +605,7 @@ def _owner(verb: str, pid: Pid | None) -> Pid:
     """Return the process whose presences a call changes, by default the current one.
 
     Raises:
-        NotAnAddress: the value is not a pid.
+        InvalidArgument: the value is not a pid.
         WrongThread: the pid belongs to the runtime of another thread.
     """
     if pid is None:

@@ -21,7 +21,8 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from channels.errors import InvalidOption, check_positive, check_whole
+from actors.arguments import check_positive, check_whole
+from actors.errors import InvalidOption
 
 __all__ = [
     "DOWN_PERIOD",

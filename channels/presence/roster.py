@@ -17,8 +17,8 @@ from collections.abc import Callable, Hashable, Sequence
 
 from attrs import define, field, frozen
 
+from actors.text import brief
 from channels.errors import ChannelsError
-from channels.excerpts import brief
 from channels.presence.delta import Delta, Entry, Meta
 from channels.presence.diff import Diff, DiffBuffer
 from channels.presence.generations import DEFAULT_MAX_SIZES

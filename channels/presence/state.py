@@ -20,8 +20,8 @@ from collections.abc import Hashable, Sequence
 
 from attrs import field, frozen
 
+from actors.text import brief
 from channels.errors import ChannelsError
-from channels.excerpts import brief
 from channels.presence.clock import Clocks, Version
 from channels.presence.delta import Delta, Entry, Meta, Part, Segment
 from channels.presence.diff import NO_DIFF, Diff

@@ -34,7 +34,8 @@ from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
-from channels.errors import InvalidOption, check_positive, check_whole
+from actors.arguments import check_positive, check_whole
+from actors.errors import InvalidOption
 from channels.topics import INTERNAL
 
 __all__ = [

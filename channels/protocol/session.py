@@ -37,8 +37,8 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from actors.text import brief
 from channels.errors import DecodeError, EncodeError
-from channels.excerpts import brief
 from channels.messages import Message
 from channels.serializers.serializer import Codec
 from channels.topics import Route

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from channels.excerpts import brief
+from actors.text import brief
 from channels.messages import Message
 from channels.protocol.session import Membership
 
@@ -31,12 +31,13 @@ class Ticket:
         channel_ref: the join_ref of the channel's pushes and replies.
         waiting: messages of the connection that the channel has not begun to handle. The connection stops reading if
             there are too many. A long message counts several times: see `load`.
+        loads: the weights of long messages that wait, by id; None or empty if there are none.
     """
 
     __slots__ = (
-        "_loads",
         "channel_ref",
         "join_ref",
+        "loads",
         "membership",
         "ref",
         "route",
@@ -52,7 +53,7 @@ class Ticket:
         self.ref = membership.ref
         self.channel_ref = membership.channel_ref
         self.waiting = 0
-        self._loads: dict[int, int] | None = None  # made on first use, to save memory
+        self.loads: dict[int, int] | None = None  # made on first use, to save memory
 
     def __repr__(self) -> str:
         return f"<ticket for {brief(self.topic)} join_ref={brief(self.join_ref)}>"
@@ -88,12 +89,12 @@ class Ticket:
         """Count a waiting message `weight` times."""
         self.waiting += weight
         # By id, because equal messages count separately. The mailbox keeps the message alive, so its id stays unique.
-        if self._loads is None:
-            self._loads = {}
-        self._loads[id(message)] = weight
+        if self.loads is None:
+            self.loads = {}
+        self.loads[id(message)] = weight
 
     def unload(self, message: Message) -> int:
         """Stop counting a message as waiting. Return the value of `waiting` before the call."""
         before = self.waiting
-        self.waiting -= self._loads.pop(id(message), 1) if self._loads else 1
+        self.waiting -= self.loads.pop(id(message), 1) if self.loads else 1
         return before

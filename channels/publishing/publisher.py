@@ -23,8 +23,10 @@ from typing import Any, Self
 
 import trio
 
-from channels.errors import ChannelsError, EncodeError, InvalidOption, check_positive, check_whole
-from channels.excerpts import brief
+from actors.arguments import check_positive, check_whole
+from actors.errors import InvalidOption
+from actors.text import brief
+from channels.errors import ChannelsError, EncodeError
 from channels.messages import Broadcast
 from channels.pubsub.adapter import encode
 from channels.pubsub.envelope import MAX_BYTES, MAX_NAME, MessageTooLarge, pack
@@ -103,7 +105,7 @@ async def publish_async(url: str, topic: str, event: str, payload: Any, **option
         await publisher.publish(topic, event, payload)
 
 
-class _Settings(ABC):
+class _AnyPublisher(ABC):
     """The options of both publishers, and the work that they share. *pure*."""
 
     def __init__(
@@ -181,7 +183,7 @@ class _Settings(ABC):
                 return done
 
 
-class Publisher(_Settings):
+class Publisher(_AnyPublisher):
     """A connection that publishes, for blocking programs. Any thread may use it.
 
         with Publisher("redis://127.0.0.1:6379") as publisher:
@@ -288,7 +290,7 @@ class Publisher(_Settings):
             self._socket = None
 
 
-class AsyncPublisher(_Settings):
+class AsyncPublisher(_AnyPublisher):
     """A connection that publishes, for programs on Trio. Several tasks may use it.
 
         async with AsyncPublisher("redis://127.0.0.1:6379") as publisher:

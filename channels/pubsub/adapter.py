@@ -16,8 +16,8 @@ import msgspec
 
 from actors.instrumentation.telemetry import Event
 from actors.runtime import Runtime
+from actors.text import brief
 from channels.errors import EncodeError
-from channels.excerpts import brief
 from channels.messages import Binary, Broadcast
 from channels.serializers.json_values import NOT_ENCODABLE, explain
 from supervision.child_spec import ChildSpec

@@ -34,8 +34,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 from attrs import frozen
 
+from actors.text import brief
 from channels.errors import ChannelsError
-from channels.excerpts import brief
 from channels.pubsub.adapter import Encoded
 from channels.serializers.json_values import NOT_DECODABLE
 

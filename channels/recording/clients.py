@@ -28,7 +28,7 @@ from supervision.recording.recorder import Recorder
 
 __all__ = [
     "Clients",
-    "Session",
+    "RecordedSession",
     "open_recorder",
     "record_channels",
     "recorder_spec",
@@ -131,7 +131,7 @@ class Clients:
 
     def session(self, session: Any, pid: Pid) -> Any:
         """Wrap the session of a client, so that the wrapper records events."""
-        return Session(session, pid, self._add)
+        return RecordedSession(session, pid, self._add)
 
     def filtered_payload(self, payload: Any) -> Any:
         """Apply the filter rules of the endpoints to a payload."""
@@ -207,7 +207,7 @@ class _FlightClients(Clients):
                 server.tap = None
             if isinstance(out, OutBuffer):
                 out.on_write = _without(out.on_write, wrote)
-            if isinstance(session, Session):
+            if isinstance(session, RecordedSession):
                 session.end()
 
         return detach
@@ -226,7 +226,7 @@ class _FlightClients(Clients):
         self._flushers.clear()
 
 
-class Session:
+class RecordedSession:
     """A session that records when the client learns that a channel has crashed."""
 
     def __init__(self, session: Any, pid: Pid, add: _Add) -> None:

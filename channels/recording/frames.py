@@ -16,7 +16,7 @@ from actors.refs import Pid
 from actors.runtime import Runtime
 from channels.messages import Message
 from channels.protocol.session import Deliver, Effect, Start
-from channels.recording.clients import Clients, Session
+from channels.recording.clients import Clients, RecordedSession
 from channels.recording.watched_out import WatchedOut, text_of
 from channels.telemetry import PUBSUB_SUBSCRIBED, PUBSUB_UNSUBSCRIBED
 from supervision.recording.describe import describe
@@ -104,7 +104,7 @@ class _Clients(Clients):
         }
 
 
-class _Session(Session):
+class _Session(RecordedSession):
     """A session that also records the frames of its client."""
 
     def __init__(

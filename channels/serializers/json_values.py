@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from types import CoroutineType
 from typing import Any
 
-import attrs
 import msgspec
 
+from actors.masking import fields_of
 from channels.messages import Binary
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "PIECE",
     "JsonWeight",
     "explain",
-    "fields_of",
     "read_float",
 ]
 
@@ -218,24 +216,13 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         for each in value:
             yield "{...}", each
     elif not isinstance(value, type):
-        for name in fields_of(value):
+        for name in fields_of(type(value)):
             yield f".{name}", getattr(value, name, None)
 
 
 def _quoted(key: Any) -> str:
     # Shortened, because a key may come from a client and have any length.
     return f'"{key:.80}"' if isinstance(key, str) else f"{key!r:.80}"
-
-
-def fields_of(value: Any) -> tuple[str, ...]:
-    """Return the names of the fields of a struct, an attrs object or a dataclass. Return () for any other value."""
-    if isinstance(value, msgspec.Struct):
-        return value.__struct_fields__
-    if attrs.has(type(value)):
-        return tuple(each.name for each in attrs.fields(type(value)))
-    if dataclasses.is_dataclass(value):
-        return tuple(each.name for each in dataclasses.fields(value))
-    return ()
 
 
 def _reason(value: Any, fault: Exception) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 from attrs import field, frozen
 from attrs.validators import optional
 
+from actors.arguments import positive, whole
+from actors.errors import InvalidOption
 from channels.connect_info import REQUEST_KEYS
-from channels.errors import InvalidOption, positive, whole
 from channels.protocol.longpoll import LongPoll
 from channels.serializers.json_values import DEFAULT_MAX_VALUES
 from channels.serializers.serializer import DEFAULT_SERIALIZERS, Requirement, Serializer

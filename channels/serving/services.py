@@ -10,10 +10,10 @@ import msgspec
 import trio
 from attrs import field, frozen
 
+from actors.places import place_of
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
 from channels.connect_info import ConnectInfo, PeerData
-from channels.excerpts import place_of
 from channels.protocol.link import Broadcaster, Trace
 from channels.protocol.work_budget import WorkBudget
 from channels.pubsub.pubsub import PubSub

@@ -263,7 +263,7 @@ def decode(data: bytes) -> Any:
     Raises:
         NotATerm: the bytes are not exactly one term, or contain a forbidden type.
     """
-    reader = _Reader(_unpacked(data))
+    reader = _TermReader(_unpacked(data))
     value = reader.term(MAX_DEPTH)
     if reader.position != len(reader.data):
         raise NotATerm("there are bytes after its end")
@@ -292,7 +292,7 @@ def _unpacked(data: bytes) -> bytes:
     return unpacked
 
 
-class _Reader:
+class _TermReader:
     """A reader of terms. It checks all counts and sizes, because the bytes can come from a client."""
 
     __slots__ = ("data", "position")
@@ -376,7 +376,7 @@ class _Reader:
 
 _NESTING = {_SMALL_TUPLE, _LARGE_TUPLE, _LIST, _MAP}
 
-_READERS: dict[int, Callable[[_Reader, int], Any]] = {
+_READERS: dict[int, Callable[[_TermReader, int], Any]] = {
     _NEW_FLOAT: lambda reader, _: reader.double(),
     _SMALL_INTEGER: lambda reader, _: reader.number(1),
     _INTEGER: lambda reader, _: _I32.unpack(reader.take(4))[0],

@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from attrs import frozen
 
-from channels.errors import ChannelsError, InvalidOption, MissingLibrary, check_whole
+from actors.arguments import check_whole, is_number
+from actors.errors import InvalidOption
+from channels.errors import ChannelsError, MissingLibrary
 from channels.tokens._erlang_terms import Atom, NotATerm, NoTermFor, decode, encode
 from channels.tokens._signing import DIGESTS, MAX_TOKEN, Malformed, Signed, derive
 
@@ -574,8 +576,6 @@ def _now(verb: str, option: str, given: float | None) -> float:
 def _check_seconds(verb: str, option: str, value: object, *, or_ever: bool = False) -> None:
     if or_ever and value == math.inf:
         return
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # For NaN, this comparison is False, so NaN is an error.
-    if not is_number or not -_MAX_SECONDS < value < _MAX_SECONDS:  # type: ignore[operator]
+    if not is_number(value) or not -_MAX_SECONDS < value < _MAX_SECONDS:
         expected = "a number of seconds, or math.inf" if or_ever else "seconds since 1970"
         raise InvalidOption(verb, option, value, expected)

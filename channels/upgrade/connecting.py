@@ -13,12 +13,12 @@ import trio
 from attrs import evolve
 
 from actors.instrumentation.telemetry import Event
+from actors.places import place_of
 from actors.process import on_exit
 from actors.runtime import current_runtime
 from channels.checks import invalid
 from channels.connect_info import ConnectInfo, PeerData
 from channels.errors import InvalidResult
-from channels.excerpts import place_of
 from channels.messages import ConnectRefused
 from channels.protocol.link import Trace
 from channels.serializers.serializer import DEFAULT_VSN, Serializer, negotiate

@@ -25,11 +25,11 @@ import trio
 
 from actors.errors import StartError
 from actors.exits import Crash, ExitReason, is_normal_exit
-from actors.instrumentation.logger import printable
 from actors.instrumentation.telemetry import Event
 from actors.links import wait_exit
 from actors.refs import Pid
 from actors.runtime import DEFAULT_KILL_GRACE, Runtime, open_runtime
+from actors.text import printable
 from supervision import logger
 from supervision.child_spec import Supervised
 from supervision.errors import (
@@ -180,7 +180,7 @@ async def open_application(
 
     Raises:
         ApplicationStartFailed: A child did not start. The children before it were stopped.
-        BadChildSpec, BadSupervisorOption: Nothing was started.
+        InvalidChildSpec, InvalidOption: Nothing was started.
     """
     options = _Options(top, shutdown_deadline, kill_grace, log, watchdog)
     async with _open(_Switch(shutdown_deadline), options) as opened:
@@ -220,7 +220,7 @@ async def serve(
             within `shutdown_deadline`.
         ApplicationFailed: The top supervisor gave up or was killed.
         ApplicationKilled: A second signal came before the application had stopped.
-        BadChildSpec, BadSupervisorOption: Nothing was started.
+        InvalidChildSpec, InvalidOption: Nothing was started.
     """
     options = _Options(top, shutdown_deadline, kill_grace, log, watchdog)
     await _serve(options, on_started, on_stopping, signals, end=None)

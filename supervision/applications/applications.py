@@ -35,9 +35,9 @@ from supervision.applications.application import Top
 from supervision.errors import (
     ApplicationNotStarted,
     ApplicationStartFailed,
-    BadApplication,
     DependencyNotStarted,
     FailedToStartChild,
+    InvalidApplication,
     SupervisionError,
     describe_reason,
 )
@@ -82,7 +82,7 @@ class ApplicationSpec:
         stop: An async function that runs after all processes of the application have ended.
 
     Raises:
-        BadApplication: A field has an invalid value.
+        InvalidApplication: A field has an invalid value.
 
     If `prep_stop` or `stop` raises, Ashtree emits an event and continues the stop. Source: OTP's applications, without
     code loading, configuration and start phases.
@@ -97,12 +97,12 @@ class ApplicationSpec:
 
     def __attrs_post_init__(self) -> None:
         if self.type not in _TYPES:
-            raise BadApplication(
+            raise InvalidApplication(
                 self.name, f'type is {self.type!r}; write "permanent", "transient" or "temporary"'
             )
         for other in self.depends_on:
             if not isinstance(other, ApplicationSpec):
-                raise BadApplication(
+                raise InvalidApplication(
                     self.name, f"it depends on {other!r}; write the ApplicationSpec itself"
                 )
 
@@ -122,7 +122,7 @@ def in_order(specs: Iterable[ApplicationSpec]) -> list[ApplicationSpec]:
                 add(other)
             ordered[spec.name] = spec
         elif known is not spec:
-            raise BadApplication(
+            raise InvalidApplication(
                 spec.name, "two different applications have this name; rename one of them"
             )
 
@@ -194,7 +194,7 @@ class Applications(GenServer[dict[Pid, _Running]]):
             order.
 
         Raises:
-            BadApplication: Two applications have the same name; nothing was started.
+            InvalidApplication: Two applications have the same name; nothing was started.
             StartError: An application did not start, and the applications before it were stopped. The reason is
                 `Shutdown(FailedToStartChild(name, reason))`, as from a supervisor.
 
@@ -251,7 +251,7 @@ class Applications(GenServer[dict[Pid, _Running]]):
         Raises:
             ApplicationStartFailed: An application did not start. All applications that this call had started were
                 stopped.
-            BadApplication: Two applications have the same name; nothing was started.
+            InvalidApplication: Two applications have the same name; nothing was started.
             SupervisorDeadlock: The caller belongs to an application that starts or stops at this moment.
         """
         started: list[str] = await ask(applications, _Ensure(spec))

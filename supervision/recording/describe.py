@@ -2,7 +2,7 @@
 
 `describe` never calls the `__repr__` of an application's class, which may return anything. If a class does not declare
 its fields, the text shows only the class. `[FILTERED]` replaces the value of a key or field with a secret name, such as
-`password`. `supervision.recording.masking` has the list of these names.
+`password`. `actors.masking` has the list of these names.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from zlib import crc32
 import attrs
 import msgspec
 
+from actors.masking import FILTERED, fields_of, is_secret
 from actors.refs import Pid, Ref, TimerRef
-from supervision.recording.masking import FILTERED, is_secret
 
 __all__ = ["describe", "without_addresses"]
 
@@ -194,14 +194,12 @@ _BASES: tuple[tuple[type, Writer], ...] = (
 
 def _writer_for(cls: type) -> Writer:
     """Return the function that writes instances of a class."""
-    if attrs.has(cls):
-        return _named_fields(tuple(field.name for field in attrs.fields(cls) if field.repr))
-    if issubclass(cls, msgspec.Struct):
+    if issubclass(cls, msgspec.Struct) and cls.__repr__ is not msgspec.Struct.__repr__:
         # A Struct with a secret field has its own `__repr__`, which leaves the field out.
-        has_own = cls.__repr__ is not msgspec.Struct.__repr__
-        return _own if has_own else _named_fields(cls.__struct_fields__)
-    if fields := getattr(cls, "__dataclass_fields__", None):
-        return _named_fields(tuple(fields))
+        return _own
+    names = fields_of(cls, shown=True)
+    if names or attrs.has(cls) or issubclass(cls, msgspec.Struct):
+        return _named_fields(names)
     if issubclass(cls, tuple):
         return _named_fields(cls._fields) if hasattr(cls, "_fields") else _tuple
     for base, writer in _BASES:

@@ -10,6 +10,8 @@ from typing import Any, Final
 from actors.exits import ExitReason
 from actors.instrumentation.instrument import payload_of
 from actors.instrumentation.telemetry import Event
+from actors.masking import shown_kind
+from actors.places import is_program
 from actors.refs import Pid
 from supervision.events import (
     CHILD_RESTARTED,
@@ -20,7 +22,6 @@ from supervision.events import (
     GAVE_UP,
 )
 from supervision.recording.describe import describe, without_addresses
-from supervision.recording.masking import shown_kind
 from supervision.recording.places import component_of
 from supervision.recording.schema import exit_class, kind_of, transport_of
 
@@ -45,7 +46,6 @@ __all__ = [
 TEXT_LENGTH: Final = 2000
 """The maximal length of any other text in a recording, in characters."""
 
-_MACHINERY: Final = frozenset(("actors", "supervision", "channels", "trio"))
 _FRAMES: Final = 40
 
 DEAD_LETTER: Final[Event] = ("actors", "message", "dead_letter")
@@ -158,7 +158,7 @@ def frames_of(exception: BaseException) -> list[tuple[str, int, str]]:
     own = (
         position
         for position, (frame, _) in enumerate(frames)
-        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _MACHINERY
+        if is_program(frame.f_code.co_filename)
     )
     return [
         (frame.f_code.co_filename, line, frame.f_code.co_qualname)

@@ -27,6 +27,7 @@ from typing import IO, Any, Final, TypeAlias
 import trio
 from attrs import define, field, frozen
 
+from actors.arguments import check_number
 from actors.exits import ExitReason
 from actors.links import trap_exits
 from actors.refs import TimerRef
@@ -124,8 +125,7 @@ async def open_recorder(
     send the message. Without `file`, the thread is idle until a crash. In a simulated run, which has no threads, use
     `FlightRecorder`.
     """
-    if not flush_every > 0:
-        raise ValueError(f"open_recorder got flush_every={flush_every!r}; write seconds above 0")
+    check_number("open_recorder", "flush_every", flush_every, "seconds above 0", above=0)
     recorder = FlightRecorder(current_runtime(), **options)
     try:
         for extend in extensions:

@@ -28,9 +28,11 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import trio
 
+from actors.arguments import check_whole
 from actors.exits import ExitReason
 from actors.instrumentation.instrument import Instrument, payload_of
 from actors.instrumentation.telemetry import Event
+from actors.masking import SECRETS, mask, shown_kind
 from actors.messages import Down, Exit
 from actors.refs import MailboxLike, Pid
 from actors.runtime import Runtime
@@ -52,7 +54,6 @@ from supervision.recording.fields import (
     problem_fields,
     reason_fields,
 )
-from supervision.recording.masking import SECRETS, mask, shown_kind
 from supervision.recording.places import Place, Places
 from supervision.recording.ring import ContentRing, MessageRing, Ring
 from supervision.recording.schema import kind_of
@@ -145,11 +146,9 @@ class FlightRecorder(Instrument):
     ) -> None:
         if isinstance(hide, str):
             raise TypeError(f"FlightRecorder got hide={hide!r}; write a list of terms: [{hide!r}]")
-        if min(max_messages, max_events, max_bytes) < 1:
-            raise ValueError(
-                f"FlightRecorder got max_messages={max_messages}, max_events={max_events} and "
-                f"max_bytes={max_bytes}; write whole numbers of at least 1"
-            )
+        check_whole("FlightRecorder", "max_messages", max_messages)
+        check_whole("FlightRecorder", "max_events", max_events)
+        check_whole("FlightRecorder", "max_bytes", max_bytes)
         self.runtime = runtime
         self.contents = contents
         self.hide = tuple(hide)

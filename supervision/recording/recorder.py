@@ -10,6 +10,7 @@ from typing import Any
 from actors.errors import ActorsError, ProcessKilled
 from actors.exits import ExitReason
 from actors.instrumentation.instrument import Instrument, payload_of
+from actors.masking import shown_kind
 from actors.messages import Down, Exit
 from actors.process import current_pid
 from actors.refs import Pid, Ref
@@ -31,7 +32,6 @@ from supervision.recording.fields import (
     reason_fields,
     refused_fields,
 )
-from supervision.recording.masking import shown_kind
 from supervision.recording.places import REMEMBERED, Place, Places, UnobservedPlaces
 from supervision.recording.schema import kind_of_content, transport_of
 from supervision.recording.trace import Trace

@@ -12,8 +12,8 @@ from sys import getsizeof
 from typing import Any, Final, TypeAlias
 
 from actors.instrumentation.instrument import payload_of
+from actors.masking import KIND_LENGTH, shown_kind
 from supervision.recording.conversion import Birth
-from supervision.recording.masking import KIND_LENGTH, shown_kind
 from supervision.recording.schema import kind_of, transport_of
 
 __all__ = ["EVENT_BYTES", "Look", "Looks", "size_of", "size_of_event", "size_of_exit"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from actors.masking import shown_kind
 from actors.process import send
 from actors.refs import Pid
 from actors.runtime import Runtime
 from supervision.recording.conversion import Record
-from supervision.recording.masking import shown_kind
 from supervision.recording.schema import kind_of
 
 __all__ = ["Tap", "Tape"]

@@ -22,10 +22,10 @@ from supervision.errors import SupervisionError
 from supervision.recording.schema import SCHEMA_VERSION, problem_of
 
 __all__ = [
-    "BadTraceFile",
     "BoundedTrace",
     "DamagedTrace",
     "Events",
+    "InvalidTraceFile",
     "Trace",
     "file_lines",
     "read_lines",
@@ -42,7 +42,7 @@ Later: TypeAlias = tuple[int, Moment, str, Callable[..., str], tuple[Any, ...]]
 _MESSAGES = frozenset(("sent", "received", "call_ended", "frame"))
 
 
-class BadTraceFile(SupervisionError, ValueError):
+class InvalidTraceFile(SupervisionError, ValueError):
     """A file is not a trace that this version of Ashtree reads.
 
     Attributes:
@@ -273,13 +273,13 @@ def read_lines(path: Path) -> list[bytes]:
     """Read the events of a file from `write_lines`.
 
     Raises:
-        BadTraceFile: the file has no header, or its header has another version of the format.
+        InvalidTraceFile: the file has no header, or its header has another version of the format.
         OSError: the file cannot be read.
     """
     header, *lines = path.read_bytes().splitlines() or [b""]
     schema = _schema_of(header)
     if schema != SCHEMA_VERSION:
-        raise BadTraceFile(path, schema)
+        raise InvalidTraceFile(path, schema)
     return lines
 
 
@@ -300,7 +300,7 @@ def read_recording(path: Path) -> tuple[list[bytes], bool]:
         `DamagedTrace`.
 
     Raises:
-        BadTraceFile: the file has no header, or its header has another version of the format.
+        InvalidTraceFile: the file has no header, or its header has another version of the format.
         OSError: the file cannot be read.
     """
     lines = read_lines(path)

@@ -27,7 +27,7 @@ from typing import Any, Generic, Literal, Required, TypedDict, TypeVar, final
 import msgspec
 import trio
 
-from actors.arguments import is_number
+from actors.arguments import check_choice, check_number
 from actors.errors import ActorsError, NoProcess, NotAProcess, ServerExit
 from actors.exits import KILL, NORMAL, TIMEOUT, ExitReason
 from actors.links import send_exit, trap_exits, unlink
@@ -38,7 +38,7 @@ from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer, Sender, call, cast, reply, stop
 from actors.servers.results import NoReply
 from actors.timers import cancel_timer, send_after
-from supervision.errors import BadTaskOption, SupervisionError, TaskExit, TaskTimeout
+from supervision.errors import SupervisionError, TaskExit, TaskTimeout
 from supervision.tasks._process import TaskReply, inherit, label_of, lineage
 from supervision.tasks.task import Exited, Ok, Task, TaskOutcome
 
@@ -83,7 +83,7 @@ def async_stream(
         new tasks only while the consumer waits for the next outcome.
 
     Raises:
-        BadTaskOption: An option has an invalid value.
+        InvalidOption: An option has an invalid value.
         TaskTimeout: A task takes longer than `timeout`, and `on_timeout` is `"exit"`. The loop over the outcomes raises
             it.
         TaskExit: Another process killed the process of the stream. The loop over the outcomes raises it.
@@ -135,8 +135,7 @@ def open_stream(
     """Open a stream as `async_stream` does, with another way to start tasks."""
     _check("max_concurrency", max_concurrency, least=1)
     _check("timeout", timeout, least=0)
-    if on_timeout not in ("exit", "kill_task"):
-        raise BadTaskOption('write "exit" or "kill_task"', option="on_timeout", value=on_timeout)
+    check_choice("async_stream", "on_timeout", on_timeout, ("exit", "kill_task"))
     settings = StreamSettings(
         function=function,
         start_task=start_task,
@@ -152,10 +151,8 @@ def open_stream(
 
 
 def _check(option: str, value: object, *, least: float) -> None:
-    if not is_number(value, least=least):
-        raise BadTaskOption(
-            f"write a number from {least:g}, or math.inf for no limit", option=option, value=value
-        )
+    expected = f"a number from {least:g}, or math.inf for no limit"
+    check_number("async_stream", option, value, expected, least=least)
 
 
 @asynccontextmanager

@@ -15,13 +15,14 @@ The names are Elixir's, with an underscore after a Python keyword. `Task.await` 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, TypeVarTuple, final
 
 import msgspec
 import trio
 
-from actors.arguments import check_async
+from actors.arguments import check_async, check_choice, check_number
 from actors.exits import KILL, KILLED, NOPROC, SHUTDOWN, Crash, ExitReason
 from actors.links import demonitor, monitor, send_exit, unlink
 from actors.messages import Down
@@ -30,7 +31,7 @@ from actors.refs import Pid, Ref
 from actors.runtime import current_runtime
 from supervision._children import end_process
 from supervision.child_spec import BRUTAL_KILL, ChildSpec, RestartType, ShutdownLimit
-from supervision.errors import BadTaskOption, NotTaskOwner, TaskExit, TaskTimeout
+from supervision.errors import NotTaskOwner, TaskExit, TaskTimeout
 from supervision.tasks._process import (
     Recipient,
     TaskReply,
@@ -125,7 +126,7 @@ class Task(Generic[T_co]):
             The task. It has not taken its first step.
 
         Raises:
-            NotAsync: `function` is not an async function.
+            InvalidArgument: `function` is not an async function.
             NotAProcess: The caller has no mailbox for the result; see `actors.adoption.as_process`.
 
         Source: Elixir's `Task.async`.
@@ -277,29 +278,28 @@ class Task(Generic[T_co]):
             return Exited(NOPROC)
         return self._outcome(message)
 
-    async def shutdown(self, limit: ShutdownLimit = 5.0) -> TaskOutcome[T_co] | None:
+    async def shutdown(self, timeout: ShutdownLimit = 5.0) -> TaskOutcome[T_co] | None:
         """Stop the task, and wait until it has ended.
 
         Args:
-            limit: Seconds between the exit signal `SHUTDOWN` and a kill; `"brutal_kill"` kills immediately.
+            timeout: Seconds between the exit signal `SHUTDOWN` and a kill; `"brutal_kill"` kills immediately.
 
         Returns:
             `Ok(value)` if the task finished before the stop. None if it stopped as requested. `Exited(KILLED)` if it
-            was killed after the limit. `Exited(NOPROC)` if it had ended before the stop and its result was taken or
+            was killed after the timeout. `Exited(NOPROC)` if it had ended before the stop and its result was taken or
             discarded. `Exited(reason)` if it ended with another reason.
 
         Raises:
-            BadTaskOption: `limit` has an invalid value.
+            InvalidOption: `timeout` has an invalid value.
 
         This also stops a running task after its result was discarded by a timeout of `result`, by `ignore` or by
         `forget`. Source: Elixir's `Task.shutdown`.
         """
         self._check_owner()
-        brutal = limit == BRUTAL_KILL
-        if not brutal and not (isinstance(limit, int | float) and limit >= 0):
-            raise BadTaskOption(
-                'write seconds, from 0, or "brutal_kill"', option="limit", value=limit
-            )
+        brutal = timeout == BRUTAL_KILL
+        if not brutal:
+            expected = 'seconds, from 0, or "brutal_kill"'
+            check_number("shutdown", "timeout", timeout, expected, least=0)
         if self.pid is None:
             return await self.ignore()
         # Use a second monitor, because the owner may have removed the first monitor or received its `Down`.
@@ -307,7 +307,7 @@ class Task(Generic[T_co]):
         # Remove the link first, so that the exit signal of the task does not reach the owner.
         unlink(self.pid, flush=True)
         try:
-            reason = await end_process(self.pid, ref, limit)
+            reason = await end_process(self.pid, ref, timeout)
             outcome = await self._left_behind(reason)
         except trio.Cancelled:
             # The caller cannot wait any longer, so the task gets no more time to stop.
@@ -446,7 +446,7 @@ async def await_many(tasks: Iterable[Task[T]], *, timeout: float = 5.0) -> list[
 async def yield_many(
     tasks: Iterable[Task[T]],
     *,
-    limit: int | None = None,
+    limit: float = math.inf,
     timeout: float = 5.0,
     on_timeout: Literal["nothing", "ignore", "kill_task"] = "nothing",
 ) -> list[tuple[Task[T], TaskOutcome[T] | None]]:
@@ -463,7 +463,7 @@ async def yield_many(
 
     Args:
         tasks: Tasks of the current process.
-        limit: Return after this number of tasks has ended; None waits for all tasks.
+        limit: Return after this number of tasks has ended; `math.inf` waits for all tasks.
         timeout: In seconds, for all tasks together.
         on_timeout: The reaction to tasks that still run, even if their results were discarded before. `"nothing"`: you
             may wait for them again. `"ignore"`: call `Task.ignore`. `"kill_task"`: call `Task.shutdown("brutal_kill")`.
@@ -473,16 +473,13 @@ async def yield_many(
 
     Raises:
         NotTaskOwner: A task belongs to another process.
-        BadTaskOption: `on_timeout` or `limit` has an invalid value.
+        InvalidOption: `on_timeout` or `limit` has an invalid value.
 
     Source: Elixir's `Task.yield_many`.
     """
-    if on_timeout not in _ON_TIMEOUT:
-        raise BadTaskOption(
-            f"write one of {', '.join(_ON_TIMEOUT)}", option="on_timeout", value=on_timeout
-        )
-    if limit is not None and limit < 1:
-        raise BadTaskOption("write a number of tasks, 1 or more", option="limit", value=limit)
+    check_choice("yield_many", "on_timeout", on_timeout, _ON_TIMEOUT)
+    expected = "a number of tasks, 1 or more, or math.inf for all"
+    check_number("yield_many", "limit", limit, expected, least=1)
     tasks = list(tasks)
     for task in tasks:
         task._check_owner()
@@ -490,7 +487,7 @@ async def yield_many(
         task.ref: Exited(NOPROC) for task in tasks if task._taken
     }
     ends = _Ends([task for task in tasks if not task._taken], timeout)
-    wanted = len(tasks) if limit is None else limit
+    wanted = min(len(tasks), limit)
     try:
         while ends.waiting and len(outcomes) < wanted:
             task, message = await ends.next()

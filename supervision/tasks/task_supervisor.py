@@ -134,7 +134,7 @@ class TaskSupervisor(DynamicSupervisor):
 
         Raises:
             MaxChildren: The supervisor has `max_children` tasks.
-            BadChildSpec: `restart` or `shutdown` has an invalid value.
+            InvalidChildSpec: `restart` or `shutdown` has an invalid value.
             SupervisorDeadlock: The supervisor waits for the caller, which is one of its children.
         """
         spec = ChildSpec(
@@ -182,7 +182,7 @@ class TaskSupervisor(DynamicSupervisor):
                 `async_stream`.
 
         Raises:
-            BadTaskOption, BadChildSpec: An option has an invalid value.
+            InvalidOption, InvalidChildSpec: An option has an invalid value.
             MaxChildren: The supervisor has `max_children` tasks. The stream does not wait for room. The loop over the
                 outcomes raises this error.
             TaskTimeout, TaskExit: As for `async_stream`.

@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from attrs import frozen
 
-from actors.instrumentation.logger import printable
 from actors.refs import Pid
+from actors.text import printable
 
 __all__ = ["Health", "ProcessView", "Snapshot"]
 

@@ -20,9 +20,9 @@ import msgspec
 
 from actors.addresses import whereis
 from actors.errors import NoProcess
-from actors.instrumentation.logger import printable
 from actors.refs import Pid
 from actors.runtime import current_runtime
+from actors.text import printable
 from supervision._requests import children_of, kind_of
 from supervision.child_spec import RESTARTING, ChildType
 

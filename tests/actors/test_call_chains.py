@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from actors import (
-    CallCycle,
+    CallingSelf,
     CallTimeout,
     Crash,
     GenServer,
@@ -130,5 +130,6 @@ async def test_a_call_after_its_timeout_is_no_part_of_a_chain(
 
 
 def test_a_call_cycle_error_says_what_to_write_instead() -> None:
-    error = CallCycle([], "a", "request", 5.0)
+    one: Any = "<pid 1>"
+    error = CallingSelf("a", "request", 5.0, chain=(one, one))
     assert "let one of them cast(), or answer with NoReply()" in str(error)

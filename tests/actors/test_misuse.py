@@ -19,14 +19,12 @@ from actors import (
     CallingSelf,
     Crash,
     GenServer,
+    InvalidArgument,
     InvalidCallback,
     InvalidReturn,
     NoProcess,
     NoReply,
     NoSuchName,
-    NotAnAddress,
-    NotAsync,
-    NotStarted,
     Reply,
     Sender,
     as_process,
@@ -291,7 +289,7 @@ async def test_spawn_refuses_a_value_that_is_not_an_async_function(
 ) -> None:
     function = make()
     async with open_runtime() as runtime, as_process():
-        with pytest.raises(NotAsync) as caught:
+        with pytest.raises(InvalidArgument) as caught:
             verb(function)
         assert runtime.statistics()["spawned"] == 1
     assert str(caught.value) == f"{verb.__name__}() got " + said.format(verb=verb.__name__)
@@ -300,7 +298,7 @@ async def test_spawn_refuses_a_value_that_is_not_an_async_function(
 
 async def test_scoped_spawn_refuses_a_value_that_is_not_an_async_function() -> None:
     async with open_runtime():
-        with pytest.raises(NotAsync, match=r"scoped_spawn\(\) got _sync"):
+        with pytest.raises(InvalidArgument, match=r"scoped_spawn\(\) got _sync"):
             async with scoped_spawn(_sync):  # type: ignore[arg-type]
                 raise AssertionError("not reached")
 
@@ -344,7 +342,7 @@ async def test_a_crash_names_a_function_that_returned_no_awaitable() -> None:
     async with open_runtime(log=False):
         reason = await wait_exit(spawn(lambda: 7))  # type: ignore[arg-type, return-value]
     assert isinstance(reason, Crash)
-    assert isinstance(reason.exception, NotAsync)
+    assert isinstance(reason.exception, InvalidArgument)
     assert f"<lambda> ({_HERE}:" in str(reason.exception)
     assert "which returned 7, a value that cannot be awaited" in str(reason.exception)
 
@@ -414,7 +412,7 @@ async def test_a_value_that_is_not_an_address_is_refused_where_it_is_used(
 ) -> None:
     async with open_runtime(), as_process():
         value = make()
-        with pytest.raises(NotAnAddress) as caught:
+        with pytest.raises(InvalidArgument) as caught:
             result = use(value)
             if inspect.isawaitable(result):
                 await result
@@ -426,7 +424,7 @@ async def test_a_value_that_is_not_an_address_is_refused_where_it_is_used(
 async def test_a_name_in_place_of_a_pid_advises_whereis(verb: Callable[..., Any]) -> None:
     async with open_runtime(), as_process():
         with pytest.raises(
-            NotAnAddress, match=r"got 'counter', which is not a pid; whereis\(name\) returns"
+            InvalidArgument, match=r"got 'counter', which is not a pid; whereis\(name\) returns"
         ):
             result = verb("counter")
             if inspect.isawaitable(result):
@@ -436,7 +434,7 @@ async def test_a_name_in_place_of_a_pid_advises_whereis(verb: Callable[..., Any]
 async def test_an_invalid_name_raises_an_error() -> None:
     async with open_runtime():
         with pytest.raises(
-            NotAnAddress, match=r"\[1\] is not hashable, so it cannot be a name; write a pid"
+            InvalidArgument, match=r"\[1\] is not hashable, so it cannot be a name; write a pid"
         ):
             send([1], "news")
 
@@ -502,7 +500,7 @@ async def test_a_constructor_without_arguments_is_allowed() -> None:
 
 def test_calling_a_server_class_advises_to_start_it() -> None:
     counter: Any = _Counter
-    with pytest.raises(NotStarted) as caught:
+    with pytest.raises(InvalidArgument) as caught:
         counter(1, name="count")
     assert str(caught.value) == (
         "_Counter(1, name='count') makes an instance and starts no process; "

@@ -173,7 +173,7 @@ async def test_begin_and_an_enter_event_can_set_timeouts() -> None:
 @pytest.mark.parametrize("seconds", [-1, math.nan])
 @pytest.mark.parametrize("field", ["state_timeout", "event_timeout"])
 def test_a_negative_timeout_is_refused(field: str, seconds: float) -> None:
-    with pytest.raises(ValueError, match=rf"{field} is .*; write a number of seconds from 0"):
+    with pytest.raises(ValueError, match=rf" got {field}=.*; write a number of seconds from 0"):
         KeepState(**{field: seconds})  # type: ignore[arg-type] # any of the fields
 
 

@@ -188,7 +188,7 @@ async def test_a_log_keeps_the_last_ten_events_by_default() -> None:
 async def test_a_log_of_no_events_is_refused() -> None:
     async with open_runtime():
         counter = await Counter.start()
-        with pytest.raises(ValueError, match="at least one event"):
+        with pytest.raises(ValueError, match="log got size=0; write a number of events, 1 or more"):
             await sys.log(counter, 0)
 
 

@@ -13,13 +13,13 @@ import pytest
 from attrs import frozen
 
 import actors
+from actors import InvalidOption
 from channels import (
     Binary,
     Channel,
     ConnectInfo,
     ConnectRefused,
     Endpoint,
-    InvalidOption,
     InvalidResult,
     JoinRefused,
     Mount,

@@ -9,17 +9,8 @@ import trio
 import trio.lowlevel
 
 import channels
-from channels import (
-    ConnectInfo,
-    ConnectRefused,
-    Endpoint,
-    InvalidOption,
-    Mount,
-    Refusal,
-    Socket,
-    TokenError,
-    Uri,
-)
+from actors import InvalidOption
+from channels import ConnectInfo, ConnectRefused, Endpoint, Mount, Refusal, Socket, TokenError, Uri
 from channels.telemetry import SOCKET_CONNECT_FAILED, SOCKET_CONNECTED
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket

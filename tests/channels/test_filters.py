@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from channels import Binary, Endpoint, InvalidOption, Keep
-from channels.filters import FILTERED, filter_parameters
+from actors import InvalidOption
+from actors.masking import FILTERED, mask
+from channels import Binary, Endpoint, Keep
+from channels.filters import filter_parameters
 from tests.channels.rooms import UserSocket
 
 MASKED = [
@@ -16,6 +18,8 @@ MASKED = [
     ({"user": [{"password": 1}]}, {"user": [{"password": FILTERED}]}),
     ({"body": "name=ann&password=x"}, {"body": FILTERED}),
     ("password=x", FILTERED),
+    ({"body": '{"password": "x"}'}, {"body": FILTERED}),
+    ({"headers": "Authorization: Bearer x"}, {"headers": FILTERED}),
     ({"body": "my password is x"}, {"body": "my password is x"}),
     ({"token": "t", "secret": 1}, {"token": FILTERED, "secret": FILTERED}),
     (
@@ -42,6 +46,11 @@ def test_a_parameter_whose_name_contains_a_term_is_masked_at_any_depth(
     value: Any, shown: Any
 ) -> None:
     assert filter_parameters(value) == shown
+
+
+@pytest.mark.parametrize("value", [value for value, _ in MASKED])
+def test_logs_and_recordings_mask_the_same_parameters(value: Any) -> None:
+    assert filter_parameters(value) == mask(value)
 
 
 def test_the_filter_does_not_look_into_values_that_are_not_json() -> None:

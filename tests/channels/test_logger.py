@@ -496,13 +496,13 @@ def test_the_log_visits_only_as_many_parameters_as_it_shows() -> None:
             Looked.looked_at += len(found)
             return found
 
-    shown = channels_logger._Lines(())._shown(Looked([Looked(range(50_000))] * 50_000))
+    shown = channels_logger._Parameters(()).shown(Looked([Looked(range(50_000))] * 50_000))
     assert Looked.looked_at <= 21 * 21 + 21
     assert shown.endswith("...]")
     deep: Any = []
     for _ in range(900):
         deep = [deep]
-    assert "..." in channels_logger._Lines(())._shown(deep)
+    assert "..." in channels_logger._Parameters(()).shown(deep)
 
 
 async def test_a_client_that_is_held_back_is_logged(serve: Serve, lines: Any) -> None:

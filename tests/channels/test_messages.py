@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from channels.errors import InvalidOption
+from actors.errors import InvalidOption
 from channels.messages import Binary, BinaryFrame, Broadcast, Message, PushReply
 
 

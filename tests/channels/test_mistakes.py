@@ -17,7 +17,15 @@ import trio
 from attrs import frozen
 
 import actors
-from actors import GenServer, InvalidReturn, MailboxBusy, UnlinkedMethod, receive, spawn
+from actors import (
+    GenServer,
+    InvalidArgument,
+    InvalidOption,
+    InvalidReturn,
+    MailboxBusy,
+    receive,
+    spawn,
+)
 from actors.instrumentation.logger import CRASH
 from channels import (
     Channel,
@@ -25,7 +33,6 @@ from channels import (
     EncodeError,
     Endpoint,
     InvalidHandler,
-    InvalidOption,
     InvalidResult,
     JoinRefused,
     Keep,
@@ -565,7 +572,7 @@ REACHED: dict[str, tuple[type[Exception], str]] = {
         r"receive\(\) in a callback of Craft 'room:a' <pid \d+> would also take messages .*handle_info",
     ),
     "spawn": (
-        UnlinkedMethod,
+        InvalidArgument,
         (
             rf"spawn\(self\.ticker\) would keep Craft\.ticker \({HERE}\) running after its Craft has ended; "
             r"write spawn_link\(self\.ticker\), which ends with it, or send_every"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors import Runtime
+from actors import InvalidOption, Runtime
 from channels import (
     Channel,
     ChannelsError,
@@ -15,7 +15,6 @@ from channels import (
     ConnectRefused,
     Endpoint,
     InvalidHandler,
-    InvalidOption,
     InvalidRoute,
     Route,
     Socket,

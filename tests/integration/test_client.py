@@ -13,6 +13,7 @@ import trio
 import trustme
 
 from actors import open_runtime
+from actors.errors import InvalidOption
 from channels import Binary, Endpoint, Mount
 from channels.client import (
     ChannelClosed,
@@ -23,7 +24,6 @@ from channels.client import (
     blocking,
     open_socket,
 )
-from channels.errors import InvalidOption
 from examples.conformance import UserSocket
 from tests.integration.servers import Server, serving
 from tests.patience import PATIENCE, until

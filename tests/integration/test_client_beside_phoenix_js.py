@@ -19,11 +19,11 @@ from channels.client.protocol import Protocol
 from channels.client.records import (
     Arrived,
     ChannelRecord,
+    ClientSettings,
     Close,
     Effect,
     Open,
     Send,
-    Settings,
     Settled,
 )
 from tests.integration.phoenix_js import FOLDER, require_node
@@ -32,7 +32,7 @@ Step: TypeAlias = list[Any]
 Entry: TypeAlias = dict[str, Any]
 
 # In milliseconds, so that all times are whole numbers on both sides.
-SETTINGS = Settings(
+SETTINGS = ClientSettings(
     timeout=10_000,
     heartbeat_interval=30_000,
     reconnect=RetryTable(steps=(10, 50, 100, 150, 200, 250, 500, 1000, 2000), then=5000),

@@ -19,7 +19,8 @@ import pytest
 import trio
 from websockets.sync.client import connect
 
-from channels import Binary, EncodeError, InvalidOption
+from actors import InvalidOption
+from channels import Binary, EncodeError
 from channels.publishing import AsyncPublisher, Publisher, PublishError, publish, publish_async
 from channels.pubsub.envelope import MessageTooLarge
 from channels.pubsub.redis.url import InvalidRedisUrl

@@ -21,6 +21,7 @@ from typing import Any
 import attrs
 from attrs import define, field, frozen
 
+from actors.arguments import check_positive, positive
 from supervision.laboratory.simulation.forks import ForkedSeed
 from supervision.laboratory.simulation.replaying.run_file import find_scenario
 from supervision.laboratory.simulation.replaying.self_check import check_many
@@ -47,11 +48,6 @@ _MOST_FAILED = 20  # a sweep ends at this number of failed runs
 _ENDLESS = 1_000_000_000  # more seeds than any campaign runs
 
 
-def _positive(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{attribute.name} is {value!r}; write a number greater than 0")
-
-
 @frozen
 class Sweep:
     """A scenario of a campaign.
@@ -67,7 +63,7 @@ class Sweep:
 
     name: str
     path: str
-    weight: float = field(default=1.0, validator=_positive)
+    weight: float = field(default=1.0, validator=positive)
     params: Mapping[str, Any] = field(factory=dict)
 
 
@@ -155,8 +151,7 @@ class Campaign:
     ) -> None:
         if not sweeps:
             raise ValueError("sweeps is empty; write one Sweep or more")
-        if not seconds > 0:
-            raise ValueError(f"seconds is {seconds!r}; write a number greater than 0")
+        check_positive("Campaign", "seconds", seconds)
         self.jobs = cores() if jobs is None else jobs
         self.seconds = seconds
         self.parts = [

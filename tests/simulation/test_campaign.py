@@ -143,14 +143,14 @@ def test_a_scenario_that_cannot_be_imported_is_refused() -> None:
 
 @pytest.mark.parametrize("weight", [0, -1])
 def test_a_weight_is_positive(weight: float) -> None:
-    with pytest.raises(ValueError, match="weight is"):
+    with pytest.raises(ValueError, match="Sweep got weight="):
         Sweep("any", "any:any", weight=weight)
 
 
 def test_a_campaign_has_sweeps_and_time() -> None:
     with pytest.raises(ValueError, match="sweeps is empty"):
         Campaign([], seconds=1.0)
-    with pytest.raises(ValueError, match="seconds is 0"):
+    with pytest.raises(ValueError, match="Campaign got seconds=0"):
         Campaign([PASSES], seconds=0)
 
 

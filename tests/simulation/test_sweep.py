@@ -108,10 +108,10 @@ def test_the_results_have_the_measures() -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"jobs": -1}, "jobs is -1"),
-        ({"limit": 0}, "limit is 0"),
-        ({"check": 1.5}, "check is 1.5"),
-        ({"renew": 0}, "renew is 0"),
+        ({"jobs": -1}, "jobs=-1"),
+        ({"limit": 0}, "limit=0"),
+        ({"check": 1.5}, "check=1.5"),
+        ({"renew": 0}, "renew=0"),
     ],
 )
 def test_a_number_out_of_its_range_is_refused_at_once(

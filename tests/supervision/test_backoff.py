@@ -6,15 +6,8 @@ from typing import Any
 import pytest
 import trio
 
-from actors import Crash, Pid, Runtime, call, is_alive, stop, wait_exit
-from supervision import (
-    Backoff,
-    BadSupervisorOption,
-    ChildRestarting,
-    ChildSpec,
-    DynamicSupervisor,
-    Supervisor,
-)
+from actors import Crash, InvalidOption, Pid, Runtime, call, is_alive, stop, wait_exit
+from supervision import Backoff, ChildRestarting, ChildSpec, DynamicSupervisor, Supervisor
 from supervision.backoff import Delays
 from tests.supervision.workers import Log, Outcomes, child, crash, end, running, settle, worker
 
@@ -48,19 +41,19 @@ def test_a_failed_start_does_not_reset_the_waits() -> None:
     ],
 )
 def test_an_invalid_backoff_is_refused(values: dict[str, Any], option: str) -> None:
-    with pytest.raises(BadSupervisorOption) as caught:
+    with pytest.raises(InvalidOption) as caught:
         Backoff(**values)
     assert caught.value.option == option
 
 
 async def test_a_value_that_is_not_a_backoff_is_refused(runtime: Runtime) -> None:
     wrong: Any = 2.0
-    with pytest.raises(BadSupervisorOption) as refused:
+    with pytest.raises(InvalidOption) as refused:
         await Supervisor.start([], backoff=wrong)
     assert refused.value.option == "backoff"
-    with pytest.raises(BadSupervisorOption):
+    with pytest.raises(InvalidOption):
         await DynamicSupervisor.start(backoff=wrong)
-    with pytest.raises(BadSupervisorOption):
+    with pytest.raises(InvalidOption):
         Supervisor.child_spec([], backoff=2.0)
 
 

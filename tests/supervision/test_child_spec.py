@@ -6,9 +6,9 @@ import pytest
 from actors import GenServer, Pid, receive, send, wait_exit
 from actors.runtime import Runtime
 from supervision import (
-    BadChildSpec,
     ChildSpec,
     DynamicSupervisor,
+    InvalidChildSpec,
     Supervisor,
     child_spec,
     process_spec,
@@ -33,8 +33,8 @@ async def start() -> Pid:
     raise AssertionError("nothing is started in these tests")
 
 
-def refusal(**fields: Any) -> BadChildSpec:
-    with pytest.raises(BadChildSpec) as caught:
+def refusal(**fields: Any) -> InvalidChildSpec:
+    with pytest.raises(InvalidChildSpec) as caught:
         ChildSpec(**{"id": "child", "start": start, **fields})
     return caught.value
 
@@ -132,20 +132,20 @@ def test_child_spec_returns_a_spec_or_a_changed_copy_of_it() -> None:
 
 
 def test_an_unknown_override_is_refused_with_advice() -> None:
-    with pytest.raises(BadChildSpec, match=r"kwargs=\{'name': ...\}") as caught:
+    with pytest.raises(InvalidChildSpec, match=r"kwargs=\{'name': ...\}") as caught:
         child_spec(Counter, name="counter")
     assert (caught.value.id, caught.value.field) == ("Counter", "name")
 
 
 def test_arguments_for_a_spec_that_has_its_own_are_refused() -> None:
-    with pytest.raises(BadChildSpec) as refused:
+    with pytest.raises(InvalidChildSpec) as refused:
         child_spec(child_spec(Counter, 1), 2)
     assert refused.value.field == "args"
 
 
 @pytest.mark.parametrize("child", [Plain, start, 5, None])
 def test_a_value_that_cannot_be_a_child_is_refused_with_advice(child: Any) -> None:
-    with pytest.raises(BadChildSpec, match="process_spec") as caught:
+    with pytest.raises(InvalidChildSpec, match="process_spec") as caught:
         child_spec(child)
     assert caught.value.value is child
 
@@ -159,7 +159,7 @@ def test_supervisors_are_described_as_supervisors() -> None:
 
 
 def test_an_invalid_supervisor_is_refused_by_child_spec() -> None:
-    with pytest.raises(BadChildSpec, match="two children of one supervisor"):
+    with pytest.raises(InvalidChildSpec, match="two children of one supervisor"):
         Supervisor.child_spec([Counter, Counter])
     with pytest.raises(ValueError, match="strategy"):
         Supervisor.child_spec([Counter], strategy="one")
@@ -190,6 +190,6 @@ class Vault(GenServer[None]):
 
 
 def test_an_object_in_place_of_its_class_is_refused_with_the_class_to_write() -> None:
-    with pytest.raises(BadChildSpec) as refused:
+    with pytest.raises(InvalidChildSpec) as refused:
         child_spec(Vault())
     assert "each start of a child makes a new object; write the class, Vault" in str(refused.value)

@@ -40,16 +40,16 @@ from actors import (
     wait_exit,
     whereis,
 )
+from actors.errors import InvalidOption
 from actors.runtime import Runtime
 from supervision import (
     Backoff,
-    BadChildSpec,
-    BadSupervisorOption,
     ChildCounts,
     ChildInfo,
     ChildNotFound,
     ChildSpec,
     DynamicSupervisor,
+    InvalidChildSpec,
     MaxChildren,
     Supervisor,
     UnknownRequest,
@@ -169,11 +169,11 @@ async def test_the_error_of_a_failed_start_is_raised_unchanged_and_nothing_is_ke
 
 async def test_an_invalid_child_is_refused_in_the_caller(runtime: Runtime) -> None:
     pool = await DynamicSupervisor.start()
-    with pytest.raises(BadChildSpec) as refused:
+    with pytest.raises(InvalidChildSpec) as refused:
         await DynamicSupervisor.start_child(pool, 5)  # type: ignore[arg-type]
     assert refused.value.value == 5
     significant = child_spec(Worker, restart="transient", significant=True)
-    with pytest.raises(BadChildSpec) as caught:
+    with pytest.raises(InvalidChildSpec) as caught:
         await DynamicSupervisor.start_child(pool, significant, "a")
     assert caught.value.field == "significant"
     assert await pids(pool) == []
@@ -190,7 +190,7 @@ async def test_invalid_options_are_refused_before_anything_starts(
         {"max_restarts": -1},
         {"max_seconds": 0},
     ):
-        with pytest.raises(BadSupervisorOption) as caught:
+        with pytest.raises(InvalidOption) as caught:
             await DynamicSupervisor.start(**wrong)
         assert caught.value.option in wrong
     assert runtime.processes() == []
@@ -665,7 +665,7 @@ async def test_a_significant_child_without_waiting_is_refused(runtime: Runtime) 
     pool = await DynamicSupervisor.start_link()
     await settle()
     spec = ChildSpec("main", Worker.spawn_link, ("a",), restart="temporary", significant=True)
-    with pytest.raises(BadChildSpec):
+    with pytest.raises(InvalidChildSpec):
         start_at_once(pool, spec)
 
 

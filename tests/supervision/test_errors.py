@@ -2,16 +2,14 @@
 
 import pytest
 
-from actors import KILLED, SHUTDOWN, Crash, NameInUse, Shutdown, StartError
+from actors import KILLED, SHUTDOWN, Crash, InvalidOption, NameInUse, Shutdown, StartError
 from supervision import (
     ApplicationFailed,
     ApplicationKilled,
     ApplicationStartFailed,
-    BadChildSpec,
-    BadSupervisorOption,
     ChildStartFailed,
-    DuplicateChildId,
     FailedToStartChild,
+    InvalidChildSpec,
     SupervisionError,
     describe_reason,
 )
@@ -59,9 +57,9 @@ def test_application_killed_names_its_signal() -> None:
 
 
 def test_errors_about_invalid_values_are_value_errors() -> None:
-    assert issubclass(BadChildSpec, ValueError)
-    assert issubclass(BadSupervisorOption, ValueError)
-    assert issubclass(DuplicateChildId, BadChildSpec)
+    assert issubclass(InvalidChildSpec, ValueError)
+    assert issubclass(InvalidOption, ValueError)
+    assert issubclass(InvalidChildSpec, InvalidChildSpec)
     assert issubclass(ApplicationFailed, SupervisionError)
 
 

@@ -8,15 +8,8 @@ from typing import Any
 
 import pytest
 
-from actors import GenServer, NotAnAddress, NotAsync, NotStarted, Runtime, as_process
-from supervision import (
-    BadChildSpec,
-    BadSupervisorOption,
-    DynamicSupervisor,
-    Supervisor,
-    Task,
-    process_spec,
-)
+from actors import GenServer, InvalidArgument, InvalidOption, Runtime, as_process
+from supervision import DynamicSupervisor, InvalidChildSpec, Supervisor, Task, process_spec
 
 HERE = __file__
 
@@ -82,7 +75,7 @@ async def test_a_value_that_cannot_be_a_child_gets_advice(
     runtime: Runtime, make: Callable[[], Any], said: str
 ) -> None:
     before = runtime.statistics()["spawned"]
-    with pytest.raises(BadChildSpec) as caught:
+    with pytest.raises(InvalidChildSpec) as caught:
         await Supervisor.start_link([make()])
     assert str(caught.value).partition(": ")[2] == said
     assert runtime.statistics()["spawned"] == before
@@ -92,7 +85,7 @@ async def test_a_pid_as_a_child_gets_advice(
     runtime: Runtime,
 ) -> None:
     pid: Any = await Counter.start()
-    with pytest.raises(BadChildSpec, match=r"that process runs already, .* write the class"):
+    with pytest.raises(InvalidChildSpec, match=r"that process runs already, .* write the class"):
         await Supervisor.start_link([pid])
 
 
@@ -110,11 +103,11 @@ async def test_children_that_are_not_a_list_get_advice(
     runtime: Runtime, children: Any, said: str
 ) -> None:
     for start in (Supervisor.start_link, Supervisor.start):
-        with pytest.raises(BadSupervisorOption) as caught:
+        with pytest.raises(InvalidOption) as caught:
             await start(children)
-        assert str(caught.value).startswith("children=")
+        assert str(caught.value).startswith("a supervisor got children=")
         assert said in str(caught.value)
-    with pytest.raises(BadSupervisorOption):
+    with pytest.raises(InvalidOption):
         Supervisor.child_spec(children)
 
 
@@ -128,7 +121,7 @@ async def test_children_that_are_not_a_list_get_advice(
 def test_a_call_of_a_supervisor_class_raises_with_advice(
     supervisor: Any, args: tuple[Any, ...], kwargs: dict[str, Any], call: str
 ) -> None:
-    with pytest.raises(NotStarted) as caught:
+    with pytest.raises(InvalidArgument) as caught:
         supervisor(*args, **kwargs)
     name = supervisor.__name__
     assert str(caught.value) == (
@@ -137,18 +130,18 @@ def test_a_call_of_a_supervisor_class_raises_with_advice(
 
 
 async def test_a_request_to_a_supervisor_class_gets_advice(runtime: Runtime) -> None:
-    with pytest.raises(NotAnAddress, match="got the class Supervisor, which is not the name"):
+    with pytest.raises(InvalidArgument, match="got the class Supervisor, which is not the name"):
         await Supervisor.which_children(Supervisor)
 
 
 def test_process_spec_refuses_a_function_that_is_not_async() -> None:
     wrong: Any = tick
-    with pytest.raises(BadChildSpec) as caught:
+    with pytest.raises(InvalidChildSpec) as caught:
         process_spec(wrong)
     assert str(caught.value).startswith(
         f"child spec 'tick': process_spec() got tick ({HERE}:{_line(tick)}), which is not async"
     )
-    with pytest.raises(BadChildSpec, match="pass the function itself"):
+    with pytest.raises(InvalidChildSpec, match="pass the function itself"):
         process_spec(flush())  # type: ignore[arg-type]
 
 
@@ -158,6 +151,6 @@ async def test_a_task_refuses_a_function_that_is_not_async(
 ) -> None:
     async with as_process():
         for wrong in (tick, flush(), Counter):
-            with pytest.raises(NotAsync, match=rf"Task\.{verb.__name__}\(\) got "):
+            with pytest.raises(InvalidArgument, match=rf"Task\.{verb.__name__}\(\) got "):
                 verb(wrong)
     assert inspect.iscoroutinefunction(flush)

@@ -19,6 +19,8 @@ from actors import (
     Crash,
     GenServer,
     Ignore,
+    InvalidArgument,
+    InvalidOption,
     NoProcess,
     NoSuchName,
     Pid,
@@ -44,12 +46,10 @@ from actors import (
 from actors.messages import Down
 from supervision import (
     Backoff,
-    BadChildSpec,
-    BadPartitionKey,
-    BadSupervisorOption,
     ChildSpec,
     ChildStartFailed,
     DynamicSupervisor,
+    InvalidChildSpec,
     NoPartitions,
     Supervisor,
     SupervisorDeadlock,
@@ -168,12 +168,12 @@ async def test_a_name_and_a_child_are_required(runtime: Runtime) -> None:
     anything: Any = PartitionSupervisor
     with pytest.raises(TypeError, match="name"):
         await anything.start(Echo)
-    with pytest.raises(BadSupervisorOption) as refused:
+    with pytest.raises(InvalidOption) as refused:
         await anything.start(Echo, name=None)
     assert refused.value.option == "name"
     with pytest.raises(TypeError, match="child"):
         await anything.start(name="echoes")
-    with pytest.raises(BadChildSpec):
+    with pytest.raises(InvalidChildSpec):
         await anything.start("echo", name="echoes")
     await start()
     with pytest.raises(AlreadyStarted):
@@ -200,7 +200,7 @@ async def test_an_invalid_option_is_refused_before_anything_starts(
         PartitionSupervisor.child_spec,
     ):
         options: Any = {"name": "echoes", option: value}
-        with pytest.raises(BadSupervisorOption) as caught:
+        with pytest.raises(InvalidOption) as caught:
             made: Any = make(Echo, **options)
             await made
         assert caught.value.option == option
@@ -211,7 +211,7 @@ async def test_there_is_no_auto_shutdown(runtime: Runtime) -> None:
     options: Any = {"auto_shutdown": "any_significant"}
     with pytest.raises(TypeError, match="auto_shutdown"):
         await start(2, **options)
-    with pytest.raises(BadChildSpec) as refused:
+    with pytest.raises(InvalidChildSpec) as refused:
         await PartitionSupervisor.start(
             ChildSpec("x", Echo.start_link, restart="transient", significant=True), name="echoes"
         )
@@ -401,7 +401,7 @@ async def test_a_resize_that_is_refused_leaves_every_key_where_it_was(runtime: R
 @pytest.mark.parametrize("count", [3, -1, 1.5, "2"])
 async def test_a_resize_is_limited_to_the_number_at_the_start(runtime: Runtime, count: Any) -> None:
     await start(2)
-    with pytest.raises(BadSupervisorOption) as refused:
+    with pytest.raises(InvalidOption) as refused:
         await PartitionSupervisor.resize("echoes", count)
     assert refused.value.value == count
     assert PartitionSupervisor.partitions("echoes") == 2
@@ -611,9 +611,9 @@ def test_a_key_leads_to_the_same_partition_in_every_run(seed: str) -> None:
 
 @pytest.mark.parametrize("key", [object(), lambda: None, ("a", object())])
 def test_a_key_whose_repr_has_a_memory_address_is_refused(key: Any) -> None:
-    with pytest.raises(BadPartitionKey):
+    with pytest.raises(InvalidArgument):
         partition_of(key, 2)
-    with pytest.raises(BadPartitionKey):
+    with pytest.raises(InvalidArgument):
         partition("echoes", key)
 
 

@@ -17,12 +17,12 @@ from actors import (
     spawn_link,
 )
 from supervision import (
-    BadChildSpec,
     ChildSpec,
     ChildStartFailed,
     ChildStartTimeout,
     DynamicSupervisor,
     FailedToStartChild,
+    InvalidChildSpec,
     Supervisor,
     child_spec,
 )
@@ -112,7 +112,7 @@ async def test_a_start_that_swallows_its_cancellation_has_still_failed(runtime: 
 
 @pytest.mark.parametrize("limit", [0, -1.0, True, "2", float("nan")])
 def test_an_invalid_start_timeout_is_refused(limit: Any) -> None:
-    with pytest.raises(BadChildSpec) as caught:
+    with pytest.raises(InvalidChildSpec) as caught:
         child_spec(Slow, 1.0, start_timeout=limit)
     assert caught.value.field == "start_timeout"
 

@@ -6,8 +6,8 @@ from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors import KILLED, NORMAL, SHUTDOWN, Crash, Shutdown
-from supervision import BadChildSpec, BadSupervisorOption, ChildSpec
+from actors import KILLED, NORMAL, SHUTDOWN, Crash, InvalidOption, Shutdown
+from supervision import ChildSpec, InvalidChildSpec
 from supervision.child_spec import RestartType
 from supervision.strategy import (
     AutoShutdown,
@@ -155,14 +155,14 @@ def test_all_significant_waits_for_the_last_significant_child() -> None:
 
 @pytest.mark.parametrize("value", ["one_for_two", None, 1, "never"])
 def test_an_unknown_strategy_is_refused_with_the_known_ones(value: Any) -> None:
-    with pytest.raises(BadSupervisorOption, match="rest_for_one") as caught:
+    with pytest.raises(InvalidOption, match="rest_for_one") as caught:
         check_strategy(value)
     assert (caught.value.option, caught.value.value) == ("strategy", value)
 
 
 @pytest.mark.parametrize("value", ["always", None, True])
 def test_an_unknown_auto_shutdown_is_refused_with_the_known_ones(value: Any) -> None:
-    with pytest.raises(BadSupervisorOption, match="any_significant") as caught:
+    with pytest.raises(InvalidOption, match="any_significant") as caught:
         check_auto_shutdown(value)
     assert caught.value.option == "auto_shutdown"
 
@@ -174,7 +174,7 @@ def test_a_significant_child_needs_a_supervisor_with_auto_shutdown(setting: Auto
     if setting != "never":
         check_significance(significant, setting)
         return
-    with pytest.raises(BadChildSpec) as caught:
+    with pytest.raises(InvalidChildSpec) as caught:
         check_significance(significant, setting)
     assert (caught.value.id, caught.value.field) == ("a", "significant")
 
@@ -229,7 +229,7 @@ def test_counted_is_the_number_of_attempts_within_the_window_at_the_last_attempt
 
 @pytest.mark.parametrize("value", [-1, 1.5, True, "3", None, math.nan])
 def test_an_invalid_restart_count_is_refused_by_name(value: object) -> None:
-    with pytest.raises(BadSupervisorOption) as caught:
+    with pytest.raises(InvalidOption) as caught:
         RestartIntensity(value, 5.0)  # type: ignore[arg-type]
     assert caught.value.option == "max_restarts"
     assert caught.value.value is value
@@ -237,7 +237,7 @@ def test_an_invalid_restart_count_is_refused_by_name(value: object) -> None:
 
 @pytest.mark.parametrize("value", [0, -1.0, True, "5", None, math.nan])
 def test_an_invalid_window_is_refused_by_name(value: object) -> None:
-    with pytest.raises(BadSupervisorOption) as caught:
+    with pytest.raises(InvalidOption) as caught:
         RestartIntensity(3, value)  # type: ignore[arg-type]
     assert caught.value.option == "max_seconds"
 

@@ -13,6 +13,7 @@ from actors import (
     Exit,
     Fail,
     Ignore,
+    InvalidOption,
     Pid,
     Shutdown,
     StartError,
@@ -33,11 +34,9 @@ from actors import (
 )
 from actors.runtime import Runtime
 from supervision import (
-    BadChildSpec,
-    BadSupervisorOption,
     ChildSpec,
-    DuplicateChildId,
     FailedToStartChild,
+    InvalidChildSpec,
     Supervisor,
     UnknownRequest,
     check_child_specs,
@@ -186,13 +185,13 @@ async def test_every_error_of_a_start_function_is_the_reason_of_the_failed_start
 
 async def test_nothing_starts_if_a_spec_or_option_is_invalid(runtime: Runtime, log: Log) -> None:
     good = worker("a", log)
-    with pytest.raises(DuplicateChildId) as duplicate:
+    with pytest.raises(InvalidChildSpec) as duplicate:
         await Supervisor.start([good, worker("a", log)])
     assert duplicate.value.id == "a"
-    with pytest.raises(BadChildSpec) as refused:
+    with pytest.raises(InvalidChildSpec) as refused:
         await Supervisor.start([good, 5])  # type: ignore[list-item]
     assert refused.value.value == 5
-    with pytest.raises(BadChildSpec) as refused:
+    with pytest.raises(InvalidChildSpec) as refused:
         await Supervisor.start([good, worker("b", log, restart="transient", significant=True)])
     assert refused.value.field == "significant"
     for wrong in (
@@ -201,7 +200,7 @@ async def test_nothing_starts_if_a_spec_or_option_is_invalid(runtime: Runtime, l
         {"max_seconds": 0},
         {"auto_shutdown": 1},
     ):
-        with pytest.raises(BadSupervisorOption) as option:
+        with pytest.raises(InvalidOption) as option:
             await Supervisor.start([good], **wrong)
         assert option.value.option in wrong
     assert log == []
@@ -211,7 +210,7 @@ async def test_nothing_starts_if_a_spec_or_option_is_invalid(runtime: Runtime, l
 def test_specs_can_be_checked_without_starting_anything(log: Log) -> None:
     specs = [worker("a", log), worker("b", log)]
     assert check_child_specs(specs) == tuple(specs)
-    with pytest.raises(DuplicateChildId):
+    with pytest.raises(InvalidChildSpec):
         check_child_specs([*specs, worker("b", log)])
 
 

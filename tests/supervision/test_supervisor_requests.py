@@ -25,7 +25,6 @@ from actors import (
 from actors.runtime import Runtime
 from supervision import (
     Backoff,
-    BadChildSpec,
     ChildAlreadyPresent,
     ChildAlreadyStarted,
     ChildCounts,
@@ -38,6 +37,7 @@ from supervision import (
     ChildStartFailed,
     DynamicSupervisor,
     FailedToStartChild,
+    InvalidChildSpec,
     Supervisor,
     child_spec,
 )
@@ -125,10 +125,10 @@ async def test_start_child_refuses_a_child_that_does_not_fit_the_supervisor(
     runtime: Runtime, log: Log
 ) -> None:
     supervisor = await Supervisor.start([])
-    with pytest.raises(BadChildSpec) as refused:
+    with pytest.raises(InvalidChildSpec) as refused:
         await Supervisor.start_child(supervisor, 5)  # type: ignore[arg-type]
     assert refused.value.value == 5
-    with pytest.raises(BadChildSpec) as refused:
+    with pytest.raises(InvalidChildSpec) as refused:
         await Supervisor.start_child(
             supervisor, worker("x", log, restart="transient", significant=True)
         )

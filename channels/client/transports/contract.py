@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeAlias
 import trio
 from attrs import frozen
 
+from actors.errors import InvalidOption
 from channels.client.wire import Address, Frame, TransportName, address_of
-from channels.errors import InvalidOption
 
 __all__ = [
     "Connect",

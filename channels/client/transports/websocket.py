@@ -52,7 +52,7 @@ async def _shake_hands(
 ) -> WebSocketLink:
     with trio.CancelScope() as handshake:
         noticed = _EndNoticed(stream, handshake.cancel)
-        reader = _Reader(nursery, handshake.cancel)
+        reader = _ReadingNursery(nursery, handshake.cancel)
         # `Any`, because the annotations ask for a nursery and a socket, but a stream and `start_soon` are enough.
         untyped: Any = wrap_client_stream
         connection = await untyped(
@@ -133,7 +133,7 @@ def _lost(reason: Any) -> LinkLost:
     return LinkLost(ABNORMAL) if reason is None else LinkLost(int(reason.code), reason.reason or "")
 
 
-class _Reader:
+class _ReadingNursery:
     """A replacement for the nursery that trio-websocket asks for.
 
     Keeps the error of the reader, and ends the handshake.

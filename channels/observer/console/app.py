@@ -17,7 +17,7 @@ from textual.content import Content
 from textual.widgets import Footer, Input, OptionList, RichLog, Static
 from textual.widgets.option_list import Option
 
-from actors.instrumentation.logger import printable
+from actors.text import printable
 from channels.observer.console.lines import Board, figures, line_of
 from channels.observer.console.remote import Remote
 

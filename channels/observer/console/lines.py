@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from actors.instrumentation.logger import printable
+from actors.text import printable
 from channels.observer.model import Row
 
 __all__ = ["Board", "figures", "line_of"]

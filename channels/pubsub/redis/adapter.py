@@ -25,7 +25,8 @@ from typing import Any
 
 import trio
 
-from channels.errors import InvalidOption, check_positive, check_whole
+from actors.arguments import check_positive, check_whole
+from actors.errors import InvalidOption
 from channels.pubsub.adapter import Receiver, worker_name
 from channels.pubsub.envelope import MAX_BYTES, MAX_NAME
 from channels.pubsub.exchange import Exchange, ExchangeAdapter

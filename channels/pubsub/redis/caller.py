@@ -18,7 +18,7 @@ from typing import Any
 import trio
 
 from channels.errors import ChannelsError
-from channels.pubsub.redis.connection import Connection, ConnectionLost, Options, Session
+from channels.pubsub.redis.connection import ConnectionLost, Options, RedisConnection, RedisSession
 from channels.pubsub.redis.protocol import Event, Reply
 
 __all__ = ["CallFailed", "Caller"]
@@ -49,7 +49,7 @@ class _Call:
         self.was_sent = False
 
 
-class Caller(Connection):
+class Caller(RedisConnection):
     """The connection for calls.
 
     Args:
@@ -123,11 +123,11 @@ class Caller(Connection):
 
     # The connection
 
-    def _begin(self, session: Session) -> None:
+    def _begin(self, session: RedisSession) -> None:
         self._introducing = [_Call(partial(bytes, command)) for command in self._introduction]
         self._marked.set()
 
-    def _take(self, session: Session) -> bytes:
+    def _take(self, session: RedisSession) -> bytes:
         if self.is_usable:
             calls, self._waiting = self._waiting, deque()
         else:
@@ -141,7 +141,7 @@ class Caller(Connection):
         session.protocol.calling(len(calls))
         return data
 
-    def _happened(self, session: Session, event: Event) -> None:
+    def _happened(self, session: RedisSession, event: Event) -> None:
         if type(event) is not Reply:
             super()._happened(session, event)
             return
@@ -158,7 +158,7 @@ class Caller(Connection):
             self.is_usable = True
             self._marked.set()
 
-    def _end(self, session: Session) -> None:
+    def _end(self, session: RedisSession) -> None:
         self.is_usable = False
         lost, self._awaited = self._awaited, deque()
         introducing, self._introducing = self._introducing, []

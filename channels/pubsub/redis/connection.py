@@ -28,10 +28,10 @@ from typing import Any, TypeAlias
 import trio
 from attrs import field, frozen
 
+from actors.arguments import positive, whole
 from actors.process import spawn_link
 from actors.refs import Pid
 from actors.runtime import current_runtime
-from channels.errors import positive, whole
 from channels.pubsub.redis.outbox import Outbox
 from channels.pubsub.redis.protocol import (
     DEFAULT_MAX_REPLY_BYTES,
@@ -47,12 +47,12 @@ from supervision.backoff import Backoff, Delays
 
 __all__ = [
     "Connect",
-    "Connection",
     "ConnectionLost",
     "Options",
     "Publisher",
+    "RedisConnection",
+    "RedisSession",
     "Report",
-    "Session",
     "Subscriber",
 ]
 
@@ -139,7 +139,7 @@ _LOSSES = (
 )
 
 
-class Session:
+class RedisSession:
     """One stream, from its handshake to its loss.
 
     Attributes:
@@ -158,7 +158,7 @@ class Session:
         self.problem: str | None = None
 
 
-class Connection:
+class RedisConnection:
     """A connection that is kept up. The base of `Publisher`, `Subscriber` and `Caller`.
 
     Attributes:
@@ -175,7 +175,7 @@ class Connection:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._ssl_context = options.ssl_context
-        self._session: Session | None = None
+        self._session: RedisSession | None = None
         self._marked = trio.Event()
         self.connects = self.losses = self.failures = 0
         self.problem: str | None = None
@@ -236,7 +236,7 @@ class Connection:
                 stream = await self._open()
             if stream is None:
                 return late
-            session = Session(stream, Protocol(max_reply_bytes=self._options.max_reply_bytes))
+            session = RedisSession(stream, Protocol(max_reply_bytes=self._options.max_reply_bytes))
             with trio.move_on_at(deadline):
                 await self._shake_hands(session)
             if not session.ready:
@@ -274,7 +274,7 @@ class Connection:
             await trio.aclose_forcefully(stream)
             raise ConnectionLost(f"TLS cannot check the host {url.host}: {error}") from error
 
-    async def _shake_hands(self, session: Session) -> None:
+    async def _shake_hands(self, session: RedisSession) -> None:
         options = self._options
         name = f"{options.client_name}:{self.name}"
         greeting = session.protocol.hello(options.url, client_name=name, channels=self._channels)
@@ -282,7 +282,7 @@ class Connection:
         while not session.ready:
             await self._receive(session)
 
-    async def _run(self, session: Session) -> str:
+    async def _run(self, session: RedisSession) -> str:
         async with trio.open_nursery() as nursery:
             for task in (self._read, self._write, self._keep_alive):
                 nursery.start_soon(self._until_lost, task, session, nursery.cancel_scope)
@@ -290,8 +290,8 @@ class Connection:
 
     async def _until_lost(
         self,
-        task: Callable[[Session], Awaitable[None]],
-        session: Session,
+        task: Callable[[RedisSession], Awaitable[None]],
+        session: RedisSession,
         scope: trio.CancelScope,
     ) -> None:
         try:
@@ -302,14 +302,14 @@ class Connection:
 
     # The three tasks
 
-    async def _read(self, session: Session) -> None:
+    async def _read(self, session: RedisSession) -> None:
         while True:
             while session.protocol.more:
                 await trio.lowlevel.checkpoint()
                 self._handle(session)
             await self._receive(session)
 
-    async def _receive(self, session: Session) -> None:
+    async def _receive(self, session: RedisSession) -> None:
         data = await session.stream.receive_some(_READ_SIZE)
         if not data:
             raise ConnectionLost("the server closed the connection")
@@ -319,20 +319,20 @@ class Connection:
         while not session.ready and session.protocol.more:
             self._handle(session)
 
-    async def _write(self, session: Session) -> None:
+    async def _write(self, session: RedisSession) -> None:
         while True:
             await self._marked.wait()
             self._marked = trio.Event()
             while data := self._next(session):
                 await session.stream.send_all(data)
 
-    def _next(self, session: Session) -> bytes:
+    def _next(self, session: RedisSession) -> bytes:
         if session.ping:
             session.ping = False
             return session.protocol.ping()
         return self._take(session)
 
-    async def _keep_alive(self, session: Session) -> None:
+    async def _keep_alive(self, session: RedisSession) -> None:
         interval, limit = self._options.ping_interval, self._options.ping_timeout
         while True:
             await trio.sleep_until(session.heard + interval)
@@ -352,22 +352,22 @@ class Connection:
 
     _channels: Sequence[bytes] = ()
 
-    def _begin(self, session: Session) -> None:
+    def _begin(self, session: RedisSession) -> None:
         """Begin to use a connection that is up."""
 
-    def _take(self, session: Session) -> bytes:
+    def _take(self, session: RedisSession) -> bytes:
         """Return the next bytes to send."""
         return b""
 
-    def _end(self, session: Session) -> None:
+    def _end(self, session: RedisSession) -> None:
         """Stop using a connection that was lost."""
 
-    def _handle(self, session: Session) -> None:
+    def _handle(self, session: RedisSession) -> None:
         """Handle some of what has arrived."""
         for event in session.protocol.events(_REPLIES):
             self._happened(session, event)
 
-    def _happened(self, session: Session, event: Event) -> None:
+    def _happened(self, session: RedisSession, event: Event) -> None:
         if type(event) is Ready:
             session.ready = True
         elif type(event) is Refused:
@@ -375,7 +375,7 @@ class Connection:
             raise ConnectionLost(f"the server answered{command}: {event.error}")
 
 
-class Subscriber(Connection):
+class Subscriber(RedisConnection):
     """The connection that receives messages.
 
     Args:
@@ -401,7 +401,7 @@ class Subscriber(Connection):
         self._on_message = on_message
         self.messages = 0
 
-    def _handle(self, session: Session) -> None:
+    def _handle(self, session: RedisSession) -> None:
         on_message = self._on_message
         for event in session.protocol.events(_TURN):
             if type(event) is tuple:
@@ -411,7 +411,7 @@ class Subscriber(Connection):
                 self._happened(session, event)
 
 
-class Publisher(Connection):
+class Publisher(RedisConnection):
     """The connection that sends messages.
 
     Args:
@@ -493,11 +493,11 @@ class Publisher(Connection):
         while self.is_connected and (self._introducing or self._outbox or self._in_flight):
             await self._flushing.park()
 
-    def _begin(self, session: Session) -> None:
+    def _begin(self, session: RedisSession) -> None:
         self._introducing = self._first
         self._marked.set()
 
-    def _take(self, session: Session) -> bytes:
+    def _take(self, session: RedisSession) -> bytes:
         room = _WINDOW - self._in_flight_bytes
         if room <= 0:
             return b""
@@ -514,7 +514,7 @@ class Publisher(Connection):
         self._in_flight_bytes += len(data)
         return data
 
-    def _handle(self, session: Session) -> None:
+    def _handle(self, session: RedisSession) -> None:
         super()._handle(session)
         confirmed = session.protocol.acknowledged
         if self._first and confirmed >= len(self._first):
@@ -527,7 +527,7 @@ class Publisher(Connection):
                 self._marked.set()
             self._flushing.unpark_all()
 
-    def _happened(self, session: Session, event: Event) -> None:
+    def _happened(self, session: RedisSession, event: Event) -> None:
         if type(event) is Refused and event.command == "PUBLISH":
             # Do not connect again: the answer would be the same.
             self.refused += 1
@@ -536,7 +536,7 @@ class Publisher(Connection):
         else:
             super()._happened(session, event)
 
-    def _end(self, session: Session) -> None:
+    def _end(self, session: RedisSession) -> None:
         protocol = session.protocol
         self._published += protocol.acknowledged - protocol.refused
         self.unconfirmed += self._sent - protocol.acknowledged

@@ -26,8 +26,8 @@ from typing import Any, Final, TypeAlias, final
 import hiredis
 from attrs import frozen
 
+from actors.text import brief
 from channels.errors import ChannelsError
-from channels.excerpts import brief
 from channels.pubsub.redis.server_errors import ServerError
 from channels.pubsub.redis.url import RedisUrl
 

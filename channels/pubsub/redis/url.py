@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from attrs import field, frozen
 
+from actors.text import brief
 from channels.errors import ChannelsError
-from channels.excerpts import brief
 
 __all__ = ["DEFAULT_PREFIX", "InvalidRedisUrl", "RedisUrl"]
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import trio
 
-from channels.errors import InvalidOption, check_positive, check_whole
+from actors.arguments import check_positive, check_whole
+from actors.errors import InvalidOption
 from channels.pubsub.adapter import Encoded, Receiver, worker_name
 from channels.pubsub.envelope import MAX_BYTES
 from channels.pubsub.exchange import Exchange, ExchangeAdapter

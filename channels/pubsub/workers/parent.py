@@ -64,7 +64,7 @@ from channels.pubsub.workers.plan import (
 )
 from channels.transports.listener import ListenError
 
-__all__ = ["Settings", "Watch", "run_parent"]
+__all__ = ["Watch", "WorkersSettings", "run_parent"]
 
 _log = logging.getLogger("channels.pubsub.workers")
 
@@ -85,7 +85,7 @@ workers."""
 
 
 @frozen(kw_only=True)
-class Settings:
+class WorkersSettings:
     """The workers of a parent, and its limits.
 
     Args:
@@ -117,7 +117,7 @@ class Settings:
 
 
 async def run_parent(
-    settings: Settings, *, on_serving: Callable[[str, tuple[str, int] | None], None]
+    settings: WorkersSettings, *, on_serving: Callable[[str, tuple[str, int] | None], None]
 ) -> int:
     """Run the workers until a signal stops them. Return the exit code.
 
@@ -175,7 +175,7 @@ class _Sockets:
         return [*self.public, *self.internal]
 
 
-async def _open_places(settings: Settings, signals: Any) -> list[_Sockets] | None:
+async def _open_places(settings: WorkersSettings, signals: Any) -> list[_Sockets] | None:
     """Open the sockets of all places. Return None if a signal stopped the wait for the workers of a killed parent."""
     failure: ChannelsError | None = None
     async with trio.open_nursery() as nursery:
@@ -192,7 +192,7 @@ async def _open_places(settings: Settings, signals: Any) -> list[_Sockets] | Non
     return None
 
 
-async def _open(settings: Settings) -> list[_Sockets]:
+async def _open(settings: WorkersSettings) -> list[_Sockets]:
     """Open the sockets of all places."""
     public = await open_places(settings.host, settings.port, settings.workers)
     if settings.internal is None:
@@ -207,7 +207,7 @@ async def _open(settings: Settings) -> list[_Sockets]:
     return list(map(_Sockets, public, internal))
 
 
-async def _open_when_free(settings: Settings) -> list[_Sockets]:
+async def _open_when_free(settings: WorkersSettings) -> list[_Sockets]:
     """Open the sockets of all places. If the workers of a killed parent use a port, wait for them."""
     seconds = settings.timing.start_timeout
     deadline = trio.current_time() + seconds
@@ -237,7 +237,7 @@ async def _cancel_at_signal(signals: Any, scope: trio.CancelScope) -> None:
             scope.cancel()
 
 
-async def _was_killed(settings: Settings, error: ListenError) -> bool:
+async def _was_killed(settings: WorkersSettings, error: ListenError) -> bool:
     """Return True if a port is in use, and a killed parent left its health socket for this server behind."""
     cause = error.__cause__
     if not isinstance(cause, OSError) or cause.errno != errno.EADDRINUSE:
@@ -282,7 +282,7 @@ class _Process:
 class _Parent:
     def __init__(
         self,
-        settings: Settings,
+        settings: WorkersSettings,
         sockets: list[_Sockets],
         port: int,
         address: str,

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import typer
 
-from actors.instrumentation.logger import printable
+from actors.text import printable
 from supervision.applications.command_line.program_frames import program_traceback
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import IO
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from actors.instrumentation.logger import printable
+from actors.text import printable
 
 __all__ = ["plain_console"]
 

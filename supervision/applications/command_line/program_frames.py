@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from traceback import StackSummary, TracebackException, extract_tb
-from typing import Final
+
+from actors.places import is_ashtree
 
 __all__ = ["program_place", "program_traceback"]
-
-_ROOT: Final = Path(__file__).parents[3]
-_PACKAGES: Final = tuple(str(_ROOT / name) + "/" for name in ("actors", "supervision", "channels"))
-_IMPORTING: Final = ("<frozen importlib", str(importlib.__file__))
 
 
 def program_traceback(error: BaseException) -> str:
@@ -29,19 +25,15 @@ def program_place(error: BaseException) -> str | None:
 
     A line of an installed library, such as Trio, counts only if the traceback has no line of the program itself.
     """
-    found = [each for each in extract_tb(error.__traceback__) if _is_program(each.filename)]
+    found = [each for each in extract_tb(error.__traceback__) if not is_ashtree(each.filename)]
     own = [each for each in found if "site-packages" not in Path(each.filename).parts] or found
     return f"{own[-1].filename}:{own[-1].lineno}" if own else None
-
-
-def _is_program(filename: str) -> bool:
-    return not filename.startswith((*_PACKAGES, *_IMPORTING))
 
 
 def _strip(shown: TracebackException | None) -> None:
     while shown is not None:
         shown.stack = StackSummary.from_list(
-            [each for each in shown.stack if _is_program(each.filename)]
+            [each for each in shown.stack if not is_ashtree(each.filename)]
         )
         _strip(shown.__cause__)
         shown = shown.__context__

@@ -14,14 +14,14 @@ from typing import Annotated, TypeAlias
 import msgspec
 import typer
 
-from actors.instrumentation.logger import TextFormatter, printable
+from actors.text import TextFormatter, printable
 from supervision.applications.command_line.arguments import (
     check_folders,
     load_function,
     parse_params,
 )
 from supervision.applications.command_line.console import plain_console
-from supervision.laboratory.chaos.errors import BadFault
+from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.laboratory.chaos.faults.kinds import Fault, plan_from_json
 from supervision.laboratory.chaos.faults.moments import At
 from supervision.laboratory.chaos.faults.plan import draw_plan
@@ -271,7 +271,7 @@ def _plan(file: Path) -> tuple[Fault, ...]:
         raise typer.BadParameter(
             f"--faults {file}: {error.strerror or error}; name a file with a plan in JSON"
         ) from None
-    except BadFault as error:
+    except InvalidFault as error:
         raise typer.BadParameter(
             f"--faults {file} is not a plan: {error.advice if error.kind == 'plan' else error}; write a list such as "
             '[{"type": "kill", "target": "/top/store", "when": {"type": "at", "seconds": 0.5}}]'
@@ -287,7 +287,7 @@ def _checked_plan(
     try:
         draw_plan(settings.faults if plan is None else plan, Random(seed))
         choose(settings.invariants)
-    except (BadFault, ValueError) as error:
+    except (InvalidFault, ValueError) as error:
         raise typer.BadParameter(f"{target}: {error}") from None
     return plan
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from actors.declared import declared
 from supervision.errors import SupervisionError
 
 __all__ = [
-    "BadFault",
     "ChaosFailed",
     "InjectedCrash",
+    "InvalidFault",
     "InvariantViolated",
     "NotReached",
     "unwrapped",
 ]
 
 
-class BadFault(SupervisionError, ValueError):
+@declared("{kind}({field}={value!r}) is invalid; {advice}")
+class InvalidFault(SupervisionError, ValueError):
     """A fault, a moment or a plan has an invalid value.
 
     Attributes:
@@ -24,17 +26,13 @@ class BadFault(SupervisionError, ValueError):
         advice: the correction, as text.
     """
 
-    def __init__(self, kind: str, field: str, value: object, advice: str) -> None:
-        super().__init__(kind, field, value, advice)
-        self.kind = kind
-        self.field = field
-        self.value = value
-        self.advice = advice
-
-    def __str__(self) -> str:
-        return f"{self.kind}({self.field}={self.value!r}) is invalid; {self.advice}"
+    kind: str
+    field: str
+    value: object
+    advice: str
 
 
+@declared("{fault}")
 class InjectedCrash(Exception):
     """The exception that the fault `Raise` raises in a callback.
 
@@ -42,11 +40,10 @@ class InjectedCrash(Exception):
         fault: the fault, in words.
     """
 
-    def __init__(self, fault: str) -> None:
-        super().__init__(fault)
-        self.fault = fault
+    fault: str
 
 
+@declared("invariant {invariant!r} does not hold at {seconds:g} s: {problem}")
 class InvariantViolated(SupervisionError):
     """An invariant did not hold.
 
@@ -56,16 +53,15 @@ class InvariantViolated(SupervisionError):
         problem: the problem, as text.
     """
 
-    def __init__(self, invariant: str, seconds: float, problem: str) -> None:
-        super().__init__(invariant, seconds, problem)
-        self.invariant = invariant
-        self.seconds = seconds
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"invariant {self.invariant!r} does not hold at {self.seconds:g} s: {self.problem}"
+    invariant: str
+    seconds: float
+    problem: str
 
 
+@declared(
+    "{name!r} did not become true within {within:g} s, by {seconds:g} s; "
+    "its condition last returned {last}"
+)
 class NotReached(SupervisionError):
     """A condition did not become true in time.
 
@@ -76,20 +72,13 @@ class NotReached(SupervisionError):
         last: the last result of the condition, as text.
     """
 
-    def __init__(self, name: str, within: float, seconds: float, last: str) -> None:
-        super().__init__(name, within, seconds, last)
-        self.name = name
-        self.within = within
-        self.seconds = seconds
-        self.last = last
-
-    def __str__(self) -> str:
-        return (
-            f"{self.name!r} did not become true within {self.within:g} s, by {self.seconds:g} s; "
-            f"its condition last returned {self.last}"
-        )
+    name: str
+    within: float
+    seconds: float
+    last: str
 
 
+@declared()
 class ChaosFailed(SupervisionError):
     """An experiment on a live system found problems.
 
@@ -99,11 +88,9 @@ class ChaosFailed(SupervisionError):
         problems: one sentence for each problem.
     """
 
-    def __init__(self, scenario: str, seed: int, problems: tuple[str, ...]) -> None:
-        super().__init__(scenario, seed, problems)
-        self.scenario = scenario
-        self.seed = seed
-        self.problems = problems
+    scenario: str
+    seed: int
+    problems: tuple[str, ...]
 
     def __str__(self) -> str:
         return "\n".join(

@@ -40,7 +40,7 @@ class Settings:
         invariants: "all" for all built-in invariants, or a sequence of names and classes.
 
     Raises:
-        BadFault: the plan is invalid.
+        InvalidFault: the plan is invalid.
         TypeError: `invariants` is a single name.
     """
 

@@ -34,6 +34,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from actors.arguments import check_number
 from supervision.errors import SupervisionError
 
 __all__ = [
@@ -212,8 +213,7 @@ def request_latency(
 
     Each request opens a new connection. A redirect is an error.
     """
-    if count < 1:
-        raise ValueError(f"request_latency got count={count!r}; write 1 or more")
+    check_number("request_latency", "count", count, "1 or more", least=1)
     times = []
     for _ in range(count):
         began = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from actors.declared import declared
 from supervision.errors import SupervisionError
 from supervision.laboratory.chaos.errors import InvariantViolated, NotReached
 from supervision.laboratory.simulation.frames import SourceLine
@@ -25,6 +26,7 @@ class SimulationError(SupervisionError):
     """A simulated run could not start, or it failed."""
 
 
+@declared("{place} uses {what}, which no seed decides, inside a simulation; {instead}")
 class Escape(SimulationError):
     """The program used a function or a resource that the seed does not control.
 
@@ -34,19 +36,12 @@ class Escape(SimulationError):
         instead: the advice.
     """
 
-    def __init__(self, what: str, place: str, instead: str) -> None:
-        super().__init__(what, place, instead)
-        self.what = what
-        self.place = place
-        self.instead = instead
-
-    def __str__(self) -> str:
-        return (
-            f"{self.place} uses {self.what}, which no seed decides, inside a simulation; "
-            f"{self.instead}"
-        )
+    what: str
+    place: str
+    instead: str
 
 
+@declared()
 class Deadlock(SimulationError):
     """No task can run, no task waits for a time, and the scenario is not over.
 
@@ -55,10 +50,8 @@ class Deadlock(SimulationError):
         waiting: a line for each task: its name, and the thing it waits for.
     """
 
-    def __init__(self, seconds: float, waiting: tuple[str, ...]) -> None:
-        super().__init__(seconds, waiting)
-        self.seconds = seconds
-        self.waiting = waiting
+    seconds: float
+    waiting: tuple[str, ...]
 
     def __str__(self) -> str:
         return (
@@ -67,6 +60,7 @@ class Deadlock(SimulationError):
         )
 
 
+@declared()
 class Livelock(SimulationError):
     """Tasks keep running while the virtual time stands still.
 
@@ -76,11 +70,9 @@ class Livelock(SimulationError):
         busy: a line for each task that ran in the last round.
     """
 
-    def __init__(self, seconds: float, rounds: int, busy: tuple[str, ...]) -> None:
-        super().__init__(seconds, rounds, busy)
-        self.seconds = seconds
-        self.rounds = rounds
-        self.busy = busy
+    seconds: float
+    rounds: int
+    busy: tuple[str, ...]
 
     def __str__(self) -> str:
         return (
@@ -89,6 +81,7 @@ class Livelock(SimulationError):
         )
 
 
+@declared()
 class BudgetSpent(SimulationError):
     """The scenario was not over when it reached its limit of virtual seconds or of steps.
 
@@ -98,11 +91,9 @@ class BudgetSpent(SimulationError):
         waiting: a line for each task: its name, and the thing it waits for.
     """
 
-    def __init__(self, what: str, limit: float, waiting: tuple[str, ...]) -> None:
-        super().__init__(what, limit, waiting)
-        self.what = what
-        self.limit = limit
-        self.waiting = waiting
+    what: str
+    limit: float
+    waiting: tuple[str, ...]
 
     def __str__(self) -> str:
         return (
@@ -111,6 +102,7 @@ class BudgetSpent(SimulationError):
         )
 
 
+@declared("{scenario} failed with seed {seed}: {problem}")
 class SimulationFailed(SimulationError):
     """A simulated run failed. The `__cause__` is the error.
 
@@ -120,14 +112,9 @@ class SimulationFailed(SimulationError):
         problem: the error as text.
     """
 
-    def __init__(self, scenario: str, seed: int, problem: str) -> None:
-        super().__init__(scenario, seed, problem)
-        self.scenario = scenario
-        self.seed = seed
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"{self.scenario} failed with seed {self.seed}: {self.problem}"
+    scenario: str
+    seed: int
+    problem: str
 
 
 class Diverged(SimulationError):
@@ -199,6 +186,7 @@ def _run(name: str, event: str | None, said: str | None, line: SourceLine | None
     return f"  {name}: {words}{event or 'it was over'}{place}\n"
 
 
+@declared("node {node!r}: {problem}")
 class NodeError(SimulationError):
     """A node is not in the right state for a request.
 
@@ -207,13 +195,8 @@ class NodeError(SimulationError):
         problem: the reason, and what to write instead.
     """
 
-    def __init__(self, node: str, problem: str) -> None:
-        super().__init__(node, problem)
-        self.node = node
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"node {self.node!r}: {self.problem}"
+    node: str
+    problem: str
 
 
 class RunFileError(SimulationError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import linecache
 import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -13,12 +12,13 @@ from weakref import WeakSet
 
 from attrs import frozen
 
+from actors.places import is_program
+
 __all__ = [
     "SourceLine",
     "describe_frame",
     "frames_inside",
     "imports",
-    "is_program",
     "program_frame",
     "raised_in",
     "source_line_above",
@@ -28,29 +28,9 @@ _SETS = (set, frozenset, WeakSet)
 _UNORDERED_CALLS = {"set", "frozenset", "WeakSet"}
 
 
-def _roots() -> tuple[str, ...]:
-    paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    # The packages of Ashtree may be outside of the installed libraries.
-    packages = Path(__file__).parents[3]
-    own = [str(packages / name) for name in ("actors", "supervision", "channels")]
-    return tuple(dict.fromkeys(f"{path}/" for path in (*paths, *own)))
-
-
 def imports() -> tuple[int, object]:
     """Return a value that changes with each import. Caches about the globals of all modules compare it."""
     return len(sys.modules), next(reversed(sys.modules.values()))
-
-
-_ROOTS = _roots()
-_known: dict[str, bool] = {}
-
-
-def is_program(filename: str) -> bool:
-    """Return True for a file that is not part of Python, of a library or of Ashtree."""
-    known = _known.get(filename)
-    if known is None:
-        known = _known[filename] = not filename.startswith((*_ROOTS, "<frozen"))
-    return known
 
 
 def program_frame(depth: int = 1) -> FrameType:

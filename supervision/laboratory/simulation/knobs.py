@@ -7,6 +7,7 @@ from typing import Any, Literal
 import attrs
 from attrs import field, frozen
 
+from actors.arguments import check_number, positive
 from actors.runtime import DEFAULT_KILL_GRACE
 from supervision.laboratory.entropy import Streams
 from supervision.laboratory.simulation.scheduling.schedule import Policy
@@ -16,14 +17,8 @@ __all__ = ["Knobs"]
 _EPOCH = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 
 
-def _positive(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{attribute.name} is {value!r}; write a number greater than 0")
-
-
 def _not_negative(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not value >= 0:
-        raise ValueError(f"{attribute.name} is {value!r}; write 0 or a greater number")
+    check_number("Knobs", attribute.name, value, "0 or a greater number", least=0)
 
 
 @frozen(kw_only=True)
@@ -58,12 +53,12 @@ class Knobs:
     quantum: float = field(default=0.005, validator=_not_negative)
     policy: Policy = "seeded"
     latency: tuple[float, float] = (0.001, 0.02)
-    segment: int = field(default=1460, validator=_positive)
-    window: int = field(default=65536, validator=_positive)
-    connect_timeout: float = field(default=10.0, validator=_positive)
-    max_seconds: float = field(default=3600.0, validator=_positive)
-    max_steps: int = field(default=20_000_000, validator=_positive)
-    livelock_rounds: int = field(default=50_000, validator=_positive)
+    segment: int = field(default=1460, validator=positive)
+    window: int = field(default=65536, validator=positive)
+    connect_timeout: float = field(default=10.0, validator=positive)
+    max_seconds: float = field(default=3600.0, validator=positive)
+    max_steps: int = field(default=20_000_000, validator=positive)
+    livelock_rounds: int = field(default=50_000, validator=positive)
     epoch: float = field(default=_EPOCH, validator=_not_negative)
     messages: bool = True
     kill_grace: float = field(default=DEFAULT_KILL_GRACE, validator=_not_negative)

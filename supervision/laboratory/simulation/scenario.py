@@ -55,7 +55,7 @@ def scenario(
         A decorator for an async function of the world.
 
     Raises:
-        BadFault: `faults` is not a plan, for example a single fault.
+        InvalidFault: `faults` is not a plan, for example a single fault.
         TypeError: `invariants` is a single name and not a sequence.
     """
     settings = Settings(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 import typer
 
-from actors.instrumentation.logger import printable
+from actors.text import printable
 from supervision.applications.command_line.arguments import check_folders, confirm_import
 from supervision.laboratory.simulation.errors import SimulationError
 from supervision.laboratory.simulation.replaying.run_file import find_scenario, save_run
@@ -23,7 +23,7 @@ from supervision.recording.reader.figures import figures_of
 from supervision.recording.reader.model import StoryModel
 from supervision.recording.reader.page import write_page
 from supervision.recording.reader.story import tell_story
-from supervision.recording.trace import BadTraceFile, DamagedTrace, read_recording
+from supervision.recording.trace import DamagedTrace, InvalidTraceFile, read_recording
 
 __all__ = ["add_story_command"]
 
@@ -95,7 +95,7 @@ def _read(file: Path) -> tuple[list[bytes], StoryModel]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", DamagedTrace)
             found, damaged = read_recording(file)
-    except BadTraceFile as error:
+    except InvalidTraceFile as error:
         raise typer.BadParameter(str(error)) from None
     except OSError as error:
         raise typer.BadParameter(

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import PurePath
 
-from actors.instrumentation.logger import printable
+from actors.text import printable
 from supervision.recording.reader.model import Incident, StoryModel
 from supervision.recording.reader.sentences import recovery_in_words
 from supervision.recording.reader.words import counted, in_seconds, shortened

@@ -20,6 +20,7 @@ from actors import (
     open_runtime,
     spawn,
     spawn_link,
+    text,
     wait_exit,
 )
 from actors.instrumentation import logger
@@ -143,16 +144,16 @@ def test_a_huge_text_of_control_characters_is_cut_before_it_is_cleaned(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cleaned: list[int] = []
-    printable = logger.printable
+    printable = text.printable
 
     def noting(text: str, *, lines: bool = False) -> str:
         cleaned.append(len(text))
         return printable(text, lines=lines)
 
-    monkeypatch.setattr(logger, "printable", noting)
+    monkeypatch.setattr(text, "printable", noting)
     for unit in ("\x1b", "\x1b\n", "\U000e0001"):
         error = ValueError(unit * 1_000_000)
-        logger.log_exception(logging.getLogger("actors"), "It failed", exception=error)
+        text.log_exception(logging.getLogger("actors"), "It failed", exception=error)
     assert len(caplog.records) == 3
     assert not any(char in caplog.text for char in "\x1b\U000e0001")
     assert all(len(record.getMessage()) < 70_000 for record in caplog.records)
@@ -181,7 +182,7 @@ async def test_an_exception_with_a_failing_str_is_logged(
     try:
         raise Odd
     except Odd as error:
-        logger.log_exception(logging.getLogger("actors"), "It failed", exception=error)
+        text.log_exception(logging.getLogger("actors"), "It failed", exception=error)
     assert caplog.messages == ["It failed"]
     assert "exception str() failed" in caplog.text
 

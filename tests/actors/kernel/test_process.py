@@ -12,8 +12,8 @@ from actors import (
     AlreadyStarted,
     Crash,
     DeadProcess,
+    InvalidArgument,
     MailboxBusy,
-    NotAnAddress,
     NotAProcess,
     Pid,
     ProcessKilled,
@@ -392,7 +392,7 @@ async def test_on_exit_of_a_process_that_has_ended_raises() -> None:
     await settle()
     with pytest.raises(DeadProcess):
         on_exit(pytest.fail, pid=pid)
-    with pytest.raises(NotAnAddress) as refused:
+    with pytest.raises(InvalidArgument) as refused:
         on_exit(pytest.fail, pid="name")  # type: ignore[arg-type]
     assert refused.value.verb == "on_exit"
 

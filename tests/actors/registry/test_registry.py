@@ -269,7 +269,7 @@ async def test_a_helper_task_registers_for_its_process() -> None:
 
 
 def test_an_invalid_option_of_a_registry_is_refused_with_advice() -> None:
-    with pytest.raises(ValueError, match=r"keys is 'uniqe'; write Registry\(\"unique\"\)"):
+    with pytest.raises(ValueError, match=r"Registry got keys='uniqe'; write \"unique\" or"):
         Registry("uniqe")  # type: ignore[arg-type] # the point of the test
     with pytest.raises(TypeError, match=r"listeners is 'me'; write a sequence"):
         Registry("unique", listeners="me")

@@ -56,7 +56,7 @@ from actors import (
     wait_exit,
 )
 from actors._kernel import thread_queue
-from actors.servers.gen_server import move_to_back
+from actors.servers.gen_server import PendingCall, move_to_back, pending_call
 from actors.threads import run_threadsafe
 from tests.actors.helpers import (
     dead_process,
@@ -814,3 +814,26 @@ async def test_messages_that_moved_to_the_back_are_handled_before_later_ones() -
     await trio.sleep(2)
     send(server, "later")
     assert await diary(server) == ["mine", "mine too", "first", "second", "later"]
+
+
+async def test_a_task_shows_the_call_whose_answer_it_waits_for(runtime: Runtime) -> None:
+    """Reports of stuck programs name the call, without a look into the frames of `call`."""
+    tasks: list[trio.lowlevel.Task] = []
+
+    class Mute(GenServer[None]):
+        async def handle_call(self, request: str, sender: Sender) -> NoReply:
+            await trio.lowlevel.checkpoint()
+            seen.append(pending_call(tasks[0]))
+            reply(sender, "answer")
+            return NoReply()
+
+    async def asks() -> None:
+        tasks.append(trio.lowlevel.current_task())
+        await call("mute", "anybody?")
+
+    seen: list[PendingCall | None] = []
+    await Mute.start_link(name="mute")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(asks)
+    assert seen == [PendingCall("mute", "anybody?")]
+    assert pending_call(tasks[0]) is None

@@ -14,7 +14,7 @@ import pytest
 import trio
 from rich.console import Console
 
-from actors.instrumentation.logger import printable
+from actors.text import printable
 from channels.cli import command as ashtree
 from channels.cli import workers as cli
 from channels.cli.workers import count_workers, table_of

@@ -10,6 +10,7 @@ from channels.client.protocol import Protocol
 from channels.client.records import (
     Arrived,
     ChannelRecord,
+    ClientSettings,
     Close,
     Effect,
     Ended,
@@ -18,7 +19,6 @@ from channels.client.records import (
     Pong,
     PushRecord,
     Send,
-    Settings,
     Settled,
     Tell,
 )
@@ -28,7 +28,7 @@ class Driver:
     """A protocol, with everything that it has done since the last look."""
 
     def __init__(self, *, random: float = 0.0, **settings: Any) -> None:
-        self.protocol = Protocol(Settings(**settings), lambda: random)
+        self.protocol = Protocol(ClientSettings(**settings), lambda: random)
         self.now = 0.0
         self.effects: list[Effect] = []
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from actors.errors import InvalidOption
 from channels.client.backoff import RECONNECT, REJOIN, RetryTable
-from channels.errors import InvalidOption
 
 
 def test_the_tables_are_those_of_phoenix_js() -> None:

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from channels.client.connection import CLOSE_TIMEOUT, Connection, End
+from channels.client.connection import CLOSE_TIMEOUT, ClientConnection, End
 from channels.client.transports.contract import LinkFailed, LinkLost
 from channels.client.wire import Frame, TransportName
 
@@ -45,7 +45,7 @@ class Reports:
 
     def __init__(self, opening: Any) -> None:
         self.said: list[Any] = []
-        self.connection = Connection(self, "websocket")
+        self.connection = ClientConnection(self, "websocket")
         self._opening = opening
 
     async def open_link(self, transport: TransportName, nursery: trio.Nursery) -> Any:

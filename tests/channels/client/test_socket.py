@@ -13,6 +13,7 @@ import wsproto
 from wsproto.handshake import H11Handshake
 
 from actors import NORMAL, stop
+from actors.errors import InvalidOption
 from channels.client.backoff import RetryTable
 from channels.client.errors import (
     BufferFull,
@@ -39,7 +40,7 @@ from channels.client.events import (
 )
 from channels.client.feed import Feed
 from channels.client.socket import ClientSocket, open_socket
-from channels.errors import EncodeError, InvalidOption
+from channels.errors import EncodeError
 from channels.messages import Binary
 from tests.channels.client.world import URL, World, broadcast, kill_channel, until
 

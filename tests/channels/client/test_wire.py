@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from actors.errors import InvalidOption
 from channels.client.wire import MalformedFrame, address_of, decode, encode, prepare, subprotocols
-from channels.errors import EncodeError, InvalidOption
+from channels.errors import EncodeError
 from channels.messages import Binary, Message
 from channels.serializers.v2 import V2
 from channels.wire.handshake import agree

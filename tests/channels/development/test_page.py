@@ -12,9 +12,9 @@ import pytest
 import trio
 
 from actors import Runtime
+from actors.places import place_of
 from channels import Channel, Endpoint, handle_in
 from channels.development.page import is_local
-from channels.excerpts import place_of
 from channels.observer import Observer
 from channels.telemetry import CHANNEL_CRASHED
 from tests.channels.conftest import Serve

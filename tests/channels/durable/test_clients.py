@@ -10,11 +10,11 @@ import pytest
 import trio
 
 from actors import kill
+from actors.errors import InvalidOption
 from channels import Endpoint
 from channels.client import PushTimeout, RetryTable, open_socket
 from channels.client.records import PositionTracker
 from channels.durable import History, MemoryStorage
-from channels.errors import InvalidOption
 from tests.channels.client.world import URL, World, until
 from tests.channels.durable.documents import TOPIC, endpoint_of
 from tests.channels.support import Server

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from actors import Runtime, StartError, open_runtime, stop
+from actors.errors import InvalidOption
 from actors.runtime import Environment, current_environment
 from channels import (
     Binary,
@@ -32,7 +33,7 @@ from channels.durable import (
 )
 from channels.durable.storage import Appended, NewMessage
 from channels.durable.stream import Limits
-from channels.errors import EncodeError, InvalidOption
+from channels.errors import EncodeError
 from channels.telemetry import (
     HISTORY_APPEND_FAILED,
     HISTORY_CHECK_FAILED,

@@ -10,11 +10,11 @@ import pytest
 import trio
 
 from actors import Runtime, stop
+from actors.errors import InvalidOption
 from channels import PubSub
 from channels.durable import AppendFailed, History, RedisStorage, StorageError
 from channels.durable.redis_script import Keys, parse_publication
 from channels.durable.storage import NewMessage
-from channels.errors import InvalidOption
 from channels.telemetry import (
     HISTORY_CHECK_FAILED,
     HISTORY_CONNECTED,

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from actors.errors import InvalidOption
 from channels import Channel, Endpoint, PushReply, Route, Socket, handle_in, handle_out
 from channels.durable import History, Recovery
 from channels.durable.channel import durable_class
-from channels.errors import InvalidOption
 from channels.socket import router_of
 from channels.testing import open_channel_test
 from tests.channels.durable.documents import TOPIC, DocumentChannel, Reader, joined

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from actors.errors import InvalidOption
 from channels.durable import SQLiteStorage, StorageError
 from channels.durable.storage import NewMessage
 from channels.durable.stream import Limits
-from channels.errors import InvalidOption
 
 NEW = NewMessage("a", "edited", b"{}")
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels import Endpoint, InvalidOption
+from actors import InvalidOption
+from channels import Endpoint
 from channels.endpoint.address_limit import AddressLimit
 from channels.endpoint.trusted_proxies import TrustedProxies
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import trio
 
-from actors import Shutdown, is_alive, kill, spawn
-from channels import Draining, Endpoint, InvalidOption
+from actors import InvalidOption, Shutdown, is_alive, kill, spawn
+from channels import Draining, Endpoint
 from channels.endpoint.listening import CONNECTION
 from channels.telemetry import ENDPOINT_DRAIN
 from channels.transports.out_buffer import Flusher

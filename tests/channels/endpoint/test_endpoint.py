@@ -13,6 +13,7 @@ import trio
 import actors
 from actors import (
     Crash,
+    InvalidOption,
     Runtime,
     Shutdown,
     StartError,
@@ -28,7 +29,6 @@ from channels import (
     Endpoint,
     EndpointError,
     InvalidHandler,
-    InvalidOption,
     InvalidRoute,
     ListenError,
     Mount,
@@ -499,7 +499,7 @@ class WrongRouteSocket(Socket):
     channels = {"room:*:private": Room}
 
 
-MISTAKES: list[tuple[dict[str, Any], type[ChannelsError], str]] = [
+MISTAKES: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"sockets": {"/socket": WrongHandlerSocket}}, InvalidHandler, "WrongChannel.new_msg"),
     ({"sockets": {"/socket": WrongRouteSocket}}, InvalidRoute, "'room:*:private'"),
     ({"sockets": {"socket": UserSocket}}, EndpointError, 'write "/socket"'),

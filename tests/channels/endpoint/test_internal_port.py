@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import trio
 
-from actors import Runtime, kill, spawn, whereis
+from actors import InvalidOption, Runtime, kill, spawn, whereis
 from actors.errors import StartError
-from channels import Draining, Endpoint, InvalidOption
+from channels import Draining, Endpoint
 from channels.endpoint.endpoint import EndpointError
 from channels.endpoint.listening import CONNECTION, SamePort
 from channels.observer import Observer

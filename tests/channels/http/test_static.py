@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import trio
 
-from channels import Endpoint, InvalidOption
+from actors import InvalidOption
+from channels import Endpoint
 from channels.http.static import StaticFiles, check_folders, find_file, type_of
 
 

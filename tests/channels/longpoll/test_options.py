@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from channels import Endpoint, EndpointError, InvalidOption, LongPoll, Mount
+from actors import InvalidOption
+from channels import Endpoint, EndpointError, LongPoll, Mount
 from channels.endpoint.pools import pools_of
 from channels.serving.mounted import mount_all
 from channels.socket import router_of

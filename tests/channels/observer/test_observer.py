@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from channels import Endpoint, InvalidOption, Socket
+from actors import InvalidOption
+from channels import Endpoint, Socket
 from channels.observer import Observer, PhoenixMissing
 from channels.observer.access import Access, cookie_name
 from channels.observer.memory import MAX_CRASHES, MAX_EVENTS, Memory

@@ -12,7 +12,8 @@ from attrs import define
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels.filters import SECRETS, Keep
+from actors.masking import SECRETS
+from channels.filters import Keep
 from channels.observer.showing import MAX_ITEMS, shown
 
 

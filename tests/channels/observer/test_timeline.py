@@ -11,7 +11,7 @@ from actors import Runtime, current_pid, current_runtime, kill, open_runtime, re
 from channels.observer.access import Access
 from channels.observer.chronicle import Chronicle
 from channels.observer.memory import Memory
-from channels.observer.settings import Drawn, Settings, TimelinePart
+from channels.observer.settings import Drawn, ObserverSettings, TimelinePart
 from channels.observer.timeline import MESSAGES, follow_timeline
 from supervision.recording.flight import FlightRecorder
 from tests.channels.observer.pages import Observe, Page, enter
@@ -80,9 +80,9 @@ async def test_a_timeline_without_a_recorder_names_the_option(observe: Observe) 
     assert "Observer(record=True)" in part["problem"]
 
 
-def settings_of(runtime: Runtime, *, payloads: bool = False) -> Settings:
+def settings_of(runtime: Runtime, *, payloads: bool = False) -> ObserverSettings:
     memory = Memory()
-    return Settings(
+    return ObserverSettings(
         endpoint=None,
         access=Access(None, None),
         memory=memory,

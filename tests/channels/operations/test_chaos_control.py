@@ -12,8 +12,20 @@ import pytest
 import trio
 import trio.testing
 
-from actors import GenServer, NoReply, Pid, Reply, Runtime, call, cast, is_alive, kill, whereis
-from channels import Endpoint, InvalidOption
+from actors import (
+    GenServer,
+    InvalidOption,
+    NoReply,
+    Pid,
+    Reply,
+    Runtime,
+    call,
+    cast,
+    is_alive,
+    kill,
+    whereis,
+)
+from channels import Endpoint
 from channels.operations import chaos_control
 from channels.operations.chaos_control import ChaosControl
 from channels.pubsub.adapter import WORKER

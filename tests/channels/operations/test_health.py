@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import trio
 
-from actors import spawn
-from channels import Draining, Endpoint, InvalidOption
+from actors import InvalidOption, spawn
+from channels import Draining, Endpoint
 from channels.operations.health import Health
 from channels.pubsub.adapter import WORKER, WORKERS_COUNT, WORKERS_FOLDER
 from tests.channels.conftest import Serve

@@ -11,10 +11,10 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from actors import Crash, Pid, kill, send, send_exit, spawn
+from actors import Crash, InvalidOption, Pid, kill, send, send_exit, spawn
 from actors.runtime import current_runtime
 from actors.watchdog import BLOCKED
-from channels import Channel, Draining, Endpoint, InvalidOption, Mount, PushReply, Socket, handle_in
+from channels import Channel, Draining, Endpoint, Mount, PushReply, Socket, handle_in
 from channels.durable.history import History
 from channels.errors import ChannelsError
 from channels.operations.metric_table import METRICS, BoundedLabels, Figure

@@ -12,12 +12,12 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from actors import InvalidOption
 from channels import (
     Channel,
     ConnectInfo,
     ConnectRefused,
     Endpoint,
-    InvalidOption,
     JoinRefused,
     Mount,
     PushReply,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from channels.errors import InvalidOption
+from actors.errors import InvalidOption
 from channels.presence.clock import Version
 from channels.presence.delta import Segment
 from channels.presence.generations import Generations

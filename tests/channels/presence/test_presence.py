@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from actors import (
-    NotAnAddress,
+    InvalidArgument,
     Pid,
     Runtime,
     StartError,
@@ -22,10 +22,9 @@ from actors import (
     stop,
     wait_exit,
 )
-from actors.errors import WrongThread
+from actors.errors import InvalidOption, WrongThread
 from actors.process import current_pid
 from channels import Channel, EncodeError, Endpoint, PubSub, PushReply, Socket, handle_in
-from channels.errors import InvalidOption
 from channels.presence import (
     AlreadyTracked,
     NotTracked,
@@ -127,7 +126,7 @@ async def test_an_owner_that_is_no_pid_of_this_runtime_is_refused_and_changes_no
         lambda: presence.update(TOPIC, "ann", {}, pid="room-1"),  # type: ignore[arg-type]
     ]
     for call in calls:
-        with pytest.raises(NotAnAddress) as refused:
+        with pytest.raises(InvalidArgument) as refused:
             call()
         assert refused.value.value == "room-1"
     foreign: list[Pid] = []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from channels.errors import InvalidOption
+from actors.errors import InvalidOption
 from channels.presence.replica import Down, Refused, Removed, Replicas, Up
 
 

@@ -14,15 +14,15 @@ import pytest
 import trio
 
 from actors import Pid, Runtime, current_runtime, kill, wait_exit
+from actors.masking import FILTERED
 from actors.runtime import open_runtime
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.recording import record_channels
-from channels.recording.clients import Session, trace_clients
+from channels.recording.clients import RecordedSession, trace_clients
 from channels.telemetry import SESSION_STARTED
 from channels.testing import JoinsAnswered, open_channel_test
 from supervision.laboratory.chaos.invariants.base import Watch
 from supervision.recording.flight import FlightRecorder
-from supervision.recording.masking import FILTERED
 from supervision.recording.recorder import Recorder
 from supervision.recording.trace import Trace
 from supervision.story import tell_story
@@ -304,7 +304,7 @@ async def test_a_session_drops_a_recorder_that_has_closed(runtime: Runtime) -> N
 
     recording = Recording()
     living = ref(recording)
-    session = Session(SimpleNamespace(receive=None), Pid(1, runtime), recording.add)
+    session = RecordedSession(SimpleNamespace(receive=None), Pid(1, runtime), recording.add)
     del recording
     gc.collect()
     assert living() is not None

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 import channels
+from actors import InvalidOption
 from channels import (
     Atom,
     Channel,
     ChannelsError,
     Endpoint,
-    InvalidOption,
     InvalidSecret,
     MissingLibrary,
     Socket,

@@ -73,7 +73,7 @@ async def test_entries_are_counted(partitions: int) -> None:
 
 @pytest.mark.parametrize("partitions", [0, -1, 1.0, True, "8"])
 def test_the_number_of_partitions_is_a_whole_number_from_1(partitions: Any) -> None:
-    with pytest.raises(ValueError, match=r"partitions is .*; write a whole number, 1 or more"):
+    with pytest.raises(ValueError, match=r"partitions=.*; write a whole number, 1 or more"):
         unique(partitions)
 
 

@@ -33,9 +33,9 @@ from supervision import (
     ChildRunning,
     ChildSpec,
     ChildStartFailed,
-    DuplicateChildId,
     DynamicSupervisor,
     FailedToStartChild,
+    InvalidChildSpec,
     MaxChildren,
     Supervisor,
 )
@@ -372,7 +372,7 @@ async def test_61_start_child_reports_a_failed_an_ignored_and_an_invalid_child()
     temporary = worker("b", Log(), outcomes=Outcomes(Ignore()), restart="temporary")
     assert await Supervisor.start_child(supervisor, temporary) is None
     assert [info.id for info in await Supervisor.which_children(supervisor)] == ["a"]
-    with pytest.raises(DuplicateChildId):
+    with pytest.raises(InvalidChildSpec):
         await Supervisor.start([worker("a", Log()), worker("a", Log())])
 
 

@@ -68,15 +68,11 @@ CASES: Cases = {
         "sup_start_map": _IN_ORDER,
         "sup_start_map_simple": _ONE_SPEC,
         "sup_start_map_faulty_specs": _BAD_FIELD,
-        "sup_stop_infinity": _in(
-            "core/test_children", "an_infinite_shutdown_waits_as_long_as_it_takes"
-        ),
+        "sup_stop_infinity": _in("children", "an_infinite_shutdown_waits_as_long_as_it_takes"),
         "sup_stop_timeout": _in(
-            "core/test_children", "a_child_that_ignores_its_shutdown_is_killed_after_the_limit"
+            "children", "a_child_that_ignores_its_shutdown_is_killed_after_the_limit"
         ),
-        "sup_stop_brutal_kill": _in(
-            "core/test_children", "a_child_with_brutal_kill_never_runs_terminate"
-        ),
+        "sup_stop_brutal_kill": _in("children", "a_child_with_brutal_kill_never_runs_terminate"),
         "child_adm": _REQUESTS,
         "child_adm_simple": _in("dynamic_supervisor", "terminate_child_stops_it_for_good"),
         "child_specs": _in(
@@ -121,7 +117,7 @@ CASES: Cases = {
             "dynamic_supervisor", "restart_types_mean_the_same_as_under_a_fixed_supervisor"
         ),
         "simple_one_for_one_shutdown": _in(
-            "core/test_children",
+            "children",
             "a_static_supervisor_stops_one_after_another_and_a_dynamic_one_all_at_once",
         ),
         "simple_one_for_one_extra": _ONE_SPEC,
@@ -129,7 +125,7 @@ CASES: Cases = {
             "one_crash_too_many_of_a_dynamic_child_ends_its_supervisor_and_its_siblings"
         ),
         "child_unlink": _in(
-            "core/test_children", "a_child_that_unlinked_itself_does_not_hang_its_supervisor"
+            "children", "a_child_that_unlinked_itself_does_not_hang_its_supervisor"
         ),
         "tree": _here("a_tree_counts_by_level_restarts_by_branch_and_stops_as_a_whole"),
         "count_children": _in(

@@ -26,7 +26,7 @@ CASES: Cases = {
             "channels/longpoll/test_requests.py::test_a_poll_gets_at_once_what_waits_and_only_once"
         ),
         "L398 rejects the 101st channel join by default": _by(
-            "channels/connection/test_session.py::test_a_join_beyond_the_limit_is_answered_with_both_refs"
+            "channels/protocol/test_session.py::test_a_join_beyond_the_limit_is_answered_with_both_refs"
         ),
         "L459 transport x_headers are extracted to the socket connect_info": _CONNECT_IS_TOLD_OF,
         "L475 transport trace_context_headers are extracted to the socket connect_info": _CONNECT_IS_TOLD_OF,
@@ -39,7 +39,7 @@ CASES: Cases = {
         ),
         "L596 no join_ref is required on non-join messages": _A_STALE_JOIN_REF,
         "L613 lonpoll publishing batch events on v2 protocol": _by(
-            "channels/longpoll/test_protocol.py::test_a_batch_is_a_message_on_each_line_whichever_way_lines_end"
+            "channels/protocol/test_longpoll.py::test_a_batch_is_a_message_on_each_line_whichever_way_lines_end"
         ),
         "L710 shuts down after timeout": _by(
             "channels/longpoll/test_session.py::test_a_session_that_nobody_polls_ends_and_its_channels_with_it"

@@ -14,13 +14,13 @@ def _by(test: str) -> Covered:
     return Covered(f"../../{test}")
 
 
-_FALSE_LETS_EVERY_PAGE = _by("channels/upgrade/test_cross_site.py::test_false_lets_every_page_in")
+_FALSE_LETS_EVERY_PAGE = _by("channels/wire/test_cross_site.py::test_false_lets_every_page_in")
 _THE_HOST_OF_THE = NotPortable("the host of the request counts, and needs no configuration")
 _A_LIST_NAMES_ORIGINS = _by(
-    "channels/upgrade/test_cross_site.py::test_a_list_names_origins_whose_parts_may_be_left_out"
+    "channels/wire/test_cross_site.py::test_a_list_names_origins_whose_parts_may_be_left_out"
 )
 _A_FUNCTION_GETS_THE = _by(
-    "channels/upgrade/test_cross_site.py::test_a_function_gets_the_parsed_origin"
+    "channels/wire/test_cross_site.py::test_a_function_gets_the_parsed_origin"
 )
 _SUBPROTOCOLS_ARE_ANSWERED_OR = _by(
     "channels/test_connect_info.py::test_subprotocols_are_answered_or_refused"
@@ -40,7 +40,7 @@ CASES: Cases = {
     "socket/transport_test": {
         "L67 does not check origin if disabled": _FALSE_LETS_EVERY_PAGE,
         "L71 checks origin against host": _by(
-            "channels/upgrade/test_cross_site.py::test_by_default_the_host_of_the_page_is_that_of_the_request"
+            "channels/wire/test_cross_site.py::test_by_default_the_host_of_the_page_is_that_of_the_request"
         ),
         "L78 checks origin from endpoint config": _by(
             "channels/upgrade/test_origin_refusals.py::test_a_page_of_the_same_host_connects"
@@ -50,11 +50,11 @@ CASES: Cases = {
         "L104 nested wildcard subdomains": _A_LIST_NAMES_ORIGINS,
         "L124 subdomains do not match without a wildcard": _A_LIST_NAMES_ORIGINS,
         "L129 halts invalid URIs when check origin is configured": _by(
-            "channels/upgrade/test_cross_site.py::test_origin_checks_do_not_raise_for_arbitrary_headers"
+            "channels/wire/test_cross_site.py::test_origin_checks_do_not_raise_for_arbitrary_headers"
         ),
         "L149 allows custom MFA check to handle invalid host": _A_FUNCTION_GETS_THE,
         "L157 checks origin against :conn": _by(
-            "channels/upgrade/test_cross_site.py::test_conn_compares_scheme_host_and_port"
+            "channels/wire/test_cross_site.py::test_conn_compares_scheme_host_and_port"
         ),
         "L173 does not halt invalid URIs when check_origin is disabled": _FALSE_LETS_EVERY_PAGE,
         "L179 checks the origin of requests against allowed origins": _A_LIST_NAMES_ORIGINS,
@@ -64,14 +64,14 @@ CASES: Cases = {
             "channels/upgrade/test_origin_refusals.py::test_a_mount_can_allow_other_origins"
         ),
         "L278 does not check subprotocols if not passed expected": _by(
-            "channels/upgrade/test_handshake.py::test_subprotocols_are_ignored_unless_the_mount_has_some"
+            "channels/wire/test_handshake.py::test_subprotocols_are_ignored_unless_the_mount_has_some"
         ),
         "L282 does not check subprotocols if conn is halted": _SUBPROTOCOLS_ARE_ANSWERED_OR,
         "L288 returns first matched subprotocol": _by(
-            "channels/upgrade/test_handshake.py::test_the_first_configured_subprotocol_that_the_client_offers_wins"
+            "channels/wire/test_handshake.py::test_the_first_configured_subprotocol_that_the_client_offers_wins"
         ),
         "L294 halt if expected and passed subprotocols don't match": _by(
-            "channels/upgrade/test_handshake.py::test_an_offer_without_a_common_subprotocol_is_refused_and_no_offer_is_accepted"
+            "channels/wire/test_handshake.py::test_an_offer_without_a_common_subprotocol_is_refused_and_no_offer_is_accepted"
         ),
         "L300 halt if expected subprotocols passed in the wrong format": _by(
             "channels/test_connect_info.py::test_invalid_subprotocols_are_refused"

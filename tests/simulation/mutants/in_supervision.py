@@ -242,12 +242,12 @@ if reply(S, R[0]):
     # Recordings
     Mutant(
         name="a recording shows the secrets of a text that is JSON",
-        module="supervision.recording.masking",
-        function="_masked",
+        module="actors.masking",
+        function="tells_secret",
         shape='"=" in V or ":" in V',
         replacement='"=" in V',
         promise="masking.mask: a term also masks a text that contains it together with `:`, such as JSON",
         seen="A password in a message that is a JSON text stands in capsules and recordings.",
-        tests=("tests/supervision/recording",),
+        tests=("tests/actors/test_masking.py", "tests/supervision/recording"),
     ),
 )

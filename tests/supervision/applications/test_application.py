@@ -31,10 +31,9 @@ from supervision import (
     ApplicationFailed,
     ApplicationKilled,
     ApplicationStartFailed,
-    BadChildSpec,
     ChildSpec,
-    DuplicateChildId,
     FailedToStartChild,
+    InvalidChildSpec,
     Supervisor,
     open_application,
     process_spec,
@@ -128,10 +127,10 @@ async def test_a_start_function_that_raises_is_a_failed_start() -> None:
 
 
 async def test_invalid_children_are_refused_as_by_any_supervisor(log: Log) -> None:
-    with pytest.raises(DuplicateChildId):
+    with pytest.raises(InvalidChildSpec):
         async with quiet([worker("a", log), worker("a", log)]):
             pytest.fail("the block must not run")
-    with pytest.raises(BadChildSpec):
+    with pytest.raises(InvalidChildSpec):
         async with quiet([object()]):  # type: ignore[list-item]
             pytest.fail("the block must not run")
     assert log == []

@@ -39,9 +39,9 @@ from supervision import (
     Applications,
     ApplicationSpec,
     ApplicationStartFailed,
-    BadApplication,
     DependencyNotStarted,
     FailedToStartChild,
+    InvalidApplication,
     Supervisor,
     SupervisorDeadlock,
     child_spec,
@@ -363,7 +363,9 @@ async def test_the_stop_of_an_application_waits_for_its_children(
 
 def test_two_applications_of_one_name_are_refused(log: Log) -> None:
     one, other = spec("same", log), spec("same", log)
-    with pytest.raises(BadApplication, match="two different applications have this name") as caught:
+    with pytest.raises(
+        InvalidApplication, match="two different applications have this name"
+    ) as caught:
         spec("web", log, one, other).closure()
     assert caught.value.name == "same"
 
@@ -377,7 +379,7 @@ def test_one_application_may_be_needed_by_many(log: Log) -> None:
 @pytest.mark.parametrize(("option", "value"), [("type", "eternal"), ("depends_on", ["store"])])
 def test_an_invalid_application_is_refused(option: str, value: Any) -> None:
     options: Any = {option: value}
-    with pytest.raises(BadApplication, match="write"):
+    with pytest.raises(InvalidApplication, match="write"):
         ApplicationSpec(name="web", top=[], **options)
 
 

@@ -17,8 +17,8 @@ from supervision import Supervisor
 from supervision.recording import files as module
 from supervision.recording.files import Capsules, open_recorder
 from supervision.recording.trace import (
-    BadTraceFile,
     DamagedTrace,
+    InvalidTraceFile,
     read_lines,
     read_recording,
     write_lines,
@@ -246,7 +246,7 @@ def test_a_damaged_file_is_read_up_to_the_damage_with_one_warning(tmp_path: Path
 
 def test_a_file_without_a_header_is_not_a_trace(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"")
-    with pytest.raises(BadTraceFile):
+    with pytest.raises(InvalidTraceFile):
         read_recording(tmp_path / "x")
 
 

@@ -27,10 +27,10 @@ from actors import (
     wait_exit,
 )
 from actors.instrumentation.instrument import Instrument
+from actors.masking import FILTERED
 from supervision import Supervisor
 from supervision.recording import flight as module
 from supervision.recording.flight import FlightRecorder, Trouble, recorder_of
-from supervision.recording.masking import FILTERED
 from supervision.recording.reader.history import read_history
 from supervision.recording.ring import MESSAGE_BYTES
 from supervision.recording.trace import read_lines

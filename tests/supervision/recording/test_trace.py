@@ -14,8 +14,8 @@ from actors import open_runtime, receive, send, spawn
 from supervision.recording.recorder import Recorder
 from supervision.recording.schema import SCHEMA_VERSION
 from supervision.recording.trace import (
-    BadTraceFile,
     BoundedTrace,
+    InvalidTraceFile,
     Trace,
     open_private,
     read_lines,
@@ -49,7 +49,7 @@ def test_a_file_of_another_format_is_refused(
 ) -> None:
     path = tmp_path / "trace"
     path.write_bytes(content)
-    with pytest.raises(BadTraceFile, match=f"reads schema {SCHEMA_VERSION}") as error:
+    with pytest.raises(InvalidTraceFile, match=f"reads schema {SCHEMA_VERSION}") as error:
         read_lines(path)
     assert (error.value.path, error.value.schema) == (path, schema)
 

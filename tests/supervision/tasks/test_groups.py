@@ -18,7 +18,8 @@ from actors import (
     send,
     trap_exits,
 )
-from supervision.errors import BadTaskOption, NotTaskOwner, TaskExit, TaskTimeout
+from actors.errors import InvalidOption
+from supervision.errors import NotTaskOwner, TaskExit, TaskTimeout
 from supervision.tasks.task import Exited, Ok, Task, await_many, yield_many
 from tests.actors.helpers import down, in_process, settle
 from tests.supervision.tasks.task_bodies import (
@@ -259,7 +260,7 @@ async def test_the_time_may_be_up_before_the_limit_is_reached() -> None:
 @pytest.mark.parametrize(("option", "value"), [("on_timeout", "kill"), ("limit", 0)])
 @in_process()
 async def test_an_invalid_option_is_refused(option: str, value: Any) -> None:
-    with pytest.raises(BadTaskOption) as caught:
+    with pytest.raises(InvalidOption) as caught:
         await yield_many([], **{option: value})
     assert caught.value.option == option
     assert caught.value.value == value

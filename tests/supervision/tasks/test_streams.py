@@ -30,8 +30,9 @@ from actors import (
     spawn,
     trap_exits,
 )
+from actors.errors import InvalidOption
 from actors.messages import Down
-from supervision.errors import BadTaskOption, TaskExit, TaskTimeout
+from supervision.errors import TaskExit, TaskTimeout
 from supervision.tasks.streams import async_stream
 from supervision.tasks.task import Exited, Ok, callers
 from supervision.tasks.task_supervisor import TaskSupervisor
@@ -628,7 +629,7 @@ async def test_a_runtime_that_ends_in_the_middle_of_a_stream_ends() -> None:
 )
 def test_an_invalid_option_is_refused_when_the_stream_is_made(option: str, value: Any) -> None:
     options: Any = {"max_concurrency": 1, option: value}
-    with pytest.raises(BadTaskOption) as caught:
+    with pytest.raises(InvalidOption) as caught:
         async_stream(double, [1], **options)
     assert caught.value.option == option
 

@@ -41,8 +41,9 @@ from actors import (
     trap_exits,
     wait_exit,
 )
+from actors.errors import InvalidOption
 from supervision import Supervisor, child_spec
-from supervision.errors import BadTaskOption, NotTaskOwner, TaskExit, TaskTimeout
+from supervision.errors import NotTaskOwner, TaskExit, TaskTimeout
 from supervision.tasks.task import Exited, Ok, Task, TaskReply, callers
 from tests.actors.helpers import down, in_process, settle
 from tests.supervision.tasks.task_bodies import (
@@ -504,9 +505,9 @@ async def test_shutdown_of_a_completed_task_returns_its_result() -> None:
 @in_process()
 async def test_an_invalid_limit_is_refused_and_the_task_untouched(limit: Any) -> None:
     task = Task.async_(sleep_for, 1.0)
-    with pytest.raises(BadTaskOption) as refused:
+    with pytest.raises(InvalidOption) as refused:
         await task.shutdown(limit)
-    assert refused.value.option == "limit"
+    assert refused.value.option == "timeout"
     assert await task == 1.0
 
 

@@ -34,10 +34,10 @@ from actors import (
     wait_exit,
 )
 from supervision import (
-    BadChildSpec,
     ChildNotFound,
     ChildSpec,
     DynamicSupervisor,
+    InvalidChildSpec,
     MaxChildren,
     Supervisor,
     child_spec,
@@ -353,7 +353,7 @@ async def test_the_shutdown_of_a_detached_task_is_five_seconds_by_default() -> N
 @in_process()
 async def test_an_invalid_detached_task_is_refused(options: Any) -> None:
     supervisor = await TaskSupervisor.start_link()
-    with pytest.raises(BadChildSpec):
+    with pytest.raises(InvalidChildSpec):
         await TaskSupervisor.start_child(supervisor, forever, **options)
 
 
@@ -417,7 +417,7 @@ async def test_a_stream_under_a_supervisor_that_does_not_exist_raises(stream: An
 async def test_the_shutdown_of_the_tasks_of_a_stream_is_checked_where_it_is_made(
     stream: Any,
 ) -> None:
-    with pytest.raises(BadChildSpec):
+    with pytest.raises(InvalidChildSpec):
         stream("tasks", sleep_for, [1.0], max_concurrency=4, shutdown="unknown")
 
 

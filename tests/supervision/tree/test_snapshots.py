@@ -22,7 +22,7 @@ from actors import (
     spawn,
     sys,
 )
-from actors.instrumentation.logger import printable
+from actors.text import printable
 from supervision import DynamicSupervisor, Supervisor, child_spec
 from supervision.tree import ProcessView, snapshot
 from supervision.tree.snapshots import MAX_ASKED, SLICE

@@ -23,7 +23,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from attrs import frozen
 
-from supervision.laboratory.chaos.errors import BadFault
+from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.laboratory.chaos.faults.moments import (
     MESSAGES,
     At,
@@ -101,14 +101,14 @@ class BaseFault(
                 self.check(name, 0.0)
 
     def check(self, field: str, least: float) -> None:
-        """Raise BadFault unless a field is a finite number and at least `least`."""
+        """Raise InvalidFault unless a field is a finite number and at least `least`."""
         check_at_least(type(self).__name__, field, getattr(self, field), least)
 
     def check_text(self, field: str, what: str) -> None:
-        """Raise BadFault unless a field is non-empty text."""
+        """Raise InvalidFault unless a field is non-empty text."""
         value = getattr(self, field)
         if not isinstance(value, str) or not value:
-            raise BadFault(type(self).__name__, field, value, f"write {what}")
+            raise InvalidFault(type(self).__name__, field, value, f"write {what}")
 
 
 class ProcessFault(BaseFault, frozen=True, kw_only=True):
@@ -156,7 +156,7 @@ class MessageFault(BaseFault, frozen=True, kw_only=True):
         when = self.when
         if isinstance(when, On) and when.callback not in {*MESSAGES, "message", "receive"}:
             advice = f"write one of {', '.join(sorted(MESSAGES))}, message, receive in its On"
-            raise BadFault(type(self).__name__, "when", when, advice)
+            raise InvalidFault(type(self).__name__, "when", when, advice)
 
 
 class ConnectionFault(BaseFault, frozen=True, kw_only=True):
@@ -181,7 +181,9 @@ class ConnectionFault(BaseFault, frozen=True, kw_only=True):
 
 def _check_pick(kind: str, pick: float | None) -> None:
     if pick is not None and not 0.0 <= pick <= 1.0:
-        raise BadFault(kind, "pick", pick, "write a number from 0.0 (the oldest) to 1.0, or None")
+        raise InvalidFault(
+            kind, "pick", pick, "write a number from 0.0 (the oldest) to 1.0, or None"
+        )
 
 
 # Faults of processes
@@ -240,7 +242,7 @@ class FillMailbox(ProcessFault, frozen=True, kw_only=True):
         self.check("messages", 1)
         if not isinstance(self.messages, int) or self.messages > MOST_MESSAGES:
             advice = f"write a whole number, at most {MOST_MESSAGES}"
-            raise BadFault(type(self).__name__, "messages", self.messages, advice)
+            raise InvalidFault(type(self).__name__, "messages", self.messages, advice)
 
 
 @frozen
@@ -504,12 +506,12 @@ def plan_from_json(data: bytes | str) -> tuple[Fault, ...]:
         The faults, in the same order.
 
     Raises:
-        BadFault: the data is not JSON, or not a plan. The error's `advice` names the place in the data.
+        InvalidFault: the data is not JSON, or not a plan. The error's `advice` names the place in the data.
     """
     try:
         return msgspec.json.decode(data, type=tuple[Fault, ...])
     except msgspec.MsgspecError as error:
-        raise BadFault("plan", "json", _shortened(data, 80), f"{error}") from error
+        raise InvalidFault("plan", "json", _shortened(data, 80), f"{error}") from error
 
 
 def _shortened(data: bytes | str, most: int) -> str:

@@ -9,12 +9,12 @@ The field `when` of a fault holds its moment.
 
 from __future__ import annotations
 
-import math
 from typing import Final, TypeAlias
 
 import msgspec
 
-from supervision.laboratory.chaos.errors import BadFault
+from actors.arguments import is_number
+from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.recording.reader.words import ordinal
 
 __all__ = ["CALLBACKS", "At", "Moment", "On", "check_at_least", "describe_moment"]
@@ -38,7 +38,7 @@ class At(msgspec.Struct, frozen=True, tag="at", forbid_unknown_fields=True):
         seconds: time after the start of the plan; in a simulation, after the start of the run.
 
     Raises:
-        BadFault: `seconds` is negative or not a number.
+        InvalidFault: `seconds` is negative or not a number.
     """
 
     seconds: float
@@ -61,7 +61,7 @@ class On(msgspec.Struct, frozen=True, tag="on", forbid_unknown_fields=True, omit
         incarnation: only this incarnation of a path counts.
 
     Raises:
-        BadFault: the callback does not exist, or a number is below 1.
+        InvalidFault: the callback does not exist, or a number is below 1.
     """
 
     callback: str
@@ -71,10 +71,12 @@ class On(msgspec.Struct, frozen=True, tag="on", forbid_unknown_fields=True, omit
 
     def __post_init__(self) -> None:
         if self.callback not in CALLBACKS:
-            raise BadFault("On", "callback", self.callback, f"write one of {', '.join(CALLBACKS)}")
+            raise InvalidFault(
+                "On", "callback", self.callback, f"write one of {', '.join(CALLBACKS)}"
+            )
         check_at_least("On", "nth", self.nth, 1)
         if self.kind is not None and not self.kind:
-            raise BadFault("On", "kind", self.kind, "write a pattern, or None for any kind")
+            raise InvalidFault("On", "kind", self.kind, "write a pattern, or None for any kind")
         if self.incarnation is not None:
             check_at_least("On", "incarnation", self.incarnation, 1)
 
@@ -102,10 +104,6 @@ def describe_moment(moment: Moment) -> str:
 
 
 def check_at_least(kind: str, field: str, value: float, least: float) -> None:
-    """Raise BadFault unless a value is a finite number and at least `least`."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not least <= value < math.inf
-    ):
-        raise BadFault(kind, field, value, f"write a finite number, {least:g} or more")
+    """Raise InvalidFault unless a value is a finite number and at least `least`."""
+    if not is_number(value, least=least, finite=True):
+        raise InvalidFault(kind, field, value, f"write a finite number, {least:g} or more")

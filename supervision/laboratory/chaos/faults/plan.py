@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from attrs import Attribute, field, frozen
 
-from supervision.laboratory.chaos.errors import BadFault
+from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.laboratory.chaos.faults.kinds import FAULTS, Fault, MessageFault, ProcessFault
 from supervision.laboratory.chaos.faults.moments import At, Moment, On, check_at_least
 from supervision.laboratory.entropy import Chance
@@ -39,7 +39,7 @@ _REASONS: Final = ("normal", "shutdown", "kill", "bored", "", "\x00", "x" * 300)
 def _check_count(storm: Storm, attribute: Attribute[int], value: int) -> None:
     check_at_least("Storm", "count", value, 0)
     if not isinstance(value, int):
-        raise BadFault("Storm", "count", value, "write a whole number")
+        raise InvalidFault("Storm", "count", value, "write a whole number")
 
 
 def _check_seconds(storm: Storm, attribute: Attribute[float], value: float) -> None:
@@ -48,21 +48,25 @@ def _check_seconds(storm: Storm, attribute: Attribute[float], value: float) -> N
 
 def _check_callbacks(storm: Storm, attribute: Attribute[float], value: float) -> None:
     if not 0.0 <= value <= 1.0:
-        raise BadFault("Storm", "callbacks", value, "write a share from 0.0 to 1.0")
+        raise InvalidFault("Storm", "callbacks", value, "write a share from 0.0 to 1.0")
 
 
 def _check_kinds(storm: Storm, attribute: Attribute[Any], value: tuple[str, ...]) -> None:
     if not value:
-        raise BadFault("Storm", "kinds", value, f"write some of {', '.join(FAULTS)}")
+        raise InvalidFault("Storm", "kinds", value, f"write some of {', '.join(FAULTS)}")
     for kind in value:
         if kind not in FAULTS:
-            raise BadFault("Storm", "kinds", kind, f"write some of {', '.join(FAULTS)}")
+            raise InvalidFault("Storm", "kinds", kind, f"write some of {', '.join(FAULTS)}")
         if kind in _PROCESSES and not storm.targets:
-            raise BadFault("Storm", "targets", (), f"write the targets of {kind}, such as /top/*")
+            raise InvalidFault(
+                "Storm", "targets", (), f"write the targets of {kind}, such as /top/*"
+            )
         if kind == "partition" and len(set(storm.hosts)) < 2:
-            raise BadFault("Storm", "hosts", storm.hosts, "write the names of two hosts or more")
+            raise InvalidFault(
+                "Storm", "hosts", storm.hosts, "write the names of two hosts or more"
+            )
         if kind == "kill_node" and not storm.nodes:
-            raise BadFault("Storm", "nodes", (), "write the names of nodes")
+            raise InvalidFault("Storm", "nodes", (), "write the names of nodes")
 
 
 _PROCESSES: Final = frozenset(
@@ -89,7 +93,7 @@ class Storm:
         kinds: kinds of faults, by their JSON names ("drop_message"). List a kind twice to draw it twice as often.
 
     Raises:
-        BadFault: a kind does not exist, or a kind needs targets, hosts or nodes and the storm has none.
+        InvalidFault: a kind does not exist, or a kind needs targets, hosts or nodes and the storm has none.
     """
 
     targets: tuple[str, ...] = field(converter=tuple[str, ...], default=())
@@ -173,7 +177,7 @@ def draw_plan(plan: FaultPlan, random: Chance) -> tuple[Fault, ...]:
         random: the random source.
 
     Raises:
-        BadFault: the plan has another type, or contains an item that is not a fault.
+        InvalidFault: the plan has another type, or contains an item that is not a fault.
     """
     if plan is None:
         return ()
@@ -186,14 +190,14 @@ def checked(plan: Sequence[Fault]) -> tuple[Fault, ...]:
     """Return the faults of a sequence as a tuple.
 
     Raises:
-        BadFault: `plan` is not a sequence, or an item is not a fault.
+        InvalidFault: `plan` is not a sequence, or an item is not a fault.
     """
     if isinstance(plan, str | bytes) or not isinstance(plan, Iterable):
-        raise BadFault("plan", "faults", plan, _ADVICE)
+        raise InvalidFault("plan", "faults", plan, _ADVICE)
     faults = tuple(plan)
     for fault in faults:
         if not isinstance(fault, Fault):
-            raise BadFault("plan", "faults", fault, _ADVICE)
+            raise InvalidFault("plan", "faults", fault, _ADVICE)
     return faults
 
 

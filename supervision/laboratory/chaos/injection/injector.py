@@ -25,7 +25,7 @@ from actors.instrumentation.instrument import Instrument
 from actors.refs import Pid
 from actors.runtime import Runtime
 from actors.timers import TimerQueue
-from supervision.laboratory.chaos.errors import BadFault
+from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.laboratory.chaos.faults.kinds import (
     Fault,
     Hang,
@@ -154,10 +154,10 @@ class Injector:
             since: the time of `trio.current_time` from which the times count instead. The reports use it too.
 
         Raises:
-            BadFault: the injector already has a plan, the injector is closed, or `plan` is not a plan.
+            InvalidFault: the injector already has a plan, the injector is closed, or `plan` is not a plan.
         """
         if self._began is not None or self._closed:
-            raise BadFault("Injector", "plan", tuple(plan), "make an Injector for each plan")
+            raise InvalidFault("Injector", "plan", tuple(plan), "make an Injector for each plan")
         self._ledger.planned = [Planned(fault) for fault in checked(plan)]
         self._began = trio.current_time() if since is None else since
         trio.lowlevel.spawn_system_task(self._timers.run, name="faults")

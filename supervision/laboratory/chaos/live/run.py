@@ -148,7 +148,7 @@ async def live(
         The outcome, also of a failed run. `LiveOutcome.error` is the exception of the scenario, if it raised one.
 
     Raises:
-        BadFault: `faults` is not a plan.
+        InvalidFault: `faults` is not a plan.
         ValueError: there is no invariant of a given name.
         TypeError: `invariants` is a single name and not a sequence.
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import trio
 from attrs import Attribute, field, frozen
 
+from actors.arguments import check_number
 from supervision.recording.reader.service import LoopMeasures, MachineMeasures, RequestMeasures
 from supervision.recording.trace import Trace
 
@@ -21,24 +22,16 @@ _TOLERANCE = 1e-6
 
 
 def _check_seconds(limits: ServiceLimits, attribute: Attribute[float], value: float) -> None:
-    if not value > 0:
-        raise ValueError(
-            f"ServiceLimits({attribute.name}={value!r}) is invalid; write seconds, more than 0"
-        )
+    check_number("ServiceLimits", attribute.name, value, "seconds, more than 0", above=0)
 
 
 def _check_load(limits: ServiceLimits, attribute: Attribute[float], value: float) -> None:
-    if not value > 0:
-        raise ValueError(
-            f"ServiceLimits({attribute.name}={value!r}) is invalid; write a load per core, more than 0"
-        )
+    check_number("ServiceLimits", attribute.name, value, "a load per core, more than 0", above=0)
 
 
 def _check_share(limits: ServiceLimits, attribute: Attribute[float], value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(
-            f"ServiceLimits({attribute.name}={value!r}) is invalid; write a share from 0.0 to 1.0"
-        )
+    expected = "a share from 0.0 to 1.0"
+    check_number("ServiceLimits", attribute.name, value, expected, least=0, most=1)
 
 
 @frozen(kw_only=True)

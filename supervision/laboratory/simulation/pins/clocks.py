@@ -16,7 +16,7 @@ from datetime import date as _date
 from datetime import datetime as _datetime
 from typing import Any
 
-from supervision.laboratory.simulation.frames import is_program
+from actors.places import is_program
 from supervision.laboratory.simulation.pins.fence import OnEscape, escape
 
 __all__ = ["CLOCKS", "pinned_clocks", "pinned_dates"]

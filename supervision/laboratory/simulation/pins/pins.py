@@ -34,8 +34,9 @@ from typing import Any, ClassVar, Self
 
 import trio.testing
 
+from actors.places import is_program
 from supervision.laboratory.entropy import Streams
-from supervision.laboratory.simulation.frames import imports, is_program
+from supervision.laboratory.simulation.frames import imports
 from supervision.laboratory.simulation.pins.clocks import CLOCKS, pinned_clocks, pinned_dates
 from supervision.laboratory.simulation.pins.fence import OnEscape
 from supervision.laboratory.simulation.pins.generators import seed_generators, seeded_generators

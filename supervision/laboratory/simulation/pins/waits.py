@@ -28,7 +28,8 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any, ClassVar
 
-from supervision.laboratory.simulation.frames import imports, is_program
+from actors.places import is_program
+from supervision.laboratory.simulation.frames import imports
 from supervision.laboratory.simulation.pins.fence import SLEEP, escape, escaping
 
 __all__ = ["WAITS", "guarded_waits", "pinned_waits"]

@@ -8,8 +8,8 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-from actors.instrumentation.logger import printable
-from supervision.laboratory.simulation.frames import is_program
+from actors.places import is_program
+from actors.text import printable
 from supervision.laboratory.simulation.outcome import Outcome
 from supervision.laboratory.simulation.replaying.debugger import debugger_at
 from supervision.laboratory.simulation.replaying.run_file import RunFile, difference, run_again

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from supervision.laboratory.simulation.frames import frames_inside, is_program
+from actors.places import is_program
+from supervision.laboratory.simulation.frames import frames_inside
 
 __all__ = ["debugger_at"]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from supervision.laboratory.simulation.frames import is_program
+from actors.places import is_program
 from supervision.recording.describe import describe
 
 __all__ = ["changed_between", "program_data"]

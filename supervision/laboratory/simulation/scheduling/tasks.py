@@ -12,9 +12,11 @@ from types import FrameType
 import trio
 
 from actors.errors import ActorsError, ProcessKilled
+from actors.places import is_program
 from actors.process import current_pid
 from actors.refs import Pid
-from supervision.laboratory.simulation.frames import describe_frame, is_program
+from actors.servers.gen_server import pending_call
+from supervision.laboratory.simulation.frames import describe_frame
 from supervision.recording.describe import describe, without_addresses
 from supervision.recording.recorder import Recorder, place_among
 
@@ -63,7 +65,7 @@ class TaskNames:
             inside = _in_program(frames)
             if inside is not None:
                 where = describe_frame(inside)
-                lines.append(f"{self._name(task)} {_verb(frames)}, at {where}")
+                lines.append(f"{self._name(task)} {_verb(task, frames)}, at {where}")
             elif _acting_for(task) is not None:
                 idle += 1
         if len(lines) > _SHOWN:
@@ -125,13 +127,12 @@ def _in_program(frames: list[FrameType]) -> FrameType | None:
     return next((f for f in reversed(frames) if is_program(f.f_code.co_filename)), None)
 
 
-def _verb(frames: list[FrameType]) -> str:
+def _verb(task: trio.lowlevel.Task, frames: list[FrameType]) -> str:
+    call = pending_call(task)
+    if call is not None:
+        return f"waits for {call.server!r} to answer {describe(call.request)}"
     for frame in reversed(frames):
         name = frame.f_code.co_name
-        if name == "_request" and "server" in frame.f_locals:
-            # This frame is a call. Only this report depends on these private names.
-            server, request = frame.f_locals["server"], frame.f_locals["request"]
-            return f"waits for {server!r} to answer {describe(request)}"
         if name in _VERBS:
             return _VERBS[name]
         if is_program(frame.f_code.co_filename):

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 from attrs import evolve, field, frozen
 
+from actors.arguments import check_number
 from supervision.laboratory.chaos.faults.kinds import branch_of
 from supervision.laboratory.chaos.faults.plan import FaultPlan
 from supervision.laboratory.chaos.faults.report import InertPlan
@@ -148,21 +149,16 @@ def sweep(
         A generator of the results. It runs the seeds while the caller iterates.
 
     Raises:
-        ValueError: a number is out of its range.
+        InvalidOption: a number is out of its range.
         RunFileError: the parameters have types that JSON does not have.
     """
-    if jobs is not None and jobs < 0:
-        raise ValueError(
-            f"jobs is {jobs}; write the number of processes, 0 for this process, or None for one per core"
-        )
-    if not limit > 0:
-        raise ValueError(f"limit is {limit}; write a number of seconds greater than 0")
-    if not 0 <= check <= 1:
-        raise ValueError(f"check is {check}; write a share from 0 to 1")
-    if not 0 <= bare <= 1:
-        raise ValueError(f"bare is {bare}; write a share from 0 to 1")
-    if renew < 1:
-        raise ValueError(f"renew is {renew}; write a number of runs, 1 or more")
+    if jobs is not None:
+        expected = "the number of processes, 0 for this process, or None for one per core"
+        check_number("sweep", "jobs", jobs, expected, least=0)
+    check_number("sweep", "limit", limit, "a number of seconds greater than 0", above=0)
+    check_number("sweep", "check", check, "a share from 0 to 1", least=0, most=1)
+    check_number("sweep", "bare", bare, "a share from 0 to 1", least=0, most=1)
+    check_number("sweep", "renew", renew, "a number of runs, 1 or more", least=1)
     plan = _Plan(
         scenario=scenario,
         knobs=knobs,

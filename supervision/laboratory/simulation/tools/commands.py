@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 import typer
 
-from actors.instrumentation.logger import printable
+from actors.text import printable
 from supervision.applications.command_line.arguments import (
     check_folders,
     confirm_import,

@@ -14,6 +14,8 @@ from collections.abc import Callable, Container
 
 import trio
 
+from actors.arguments import check_number
+
 __all__ = ["Alarm", "VirtualClock"]
 
 
@@ -90,8 +92,8 @@ class VirtualClock(trio.abc.Clock):
         settled: Callable[[], bool] | None = None,
         stuck: Callable[[], None] | None = None,
     ) -> None:
-        if not 0 <= quantum < math.inf:
-            raise ValueError(f"quantum is {quantum!r}; write a finite number of seconds, 0 or more")
+        expected = "a finite number of seconds, 0 or more"
+        check_number("a virtual clock", "quantum", quantum, expected, least=0, finite=True)
         self.quantum = quantum
         self.now = 0.0
         self.jumps = 0

@@ -17,8 +17,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from actors import Pid, Runtime, kill, stop
+from actors.errors import InvalidOption
 from channels import PubSub
-from channels.errors import InvalidOption
 from channels.pubsub.adapter import Node
 from channels.pubsub.redis.adapter import RedisAdapter
 from channels.pubsub.redis.url import InvalidRedisUrl

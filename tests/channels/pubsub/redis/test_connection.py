@@ -15,8 +15,8 @@ from attrs import evolve
 from trio.testing import wait_all_tasks_blocked
 
 from actors import Runtime
-from channels.errors import InvalidOption
-from channels.pubsub.redis.connection import Connection, Options, Publisher, Subscriber
+from actors.errors import InvalidOption
+from channels.pubsub.redis.connection import Options, Publisher, RedisConnection, Subscriber
 from channels.pubsub.redis.url import RedisUrl
 from supervision import Backoff
 from tests.channels.pubsub.redis.resp_server import RespServer
@@ -52,7 +52,7 @@ class Reported:
 
 @asynccontextmanager
 async def running(
-    make: Callable[[Options], Connection], **options: Any
+    make: Callable[[Options], RedisConnection], **options: Any
 ) -> AsyncIterator[tuple[Any, RespServer, Reported]]:
     """A connection, its server and its reports."""
     reported = Reported()

@@ -10,8 +10,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from actors import Pid, Runtime, stop
-from channels import InvalidOption, PubSub
+from actors import InvalidOption, Pid, Runtime, stop
+from channels import PubSub
 from channels.pubsub.workers.adapter import WorkersAdapter
 from channels.pubsub.workers.frames import cut, unframe
 from channels.telemetry import PUBSUB_DROPPED

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from channels.pubsub.workers.control import ControlLine
-from channels.pubsub.workers.parent import Settings, _Parent, _Process, _Sockets, run_parent
+from channels.pubsub.workers.parent import WorkersSettings, _Parent, _Process, _Sockets, run_parent
 from channels.pubsub.workers.plan import Action, End, Finish, Kill
 from channels.transports.listener import ListenError
 
@@ -21,7 +21,7 @@ class EndedParent(_Parent):
     """A parent whose workers end at once."""
 
     def __init__(self) -> None:
-        settings = Settings(command=["worker"], host="127.0.0.1", port=0, workers=1)
+        settings = WorkersSettings(command=["worker"], host="127.0.0.1", port=0, workers=1)
         super().__init__(settings, [_Sockets([])], 0, "", lambda *_: None)
         self.begun = self.plan.begin(trio.current_time())
 
@@ -71,7 +71,7 @@ async def test_a_port_in_use_is_reported_although_the_health_socket_cannot_be_us
         other.bind(str(path))
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        settings = Settings(
+        settings = WorkersSettings(
             command=["worker"],
             host="127.0.0.1",
             port=taken.getsockname()[1],
@@ -83,7 +83,7 @@ async def test_a_port_in_use_is_reported_although_the_health_socket_cannot_be_us
 
 
 async def test_a_place_whose_host_does_not_read_its_messages_is_closed() -> None:
-    settings = Settings(command=["worker"], host="127.0.0.1", port=0, workers=2)
+    settings = WorkersSettings(command=["worker"], host="127.0.0.1", port=0, workers=2)
     with socket.socket() as own, socket.socket() as place:
         parent = _Parent(settings, [_Sockets([own]), _Sockets([place])], 0, "", lambda *_: None)
         now = trio.current_time()

@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import define, field
 
-from channels.client.records import Settings
+from channels.client.records import ClientSettings
 
 __all__ = ["ChannelModel", "ClientModel", "PushModel"]
 
@@ -59,7 +59,7 @@ class ClientModel:
         now: the time.
     """
 
-    settings: Settings
+    settings: ClientSettings
     did: list[Any] = field(factory=list)
     now: float = 0.0
     state: str = "closed"

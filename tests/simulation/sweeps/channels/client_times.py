@@ -23,6 +23,7 @@ from channels.client.protocol import Protocol
 from channels.client.records import (
     Arrived,
     ChannelRecord,
+    ClientSettings,
     Close,
     Effect,
     Ended,
@@ -31,7 +32,6 @@ from channels.client.records import (
     Pong,
     PushRecord,
     Send,
-    Settings,
     Settled,
 )
 from supervision.simulation import World
@@ -71,7 +71,7 @@ class ClientTimes:
             return self.random.choice((0.1, 1.0, most)) * (0.5 + self.random.random())
 
         self.seconds = seconds
-        self.settings = Settings(
+        self.settings = ClientSettings(
             timeout=seconds(5.0),
             heartbeat_interval=seconds(8.0),
             reconnect=RetryTable(tuple(seconds(1.0) for _ in range(3)), seconds(3.0)),

@@ -35,7 +35,7 @@ class DynamicModel(Model):
     def _act(self, number: int, op: Op) -> None:
         if op.manner is not None and op.manner.significant:
             # The caller gets this error before it sends the request.
-            self.answers[number] = (self.now, f"BadChildSpec:{op.manner.id}")
+            self.answers[number] = (self.now, f"InvalidChildSpec:{op.manner.id}")
         else:
             if op.verb in ("terminate", "stale") and op.id in self._runs:
                 # The request has the current pid. A restart may replace this process before the supervisor handles it.

@@ -28,9 +28,9 @@ from actors import (
     wait_exit,
 )
 from supervision import (
-    BadChildSpec,
     ChildAlreadyStarted,
     ChildRunning,
+    InvalidChildSpec,
     MaxChildren,
     SupervisionError,
     Supervisor,
@@ -315,8 +315,8 @@ class Lockstep(ABC):
             return "ignored"
         except MaxChildren as error:
             return f"MaxChildren:{error.limit}"
-        except BadChildSpec as error:
-            return f"BadChildSpec:{error.id}"
+        except InvalidChildSpec as error:
+            return f"InvalidChildSpec:{error.id}"
         except (ChildAlreadyStarted, ChildRunning) as error:
             return f"{type(error).__name__}:{error.id}:{self.diary.name(error.pid)}"
         except (ChildStartFailed, StartError) as error:

@@ -48,12 +48,12 @@ from actors import (
     trap_exits,
 )
 from actors.exits import Crash
+from actors.masking import FILTERED
 from channels.recording import record_channels
 from supervision.laboratory.simulation.world.world import World
 from supervision.recording import files as recorder_files
 from supervision.recording.files import Capsules, RecorderFiles
 from supervision.recording.flight import FlightRecorder
-from supervision.recording.masking import FILTERED
 from supervision.recording.reader.history import read_history
 from supervision.recording.reader.live import LiveRun
 from supervision.recording.reader.measures import measure

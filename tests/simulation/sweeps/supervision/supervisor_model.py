@@ -532,7 +532,7 @@ class Model:
 
     def _start_child(self, manner: Manner) -> Generator[int, None, Any]:
         if manner.significant and self.options.auto_shutdown == "never":
-            return f"BadChildSpec:{manner.id}"
+            return f"InvalidChildSpec:{manner.id}"
         known = self._children.get(manner.id)
         if known is not None:
             if known.process is not None:

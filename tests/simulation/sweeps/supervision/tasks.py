@@ -305,7 +305,7 @@ class Owner:
                 return await step.carry_out(chosen[0])
             found = await yield_many(
                 chosen,
-                limit=step.most,
+                limit=math.inf if step.most is None else step.most,
                 timeout=step.timeout * TICK,
                 on_timeout=step.on_timeout,
             )

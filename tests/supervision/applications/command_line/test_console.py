@@ -11,7 +11,7 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from actors.instrumentation.logger import printable
+from actors.text import printable
 from supervision.applications.command_line.console import plain_console
 from supervision.laboratory.simulation.search.report import SweepReport
 from supervision.laboratory.simulation.search.sweep import SeedResult

@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from actors import GenServer, cast, current_runtime
-from actors.instrumentation.logger import printable
+from actors.text import printable
 from supervision import Supervisor, child_spec
 from supervision.laboratory.simulation.replaying.run_file import load_run, replay
 from supervision.laboratory.story.commands import add_story_command

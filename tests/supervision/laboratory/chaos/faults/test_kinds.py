@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from supervision.laboratory.chaos.errors import BadFault
+from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.laboratory.chaos.faults.kinds import (
     FAULTS,
     DelayMessage,
@@ -105,7 +105,7 @@ def test_a_plan_is_readable_json() -> None:
 def test_an_invalid_fault_is_refused_with_its_field_and_advice(
     kind: Any, field: str, value: object, arguments: dict[str, Any]
 ) -> None:
-    with pytest.raises(BadFault) as caught:
+    with pytest.raises(InvalidFault) as caught:
         kind(**arguments)
     error = caught.value
     assert (error.kind, error.field) == (kind.__name__, field)
@@ -127,7 +127,7 @@ def test_an_invalid_fault_is_refused_with_its_field_and_advice(
     ],
 )
 def test_json_that_is_not_a_plan_is_refused(text: str) -> None:
-    with pytest.raises(BadFault) as refused:
+    with pytest.raises(InvalidFault) as refused:
         plan_from_json(text)
     assert refused.value.kind == "plan"
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from supervision.laboratory.chaos.errors import BadFault
+from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.laboratory.chaos.faults.moments import CALLBACKS, At, On, describe_moment
 
 
@@ -45,6 +45,6 @@ def test_a_moment_in_words(moment: At | On, words: str) -> None:
     ],
 )
 def test_an_invalid_moment_is_refused(make: Any, field: str) -> None:
-    with pytest.raises(BadFault) as caught:
+    with pytest.raises(InvalidFault) as caught:
         make()
     assert caught.value.field == field

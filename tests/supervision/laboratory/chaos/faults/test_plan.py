@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervision.laboratory.chaos.errors import BadFault
+from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.laboratory.chaos.faults.kinds import (
     FAULTS,
     Kill,
@@ -86,7 +86,7 @@ def test_the_share_of_callbacks_is_kept() -> None:
     ],
 )
 def test_an_invalid_storm_is_refused(field: str, options: dict[str, Any]) -> None:
-    with pytest.raises(BadFault) as caught:
+    with pytest.raises(InvalidFault) as caught:
         Storm(**options)
     assert caught.value.field == field
 

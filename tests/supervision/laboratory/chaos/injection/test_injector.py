@@ -11,7 +11,7 @@ from actors import CallExit, GenServer, Pid, Runtime, call, cast, is_alive, open
 from actors.instrumentation.instrument import Instrument
 from actors.servers.results import Reply
 from supervision import Supervisor, child_spec
-from supervision.laboratory.chaos.errors import BadFault
+from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.laboratory.chaos.faults.kinds import (
     ExitWith,
     Fault,
@@ -122,7 +122,7 @@ async def test_an_injector_carries_out_one_plan(runtime: Runtime) -> None:
     plan = [Kill(target="/nobody", when=At(1.0))]
     injector.start(plan)
     assert injector.plan == tuple(plan)
-    with pytest.raises(BadFault, match="make an Injector for each plan"):
+    with pytest.raises(InvalidFault, match="make an Injector for each plan"):
         injector.start(plan)
     injector.close()
 

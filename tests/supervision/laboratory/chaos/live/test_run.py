@@ -30,7 +30,7 @@ from actors import (
     spawn,
 )
 from supervision import Supervisor, child_spec
-from supervision.laboratory.chaos.errors import BadFault, ChaosFailed
+from supervision.laboratory.chaos.errors import ChaosFailed, InvalidFault
 from supervision.laboratory.chaos.faults.kinds import Hang, Kill, Raise, ResetConnection, StallLoop
 from supervision.laboratory.chaos.faults.moments import At
 from supervision.laboratory.chaos.faults.plan import Storm
@@ -341,9 +341,9 @@ async def test_a_report_has_the_plan_and_its_outcome() -> None:
 @pytest.mark.parametrize(
     ("wrong", "error", "words"),
     [
-        ({"faults": StallLoop(seconds=1, when=At(1))}, BadFault, "write a sequence of faults"),
-        ({"faults": ["kill"]}, BadFault, "plan(faults='kill') is invalid"),
-        ({"faults": lambda random: "kill"}, BadFault, "write a sequence of faults"),
+        ({"faults": StallLoop(seconds=1, when=At(1))}, InvalidFault, "write a sequence of faults"),
+        ({"faults": ["kill"]}, InvalidFault, "plan(faults='kill') is invalid"),
+        ({"faults": lambda random: "kill"}, InvalidFault, "write a sequence of faults"),
         ({"invariants": "no_orphan"}, TypeError, "('no_orphan',)"),
         ({"invariants": ["no_orphans"]}, ValueError, "write one of: no_orphan"),
     ],
@@ -357,7 +357,7 @@ def test_invalid_arguments_are_refused_at_once(
 
 @pytest.mark.parametrize("wrong", [{"faults": StallLoop(seconds=1, when=At(1))}, {"faults": [7]}])
 def test_a_scenario_with_an_invalid_plan_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(BadFault, match="write a sequence of faults"):
+    with pytest.raises(InvalidFault, match="write a sequence of faults"):
         scenario(**wrong)
 
 

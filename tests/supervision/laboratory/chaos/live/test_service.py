@@ -71,7 +71,7 @@ def test_the_due_times_of_a_planned_stall_do_not_count() -> None:
     ],
 )
 def test_invalid_limits_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=rf"ServiceLimits\({next(iter(wrong))}="):
+    with pytest.raises(ValueError, match=f"ServiceLimits got {next(iter(wrong))}="):
         ServiceLimits(**wrong)
 
 

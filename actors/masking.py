@@ -17,7 +17,18 @@ import msgspec
 
 from actors.refs import Pid, Ref
 
-__all__ = ["FILTERED", "KIND_LENGTH", "SECRETS", "is_secret", "mask", "shown_kind"]
+__all__ = [
+    "FILTERED",
+    "KIND_LENGTH",
+    "SECRETS",
+    "fields_of",
+    "folded",
+    "is_secret",
+    "mask",
+    "names_secret",
+    "shown_kind",
+    "tells_secret",
+]
 
 FILTERED: Final = "[FILTERED]"
 
@@ -25,7 +36,7 @@ KIND_LENGTH: Final = 40
 """The most characters of the kind of a message in a recording."""
 
 SECRETS: Final = ("password", "token", "secret", "api_key", "authorization")
-"""The default terms."""
+"""The default terms. The default of Phoenix is only `password`."""
 
 _SEPARATORS = str.maketrans("", "", "_-")
 _PLAIN = (bool, int, float, enum.Enum, Pid, Ref)
@@ -39,6 +50,20 @@ _WORD = re.compile(r"[A-Z]?[a-z]{1,20}")
 _LOOKED_AT = 200
 # The length of the longest name whose result `is_secret` keeps.
 _SHORT = 80
+
+
+def fields_of(cls: type, *, shown: bool = False) -> tuple[str, ...]:
+    """Return the names of the fields of a record's class, and () for any other class.
+
+    Args:
+        cls: the class.
+        shown: leave out the attrs fields with `repr=False`, which contain secrets or large data.
+    """
+    if attrs.has(cls):
+        return tuple(each.name for each in attrs.fields(cls) if each.repr or not shown)
+    if issubclass(cls, msgspec.Struct):
+        return cls.__struct_fields__
+    return tuple(getattr(cls, "__dataclass_fields__", ()))
 
 
 def mask(value: Any, terms: Sequence[str] = SECRETS) -> Any:
@@ -55,7 +80,25 @@ def mask(value: Any, terms: Sequence[str] = SECRETS) -> Any:
     The result has at most 50 items of each container, and eight levels. Of bytes it shows only the length, and of any
     other object only the class, because no filter can look inside.
     """
-    return _masked(value, tuple(map(_folded, terms)), _DEEP)
+    return _masked(value, folded(terms), _DEEP)
+
+
+def folded(terms: Sequence[str]) -> tuple[str, ...]:
+    """Return terms in the form that `names_secret` and `tells_secret` take."""
+    return tuple(map(_folded, terms))
+
+
+def names_secret(name: object, terms: tuple[str, ...]) -> bool:
+    """Return True if a name contains one of the folded terms."""
+    if not isinstance(name, str):
+        return False
+    text = _folded(name)
+    return any(term in text for term in terms)
+
+
+def tells_secret(text: str, terms: tuple[str, ...]) -> bool:
+    """Return True if a text may contain a secret with its name: the body of a form, JSON or a header."""
+    return ("=" in text or ":" in text) and names_secret(text, terms)
 
 
 def _masked(value: Any, terms: tuple[str, ...], depth: int) -> Any:
@@ -63,39 +106,31 @@ def _masked(value: Any, terms: tuple[str, ...], depth: int) -> Any:
         return "..."
     if isinstance(value, Mapping):
         return {
-            key: FILTERED if _is_secret(key, terms) else _masked(each, terms, depth - 1)
+            key: FILTERED if names_secret(key, terms) else _masked(each, terms, depth - 1)
             for key, each in list(value.items())[:_MANY]
         }
     if isinstance(value, list | tuple):
         return [_masked(each, terms, depth - 1) for each in value[:_MANY]]
     if isinstance(value, str):
-        return FILTERED if ("=" in value or ":" in value) and _is_secret(value, terms) else value
+        return FILTERED if tells_secret(value, terms) else value
     if value is None or isinstance(value, _PLAIN):
         return value
     if isinstance(value, bytes | bytearray):
         return f"<{len(value)} bytes>"
-    names = _fields(type(value))
+    names = fields_of(type(value))
     if names:
         return {
             name: FILTERED
-            if _is_secret(name, terms)
+            if names_secret(name, terms)
             else _masked(getattr(value, name, None), terms, depth - 1)
             for name in names
         }
     return value.__qualname__ if isinstance(value, type) else f"<{type(value).__qualname__}>"
 
 
-def _fields(cls: type) -> tuple[str, ...]:
-    if attrs.has(cls):
-        return tuple(field.name for field in attrs.fields(cls))
-    if issubclass(cls, msgspec.Struct):
-        return cls.__struct_fields__
-    return tuple(getattr(cls, "__dataclass_fields__", ()))
-
-
 def is_secret(name: str) -> bool:
     """Return True if a name contains one of the default terms, such as `password`."""
-    return _is_short_secret(name) if len(name) <= _SHORT else _is_secret(name, _FOLDED)
+    return _is_short_secret(name) if len(name) <= _SHORT else names_secret(name, _FOLDED)
 
 
 @lru_cache(maxsize=4096)
@@ -117,7 +152,7 @@ def shown_kind(kind: str) -> str:
         return _shown_short_kind(kind)
     # Look only at the beginning, because a client may send a text of any length.
     beginning = kind[:_LOOKED_AT]
-    if _is_secret(beginning, _FOLDED) and (beginning != kind or not _is_plain_name(kind)):
+    if names_secret(beginning, _FOLDED) and (beginning != kind or not _is_plain_name(kind)):
         return FILTERED
     return kind[:KIND_LENGTH]
 
@@ -136,20 +171,13 @@ def _is_plain_name(kind: str) -> bool:
 # Clients choose the keys of payloads, so the cache must not keep long names.
 @lru_cache(maxsize=4096)
 def _is_short_secret(name: str) -> bool:
-    return _is_secret(name, _FOLDED)
-
-
-def _is_secret(name: object, terms: tuple[str, ...]) -> bool:
-    if not isinstance(name, str):
-        return False
-    folded = _folded(name)
-    return any(term in folded for term in terms)
+    return names_secret(name, _FOLDED)
 
 
 def _folded(text: str) -> str:
     return text.lower().translate(_SEPARATORS)
 
 
-_FOLDED = tuple(map(_folded, SECRETS))
+_FOLDED = folded(SECRETS)
 # The default terms, with separators between any two letters.
 _TERM = re.compile("|".join("[_-]*".join(map(re.escape, term)) for term in _FOLDED), re.IGNORECASE)

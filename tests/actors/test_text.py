@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import GenServer, Runtime, cast, spawn, wait_exit
-from actors.instrumentation.logger import TextFormatter, printable
+from actors.text import TextFormatter, printable
 from channels.operations.json_log import JsonFormatter
 from tests.actors.helpers import settle
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from actors.text import brief
 from channels import Binary
 from channels.channel import UnhandledEvent
-from channels.excerpts import brief
 
 DEEP: list[Any] = []
 for _ in range(100_000):
