@@ -24,11 +24,11 @@ from types import FrameType
 import msgspec
 import trio
 
-from actors._kernel.process import ProcessRecord
 from actors._kernel.runtime import Process, Runtime, current_process
 from actors.arguments import check_number
 from actors.instrumentation.telemetry import Event
 from actors.places import is_program
+from actors.servers._loop import Loop
 from actors.text import log_exception, printable
 
 __all__ = ["BLOCKED", "DEFAULT_LIMIT", "Blocked", "count_run_time", "watch_loop"]
@@ -327,8 +327,8 @@ def _idle_process(frames: Sequence[FrameType]) -> Process | None:
     """Return the process for which the running task handles a message at once; None if it works for itself."""
     # From the innermost, because a server may cause another one to handle a message at once.
     for frame in reversed(frames):
-        if frame.f_code is ProcessRecord.handle_at_once.__code__:
-            process: Process = frame.f_locals["self"]
+        if frame.f_code is Loop.take.__code__:
+            process: Process = frame.f_locals["self"].process
             return process
     return None
 

@@ -20,8 +20,8 @@ Trio does not announce a turn, and checking for a new turn at each wake would co
 runtime counts wakes up to a limit, over any number of turns. At the limit, a task waits for the next turn and starts a
 new count.
 
-A server that waits may handle a message at once, without a wake (`ProcessRecord.handle_at_once`). The batches also
-limit the number of these calls in a turn.
+A server that waits may handle a message at once, without a wake (`Loop.take` in `actors.servers._loop`). The batches
+also limit the number of these calls in a turn.
 """
 
 from __future__ import annotations
@@ -53,9 +53,6 @@ class Owner(Protocol):
     def mailbox_alarm(self) -> None:
         """Report that too many messages wait in the mailbox."""
 
-    def handle_at_once(self, message: Any) -> bool:
-        """Handle a message in the task of the sender. Return False if the message must wait in the mailbox."""
-
 
 class Mailbox:
     """The messages that wait for one process, oldest first."""
@@ -86,8 +83,9 @@ class Mailbox:
         self.task: trio.lowlevel.Task | None = None
         # True from `parking` until the task has run again. A lost wake-up leaves it True, while `parked` is False.
         self.sleeping = False
-        # True if the owner is a server that waits in its loop, and may handle a message in the task of its sender.
-        self.at_once = False
+        # The function of a server that waits in its loop, which handles a message in the task of its sender. It returns
+        # False if the message must wait here.
+        self.at_once: Callable[[Any], bool] | None = None
 
     def __len__(self) -> int:
         return len(self.queue)
@@ -97,8 +95,8 @@ class Mailbox:
     def put(self, message: Any) -> None:
         """Append a message, and wake the process if it is parked. A server that waits may handle it at once instead."""
         task = self.task
-        if task is not None and self.at_once and self.owner is not None:
-            if self.owner.handle_at_once(message):
+        if task is not None and self.at_once is not None:
+            if self.at_once(message):
                 return
             # The server may have sent a message to itself.
             task = self.task
@@ -188,15 +186,16 @@ class Mailbox:
         del queue[index]
 
     def clear(self) -> None:
-        """Remove every message."""
+        """Remove every message. The owner takes no more messages."""
         self.queue = ()
+        self.at_once = None
 
     async def park(self) -> None:
         """Wait until a message arrives or until a call of `wake`. Take no message."""
         await wait_task_rescheduled(self.parking())
         self.sleeping = False
 
-    def parking(self, *, at_once: bool = False) -> Callable[[object], Abort]:
+    def parking(self, at_once: Callable[[Any], bool] | None = None) -> Callable[[object], Abort]:
         """Begin to park. The caller must pass the result to `wait_task_rescheduled` and await that immediately.
 
         After the wait, the caller must set `sleeping` to False.
@@ -204,7 +203,7 @@ class Mailbox:
         The server loop uses this in place of `park`, because a `park` coroutine for each waiting server takes memory.
 
         Args:
-            at_once: True if the owner may handle the next message in the task of its sender.
+            at_once: A function that may handle the next message in the task of its sender; see `put`.
         """
         self.task = current_task()
         self.sleeping = True

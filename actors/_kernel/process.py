@@ -5,7 +5,6 @@ This module does not import the process table. The class of the runtime is a typ
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
@@ -61,7 +60,6 @@ class Host(Protocol):
     def counts_run_time(self) -> bool: ...
     @property
     def callback_instruments(self) -> tuple[Instrument, ...]: ...
-    def count_time(self, process: Any, seconds: float) -> None: ...
 
 
 class Monitoring(Watcher, Protocol):
@@ -88,7 +86,6 @@ class ProcessRecord(Generic[R]):
 
     __slots__ = (
         "ancestors",
-        "begin",
         "born",
         "cleanups",
         "context",
@@ -158,8 +155,6 @@ class ProcessRecord(Generic[R]):
         self.timers: SmallSet[TimerRef] = None
         self.dictionary: dict[Any, Any] | None = None
         self.context: Callable[[], dict[str, Any]] | None = None
-        # The function of a server that may handle a message at once: see `handle_at_once`.
-        self.begin: Callable[[Any], bool] | None = None
 
     @property
     def parent(self) -> Pid:
@@ -256,39 +251,6 @@ class ProcessRecord(Generic[R]):
             return "suspended"
         return "waiting" if self.mailbox.parked else "running"
 
-    def handle_at_once(self, message: Any) -> bool:
-        """Let the server of this process handle a message in the task of the sender. The mailbox calls this.
-
-        The server waits in its loop for a message, so it has no other work, and no earlier message waits. This saves a
-        step of the scheduler. The server's function runs in the context of this process, so `current_pid()` is the
-        server. It never raises.
-
-        A turn of the scheduler allows a bounded number of these calls, so that one turn does not take too long.
-
-        Returns:
-            False if the message must wait in the mailbox.
-        """
-        begin, task, mailbox = self.begin, self.task, self.mailbox
-        if begin is None or task is None or self.dying or not mailbox.wake_batches.allow_call():
-            return False
-        # Its messages to itself must wait in the mailbox until it has finished with this one.
-        mailbox.at_once = False
-        took: bool = (
-            self._timed(task.context.run, begin, message)
-            if self.runtime.counts_run_time
-            else task.context.run(begin, message)
-        )
-        mailbox.at_once = True
-        return took
-
-    def _timed(self, run: Callable[..., bool], begin: Callable[[Any], bool], message: Any) -> bool:
-        """Handle a message. Count the time for this process, and not for the process that runs now."""
-        since = time.monotonic()
-        try:
-            return run(begin, message)
-        finally:
-            self.runtime.count_time(self, time.monotonic() - since)
-
     @property
     def sleeps_before_a_message(self) -> bool:
         """True if the task waits in its mailbox although its `receive` has not looked at one of the messages.
@@ -383,7 +345,7 @@ class ProcessRecord(Generic[R]):
         cycle, which only the garbage collector can free.
         """
         self.cleanups = self.watching = self.timers = self.dictionary = self.context = None
-        self.start_slot = self.begin = None
+        self.start_slot = None
         self.mailbox.owner = None
         self.mailbox.clear()
 

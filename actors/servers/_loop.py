@@ -7,6 +7,7 @@ has no `Debug` object.
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
@@ -323,11 +324,10 @@ class Loop:
         self.message: Any = None
         self.debug: Debug | None = None
         self.suspended = False
-        self.at_once = server.begins_at_once
+        # None if the server handles no message at once.
+        self.at_once = self.take if server.begins_at_once else None
         # The rest of the work for a message that the server has begun to handle at once.
         self.rest: _Rest | None = None
-        if self.at_once:
-            process.begin = self._take
 
     async def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         then = await _init(self.process, self.server, args, kwargs)
@@ -404,7 +404,7 @@ class Loop:
                 message = result = self.message = self.before = None
                 if not queue and self.deadline == math.inf:
                     queue = ()  # `parking` frees the empty queue, so keep no reference to it
-                    await wait_task_rescheduled(mailbox.parking(at_once=at_once))
+                    await wait_task_rescheduled(mailbox.parking(at_once))
                     mailbox.sleeping = False
                     if self.rest is not None:
                         await self._do_rest()
@@ -416,7 +416,7 @@ class Loop:
             kind = type(message)
             if process.runtime.shows_messages and (waits := self._show(message, kind)) is not None:
                 await waits
-            if at_once and self._begins(message, kind):
+            if at_once is not None and self._begins(message, kind):
                 await self._finish(message, self._begin(message, kind))
                 continue
             if self.debug is not None and kind is not SystemRequest:
@@ -459,8 +459,34 @@ class Loop:
             return self.server.handle_call_nowait(message.request, message.sender)
         return self.server.handle_info_nowait(message)
 
+    def take(self, message: Any) -> bool:
+        """Handle a message in the task of its sender. The mailbox calls this while the loop waits for a message.
+
+        The server has no other work then, and no earlier message waits. This saves a step of the scheduler. The
+        callback runs in the context of this process, so `current_pid()` is the server. A turn of the scheduler allows a
+        bounded number of these calls, so that one turn does not take too long. Never raises.
+
+        Returns:
+            False if the message must wait in the mailbox.
+        """
+        process = self.process
+        mailbox, task = process.mailbox, process.task
+        if task is None or process.dying or not mailbox.wake_batches.allow_call():
+            return False
+        # Its messages to itself must wait in the mailbox until it has finished with this one.
+        mailbox.at_once = None
+        if process.runtime.counts_run_time:
+            since = time.monotonic()
+            took = task.context.run(self._take, message)
+            # The time counts for this process, and not for the process whose step it is.
+            process.runtime.count_time(process, time.monotonic() - since)
+        else:
+            took = task.context.run(self._take, message)
+        mailbox.at_once = self.at_once
+        return took
+
     def _take(self, message: Any) -> bool:
-        """Handle a message in the task of its sender. The process calls this while the loop waits for a message.
+        """Begin the callback for a message, in the context of this process.
 
         What must wait, what fails, and what ends the server is left to the server's own task. So the sender never gets
         an exception, and `terminate` runs as after any other message.

@@ -229,11 +229,11 @@ class ChannelServer(GenServer[None]):
     def _unload(self, message: Message) -> None:
         """Count a message of the client as no longer waiting."""
         ticket = self.ticket
+        before = ticket.waiting
         if ticket.loads:
-            before = ticket.unload(message)
+            ticket.unload(message)
         else:
-            # Without a call, because this runs for every push.
-            before = ticket.waiting
+            # Most messages are short. This runs for each of them, so it saves a call.
             ticket.waiting = before - 1
         if before > READ_ON_AT >= ticket.waiting:
             send(self.link.connection, ReadOn())

@@ -46,6 +46,7 @@ from channels.connection.session_server import (
     PROTOCOL_ERROR,
     TRY_AGAIN_LATER,
     SessionServer,
+    pass_on,
 )
 from channels.messages import BinaryFrame
 from channels.protocol.work_budget import COST_SHIFT
@@ -191,12 +192,7 @@ class Connection(SessionServer):
             if self.tap is not None:
                 self.tap.read(self.pid, event)
                 return
-            process = self.pid.process
-            if process is not None and not process.runtime.guarded:
-                # As `send`, without its checks. This runs for every read of every client.
-                process.mailbox.put(event)
-                return
-        send(self.pid, event)
+        pass_on(self.pid, event)
 
     def _leave_unread(self) -> None:
         self.transport.pause()

@@ -31,7 +31,7 @@ class Ticket:
         channel_ref: the join_ref of the channel's pushes and replies.
         waiting: messages of the connection that the channel has not begun to handle. The connection stops reading if
             there are too many. A long message counts several times: see `load`.
-        loads: the weights of long messages that wait, by id; None or empty if there are none.
+        loads: the weights of the waiting long messages, by the id of the message; None before the first.
     """
 
     __slots__ = (
@@ -93,8 +93,6 @@ class Ticket:
             self.loads = {}
         self.loads[id(message)] = weight
 
-    def unload(self, message: Message) -> int:
-        """Stop counting a message as waiting. Return the value of `waiting` before the call."""
-        before = self.waiting
+    def unload(self, message: Message) -> None:
+        """Stop counting a message as waiting."""
         self.waiting -= self.loads.pop(id(message), 1) if self.loads else 1
-        return before

@@ -51,6 +51,7 @@ class Quick(GenServer[list[Any]]):
     async def init(self, watched: list[Pid]) -> None:
         self.state = []
         self.pid = current_pid()
+        SERVERS[self.pid] = self
         trap_exits()
         watched += [spawn_link(idle), spawn(idle)]
         monitor(watched[MONITORED])
@@ -88,6 +89,7 @@ class Quick(GenServer[list[Any]]):
 
 
 TERMINATED: list[Any] = []
+SERVERS: dict[Pid, Quick] = {}
 
 
 async def started(**options: Any) -> tuple[Pid, list[Pid]]:
@@ -99,9 +101,7 @@ async def started(**options: Any) -> tuple[Pid, list[Pid]]:
 
 def handled(server: Pid) -> list[Any]:
     """The state of the server, without a message to it."""
-    process: Any = server.process
-    loop = process.begin.__self__
-    return list(loop.server.state)
+    return list(SERVERS[server].state)
 
 
 async def test_an_idle_server_handles_a_message_before_send_returns(runtime: Runtime) -> None:
@@ -282,23 +282,19 @@ async def test_a_server_that_waits_inside_a_callback_handles_nothing(runtime: Ru
 async def test_a_dying_server_handles_nothing(runtime: Runtime) -> None:
     server, _ = await started()
     kill(server)
-    process: Any = server.process
-    loop = process.begin.__self__
     send(server, "a")
     await settle()
-    assert loop.server.state == []
+    assert SERVERS[server].state == []
 
 
 async def test_a_server_that_is_killed_does_not_finish_the_message(
     runtime: Runtime, autojump_clock: trio.testing.MockClock
 ) -> None:
     server, _ = await started()
-    process: Any = server.process
-    loop = process.begin.__self__
     send(server, "sleep")
     kill(server)
     await trio.sleep(2)
-    assert loop.server.state == ["sleep"]
+    assert SERVERS[server].state == ["sleep"]
 
 
 async def test_the_exit_of_the_parent_stops_the_server(runtime: Runtime) -> None:
@@ -484,10 +480,8 @@ async def test_an_instrument_may_kill_the_server_before_the_message(runtime: Run
                 kill(pid)
 
     server, _ = await started()
-    process: Any = server.process
-    loop = process.begin.__self__
     runtime.add_instrument(Kills())
     send(server, "a")
     await settle()
     assert not is_alive(server)
-    assert loop.server.state == []
+    assert SERVERS[server].state == []

@@ -61,8 +61,9 @@ def test_a_long_message_counts_several_times() -> None:
     ticket.waiting += 1
     ticket.load(long, 9)
     assert ticket.waiting == 10
-    assert ticket.unload(long) == 10
-    assert ticket.unload(short) == 1
+    ticket.unload(long)
+    assert ticket.waiting == 1
+    ticket.unload(short)
     assert ticket.waiting == 0
 
 
