@@ -44,7 +44,7 @@ from trio.lowlevel import (
 
 from actors._kernel.timer_queue import TimerQueue
 
-__all__ = ["BURST", "CALLS", "NEWEST", "Mailbox", "WakeBatches"]
+__all__ = ["BURST", "CALLS", "NESTED", "NEWEST", "Mailbox", "WakeBatches"]
 
 
 class Owner(Protocol):
@@ -246,6 +246,9 @@ BURST = 128
 # first BURST of them. In that turn, a poller may run first and cause BURST more. So this is twice BURST, and a turn
 # allows at most three times BURST.
 CALLS = 2 * BURST
+# The number of waiting servers that may handle messages inside each other: each of them handles a message of the one
+# before it. Such a chain uses the stack of the first sender, and Python limits its depth.
+NESTED = 16
 # The number of places in each batch for the processes that started to wait most recently.
 NEWEST = 16
 
@@ -257,13 +260,15 @@ class WakeBatches:
         left: The number of wakes that this turn still allows. `Mailbox.put` lowers it at each wake, and calls
             `begin_new_count` at 0.
         calls: The number of messages that waiting servers may still handle at once in this turn.
+        nested: The number of servers that handle a message at once now, each of them a message of the one before it.
         late: The mailboxes that have a message but whose tasks wait for a later turn, each with its task.
     """
 
-    __slots__ = ("_stopped", "_task", "calls", "late", "left")
+    __slots__ = ("_stopped", "_task", "calls", "late", "left", "nested")
 
     def __init__(self) -> None:
         self.left = self.calls = sys.maxsize
+        self.nested = 0
         self.late: dict[Mailbox, trio.lowlevel.Task] = {}
         self._task: trio.lowlevel.Task | None = None
         self._stopped = False
@@ -273,8 +278,8 @@ class WakeBatches:
         return len(self.late)
 
     def allow_call(self) -> bool:
-        """Count a message that a server handles at once. Return False if this turn allows no more of them."""
-        if not self.calls:
+        """Count a message that a server handles at once. Return False if the server must handle it in its own task."""
+        if not self.calls or self.nested == NESTED:
             return False
         self.calls -= 1
         if self.calls == BURST:

@@ -6,6 +6,7 @@ has no `Debug` object.
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections import deque
@@ -261,6 +262,21 @@ class _Rest:
         self.begun = begun
         self.error = error
 
+    def discard(self) -> None:
+        """Close the coroutines, which never begin. Otherwise Python warns that nothing has awaited them."""
+        for each in (self.waits, self.begun):
+            if type(each) is CoroutineType:
+                _close(each)
+
+
+def _close(coroutine: CoroutineType[Any, Any, Any]) -> None:
+    """Close a coroutine that has not begun, and each coroutine among its arguments."""
+    arguments = list(inspect.getcoroutinelocals(coroutine).values())
+    coroutine.close()
+    for each in arguments:
+        if type(each) is CoroutineType and inspect.getcoroutinestate(each) == inspect.CORO_CREATED:
+            _close(each)
+
 
 def serve(
     cls: Callable[[], Callbacks], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -355,6 +371,9 @@ class Loop:
         finally:
             # This bound method refers to the loop. Without it, an ended server needs no garbage collector.
             self.at_once = None
+            if self.rest is not None:
+                # The process was killed before its task could finish the message.
+                self.rest.discard()
 
     async def _stop(self, stopping: _Stopping) -> None:
         process, reason = self.process, stopping.reason
@@ -474,10 +493,12 @@ class Loop:
         """
         process = self.process
         mailbox, task = process.mailbox, process.task
-        if task is None or process.dying or not mailbox.wake_batches.allow_call():
+        batches = mailbox.wake_batches
+        if task is None or process.dying or not batches.allow_call():
             return False
         # Its messages to itself must wait in the mailbox until it has finished with this one.
         mailbox.at_once = None
+        batches.nested += 1
         if process.runtime.counts_run_time:
             since = time.monotonic()
             took = task.context.run(self._take, message)
@@ -485,6 +506,7 @@ class Loop:
             process.runtime.count_time(process, time.monotonic() - since)
         else:
             took = task.context.run(self._take, message)
+        batches.nested -= 1
         mailbox.at_once = self.at_once
         return took
 
@@ -534,8 +556,7 @@ class Loop:
         if rest.waits is not None:
             await rest.waits
         if self.process.dying:
-            if type(rest.begun) is CoroutineType:
-                rest.begun.close()  # otherwise Python warns that nothing has awaited it
+            rest.discard()
             raise ProcessKilled(self.process.reason)
         if rest.error is not None:
             raise rest.error

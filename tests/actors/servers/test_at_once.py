@@ -1,6 +1,8 @@
 """Messages that an idle server handles at once, in the task of their sender."""
 
+import gc
 import time
+import warnings
 from collections.abc import Awaitable
 from typing import Any
 
@@ -34,7 +36,7 @@ from actors import (
     trap_exits,
     wait_exit,
 )
-from actors._kernel.mailbox import CALLS
+from actors._kernel.mailbox import CALLS, NESTED
 from actors.servers.gen_server import send_request
 from tests.actors.helpers import idle, settle
 from tests.actors.steps import counted
@@ -297,6 +299,41 @@ async def test_a_server_that_is_killed_does_not_finish_the_message(
     assert SERVERS[server].state == ["sleep"]
 
 
+class Nests(GenServer[None]):
+    """A server that begins with a coroutine in a coroutine, and that first kills itself or writes to itself."""
+
+    def handle_info_nowait(self, message: Any) -> Any:
+        if message == "kill":
+            kill(current_pid())
+        elif message == "to itself":
+            send(current_pid(), "later")
+        return self._outer(self._inner())
+
+    async def _outer(self, inner: Awaitable[None]) -> None:
+        await inner
+
+    async def _inner(self) -> None:
+        await trio.sleep(1)
+
+
+@pytest.mark.parametrize("message", ["kill", "to itself", "other"])
+async def test_a_server_that_is_killed_leaves_no_coroutine_unawaited(
+    runtime: Runtime, message: str
+) -> None:
+    server = await Nests.start()
+    await settle()
+    # Without wakes, a message of the server to itself leaves its task asleep.
+    runtime.wake_batches.left = 0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        send(server, message)
+        kill(server)
+        await settle()
+        gc.collect()
+    assert not is_alive(server)
+    assert [str(each.message) for each in caught] == []
+
+
 async def test_the_exit_of_the_parent_stops_the_server(runtime: Runtime) -> None:
     async def parent(pids: list[Pid]) -> None:
         pids.append(await Quick.start_link([]))
@@ -335,6 +372,76 @@ async def test_a_turn_allows_a_bounded_number_of_messages_at_once(runtime: Runti
     assert handled(server) == list(range(2 * CALLS)), "the others came later, in order"
     send(server, "more")
     assert handled(server)[-1] == "more"
+
+
+class Passes(GenServer[int]):
+    """A server that counts its messages, and sends each of them to the next server while it handles the message."""
+
+    async def init(self, following: Pid | None) -> None:
+        self.state, self.following = 0, following
+
+    def handle_info_nowait(self, message: Any) -> None:
+        self.state += 1
+        if self.following is not None:
+            send(self.following, message)
+
+
+async def test_a_long_chain_of_idle_servers_passes_a_message_on(runtime: Runtime) -> None:
+    last = first = await Passes.start(None)
+    chain = [last]
+    for _ in range(999):
+        first = await Passes.start(first)
+        chain.append(first)
+    await settle()
+    send(first, "a")
+    await settle()
+    assert [await sys.get_state(pid) for pid in chain] == [1] * 1000
+
+
+async def test_the_servers_inside_each_other_are_few(runtime: Runtime) -> None:
+    depths: list[int] = []
+
+    class Deep(Passes):
+        def handle_info_nowait(self, message: Any) -> None:
+            depths.append(runtime.wake_batches.nested)
+            super().handle_info_nowait(message)
+
+    first: Pid | None = None
+    for _ in range(3 * NESTED):
+        first = await Deep.start(first)
+    await settle()
+    send(first, "a")
+    await settle()
+    assert len(depths) == 3 * NESTED
+    assert max(depths) == NESTED
+    assert runtime.wake_batches.nested == 0
+
+
+class PingPong(GenServer[int]):
+    """A server that returns a message to the other player."""
+
+    async def init(self) -> None:
+        self.state = 0
+        self.other: Pid | None = None
+
+    def handle_info_nowait(self, message: Any) -> None:
+        if isinstance(message, Pid):
+            self.other = message
+        elif self.state < 1000:
+            self.state += 1
+            send(self.other, message)
+
+
+async def test_two_idle_servers_that_answer_each_other_take_turns(runtime: Runtime) -> None:
+    one, other = await PingPong.start(), await PingPong.start()
+    send(one, other)
+    send(other, one)
+    await settle()
+    send(one, "ball")
+    at_once = await sys.get_state(one)
+    assert at_once < 1000, "the first send must not play the whole game"
+    await settle()
+    assert await sys.get_state(one) == 1000
 
 
 async def test_the_time_of_a_message_counts_for_the_server() -> None:
