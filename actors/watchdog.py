@@ -168,7 +168,7 @@ async def watch_loop(runtime: Runtime, limit: float) -> AsyncIterator[None]:
     expression or in the parser of a huge JSON document. If this takes longer than the limit, a log line names the time,
     but not the process. Costs a microsecond for each turn of the scheduler, and nothing for each step.
     """
-    check_number("a watchdog", "limit", limit, "seconds above 0", above=0)
+    check_number("open_runtime", "watchdog", limit, "seconds above 0, or None", above=0)
     stop = threading.Event()
     root = trio.lowlevel.current_root_task()
     assert root is not None  # this runs in a task

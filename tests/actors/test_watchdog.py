@@ -136,7 +136,7 @@ def test_without_a_processor_clock_every_delay_counts_for_the_step() -> None:
 
 
 async def test_a_limit_of_0_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"a watchdog got limit=0\.0; write seconds above 0"):
+    with pytest.raises(ValueError, match=r"open_runtime got watchdog=0\.0; write seconds above 0"):
         async with open_runtime(watchdog=0.0):
             raise AssertionError("not reached")
 

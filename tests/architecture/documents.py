@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 _FENCE = re.compile(r"^ *(```|~~~).*?^ *\1 *$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
+_MODULE = re.compile(r"\[`((?:actors|supervision|channels)[a-z._]*)`\]\(([^)\s]+\.py)\)")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 _ANCHOR = re.compile(r"<a id=\"([^\"]+)\">")
 _GENERATED = re.compile(
@@ -36,6 +37,23 @@ def generated(text: str) -> dict[str, list[str] | None]:
         match["name"]: None if match["members"] is None else re.findall(r"\w+", match["members"])
         for match in _GENERATED.finditer(text)
     }
+
+
+def misnamed_modules(path: str, text: str) -> list[str]:
+    """Return a line for each link to a module that shows the name of another module, or of none.
+
+    A link may show the name of the package from which users import the names of the module.
+
+    Example:
+        >>> misnamed_modules("docs/a.md", "[`actors.names`](../actors/links.py) and [`actors`](../actors/links.py)")
+        ['docs/a.md shows actors/links.py as actors.names']
+    """
+    return [
+        f"{path} shows {target} as {name}"
+        for name, link in _MODULE.findall(prose(text))
+        for target in [_resolved(path, link)]
+        if not f"{target.removesuffix('.py').replace('/', '.')}.".startswith(f"{name}.")
+    ]
 
 
 def links(path: str, text: str) -> list[str]:

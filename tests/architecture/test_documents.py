@@ -5,6 +5,7 @@ import pytest
 from tests.architecture.documents import (
     dead_anchors,
     links,
+    misnamed_modules,
     missing_paths,
     missing_tests,
 )
@@ -31,6 +32,11 @@ def test_every_link_leads_somewhere(path: str) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS)
 def test_every_link_to_a_part_of_a_page_leads_to_that_part(path: str) -> None:
     report(dead_anchors(path, DOCUMENTS[path], read))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_every_link_to_a_module_shows_the_name_of_the_module(path: str) -> None:
+    report(misnamed_modules(path, DOCUMENTS[path]))
 
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if path != "CHANGELOG.md"])
