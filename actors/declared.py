@@ -81,7 +81,7 @@ def _constructor(cls: Any, fields: Mapping[str, Parameter | _Fixed]) -> Callable
     """Return the `__init__` of a class. The error's `args` are its fields, in the order of their declaration."""
     given = (each for each in fields.values() if isinstance(each, Parameter))
     parameters = sorted(given, key=lambda each: each.kind)
-    signature = cls.__signature__ = Signature(parameters)
+    signature = Signature(parameters)
     defaults = tuple(each.default for each in parameters)
     most = sum(each.kind is not Parameter.KEYWORD_ONLY for each in parameters)
     needed = [number for number, each in enumerate(defaults, 1) if each is Parameter.empty]
@@ -107,6 +107,10 @@ def _constructor(cls: Any, fields: Mapping[str, Parameter | _Fixed]) -> Callable
         self.args = args
         self.__dict__.update(zip(names, args, strict=True))
 
+    # On the function, because a subclass with a constructor of its own would inherit a signature of the class.
+    itself = Parameter("self", Parameter.POSITIONAL_ONLY)
+    made: Any = init
+    made.__signature__ = Signature([itself, *parameters])
     return init
 
 

@@ -36,7 +36,7 @@ import re
 import sys
 from collections.abc import Sequence
 from types import CoroutineType
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import trio
@@ -358,17 +358,28 @@ class InvalidOption(ActorsError, ValueError):
     """An option has an invalid value.
 
     Attributes:
+        owner: The function or the class that got the option.
         option: The name of the option.
         value: The value.
+        expected: The allowed values in words.
     """
+
+    # Not declared, because the repr of an error shows its `args`, and a value may contain a password.
 
     def __init__(self, owner: str, option: str, value: object, expected: str) -> None:
         # The URL of a server may contain a password.
         has_password = isinstance(value, str) and "://" in value and "@" in value
         shown = "a URL with a password" if has_password else brief(value)
         super().__init__(f"{owner} got {option}={shown}; write {expected}")
+        self.owner = owner
         self.option = option
         self.value = value
+        self.expected = expected
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python's own way calls the class with `args`, which have only the text.
+        arguments = (self.owner, self.option, self.value, self.expected)
+        return InvalidOption, arguments, vars(self)
 
 
 class InvalidReturn(ActorsError, TypeError):

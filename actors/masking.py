@@ -6,6 +6,7 @@ hyphens and underscores do not matter, so `access_token`, `accessToken` and `ACC
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import re
 from collections.abc import Mapping, Sequence
@@ -57,13 +58,16 @@ def fields_of(cls: type, *, shown: bool = False) -> tuple[str, ...]:
 
     Args:
         cls: the class.
-        shown: leave out the attrs fields with `repr=False`, which contain secrets or large data.
+        shown: leave out the fields of attrs classes and dataclasses with `repr=False`, which contain secrets or large
+            data.
     """
     if attrs.has(cls):
         return tuple(each.name for each in attrs.fields(cls) if each.repr or not shown)
     if issubclass(cls, msgspec.Struct):
         return cls.__struct_fields__
-    return tuple(getattr(cls, "__dataclass_fields__", ()))
+    if dataclasses.is_dataclass(cls):
+        return tuple(each.name for each in dataclasses.fields(cls) if each.repr or not shown)
+    return ()
 
 
 def mask(value: Any, terms: Sequence[str] = SECRETS) -> Any:

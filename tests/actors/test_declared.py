@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from actors.declared import declared, fixed
+from actors.errors import InvalidOption
 
 
 @declared("{name!r} has {count:g} members")
@@ -40,6 +41,16 @@ def test_a_subclass_adds_its_fields_and_has_its_own_text() -> None:
     assert str(inspect.signature(Banned)) == "(name, count, limit=10, *, by)"
 
 
+class BannedForever(Banned):
+    def __init__(self, name: str) -> None:
+        super().__init__(name, 0, by="the owner")
+
+
+def test_a_subclass_with_its_own_constructor_shows_the_signature_of_the_constructor() -> None:
+    assert str(inspect.signature(BannedForever)) == "(name: 'str') -> 'None'"
+    assert pickle.loads(pickle.dumps(BannedForever("lobby"))).by == "the owner"
+
+
 @pytest.mark.parametrize("args", [(), ("lobby",), ("lobby", 1, 2, 3)])
 def test_wrong_arguments_raise_a_type_error(args: tuple[Any, ...]) -> None:
     with pytest.raises(TypeError, match="argument"):
@@ -54,6 +65,16 @@ def test_an_error_can_be_copied_and_pickled(again: Any) -> None:
     assert type(copied) is Banned
     assert vars(copied) == vars(error)
     assert (str(copied), copied.args) == (str(error), error.args)
+
+
+@pytest.mark.parametrize("again", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_an_invalid_option_can_be_copied_and_pickled_and_hides_a_password(again: Any) -> None:
+    error = InvalidOption("Store", "url", "redis://ann:secret@host", "a URL without a database")
+    error.add_note("a note")
+    copied = again(error)
+    assert vars(copied) == vars(error)
+    assert str(copied) == str(error)
+    assert "secret" not in f"{copied} {copied!r}"
 
 
 def test_an_excerpt_in_a_text_is_bounded() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import attrs
 import msgspec
@@ -19,7 +20,9 @@ class Account:
 
 @dataclasses.dataclass
 class Room:
+    kinds: ClassVar[tuple[str, ...]] = ("public", "private")
     name: str
+    key: str = dataclasses.field(default="", repr=False)
 
 
 class Move(msgspec.Struct):
@@ -29,7 +32,7 @@ class Move(msgspec.Struct):
 
 @pytest.mark.parametrize(
     ("cls", "fields"),
-    [(Account, ("owner", "password")), (Room, ("name",)), (Move, ("x", "y")), (dict, ())],
+    [(Account, ("owner", "password")), (Room, ("name", "key")), (Move, ("x", "y")), (dict, ())],
 )
 def test_a_record_has_the_fields_of_its_class(cls: type, fields: tuple[str, ...]) -> None:
     assert fields_of(cls) == fields
@@ -37,3 +40,4 @@ def test_a_record_has_the_fields_of_its_class(cls: type, fields: tuple[str, ...]
 
 def test_hidden_fields_can_be_left_out() -> None:
     assert fields_of(Account, shown=True) == ("owner",)
+    assert fields_of(Room, shown=True) == ("name",)

@@ -45,7 +45,10 @@ def misnamed_modules(path: str, text: str) -> list[str]:
     A link may show the name of the package from which users import the names of the module.
 
     Example:
-        >>> misnamed_modules("docs/a.md", "[`actors.names`](../actors/links.py) and [`actors`](../actors/links.py)")
+        >>> misnamed_modules(
+        ...     "docs/a.md",
+        ...     "[`actors.names`](../actors/links.py) and [`actors`](../actors/links.py)",
+        ... )
         ['docs/a.md shows actors/links.py as actors.names']
     """
     return [
