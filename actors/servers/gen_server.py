@@ -108,11 +108,10 @@ class GenServer(Generic[S]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_server_class(cls)
-        own = vars(cls)
-        if "handle_info" in own and "handle_info_nowait" not in own:
-            # A subclass that overrides only `handle_info` gets every message there.
+        # A subclass that overrides only `handle_info` gets every message there.
+        if _overrides_only(cls, "handle_info"):
             cls.handle_info_nowait = GenServer.handle_info_nowait  # type: ignore[method-assign]
-        if "handle_call" in own and "handle_call_nowait" not in own:
+        if _overrides_only(cls, "handle_call"):
             cls.handle_call_nowait = GenServer.handle_call_nowait  # type: ignore[method-assign]
         cls.begins_at_once = (
             cls.handle_info_nowait is not GenServer.handle_info_nowait
@@ -487,6 +486,16 @@ def send_request(server: object, request: Any) -> Request:
     sent = Request(None if caller is None else caller.pid, target, server, request)
     sent.send(CallRequest(request, sent), math.inf)
     return sent
+
+
+def _overrides_only(cls: type, callback: str) -> bool:
+    """Return True if a class, or a base that comes first, overrides a callback without its `_nowait` form."""
+    for each in cls.__mro__:
+        if f"{callback}_nowait" in vars(each):
+            return False
+        if callback in vars(each):
+            return True
+    return False
 
 
 def _not_started(cls: type, args: tuple[object, ...], kwargs: dict[str, object]) -> InvalidArgument:

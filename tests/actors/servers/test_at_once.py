@@ -4,6 +4,7 @@ import gc
 import time
 import warnings
 from collections.abc import Awaitable
+from threading import get_ident
 from typing import Any
 
 import pytest
@@ -360,6 +361,50 @@ async def test_a_subclass_that_overrides_the_async_callback_gets_every_message(
     send(server, "a")
     await settle()
     assert await sys.get_state(server) == [("slow", "a")]
+
+
+class Notes:
+    """A part of a server, which handles messages and calls in the task of the server."""
+
+    state: list[Any]
+
+    async def handle_info(self, message: Any) -> None:
+        self.state.append(("noted", message))
+
+    async def handle_call(self, request: Any, sender: object) -> Reply:
+        return Reply(("noted", request))
+
+
+async def test_the_async_callback_of_a_base_class_before_the_server_gets_every_message(
+    runtime: Runtime,
+) -> None:
+    class Noted(Notes, Quick):
+        pass
+
+    watched: list[Pid] = []
+    server = await Noted.start(watched)
+    await settle()
+    send(server, "a")
+    assert await call(server, "b") == ("noted", "b")
+    assert await sys.get_state(server) == [("noted", "a")]
+
+
+async def test_a_message_of_a_thread_is_handled_at_once_in_the_thread_of_the_runtime(
+    runtime: Runtime,
+) -> None:
+    threads: list[int] = []
+
+    class Where(Quick):
+        def handle_info_nowait(self, message: Any) -> None:
+            assert current_pid() is self.pid
+            threads.append(get_ident())
+
+    watched: list[Pid] = []
+    server = await Where.start(watched)
+    await settle()
+    await trio.to_thread.run_sync(send, server, "a")
+    await settle()
+    assert threads == [get_ident()]
 
 
 async def test_a_turn_allows_a_bounded_number_of_messages_at_once(runtime: Runtime) -> None:
