@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from importlib import import_module
+from inspect import getdoc
 from types import ModuleType
 
 import pytest
@@ -64,6 +65,19 @@ def test_every_name_is_on_one_reference_page_only() -> None:
 
 
 MEMBERS = {name: members for text in PAGES.values() for name, members in generated(text).items()}
+
+
+def test_every_member_on_a_reference_page_exists() -> None:
+    report(
+        [
+            f"{name} has no {member}"
+            for name, members in MEMBERS.items()
+            for _, value in exported(name)
+            for member in members or ()
+            # An attribute that only `__init__` sets stands in the docstring.
+            if not hasattr(value, member) and f"\n    {member}: " not in (getdoc(value) or "")
+        ]
+    )
 
 
 def test_every_docstring_has_its_parameters_units_result_and_errors() -> None:
