@@ -95,11 +95,8 @@ class Mailbox:
     def put(self, message: Any) -> None:
         """Append a message, and wake the process if it is parked. A server that waits may handle it at once instead."""
         task = self.task
-        if task is not None and self.at_once is not None:
-            if self.at_once(message):
-                return
-            # The server may have sent a message to itself.
-            task = self.task
+        if task is not None and self.at_once is not None and self.at_once(message):
+            return
         queue = self.queue
         if isinstance(queue, tuple):
             queue = self.queue = deque()

@@ -1,4 +1,4 @@
-"""The ticket of a membership: what the process of a channel knows about its membership, and reports about it.
+"""The ticket of a membership, through which the process of a channel reads and reports the membership's state.
 
 *pure*: no I/O, no clock, no tasks.
 """
@@ -18,8 +18,8 @@ __all__ = ["Ticket"]
 class Ticket:
     """One client's membership in one topic, as its channel holds it, from the join message until the channel has ended.
 
-    The channel reports through it what the session must know in the step that writes a frame: `accept` and `end`. The
-    connection counts the messages that it passes to the channel (`load`), and the channel counts them off (`unload`).
+    The channel reports to the session in the step that writes a frame (`accept`, `end`). The connection counts the
+    messages that it passes to the channel (`load`), and the channel counts them off (`unload`).
 
     Attributes:
         membership: the record of the session. The channel reads it, and does not change it. It does not refer to the
