@@ -27,7 +27,6 @@ from trio.lowlevel import enable_ki_protection
 from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import WakeBatches
 from actors._kernel.process import (
-    CleanUp,
     ProcessRecord,
     abandon_nurseries,
     escaping,
@@ -465,7 +464,7 @@ class Runtime:
             if not only_unwinding(error):
                 self._report(CLEANUP_FAILED, process, process.reason, error)
             self.end(process, process.reason)
-        elif isinstance(error, trio.Cancelled) and trio.current_effective_deadline() == -math.inf:
+        elif type(error) is trio.Cancelled and trio.current_effective_deadline() == -math.inf:
             self.end(process, SHUTDOWN)
             return error
         else:
@@ -561,21 +560,21 @@ class Runtime:
 
     def _release(self, process: Process, reason: ExitReason) -> None:
         """Run the clean-ups of a process, drop its timers and remove its monitors."""
-        for cleanup in process.cleanups_last_first():
-            self._clean_up(process, cleanup, reason)
-        for timer in items_of(process.timers):
-            self.timers.forget(timer)
-        for monitor in items_of(process.watching):
-            self.graph.unwatch(monitor.target, monitor)
-
-    def _clean_up(self, process: Process, cleanup: CleanUp, reason: ExitReason) -> None:
-        try:
-            cleanup()
-        except BaseException as error:
-            # A failed clean-up must not prevent the end of the process.
-            self._report(CLEANUP_FAILED, process, reason, error)
-            if (interrupt := escaping(error)) is not None:
-                self.interrupted(interrupt)
+        if process.cleanups is not None:
+            for cleanup in process.cleanups_last_first():
+                try:
+                    cleanup()
+                except BaseException as error:
+                    # A failed clean-up must not prevent the end of the process.
+                    self._report(CLEANUP_FAILED, process, reason, error)
+                    if (interrupt := escaping(error)) is not None:
+                        self.interrupted(interrupt)
+        if process.timers is not None:
+            for timer in items_of(process.timers):
+                self.timers.forget(timer)
+        if process.watching is not None:
+            for monitor in items_of(process.watching):
+                self.graph.unwatch(monitor.target, monitor)
 
     def _report(
         self,

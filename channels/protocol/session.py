@@ -503,7 +503,9 @@ class Session:
     def _limit_join(self, message: Message) -> list[Effect] | None:
         """Return the effects of a join that exceeds a limit; None if the client may join."""
         limit: Limit
-        if self._has_too_many_joins():
+        # Most clients have few memberships, so the cheap test is usually enough.
+        many = len(self._memberships) + len(self._superseded) >= self.max_joining
+        if many and self._has_too_many_joins():
             limit, response = "max_joining", {"reason": "too many joins in progress"}
         elif self._joins is not None and not self._joins.take():
             limit, response = "max_joins_per_second", _rate_limited(self._joins)
@@ -512,9 +514,6 @@ class Session:
         return [Limited(limit), *self._reply(message, message.join_ref, "error", response)]
 
     def _has_too_many_joins(self) -> bool:
-        # Most clients have few memberships, so this cheap check is usually enough.
-        if len(self._memberships) + len(self._superseded) < self.max_joining:
-            return False
         self._superseded = tuple(
             each
             for each in self._superseded
