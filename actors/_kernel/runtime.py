@@ -389,7 +389,9 @@ class Runtime:
             raise RuntimeClosed("this runtime is closed and takes no new processes")
         if name is not None and name in self.names:
             raise AlreadyStarted(name, self.names[name].pid)
-        creator = acting_process()
+        creator = current_process.get()
+        if creator is not None and creator.dead:
+            creator = acting_process()
         if creator is not None and creator.runtime is not self:
             creator = None
         ancestors = () if creator is None else creator.lineage_of_children()

@@ -26,7 +26,7 @@ import enum
 import inspect
 import traceback
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import islice
@@ -140,14 +140,16 @@ class ChannelServer(GenServer[None]):
                 if watch is not None:
                     self.timers.forget(watch)
         except JoinRefused as refusal:
-            self._measure_join(started, "error", argument)
+            if started is not None:
+                self._measure_join(started, "error", argument)
             return self._refuse(refusal)
         await self._accept(join_response(type(channel), response))
         if ticket.waiting or self.link.connection.process is None:
             # In Phoenix, the connection waits for the answer before it reads on. So the messages that `join` sent to
             # its own process come before the client's next message. Here, the connection has already passed it on.
             move_to_back(self._is_from_connection)
-        self._measure_join(started, "ok", argument)
+        if started is not None:
+            self._measure_join(started, "ok", argument)
         if ticket.membership.is_gone:
             # The client has joined the topic again. It has got the answer to this join, so this channel ends.
             send_exit(current_pid(), DUPLICATE_JOIN)
@@ -210,7 +212,9 @@ class ChannelServer(GenServer[None]):
             self._unload(message)
             if message.event == "phx_leave":
                 return self._leave(message)
-            return self._respond(message, await self._run(message, message.payload))
+            result = await self._handling(message, message.payload)
+            self.context.ref = None
+            return self._respond(message, result)
         if type(message) is Broadcast and message.topic == channel.topic:
             interceptor = self.table.outgoing.get(message.event)
             if interceptor is not None:
@@ -238,8 +242,9 @@ class ChannelServer(GenServer[None]):
         if before > READ_ON_AT >= ticket.waiting:
             send(self.link.connection, ReadOn())
 
-    async def _run(self, message: Message, payload: Any) -> Any:
-        """Run the handler of a push, and return its result."""
+    def _handling(self, message: Message, payload: Any) -> Awaitable[Any]:
+        """Call the handler of a push, and return its coroutine. After it, the caller sets `context.ref` to None."""
+        # This is no async function, because another coroutine for each push would cost more than its work.
         event = message.event
         try:
             handler = self.table.incoming.get(event)
@@ -247,19 +252,16 @@ class ChannelServer(GenServer[None]):
             # The event is a JSON array or object, which cannot be a dict key.
             handler = None
         self.context.ref = message.ref
-        started = trio.current_time() if self.telemetry.handlers(CHANNEL_HANDLED_IN) else None
         if handler is not None:
             handling = handler(self.channel, payload)
         else:
             handling = self.table.handle_in(self.channel, event, payload)
         trace = self.link.trace
-        result = await (
-            handling if trace is None else trace.handle_in(self.channel, event, handling)
-        )
-        self.context.ref = None
-        if started is not None:
-            self._measure_handled(started, message)
-        return result
+        if trace is not None:
+            handling = trace.handle_in(self.channel, event, handling)
+        if self.telemetry.handlers(CHANNEL_HANDLED_IN):
+            handling = self._measured(handling, message)
+        return handling
 
     def _respond(self, message: Message, result: Any) -> Stop | NoReply | Continue | Within | None:
         """Act on the result of the handler of a push."""
@@ -367,21 +369,23 @@ class ChannelServer(GenServer[None]):
 
     # Telemetry
 
-    def _measure_join(self, started: float | None, result: str, params: Any) -> None:
-        if started is not None:
-            self.telemetry.execute(
-                CHANNEL_JOINED,
-                {"duration": trio.current_time() - started},
-                {
-                    "endpoint": self.link.endpoint,
-                    "channel": self.channel,
-                    "params": params,
-                    "result": result,
-                    "connection": self.link.connection,
-                },
-            )
+    def _measure_join(self, started: float, result: str, params: Any) -> None:
+        self.telemetry.execute(
+            CHANNEL_JOINED,
+            {"duration": trio.current_time() - started},
+            {
+                "endpoint": self.link.endpoint,
+                "channel": self.channel,
+                "params": params,
+                "result": result,
+                "connection": self.link.connection,
+            },
+        )
 
-    def _measure_handled(self, started: float, message: Message) -> None:
+    async def _measured(self, handling: Awaitable[Any], message: Message) -> Any:
+        """Await the handler of a push, emit `CHANNEL_HANDLED_IN`, and return its result."""
+        started = trio.current_time()
+        result = await handling
         self.telemetry.execute(
             CHANNEL_HANDLED_IN,
             {"duration": trio.current_time() - started},
@@ -393,6 +397,7 @@ class ChannelServer(GenServer[None]):
                 "params": message.payload,
             },
         )
+        return result
 
 
 def _add_advice(error: BaseException) -> None:

@@ -121,9 +121,10 @@ class DurableChannelServer(ChannelServer):
             context = self.context
             context.push = push
             try:
-                result = await self._run(message, payload)
+                result = await self._handling(message, payload)
             finally:
                 context.push = None
+            context.ref = None
             return self._respond(message, await self._keep(message, push, result))
         finally:
             self.history.end(me)
