@@ -209,7 +209,12 @@ class ChannelServer(GenServer[None]):
     async def handle_info(self, message: Any) -> Stop | NoReply | Continue | Within | None:
         channel = self.channel
         if type(message) is Message:
-            self._unload(message)
+            ticket = self.ticket
+            if ticket.loads or ticket.waiting > READ_ON_AT:
+                self._unload(message)
+            else:
+                # Few short messages wait, as usual. This runs for each push, so it saves two calls.
+                ticket.waiting -= 1
             if message.event == "phx_leave":
                 return self._leave(message)
             result = await self._handling(message, message.payload)
@@ -234,11 +239,7 @@ class ChannelServer(GenServer[None]):
         """Count a message of the client as no longer waiting."""
         ticket = self.ticket
         before = ticket.waiting
-        if ticket.loads:
-            ticket.unload(message)
-        else:
-            # Most messages are short. This runs for each of them, so it saves a call.
-            ticket.waiting = before - 1
+        ticket.unload(message)
         if before > READ_ON_AT >= ticket.waiting:
             send(self.link.connection, ReadOn())
 
@@ -268,7 +269,7 @@ class ChannelServer(GenServer[None]):
         if result is None:
             return None
         if type(result) is PushReply:
-            self._reply(message, result)
+            self.link.out.put(self._encoded_reply(message, result))
             return None
         return self._finish(message, result)
 
