@@ -192,10 +192,12 @@ class Mailbox:
 
     async def park(self) -> None:
         """Wait until a message arrives or until a call of `wake`. Take no message."""
-        await wait_task_rescheduled(self.parking())
+        await wait_task_rescheduled(self.parking(current_task()))
         self.sleeping = False
 
-    def parking(self, at_once: Callable[[Any], bool] | None = None) -> Callable[[object], Abort]:
+    def parking(
+        self, task: trio.lowlevel.Task | None, at_once: Callable[[Any], bool] | None = None
+    ) -> Callable[[object], Abort]:
         """Begin to park. The caller must pass the result to `wait_task_rescheduled` and await that immediately.
 
         After the wait, the caller must set `sleeping` to False.
@@ -203,9 +205,10 @@ class Mailbox:
         The server loop uses this in place of `park`, because a `park` coroutine for each waiting server takes memory.
 
         Args:
+            task: The current task, which the record of a process knows.
             at_once: A function that may handle the next message in the task of its sender; see `put`.
         """
-        self.task = current_task()
+        self.task = task
         self.sleeping = True
         self.at_once = at_once
         if not self.queue:

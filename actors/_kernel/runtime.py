@@ -408,9 +408,10 @@ class Runtime:
         process.mailbox.owner = process
         self.table[pid] = process
         self.spawned += 1
-        if creator is None or link:
-            process.obeys = process.parent
-        if creator is not None and link:
+        if creator is None:
+            process.obeys = self.pid
+        elif link:
+            process.obeys = creator.pid
             self.graph.link(creator.pid, pid)
         # Otherwise the process is its own parent, as after OTP's gen_server:start.
         return process

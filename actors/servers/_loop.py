@@ -404,7 +404,7 @@ class Loop:
                 message = result = self.message = self.before = None
                 if not queue and self.deadline == math.inf:
                     queue = ()  # `parking` frees the empty queue, so keep no reference to it
-                    await wait_task_rescheduled(mailbox.parking(at_once))
+                    await wait_task_rescheduled(mailbox.parking(process.task, at_once))
                     mailbox.sleeping = False
                     if self.rest is not None:
                         await self._do_rest()
