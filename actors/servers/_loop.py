@@ -350,7 +350,7 @@ class Loop:
                 raise
             # A callback failed: restore the old state, run `terminate`, and raise the same error.
             self.server.state = self.before
-            await self._terminate(reason_of(error))
+            await self._terminating(reason_of(error))
             raise
 
     async def _stop(self, stopping: _Stopping) -> None:
@@ -359,14 +359,15 @@ class Loop:
             # A signal arrived while the callback decided to stop. The signal ends the server, without any callback.
             raise ProcessKilled(process.reason) from None
         try:
-            await self._terminate(reason)
+            await self._terminating(reason)
         finally:
             # Answer after `terminate`, because the caller may rely on the clean-up.
             if stopping.sender is not None and not process.dying:
                 stopping.sender.answer(stopping.value)
         raise ProcessExit(reason) from None
 
-    async def _terminate(self, reason: ExitReason) -> None:
+    def _terminating(self, reason: ExitReason) -> Awaitable[None]:
+        """Call `terminate` of the server, and return its coroutine."""
         # The context of a crash report. Set it first, because `terminate` may fail. It is a function, because most
         # servers end without a report.
         process = self.process
@@ -374,7 +375,11 @@ class Loop:
         if process.runtime.instruments:
             waits = process.starting("terminate", reason)
             if waits is not None:
-                await waits
+                return self._terminate_after(waits, reason)
+        return self.server.terminate(reason)
+
+    async def _terminate_after(self, waits: Awaitable[None], reason: ExitReason) -> None:
+        await waits
         await self.server.terminate(reason)
 
     def _explain(self, reason: ExitReason) -> dict[str, Any]:

@@ -143,7 +143,9 @@ class ChannelServer(GenServer[None]):
             if started is not None:
                 self._measure_join(started, "error", argument)
             return self._refuse(refusal)
-        await self._accept(join_response(type(channel), response))
+        waiting = self._accept(join_response(type(channel), response))
+        if waiting is not None:
+            await waiting
         if ticket.waiting or self.link.connection.process is None:
             # In Phoenix, the connection waits for the answer before it reads on. So the messages that `join` sent to
             # its own process come before the client's next message. Here, the connection has already passed it on.
@@ -172,8 +174,11 @@ class ChannelServer(GenServer[None]):
             refused(self.channel, "phx_join", error)
             raise JoinRefused(error.response) from None
 
-    async def _accept(self, response: Any) -> None:
-        """Subscribe to the topic, and write the answer, without a checkpoint. A subclass may wait before this call."""
+    def _accept(self, response: Any) -> Awaitable[None] | None:
+        """Subscribe to the topic, and write the answer, without a checkpoint.
+
+        A subclass may wait before this call. Then it returns its coroutine.
+        """
         link, ticket = self.link, self.ticket
         # Encode first. If encoding fails, the join crashes before it has any effect.
         reply = self._encoded_answer("ok", response)
@@ -184,6 +189,7 @@ class ChannelServer(GenServer[None]):
         self.constructed = self.context.joined = True
         # No checkpoint since `subscribe`, so that the answer is the first frame of the membership.
         ticket.accept(link.out.put, reply)
+        return None
 
     def _refuse(self, refusal: JoinRefused) -> Stop:
         link, ticket = self.link, self.ticket

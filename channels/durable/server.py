@@ -76,7 +76,7 @@ class DurableChannelServer(ChannelServer):
         history.follow(topic)
         recovery = await history.recover(topic, self.position)
         self.cursor = Cursor(recovery.start, history.limits.mode)
-        await super()._accept(_with_recovery(type(channel), response, recovery))
+        super()._accept(_with_recovery(type(channel), response, recovery))
         if self.ticket.membership.is_gone:
             # The client has joined again, and reads the history again.
             return
