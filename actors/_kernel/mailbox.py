@@ -85,7 +85,7 @@ class Mailbox:
         self.sleeping = False
         # The function of a server that waits in its loop, which handles a message in the task of its sender. It returns
         # False if the message must wait here.
-        self.at_once: Callable[[Any], bool] | None = None
+        self.at_once: Callable[[trio.lowlevel.Task, Any], bool] | None = None
 
     def __len__(self) -> int:
         return len(self.queue)
@@ -96,7 +96,7 @@ class Mailbox:
         """Append a message, and wake the process if it is parked. A server that waits may handle it at once instead."""
         task = self.task
         if task is not None and self.at_once is not None:
-            if self.at_once(message):
+            if self.at_once(task, message):
                 return
             # The server may have sent a message to itself.
             task = self.task
@@ -196,7 +196,9 @@ class Mailbox:
         self.sleeping = False
 
     def parking(
-        self, task: trio.lowlevel.Task | None, at_once: Callable[[Any], bool] | None = None
+        self,
+        task: trio.lowlevel.Task | None,
+        at_once: Callable[[trio.lowlevel.Task, Any], bool] | None = None,
     ) -> Callable[[object], Abort]:
         """Begin to park. The caller must pass the result to `wait_task_rescheduled` and await that immediately.
 

@@ -400,10 +400,11 @@ class Runtime:
         process: Process = ProcessRecord(pid, self, function, ancestors)
         pid.process = process
         process.label = label
-        if isinstance(name, Address):
-            self._enroll_at(name, process)
-        elif name is not None:
-            self._give_name(name, process)
+        if name is not None:
+            if isinstance(name, Address):
+                self._enroll_at(name, process)
+            else:
+                self._give_name(name, process)
         process.mailbox.alarm_at = self.mailbox_alarm
         process.mailbox.owner = process
         self.table[pid] = process

@@ -464,19 +464,23 @@ class Loop:
             return self.server.handle_call_nowait(message.request, message.sender)
         return self.server.handle_info_nowait(message)
 
-    def take(self, message: Any) -> bool:
+    def take(self, task: trio.lowlevel.Task, message: Any) -> bool:
         """Handle a message in the task of its sender. The mailbox calls this while the loop waits for a message.
 
         The server has no other work then, and no earlier message waits. This saves a step of the scheduler. The
         callback runs in the context of this process, so `current_pid()` is the server. A turn of the scheduler allows a
         bounded number of these calls, so that one turn does not take too long. Never raises.
 
+        Args:
+            task: The task of the loop, which waits. So the process has accepted no signal, which would have woken it.
+            message: The message.
+
         Returns:
             False if the message must wait in the mailbox.
         """
         process = self.process
-        mailbox, task = process.mailbox, process.task
-        if task is None or process.dying or not mailbox.wake_batches.allow_call():
+        mailbox = process.mailbox
+        if not mailbox.wake_batches.allow_call():
             return False
         # Its messages to itself must wait in the mailbox until it has finished with this one.
         mailbox.at_once = None
@@ -504,7 +508,7 @@ class Loop:
         if not is_call and id(kind) in _KNOWN and not self._begins(message, kind):
             return False
         server = self.server
-        self.message, self.before = message, server.state
+        before = server.state
         waits = begun = failure = None
         try:
             if self.process.runtime.shows_messages:
@@ -517,14 +521,14 @@ class Loop:
                 else:
                     begun = server.handle_info_nowait(message)
                 if self._answered(message, begun) if is_call else begun is None:
-                    # An idle server must not keep its last message in memory.
-                    self.message = self.before = None
                     if self.debug is not None and not is_call:
                         self.debug.happened("noreply", server.state, self.process.describe())
                     return True
         except BaseException as error:
             # Broad, because no error of this server may reach the sender. The server's own task raises it again.
             failure = error
+        # An idle server must not keep its last message in memory. So these are set only here.
+        self.message, self.before = message, before
         self.rest = _Rest(message, waits, begun, failure)
         self.process.mailbox.wake()
         return True

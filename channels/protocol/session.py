@@ -119,14 +119,13 @@ class Membership:
     )
 
     def __init__(self, message: Message, route: Route) -> None:
+        join_ref, ref = message.join_ref, message.ref
         self.topic: str = message.topic
-        self.join_ref = message.join_ref
+        self.join_ref = join_ref
         # In the joins of phoenix.js, `ref` and `join_ref` are equal. Keep only one of the two strings.
-        is_same = type(message.ref) is str and message.ref == message.join_ref
-        self.ref = message.join_ref if is_same else message.ref
+        self.ref = join_ref if type(ref) is str and ref == join_ref else ref
         # Like `join_ref || ref` in Elixir, where false counts as nil.
-        absent = message.join_ref is None or message.join_ref is False
-        self.channel_ref = message.ref if absent else message.join_ref
+        self.channel_ref = ref if join_ref is None or join_ref is False else join_ref
         self.route = route
         self.status: Status = "joining"
         self.process: Any = None
