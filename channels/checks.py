@@ -22,7 +22,7 @@ import attrs
 import msgspec
 
 from actors.places import place_of, place_of_method
-from actors.process import receive, spawn, spawn_monitor
+from actors.process import receive
 from actors.servers import results
 from channels.errors import InvalidResult
 from channels.handlers import InvalidHandler
@@ -185,7 +185,6 @@ def yes_or_no(question: str, function: Any, answer: Any) -> bool:
 # Sources
 
 _CHECKED = "_ashtree_sources_checked"
-_DECISIONS = ("join", "connect")
 _OUR_PACKAGES = ("actors.", "channels.")
 # The classes whose shared values have had their warning.
 _warned: Final[WeakSet[type]] = WeakSet()
@@ -202,8 +201,10 @@ def check_sources(owner: type, base: type) -> None:
 
         await self.broadcast(...)      broadcast is not async
         await receive()                takes the messages of the channel's callbacks
-        spawn(self.ticker)             keeps running when the channel has ended
-        return JoinRefused(...)        returns the refusal instead of raising it
+        self.topic = topic.upper()     replaces what Ashtree set for this client
+
+    The code that runs does not show these mistakes, or shows them too late. Other mistakes, such as a refusal that is
+    returned and not raised, get their answer when the code runs.
 
     The check counts a name only if it refers to Ashtree's own object. It skips a method whose source it cannot read. It
     reads each class once, because reading a method takes about a millisecond.
@@ -330,14 +331,9 @@ class _Method:
         match node:
             case ast.Await(value=ast.Call() as call):
                 return self._awaited(call)
-            case ast.Return(value=ast.Call(func=raised) | (ast.Name() as raised)):
-                return self._returned(raised, node)
             case ast.Attribute(value=ast.Name(id=name), attr=attribute, ctx=ast.Store()):
                 if name == self.me and attribute in self._reserved():
                     return self._overwritten(attribute)
-            case ast.Call(func=verb, args=[ast.Attribute(value=ast.Name(id=name)) as method, *_]):
-                if name == self.me and self._meaning(verb) in (spawn, spawn_monitor):
-                    return self._spawned(ast.unparse(verb), ast.unparse(method))
         return None
 
     def _reserved(self) -> set[str]:
@@ -372,23 +368,6 @@ class _Method:
         if not _returns_nothing(verb) and written not in self.of_the_endpoint:
             return None
         return f"awaits {written}(...), which is not async; write {written}(...) without `await`"
-
-    def _returned(self, raised: ast.expr, node: ast.Return) -> str | None:
-        error = self._meaning(raised)
-        if (
-            self.code.co_name not in _DECISIONS
-            or not isinstance(error, type)
-            or not issubclass(error, BaseException)
-        ):
-            return None
-        written = ast.unparse(node.value) if node.value is not None else ""
-        return f"returns {written}, which does not refuse the client; write `raise {written}`"
-
-    def _spawned(self, verb: str, method: str) -> str:
-        return (
-            f"starts {method} with {verb}, so it keeps running when the {self.base.__name__.lower()} has ended; write "
-            f"spawn_link({method}), or send_every(current_pid(), message, seconds) and handle_info"
-        )
 
     def _meaning(self, node: ast.expr) -> Any:
         """Return the value of an expression, or None if the value is known only when the code runs."""

@@ -352,6 +352,9 @@ class Loop:
             self.server.state = self.before
             await self._terminating(reason_of(error))
             raise
+        finally:
+            # This bound method refers to the loop. Without it, an ended server needs no garbage collector.
+            self.at_once = None
 
     async def _stop(self, stopping: _Stopping) -> None:
         process, reason = self.process, stopping.reason

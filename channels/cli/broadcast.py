@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
 import msgspec
 import typer
 
+from channels.cli.console import variable
 from channels.errors import EncodeError
 
-__all__ = ["add_broadcast_command"]
-
-_HELP = """Send EVENT with the payload JSON to all clients of TOPIC, on every node.
-
-    $ ashtree broadcast room:lobby new_msg '{"body": "hello"}' --url redis://127.0.0.1:6379
-
-The exit status is 0 when the server has the message, 1 if it could not be published, and 2 for wrong input.
-"""
+__all__ = ["broadcast_command"]
 
 
-def add_broadcast_command(app: typer.Typer) -> None:
-    """Add the command `ashtree broadcast` to the application."""
-    app.command("broadcast", help=_HELP, short_help="Send an event to all clients of a topic.")(
-        _broadcast
-    )
-
-
-def _broadcast(
+def broadcast_command(
     topic: Annotated[str, typer.Argument(metavar="TOPIC", help="Such as room:lobby.")],
     event: Annotated[str, typer.Argument(metavar="EVENT", help="Such as new_msg.")],
     payload: Annotated[
@@ -50,10 +36,19 @@ def _broadcast(
     shards: Annotated[int, typer.Option(min=1, help="The shards of the nodes.")] = 1,
     timeout: Annotated[float, typer.Option(min=0.001, metavar="SECONDS")] = 5.0,
 ) -> None:
+    """Send EVENT with the payload JSON to all clients of TOPIC, on every node.
+
+        $ ashtree broadcast room:lobby new_msg '{"body": "hello"}' --url redis://127.0.0.1:6379
+
+    The exit status is 0 when the server has the message, 1 if it could not be published, and 2 for wrong input.
+    """
     # Imported here, because the other commands do not need the client of Redis.
     from channels.publishing import publish  # noqa: PLC0415
 
-    server = _server(url, url_env)
+    if (url is None) == (url_env is None):
+        raise typer.BadParameter("write either --url redis://host:6379 or --url-env NAME")
+    server = url if url_env is None else variable(url_env)
+    assert server is not None  # one of the two options is given
     text = sys.stdin.read() if payload == "-" else payload
     try:
         # Not `json`, which accepts NaN and turns 1e999 into infinity. JSON has neither, so both would arrive as null.
@@ -66,15 +61,3 @@ def _broadcast(
         publish(server, topic, event, value, shards=shards, timeout=timeout, name="ashtree")
     except EncodeError as error:
         raise typer.BadParameter(str(error)) from None
-
-
-def _server(url: str | None, name: str | None) -> str:
-    if (url is None) == (name is None):
-        raise typer.BadParameter("write either --url redis://host:6379 or --url-env NAME")
-    if url is not None:
-        return url
-    assert name is not None
-    found = os.environ.get(name)
-    if not found:
-        raise typer.BadParameter(f"the environment variable {name} is not set")
-    return found

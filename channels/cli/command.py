@@ -9,14 +9,14 @@ from typing import Annotated, NoReturn
 import typer
 
 from actors.installation import find_clashes
-from channels.cli.broadcast import add_broadcast_command
-from channels.cli.connect import add_connect_command
+from channels.cli.broadcast import broadcast_command
+from channels.cli.connect import connect_command
 from channels.cli.console import new_app, run_app
-from channels.cli.gen_types import add_types_command
-from channels.cli.observe import add_observe_command
-from channels.cli.serve import add_serve_command
-from channels.cli.token import add_token_commands
-from channels.cli.workers import add_workers_command
+from channels.cli.gen_types import types_command
+from channels.cli.observe import observe_command
+from channels.cli.serve import serve_command
+from channels.cli.token import sign_command, verify_command
+from channels.cli.workers import workers_command
 from channels.generators.commands import add_generators
 
 __all__ = ["main", "make_app", "make_test_app"]
@@ -51,15 +51,22 @@ def make_app() -> typer.Typer:
         if context.invoked_subcommand is None:
             typer.echo(context.get_help())
 
-    add_serve_command(app)
-    add_workers_command(app)
-    add_connect_command(app)
-    add_observe_command(app)
-    add_broadcast_command(app)
-    add_token_commands(app, new_app())
+    app.command("serve")(serve_command)
+    app.command("workers")(workers_command)
+    app.command("connect", short_help="Join a topic, print its messages, and send yours.")(
+        connect_command
+    )
+    app.command("observe")(observe_command)
+    app.command("broadcast", short_help="Send an event to all clients of a topic.")(
+        broadcast_command
+    )
+    token = new_app()
+    token.command("sign")(sign_command)
+    token.command("verify")(verify_command)
+    app.add_typer(token, name="token", help="Make and read tokens.")
     gen = new_app()
     add_generators(app, gen)
-    add_types_command(gen)
+    gen.command("types")(types_command)
     for name, summary in _TEST_COMMANDS.items():
         app.command(
             name,

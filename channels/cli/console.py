@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import redirect_stdout
-from typing import Any, NoReturn, TextIO
+from typing import Annotated, Any, NoReturn, TextIO, TypeAlias
 
 import typer
 from typer.exceptions import TyperException
@@ -14,7 +14,7 @@ from actors.text import printable
 from channels.errors import MISTAKES, ChannelsError
 from supervision.applications.command_line.arguments import ProgramFailed
 
-__all__ = ["fail", "new_app", "run_app"]
+__all__ = ["Headers", "fail", "new_app", "pair", "run_app", "variable"]
 
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
@@ -54,6 +54,38 @@ def fail(sentence: str, code: int) -> NoReturn:
     """Write the sentence to standard error, and exit with the code."""
     sys.stderr.write(f"{printable(sentence, lines=True)}\n")
     raise ProgramFailed(code, sentence)
+
+
+Headers: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--header", metavar="NAME:VALUE", help="A header of the request. Repeat it for more."
+    ),
+]
+
+
+def pair(text: str, separator: str, option: str) -> tuple[str, str]:
+    """Return the name and the value in a text such as `NAME:VALUE`.
+
+    Raises:
+        typer.BadParameter: the text has no separator or no name.
+    """
+    name, found, value = text.partition(separator)
+    if not found or not name.strip():
+        raise typer.BadParameter(f"{option} got {text!r}; write NAME{separator}VALUE")
+    return name.strip(), value.strip() if separator == ":" else value
+
+
+def variable(name: str, advice: str = "") -> str:
+    """Return the value of an environment variable that an option names.
+
+    Raises:
+        typer.BadParameter: the variable is not set. The message ends with the advice.
+    """
+    value = os.environ.get(name)
+    if not value:
+        raise typer.BadParameter(f"the environment variable {name} is not set{advice}")
+    return value
 
 
 class _OutputError(ChannelsError):

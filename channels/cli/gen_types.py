@@ -10,15 +10,10 @@ import typer
 
 from channels.cli.program import load_endpoint
 
-__all__ = ["add_types_command"]
+__all__ = ["types_command"]
 
 
-def add_types_command(gen: typer.Typer) -> None:
-    """Add `types` to the application of `ashtree gen`."""
-    gen.command("types", help="Write the types of an endpoint's channels for clients.")(_types)
-
-
-def _types(
+def types_command(
     target: Annotated[
         str, typer.Argument(metavar="MODULE:ENDPOINT", help="Such as chat.endpoint:endpoint.")
     ],
@@ -34,6 +29,7 @@ def _types(
         ),
     ] = None,
 ) -> None:
+    """Write the types of an endpoint's channels for clients."""
     endpoint = load_endpoint(target)
     # Imported here, because a server in production does not write types.
     from channels.generators.asyncapi import asyncapi as document  # noqa: PLC0415

@@ -43,7 +43,7 @@ from supervision.applications import application
 from supervision.child_spec import ChildSpec
 from supervision.errors import FailedToStartChild, SupervisionError
 
-__all__ = ["add_serve_command", "explain", "run_endpoint", "serve_endpoint", "tune_collector"]
+__all__ = ["explain", "run_endpoint", "serve_command", "serve_endpoint", "tune_collector"]
 
 _Host: TypeAlias = Annotated[
     str, typer.Option(envvar="ASHTREE_HOST", help="Address to listen on; :: is every address.")
@@ -250,12 +250,7 @@ def run_endpoint(
     run_app(app)
 
 
-def add_serve_command(app: typer.Typer) -> None:
-    """Add the command `ashtree serve` to the application."""
-    app.command("serve", help="Serve an endpoint until Ctrl-C.")(_serve_target)
-
-
-def _serve_target(
+def serve_command(
     target: Annotated[
         str, typer.Argument(metavar="MODULE:ENDPOINT", help="Such as chat.server:endpoint.")
     ],
@@ -287,6 +282,7 @@ def _serve_target(
     reload: _Reload = False,
     watch: _Watch = None,
 ) -> None:
+    """Serve an endpoint until Ctrl-C."""
     open_log(log_level, log_format)
     context = tls_context(certfile, keyfile)
     before = recorders(record, capsules)

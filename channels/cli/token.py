@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import Annotated, Any
 
 import typer
 
+from channels.cli.console import variable
 from channels.errors import ChannelsError
 from channels.tokens.token import DEFAULT_MAX_AGE, sign, verify
 
-__all__ = ["add_token_commands"]
+__all__ = ["sign_command", "verify_command"]
 
 SALT = Annotated[str, typer.Option(help="The purpose of the token, such as 'user auth'.")]
 SECRET_ENV = Annotated[
@@ -24,14 +24,7 @@ SECRET_ENV = Annotated[
 ]
 
 
-def add_token_commands(app: typer.Typer, group: typer.Typer) -> None:
-    """Add the commands to the group, and add the group to the application."""
-    group.command("sign", help="Print a token that holds DATA, a JSON value.")(_sign)
-    group.command("verify", help="Print the data of a token, as JSON if possible.")(_verify)
-    app.add_typer(group, name="token", help="Make and read tokens.")
-
-
-def _sign(
+def sign_command(
     data: Annotated[str, typer.Argument(metavar="DATA", help="JSON, such as 7 or '\"ann\"'.")],
     salt: SALT,
     secret_env: SECRET_ENV = None,
@@ -40,6 +33,7 @@ def _sign(
         typer.Option(min=0, metavar="SECONDS", help="Lifetime of the token; inf never expires."),
     ] = DEFAULT_MAX_AGE,
 ) -> None:
+    """Print a token that holds DATA, a JSON value."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
@@ -51,7 +45,7 @@ def _sign(
     typer.echo(sign(_secrets(secret_env), salt, value, max_age=age))
 
 
-def _verify(
+def verify_command(
     token: Annotated[str, typer.Argument(metavar="TOKEN", help="The token.")],
     salt: SALT,
     secret_env: SECRET_ENV = None,
@@ -62,6 +56,7 @@ def _verify(
         ),
     ] = None,
 ) -> None:
+    """Print the data of a token, as JSON if possible."""
     typer.echo(_shown(verify(_secrets(secret_env), salt, token, max_age=max_age)))
 
 
@@ -75,12 +70,8 @@ def _shown(data: Any) -> str:
 def _secrets(names: list[str] | None) -> list[str]:
     if not names:
         return [_asked()]
-    missing = [name for name in names if not os.environ.get(name)]
-    if missing:
-        raise typer.BadParameter(
-            f"the environment variable {missing[0]} is not set; export it, or enter the secret without --secret-env"
-        )
-    return [os.environ[name] for name in names]
+    advice = "; export it, or enter the secret without --secret-env"
+    return [variable(name, advice) for name in names]
 
 
 def _asked() -> str:

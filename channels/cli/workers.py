@@ -31,7 +31,7 @@ from channels.pubsub.workers.places import MAX_WORKERS, check_platform
 from channels.pubsub.workers.plan import worker_count
 from supervision.applications.command_line.console import plain_console
 
-__all__ = ["HealthSocket", "Workers", "add_workers_command", "count_workers", "serve_with_workers"]
+__all__ = ["HealthSocket", "Workers", "count_workers", "serve_with_workers", "workers_command"]
 
 # Seconds between two questions about a replacement.
 _POLL: Final = 0.2
@@ -106,12 +106,7 @@ def serve_with_workers(settings: WorkersSettings, log_format: LogFormat = LogFor
 # The command
 
 
-def add_workers_command(app: typer.Typer) -> None:
-    """Add the command `ashtree workers` to the application."""
-    app.command("workers", help="Show the workers of this user's servers, or replace them.")(_show)
-
-
-def _show(
+def workers_command(
     health_socket: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="The health socket of one server; default is all."),
@@ -127,41 +122,38 @@ def _show(
         ),
     ] = False,
 ) -> None:
-    paths = [health_socket] if health_socket is not None else _all_sockets()
+    """Show the workers of this user's servers, or replace them."""
+    servers = _running() if health_socket is None else {health_socket: read_health(health_socket)}
     if replace:
-        _replace(paths)
+        _replace(list(servers))
         return
-    servers = [read_health(path) for path in paths]
     if as_json:
-        for report in servers:
+        for report in servers.values():
             for each in report:
                 typer.echo(msgspec.json.encode(each).decode())
         return
     console = plain_console(file=sys.stdout)
-    for report in servers:
+    for report in servers.values():
         console.print(table_of(report))
 
 
-def _all_sockets() -> list[Path]:
-    """Return the health sockets of the running servers. Exit if there are none."""
+def _running() -> dict[Path, list[Report]]:
+    """Return the reports of the running servers, by their health sockets. Exit if there are none."""
     folders = all_folders()
-    paths = [path for folder in folders for path in sorted(folder.glob("*.sock")) if _answers(path)]
-    if not paths:
+    servers = {}
+    for path in (path for folder in folders for path in sorted(folder.glob("*.sock"))):
+        try:
+            servers[path] = read_health(path)
+        except ChannelsError:
+            # A killed server leaves its socket file behind.
+            continue
+    if not servers:
         fail(
             f"no server with workers runs for this user: none answers in {' or '.join(map(str, folders))}; start one "
             "with `ashtree serve MODULE:ENDPOINT --workers N`, or name its socket with --health-socket",
             1,
         )
-    return paths
-
-
-def _answers(path: Path) -> bool:
-    try:
-        read_health(path)
-    except ChannelsError:
-        # A killed server leaves its socket file behind.
-        return False
-    return True
+    return servers
 
 
 def _replace(paths: Sequence[Path]) -> None:

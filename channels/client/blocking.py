@@ -20,7 +20,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import trio
@@ -66,11 +65,8 @@ class _Portal:
         Raises:
             NotConnected: the socket has ended.
         """
-        assert self._token is not None  # set before the socket is ready
-        try:
-            return trio.from_thread.run(function, *args, trio_token=self._token)
-        except trio.RunFinishedError:
-            raise self._ended() from None
+        result: T = self._call(trio.from_thread.run, function, *args)
+        return result
 
     def run_sync(self, function: Callable[..., T], *args: Any) -> T:
         """Run a function in the thread, and return its result.
@@ -78,14 +74,15 @@ class _Portal:
         Raises:
             NotConnected: the socket has ended.
         """
+        result: T = self._call(trio.from_thread.run_sync, function, *args)
+        return result
+
+    def _call(self, run: Callable[..., Any], *args: Any) -> Any:
         assert self._token is not None  # set before the socket is ready
         try:
-            return trio.from_thread.run_sync(function, *args, trio_token=self._token)
+            return run(*args, trio_token=self._token)
         except trio.RunFinishedError:
-            raise self._ended() from None
-
-    def _ended(self) -> NotConnected:
-        return NotConnected(self.url, "the socket has ended; open another one")
+            raise NotConnected(self.url, "the socket has ended; open another one") from None
 
     def stop(self) -> None:
         """Close the socket, and wait for the thread.
@@ -151,12 +148,7 @@ class BlockingSocket:
         self._socket = self._portal.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._portal.stop()
 
     @property
@@ -233,12 +225,7 @@ class BlockingChannel:
         self._portal.run(self._channel.__aenter__)
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             self.leave()
         except NotConnected:
@@ -384,12 +371,7 @@ class BlockingFeed(Generic[T]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def _next(self) -> T:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import trio
@@ -35,7 +34,13 @@ class SocketOfChannel(Protocol):
         ...
 
     def push(
-        self, push: ClientPush, payload: Any, timeout: float | None, *, is_repeatable: bool = False
+        self,
+        record: ChannelRecord,
+        event: str,
+        payload: Any,
+        timeout: float | None,
+        *,
+        is_repeatable: bool,
     ) -> PushRecord:
         """Send an event."""
         ...
@@ -58,15 +63,19 @@ class ClientPush:
         response: the response in the reply.
     """
 
-    __slots__ = ("_done", "_record", "channel", "event", "response", "status")
+    __slots__ = ("_done", "_record", "response", "status")
 
-    def __init__(self, channel: ClientChannel, event: str) -> None:
-        self.channel = channel
-        self.event = event
+    def __init__(self, record: PushRecord) -> None:
         self.status: str | None = None
         self.response: Any = None
-        self._record: PushRecord | None = None
+        self._record = record
         self._done: trio.Event | None = None
+        record.waiter = self
+
+    @property
+    def event(self) -> str:
+        """The event."""
+        return self._record.event
 
     async def wait(self) -> Any:
         """Wait for the reply, and return its payload.
@@ -82,12 +91,11 @@ class ClientPush:
             await self._done.wait()
         else:
             await trio.lowlevel.checkpoint()
-        topic = self.channel.topic
+        topic = self._record.channel.topic
         match self.status:
             case "ok":
                 return self.response
             case "timeout" if self.response is None:
-                assert self._record is not None  # it was sent, or has waited to be
                 raise PushTimeout(topic, self.event, self._record.timeout)
             case "closed" if isinstance(self.response, _Cause):
                 raise ChannelClosed(topic, self.response)
@@ -100,14 +108,6 @@ class ClientPush:
         self.response = _Cause(response) if status == "closed" else response
         if self._done is not None:
             self._done.set()
-
-    def started(self, record: PushRecord) -> None:
-        """Keep the record of the protocol. Only the channel calls this."""
-        self._record = record
-
-    def cancel(self) -> PushRecord | None:
-        """Return the record to forget, unless the push has its result. Only the channel calls this."""
-        return self._record if self.status is None else None
 
 
 class _Cause(str):
@@ -170,13 +170,13 @@ class ClientChannel:
         self._wait = wait
         self._tracker = tracker
         self._messages: Feed[Message] = Feed(record.topic, max_messages)
-        self._feeds: dict[str, tuple[Feed[Any], ...]] = {}
+        self._feeds: dict[str, list[Feed[Any]]] = {}
         self._listeners: dict[str, tuple[Listener, ...]] = {}
         self._changed = Change()
         self._rejection: JoinRejected | None = None
         self._left = False
         self._error: ChannelClosed | None = None
-        self._ending: tuple[Feed[Any], ...] = ()
+        self._ending: list[Feed[Any]] = []
 
     def __repr__(self) -> str:
         return f"<client channel {self.topic!r} {self.state}>"
@@ -215,12 +215,7 @@ class ClientChannel:
                 raise
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.leave()
 
     async def _first_answer(self) -> None:
@@ -289,13 +284,12 @@ class ClientChannel:
 
         If the calling task is cancelled, the client ignores the reply. It never sends a push that still waits.
         """
-        push = self.push_nowait(event, payload, timeout=timeout)
+        record = self._push(event, payload, timeout)
         try:
-            return await push.wait()
+            return await ClientPush(record).wait()
         except trio.Cancelled:
-            record = push.cancel()
-            if record is not None:
-                self._socket.cancel(record)
+            # This does nothing if the push has its result.
+            self._socket.cancel(record)
             raise
 
     def push_nowait(
@@ -320,20 +314,18 @@ class ClientChannel:
             BufferFull: too many pushes wait.
             InvalidOption: the event is not text, or the timeout is not a positive number.
         """
+        return ClientPush(self._push(event, payload, timeout))
+
+    def _push(self, event: str, payload: Any, timeout: float | None) -> PushRecord:
         if not isinstance(event, str):
             raise InvalidOption("push", "event", event, 'text, such as "new_msg"')
         if timeout is not None:
             check_positive("push", "timeout", timeout)
-        push = ClientPush(self, event)
-        tracker = self._tracker
-        if tracker is None:
-            record = self._socket.push(push, payload, timeout)
-        else:
-            payload = tracker.keyed(payload)
-            repeatable = type(payload) is dict
-            record = self._socket.push(push, payload, timeout, is_repeatable=repeatable)
-        push.started(record)
-        return push
+        is_repeatable = False
+        if self._tracker is not None:
+            payload = self._tracker.keyed(payload)
+            is_repeatable = type(payload) is dict
+        return self._socket.push(self.record, event, payload, timeout, is_repeatable=is_repeatable)
 
     # Messages
 
@@ -352,12 +344,9 @@ class ClientChannel:
         Args:
             event: the name of the event.
         """
-
-        def detach(closed: Feed[Any]) -> None:
-            self._feeds[event] = tuple(each for each in self._feeds[event] if each is not closed)
-
-        feed = self.new_feed(self.max_messages, detach)
-        self._feeds[event] = (*self._feeds.get(event, ()), feed)
+        feeds = self._feeds.setdefault(event, [])
+        feed = self.new_feed(self.max_messages, feeds.remove)
+        feeds.append(feed)
         return feed
 
     def listen(self, event: str, listener: Listener) -> Callable[[], None]:
@@ -391,13 +380,13 @@ class ClientChannel:
         """
 
         def closed(feed: Feed[Any]) -> None:
-            self._ending = tuple(each for each in self._ending if each is not feed)
+            self._ending.remove(feed)
             detach(feed)
 
         feed: Feed[Any] = Feed(self.topic, limit, on_close=closed)
         if self.record.state == "closed" and self.record.joined_once:
             feed.end(self._error)
-        self._ending = (*self._ending, feed)
+        self._ending.append(feed)
         return feed
 
     # For the socket

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 import trio
@@ -127,19 +126,15 @@ class Feed(Generic[T]):
         """Stop getting items, and end the iterations."""
         self._items = None
         self._missed = 0
-        if self._on_close is not None:
-            self._on_close(self)
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close(self)
         self.end()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __aiter__(self) -> Self:

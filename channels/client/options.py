@@ -1,70 +1,23 @@
-"""The options of `open_socket` that the protocol does not need, and the checks of all options.
-
-The options of the protocol are in `ClientSettings`.
-"""
+"""The checks of the options of `open_socket`."""
 
 from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypeAlias, get_args
-
-from attrs import frozen
+from collections.abc import Iterable
+from typing import Any, Final, get_args
 
 from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption
 from channels.client.backoff import RetryTable
 from channels.client.records import ClientSettings
-from channels.client.transports.contract import Connect, Opening
+from channels.client.transports.contract import Options
 from channels.client.wire import TransportName, address_of
 
-__all__ = ["Options", "Params", "check", "close_codes"]
-
-Params: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
-"""Parameters, or a function that returns them. The client calls it at every connect."""
+__all__ = ["check", "close_codes"]
 
 _OWNER: Final = "open_socket"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-
-@frozen(kw_only=True)
-class Options:
-    """The address and the options of a connection. `open_socket` describes them."""
-
-    url: str
-    params: Params
-    auth_token: str | Callable[[], str] | None
-    connect: Connect
-    ssl_context: ssl.SSLContext | None
-    headers: tuple[tuple[str, str], ...]
-    connect_timeout: float
-    poll_timeout: float
-    max_message_bytes: int
-
-    def opening(self, transport: TransportName) -> Opening:
-        """Call the functions among the options, for one attempt to connect.
-
-        Raises:
-            InvalidOption: a function has returned an invalid value.
-        """
-        params = self.params() if callable(self.params) else self.params
-        token = self.auth_token() if callable(self.auth_token) else self.auth_token
-        if not isinstance(params, Mapping | None):
-            raise InvalidOption(_OWNER, "params", params, "a dict, or a function that returns one")
-        if token is not None and not (isinstance(token, str) and token.isprintable()):
-            # Do not show the value: it may be most of a secret.
-            raise InvalidOption(_OWNER, "auth_token", ..., "text without control characters")
-        return Opening(
-            address=address_of(self.url, params, transport),
-            connect=self.connect,
-            ssl_context=self.ssl_context,
-            auth_token=token,
-            headers=self.headers,
-            connect_timeout=self.connect_timeout,
-            poll_timeout=self.poll_timeout,
-            max_message_bytes=self.max_message_bytes,
-        )
 
 
 def check(settings: ClientSettings, options: Options) -> None:

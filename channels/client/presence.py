@@ -70,7 +70,7 @@ class PresenceView:
         self._on_join = on_join
         self._on_leave = on_leave
         self._on_sync = on_sync
-        self._feeds: tuple[Feed[PresenceJoin | PresenceLeave], ...] = ()
+        self._feeds: list[Feed[PresenceJoin | PresenceLeave]] = []
         channel.listen(state_event, self._synced)
         channel.listen(diff_event, self._changed)
 
@@ -100,12 +100,8 @@ class PresenceView:
 
     def changes(self) -> Feed[PresenceJoin | PresenceLeave]:
         """Return a feed of the joins and leaves that follow this call. The feed ends with the channel."""
-
-        def detach(closed: Feed[Any]) -> None:
-            self._feeds = tuple(each for each in self._feeds if each is not closed)
-
-        feed = self._channel.new_feed(_MAX_CHANGES, detach)
-        self._feeds = (*self._feeds, feed)
+        feed = self._channel.new_feed(_MAX_CHANGES, self._feeds.remove)
+        self._feeds.append(feed)
         return feed
 
     def _synced(self, state: Any, join_ref: str | None) -> None:

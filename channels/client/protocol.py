@@ -178,7 +178,6 @@ class Protocol:
         *,
         now: float,
         timeout: float | None = None,
-        waiter: Any = None,
         is_repeatable: bool = False,
     ) -> tuple[PushRecord, list[Effect]]:
         """Send an event, or keep it until the channel joins.
@@ -195,14 +194,8 @@ class Protocol:
             raise ChannelClosed(topic, channel.cause or "it was not joined")
         self._now = now
         seconds = channel.timeout if timeout is None else timeout
-        push = PushRecord(
-            channel,
-            event,
-            wire.prepare(topic, event, payload),
-            seconds,
-            is_repeatable,
-            waiter=waiter,
-        )
+        prepared = wire.prepare(topic, event, payload)
+        push = PushRecord(channel, event, prepared, seconds, is_repeatable)
         if self.state == "open" and channel.state == "joined":
             self._send_push(push)
         else:
@@ -547,7 +540,13 @@ class Protocol:
         ref = channel.join_ref = self._make_ref()
         channel.is_answered = False
         channel.join_timer = self._start(channel.timeout, self._join_timed_out, channel)
-        self._transmit(channel, wire.encode(ref, ref, channel.topic, "phx_join", payload))
+        frame = wire.encode(ref, ref, channel.topic, "phx_join", payload)
+        if self.state == "open":
+            self._emit(Send(frame))
+        else:
+            # Keep at most one join of a channel: earlier joins are outdated.
+            kept = [each for each in self._send_buffer if each[0] is not channel]
+            self._send_buffer = [*kept, (channel, ref, frame)]
 
     def _join_payload(self, channel: ChannelRecord) -> Any:
         params = channel.params() if callable(channel.params) else channel.params
@@ -647,14 +646,6 @@ class Protocol:
             self._emit(Settled(push, status, response))
 
     # Frames
-
-    def _transmit(self, channel: ChannelRecord, frame: wire.Frame) -> None:
-        if self.state == "open":
-            self._emit(Send(frame))
-        else:
-            # Keep at most one join of a channel: earlier joins are outdated.
-            kept = [each for each in self._send_buffer if each[0] is not channel]
-            self._send_buffer = [*kept, (channel, channel.join_ref, frame)]
 
     def _make_ref(self) -> str:
         self._ref += 1

@@ -67,6 +67,7 @@ class PushRecord:
         ref: the ref of the frame; None while the push waits.
         was_sent: True after the first frame.
         is_settled: True after the answer, the timeout, the end of the channel, or `cancel`.
+        waiter: the shell's object for this push.
     """
 
     channel: ChannelRecord

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import random as chance
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import trio
-from attrs import asdict, frozen
+from attrs import asdict, define, field, frozen
 
 from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption, RuntimeClosed
 from actors.instrumentation.telemetry import Telemetry
 from actors.runtime import current_runtime
 from channels.client.backoff import RECONNECT, REJOIN, RetryTable
-from channels.client.channel import ClientChannel, ClientPush
+from channels.client.channel import ClientChannel
 from channels.client.connection import ClientConnection, End
 from channels.client.errors import BufferFull, NotConnected
 from channels.client.events import (
@@ -27,7 +27,7 @@ from channels.client.events import (
     Lifecycle,
 )
 from channels.client.feed import Change, Feed
-from channels.client.options import Options, Params, check, close_codes
+from channels.client.options import check, close_codes
 from channels.client.protocol import Protocol
 from channels.client.records import (
     Arrived,
@@ -46,7 +46,13 @@ from channels.client.records import (
     Settled,
     Tell,
 )
-from channels.client.transports.contract import Connect, Link, LinkFailed
+from channels.client.transports.contract import (
+    Connect,
+    Link,
+    LinkFailed,
+    Options,
+    Params,
+)
 from channels.client.transports.longpoll import open_longpoll
 from channels.client.transports.websocket import open_websocket
 from channels.client.wire import Frame, TransportName, address_of
@@ -267,7 +273,7 @@ class ClientSocket:
         self._nursery: trio.Nursery | None = None
         self._is_closed = False
         self._sleep = trio.CancelScope()
-        self._feeds: tuple[Feed[Lifecycle], ...] = ()
+        self._feeds: list[Feed[Lifecycle]] = []
         self._changed = Change()
         self._last_failure: ConnectFailed | None = None
         self._pongs: dict[str, _Ping] = {}
@@ -336,12 +342,8 @@ class ClientSocket:
 
         The feed ends at the end of the `with` block, or when the socket ends.
         """
-
-        def detach(closed: Feed[Lifecycle]) -> None:
-            self._feeds = tuple(each for each in self._feeds if each is not closed)
-
-        feed: Feed[Lifecycle] = Feed("lifecycle events", _MAX_EVENTS, on_close=detach)
-        self._feeds = (*self._feeds, feed)
+        feed: Feed[Lifecycle] = Feed("lifecycle events", _MAX_EVENTS, on_close=self._feeds.remove)
+        self._feeds.append(feed)
         return feed
 
     async def ping(self) -> float:
@@ -414,20 +416,24 @@ class ClientSocket:
         self._act(self._protocol.join(record, trio.current_time()))
 
     def push(
-        self, push: ClientPush, payload: Any, timeout: float | None, *, is_repeatable: bool = False
+        self,
+        record: ChannelRecord,
+        event: str,
+        payload: Any,
+        timeout: float | None,
+        *,
+        is_repeatable: bool,
     ) -> PushRecord:
         """Send an event of a channel."""
-        record: ChannelRecord = push.channel.record
         connection = self._connection
         if connection is not None and len(connection.waiting) >= self._max_buffered:
-            raise BufferFull(record.topic, push.event, self._max_buffered)
+            raise BufferFull(record.topic, event, self._max_buffered)
         pushed, effects = self._protocol.push(
             record,
-            push.event,
+            event,
             payload,
             now=trio.current_time(),
             timeout=timeout,
-            waiter=push,
             is_repeatable=is_repeatable,
         )
         self._act(effects)
@@ -446,7 +452,7 @@ class ClientSocket:
     def start(self, nursery: trio.Nursery) -> None:
         """Begin to connect."""
         self._nursery = nursery
-        nursery.start_soon(self._drive)
+        nursery.start_soon(self._guard, self._drive)
         self._act(self._protocol.connect(trio.current_time()))
 
     def close(self) -> None:
@@ -457,31 +463,24 @@ class ClientSocket:
 
     async def _drive(self) -> None:
         """Call the protocol whenever its deadline has come."""
-        try:
-            while not self._is_closed:
-                with trio.CancelScope(deadline=self._protocol.deadline) as self._sleep:
-                    await trio.sleep_forever()
-                self._act(self._protocol.tick(trio.current_time()))
-        except (
-            Exception
-        ) as error:  # an error in a function of the program must leave the block as it is
-            self._fail(error)
+        while not self._is_closed:
+            with trio.CancelScope(deadline=self._protocol.deadline) as self._sleep:
+                await trio.sleep_forever()
+            self._act(self._protocol.tick(trio.current_time()))
 
-    async def _run(self, connection: ClientConnection) -> None:
+    async def _guard(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run a task of the socket. If it fails, keep the error, and end the block."""
         try:
-            await connection.main()
-        except (
-            Exception
-        ) as error:  # an error in a function of the program must leave the block as it is
-            self._fail(error)
-
-    def _fail(self, error: BaseException) -> None:
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if self.failure is None:
-            self.failure = error
-        assert self._nursery is not None  # a task of it has failed
-        self._nursery.cancel_scope.cancel()
+            await task()
+        except Exception as failed:
+            # An error in a function of the program must leave the block as it is.
+            error: BaseException = failed
+            while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+                error = error.exceptions[0]
+            if self.failure is None:
+                self.failure = error
+            assert self._nursery is not None  # this is a task of it
+            self._nursery.cancel_scope.cancel()
 
     # Effects
 
@@ -491,8 +490,9 @@ class ClientSocket:
                 if self._connection is not None:
                     self._connection.send_nowait(effect.frame)
             elif isinstance(effect, Arrived):
-                if effect.channel.owner.arrived(effect.message):
-                    self._dropped(effect.channel)
+                channel = effect.channel
+                if channel.owner.arrived(effect.message):
+                    self._tell(Dropped(channel.topic, channel.owner.max_messages))
             elif isinstance(effect, Settled):
                 effect.push.waiter.settle(effect.status, effect.response)
             else:
@@ -507,7 +507,9 @@ class ClientSocket:
                 if effect.channel is not None:
                     effect.channel.owner.told(effect.event)
             case Open():
-                self._open(effect.transport)
+                self._connection = ClientConnection(self, effect.transport)
+                assert self._nursery is not None  # `start` has set it
+                self._nursery.start_soon(self._guard, self._connection.main)
             case Close():
                 if self._connection is not None:
                     self._connection.close(effect.code, effect.reason)
@@ -519,12 +521,8 @@ class ClientSocket:
             case Pong():
                 ping = self._pongs.get(effect.ref)
                 if ping is not None:
-                    ping.answered(effect.seconds)
-
-    def _open(self, transport: TransportName) -> None:
-        self._connection = connection = ClientConnection(self, transport)
-        assert self._nursery is not None  # `start` has set it
-        self._nursery.start_soon(self._run, connection)
+                    ping.seconds = effect.seconds
+                    ping.done.set()
 
     # For the connection
 
@@ -554,9 +552,6 @@ class ClientSocket:
 
     # Lifecycle events
 
-    def _dropped(self, record: ChannelRecord) -> None:
-        self._tell(Dropped(record.topic, record.owner.max_messages))
-
     def _tell(self, event: Lifecycle) -> None:
         if isinstance(event, ConnectFailed):
             self._last_failure = event
@@ -582,15 +577,9 @@ def _is_final(failure: ConnectFailed) -> bool:
     return status is not None and 400 <= status < 500 and status not in _BUSY
 
 
+@define(eq=False)
 class _Ping:
     """A heartbeat of `ClientSocket.ping`."""
 
-    __slots__ = ("done", "seconds")
-
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.seconds: float | None = None
-
-    def answered(self, seconds: float | None) -> None:
-        self.seconds = seconds
-        self.done.set()
+    done: trio.Event = field(factory=trio.Event)
+    seconds: float | None = None

@@ -71,8 +71,11 @@ class Timers:
     @property
     def deadline(self) -> float:
         """The time of the next timer; infinity if there is none."""
-        self._skip_cancelled()
-        return self._heap[0].when if self._heap else math.inf
+        heap = self._heap
+        while heap and heap[0].callback is None:
+            heapq.heappop(heap)
+            self._cancelled -= 1
+        return heap[0].when if heap else math.inf
 
     def due(self, now: float) -> Iterator[Timer]:
         """Remove and yield the timers that are due at `now`. Include timers that start during the iteration."""
@@ -81,9 +84,3 @@ class Timers:
             callback, timer.callback = timer.callback, None
             assert callback is not None  # the cancelled ones are skipped
             yield Timer(timer.when, timer.number, callback, timer.argument)
-
-    def _skip_cancelled(self) -> None:
-        heap = self._heap
-        while heap and heap[0].callback is None:
-            heapq.heappop(heap)
-            self._cancelled -= 1

@@ -24,7 +24,7 @@ from attrs import frozen
 from actors.errors import InvalidOption
 from channels.errors import ChannelsError, EncodeError
 from channels.messages import Binary, Message
-from channels.serializers.json_values import explain, read_float
+from channels.serializers.json_values import NOT_DECODABLE, NOT_ENCODABLE, explain, read_float
 
 __all__ = [
     "VSN",
@@ -48,8 +48,6 @@ Frame: TypeAlias = str | bytes
 
 _decode = msgspec.json.Decoder(Message, float_hook=read_float).decode
 _encode = msgspec.json.Encoder().encode
-_NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_NOT_ENCODABLE = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
 
 # The number of strings in a message of each kind from the server.
 _STRINGS = {0: 3, 1: 4, 2: 2}
@@ -79,7 +77,7 @@ def prepare(topic: str, event: str, payload: Any) -> Any:
         raise EncodeError(problem, kind="push", topic=topic, event=event)
     try:
         return msgspec.Raw(_encode({} if payload is None else payload))
-    except _NOT_ENCODABLE as fault:
+    except NOT_ENCODABLE as fault:
         problem = explain(payload, fault)
         raise EncodeError(problem, kind="push", topic=topic, event=event) from fault
 
@@ -104,7 +102,7 @@ def encode(join_ref: str | None, ref: str | None, topic: str, event: str, payloa
         if type(payload) is Binary:
             return _pack(payload.data, topic, event, (join_ref or "", ref or "", topic, event))
         return _encode((join_ref, ref, topic, event, payload)).decode()
-    except _NOT_ENCODABLE as fault:
+    except NOT_ENCODABLE as fault:
         raise EncodeError(str(fault), kind="push", topic=topic, event=event) from fault
 
 
@@ -133,7 +131,7 @@ def decode(frame: Frame) -> Message:
         return _unpack(frame)
     try:
         return _decode(frame)
-    except _NOT_DECODABLE as fault:
+    except NOT_DECODABLE as fault:
         raise MalformedFrame(f"the server sent text that is not a message: {fault}") from fault
 
 

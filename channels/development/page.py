@@ -18,6 +18,7 @@ import msgspec
 from channels.development.catalogue import describe
 from channels.development.crashes import Crashes
 from channels.http.handover import not_found
+from channels.transports.asgi_responses import page_headers, send_response
 from channels.transports.asgi_stream import ASGIApplication, path_of
 
 __all__ = ["PATH", "DevelopmentPage", "is_local"]
@@ -130,8 +131,7 @@ class DevelopmentPage:
             await _answer(scope, send, 405, b"This path serves GET.\n")
         elif wanted is None:
             # The location is relative, because the endpoint may be mounted below a prefix.
-            headers = [("location", f".{PATH}/")]
-            await _answer(scope, send, 307, b"", headers=headers)
+            await _answer(scope, send, 307, b"", location=f".{PATH}/")
         else:
             await self._serve(scope, receive, send, wanted)
 
@@ -180,19 +180,7 @@ async def _answer(
     body: bytes,
     *,
     kind: str = "text/plain; charset=utf-8",
-    headers: list[tuple[str, str]] | None = None,
+    **more: str,
 ) -> None:
-    every = {
-        "content-type": kind,
-        "content-length": str(len(body)),
-        "cache-control": "no-store",
-        "content-security-policy": _POLICY,
-        "x-content-type-options": "nosniff",
-        "x-frame-options": "DENY",
-        "referrer-policy": "no-referrer",
-        "cross-origin-resource-policy": "same-origin",
-        **dict(headers or ()),
-    }
-    pairs = [(name.encode(), value.encode("latin-1")) for name, value in every.items()]
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+    headers = {"content-type": kind, **page_headers(_POLICY, frames="DENY"), **more}
+    await send_response(send, status, body, headers, is_head=scope["method"] == "HEAD")

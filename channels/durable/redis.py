@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import trio
 
@@ -45,12 +45,10 @@ from channels.durable.storage import (
 )
 from channels.durable.stream import Limits, Slice
 from channels.pubsub.redis.adapter import check_streams
+from channels.pubsub.redis.connection import Connect
 from channels.pubsub.redis.url import RedisUrl
 from supervision.backoff import Backoff
 from supervision.child_spec import ChildSpec
-
-if TYPE_CHECKING:
-    from channels.pubsub.redis.connection import Connect
 
 __all__ = ["RedisStorage"]
 

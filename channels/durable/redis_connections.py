@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from itertools import count
 from typing import Any
 
 import trio
 
-from actors.process import spawn_link
-from actors.refs import Pid
 from channels.durable.redis_script import SCRIPT, SHA, Keys, parse_publication
 from channels.durable.storage import Receiver, StorageError
 from channels.pubsub.redis.caller import Caller, CallFailed
-from channels.pubsub.redis.connection import Options, RedisConnection, Subscriber
+from channels.pubsub.redis.connection import Options, Subscriber
 from channels.pubsub.redis.protocol import pack_command
 from channels.pubsub.redis.server_errors import ServerError
 from channels.pubsub.redis.url import RedisUrl
@@ -44,25 +41,7 @@ _PROMOTED = re.compile(rb"^second_repl_offset:(?!-1\r?$)", re.MULTILINE)
 _META_TTL = 7 * 24 * 3600 * 1000
 
 
-class _Reports:
-    """Emits the changes of the connections as telemetry events."""
-
-    def __init__(self, receiver: Receiver, server: str) -> None:
-        self._receiver = receiver
-        self._server = server
-
-    def connected(self, connection: str, attempts: int) -> None:
-        about = {"connection": connection, "server": self._server}
-        self._receiver.execute(HISTORY_CONNECTED, {"attempts": attempts}, about)
-        if connection == Subscriber.name:
-            self._receiver.check()
-
-    def disconnected(self, connection: str, problem: str, delay: float) -> None:
-        about = {"connection": connection, "server": self._server, "problem": problem}
-        self._receiver.execute(HISTORY_DISCONNECTED, {"delay": delay}, about)
-
-    def dropped(self, count: int, problem: str) -> None:
-        """Do nothing, because only a `Publisher` drops messages."""
+_EVENTS = {"connected": HISTORY_CONNECTED, "disconnected": HISTORY_DISCONNECTED}
 
 
 class RedisConnections:
@@ -102,7 +81,7 @@ class RedisConnections:
         settings = Options(
             url=url,
             client_name=keys.meta.decode(),
-            reports=_Reports(receiver, str(url)),
+            report=self._report,
             **options,
         )
         introduction = [
@@ -115,9 +94,12 @@ class RedisConnections:
 
     def children(self) -> list[ChildSpec]:
         """Return the child specs of the processes."""
-        return [
-            ChildSpec(each.name, partial(_start, each)) for each in (self._subscriber, self._caller)
-        ]
+        return [ChildSpec(each.name, each.start_link) for each in (self._subscriber, self._caller)]
+
+    def _report(self, kind: str, numbers: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        self._receiver.execute(_EVENTS[kind], numbers, about)
+        if kind == "connected" and about["connection"] == Subscriber.name:
+            self._receiver.check()
 
     def _published(self, channel: bytes, payload: bytes) -> None:
         try:
@@ -191,10 +173,3 @@ class RedisConnections:
             "disconnects": sum(each.losses for each in connections),
             "malformed": self._malformed,
         }
-
-
-async def _start(connection: RedisConnection) -> Pid:
-    """Start a connection. Return when it has connected or failed. `connect_timeout` bounds the wait."""
-    pid = spawn_link(connection.main, label=connection.name)
-    await connection.tried.wait()
-    return pid

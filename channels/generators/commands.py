@@ -9,14 +9,7 @@ from typing import Annotated, Final, TypeAlias
 import typer
 
 from channels.errors import ChannelsError
-from channels.generators.files import (
-    FileExists,
-    channel_files,
-    presence_files,
-    project_files,
-    socket_files,
-    write,
-)
+from channels.generators.files import FileExists, module_files, project_files, write
 from channels.generators.names import Name, check_module, check_project, parse_name
 from channels.generators.wheel import build_wheel, wheel_name
 
@@ -78,7 +71,7 @@ def _channel(
     package: _Package = None,
 ) -> None:
     parsed, where = _parsed("channel", name), _package(package)
-    _create(channel_files(parsed, where))
+    _create(module_files("channel", parsed, where))
     typer.echo(f"Now add its route to a socket in {where}/endpoint.py:\n")
     typer.echo(f"  from {where}.{parsed.snake}_channel import {parsed.camel}Channel\n")
     typer.echo(f'  channels = {{..., "{parsed.snake}:*": {parsed.camel}Channel}}')
@@ -88,7 +81,7 @@ def _presence(
     name: Annotated[str, typer.Argument(help="Such as online.")], package: _Package = None
 ) -> None:
     parsed, where = _parsed("presence", name), _package(package)
-    _create(presence_files(parsed, where))
+    _create(module_files("presence", parsed, where))
     channel = f"{parsed.camel}Channel"
     typer.echo(
         f"Now give it to the endpoint in {where}/endpoint.py, and add a route to a socket:\n"
@@ -112,7 +105,7 @@ def _socket(
     # The endpoint of a new project mounts its `UserSocket` at /socket, and the new class takes its place.
     mounted = re.search(rf"""["'](/[^"']*)["']\s*:\s*(?:Mount\(\s*)?{socket}\b""", text)
     mount = mounted[1] if mounted else f"/{parsed.snake}"
-    _create(socket_files(parsed, where, mount))
+    _create(module_files("socket", parsed, where, mount=mount))
     # If the module of the endpoint defines a class of this name, the class would hide the imported one. Then every
     # client could connect.
     if re.search(rf"^class {socket}\b", text, re.MULTILINE):

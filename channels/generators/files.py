@@ -19,11 +19,9 @@ from channels.generators.wheel import wheel_name
 __all__ = [
     "PHOENIX_VERSION",
     "FileExists",
-    "channel_files",
-    "presence_files",
+    "module_files",
     "project_files",
     "render",
-    "socket_files",
     "write",
 ]
 
@@ -90,30 +88,16 @@ def project_files(name: Name) -> dict[str, str]:
     return {path: render(f"project/{template}", values) for path, template in places.items()}
 
 
-def channel_files(name: Name, package: str) -> dict[str, str]:
-    """Return the module of a channel and its test, as a dict from paths to texts."""
-    return _module_and_test("channel", name, package, f"{name.snake}_channel")
-
-
-def presence_files(name: Name, package: str) -> dict[str, str]:
-    """Return the module of a presence and its test, as a dict from paths to texts."""
-    return _module_and_test("presence", name, package, name.snake)
-
-
-def socket_files(name: Name, package: str, mount: str) -> dict[str, str]:
-    """Return the module of a socket that requires a token, and its test, as a dict from paths to texts.
+def module_files(kind: str, name: Name, package: str, **more: str) -> dict[str, str]:
+    """Return a module and its test, as a dict from paths to texts.
 
     Args:
-        name: the name of the socket.
+        kind: `channel`, `presence` or `socket`.
+        name: the name of the channel, the presence or the socket.
         package: the package of the project.
-        mount: the path at which the endpoint mounts the socket.
+        more: further values of the templates: `mount`, the path at which the endpoint mounts a socket.
     """
-    return _module_and_test("socket", name, package, f"{name.snake}_socket", mount=mount)
-
-
-def _module_and_test(
-    kind: str, name: Name, package: str, module: str, **more: str
-) -> dict[str, str]:
+    module = name.snake if kind == "presence" else f"{name.snake}_{kind}"
     values = {**_values(name), "package": package, **more}
     return {
         f"{package}/{module}.py": render(f"{kind}/{kind}.py", values),

@@ -19,7 +19,8 @@ from actors.runtime import Runtime
 from channels.pubsub.adapter import Encoded, Lost
 from channels.pubsub.exchange import Exchange
 from channels.telemetry import PUBSUB_STARTED
-from supervision.laboratory.chaos.invariants.base import Invariant, Located
+from supervision.laboratory.chaos.invariants.base import Invariant
+from supervision.recording.places import Places
 
 __all__ = ["BroadcastsArrive"]
 
@@ -45,7 +46,7 @@ class BroadcastsArrive(Invariant):
 
     name: ClassVar[str] = "broadcasts_arrive"
 
-    def attach(self, runtime: Runtime, places: Located | None = None) -> None:
+    def attach(self, runtime: Runtime, places: Places | None = None) -> None:
         super().attach(runtime, places)
         # No code detaches this handler, because the telemetry ends with the runtime.
         runtime.telemetry.attach(PUBSUB_STARTED, self._started)

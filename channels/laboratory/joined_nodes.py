@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 import trio
 
 from actors.arguments import check_positive, check_whole
-from channels.pubsub.adapter import Encoded, Node, Receiver
+from channels.pubsub.adapter import Receiver
 from channels.pubsub.envelope import MAX_BYTES
-from channels.pubsub.exchange import Exchange
+from channels.pubsub.exchange import Exchange, ExchangeAdapter
 from channels.telemetry import PUBSUB_DROPPED
 from supervision.child_spec import ChildSpec, process_spec
 
@@ -112,35 +112,27 @@ class JoinedNodes:
                 receiver.arrive(lane, data)
 
 
-class JoinedAdapter:
+class JoinedAdapter(ExchangeAdapter):
     """The adapter of one node of `JoinedNodes`."""
 
     name = "joined"
 
     def __init__(self, network: JoinedNodes, name: str, shards: int, max_bytes: int) -> None:
         check_whole("JoinedNodes.adapter", "shards", shards)
+        super().__init__(name)
         self._network = network
         self._shards = shards
         self._max_bytes = max_bytes
-        self._name = name
-        self._receiver: Receiver | None = None
-        self._exchange: Exchange | None = None
         self._waiting: deque[tuple[float, str, bytes]] = deque()
         self._arrived = trio.Event()
         self._dropped = 0
 
-    @property
-    def node(self) -> Node:
-        """This node. Its incarnation is empty before the start."""
-        return Node(self._name, "") if self._exchange is None else self._exchange.node
-
     def start(self, receiver: Receiver) -> Sequence[ChildSpec]:
         """Join the network with a new incarnation."""
         network = self._network
-        self._receiver = receiver
         self._waiting.clear()
-        self._exchange = exchange = Exchange(
-            self._name,
+        self.exchange = exchange = Exchange(
+            self.node_name,
             receiver,
             shards=self._shards,
             max_bytes=self._max_bytes,
@@ -149,45 +141,31 @@ class JoinedAdapter:
         network._adapters.append(self)
         return [
             process_spec(self._deliver, exchange, id="deliver"),
-            process_spec(exchange.beat, self._publish, network.heartbeat, id="heartbeat"),
+            process_spec(exchange.beat, self.publish, network.heartbeat, id="heartbeat"),
         ]
 
     def stop(self) -> None:
         """Leave the network."""
         self._network._adapters.remove(self)
-        if self._exchange is not None:
-            self._exchange.close()
+        super().stop()
         self._waiting.clear()
-
-    def broadcast(self, encoded: Encoded) -> None:
-        """Send a message to every other node."""
-        assert self._exchange is not None, "PubSub broadcasts after the start"
-        self._publish(*self._exchange.message(encoded))
-
-    def direct_broadcast(self, node: str, encoded: Encoded) -> None:
-        """Send a message to one node."""
-        assert self._exchange is not None, "PubSub broadcasts after the start"
-        self._publish(*self._exchange.message_to(node, encoded))
-
-    def nodes(self) -> tuple[Node, ...]:
-        """Return the other nodes that sent a heartbeat recently."""
-        return () if self._exchange is None else self._exchange.nodes()
 
     def statistics(self) -> dict[str, int]:
         """Return the counters of the exchange, and the number of messages that were lost because too many waited."""
-        counters = {} if self._exchange is None else self._exchange.statistics()
-        return {**counters, "waiting": len(self._waiting), "dropped": self._dropped}
+        waiting = len(self._waiting)
+        return {**super().statistics(), "waiting": waiting, "dropped": self._dropped}
 
-    def _publish(self, lane: str, data: bytes) -> None:
+    def publish(self, lane: str, data: bytes) -> None:
+        """Send an envelope to the other nodes that the network connects with this one."""
         self._network._carry(self, lane, data)
 
     def arrive(self, lane: str, data: bytes) -> None:
         """Take an envelope from another node. The process of this node delivers it after the latency."""
         if len(self._waiting) >= self._network.max_waiting:
             self._dropped += 1
-            if self._receiver is not None:
+            if self.exchange is not None:
                 problem = f"{self._network.max_waiting} messages were on their way to this node"
-                self._receiver.execute(PUBSUB_DROPPED, {"count": 1}, {"problem": problem})
+                self.exchange.receiver.execute(PUBSUB_DROPPED, {"count": 1}, {"problem": problem})
             return
         self._waiting.append((trio.current_time() + self._network.latency, lane, data))
         self._arrived.set()

@@ -30,7 +30,8 @@ from channels.telemetry import (
     PUBSUB_LOST,
     SESSION_STARTED,
 )
-from supervision.laboratory.chaos.invariants.base import Invariant, Located
+from supervision.laboratory.chaos.invariants.base import Invariant
+from supervision.recording.places import Places
 
 __all__ = ["PresenceDiffsFit", "PresencesAgree"]
 
@@ -184,7 +185,7 @@ class PresencesAgree(Invariant):
         self._next_look = -math.inf
         self._was_closed = False
 
-    def attach(self, runtime: Runtime, places: Located | None = None) -> None:
+    def attach(self, runtime: Runtime, places: Places | None = None) -> None:
         super().attach(runtime, places)
         self._book = _Book.open()
         # No code detaches this handler, because the telemetry ends with the runtime.
@@ -318,7 +319,7 @@ class PresenceDiffsFit(Invariant):
         self._trackings: dict[Presence, Tracking] = {}
         self._next_look = -math.inf
 
-    def attach(self, runtime: Runtime, places: Located | None = None) -> None:
+    def attach(self, runtime: Runtime, places: Places | None = None) -> None:
         super().attach(runtime, places)
         # No code detaches this handler, because the telemetry ends with the runtime.
         runtime.telemetry.attach(SESSION_STARTED, self._session_started)

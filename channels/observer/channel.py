@@ -246,13 +246,11 @@ class ObserverChannel(Channel):
             return PushReply()
         memory = self.settings.memory
         about: dict[str, Any] = {"crash": memory.crashes.get(number)}
-        pid = self._find(number)
+        pid = None if self.news is None else self.news.pids.get(number)
         if pid is None:
             return PushReply({**about, "ended": True})
-        entry = None if self.news is None else self.news.model.entries.get(number)
-        if self.news is not None and entry is not None:
-            about["path"] = self.news.model.path_of(entry)
-            about["title"] = entry.title
+        if self.news is not None:
+            about |= self.news.model.about(number)
         self.inspected = number
         self.inspector = spawn_link(
             inspect_process, current_pid(), pid, self.settings, label="observer inspector"
@@ -307,20 +305,10 @@ class ObserverChannel(Channel):
             job = self.elsewhere.jobs
             self._ask(self.elsewhere, pid=number, action=action, job=job)
             return PushReply({"job": job})
-        pid = self._find(number) if isinstance(number, int) else None
-        if pid is None:
-            return _refused("this process has ended")
-        entry = None if self.news is None else self.news.model.entries.get(pid.number)
-        title = "process" if entry is None else entry.title
-        settings = self.settings
-        settings.memory.add(
-            settings.runtime.now(),
-            "control",
-            pid=pid.number,
-            action=ACTIONS[action],
-            who=f"{title} {pid!r}",
-        )
-        problem = await act(settings.runtime, action, pid, title)
+        pid, title = None, "process"
+        if self.news is not None and isinstance(number, int):
+            pid, title = self.news.pids.get(number), self.news.model.title_of(number)
+        problem = await act(self.settings, action, pid, title)
         return PushReply() if problem is None else _refused(problem)
 
     @handle_in("level")
@@ -339,9 +327,6 @@ class ObserverChannel(Channel):
             level=payload["level"],
         )
         return PushReply()
-
-    def _find(self, number: int) -> Pid | None:
-        return None if self.news is None else self.news.pids.get(number)
 
 
 def _refused(reason: str) -> PushReply:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import traceback
 from collections import deque
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
-from actors.exits import NORMAL, SHUTDOWN, ExitReason, Shutdown
+from actors.exits import NORMAL, ExitReason, is_normal_exit
 from actors.instrumentation.telemetry import Event
 from actors.refs import Pid
 from actors.runtime import Runtime
@@ -67,8 +68,8 @@ class Chronicle:
             _ZOMBIE: self._zombie,
             CHILD_TERMINATED: self._terminated,
             CHILD_RESTARTED: self._child_restarted,
-            CHILD_START_FAILED: self._start_failed,
-            CHILD_STOP_FAILED: self._stop_failed,
+            CHILD_START_FAILED: partial(self._failed, "start_failed"),
+            CHILD_STOP_FAILED: partial(self._failed, "stop_failed"),
             GAVE_UP: self._gave_up,
             CHANNEL_JOINED: self._joined,
         }
@@ -119,33 +120,24 @@ class Chronicle:
         reason: ExitReason = about["reason"]
         pid: Pid = about["pid"]
         entry = self.model.entries.get(pid.number)
-        below = sum(1 + each["below"] for each in self._stops.pop(pid, ()))
-        if about["stopped"]:
-            record = self._stop(about, entry, below)
-            self._stops.setdefault(about["supervisor"], []).append(record)
-            return
-        if reason is NORMAL or kind_of(about["supervisor"]) == "dynamic":
-            if _is_clean(reason):
+        stops = self._stops.pop(pid, ())
+        is_stop = about["stopped"]
+        if not is_stop and (reason is NORMAL or kind_of(about["supervisor"]) == "dynamic"):
+            if is_normal_exit(reason):
                 return
             self._expect_return(entry)
-        self.note(
-            "terminated",
-            pid=pid.number,
-            supervisor=self._name(about["supervisor"]),
-            child=self._child(about["id"], pid, entry),
-            stopped=about["stopped"],
-            reason=describe_reason(reason)[:200],
-        )
-
-    def _stop(self, about: Mapping[str, Any], entry: Entry | None, below: int) -> Record:
-        return {
-            "pid": about["pid"].number,
+        record = {
+            "pid": pid.number,
             "supervisor": self._name(about["supervisor"]),
-            "child": self._child(about["id"], about["pid"], entry),
-            "stopped": True,
-            "below": below,
-            "reason": describe_reason(about["reason"])[:200],
+            "child": self._child(about["id"], pid, entry),
+            "stopped": is_stop,
+            "reason": describe_reason(reason)[:200],
         }
+        if is_stop:
+            record["below"] = sum(1 + each["below"] for each in stops)
+            self._stops.setdefault(about["supervisor"], []).append(record)
+        else:
+            self.note("terminated", **record)
 
     def flush(self) -> None:
         """Record the stops of children whose supervisor still runs. The stop of a whole branch is one record."""
@@ -156,22 +148,19 @@ class Chronicle:
 
     def _expect_return(self, entry: Entry | None) -> None:
         """Note that the client of a crashed channel should join again. Do nothing for other processes."""
-        for name, kind in self._channels().items():
-            if entry is None or entry.sort != name or "'" not in entry.label:
-                continue
+        if entry is None or "'" not in entry.label or len(self._dead) >= MAX_DEAD:
+            return
+        targets = (
+            getattr(target, "channel", target)
+            for mount in self.endpoint.sockets.values()
+            for target in getattr(mount, "socket", mount).channels.values()
+        )
+        # The label of a channel is the name of its class, and its topic in quotes.
+        kinds = [channel for channel in targets if channel.__name__ == entry.sort]
+        if kinds:
             topic = entry.label.partition("'")[2].rpartition("'")[0]
-            if len(self._dead) < MAX_DEAD:
-                times = self._dead.setdefault((kind, topic), deque(maxlen=100))
-                times.append(self.runtime.now())
-
-    def _channels(self) -> dict[str, type]:
-        sockets = self.endpoint.sockets.values()
-        found: dict[str, type] = {}
-        for mount in sockets:
-            for target in getattr(mount, "socket", mount).channels.values():
-                channel = getattr(target, "channel", target)
-                found[channel.__name__] = channel
-        return found
+            times = self._dead.setdefault((kinds[-1], topic), deque(maxlen=100))
+            times.append(self.runtime.now())
 
     def _child_restarted(
         self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]
@@ -196,17 +185,9 @@ class Chronicle:
             "strategy": kind_of(supervisor),
         }
 
-    def _start_failed(
-        self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]
+    def _failed(
+        self, kind: str, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]
     ) -> None:
-        self._failed("start_failed", about)
-
-    def _stop_failed(
-        self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]
-    ) -> None:
-        self._failed("stop_failed", about)
-
-    def _failed(self, kind: str, about: Mapping[str, Any]) -> None:
         pid: Pid | None = about["pid"]
         self.note(
             kind,
@@ -247,7 +228,3 @@ def label_of(info: Mapping[str, Any]) -> str:
     if isinstance(name, tuple) and len(name) > 1 and not isinstance(name[0], str):
         return " ".join(str(part) for part in name[1:])[:80]
     return str(info["label"])[:120]
-
-
-def _is_clean(reason: ExitReason) -> bool:
-    return reason is NORMAL or reason is SHUTDOWN or isinstance(reason, Shutdown)

@@ -12,6 +12,7 @@ from actors.instrumentation.instrument import Instrument
 from actors.links import kill, send_exit
 from actors.refs import Pid
 from actors.runtime import Runtime
+from channels.observer.settings import ObserverSettings
 from supervision.recording.flight import recorder_of
 
 __all__ = ["ACTIONS", "LEVELS", "LOGGERS", "CrashAsked", "act", "set_level"]
@@ -58,18 +59,28 @@ def _record(runtime: Runtime, type: str, target: Pid, text: str) -> None:
         recorder.fault(type, target, text=f"{text}, asked for on the observer page")
 
 
-async def act(runtime: Runtime, action: str, target: Pid, title: str) -> str | None:
-    """Carry out one action on a process.
+async def act(
+    settings: ObserverSettings, action: str, target: Pid | None, title: str, **asked: str
+) -> str | None:
+    """Carry out one action on a process, and note it in the chronicle.
 
     Args:
-        runtime: the runtime.
+        settings: the settings of the observer.
         action: a key of `ACTIONS`.
-        target: the process.
+        target: the process; None if it has ended.
         title: the name of the process on the page.
+        asked: further fields for the chronicle: `by`, the node of the page, if that is another one.
 
     Returns:
         The problem as one sentence; None if there was none.
     """
+    if action not in ACTIONS:
+        return f"choose one of {', '.join(ACTIONS)}"
+    if target is None:
+        return "this process has ended"
+    about = {"action": ACTIONS[action], "who": f"{title} {target!r}", **asked}
+    settings.chronicle.note("control", pid=target.number, **about)
+    runtime = settings.runtime
     if action == "exit":
         _record(runtime, "exit_with", target, f"exit {title}")
         send_exit(target, SHUTDOWN)
@@ -78,14 +89,12 @@ async def act(runtime: Runtime, action: str, target: Pid, title: str) -> str | N
         kill(target)
     elif action == "crash":
         _CrashOnNext(runtime, target, title)
-    elif action in ("suspend", "resume"):
+    else:
         verb = sys.suspend if action == "suspend" else sys.resume
         try:
             await verb(target, timeout=1.0)
         except CallExit:
             return f"{target!r} did not answer within a second; only a server that is not busy can"
-    else:
-        return f"there is no action {action!r}; the observer has {', '.join(ACTIONS)}"
     return None
 
 

@@ -68,15 +68,40 @@ class Memory:
 
 def sentence(event: Mapping[str, Any]) -> str:
     """Describe an event in one sentence."""
-    say = _SENTENCES.get(event["kind"])
-    return event["kind"] if say is None else say(event)
+    match event["kind"]:
+        case "terminated":
+            return _termination(event)
+        case "restarted":
+            return f"{event['supervisor']} started {event['child']} again{_arithmetic(event)}"
+        case "gave_up":
+            return (
+                f"{event['supervisor']} gave up because of {event['child']}{_arithmetic(event)}. It stops its other "
+                "children and itself, and its own supervisor decides next"
+            )
+        case "control":
+            by = f" on {event['by']}" if event.get("by") else ""
+            return f"An observer page{by} asked for {event['action']} of {event['who']}"
+        case "started":
+            return (
+                "The observer has started" if event["first"] else "The observer was started again"
+            )
+        case str(kind) if kind in _SENTENCES:
+            return _SENTENCES[kind].format_map(event)
+    return str(event["kind"])
 
 
-def _crash(event: Mapping[str, Any]) -> str:
-    return f"{event['who']} crashed: {event['error']}"
+_SENTENCES: Final = {
+    "crash": "{who} crashed: {error}",
+    "start_failed": "{supervisor} could not start {child}: {reason}",
+    "stop_failed": "{child} did not stop in order: {reason}",
+    "zombie": "{who} was killed and does not end; its task still runs",
+    "returned": "A client has joined {topic} again, {seconds:.2f} s after its channel {channel} ended",
+    "level": "An observer page set the log level of {logger} to {level}",
+    "elsewhere": "{node}: {words}",
+}
 
 
-def _terminated(event: Mapping[str, Any]) -> str:
+def _termination(event: Mapping[str, Any]) -> str:
     if event["stopped"]:
         below = event.get("below", 0)
         more = f" and the {below} processes below it" if below > 1 else ""
@@ -88,17 +113,6 @@ def _terminated(event: Mapping[str, Any]) -> str:
     return f"{event['child']}, a child of {event['supervisor']}, ended: {event['reason']}"
 
 
-def _restarted(event: Mapping[str, Any]) -> str:
-    return f"{event['supervisor']} started {event['child']} again{_arithmetic(event)}"
-
-
-def _gave_up(event: Mapping[str, Any]) -> str:
-    return (
-        f"{event['supervisor']} gave up because of {event['child']}{_arithmetic(event)}. It stops its other children "
-        "and itself, and its own supervisor decides next"
-    )
-
-
 def _arithmetic(event: Mapping[str, Any]) -> str:
     allowed, seconds = event.get("max_restarts"), event.get("max_seconds")
     if allowed is None or seconds is None:
@@ -107,55 +121,3 @@ def _arithmetic(event: Mapping[str, Any]) -> str:
     return (
         f" ({strategy}{ordinal(event['restarts'])} restart in {seconds:g} s, {allowed:g} allowed)"
     )
-
-
-def _start_failed(event: Mapping[str, Any]) -> str:
-    return f"{event['supervisor']} could not start {event['child']}: {event['reason']}"
-
-
-def _stop_failed(event: Mapping[str, Any]) -> str:
-    return f"{event['child']} did not stop in order: {event['reason']}"
-
-
-def _zombie(event: Mapping[str, Any]) -> str:
-    return f"{event['who']} was killed and does not end; its task still runs"
-
-
-def _returned(event: Mapping[str, Any]) -> str:
-    return (
-        f"A client has joined {event['topic']} again, {event['seconds']:.2f} s after its channel "
-        f"{event['channel']} ended"
-    )
-
-
-def _control(event: Mapping[str, Any]) -> str:
-    by = f" on {event['by']}" if event.get("by") else ""
-    return f"An observer page{by} asked for {event['action']} of {event['who']}"
-
-
-def _started(event: Mapping[str, Any]) -> str:
-    return "The observer has started" if event["first"] else "The observer was started again"
-
-
-def _elsewhere(event: Mapping[str, Any]) -> str:
-    return f"{event['node']}: {event['words']}"
-
-
-def _level(event: Mapping[str, Any]) -> str:
-    return f"An observer page set the log level of {event['logger']} to {event['level']}"
-
-
-_SENTENCES = {
-    "crash": _crash,
-    "terminated": _terminated,
-    "restarted": _restarted,
-    "gave_up": _gave_up,
-    "start_failed": _start_failed,
-    "stop_failed": _stop_failed,
-    "zombie": _zombie,
-    "returned": _returned,
-    "control": _control,
-    "level": _level,
-    "elsewhere": _elsewhere,
-    "started": _started,
-}

@@ -172,6 +172,16 @@ class Model:
         """The processes with messages in their mailboxes."""
         return self._waiting
 
+    def title_of(self, number: int) -> str:
+        """Return the title of a process, or "process" if the model does not have it."""
+        entry = self.entries.get(number)
+        return "process" if entry is None else entry.title
+
+    def about(self, number: int) -> dict[str, str]:
+        """Return the path and the title of a process; an empty dict if the model does not have it."""
+        entry = self.entries.get(number)
+        return {} if entry is None else {"path": self.path_of(entry), "title": entry.title}
+
     def path_of(self, entry: Entry) -> str:
         """Return the titles on the path from the top to a process, joined by slashes."""
         above = "" if entry.parent is None else self.path_of(entry.parent)

@@ -32,9 +32,9 @@ from channels.serving.mount import Mount
 from channels.socket import Socket
 from channels.transports.asgi_stream import ASGIApplication
 from supervision.child_spec import ChildSpec
+from supervision.recording.conversion import Snapshot
 from supervision.recording.flight import FlightRecorder, recorder_of
 from supervision.recording.reader.page import render_page
-from supervision.recording.snapshots import Snapshot
 
 __all__ = ["Observer", "PhoenixMissing"]
 

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from channels.observer.access import Access, cookie_name
+from channels.transports.asgi_responses import page_headers, send_response
 from channels.transports.asgi_stream import ASGIApplication, path_of
 from supervision.recording.reader.page import render_live_page
 
@@ -93,7 +94,7 @@ class ObserverPages:
         elif not await self._access.admits(headers):
             await _answer(send, 403, _FORBIDDEN)
         elif rest == "":
-            await _answer(send, 303, "", [("location", f"{self._path.rpartition('/')[2]}/")])
+            await _answer(send, 303, "", {"location": f"{self._path.rpartition('/')[2]}/"})
         elif rest in ("/timeline", "/live"):
             await self._send_timeline(send, rest)
         elif rest == "/ticket":
@@ -113,21 +114,16 @@ class ObserverPages:
         cookie = f"{cookie_name(token)}={token}; HttpOnly; SameSite=Strict"
         # Use a relative address, because a proxy may have added a prefix.
         where = "./" if rest else f"{last}/"
-        await _answer(
-            send,
-            303,
-            "",
-            [("location", where), ("set-cookie", cookie + ("; Secure" if secure else ""))],
-        )
+        cookie += "; Secure" if secure else ""
+        await _answer(send, 303, "", {"location": where, "set-cookie": cookie})
 
     async def _give_ticket(self, scope: Any, send: Any, headers: Mapping[str, str]) -> None:
         if scope["method"] != "POST" or not _is_own_page(headers):
             await _answer(send, 403, "A ticket is for the observer page alone.\n")
             return
         body = {"ticket": self._access.ticket(), **self._facts()}
-        await _answer(
-            send, 200, msgspec.json.encode(body).decode(), [("content-type", "application/json")]
-        )
+        text = msgspec.json.encode(body).decode()
+        await _answer(send, 200, text, {"content-type": "application/json"})
 
     async def _send_timeline(self, send: Any, rest: str) -> None:
         """Send a timeline page. `/timeline` has a copy of the newest records. The observer page fills `/live`."""
@@ -135,8 +131,9 @@ class ObserverPages:
         if text is None:
             await _answer(send, 404, _NOTHING_RECORDED)
             return
-        kind = ("content-type", "text/html; charset=utf-8")
-        await _answer(send, 200, text, [kind, ("content-security-policy", _TIMELINE_POLICY)])
+        kind = _TYPES[".html"]
+        policy = {"content-security-policy": _TIMELINE_POLICY}
+        await _answer(send, 200, text, {"content-type": kind, **policy})
 
     async def _send_file(self, send: Any, name: str) -> None:
         if name == "phoenix.mjs":
@@ -148,7 +145,7 @@ class ObserverPages:
             await _answer(send, 404, "The observer has no such page.\n")
             return
         kind = _TYPES[f".{name.rpartition('.')[2]}"]
-        await _answer(send, 200, text, [("content-type", kind)])
+        await _answer(send, 200, text, {"content-type": kind})
 
 
 def _is_own_page(headers: Mapping[str, str]) -> bool:
@@ -167,22 +164,10 @@ def _without_body(send: Any) -> Any:
     return send_head
 
 
-async def _answer(
-    send: Any, status: int, text: str, headers: list[tuple[str, str]] | None = None
-) -> None:
-    body = text.encode()
-    given = dict(headers or ())
-    every = {
+async def _answer(send: Any, status: int, text: str, more: Mapping[str, str] | None = None) -> None:
+    headers = {
         "content-type": "text/plain; charset=utf-8",
-        "content-length": str(len(body)),
-        "cache-control": "no-store",
-        "content-security-policy": _POLICY,
-        "x-content-type-options": "nosniff",
-        "x-frame-options": "SAMEORIGIN",
-        "referrer-policy": "no-referrer",
-        "cross-origin-resource-policy": "same-origin",
-        **given,
+        **page_headers(_POLICY, frames="SAMEORIGIN"),
+        **(more or {}),
     }
-    pairs = [(name.encode(), value.encode()) for name, value in every.items()]
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})
+    await send_response(send, status, text.encode(), headers)

@@ -26,7 +26,7 @@ from actors.servers.gen_server import GenServer, Sender
 from actors.servers.results import Reply
 from actors.timers import send_after
 from channels.observer.chronicle import label_of
-from channels.observer.control import ACTIONS, act
+from channels.observer.control import act
 from channels.observer.elsewhere import Served
 from channels.observer.inspector import facts_of, status_shown
 from channels.observer.memory import Record
@@ -45,11 +45,6 @@ CHILDREN: Final = 200
 """The largest number of children of one supervisor whose ids and restarts the page shows."""
 SAMPLES: Final = 1000
 SUMMARY_SECONDS: Final = 1.0
-MAX_DEAD: Final = 1000
-TRACEBACK: Final = 20_000
-
-_CRASH: Final = ("actors", "process", "crash")
-_ZOMBIE: Final = ("actors", "process", "zombie")
 
 
 class Watcher(GenServer[None]):
@@ -100,7 +95,11 @@ class Watcher(GenServer[None]):
             await self._serve(message["request"])
             return
         if "answer" in message:
-            self._pass_on(message["answer"])
+            answer = message["answer"]
+            number = answer.get("page") if isinstance(answer, dict) else None
+            for page in self.pages:
+                if page.number == number:
+                    send(page, Answered(answer))
             return
         events = self._nodes.hear(message, trio.current_time())
         if self.pages:
@@ -125,9 +124,7 @@ class Watcher(GenServer[None]):
         if "action" in request:
             # The action may wait for its target, or end this watcher, so it runs in a separate process.
             number = request["pid"]
-            entry = self.model.entries.get(number)
-            title = "process" if entry is None else entry.title
-            target = self._pids.get(number)
+            target, title = self._pids.get(number), self.model.title_of(number)
             spawn(_act, self.settings, request, target, title, label="observer action")
             return
         view = View()
@@ -136,45 +133,27 @@ class Watcher(GenServer[None]):
         answer = self._served.answer(request["from"], request["page"], request["last"], rows)
         answer["now"] = round(self.runtime.now(), 3)
         if request["pid"] is not None and is_current:
-            answer["process"] = self._facts(request["pid"])
-            answer["about"] = self._about(request["pid"])
+            pid = self._pids.get(request["pid"])
+            facts = None if pid is None else facts_of(self.runtime, pid)
+            answer["process"] = {"ended": True} if facts is None else facts
+            crash = self.memory.crashes.get(request["pid"])
+            answer["about"] = {"crash": crash, **self.model.about(request["pid"])}
         _reply(self.settings, request, answer)
-
-    def _pass_on(self, answer: Any) -> None:
-        number = answer.get("page") if isinstance(answer, dict) else None
-        for page in self.pages:
-            if page.number == number:
-                send(page, Answered(answer))
-
-    def _facts(self, number: int) -> Record:
-        pid = self._pids.get(number)
-        facts = None if pid is None else facts_of(self.runtime, pid)
-        return {"ended": True} if facts is None else facts
-
-    def _about(self, number: int) -> Record:
-        about: Record = {"crash": self.memory.crashes.get(number)}
-        entry = self.model.entries.get(number)
-        if entry is not None:
-            about |= {"path": self.model.path_of(entry), "title": entry.title}
-        return about
 
     async def handle_call(self, request: Any, sender: Sender) -> Reply:
         if not isinstance(request, Wanted):
             return Reply("the observer answers only its pages")
-        if request.page not in self.pages and len(self.pages) >= self.settings.max_pages:
+        page = request.page
+        if page not in self.pages and len(self.pages) >= self.settings.max_pages:
             return Reply(
                 f"{len(self.pages)} pages watch already; Observer(max_pages=) allows no more"
             )
-        await self._add_page(request.page)
+        if page not in self.pages:
+            monitor(page)
+            self.pages[page] = None
+            await self._start_looking()
+            send(page, self._news(self._point()))
         return Reply(None)
-
-    async def _add_page(self, page: Pid) -> None:
-        if page in self.pages:
-            return
-        monitor(page)
-        self.pages[page] = None
-        await self._start_looking()
-        send(page, self._news(self._point()))
 
     def _news(self, point: Record) -> News:
         nodes = self._nodes.rows(point, trio.current_time())
@@ -357,17 +336,10 @@ class Watcher(GenServer[None]):
 
 async def _act(settings: ObserverSettings, request: Record, target: Pid | None, title: str) -> None:
     """Carry out an action that a page on another node asked for. Send the result to that node."""
-    action, problem = request["action"], None
-    if not settings.control:
-        problem = f"the observer of {settings.endpoint.pubsub.node_name} is read-only"
-    elif action not in ACTIONS:
-        problem = f"choose one of {', '.join(ACTIONS)}"
-    elif target is None:
-        problem = "this process has ended"
+    if settings.control:
+        problem = await act(settings, request["action"], target, title, by=request["from"])
     else:
-        about = {"action": ACTIONS[action], "who": f"{title} {target!r}", "by": request["from"]}
-        settings.chronicle.note("control", pid=target.number, **about)
-        problem = await act(settings.runtime, action, target, title)
+        problem = f"the observer of {settings.endpoint.pubsub.node_name} is read-only"
     _reply(settings, request, {"job": request["job"], "problem": problem})
 
 

@@ -46,6 +46,7 @@ from channels.errors import ChannelsError
 from channels.pubsub.adapter import WORKER
 from channels.serving.plug import Plug
 from channels.serving.services import Services
+from channels.transports.asgi_responses import send_response
 from channels.transports.asgi_stream import ASGIApplication, path_of
 from supervision.child_spec import RESTARTING, ChildInfo, ChildSpec, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor
@@ -102,7 +103,6 @@ _MAX_CHILDREN: Final = 10_000
 _SLICE: Final = 2000
 _MIN_TOKEN: Final = 16
 _TOKEN: Final = re.compile(rf"[!-~]{{{_MIN_TOKEN},}}")
-_JSON: Final = (b"content-type", b"application/json")
 
 _log = logging.getLogger("channels.operations.chaos")
 
@@ -217,12 +217,12 @@ class ChaosControl(Plug):
     # A request
 
     async def _serve(self, verb: str, scope: Any, receive: Any, send: Any) -> None:
-        extra: list[tuple[bytes, bytes]] = []
+        extra: dict[str, str] = {}
         try:
             headers = {bytes(name).lower(): bytes(value) for name, value in scope["headers"]}
             # Compare bytes: `compare_digest` does not accept text with characters outside ASCII.
             if not hmac.compare_digest(headers.get(b"authorization", b""), self._bearer):
-                extra = [(b"www-authenticate", b"Bearer")]
+                extra = {"www-authenticate": "Bearer"}
                 raise Refusal(401, "send the header Authorization: Bearer TOKEN")
             if scope["method"] != "POST":
                 raise Refusal(405, "send POST")
@@ -235,10 +235,8 @@ class ChaosControl(Plug):
         if worker is not None and status != 401:
             answer = {**answer, "worker": worker}
         body = msgspec.json.encode(answer)
-        length = (b"content-length", b"%d" % len(body))
-        every = [_JSON, length, (b"cache-control", b"no-store"), *extra]
-        await send({"type": "http.response.start", "status": status, "headers": every})
-        await send({"type": "http.response.body", "body": body})
+        every = {"content-type": "application/json", "cache-control": "no-store", **extra}
+        await send_response(send, status, body, every)
 
     async def _answer_once(
         self, key: bytes, verb: str, arguments: dict[str, Any]

@@ -35,6 +35,7 @@ from channels.operations.worker_figures import WorkerFigures
 from channels.pubsub.adapter import WORKER, WORKERS_COUNT, WORKERS_FOLDER
 from channels.serving.plug import Plug
 from channels.serving.services import LateAnswer, Services
+from channels.transports.asgi_responses import send_response
 from channels.transports.asgi_stream import ASGIApplication, path_of
 from supervision.child_spec import ChildSpec, process_spec
 
@@ -158,14 +159,12 @@ class Health(Plug):
                 status, body = await self._all_workers(body["status"], self._others)
             body |= self._name()
         data = msgspec.json.encode(body)
-        headers = [*_HEADERS, ("content-length", str(len(data)))]
+        headers = dict(_HEADERS)
         if leaving and scope.get("http_version", "1.1").startswith("1"):
             # With this header, the next probe opens a new connection, which reaches the worker that replaces this one.
             # HTTP/2 forbids the header.
-            headers.append(("connection", "close"))
-        encoded = [(name.encode(), value.encode()) for name, value in headers]
-        await send({"type": "http.response.start", "status": status, "headers": encoded})
-        await send({"type": "http.response.body", "body": data})
+            headers["connection"] = "close"
+        await send_response(send, status, data, headers)
 
     def _name(self) -> dict[str, Any]:
         """Return the field `worker` with the id of this worker. The dict is empty without other workers."""

@@ -50,6 +50,7 @@ from channels.operations.worker_figures import WorkerFigures
 from channels.pubsub.adapter import WORKER, WORKERS_FOLDER
 from channels.serving.plug import Plug
 from channels.serving.services import Services
+from channels.transports.asgi_responses import send_response
 from channels.transports.asgi_stream import ASGIApplication, path_of
 from supervision.child_spec import ChildSpec, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor
@@ -181,10 +182,10 @@ class Metrics(Plug):
 
     async def _serve(self, services: Services, scope: Any, receive: Any, send: Any) -> None:
         headers = {bytes(name).lower(): bytes(value) for name, value in scope["headers"]}
-        extra: list[tuple[bytes, bytes]] = []
+        extra: dict[str, str] = {}
         if not self._may_read(headers.get(b"authorization", b"")):
             status, kind, body = 401, "text/plain", b"send the header Authorization: Bearer TOKEN"
-            extra = [(b"www-authenticate", b"Bearer")]
+            extra = {"www-authenticate": "Bearer"}
         elif scope["method"] not in {"GET", "HEAD"}:
             status, kind, body = 405, "text/plain", b"send GET"
         else:
@@ -192,14 +193,8 @@ class Metrics(Plug):
                 families = await self._all_families()
             encode, kind = choose_encoder(headers.get(b"accept", b"").decode("latin-1"))
             status, body = 200, encode(_Exposition(families))
-        answer = [
-            (b"content-type", kind.encode()),
-            (b"content-length", b"%d" % len(body)),
-            (b"cache-control", b"no-store"),
-            *extra,
-        ]
-        await send({"type": "http.response.start", "status": status, "headers": answer})
-        await send({"type": "http.response.body", "body": body})
+        answer = {"content-type": kind, "cache-control": "no-store", **extra}
+        await send_response(send, status, body, answer)
 
     def _may_read(self, authorization: bytes) -> bool:
         if self._token is None:

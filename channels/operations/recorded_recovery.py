@@ -16,12 +16,12 @@ from typing import Any, Final, NamedTuple
 import trio
 
 from channels.operations.metric_table import Figure
+from supervision.recording.conversion import Snapshot
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.reader.figures import Histogram
 from supervision.recording.reader.history import read_history
 from supervision.recording.reader.model import Recovery
 from supervision.recording.schema import CLEAN_EXITS
-from supervision.recording.snapshots import Snapshot
 
 __all__ = ["PREFIX", "Found", "RecordedRecovery", "Totals", "incidents_of"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, final
+from typing import Any, Protocol
 
 import msgspec
 
@@ -19,7 +19,7 @@ from actors.runtime import Runtime
 from actors.text import brief
 from channels.errors import EncodeError
 from channels.messages import Binary, Broadcast
-from channels.serializers.json_values import explain
+from channels.serializers.json_values import NOT_ENCODABLE, explain
 from supervision.child_spec import ChildSpec
 
 __all__ = [
@@ -39,7 +39,6 @@ __all__ = [
 
 _json = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-_NOT_ENCODABLE = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -79,8 +78,7 @@ class Lost(msgspec.Struct, frozen=True):
         return self.last - self.first + 1
 
 
-@final
-class Encoded:
+class Encoded(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A message, encoded once, in the form in which it travels between nodes.
 
     Attributes:
@@ -90,13 +88,10 @@ class Encoded:
         binary: True if the payload is a `Binary`.
     """
 
-    __slots__ = ("binary", "body", "event", "topic")
-
-    def __init__(self, topic: str, event: str | None, body: bytes, *, binary: bool = False) -> None:
-        self.topic = topic
-        self.event = event
-        self.body = body
-        self.binary = binary
+    topic: str
+    event: str | None
+    body: bytes
+    binary: bool = False
 
     def __repr__(self) -> str:
         return f"<{len(self.body)} bytes of {self.event!r} for {self.topic!r}>"
@@ -115,7 +110,7 @@ class Encoded:
             return Broadcast(self.topic, self.event, Binary(self.body))
         try:
             value = _decode(self.body)
-        except _NOT_ENCODABLE as fault:
+        except NOT_ENCODABLE as fault:
             # Valid JSON: `unpack` has checked it. But its numbers may be larger, or its nesting deeper, than Python
             # allows.
             problem = f"its JSON contains a value that Python cannot represent: {fault}"
@@ -142,7 +137,7 @@ def encode(topic: str, message: Any) -> Encoded:
         _check_names(topic, "")
         try:
             return Encoded(topic, None, _json(message))
-        except _NOT_ENCODABLE as fault:
+        except NOT_ENCODABLE as fault:
             problem = f"nodes exchange JSON values and Broadcasts, and {explain(message, fault)}"
             raise EncodeError(problem, kind="broadcast", topic=topic, event=None) from fault
     payload = message.payload
@@ -154,7 +149,7 @@ def encode(topic: str, message: Any) -> Encoded:
         return Encoded(topic, message.event, payload.data, binary=True)
     try:
         body = _json(payload)
-    except _NOT_ENCODABLE as fault:
+    except NOT_ENCODABLE as fault:
         problem = explain(payload, fault)
         raise EncodeError(problem, kind="broadcast", topic=topic, event=message.event) from fault
     if type(payload) is not dict and not body.startswith(b"{"):

@@ -37,6 +37,7 @@ from attrs import frozen
 from actors.text import brief
 from channels.errors import ChannelsError
 from channels.pubsub.adapter import Encoded
+from channels.serializers.json_values import NOT_DECODABLE
 
 __all__ = [
     "MAX_BYTES",
@@ -61,7 +62,6 @@ MAX_NAME: Final = 255
 """The longest name of a node, and the longest incarnation, in characters. Nodes remember thousands of names."""
 
 _json = msgspec.json.Encoder().encode
-_NOT_DECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _decode = msgspec.json.Decoder().decode
 _Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
@@ -188,7 +188,7 @@ def unpack(data: bytes, *, max_bytes: int = MAX_BYTES) -> Envelope | Heartbeat:
     try:
         # Decoding with types checks nearly every message at once, in a tenth of the time that the patterns below need.
         _, node, incarnation, number, topic, event = _decode_usual(line)
-    except _NOT_DECODABLE:
+    except NOT_DECODABLE:
         return _unpack_unusual(line, newline, body)
     if not newline:
         raise MalformedEnvelope(_NO_KIND)
@@ -205,7 +205,7 @@ def _unpack_unusual(line: bytes, newline: bytes, body: bytes) -> Envelope | Hear
     """Read a heartbeat or a binary event. Raise MalformedEnvelope for any other header."""
     try:
         header = _decode(line)
-    except _NOT_DECODABLE as fault:
+    except NOT_DECODABLE as fault:
         raise MalformedEnvelope(f"its header is not JSON: {fault}") from None
     match header:
         case [1, str(node), str(incarnation), int(number), str(topic), str(event), "binary"] if (
@@ -247,7 +247,7 @@ def _checked(body: bytes, check: Any) -> bytes:
         # UTF-8.
         body.isascii() or body.decode()
         check(body)
-    except _NOT_DECODABLE as fault:
+    except NOT_DECODABLE as fault:
         raise MalformedEnvelope(f"its body is malformed: {fault}") from None
     return body
 

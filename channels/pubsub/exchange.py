@@ -35,7 +35,7 @@ from channels.telemetry import (
     PUBSUB_STARTED,
 )
 
-__all__ = ["Exchange"]
+__all__ = ["Exchange", "ExchangeAdapter"]
 
 MAX_NODES = 1000
 """The most other nodes that a node tracks. It still delivers the messages of further nodes."""
@@ -258,3 +258,67 @@ class Exchange:
             "shards_differ": self._other_shards,
             "name_taken": self._names_taken,
         }
+
+
+class ExchangeAdapter:
+    """The methods of an adapter that its exchange carries out. The base of all adapters that carry envelopes.
+
+    A subclass sets `name`, makes `self.exchange` in its `start`, and publishes bytes in `publish`.
+
+    Args:
+        node_name: the name of this node.
+
+    Attributes:
+        node_name: the name from the arguments.
+        exchange: the exchange of this incarnation; None before the first start.
+    """
+
+    name = ""
+
+    def __init__(self, node_name: str) -> None:
+        self.node_name = node_name
+        self.exchange: Exchange | None = None
+
+    @property
+    def node(self) -> Node:
+        """This node. Its incarnation is empty before the first start."""
+        return Node(self.node_name, "") if self.exchange is None else self.exchange.node
+
+    def publish(self, lane: str, data: bytes) -> None:
+        """Publish an envelope on a lane, without blocking. If this is not possible now, drop, count and report it.
+
+        Args:
+            lane: the lane.
+            data: the bytes of the envelope.
+        """
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Take note that the processes have ended. The statistics stay."""
+        if self.exchange is not None:
+            self.exchange.close()
+
+    def broadcast(self, encoded: Encoded) -> None:
+        """Send a message to every other node.
+
+        Args:
+            encoded: the message.
+
+        Raises:
+            MessageTooLarge: the envelope exceeds `max_bytes`.
+        """
+        assert self.exchange is not None, "PubSub broadcasts after the start"
+        self.publish(*self.exchange.message(encoded))
+
+    def direct_broadcast(self, node: str, encoded: Encoded) -> None:
+        """Send a message to one other node. See `broadcast`."""
+        assert self.exchange is not None, "PubSub broadcasts after the start"
+        self.publish(*self.exchange.message_to(node, encoded))
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the other nodes that sent a heartbeat recently."""
+        return () if self.exchange is None else self.exchange.nodes()
+
+    def statistics(self) -> dict[str, int]:
+        """Return the counters of the exchange; an empty dict before the first start."""
+        return {} if self.exchange is None else self.exchange.statistics()

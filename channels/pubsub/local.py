@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any, final
 
+import msgspec
+
 from actors.process import send
 from actors.refs import Pid
 from actors.small_set import Table, add_to, remove_from, view_of, without_item
@@ -36,8 +38,7 @@ __all__ = [
 ]
 
 
-@final
-class Subscription:
+class Subscription(msgspec.Struct, eq=False):
     """The subscription of a process to a topic. Compared by identity: two calls make two subscriptions.
 
     Attributes:
@@ -46,12 +47,9 @@ class Subscription:
         metadata: data for the dispatcher; None for plain messages.
     """
 
-    __slots__ = ("metadata", "pid", "topic")
-
-    def __init__(self, pid: Pid, topic: str, metadata: Any) -> None:
-        self.pid = pid
-        self.topic = topic
-        self.metadata = metadata
+    pid: Pid
+    topic: str
+    metadata: Any
 
     def __repr__(self) -> str:
         return f"<subscription of {self.pid!r} to {self.topic!r}>"
@@ -113,15 +111,12 @@ class Leaving:
         self._table.remove_process(self._pid)
 
 
-class Fastlane:
+class Fastlane(msgspec.Struct, eq=False):
     """A subscriber's out-buffer, and the events that go to the subscriber's process instead."""
 
-    __slots__ = ("codec", "intercepts", "out")
-
-    def __init__(self, out: Out, codec: Codec, intercepts: frozenset[str]) -> None:
-        self.out = out
-        self.codec = codec
-        self.intercepts = intercepts
+    out: Out
+    codec: Codec
+    intercepts: frozenset[str]
 
 
 def dispatch(

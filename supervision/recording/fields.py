@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from traceback import walk_tb
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from actors.exits import ExitReason
 from actors.instrumentation.instrument import payload_of
@@ -33,6 +33,7 @@ __all__ = [
     "LATE_ANSWER",
     "PROCESS_EVENTS",
     "TEXT_LENGTH",
+    "Data",
     "child_fields",
     "cut_texts",
     "dead_letter_fields",
@@ -42,6 +43,9 @@ __all__ = [
     "reason_fields",
     "refused_fields",
 ]
+
+Data: TypeAlias = Mapping[str, Any]
+"""The measurements or the metadata of a telemetry event."""
 
 TEXT_LENGTH: Final = 2000
 """The maximal length of any other text in a recording, in characters."""
@@ -79,7 +83,7 @@ def reason_fields(reason: ExitReason) -> dict[str, Any]:
     return {"reason": describe(reason), "exit": exit_class(reason)}
 
 
-def child_fields(measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+def child_fields(measurements: Data, metadata: Data) -> dict[str, Any]:
     """Return the fields of a supervisor's event about a child, with the numbers behind the supervisor's decision."""
     child: Pid | None = metadata["pid"]
     fields: dict[str, Any] = {
@@ -101,7 +105,7 @@ def child_fields(measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -
     return fields
 
 
-def problem_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def problem_fields(metadata: Data) -> dict[str, Any]:
     """Return the fields of a crash, a zombie or a failed clean-up."""
     exception = metadata["exception"]
     return {
@@ -112,7 +116,7 @@ def problem_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def dead_letter_fields(metadata: Mapping[str, Any], *, contents: bool = True) -> dict[str, Any]:
+def dead_letter_fields(metadata: Data, *, contents: bool = True) -> dict[str, Any]:
     """Return the fields of a message for a process that has ended."""
     address, message = metadata["address"], metadata["message"]
     fields: dict[str, Any] = {
@@ -126,7 +130,7 @@ def dead_letter_fields(metadata: Mapping[str, Any], *, contents: bool = True) ->
     return fields
 
 
-def refused_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def refused_fields(metadata: Data) -> dict[str, Any]:
     """Return the fields of a call that found no process."""
     address, request = metadata["address"], metadata["request"]
     return {
@@ -137,9 +141,7 @@ def refused_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def late_answer_fields(
-    measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-) -> dict[str, Any]:
+def late_answer_fields(measurements: Data, metadata: Data) -> dict[str, Any]:
     """Return the fields of an answer that came after its caller had given up."""
     caller: Pid | None = metadata["caller"]
     return {

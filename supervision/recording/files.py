@@ -34,10 +34,9 @@ from actors.refs import TimerRef
 from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from supervision.child_spec import ChildSpec
-from supervision.recording.conversion import Birth, Conversion, Record
+from supervision.recording.conversion import Birth, Conversion, Record, Snapshot
 from supervision.recording.flight import FlightRecorder, Trouble
 from supervision.recording.places import fits
-from supervision.recording.snapshots import Snapshot
 from supervision.recording.trace import file_lines, open_private, write_lines
 
 __all__ = ["Capsules", "RecorderFiles", "open_recorder", "recorder_spec"]

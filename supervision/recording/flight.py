@@ -24,7 +24,7 @@ from heapq import merge
 from itertools import count, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import trio
 
@@ -37,7 +37,7 @@ from actors.messages import Down, Exit
 from actors.refs import MailboxLike, Pid
 from actors.runtime import Runtime
 from actors.watchdog import BLOCKED
-from supervision.recording.conversion import Birth, Record
+from supervision.recording.conversion import Birth, Record, Snapshot
 from supervision.recording.describe import describe
 from supervision.recording.fields import (
     CHILD_EVENTS,
@@ -46,6 +46,7 @@ from supervision.recording.fields import (
     LATE_ANSWER,
     PROCESS_EVENTS,
     TEXT_LENGTH,
+    Data,
     child_fields,
     cut_texts,
     dead_letter_fields,
@@ -58,7 +59,6 @@ from supervision.recording.places import Place, Places
 from supervision.recording.ring import ContentRing, MessageRing, Ring
 from supervision.recording.schema import kind_of
 from supervision.recording.sizes import EVENT_BYTES, Looks, size_of_event, size_of_exit
-from supervision.recording.snapshots import Snapshot
 from supervision.recording.tap import Tap, Tape
 from supervision.recording.trace import write_lines
 
@@ -71,8 +71,6 @@ _MAILBOX_ALARM: Final[Event] = ("actors", "mailbox", "alarm")
 _UNREAD = 50
 _LABEL = 120
 _number = itemgetter(0)
-
-_Data: TypeAlias = Mapping[str, Any]
 
 
 class Trouble(NamedTuple):
@@ -166,7 +164,9 @@ class FlightRecorder(Instrument):
         self._looks = Looks()
         half = max_bytes // 2
         self._events: Ring[Record] = Ring(max_records=max_events, max_bytes=half)
-        self._messages = (ContentRing if contents else MessageRing)(max_messages, half)
+        self._messages = (ContentRing if contents else MessageRing)(
+            max_records=max_messages, max_bytes=half
+        )
         self._tape = Tape(self._now, self._messages.append)
         self._pass_on: Callable[[Record], None] | None = None
         # The caller and the server of each open call, by the identity of the call.
@@ -536,14 +536,14 @@ class FlightRecorder(Instrument):
 
     # Telemetry
 
-    def _child_event(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+    def _child_event(self, event: Event, measurements: Data, metadata: Data) -> None:
         fields = cut_texts(child_fields(measurements, metadata))
         kind, supervisor = CHILD_EVENTS[event], metadata["supervisor"]
         number = self.add(kind, supervisor, fields)
         if kind == "gave_up":
             self._tell(number, kind, supervisor, fields)
 
-    def _process_event(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+    def _process_event(self, event: Event, measurements: Data, metadata: Data) -> None:
         pid, kind, exception = metadata["pid"], event[-1], metadata["exception"]
         fields = cut_texts(problem_fields(metadata))
         if kind == "crash":
@@ -556,13 +556,13 @@ class FlightRecorder(Instrument):
         if kind != "cleanup_failed":
             self._tell(number, kind, pid, fields)
 
-    def _dead_letter(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+    def _dead_letter(self, event: Event, measurements: Data, metadata: Data) -> None:
         fields = cut_texts(dead_letter_fields(metadata, contents=False))
         if self.contents:
             fields["message"] = self._content(metadata["message"])
         self.add("dead_letter", None, fields)
 
-    def _labelled(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+    def _labelled(self, event: Event, measurements: Data, metadata: Data) -> None:
         pid, label = metadata["pid"], metadata["label"][:_LABEL]
         birth = self._births.get(pid)
         if birth is not None:
@@ -570,15 +570,15 @@ class FlightRecorder(Instrument):
             birth.fields["label"] = label
         self.add("labelled", pid, {"label": label})
 
-    def _late_answer(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+    def _late_answer(self, event: Event, measurements: Data, metadata: Data) -> None:
         # The identity of the call connects this event with the `call_ended` event.
         fields, identity = late_answer_fields(measurements, metadata), id(metadata["call"])
         self._add("late_answer", metadata["server"].number, fields, identity)
 
-    def _mailbox_alarm(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+    def _mailbox_alarm(self, event: Event, measurements: Data, metadata: Data) -> None:
         self.add("mailbox_alarm", metadata["pid"], {"length": measurements["queue_length"]})
 
-    def _blocked(self, event: Event, measurements: _Data, metadata: _Data) -> None:
+    def _blocked(self, event: Event, measurements: Data, metadata: Data) -> None:
         fields = {
             "process": str(metadata["process"]),
             "handler": str(metadata["handler"]),

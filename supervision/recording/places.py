@@ -101,31 +101,30 @@ class Places(Instrument):
 
     def place_of(self, pid: Pid) -> Place | None:
         """Return the place of a living process; None if it has ended or belongs to another runtime."""
-        return self.living.get(pid)
+        return self._look().get(pid)
 
     def was_at(self, pid: Pid) -> Place | None:
         """Return the place of a living process, or of one of the last `REMEMBERED` ended ones."""
-        place = self.living.get(pid)
+        place = self._look().get(pid)
         return self._ended.get(pid) if place is None else place
 
     def is_held(self, pid: Pid) -> bool:
         """Return True if a fault delays a callback of a living process."""
-        place = self.living.get(pid)
+        place = self._look().get(pid)
         return place is not None and place.held > 0
 
     def find(self, pattern: str) -> Pid | None:
         """Return the newest living process whose path matches."""
-        return next(
-            (pid for pid in reversed(self.living) if fits(self.living[pid].path, pattern)), None
-        )
+        living = self._look()
+        return next((pid for pid in reversed(living) if fits(living[pid].path, pattern)), None)
 
     def each(self) -> Iterable[tuple[Pid, Place]]:
         """Return the living processes with their places, the oldest first."""
-        return self.living.items()
+        return self._look().items()
 
-    def matching(self, pattern: str) -> list[Pid]:
-        """Return the living processes whose paths match, the oldest first."""
-        return [pid for pid, place in self.living.items() if fits(place.path, pattern)]
+    def _look(self) -> dict[Pid, Place]:
+        """Return the living processes, the oldest first."""
+        return self.living
 
     # The instrument
 
@@ -182,34 +181,14 @@ class UnobservedPlaces(Places):
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime, watch=False)
 
-    def place_of(self, pid: Pid) -> Place | None:
-        self._refresh()
-        return super().place_of(pid)
-
-    def was_at(self, pid: Pid) -> Place | None:
-        self._refresh()
-        return super().was_at(pid)
-
-    def find(self, pattern: str) -> Pid | None:
-        self._refresh()
-        return super().find(pattern)
-
-    def each(self) -> Iterable[tuple[Pid, Place]]:
-        self._refresh()
-        return super().each()
-
-    def matching(self, pattern: str) -> list[Pid]:
-        self._refresh()
-        return super().matching(pattern)
-
     def _child_starting(
         self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
         # This event replaces the id that the supervisor announced before. So first give the earlier child its place.
-        self._refresh()
+        self._look()
         super()._child_starting(event, measurements, metadata)
 
-    def _refresh(self) -> None:
+    def _look(self) -> dict[Pid, Place]:
         living = dict.fromkeys(self.runtime.processes())
         for pid in [pid for pid in self.living if pid not in living]:
             self._ended_now(pid)
@@ -217,6 +196,7 @@ class UnobservedPlaces(Places):
             info = None if pid in self.living else self.runtime.process_info(pid)
             if info is not None:
                 self.process_spawned(pid, info["parent"], info["label"])
+        return self.living
 
 
 def fits(path: str, pattern: str) -> bool:

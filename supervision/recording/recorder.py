@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from json.encoder import encode_basestring
 from typing import Any
 
 from actors.errors import ActorsError, ProcessKilled
 from actors.exits import ExitReason
 from actors.instrumentation.instrument import Instrument, payload_of
+from actors.instrumentation.telemetry import Event
 from actors.masking import shown_kind
 from actors.messages import Down, Exit
 from actors.process import current_pid
@@ -25,6 +26,7 @@ from supervision.recording.fields import (
     LABELLED,
     LATE_ANSWER,
     PROCESS_EVENTS,
+    Data,
     child_fields,
     dead_letter_fields,
     late_answer_fields,
@@ -116,14 +118,6 @@ class Recorder(Instrument):
         runtime.telemetry.attach(RECORDER_WANTED, self._wanted)
         runtime.telemetry.attach(LATE_ANSWER, self._late_answer)
 
-    def place_of(self, pid: Pid) -> Place | None:
-        """Return the place of a living process; None if it has ended or belongs to another runtime."""
-        return self.places.place_of(pid)
-
-    def find(self, pattern: str) -> Pid | None:
-        """Return the newest living process whose path matches."""
-        return self.places.find(pattern)
-
     # For tools that act on processes
 
     def add(self, kind: str, pid: Pid, fields: dict[str, Any], *, causes: bool) -> int:
@@ -209,16 +203,20 @@ class Recorder(Instrument):
             return
         pid = "null" if call.pid is None else call.pid.number
         answer = f',"answer":{quoted(describe(call.value))}' if how == "answered" else ""
-        cause = None if call.pid is None else self._cause_of(call.pid)
+        cause = self._cause_of(call.pid)
         caused = "" if cause is None else f',"cause":{cause}'
         self.trace.add_text(
             "call_ended",
             f'"pid":{pid},"to":{server.number},"call":null,"sent":{sent},"how":"{how}"{answer}{self._tail}{caused}',
         )
 
-    def _cause_of(self, pid: Pid) -> int | None:
-        place = self._living.get(pid)
+    def _cause_of(self, pid: Pid | None) -> int | None:
+        place = None if pid is None else self._living.get(pid)
         return None if place is None else place.cause
+
+    def _cause_now(self, pid: Pid | None) -> int | None:
+        """Return the cause of an action now. Outside of processes, `because` is the cause."""
+        return self.because if pid is None else self._cause_of(pid)
 
     def message_received(self, pid: Pid, message: Any) -> None:
         if not self.messages:
@@ -259,55 +257,35 @@ class Recorder(Instrument):
 
     # Telemetry
 
-    def _child_event(
-        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
-        supervisor = metadata["supervisor"]
-        place = self._living.get(supervisor)
-        fields = child_fields(measurements, metadata)
-        self._add(CHILD_EVENTS[event], supervisor, fields, place.cause if place else None)
+    def _child_event(self, event: Event, measurements: Data, metadata: Data) -> None:
+        supervisor, fields = metadata["supervisor"], child_fields(measurements, metadata)
+        self._add(CHILD_EVENTS[event], supervisor, fields, self._cause_of(supervisor))
 
-    def _process_event(
-        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
+    def _process_event(self, event: Event, measurements: Data, metadata: Data) -> None:
         self._add(event[-1], metadata["pid"], problem_fields(metadata), None)
 
-    def _dead_letter(
-        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
+    def _dead_letter(self, event: Event, measurements: Data, metadata: Data) -> None:
         sender = sender_now()
-        cause = self.because if sender is None else self._cause_of(sender)
-        self._add("dead_letter", sender, dead_letter_fields(metadata), cause)
+        self._add("dead_letter", sender, dead_letter_fields(metadata), self._cause_now(sender))
 
-    def _call_refused(
-        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
+    def _call_refused(self, event: Event, measurements: Data, metadata: Data) -> None:
         caller = metadata["pid"]
-        cause = self.because if caller is None else self._cause_of(caller)
-        self._add("call_refused", caller, refused_fields(metadata), cause)
+        self._add("call_refused", caller, refused_fields(metadata), self._cause_now(caller))
 
-    def _labelled(
-        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
+    def _labelled(self, event: Event, measurements: Data, metadata: Data) -> None:
         pid = metadata["pid"]
         fields = {"label": without_addresses(metadata["label"])}
         self._add("labelled", pid, fields, self._cause_of(pid))
 
-    def _wanted(
-        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
+    def _wanted(self, event: Event, measurements: Data, metadata: Data) -> None:
         extend: Callable[[Recorder], object] = metadata["extend"]
         if self.messages and not self.has_clients and extend not in self._extensions:
             self._extensions.append(extend)
             extend(self)
 
-    def _late_answer(
-        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
-        server = metadata["server"]
-        place = self._living.get(server)
-        fields = late_answer_fields(measurements, metadata)
-        self._add("late_answer", server, fields, None if place is None else place.cause)
+    def _late_answer(self, event: Event, measurements: Data, metadata: Data) -> None:
+        server, fields = metadata["server"], late_answer_fields(measurements, metadata)
+        self._add("late_answer", server, fields, self._cause_of(server))
 
     def _add(self, kind: str, pid: Pid | None, fields: dict[str, Any], cause: int | None) -> int:
         event: dict[str, Any] = {"pid": None if pid is None else pid.number, **fields}
@@ -380,7 +358,7 @@ def _is_constant(value: Any) -> bool:
 
 
 def sender_now() -> Pid | None:
-    """Return the process of the current task; None outside of processes."""
+    """Return the process of the current task; None outside of processes, and in a task of a zombie."""
     try:
         return current_pid()
     except (ActorsError, ProcessKilled):
@@ -390,7 +368,7 @@ def sender_now() -> Pid | None:
 def place_among(recorders: Iterable[Recorder], pid: Pid) -> tuple[Recorder, Place] | None:
     """Return the recorder that knows a living process, and its place; None if no recorder does."""
     for recorder in recorders:
-        place = recorder.place_of(pid)
+        place = recorder.places.place_of(pid)
         if place is not None:
             return recorder, place
     return None
@@ -399,7 +377,7 @@ def place_among(recorders: Iterable[Recorder], pid: Pid) -> tuple[Recorder, Plac
 def find_process(recorders: Iterable[Recorder], path: str) -> Pid | None:
     """Return the newest living process whose path matches, from the first recorder that has one."""
     for recorder in recorders:
-        pid = recorder.find(path)
+        pid = recorder.places.find(path)
         if pid is not None:
             return pid
     return None

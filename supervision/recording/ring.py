@@ -111,28 +111,11 @@ class MessageRing:
         return list(self._records)
 
 
-class ContentRing(MessageRing):
+class ContentRing(Ring[tuple[Any, ...]]):
     """The ring of records about messages with contents. The content is the last item of a `sent` record."""
 
-    def __init__(self, max_records: int, max_bytes: int) -> None:
-        self._ring: Ring[tuple[Any, ...]] = Ring(max_records=max_records, max_bytes=max_bytes)
-        self.append = self._append
-
-    def _append(self, record: tuple[Any, ...]) -> None:
+    def append(self, record: tuple[Any, ...], size: int = MESSAGE_BYTES) -> None:
+        """Append a record. Add the memory of its content to the size."""
         content = record[-1] if record[2] == "sent" else None
         # Outside ASCII, a character takes up to four bytes, so the length is not enough.
-        self._ring.append(record, MESSAGE_BYTES + (0 if content is None else getsizeof(content)))
-
-    def __len__(self) -> int:
-        return len(self._ring)
-
-    @property
-    def bytes(self) -> int:
-        return self._ring.bytes
-
-    @property
-    def last(self) -> tuple[Any, ...] | None:
-        return self._ring.last
-
-    def copy(self) -> list[tuple[Any, ...]]:
-        return self._ring.copy()
+        super().append(record, size if content is None else size + getsizeof(content))

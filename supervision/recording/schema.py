@@ -98,7 +98,7 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         # `received` events; the field `unread` of `exited` then shows the messages that the process did not read.
         "recording": {
             "pid": None,
-            "began": float,
+            "began": _Moment,
             "why": str,
             "seconds": float,
             "contents": bool,
@@ -132,12 +132,17 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "reason": str,
             "exit": str,
             "waiting?": int,
-            "unread?": list,
+            "unread?": list[_Unread],
         },
         "signal": {"pid": int, "to": int, "reason": str, "exit": str, "linked": bool},
         # `exception` is the class of the exception, or None if the exit carried no exception. `traceback` is a list of
         # frames, the innermost last: objects with `file`, `line`, `function` and `source`.
-        "crash": {**_PROBLEM, "exception": str | None, "traceback?": list, "message_kind?": str},
+        "crash": {
+            **_PROBLEM,
+            "exception": str | None,
+            "traceback?": list[_Frame],
+            "message_kind?": str,
+        },
         "zombie": {**_PROBLEM, "exception": str | None},
         "cleanup_failed": {**_PROBLEM, "exception": str | None},
         # Messages. `via` comes from `transport_of`, `message_kind` from `kind_of`. `message` is the content of a call
@@ -213,7 +218,7 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "steady": {"pid": None, "name": str, "holds": bool, "problem?": str},
         # The steady state at the end of the phase "before" or "after". `problems` has the problem of each check that
         # does not hold. If `problems` is empty and `holds` is false, the checks did not hold for long enough.
-        "steady_state": {"pid": None, "phase": str, "holds": bool, "problems": dict},
+        "steady_state": {"pid": None, "phase": str, "holds": bool, "problems": dict[str, str]},
         "invariant": {"pid": None, "name": str, "problem": str},
         "problem": {"pid?": None, "problem": str},
         "note": {"pid?": int | None, "text": str, "*": str},
@@ -290,7 +295,7 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         # The server's final frame about a topic: `event` is "phx_error" or "join crashed". `channel` is the process
         # that ended.
         "client_told": {"pid": int, "topic": str, "event": str, "channel?": int},
-        "client_closed": {"pid": int, "code": int | None, "why": str, "topics": list},
+        "client_closed": {"pid": int, "code": int | None, "why": str, "topics": list[str]},
         # Nodes of a simulated world.
         "node_started": {"node": str},
         "node_killed": {"node": str, "host": str, "power": bool},
@@ -336,25 +341,12 @@ def problem_of(event: object, *, after: int) -> str | None:
     return None
 
 
-# The types of the items of lists and objects, and the times that must be dates.
-_ITEMS: Final[Mapping[tuple[str, str], Any]] = MappingProxyType(
-    {
-        ("recording", "began"): _Moment,
-        ("exited", "unread?"): list[_Unread],
-        ("crash", "traceback?"): list[_Frame],
-        ("steady_state", "problems"): dict[str, str],
-        ("client_closed", "topics"): list[str],
-    }
-)
-
-
 @cache
 def _type_of(kind: str) -> Any:
     """Return the type of the events of a kind; "" is a kind that this version does not know."""
     fields: dict[str, Any] = {}
-    for name, plain in {**_ALWAYS, **EVENTS.get(kind, {})}.items():
+    for name, wanted in {**_ALWAYS, **EVENTS.get(kind, {})}.items():
         if name != "*":
-            wanted = _ITEMS.get((kind, name), plain)
             fields[name.removesuffix("?")] = NotRequired[wanted] if name.endswith("?") else wanted
     return TypedDict("Event", fields)  # type: ignore[operator] # a type that only msgspec uses
 

@@ -38,7 +38,6 @@ PURE = (
     "supervision.tree.records",
     "supervision.recording.conversion",
     "supervision.recording.ring",
-    "supervision.recording.snapshots",
     "supervision.recording.reader.figures",
     "supervision.recording.reader.records",
     "supervision.recording.reader.story",

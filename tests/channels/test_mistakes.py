@@ -249,32 +249,6 @@ def receives_anything_by_module() -> type[Channel]:
     return Room
 
 
-def returns_a_refusal() -> type[Channel]:
-    class Room(Channel):
-        async def join(self, topic: str, payload: Any) -> Any:
-            return JoinRefused({"reason": "no"})
-
-    return Room
-
-
-def returns_the_class_of_a_refusal() -> type[Channel]:
-    class Room(Channel):
-        async def join(self, topic: str, payload: Any) -> Any:
-            return JoinRefused
-
-    return Room
-
-
-def spawns_a_method() -> type[Channel]:
-    class Room(Channel):
-        async def join(self, topic: str, payload: Any) -> None:
-            spawn(self.ticker, 1)
-
-        async def ticker(self, seconds: float) -> None: ...
-
-    return Room
-
-
 CHECKED: list[tuple[Callable[[], type[Channel]], str]] = [
     (
         init_with_arguments,
@@ -308,21 +282,6 @@ CHECKED: list[tuple[Callable[[], type[Channel]], str]] = [
         ),
     ),
     (receives_anything_by_module, rf"Room\.wait \({HERE}\) calls receive\(\) without a match"),
-    (
-        returns_a_refusal,
-        rf"Room\.join \({HERE}\) returns JoinRefused\({{'reason': 'no'}}\), which does not refuse the client; write",
-    ),
-    (
-        returns_the_class_of_a_refusal,
-        rf"Room\.join \({HERE}\) returns JoinRefused, which does not refuse the client; write `raise JoinRefused`",
-    ),
-    (
-        spawns_a_method,
-        (
-            rf"Room\.join \({HERE}\) starts self\.ticker with spawn, so it keeps running when the channel has ended; "
-            r"write spawn_link\(self\.ticker\), or send_every"
-        ),
-    ),
 ]
 
 
@@ -344,17 +303,6 @@ def test_the_error_names_the_line_of_the_mistake() -> None:
     code = table_of(room).incoming["shout"].__code__
     # The decorator, the definition, the statement.
     assert f"{__file__}:{code.co_firstlineno + 2})" in str(caught.value)
-
-
-def test_check_finds_a_connect_that_returns_its_refusal() -> None:
-    class Door(UserSocket):
-        async def connect(self, params: Any, connect_info: Any) -> Any:
-            return ConnectRefused("no token")
-
-    with pytest.raises(
-        InvalidHandler, match=rf"Door\.connect \({HERE}\) returns ConnectRefused\('no token'\)"
-    ):
-        Endpoint(sockets={"/socket": Door}).check()
 
 
 def test_check_finds_a_socket_whose_init_has_arguments() -> None:

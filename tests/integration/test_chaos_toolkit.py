@@ -158,6 +158,37 @@ def test_the_token_does_not_follow_a_redirect() -> None:
     assert Redirecting.paths == ["/chaos/clients"]
 
 
+class Restarting(BaseHTTPRequestHandler):
+    """A server whose connections restart, so the first request gets no process."""
+
+    statuses: ClassVar[list[int]] = [503, 200]
+
+    def do_POST(self) -> None:
+        self.send_response(self.statuses.pop(0))
+        self.send_header("Content-Length", "14")
+        self.end_headers()
+        self.wfile.write(b'{"result":{} }')
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_request_during_a_restart_of_the_connections_is_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(toolkit, "RETRY_PAUSE", 0.0)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Restarting) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_address[1]}/chaos"
+            assert toolkit.clients({"ashtree_url": url}, {"token": TOKEN}) == 0
+        finally:
+            server.shutdown()
+            thread.join()
+    assert Restarting.statuses == []
+
+
 def test_a_server_without_an_answer_or_a_token_is_refused_with_the_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -131,9 +131,10 @@ class Run:
 
     def push(self, number: int, event: str, id: int, timeout: int) -> None:
         if number < len(self.channels) and self.channels[number].state != "closed":
-            _, effects = self.protocol.push(
-                self.channels[number], event, {"id": id}, now=self.now, timeout=timeout, waiter=id
+            pushed, effects = self.protocol.push(
+                self.channels[number], event, {"id": id}, now=self.now, timeout=timeout
             )
+            pushed.waiter = id
             self._do(effects)
 
     def leave(self, number: int) -> None:

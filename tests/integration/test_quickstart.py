@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from channels.generators.files import project_files, socket_files, write
+from channels.generators.files import module_files, project_files, write
 from channels.generators.names import parse_name
 from tests.architecture.consoles import lines_of
 from tests.architecture.snippets import IN_A_BROWSER, LOGIN, snippets_in
@@ -313,7 +313,7 @@ def test_a_server_whose_first_import_fails_shows_the_problem_and_waits(project: 
 def with_a_login(folder: Path) -> None:
     """Create a project, and make the changes in the list and in the code blocks of the how-to."""
     write(folder, project_files(parse_name("chat")))
-    write(folder, socket_files(parse_name("user"), "chat", "/socket"))
+    write(folder, module_files("socket", parse_name("user"), "chat", mount="/socket"))
     (folder / "chat/static/index.html").rename(folder / "chat/page.html")
     page = (ROOT / LOGIN).read_text()
     module = folder / "chat/user_socket.py"

@@ -6,7 +6,7 @@ tests/channels/pubsub/redis/test_connection.py has the details, on a virtual clo
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Pair:
         settings = {
             "url": url,
             "client_name": "ashtree:test",
-            "reports": self,
+            "report": self.report,
             "backoff": Backoff(0.02, 0.2),
             **options,
         }
@@ -45,14 +45,11 @@ class Pair:
             Options(**settings), [CHANNEL], lambda _, payload: self.payloads.append(payload)
         )
 
-    def connected(self, connection: str, attempts: int) -> None:
-        pass
-
-    def disconnected(self, connection: str, problem: str, delay: float) -> None:
-        self.problems.append(problem)
-
-    def dropped(self, count: int, problem: str) -> None:
-        self.drops += count
+    def report(self, kind: str, numbers: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        if kind == "disconnected":
+            self.problems.append(about["problem"])
+        elif kind == "dropped":
+            self.drops += numbers["count"]
 
     @property
     def are_up(self) -> bool:

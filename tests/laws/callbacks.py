@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from actors.exits import ExitReason
 from actors.refs import Pid
 from actors.runtime import Runtime
-from supervision.laboratory.chaos.invariants.base import Invariant, Located
+from supervision.laboratory.chaos.invariants.base import Invariant
+from supervision.recording.places import Places
 
 __all__ = ["CallbackOrder"]
 
@@ -25,7 +26,7 @@ class CallbackOrder(Invariant):
         # The latest callback of each process that started after `attach`. None if no callback has run yet.
         self._last: dict[Pid, str | None] = {}
 
-    def attach(self, runtime: Runtime, places: Located | None = None) -> None:
+    def attach(self, runtime: Runtime, places: Places | None = None) -> None:
         super().attach(runtime, places)
         self._earlier = set(runtime.processes())
 

@@ -12,7 +12,8 @@ from actors.messages import Exit
 from actors.refs import Pid, Ref
 from actors.registry.registry import Registry
 from actors.runtime import Runtime
-from supervision.laboratory.chaos.invariants.base import Invariant, Located
+from supervision.laboratory.chaos.invariants.base import Invariant
+from supervision.recording.places import Places
 
 __all__ = ["DeadSendNothing", "ExitSignals"]
 
@@ -50,7 +51,7 @@ class ExitSignals(Invariant):
         # The processes to which the program itself has sent an `Exit` as a message.
         self._forged: dict[Pid, None] = {}
 
-    def attach(self, runtime: Runtime, places: Located | None = None) -> None:
+    def attach(self, runtime: Runtime, places: Places | None = None) -> None:
         super().attach(runtime, places)
         for pid in runtime.processes():
             info = runtime.process_info(pid)

@@ -10,7 +10,8 @@ from actors.runtime import Runtime
 from channels import PubSub
 from channels.connection.session_server import SessionServer
 from channels.telemetry import SESSION_STARTED
-from supervision.laboratory.chaos.invariants.base import Invariant, Located
+from supervision.laboratory.chaos.invariants.base import Invariant
+from supervision.recording.places import Places
 
 
 class SubscriptionsEnd(Invariant):
@@ -27,7 +28,7 @@ class SubscriptionsEnd(Invariant):
         self._pubsubs: dict[PubSub, None] = {}
         self._has_ended = False
 
-    def attach(self, runtime: Runtime, places: Located | None = None) -> None:
+    def attach(self, runtime: Runtime, places: Places | None = None) -> None:
         super().attach(runtime, places)
         # No code detaches this handler, because the telemetry ends with the runtime.
         runtime.telemetry.attach(SESSION_STARTED, self._session_started)

@@ -28,8 +28,7 @@ from supervision.laboratory.simulation.replaying.self_check import check_many
 from supervision.laboratory.simulation.scenario import Scenario
 from supervision.laboratory.simulation.search.corpus import Corpus
 from supervision.laboratory.simulation.search.findings import Finding, look_at
-from supervision.laboratory.simulation.search.forking import Forking
-from supervision.laboratory.simulation.search.report import Failures, SweepReport
+from supervision.laboratory.simulation.search.report import Failures, Forking, SweepReport
 from supervision.laboratory.simulation.search.sweep import SeedResult, sweep
 from supervision.laboratory.simulation.search.workers import cores
 

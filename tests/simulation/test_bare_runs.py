@@ -168,5 +168,5 @@ def test_the_trace_of_a_bare_run_has_no_process() -> None:
 
 
 def test_a_share_outside_of_0_to_1_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"bare is 1.5; write a share from 0 to 1"):
+    with pytest.raises(ValueError, match=r"bare=1.5; write a share from 0 to 1"):
         sweep(visible, [1], bare=1.5)

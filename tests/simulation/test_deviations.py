@@ -10,7 +10,6 @@ from supervision.laboratory.simulation.scheduling.deviations import (
     distinct,
     exchange,
     moved,
-    numbered,
 )
 from tests.laws.scenarios import simulate
 from tests.simulation.node_scenarios import heartbeats
@@ -35,7 +34,7 @@ def test_exchanged_tasks_stay_within_their_own_places() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_run_is_repeated_from_the_names_of_its_tasks(seed: int) -> None:
     first = simulate(crashing_tree, seed, params=SMALL, label_tasks=True)
-    assert numbered(first.named) == first.deviations
+    assert {each.round: each.order for each in first.named} == first.deviations
     again = simulate(
         crashing_tree,
         seed,

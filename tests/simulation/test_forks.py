@@ -17,8 +17,7 @@ from supervision.laboratory.simulation.replaying.run_file import (
 )
 from supervision.laboratory.simulation.replaying.self_check import check_determinism
 from supervision.laboratory.simulation.search.corpus import Corpus
-from supervision.laboratory.simulation.search.forking import Forking
-from supervision.laboratory.simulation.search.report import SweepReport
+from supervision.laboratory.simulation.search.report import Forking, SweepReport
 from supervision.laboratory.simulation.search.sweep import SeedResult, sweep
 from supervision.laboratory.simulation.search.terminal import Sweeping
 from supervision.laboratory.simulation.shrinking.shrink import shrink

@@ -265,7 +265,11 @@ FENCED: dict[str, Callable[[], object]] = {
 @pytest.mark.parametrize("what", FENCED)
 def test_an_access_to_the_real_world_is_an_escape(what: str) -> None:
     escapes: list[Escape] = []
-    with fence(escapes.append), pytest.raises(Escape) as caught:
+    with (
+        pinned(Streams(1), lambda: NOW, unexpected),
+        fence(escapes.append),
+        pytest.raises(Escape) as caught,
+    ):
         FENCED[what]()
     assert escapes == [caught.value]
     assert caught.value.what == what

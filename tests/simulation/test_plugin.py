@@ -294,7 +294,7 @@ MISTAKES = [
     ),
     ("@simulated(seeds=0)\nasync def test_it(world): pass", "*seeds is empty*"),
     ("@simulated(seeds=iter([]))\nasync def test_it(world): pass", "*seeds is empty*"),
-    ("@simulated(jobs=-1)\nasync def test_it(world): pass", "*jobs is -1*"),
+    ("@simulated(jobs=-1)\nasync def test_it(world): pass", "*sweep got jobs=-1*"),
 ]
 
 

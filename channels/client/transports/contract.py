@@ -7,15 +7,26 @@ A `Link` is one open connection. A failed attempt to open a link raises `LinkFai
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import trio
 from attrs import frozen
 
-from channels.client.wire import Address, Frame
+from actors.errors import InvalidOption
+from channels.client.wire import Address, Frame, TransportName, address_of
 
-__all__ = ["Connect", "Link", "LinkFailed", "LinkLost", "Opening", "dial", "refused"]
+__all__ = [
+    "Connect",
+    "Link",
+    "LinkFailed",
+    "LinkLost",
+    "Opening",
+    "Options",
+    "Params",
+    "dial",
+    "refused",
+]
 
 _HINTS = {
     403: "check the params, the auth_token and the origin",
@@ -24,6 +35,9 @@ _HINTS = {
 
 Connect: TypeAlias = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """Opens a stream to a host and a port, like `trio.open_tcp_stream`. It raises OSError if it cannot."""
+
+Params: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
+"""Parameters, or a function that returns them. The client calls it at every connect."""
 
 
 class LinkFailed(Exception):
@@ -85,28 +99,50 @@ class Link(Protocol):
 
 
 @frozen(kw_only=True)
-class Opening:
-    """The arguments for opening a connection.
+class Options:
+    """The address and the options of the connections of a socket. `open_socket` describes them."""
 
-    Attributes:
-        address: the address of the socket.
-        connect: opens a stream.
-        ssl_context: the context for wss and https.
-        auth_token: the token of phoenix.js's `authToken`, or None.
-        headers: further headers of the request.
-        connect_timeout: seconds until the connection must be open.
-        poll_timeout: seconds for one request of long polling.
-        max_message_bytes: bytes of one message of the server.
-    """
-
-    address: Address
+    url: str
+    params: Params
+    auth_token: str | Callable[[], str] | None
     connect: Connect
     ssl_context: ssl.SSLContext | None
-    auth_token: str | None
     headers: tuple[tuple[str, str], ...]
     connect_timeout: float
     poll_timeout: float
     max_message_bytes: int
+
+    def opening(self, transport: TransportName) -> Opening:
+        """Call the functions among the options, for one attempt to connect.
+
+        Raises:
+            InvalidOption: a function has returned an invalid value.
+        """
+        params = self.params() if callable(self.params) else self.params
+        token = self.auth_token() if callable(self.auth_token) else self.auth_token
+        if not isinstance(params, Mapping | None):
+            raise InvalidOption(
+                "open_socket", "params", params, "a dict, or a function that returns one"
+            )
+        if token is not None and not (isinstance(token, str) and token.isprintable()):
+            # Do not show the value: it may be most of a secret.
+            raise InvalidOption("open_socket", "auth_token", ..., "text without control characters")
+        return Opening(address_of(self.url, params, transport), token, self)
+
+
+@frozen
+class Opening:
+    """The arguments for opening one connection.
+
+    Attributes:
+        address: the address of the socket, with the parameters of this connection.
+        auth_token: the token of phoenix.js's `authToken`, or None.
+        options: the options of all connections.
+    """
+
+    address: Address
+    auth_token: str | None
+    options: Options
 
 
 async def dial(opening: Opening) -> trio.abc.Stream:
@@ -115,14 +151,14 @@ async def dial(opening: Opening) -> trio.abc.Stream:
     Raises:
         LinkFailed: there is no server, or its certificate is not valid.
     """
-    address = opening.address
+    address, options = opening.address, opening.options
     try:
-        stream = await opening.connect(address.host, address.port)
+        stream = await options.connect(address.host, address.port)
     except OSError as error:
         raise LinkFailed(_cause_of(error)) from error
     if not address.is_tls:
         return stream
-    context = ssl.create_default_context() if opening.ssl_context is None else opening.ssl_context
+    context = options.ssl_context or ssl.create_default_context()
     secure = trio.SSLStream(stream, context, server_hostname=address.host, https_compatible=True)
     try:
         await secure.do_handshake()

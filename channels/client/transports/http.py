@@ -112,7 +112,7 @@ class HttpClient:
                 status = event.status_code
             elif isinstance(event, h11.Data):
                 size += len(event.data)
-                if size > self._opening.max_message_bytes:
+                if size > self._opening.options.max_message_bytes:
                     raise h11.RemoteProtocolError(f"the answer has more than {size - 1} bytes")
                 pieces.append(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage):

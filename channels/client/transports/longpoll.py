@@ -56,14 +56,14 @@ async def open_longpoll(opening: Opening) -> LongPollLink:
     """
     link = LongPollLink(opening)
     try:
-        with trio.move_on_after(opening.connect_timeout):
+        with trio.move_on_after(opening.options.connect_timeout):
             answer, response = await link.poll()
             if answer is not None and answer.status == 410 and answer.token is not None:
                 link.token = answer.token
                 return link
             status = response.status if answer is None else answer.status
             raise refused("long polling", status)
-        raise LinkFailed(f"no answer within {opening.connect_timeout:g} seconds")
+        raise LinkFailed(f"no answer within {opening.options.connect_timeout:g} seconds")
     except BaseException:
         await link.aclose(_NO_STATUS, "")
         raise
@@ -87,7 +87,7 @@ class LongPollLink:
         self._loss: LinkLost | None = None
         self._polling: trio.CancelScope | None = None
         self._next_poll_at = -math.inf
-        self._headers = [(name.encode(), value.encode()) for name, value in opening.headers]
+        self._headers = [(name.encode(), value.encode()) for name, value in opening.options.headers]
         if opening.auth_token is not None:
             self._headers.append((b"x-phoenix-authtoken", opening.auth_token.encode()))
 
@@ -125,7 +125,12 @@ class LongPollLink:
         The header keeps the token out of the logs of proxies, which show URLs. But Phoenix before 1.8.10 reads the
         token only from the URL. It answers 410 to a request without one, and does not handle the request.
         """
-        response = await http.request(method, self._target(), [header, *self._secrets()], body)
+        target, headers = self._opening.address.target, [header, *self._headers]
+        if self._is_token_in_url:
+            target = f"{target}&token={quote(self.token, safe='')}"
+        elif self.token:
+            headers.append((b"x-phoenix-longpoll-token", self.token.encode()))
+        response = await http.request(method, target, headers, body)
         answer = _read(response)
         if self.token and not self._is_token_known:
             if answer is not None and answer.status == 410 and not self._is_token_in_url:
@@ -134,18 +139,13 @@ class LongPollLink:
             self._is_token_known = answer is not None and answer.status in (200, 204)
         return answer, response
 
-    def _secrets(self) -> list[tuple[bytes, bytes]]:
-        if not self.token or self._is_token_in_url:
-            return self._headers
-        return [*self._headers, (b"x-phoenix-longpoll-token", self.token.encode())]
-
     async def _poll(self) -> None:
         answer: _Answer | None = None
         try:
             with trio.CancelScope() as self._polling:
                 await trio.sleep_until(self._next_poll_at)
                 began = trio.current_time()
-                self._polling.deadline = began + self._opening.poll_timeout
+                self._polling.deadline = began + self._opening.options.poll_timeout
                 answer, _ = await self.poll()
                 is_empty = answer is None or not answer.messages
                 self._next_poll_at = began + (EMPTY_POLL_INTERVAL if is_empty else POLL_INTERVAL)
@@ -178,7 +178,7 @@ class LongPollLink:
         header = b"content-type", b"application/x-ndjson"
         answer: _Answer | None = None
         try:
-            with trio.move_on_after(self._opening.poll_timeout) as posting:
+            with trio.move_on_after(self._opening.options.poll_timeout) as posting:
                 answer, _ = await self._ask(self._posts, "POST", header, b"\n".join(lines))
         except LinkFailed:
             # The server may have got the messages. Like phoenix.js, do not send them again.
@@ -187,10 +187,6 @@ class LongPollLink:
             raise self._lose(_NO_STATUS, "timeout")
         if answer is None or answer.status != 200:
             raise self._lose(_SERVER_ERROR, "internal server error")
-
-    def _target(self) -> str:
-        target = self._opening.address.target
-        return f"{target}&token={quote(self.token, safe='')}" if self._is_token_in_url else target
 
     def _lose(self, code: int, reason: str) -> LinkLost:
         if self._loss is None:

@@ -37,14 +37,14 @@ async def open_websocket(nursery: trio.Nursery, opening: Opening) -> WebSocketLi
     Raises:
         LinkFailed: there is no server, it refused, or it did not answer in time.
     """
-    with trio.move_on_after(opening.connect_timeout):
+    with trio.move_on_after(opening.options.connect_timeout):
         stream = await dial(opening)
         try:
             return await _shake_hands(nursery, stream, opening)
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
-    raise LinkFailed(f"no answer within {opening.connect_timeout:g} seconds")
+    raise LinkFailed(f"no answer within {opening.options.connect_timeout:g} seconds")
 
 
 async def _shake_hands(
@@ -61,8 +61,10 @@ async def _shake_hands(
             opening.address.authority,
             opening.address.target,
             subprotocols=subprotocols(opening.auth_token) or None,
-            extra_headers=[(name.encode(), value.encode()) for name, value in opening.headers],
-            max_message_size=opening.max_message_bytes,
+            extra_headers=[
+                (name.encode(), value.encode()) for name, value in opening.options.headers
+            ],
+            max_message_size=opening.options.max_message_bytes,
             receive_buffer_size=64 * 1024,
         )
         noticed.at_end = reader.at_end = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from threading import Thread
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding
@@ -22,8 +22,6 @@ from channels.observer.console.lines import Board, figures, line_of
 from channels.observer.console.remote import Remote
 
 __all__ = ["ObserveApp"]
-
-_ACTIONS: Final = ("exit", "kill", "suspend", "resume", "crash")
 
 
 class ObserveApp(App[None]):
@@ -226,7 +224,7 @@ class ObserveApp(App[None]):
     def action_act(self, action: str) -> None:
         """Carry out an action on the process under the cursor."""
         place = self.query_one("#tree", OptionList)
-        if place.highlighted is None or action not in _ACTIONS:
+        if place.highlighted is None:
             return
         row = self.board.rows.get(str(place.get_option_at_index(place.highlighted).id))
         if row is not None and row["type"] == "process":

@@ -6,6 +6,13 @@
 A node subscribes to one channel for each shard, `PREFIX:0` to `PREFIX:k-1`, and to `PREFIX:@NAME` for messages to this
 node alone. It subscribes when it starts, not when a client joins a topic. So a join never misses messages. The cost is
 that each node gets every message. Messages travel as envelopes: see `channels.pubsub.envelope`.
+
+The processes of a node, in the order of their start:
+
+    subscribe        reads from the server; its start waits until the first attempt to connect has ended
+    publish          writes to it
+    flush            when stopped, waits until the server has confirmed all waiting messages
+    heartbeat        sends the number of the last message; when stopped, sends a goodbye
 """
 
 from __future__ import annotations
@@ -13,20 +20,21 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
+
+import trio
 
 from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption
-from channels.pubsub.adapter import Encoded, Node, Receiver, worker_name
+from channels.pubsub.adapter import Receiver, worker_name
 from channels.pubsub.envelope import MAX_BYTES, MAX_NAME
-from channels.pubsub.exchange import Exchange
-from channels.pubsub.redis.incarnation import Incarnation
+from channels.pubsub.exchange import Exchange, ExchangeAdapter
+from channels.pubsub.redis.connection import Connect, Options, Publisher, Subscriber
 from channels.pubsub.redis.url import RedisUrl
+from channels.telemetry import PUBSUB_CONNECTED, PUBSUB_DISCONNECTED, PUBSUB_DROPPED
 from supervision.backoff import Backoff
-from supervision.child_spec import ChildSpec
-
-if TYPE_CHECKING:
-    from channels.pubsub.redis.connection import Connect
+from supervision.child_spec import ChildSpec, process_spec
 
 __all__ = ["RedisAdapter", "check_streams"]
 
@@ -37,9 +45,15 @@ _ROOM = 8
 _MAX_NAME = MAX_NAME - 5
 # Bytes for replies that are no messages.
 _LEAST_ROOM = 64 * 1024
+_FLUSH_TIMEOUT = 1.0
+_EVENTS = {
+    "connected": PUBSUB_CONNECTED,
+    "disconnected": PUBSUB_DISCONNECTED,
+    "dropped": PUBSUB_DROPPED,
+}
 
 
-class RedisAdapter:
+class RedisAdapter(ExchangeAdapter):
     """The transport to all nodes that use the same server and the same prefix.
 
         RedisAdapter("redis://:secret@db.example:6379?prefix=shop", node_name="web-1")
@@ -103,79 +117,97 @@ class RedisAdapter:
             "ping_timeout": ping_timeout,
             "max_waiting_seconds": max_waiting_seconds,
         }
-        sizes = {"max_waiting_bytes": max_waiting_bytes}
-        _check_numbers(
-            {"heartbeat": heartbeat, "node_timeout": node_timeout, **times},
-            {"shards": shards, "max_bytes": max_bytes, **sizes},
-        )
+        for option, seconds in {
+            "heartbeat": heartbeat,
+            "node_timeout": node_timeout,
+            **times,
+        }.items():
+            check_positive("RedisAdapter", option, seconds)
+        check_whole("RedisAdapter", "shards", shards)
+        check_whole("RedisAdapter", "max_bytes", max_bytes)
+        check_whole("RedisAdapter", "max_waiting_bytes", max_waiting_bytes)
+        if node_timeout <= heartbeat:
+            expected = f"more than heartbeat={heartbeat}"
+            raise InvalidOption("RedisAdapter", "node_timeout", node_timeout, expected)
         if node_name is not None and not _is_name(node_name):
             expected = f"1 to {_MAX_NAME} characters of text, or None"
             raise InvalidOption("RedisAdapter", "node_name", node_name, expected)
         if backoff is not None and not isinstance(backoff, Backoff):
             raise InvalidOption("RedisAdapter", "backoff", backoff, "Backoff(...), or None")
         check_streams("RedisAdapter", self.url, ssl_context, connect)
-        self._node_name = worker_name(node_name or socket.gethostname())
+        super().__init__(worker_name(node_name or socket.gethostname()))
         self._shards = shards
         self._max_bytes = max_bytes
         self._heartbeat = heartbeat
         self._node_timeout = node_timeout
         self._options: dict[str, Any] = {
             **times,
-            **sizes,
+            "max_waiting_bytes": max_waiting_bytes,
             "connect": connect,
             "ssl_context": ssl_context,
             "max_reply_bytes": max_bytes * _ROOM + _LEAST_ROOM,
             **({} if backoff is None else {"backoff": backoff}),
         }
-        self._incarnation: Incarnation | None = None
+        # The two connections and the encoded names of the channels of this incarnation.
+        self._publisher: Publisher | None = None
+        self._subscriber: Subscriber | None = None
+        self._channels: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
-        return f"<RedisAdapter {self.url} node {self._node_name!r}>"
-
-    @property
-    def node(self) -> Node:
-        """This node. Its incarnation is empty before the first start."""
-        incarnation = self._incarnation
-        return Node(self._node_name, "") if incarnation is None else incarnation.exchange.node
+        return f"<RedisAdapter {self.url} node {self.node_name!r}>"
 
     def start(self, receiver: Receiver) -> Sequence[ChildSpec]:
         """Begin a new incarnation, and return the child specs of its processes."""
-        exchange = Exchange(
-            self._node_name,
+        self.exchange = exchange = Exchange(
+            self.node_name,
             receiver,
             shards=self._shards,
             max_bytes=self._max_bytes,
             node_timeout=self._node_timeout,
         )
-        self._incarnation = incarnation = Incarnation(
-            exchange, receiver, self.url, self._heartbeat, self._options
+        self._channels = {lane: self._channel(lane) for lane in exchange.lanes}
+        lanes = {channel: lane for lane, channel in self._channels.items()}
+
+        def report(kind: str, numbers: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+            receiver.execute(_EVENTS[kind], numbers, about)
+
+        def arrived(channel: bytes, payload: bytes) -> None:
+            exchange.receive(lanes[channel], payload)
+
+        options = Options(
+            url=self.url,
+            client_name=f"{self.url.prefix}:{self.node_name}",
+            report=report,
+            **self._options,
         )
-        return incarnation.children()
+        # These heartbeats say that this node sent nothing before. So other nodes notice if its first messages are lost.
+        first = [(self._channel(lane), data) for lane, data in exchange.heartbeats()]
+        self._publisher = publisher = Publisher(options, first)
+        self._subscriber = Subscriber(options, list(lanes), arrived)
+        # Do not count a dropped heartbeat: the next heartbeat replaces it.
+        publish = partial(self.publish, counted=False)
+        return [
+            ChildSpec("subscribe", self._subscriber.start_link),
+            process_spec(publisher.main, id="publish"),
+            process_spec(_flush, publisher, id="flush"),
+            process_spec(exchange.beat, publish, self._heartbeat, id="heartbeat"),
+        ]
 
-    def stop(self) -> None:
-        """Take note that the processes have ended. The statistics stay."""
-        if self._incarnation is not None:
-            self._incarnation.exchange.close()
+    def publish(self, lane: str, data: bytes, *, counted: bool = True) -> None:
+        """Publish an envelope soon.
 
-    def broadcast(self, encoded: Encoded) -> None:
-        """Send a message to every other node, without blocking.
-
-        Raises:
-            MessageTooLarge: the envelope exceeds `max_bytes`.
+        Args:
+            lane: the lane.
+            data: the bytes of the envelope.
+            counted: True to count and report the envelope if it is dropped.
         """
-        incarnation = self._incarnation
-        assert incarnation is not None, "PubSub broadcasts after the start"
-        incarnation.publish(*incarnation.exchange.message(encoded))
+        assert self._publisher is not None, "PubSub broadcasts after the start"
+        # The channel of another node is encoded each time.
+        channel = self._channels.get(lane) or self._channel(lane)
+        self._publisher.publish(channel, data, counted=counted)
 
-    def direct_broadcast(self, node: str, encoded: Encoded) -> None:
-        """Send to one other node. See `broadcast`."""
-        incarnation = self._incarnation
-        assert incarnation is not None, "PubSub broadcasts after the start"
-        incarnation.publish(*incarnation.exchange.message_to(node, encoded))
-
-    def nodes(self) -> tuple[Node, ...]:
-        """Return the other nodes that sent a heartbeat recently."""
-        return () if self._incarnation is None else self._incarnation.exchange.nodes()
+    def _channel(self, lane: str) -> bytes:
+        return f"{self.url.prefix}:{lane}".encode()
 
     def statistics(self) -> dict[str, int]:
         """Return the counters of this incarnation, or an empty dict before the first start.
@@ -185,8 +217,28 @@ class RedisAdapter:
         `dropped` counts messages that were not sent. `unconfirmed` counts messages that were sent and may not have
         arrived. `waiting` is the number of bytes that are still to be sent.
         """
-        incarnation = self._incarnation
-        return {} if incarnation is None else incarnation.statistics()
+        publisher, subscriber = self._publisher, self._subscriber
+        if publisher is None or subscriber is None:
+            return {}
+        return {
+            **super().statistics(),
+            "connected": int(publisher.is_connected and subscriber.is_connected),
+            "disconnects": publisher.losses + subscriber.losses,
+            "published": publisher.published,
+            "dropped": publisher.too_many + publisher.too_late + publisher.refused,
+            "unconfirmed": publisher.unconfirmed,
+            "waiting": publisher.waiting_bytes,
+        }
+
+
+async def _flush(publisher: Publisher) -> None:
+    """Sleep until this process is stopped. Then wait until the server has confirmed all waiting messages."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        # Shielded, because this process is ending: the goodbye and the last messages of channels wait to be sent.
+        with trio.move_on_after(_FLUSH_TIMEOUT, shield=True):
+            await publisher.flush()
 
 
 def _is_name(value: Any) -> bool:
@@ -194,20 +246,6 @@ def _is_name(value: Any) -> bool:
         return False
     # Half of a surrogate pair cannot be sent.
     return not any("\ud800" <= each <= "\udfff" for each in value)
-
-
-def _check_numbers(numbers: Mapping[str, float], whole: Mapping[str, int]) -> None:
-    for option, number in numbers.items():
-        check_positive("RedisAdapter", option, number)
-    for option, number in whole.items():
-        check_whole("RedisAdapter", option, number)
-    if numbers["node_timeout"] <= numbers["heartbeat"]:
-        raise InvalidOption(
-            "RedisAdapter",
-            "node_timeout",
-            numbers["node_timeout"],
-            f"more than heartbeat={numbers['heartbeat']}",
-        )
 
 
 def check_streams(

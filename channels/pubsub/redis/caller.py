@@ -95,30 +95,23 @@ class Caller(RedisConnection):
         """
         call: _Call | None = None
         with trio.move_on_at(deadline):
-            call = await self._enqueue(pack)
+            await self._room.acquire()
+            call = _Call(pack)
+            self._waiting.append(call)
+            self._marked.set()
             try:
                 await call.done.wait()
             except BaseException:
-                self._abandon(call)
+                # Nobody waits for the call now. If it was sent already, it keeps its place until its answer comes.
+                if not call.was_sent and not call.done.is_set():
+                    self._waiting.remove(call)
+                    self._room.release()
                 raise
         if call is None or not call.done.is_set():
             raise self._late(call)
         if call.problem is not None:
             raise CallFailed(call.problem, was_sent=call.was_sent)
         return call.value
-
-    async def _enqueue(self, pack: Callable[[], bytes]) -> _Call:
-        await self._room.acquire()
-        call = _Call(pack)
-        self._waiting.append(call)
-        self._marked.set()
-        return call
-
-    def _abandon(self, call: _Call) -> None:
-        """Drop a call that nobody waits for. If it was sent already, it keeps its place until its answer comes."""
-        if not call.was_sent and not call.done.is_set():
-            self._waiting.remove(call)
-            self._room.release()
 
     def _late(self, call: _Call | None) -> CallFailed:
         if call is not None and call.was_sent:

@@ -22,24 +22,26 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import trio
 from attrs import field, frozen
 
 from actors.arguments import positive, whole
+from actors.process import spawn_link
+from actors.refs import Pid
 from actors.runtime import current_runtime
 from channels.pubsub.redis.outbox import Outbox
 from channels.pubsub.redis.protocol import (
     DEFAULT_MAX_REPLY_BYTES,
     Event,
+    Protocol,
     ProtocolViolation,
     Ready,
     Refused,
     pack_publish,
 )
-from channels.pubsub.redis.protocol import Protocol as RedisProtocol
 from channels.pubsub.redis.url import RedisUrl
 from supervision.backoff import Backoff, Delays
 
@@ -50,7 +52,7 @@ __all__ = [
     "Publisher",
     "RedisConnection",
     "RedisSession",
-    "Reports",
+    "Report",
     "Subscriber",
 ]
 
@@ -72,17 +74,17 @@ _JITTER = 0.5
 _BACKOFF = Backoff(0.05, 5.0)
 
 
-class Reports(Protocol):
-    """Functions that a connection calls when its state changes. They must not block or raise."""
+Report: TypeAlias = Callable[[str, Mapping[str, Any], Mapping[str, Any]], None]
+"""A function that a connection calls when its state changes. It must not block or raise.
 
-    def connected(self, connection: str, attempts: int) -> None:
-        """Take note that the connection is up, after this number of attempts."""
+It gets the kind of the change, the numbers and the circumstances:
 
-    def disconnected(self, connection: str, problem: str, delay: float) -> None:
-        """Take note that the connection is lost, or could not be made. The next attempt is in `delay` seconds."""
-
-    def dropped(self, count: int, problem: str) -> None:
-        """Take note that messages of this node were not published. At most once a second for one problem."""
+| kind | numbers | circumstances | the connection |
+|---|---|---|---|
+| `connected` | `attempts` | `connection`, `server` | is up |
+| `disconnected` | `delay`, until the next attempt | `connection`, `server`, `problem` | is lost, or could not be made |
+| `dropped` | `count` | `problem` | did not publish messages; at most one report a second for one problem |
+"""
 
 
 @frozen(kw_only=True)
@@ -92,7 +94,7 @@ class Options:
     Attributes:
         url: the server.
         client_name: the first part of the name of each connection in CLIENT LIST.
-        reports: gets the changes of state of each connection.
+        report: gets the changes of state of each connection.
         connect: opens a stream to a host and a port. None opens a TCP connection.
         ssl_context: for TLS; None uses the certificates of the system.
         connect_timeout: seconds to connect, and to subscribe.
@@ -110,7 +112,7 @@ class Options:
 
     url: RedisUrl
     client_name: str
-    reports: Reports
+    report: Report
     connect: Connect | None = None
     ssl_context: ssl.SSLContext | None = None
     connect_timeout: float = field(default=5.0, validator=positive)
@@ -147,7 +149,7 @@ class RedisSession:
         problem: the reason of the loss, or None.
     """
 
-    def __init__(self, stream: trio.abc.Stream, protocol: RedisProtocol) -> None:
+    def __init__(self, stream: trio.abc.Stream, protocol: Protocol) -> None:
         self.stream = stream
         self.protocol = protocol
         self.heard = trio.current_time()
@@ -185,6 +187,16 @@ class RedisConnection:
         session = self._session
         return session is not None and session.ready
 
+    async def start_link(self) -> Pid:
+        """Start the process of this connection. Return when it has connected, or when the first attempt has failed.
+
+        So, if the server is reachable, an endpoint has subscribed before it serves its first client.
+        """
+        pid = spawn_link(self.main, label=self.name)
+        # Bounded by connect_timeout.
+        await self.tried.wait()
+        return pid
+
     async def main(self) -> None:
         """Connect, and connect again after each loss, until cancelled."""
         try:
@@ -209,7 +221,8 @@ class RedisConnection:
                 self.tried.set()
             delay = delays.next(trio.current_time())
             delay *= current_runtime().random.uniform(1 - _JITTER, 1)
-            options.reports.disconnected(self.name, problem, delay)
+            about = {"connection": self.name, "server": str(options.url), "problem": problem}
+            options.report("disconnected", {"delay": delay}, about)
             await trio.sleep(delay)
 
     async def _attempt(self, attempts: int) -> str:
@@ -223,9 +236,7 @@ class RedisConnection:
                 stream = await self._open()
             if stream is None:
                 return late
-            session = RedisSession(
-                stream, RedisProtocol(max_reply_bytes=self._options.max_reply_bytes)
-            )
+            session = RedisSession(stream, Protocol(max_reply_bytes=self._options.max_reply_bytes))
             with trio.move_on_at(deadline):
                 await self._shake_hands(session)
             if not session.ready:
@@ -233,7 +244,8 @@ class RedisConnection:
             self._session = session
             self.connects += 1
             self.tried.set()
-            self._options.reports.connected(self.name, attempts)
+            about = {"connection": self.name, "server": str(self._options.url)}
+            self._options.report("connected", {"attempts": attempts}, about)
             self._begin(session)
             return await self._run(session)
         except _LOSSES as error:
@@ -550,7 +562,7 @@ class Publisher(RedisConnection):
             if new:
                 self._reported[kind] = count
                 self._reported_at = now
-                self._options.reports.dropped(new, problem)
+                self._options.report("dropped", {"count": new}, {"problem": problem})
 
 
 def _describe(error: Any) -> str:

@@ -20,7 +20,7 @@ Three properties of the protocol decide the form of this class:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeAlias, final
 
 import hiredis
@@ -65,15 +65,7 @@ class ProtocolViolation(ChannelsError):
 
 @frozen
 class Ready:
-    """The handshake has succeeded, subscriptions included.
-
-    Attributes:
-        server: the server's answer to HELLO: its name, version and role.
-        client_name_refused: the error that answered CLIENT SETNAME, or None. The connection works without a name.
-    """
-
-    server: Mapping[str, Any]
-    client_name_refused: ServerError | None
+    """The handshake has succeeded, subscriptions included."""
 
 
 @frozen
@@ -83,12 +75,10 @@ class Refused:
     Attributes:
         command: the name of the command; empty if the server sent an error that answers no command.
         error: the answer.
-        channels: the channels, for SUBSCRIBE.
     """
 
     command: str
     error: ServerError
-    channels: tuple[bytes, ...] = ()
 
 
 @frozen
@@ -113,6 +103,7 @@ _PUBLISH: Final = b"PUBLISH"
 _MESSAGE: Final = b"message"
 # The sentinel of the reader. Its default is False, which is also a value of RESP3.
 _INCOMPLETE: Final = object()
+_READY: Final = Ready()
 _PONG: Final = Pong()
 # The PING that ends the handshake.
 _LAST: Final = "last"
@@ -126,7 +117,7 @@ def pack_publish(channel: bytes, payload: bytes) -> bytes:
     >>> pack_publish(b"news", b"hi")
     b'*3\r\n$7\r\nPUBLISH\r\n$4\r\nnews\r\n$2\r\nhi\r\n'
     """
-    return _pack(_PUBLISH, channel, payload)
+    return pack_command(_PUBLISH, channel, payload)
 
 
 def pack_command(*args: str | int | bytes) -> bytes:
@@ -135,7 +126,8 @@ def pack_command(*args: str | int | bytes) -> bytes:
     >>> pack_command("GET", "a")
     b'*2\r\n$3\r\nGET\r\n$1\r\na\r\n'
     """
-    return _pack(*args)
+    # The stub of hiredis takes tuples of one item only.
+    return hiredis.pack_command(args)  # type: ignore[arg-type,no-any-return]
 
 
 class _Awaited:
@@ -166,11 +158,9 @@ class Protocol:
 
     __slots__ = (
         "_awaited",
-        "_client_name_refused",
         "_last_feed",
         "_max_reply_bytes",
         "_reader",
-        "_server",
         "_unfinished",
         "_was_refused",
         "acknowledged",
@@ -190,8 +180,6 @@ class Protocol:
         self._unfinished = 0
         self._last_feed = 0
         self._awaited: deque[_Awaited] = deque()
-        self._server: Mapping[str, Any] = {}
-        self._client_name_refused: ServerError | None = None
         self._was_refused = False
         self.acknowledged = 0
         self.refused = 0
@@ -216,16 +204,16 @@ class Protocol:
         if url.database:
             parts.append(self._command("SELECT", url.database))
         if channels:
-            parts.append(_pack("SUBSCRIBE", *channels))
+            parts.append(pack_command("SUBSCRIBE", *channels))
             self._awaited.append(_Awaited("SUBSCRIBE", channels=channels))
-        parts.append(_pack("PING"))
+        parts.append(pack_command("PING"))
         self._awaited.append(_Awaited(_LAST))
         return b"".join(parts)
 
     def ping(self) -> bytes:
         """Return the bytes of a PING. `Pong` follows for any answer of the server."""
         self._awaited.append(_Awaited("PING"))
-        return _pack("PING")
+        return pack_command("PING")
 
     def publishing(self, count: int) -> None:
         """Expect the replies to `count` commands of `pack_publish`. Call this in the order of sending."""
@@ -244,7 +232,7 @@ class Protocol:
 
     def _command(self, name: str, *args: str | int) -> bytes:
         self._awaited.append(_Awaited(name))
-        return _pack(name, *args)
+        return pack_command(name, *args)
 
     # From the server
 
@@ -351,38 +339,21 @@ class Protocol:
         command = awaited.command
         if command == _LAST:
             # An error is an answer too: see the docstring of the module.
-            return None if self._was_refused else Ready(self._server, self._client_name_refused)
+            return None if self._was_refused else _READY
         if command == "CLIENT":
-            self._client_name_refused = value if refused else None
+            # The server may refuse CLIENT SETNAME. The connection works without a name.
             return None
         if refused:
             self._was_refused = True
-            return Refused(command, value, tuple(awaited.channels))
+            return Refused(command, value)
         if command == "HELLO":
-            self._server = _described(value)
+            if not isinstance(value, dict) or value.get(b"proto") != 3:
+                raise ProtocolViolation(f"an unknown reply to HELLO: {brief(value)}")
         elif command == "SUBSCRIBE":
             raise ProtocolViolation(f"an ordinary reply to SUBSCRIBE: {brief(value)}")
         return None
 
 
-def _pack(*args: str | int | bytes) -> bytes:
-    # The stub of hiredis takes tuples of one item only.
-    return hiredis.pack_command(args)  # type: ignore[arg-type,no-any-return]
-
-
 def _printable(name: str) -> str:
     """Return a client name in which each character that a server refuses is replaced."""
     return "".join(each if "!" <= each <= "~" else "-" for each in name)
-
-
-def _described(value: Any) -> Mapping[str, Any]:
-    """Return the answer to HELLO with text instead of bytes."""
-    if not isinstance(value, dict) or value.get(b"proto") != 3:
-        raise ProtocolViolation(f"an unknown reply to HELLO: {brief(value)}")
-    return {
-        key.decode("utf-8", "replace"): each.decode("utf-8", "replace")
-        if isinstance(each, bytes)
-        else each
-        for key, each in value.items()
-        if isinstance(key, bytes)
-    }

@@ -14,9 +14,9 @@ import trio
 
 from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption
-from channels.pubsub.adapter import Encoded, Node, Receiver, worker_name
+from channels.pubsub.adapter import Encoded, Receiver, worker_name
 from channels.pubsub.envelope import MAX_BYTES
-from channels.pubsub.exchange import Exchange
+from channels.pubsub.exchange import Exchange, ExchangeAdapter
 from channels.pubsub.lanes import lane_to
 from channels.pubsub.workers.frames import (
     DECLARE,
@@ -39,7 +39,7 @@ _CHUNK = 64 * 1024
 _TURN = 16
 
 
-class WorkersAdapter:
+class WorkersAdapter(ExchangeAdapter):
     """The adapter of one worker.
 
         pubsub.use(WorkersAdapter(sock))
@@ -81,17 +81,15 @@ class WorkersAdapter:
         largest = MAX_FRAME - 2 - MAX_LANE
         if max_bytes > largest:
             raise InvalidOption(owner, "max_bytes", max_bytes, f"at most {largest}")
-        self._name = worker_name("worker") if node_name is None else node_name
-        if len(lane_to(self._name).encode()) > MAX_LANE:
-            raise InvalidOption(owner, "node_name", self._name, f"at most {MAX_LANE - 1} bytes")
+        super().__init__(worker_name("worker") if node_name is None else node_name)
+        if len(lane_to(self.node_name).encode()) > MAX_LANE:
+            raise InvalidOption(owner, "node_name", self.node_name, f"at most {MAX_LANE - 1} bytes")
         sock.setblocking(False)
         self._socket = sock
         self._heartbeat = heartbeat
         self._node_timeout = node_timeout
         self._max_waiting_bytes = max_waiting_bytes
         self._max_bytes = max_bytes
-        self._receiver: Receiver | None = None
-        self._exchange: Exchange | None = None
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._news = trio.Event()
@@ -100,47 +98,30 @@ class WorkersAdapter:
         self._is_connected = True
         self._dropped = 0
 
-    @property
-    def node(self) -> Node:
-        """This node. Its incarnation is empty before the start."""
-        return Node(self._name, "") if self._exchange is None else self._exchange.node
-
     def start(self, receiver: Receiver) -> Sequence[ChildSpec]:
         """Begin a new incarnation, and declare the lane of this node to the hub."""
-        self._receiver = receiver
-        self._exchange = exchange = Exchange(
-            self._name,
+        self.exchange = exchange = Exchange(
+            self.node_name,
             receiver,
             max_bytes=self._max_bytes,
             node_timeout=self._node_timeout,
         )
-        self._append(frame(lane_to(self._name), kind=DECLARE))
+        self._append(frame(lane_to(self.node_name), kind=DECLARE))
         return [
             process_spec(self._read, exchange, id="reader", restart="transient"),
             process_spec(self._write, id="writer", restart="transient"),
-            process_spec(exchange.beat, self._publish, self._heartbeat, id="heartbeat"),
+            process_spec(exchange.beat, self.publish, self._heartbeat, id="heartbeat"),
         ]
-
-    def stop(self) -> None:
-        """Take note that the processes have ended."""
-        if self._exchange is not None:
-            self._exchange.close()
 
     # Out
 
-    def broadcast(self, encoded: Encoded) -> None:
-        """Send a message to every other worker."""
-        assert self._exchange is not None, "PubSub broadcasts after the start"
-        self._publish(*self._exchange.message(encoded))
-
     def direct_broadcast(self, node: str, encoded: Encoded) -> None:
-        """Send a message to one other worker."""
-        assert self._exchange is not None, "PubSub broadcasts after the start"
-        lane, data = self._exchange.message_to(node, encoded)
-        if len(lane.encode()) <= MAX_LANE:
-            self._publish(lane, data)
+        """Send a message to one other worker. No worker has a name that is too long for a lane."""
+        if len(lane_to(node).encode()) <= MAX_LANE:
+            super().direct_broadcast(node, encoded)
 
-    def _publish(self, lane: str, data: bytes) -> None:
+    def publish(self, lane: str, data: bytes) -> None:
+        """Send an envelope to the hub, or drop and count it. Never blocks."""
         if not self._is_connected:
             self._drop("the parent of the workers has ended")
             return
@@ -157,8 +138,8 @@ class WorkersAdapter:
 
     def _drop(self, problem: str) -> None:
         self._dropped += 1
-        if self._receiver is not None:
-            self._receiver.execute(PUBSUB_DROPPED, {"count": 1}, {"problem": problem})
+        if self.exchange is not None:
+            self.exchange.receiver.execute(PUBSUB_DROPPED, {"count": 1}, {"problem": problem})
 
     async def _write(self) -> None:
         """Send the waiting messages, once in each turn of the scheduler. This is a process of the node."""
@@ -229,11 +210,7 @@ class WorkersAdapter:
                     await trio.lowlevel.checkpoint()
         self._disconnect()
 
-    def nodes(self) -> tuple[Node, ...]:
-        """Return the other workers that sent a heartbeat recently."""
-        return () if self._exchange is None else self._exchange.nodes()
-
     def statistics(self) -> dict[str, int]:
         """Return the counters of the exchange, the bytes that wait for the hub, and the number of dropped messages."""
-        counters = {} if self._exchange is None else self._exchange.statistics()
-        return {**counters, "waiting_bytes": self._waiting_bytes, "dropped": self._dropped}
+        waiting = self._waiting_bytes
+        return {**super().statistics(), "waiting_bytes": waiting, "dropped": self._dropped}

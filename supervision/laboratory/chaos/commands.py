@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import msgspec
 import typer
@@ -47,100 +47,6 @@ _PHASES = {
 _EXIT_CODES = {"held": 0, "failed": 1, "overloaded": 3}
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
-Target: TypeAlias = Annotated[
-    str, typer.Argument(metavar="MODULE:SCENARIO", help="Such as shop.chaos:opening_day.")
-]
-Seed: TypeAlias = Annotated[int, typer.Option(min=0, help="The seed, which decides the faults.")]
-For: TypeAlias = Annotated[
-    float, typer.Option("--for", metavar="SECONDS", help="How long to apply faults.")
-]
-Html: TypeAlias = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write a page with the timeline.")
-]
-Json: TypeAlias = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
-]
-Journal: TypeAlias = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write the report as a Chaos Toolkit journal.")
-]
-TraceFile: TypeAlias = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write every event as a line of JSON.")
-]
-Faults: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="A plan as JSON. It replaces the scenario's plan."),
-]
-Port: TypeAlias = Annotated[
-    int | None, typer.Option(min=0, max=65535, help="The parameter `port` of the scenario.")
-]
-Params: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME=VALUE", help="A parameter of the scenario. The value is JSON or text."
-    ),
-]
-SteadyFor: TypeAlias = Annotated[
-    float,
-    typer.Option(
-        metavar="SECONDS", help="The time for which the steady state must hold, before and after."
-    ),
-]
-RecoverWithin: TypeAlias = Annotated[
-    float,
-    typer.Option(metavar="SECONDS", help="The time limit for the return to the steady state."),
-]
-ExactTimes: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--exact-times",
-        help="Apply each fault at the time in the plan. By default, the plan is spread over --for.",
-    ),
-]
-LateAfter: TypeAlias = Annotated[
-    float,
-    typer.Option(metavar="SECONDS", help="The lag above which the event loop counts as late."),
-]
-MaxLateShare: TypeAlias = Annotated[
-    float,
-    typer.Option(
-        min=0,
-        max=1,
-        metavar="SHARE",
-        help="The share of time for which the event loop may be late. Above it, the run is overloaded.",
-    ),
-]
-MaxWaitShare: TypeAlias = Annotated[
-    float,
-    typer.Option(
-        min=0,
-        max=1,
-        metavar="SHARE",
-        help="The share of time for which the run may wait for a processor. Above it, the run is overloaded.",
-    ),
-]
-MaxLoad: TypeAlias = Annotated[
-    float,
-    typer.Option(
-        metavar="LOAD",
-        help="The load average of the machine per core. Above it, the run is overloaded.",
-    ),
-]
-AnswerWithin: TypeAlias = Annotated[
-    float, typer.Option(metavar="SECONDS", help="The time limit for an answer to a client.")
-]
-MinInTime: TypeAlias = Annotated[
-    float,
-    typer.Option(
-        min=0,
-        max=1,
-        metavar="SHARE",
-        help="The share of requests and of clients that must be answered in time.",
-    ),
-]
-LogLevel: TypeAlias = Annotated[
-    str, typer.Option(help="Log this level and above. Crashes are errors.")
-]
-
 
 def add_chaos_command(app: typer.Typer, network: Callable[[], Network]) -> None:
     """Add the command to the application.
@@ -158,27 +64,102 @@ def add_chaos_command(app: typer.Typer, network: Callable[[], Network]) -> None:
 
 def chaos(
     context: typer.Context,
-    target: Target,
+    target: Annotated[
+        str, typer.Argument(metavar="MODULE:SCENARIO", help="Such as shop.chaos:opening_day.")
+    ],
     *,
-    seed: Seed = 1,
-    seconds: For = 60.0,
-    html: Html = None,
-    json_file: Json = None,
-    journal: Journal = None,
-    trace: TraceFile = None,
-    faults: Faults = None,
-    port: Port = None,
-    params: Params = None,
-    steady_for: SteadyFor = 5.0,
-    recover_within: RecoverWithin = 15.0,
-    exact_times: ExactTimes = False,
-    late_after: LateAfter = 0.05,
-    max_late_share: MaxLateShare = 0.1,
-    max_wait_share: MaxWaitShare = 0.2,
-    max_load: MaxLoad = 2.0,
-    answer_within: AnswerWithin = 1.0,
-    min_in_time: MinInTime = 0.5,
-    log_level: LogLevel = "critical",
+    seed: Annotated[int, typer.Option(min=0, help="The seed, which decides the faults.")] = 1,
+    seconds: Annotated[
+        float, typer.Option("--for", metavar="SECONDS", help="How long to apply faults.")
+    ] = 60.0,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with the timeline.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
+    ] = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the report as a Chaos Toolkit journal."),
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write every event as a line of JSON.")
+    ] = None,
+    faults: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A plan as JSON. It replaces the scenario's plan."),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="The parameter `port` of the scenario.")
+    ] = None,
+    params: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="A parameter of the scenario. The value is JSON or text."
+        ),
+    ] = None,
+    steady_for: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="The time for which the steady state must hold, before and after.",
+        ),
+    ] = 5.0,
+    recover_within: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="The time limit for the return to the steady state."),
+    ] = 15.0,
+    exact_times: Annotated[
+        bool,
+        typer.Option(
+            "--exact-times",
+            help="Apply each fault at the time in the plan. By default, the plan is spread over --for.",
+        ),
+    ] = False,
+    late_after: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="The lag above which the event loop counts as late."),
+    ] = 0.05,
+    max_late_share: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="The share of time for which the event loop may be late. Above it, the run is overloaded.",
+        ),
+    ] = 0.1,
+    max_wait_share: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="The share of time for which the run may wait for a processor. Above it, the run is overloaded.",
+        ),
+    ] = 0.2,
+    max_load: Annotated[
+        float,
+        typer.Option(
+            metavar="LOAD",
+            help="The load average of the machine per core. Above it, the run is overloaded.",
+        ),
+    ] = 2.0,
+    answer_within: Annotated[
+        float, typer.Option(metavar="SECONDS", help="The time limit for an answer to a client.")
+    ] = 1.0,
+    min_in_time: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="The share of requests and of clients that must be answered in time.",
+        ),
+    ] = 0.5,
+    log_level: Annotated[
+        str, typer.Option(help="Log this level and above. Crashes are errors.")
+    ] = "critical",
 ) -> None:
     """Run `ashtree chaos`.
 

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from attrs import asdict
+
 from supervision.recording.reader.service import ANSWERED, OPEN, UNANSWERED, Request
 from supervision.recording.trace import Trace
 
@@ -93,15 +95,7 @@ class RequestLog:
         began = round(request.began, 6)
         ended = Request(request.name, request.client, began, seconds, request.within, status)
         self.ended.append(ended)
-        fields = {
-            "name": ended.name,
-            "client": ended.client,
-            "began": began,
-            "seconds": seconds,
-            "within": ended.within,
-            "status": status,
-        }
-        self._trace.add("request", {"pid": None, **fields})
+        self._trace.add("request", {"pid": None, **asdict(ended)})
 
     def close(self) -> None:
         """End the open requests at the end of the experiment. Requests that begin later do not count."""

@@ -66,7 +66,10 @@ TIMEOUT: Final = 30.0
 """Seconds to wait for the server's answer, in addition to the waiting time that a request contains."""
 
 RETRY_SECONDS: Final = 10.0
-"""Seconds for which a function repeats a request without an answer. A fault may have ended the connection."""
+"""Seconds for which a function repeats a request that gets no answer, or 503.
+
+A fault may have ended the connection, or the supervisor of the connections, which restarts.
+"""
 
 RETRY_PAUSE: Final = 0.2
 
@@ -289,13 +292,13 @@ def _ask(
 
 
 def _send_again(request: urllib.request.Request, timeout: float, within: float) -> bytes:
-    """Send a request, and repeat it until there is an answer, for at most `within` seconds."""
+    """Send a request, and repeat it until there is an answer other than 503, for at most `within` seconds."""
     deadline = time.monotonic() + within
     while True:
         try:
             return _send(request, timeout)
         except ControlRefused as refused:
-            if refused.status is not None or time.monotonic() >= deadline:
+            if refused.status not in (None, 503) or time.monotonic() >= deadline:
                 raise
         time.sleep(RETRY_PAUSE)
 

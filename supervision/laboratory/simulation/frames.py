@@ -29,7 +29,7 @@ _UNORDERED_CALLS = {"set", "frozenset", "WeakSet"}
 
 
 def imports() -> tuple[int, object]:
-    """Return a value that changes with each import. Caches about the globals of all modules compare it."""
+    """Return a value that changes with each import, as a key of caches about the globals of all modules."""
     return len(sys.modules), next(reversed(sys.modules.values()))
 
 

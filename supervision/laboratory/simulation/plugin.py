@@ -21,11 +21,23 @@ import pytest
 
 __all__: list[str] = []
 
+_OPTIONS: dict[str, Any] = {
+    "seeds": 200,
+    "jobs": 1,
+    "knobs": None,
+    "swarm": True,
+    "params": None,
+    "faults": None,
+    "check": 0.0,
+    "limit": 60.0,
+    "shrink": True,
+}
+"""The options of the marker, with their defaults."""
+
 MARKER = (
-    "simulation(seeds=200, jobs=1, knobs=None, swarm=True, params=None, faults=None, check=0.0, limit=60.0, "
-    "shrink=True): run an `async def test_...(world)` in a simulated world for each seed"
+    f"simulation({', '.join(f'{name}={value}' for name, value in _OPTIONS.items())}): run an "
+    "`async def test_...(world)` in a simulated world for each seed"
 )
-_OPTIONS = ("seeds", "jobs", "knobs", "swarm", "params", "faults", "check", "limit", "shrink")
 _CLOCKS = ("autojump_clock", "mock_clock", "nursery")
 
 
@@ -134,8 +146,8 @@ def _options_of(item: pytest.Function) -> dict[str, Any]:
     unknown = [name for name in marker.kwargs if name not in _OPTIONS]
     if unknown:
         _refuse(item, f"unknown option {unknown[0]!r}; write one of {', '.join(sorted(_OPTIONS))}")
-    options = dict(marker.kwargs)
-    seeds = options.get("seeds", 200)
+    options = {**_OPTIONS, **marker.kwargs}
+    seeds = options["seeds"]
     # A list, because an iterator has no length and can be used only once.
     options["seeds"] = range(1, seeds + 1) if isinstance(seeds, int) else list(seeds)
     if not options["seeds"]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from channels.cli.console import new_app, run_app
-from channels.cli.gen_types import add_types_command
+from channels.cli.gen_types import types_command
 
 TARGET = "tests.channels.generators.typed_chat:endpoint"
 
@@ -18,7 +18,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """Return the exit code."""
     monkeypatch.setattr(sys, "argv", ["ashtree", "gen", "types", *arguments])
     app, gen = new_app(), new_app()
-    add_types_command(gen)
+    gen.command("types")(types_command)
     app.add_typer(gen, name="gen")
     with pytest.raises(SystemExit) as left:
         run_app(app)

@@ -591,7 +591,7 @@ def test_ctrl_c_before_the_command_exits_with_130(
 
 def test_every_option_of_serve_has_a_variable_that_the_help_names(run: Run) -> None:
     _, out, _ = run("serve", "--help")
-    for name in cli._serve_target.__annotations__:
+    for name in cli.serve_command.__annotations__:
         if name not in ("target", "return"):
             assert f"ASHTREE_{name.upper()}" in "".join(out.split()), name
 

@@ -14,9 +14,8 @@ import trio.testing
 from attrs import define, field
 from trio.testing import MockClock
 
-from channels.client.transports.contract import LinkFailed, LinkLost, Opening
+from channels.client.transports.contract import LinkFailed, LinkLost, Options
 from channels.client.transports.longpoll import LongPollLink, open_longpoll
-from channels.client.wire import address_of
 
 Answer = Callable[["Request"], Awaitable[Any]]
 
@@ -104,7 +103,8 @@ async def session(
     async with trio.open_nursery() as nursery:
         server = Server(answer, nursery)
         settings = {
-            "address": address_of("ws://server/socket", {"a": "b"}, "longpoll"),
+            "url": "ws://server/socket",
+            "params": {"a": "b"},
             "connect": server.connect,
             "ssl_context": None,
             "auth_token": auth_token,
@@ -113,7 +113,7 @@ async def session(
             "poll_timeout": 20.0,
             "max_message_bytes": 1000,
         }
-        link = await open_longpoll(Opening(**{**settings, **options}))
+        link = await open_longpoll(Options(**{**settings, **options}).opening("longpoll"))
         yield link, server
         await link.aclose(1000, "")
         nursery.cancel_scope.cancel()

@@ -125,7 +125,7 @@ def test_a_report_of_more_than_was_lost_is_found() -> None:
     exchanges: list[Any] = []
 
     async def noted(nodes: Nodes, world: World) -> None:
-        exchanges.extend(pubsub.adapter._exchange for pubsub in nodes.pubsubs.values())  # type: ignore[attr-defined] # the test's own seam
+        exchanges.extend(pubsub.adapter.exchange for pubsub in nodes.pubsubs.values())  # type: ignore[attr-defined] # the test's own seam
         await body(nodes, world)
 
     error = run(noted).error

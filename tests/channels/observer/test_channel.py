@@ -382,7 +382,7 @@ async def test_an_action_for_another_start_of_a_node_is_refused(
         action = {"pid": number, "action": "kill", "node": "two", "incarnation": before}
         # Node two starts again, and gives the number to another process.
         adapter: Any = there.endpoint.pubsub.adapter
-        adapter._exchange.node = Node("two", "later")
+        adapter.exchange.node = Node("two", "later")
         await page.ask("act", action)
         done = await page.channel.assert_push("acted", timeout=5)
         assert done["problem"] == "two has restarted; choose the process again"

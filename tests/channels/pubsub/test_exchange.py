@@ -290,7 +290,7 @@ async def test_a_number_beyond_python_is_counted_and_ends_no_process(
 async def test_a_node_that_is_gone_gets_no_heartbeats_until_it_is_back(runtime: Runtime) -> None:
     nodes = JoinedNodes(heartbeat=2.0, node_timeout=10.0)
     a, b = await start(nodes, "a"), await start(nodes, "b")
-    exchange = a.adapter._exchange  # type: ignore[attr-defined]
+    exchange = a.adapter.exchange  # type: ignore[attr-defined]
     await trio.sleep(2.5)
     a.direct_broadcast("b", "t", 1)
     a.direct_broadcast("nobody", "t", 1)

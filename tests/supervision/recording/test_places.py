@@ -5,7 +5,7 @@ import pytest
 from actors import KILL, Agent, GenServer, Pid, Runtime, is_alive, kill, send_exit, spawn, wait_exit
 from supervision import DynamicSupervisor, PartitionSupervisor, Supervisor, child_spec
 from supervision.errors import ChildStartFailed
-from supervision.recording.places import REMEMBERED, Places
+from supervision.recording.places import REMEMBERED, Places, fits
 from tests.supervision.workers import settle
 
 
@@ -96,6 +96,10 @@ async def test_a_failed_start_names_no_other_process(runtime: Runtime) -> None:
     assert paths(places) == ["/top#1", "/top/a#1", "/top/b#1"]
 
 
+def matching(places: Places, pattern: str) -> list[Pid]:
+    return [pid for pid, place in places.each() if fits(place.path, pattern)]
+
+
 async def test_patterns_find_the_newest_and_match_in_the_order_of_spawning(
     runtime: Runtime,
 ) -> None:
@@ -105,11 +109,11 @@ async def test_patterns_find_the_newest_and_match_in_the_order_of_spawning(
     one = await DynamicSupervisor.start_child(rooms, spec)
     two = await DynamicSupervisor.start_child(rooms, spec)
     assert places.find("/top/rooms/*") is two
-    assert places.matching("/top/rooms/*") == [one, two]
-    assert places.matching("/top/?") == [places.find("/top/a"), places.find("/top/b")]
-    assert places.matching("/top/[b-z]*") == [places.find("/top/b"), rooms, one, two]
+    assert matching(places, "/top/rooms/*") == [one, two]
+    assert matching(places, "/top/?") == [places.find("/top/a"), places.find("/top/b")]
+    assert matching(places, "/top/[b-z]*") == [places.find("/top/b"), rooms, one, two]
     assert places.find("/nobody/*") is None
-    assert places.matching("/nobody") == []
+    assert matching(places, "/nobody") == []
 
 
 async def test_a_path_that_looks_like_a_pattern_matches_itself(runtime: Runtime) -> None:

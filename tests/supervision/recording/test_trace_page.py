@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 from supervision.recording.schema import EVENTS, SCHEMA_VERSION
 
@@ -28,7 +28,9 @@ def type_name(kind: Any) -> str:
     """Return the name of a type on the page."""
     if isinstance(kind, UnionType):
         return " or ".join(type_name(each) for each in get_args(kind))
-    return _NAMES[kind]
+    if get_origin(kind) is Annotated:
+        return type_name(get_args(kind)[0])
+    return _NAMES[get_origin(kind) or kind]
 
 
 def test_the_page_has_every_event_and_field_of_the_schema() -> None:

@@ -1,20 +1,33 @@
-"""The state of each fault of a running plan, and the trace events about it."""
+"""The state of each fault of a running plan, the trace events about it, and the faults that wait for a process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
-from supervision.laboratory.chaos.faults.kinds import Fault, MessageFault, describe_fault
-from supervision.laboratory.chaos.faults.moments import At
+from attrs import define
+
+from actors.refs import Pid
+from supervision.laboratory.chaos.faults.kinds import (
+    Fault,
+    MessageFault,
+    ProcessFault,
+    describe_fault,
+)
+from supervision.laboratory.chaos.faults.moments import At, On
 from supervision.laboratory.chaos.faults.report import FaultReport, Status
-from supervision.laboratory.chaos.injection.points import InjectionPoint
+from supervision.laboratory.chaos.injection.points import InjectionPoint, TargetRuntime
+from supervision.recording.places import Place, fits
+from supervision.recording.schema import kind_of
 from supervision.recording.trace import Trace
 
-__all__ = ["Ledger", "Planned"]
+__all__ = ["Ledger", "Planned", "WaitingFaults"]
 
 
+@define(eq=False)
 class Planned:
     """One fault of a running plan.
 
@@ -27,22 +40,23 @@ class Planned:
             known.
     """
 
-    __slots__ = (
-        *("count", "event", "fault", "incarnation", "seconds", "status"),
-        *("taken", "waits", "where", "why"),
-    )
+    fault: Fault
+    count: int = 0
+    waits: bool = False
+    taken: bool = False
+    status: Status | None = None
+    seconds: float | None = None
+    where: str | None = None
+    incarnation: int | None = None
+    why: str | None = None
+    event: int | None = None
 
-    def __init__(self, fault: Fault) -> None:
-        self.fault = fault
-        self.count = 0
-        self.waits = False
-        self.taken = False
-        self.status: Status | None = None
-        self.seconds: float | None = None
-        self.where: str | None = None
-        self.incarnation: int | None = None
-        self.why: str | None = None
-        self.event: int | None = None
+    def is_now(self, when: On, message: Any) -> bool:
+        """Count a callback or a message of the right name, and return True if the fault waits for this one."""
+        if when.kind is not None and not fnmatchcase(kind_of(message), when.kind):
+            return False
+        self.count += 1
+        return self.count >= when.nth
 
     def report(self, why: str | None = None) -> FaultReport:
         """Return the report so far. `why` is the reason for a fault that is not decided yet."""
@@ -198,3 +212,50 @@ class Ledger:
         # A fault of a message does not cause the next actions of the receiver.
         causes = kind == "fault" and not isinstance(planned.fault, MessageFault)
         return point.target.recorder.add(kind, point.pid, about, causes=causes)
+
+
+class WaitingFaults:
+    """The faults of a plan that wait for a callback of a process, or for a message to a process.
+
+    Args:
+        ledger: the ledger of the plan.
+
+    Attributes:
+        waiting: the faults that wait.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.waiting: list[Planned] = []
+        self._ledger = ledger
+        # For each process that was asked for, the faults that may apply to it. A new fault clears this cache.
+        self._relevant: dict[Pid, tuple[Planned, ...]] = {}
+
+    def add(self, planned: Planned) -> None:
+        """Add a fault, which takes effect on a later callback or message."""
+        self.waiting.append(planned)
+        self._relevant.clear()
+
+    def heal(self) -> None:
+        """Drop all waiting faults, and end the delays of those that have begun."""
+        self.waiting.clear()
+        self._relevant.clear()
+
+    def forget(self, pid: Pid) -> None:
+        """Forget a process that has ended."""
+        self._relevant.pop(pid, None)
+
+    def _relevant_to(self, target: TargetRuntime, pid: Pid) -> tuple[Planned, ...]:
+        relevant = self._relevant.get(pid)
+        if relevant is None:
+            place = target.places.place_of(pid)
+            found = () if place is None else filter(partial(_targets, target, place), self.waiting)
+            relevant = self._relevant[pid] = tuple(found)
+        return relevant
+
+
+def _targets(target: TargetRuntime, place: Place, planned: Planned) -> bool:
+    """Return True if a fault may apply to the process at a place."""
+    fault, when = planned.fault, planned.fault.when
+    assert isinstance(fault, ProcessFault | MessageFault)  # no other fault waits
+    wanted = when.incarnation if isinstance(when, On) else None
+    return wanted in (None, place.incarnation) and fits(target.address(place), fault.target)

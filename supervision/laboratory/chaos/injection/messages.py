@@ -24,10 +24,9 @@ from supervision.laboratory.chaos.faults.kinds import (
     ReorderMessage,
 )
 from supervision.laboratory.chaos.faults.moments import On
-from supervision.laboratory.chaos.injection.ledger import Ledger, Planned
+from supervision.laboratory.chaos.injection.ledger import Ledger, Planned, WaitingFaults
 from supervision.laboratory.chaos.injection.points import InjectionPoint, TargetRuntime
 from supervision.messages import TryAgain
-from supervision.recording.places import fits
 from supervision.recording.schema import kind_of
 
 __all__ = ["MessageFaults"]
@@ -37,16 +36,7 @@ __all__ = ["MessageFaults"]
 _OWN = (Junk, TryAgain)
 
 
-class _Held:
-    """A message that waits for the next message to the same process."""
-
-    def __init__(self, planned: Planned, point: InjectionPoint, message: Any) -> None:
-        self.planned = planned
-        self.point = point
-        self.message = message
-
-
-class MessageFaults:
+class MessageFaults(WaitingFaults):
     """The faults of a plan that wait for a message.
 
     Args:
@@ -54,34 +44,21 @@ class MessageFaults:
         at: a function that takes a time on Trio's clock and a function, and calls this function at that time.
 
     Attributes:
-        waiting: the faults that wait for a message.
-        overtaken: for each process, the held messages that the next message to the process overtakes.
+        overtaken: for each process, the held messages that the next message to the process overtakes, each with its
+            fault and its receiver.
     """
 
     def __init__(self, ledger: Ledger, at: Callable[[float, Callable[[], object]], None]) -> None:
-        self._ledger = ledger
+        super().__init__(ledger)
         self._at = at
-        self.waiting: list[Planned] = []
-        self._relevant: dict[Pid, tuple[Planned, ...]] = {}
-        self.overtaken: dict[Pid, list[_Held]] = {}
+        self.overtaken: dict[Pid, list[tuple[Planned, InjectionPoint, Any]]] = {}
         # The delayed deliveries. `heal` performs them immediately.
         self._later: dict[Planned, Callable[[], None]] = {}
 
-    def add(self, planned: Planned) -> None:
-        """Add a fault, which takes effect on a later message."""
-        self.waiting.append(planned)
-        self._relevant.clear()
-
     def heal(self) -> None:
-        """Drop all waiting faults, and deliver all delayed messages."""
-        self.waiting.clear()
-        self._relevant.clear()
+        super().heal()
         for deliver_now in list(self._later.values()):
             deliver_now()
-
-    def forget(self, pid: Pid) -> None:
-        """Forget a process that has ended."""
-        self._relevant.pop(pid, None)
 
     def sent(
         self, target: TargetRuntime, sender: Pid | None, receiver: Pid, message: Any
@@ -93,7 +70,7 @@ class MessageFaults:
         # Deliver this message first, and then the messages that it overtakes.
         deliver(receiver, message)
         for held in self.overtaken.pop(receiver):
-            self._arrive(held.planned, held.point, held.message)
+            self._arrive(*held)
         return False
 
     def _go_through(
@@ -101,26 +78,17 @@ class MessageFaults:
     ) -> bool | None:
         if sender is receiver or type(message) in _OWN:
             return None
-        relevant = self._relevant.get(receiver)
-        if relevant is None:
-            relevant = self._relevant[receiver] = self._for(target, receiver)
+        relevant = self._relevant_to(target, receiver)
         if not relevant or callback_for(message) is None:
             return None
         point = InjectionPoint(target, receiver)
         # Every fault counts this message, but only one can be applied.
-        hits = [each for each in relevant if each.status is None and _is_now(each, point, message)]
+        hits = [each for each in relevant if each.status is None and _is_now(each, message)]
         for planned in hits:
             self.waiting.remove(planned)
         for planned in hits[1:]:
             self._ledger.masked(planned, point, "another fault was applied to the same message")
         return self._do(hits[0], point, message) if hits else None
-
-    def _for(self, target: TargetRuntime, receiver: Pid) -> tuple[Planned, ...]:
-        place = target.places.place_of(receiver)
-        if place is None:
-            return ()
-        address = target.address(place)
-        return tuple(each for each in self.waiting if fits(address, _of(each).target))
 
     def _do(self, planned: Planned, point: InjectionPoint, message: Any) -> bool | None:
         fault, receiver, recorder = planned.fault, point.pid, point.target.recorder
@@ -139,8 +107,7 @@ class MessageFaults:
             self._hold_back(planned, fault.seconds, point, message)
             return False
         assert isinstance(fault, ReorderMessage)
-        held = _Held(planned, point, message)
-        self.overtaken.setdefault(receiver, []).append(held)
+        self.overtaken.setdefault(receiver, []).append((planned, point, message))
         self._hold_back(planned, REORDER_SECONDS, point, message)
         return False
 
@@ -157,7 +124,7 @@ class MessageFaults:
         receiver = point.pid
         overtaken = self.overtaken.get(receiver)
         if overtaken is not None:
-            overtaken[:] = [held for held in overtaken if held.planned is not planned]
+            overtaken[:] = [held for held in overtaken if held[0] is not planned]
             if not overtaken:
                 del self.overtaken[receiver]
         if self._arrive(planned, point, message) and isinstance(planned.fault, ReorderMessage):
@@ -174,29 +141,16 @@ class MessageFaults:
         return arrived
 
 
-def _of(planned: Planned) -> MessageFault:
-    fault = planned.fault
-    assert isinstance(fault, MessageFault)  # `add` gets only message faults
-    return fault
-
-
-def _is_now(planned: Planned, point: InjectionPoint, message: Any) -> bool:
+def _is_now(planned: Planned, message: Any) -> bool:
     """Count a message for a fault, and return True if the fault waits for this one."""
-    fault, kind = _of(planned), kind_of(message)
-    if not fnmatchcase(kind, fault.kind):
+    fault, when = planned.fault, planned.fault.when
+    assert isinstance(fault, MessageFault)  # `add` gets only message faults
+    if not fnmatchcase(kind_of(message), fault.kind):
         return False
-    when = fault.when
     if not isinstance(when, On):
         return True
     callback = callback_for(message) or ""
     # "receive" counts the same messages as "handle_info".
     if not when.is_about(callback) and (when.callback, callback) != ("receive", "handle_info"):
         return False
-    if when.kind is not None and not fnmatchcase(kind, when.kind):
-        return False
-    if when.incarnation is not None:
-        place = point.target.places.place_of(point.pid)
-        if place is None or place.incarnation != when.incarnation:
-            return False
-    planned.count += 1
-    return planned.count >= when.nth
+    return planned.is_now(when, message)

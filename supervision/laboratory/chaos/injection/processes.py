@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
-from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import trio
@@ -20,40 +19,31 @@ from supervision.laboratory.chaos.faults.kinds import (
     Hang,
     Junk,
     Kill,
-    ProcessFault,
     Raise,
     Slow,
     SwallowCancellation,
     describe_fault,
 )
 from supervision.laboratory.chaos.faults.moments import On
-from supervision.laboratory.chaos.injection.ledger import Ledger, Planned
+from supervision.laboratory.chaos.injection.ledger import Ledger, Planned, WaitingFaults
 from supervision.laboratory.chaos.injection.points import InjectionPoint, TargetRuntime
-from supervision.recording.places import fits
-from supervision.recording.schema import kind_of
 
 __all__ = ["CallbackFaults", "apply_to_process"]
 
 
-class CallbackFaults:
+class CallbackFaults(WaitingFaults):
     """The faults of a plan that wait for a callback.
 
     Args:
         ledger: the ledger of the plan.
         changed: a function. This object calls it when a delayed callback continues.
-
-    Attributes:
-        waiting: the faults that wait for a callback.
     """
 
     def __init__(self, ledger: Ledger, changed: Callable[[], None]) -> None:
+        super().__init__(ledger)
         # The number of callbacks in each runtime that faults delay for a limited time.
         self._held: dict[TargetRuntime, int] = {}
-        self._ledger = ledger
         self._changed = changed
-        self.waiting: list[Planned] = []
-        # For each process that has run a callback, the faults that may apply to it. A new fault clears this cache.
-        self._relevant: dict[Pid, tuple[Planned, ...]] = {}
         self._healed = trio.Event()
 
     @property
@@ -65,21 +55,10 @@ class CallbackFaults:
         """Forget a runtime that is gone. Its delayed callbacks never continue."""
         self._held.pop(target, None)
 
-    def add(self, planned: Planned) -> None:
-        """Add a fault, which takes effect when its callback runs."""
-        self.waiting.append(planned)
-        self._relevant.clear()
-
     def heal(self) -> None:
-        """Drop all waiting faults, and let all delayed callbacks continue."""
-        self.waiting.clear()
-        self._relevant.clear()
+        super().heal()
         self._healed.set()
         self._healed = trio.Event()
-
-    def forget(self, pid: Pid) -> None:
-        """Forget a process that has ended."""
-        self._relevant.pop(pid, None)
 
     def started(
         self, target: TargetRuntime, pid: Pid, callback: str, message: Any
@@ -87,9 +66,7 @@ class CallbackFaults:
         """Apply faults to a callback that begins. Raise an injected crash, or return a delay to await."""
         if not self.waiting:
             return None
-        relevant = self._relevant.get(pid)
-        if relevant is None:
-            relevant = self._relevant[pid] = self._for(target, pid)
+        relevant = self._relevant_to(target, pid)
         # Every fault counts this callback, even if the first fault ends it.
         hits = [each for each in relevant if not each.taken and _is_now(each, callback, message)]
         if not hits:
@@ -99,19 +76,6 @@ class CallbackFaults:
             planned.taken = True
             self.waiting.remove(planned)
         return self._do_all(hits, InjectionPoint(target, pid))
-
-    def _for(self, target: TargetRuntime, pid: Pid) -> tuple[Planned, ...]:
-        place = target.places.place_of(pid)
-        if place is None:
-            return ()
-        address, found = target.address(place), []
-        for planned in self.waiting:
-            fault = planned.fault
-            assert isinstance(fault, ProcessFault)
-            wanted = fault.when.incarnation if isinstance(fault.when, On) else None
-            if wanted in (None, place.incarnation) and fits(address, fault.target):
-                found.append(planned)
-        return tuple(found)
 
     def _do_all(self, hits: Sequence[Planned], point: InjectionPoint) -> Awaitable[None] | None:
         for position, planned in enumerate(hits):
@@ -195,12 +159,7 @@ def _is_now(planned: Planned, callback: str, message: Any) -> bool:
     if not isinstance(when, On):
         # A process that runs `terminate` is ending already.
         return callback != "terminate"
-    if not when.is_about(callback):
-        return False
-    if when.kind is not None and not fnmatchcase(kind_of(message), when.kind):
-        return False
-    planned.count += 1
-    return planned.count >= when.nth
+    return when.is_about(callback) and planned.is_now(when, message)
 
 
 # Faults that act immediately

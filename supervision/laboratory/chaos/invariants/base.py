@@ -13,7 +13,7 @@ checks. It only notes a violation, because an exception inside the observed oper
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import trio
 from attrs import frozen
@@ -21,18 +21,9 @@ from attrs import frozen
 from actors.instrumentation.instrument import Instrument
 from actors.refs import Pid
 from actors.runtime import Runtime
+from supervision.recording.places import Places
 
-__all__ = ["Feed", "Invariant", "Located", "Violation", "Watch"]
-
-
-class Located(Protocol):
-    """The part of `supervision.recording.places.Places` that invariants use."""
-
-    def was_at(self, pid: Pid) -> object:
-        """Return the place of a living or ended process; None if it is unknown."""
-
-    def is_held(self, pid: Pid) -> bool:
-        """Return True if a fault delays a callback of a living process."""
+__all__ = ["Feed", "Invariant", "Violation", "Watch"]
 
 
 @frozen
@@ -74,13 +65,13 @@ class Invariant(Instrument):
     runtime: Runtime
 
     def __init__(self) -> None:
-        self._places: Located | None = None
+        self._places: Places | None = None
         # All invariants of a watch share one list, so the watch does not need to ask each invariant.
         self._findings: list[Violation] = []
         # The duties that were late at the last rest.
         self._late: dict[Hashable, None] = {}
 
-    def attach(self, runtime: Runtime, places: Located | None = None) -> None:
+    def attach(self, runtime: Runtime, places: Places | None = None) -> None:
         """Start to observe a runtime. A `Watch` calls this.
 
         Args:
@@ -214,7 +205,7 @@ class Watch(Instrument):
     """
 
     def __init__(
-        self, runtime: Runtime, invariants: Iterable[Invariant], places: Located | None = None
+        self, runtime: Runtime, invariants: Iterable[Invariant], places: Places | None = None
     ) -> None:
         self.invariants = tuple(invariants)
         self._findings: list[Violation] = []
@@ -236,7 +227,7 @@ class Watch(Instrument):
         self._disturbed = [each for each in self.invariants if _has(each, "disturbed", Invariant)]
         self._remove = runtime.add_instrument(self)
 
-    def _attach(self, invariant: Invariant, runtime: Runtime, places: Located | None) -> None:
+    def _attach(self, invariant: Invariant, runtime: Runtime, places: Places | None) -> None:
         feed = type(invariant).feed
         if feed is not None:
             if feed not in self._feeds:

@@ -12,9 +12,9 @@ from supervision.laboratory.chaos.faults.kinds import Fault
 from supervision.laboratory.chaos.faults.plan import delayed
 from supervision.laboratory.chaos.faults.report import is_inert
 from supervision.laboratory.chaos.invariants.base import Violation, Watch
-from supervision.laboratory.chaos.live.machine import MachineProbe
 from supervision.laboratory.chaos.live.service import (
     LoopProbe,
+    MachineProbe,
     ServiceLimits,
     loop_problem,
     machine_problem,
@@ -23,7 +23,6 @@ from supervision.laboratory.chaos.live.service import (
 from supervision.laboratory.chaos.live.world import LiveWorld
 from supervision.recording.describe import describe
 from supervision.recording.reader.service import measure_loop, measure_requests
-from supervision.recording.trace import Trace
 
 __all__ = ["Experiment", "Phases"]
 
@@ -58,7 +57,6 @@ class Experiment:
     def __init__(
         self,
         world: LiveWorld,
-        trace: Trace,
         *,
         plan: Sequence[Fault],
         seconds: float,
@@ -71,7 +69,7 @@ class Experiment:
         self.healed = trio.Event()
         self._world = world
         self._steadiness = world.steadiness
-        self._trace = trace
+        self._trace = world.trace
         self._plan = plan
         self._seconds = seconds
         self._phases = phases

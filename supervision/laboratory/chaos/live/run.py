@@ -23,14 +23,14 @@ import trio
 from actors.runtime import DEFAULT_KILL_GRACE, Runtime, current_environment, open_runtime
 from supervision.laboratory.chaos.errors import unwrapped
 from supervision.laboratory.chaos.expectations import problem_of
+from supervision.laboratory.chaos.faults.kinds import Fault
 from supervision.laboratory.chaos.faults.plan import FaultPlan, draw_plan, spread
 from supervision.laboratory.chaos.injection.injector import Injector
 from supervision.laboratory.chaos.invariants.base import Invariant, Watch
 from supervision.laboratory.chaos.invariants.built_in import Chosen, choose
 from supervision.laboratory.chaos.live.experiment import Experiment, Phases
-from supervision.laboratory.chaos.live.machine import MachineProbe
 from supervision.laboratory.chaos.live.outcome import LiveOutcome
-from supervision.laboratory.chaos.live.service import LoopProbe, ServiceLimits
+from supervision.laboratory.chaos.live.service import LoopProbe, MachineProbe, ServiceLimits
 from supervision.laboratory.chaos.live.world import LiveEnvironment, LiveWorld, Network
 from supervision.laboratory.chaos.settings import scenario_name, settings_of
 from supervision.laboratory.entropy import Streams
@@ -156,25 +156,24 @@ async def live(
     """
     settings = settings_of(scenario)
     chosen = choose(settings.invariants if invariants is None else invariants)
+    streams = Streams(seed)
+    plan = draw_plan(settings.faults if faults is None else faults, streams.fresh("faults"))
     run = _Run(
         scenario,
-        seed,
-        plan=settings.faults if faults is None else faults,
+        streams,
+        plan=spread(plan, seconds) if spread_plan else plan,
+        seconds=seconds,
         params={**settings.params, **(params or {})},
+        phases=phases or Phases(),
         network=network,
+        invariants=chosen,
         trace_bounds={"max_messages": max_messages, "max_events": max_events},
         messages=messages,
-        limits=limits or ServiceLimits(),
-        spread_over=seconds if spread_plan else None,
-    )
-    return await run.execute(
-        seconds=seconds,
-        phases=phases or Phases(),
-        invariants=chosen,
-        runtime={"kill_grace": kill_grace, "shutdown_deadline": shutdown_deadline, "log": log},
         stop=trio.Event() if stop is None else stop,
+        limits=limits or ServiceLimits(),
         on_phase=on_phase,
     )
+    return await run.execute(kill_grace=kill_grace, shutdown_deadline=shutdown_deadline, log=log)
 
 
 class _Run:
@@ -183,41 +182,53 @@ class _Run:
     def __init__(
         self,
         scenario: LiveScenario,
-        seed: int,
+        streams: Streams,
         *,
-        plan: FaultPlan,
-        params: Mapping[str, Any],
+        plan: tuple[Fault, ...],
+        seconds: float,
+        params: dict[str, Any],
+        phases: Phases,
         network: Network | None,
+        invariants: Sequence[Invariant],
         trace_bounds: dict[str, int],
         messages: bool,
+        stop: trio.Event,
         limits: ServiceLimits,
-        spread_over: float | None,
+        on_phase: Callable[[str], object],
     ) -> None:
         self.scenario = scenario
-        self.seed = seed
         self.began = trio.current_time()
-        self.streams = Streams(seed)
         self.trace = BoundedTrace(self.now, **trace_bounds)
-        drawn = draw_plan(plan, self.streams.fresh("faults"))
-        self.plan = drawn if spread_over is None else spread(drawn, spread_over)
+        self.plan = plan
+        self.phases = phases
         self.network = network
+        self.invariants = invariants
+        self.stop = stop
         self.limits = limits
         self.overloaded = False
         self.error: BaseException | None = None
         self.result: object = None
-        self.experiment: Experiment
         self.world = LiveWorld(
-            seed=seed,
-            params=dict(params),
+            seed=streams.seed,
+            params=params,
             trace=self.trace,
-            streams=self.streams,
+            streams=streams,
             network=network,
             now=self.now,
-            heal=self._heal,
+            # The experiment needs the world, so it does not exist yet.
+            heal=lambda: self.experiment.heal(),  # noqa: PLW0108
         )
         self.world.requests.within = limits.answer_within
+        self.experiment = Experiment(
+            self.world,
+            plan=plan,
+            seconds=seconds,
+            phases=phases,
+            machine=MachineProbe(self.trace, self.now, limits),
+            on_phase=on_phase,
+        )
         self.probe = LoopProbe(self.trace, self.now, limits)
-        self.environment = LiveEnvironment(self.world, self.streams, messages=messages)
+        self.environment = LiveEnvironment(self.world, streams, messages=messages)
         self.trace.add(
             "recording",
             {
@@ -228,71 +239,44 @@ class _Run:
                 "contents": messages,
                 "receives": messages,
                 "scenario": scenario_name(scenario),
-                "seed": seed,
-                "params": msgspec.to_builtins(dict(params), enc_hook=repr),
+                "seed": streams.seed,
+                "params": msgspec.to_builtins(params, enc_hook=repr),
             },
         )
-
-    def _heal(self) -> None:
-        self.experiment.heal()
 
     def now(self) -> float:
         """Return the seconds since the start."""
         return trio.current_time() - self.began
 
-    async def execute(
-        self,
-        *,
-        seconds: float,
-        phases: Phases,
-        invariants: Sequence[Invariant],
-        runtime: dict[str, Any],
-        stop: trio.Event,
-        on_phase: Callable[[str], object],
-    ) -> LiveOutcome:
-        """Run the scenario beside the experiment, then shut down everything cleanly."""
-        experiment = self.experiment = Experiment(
-            self.world,
-            self.trace,
-            plan=self.plan,
-            seconds=seconds,
-            phases=phases,
-            machine=MachineProbe(self.trace, self.now, self.limits),
-            on_phase=on_phase,
-        )
+    async def execute(self, **runtime: Any) -> LiveOutcome:
+        """Run the scenario beside the experiment, then shut down everything cleanly.
+
+        Args:
+            **runtime: the options of the runtime.
+        """
         before = current_environment.set(self.environment)
         try:
             async with trio.open_nursery() as around:
                 if self.network is not None:
-                    await self._attach_network(around, self.network)
+                    attached = trio.Event()
+                    around.start_soon(self.network.main, attached.set)
+                    await attached.wait()
                 async with open_runtime(**runtime) as opened:
-                    watch = await self._within(opened, experiment, invariants, stop, phases)
+                    watch = await self._within(opened)
                 # The invariants must also hold while the runtime closes.
-                experiment.look_at(watch.check)
+                self.experiment.look_at(watch.check)
                 around.cancel_scope.cancel()
         finally:
             current_environment.reset(before)
         self.trace.finish()
-        return self._outcome(experiment)
-
-    async def _attach_network(self, around: trio.Nursery, network: Network) -> None:
-        attached = trio.Event()
-        around.start_soon(network.main, attached.set)
-        await attached.wait()
+        return self._outcome()
 
     def _stall(self, seconds: float) -> None:
         began = self.now()
         time.sleep(seconds)
         self.probe.excuse(began, self.now())
 
-    async def _within(
-        self,
-        opened: Runtime,
-        experiment: Experiment,
-        invariants: Sequence[Invariant],
-        stop: trio.Event,
-        phases: Phases,
-    ) -> Watch:
+    async def _within(self, opened: Runtime) -> Watch:
         recorder = self.world.recorders[0]
         self.world.runtime = opened
         self.world.faults = Injector(
@@ -305,24 +289,28 @@ class _Run:
         )
         if self.network is not None:
             self.network.watch(opened, self.trace)
-        watch = Watch(opened, invariants, recorder.places)
+        watch = Watch(opened, self.invariants, recorder.places)
         try:
             async with trio.open_nursery() as beside:
-                beside.start_soon(experiment.watch_invariants, watch, 0.05)
-                beside.start_soon(_interrupt_when, stop, experiment)
+                beside.start_soon(self.experiment.watch_invariants, watch, 0.05)
+                beside.start_soon(self._interrupt_on_stop)
                 beside.start_soon(self.world.steadiness.watch)
                 beside.start_soon(self.probe.watch)
-                await self._scenario_and_experiment(experiment, phases)
+                await self._scenario_and_experiment()
                 beside.cancel_scope.cancel()
         finally:
             self.world.faults.close()
-            self.overloaded = experiment.judge_service(self.probe, self.limits)
+            self.overloaded = self.experiment.judge_service(self.probe, self.limits)
             # Processes that end after this event end because the run closes.
             self.trace.add("phase", {"pid": None, "phase": "closing"})
         return watch
 
-    async def _scenario_and_experiment(self, experiment: Experiment, phases: Phases) -> None:
-        scope = trio.CancelScope()
+    async def _interrupt_on_stop(self) -> None:
+        await self.stop.wait()
+        self.experiment.interrupt()
+
+    async def _scenario_and_experiment(self) -> None:
+        experiment, scope = self.experiment, trio.CancelScope()
 
         async def run_scenario() -> None:
             try:
@@ -338,29 +326,24 @@ class _Run:
         async with trio.open_nursery() as both:
             both.start_soon(run_scenario)
             await experiment.run()
-            with trio.move_on_after(phases.finish_within):
+            with trio.move_on_after(self.phases.finish_within):
                 await trio.sleep_forever()
             scope.cancel()
         experiment.look_back()
 
-    def _outcome(self, experiment: Experiment) -> LiveOutcome:
+    def _outcome(self) -> LiveOutcome:
         return LiveOutcome(
             scenario=scenario_name(self.scenario),
-            seed=self.seed,
+            seed=self.world.seed,
             params=self.world.params,
             seconds=self.now(),
             faults=self.plan,
             fault_reports=self.world.faults.report(),
             sometimes=self.world.expectations.seen,
-            problems=tuple(dict.fromkeys(experiment.problems)),
+            problems=tuple(dict.fromkeys(self.experiment.problems)),
             error=self.error,
             overloaded=self.overloaded,
-            interrupted=experiment.interrupted,
+            interrupted=self.experiment.interrupted,
             result=self.result,
             trace=self.trace.lines,
         )
-
-
-async def _interrupt_when(stop: trio.Event, experiment: Experiment) -> None:
-    await stop.wait()
-    experiment.interrupt()

@@ -127,7 +127,19 @@ def compare(
         knobs=knobs,
         swarm=swarm,
     )
-    runs = map(plan.run, seeds) if jobs == 0 else plan.forked(seeds, jobs or cores(), limit)
+    answers = in_workers(
+        plan.run,
+        seeds,
+        dict[str, Figures],
+        jobs=cores() if jobs is None else jobs,
+        limit=limit,
+        renew=_RENEW,
+    )
+    runs = []
+    for seed, answer in zip(seeds, answers, strict=True):
+        if isinstance(answer, Lost):
+            raise PairLost(seed, answer.why)
+        runs.append(answer)
     return Comparison(
         scenario=scenario_name(scenario),
         policies=tuple(policies),
@@ -178,18 +190,6 @@ class _Plan:
     params: dict[str, Any]
     knobs: Knobs | None
     swarm: bool
-
-    def forked(self, seeds: Sequence[int], jobs: int, limit: float) -> list[dict[str, Figures]]:
-        answers = in_workers(self.encoded, seeds, jobs=jobs, limit=limit, renew=_RENEW)
-        runs = []
-        for seed, answer in zip(seeds, answers, strict=True):
-            if isinstance(answer, Lost):
-                raise PairLost(seed, answer.why)
-            runs.append(msgspec.json.decode(answer, type=dict[str, Figures]))
-        return runs
-
-    def encoded(self, seed: int) -> bytes:
-        return msgspec.json.encode(self.run(seed))
 
     def run(self, seed: int) -> dict[str, Figures]:
         """Run one seed under each policy."""

@@ -11,7 +11,7 @@ import datetime as dt
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date as _date
 from datetime import datetime as _datetime
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from actors.places import is_program
 from supervision.laboratory.simulation.pins.fence import OnEscape, escape
 
-__all__ = ["CLOCKS", "pinned_clocks", "pinned_dates"]
+__all__ = ["pinned_clocks", "pinned_dates"]
 
 _DURATION = "for a duration write `trio.current_time()`"
 _MOMENT = "for the time of day write `current_runtime().now()`"
@@ -40,78 +40,59 @@ _READS = {
     "clock_gettime": _MOMENT,
     "clock_gettime_ns": _MOMENT,
 }
-_CALENDAR = (time.localtime, time.gmtime, time.ctime, time.asctime, time.strftime)
-
-CLOCKS: tuple[object, ...] = (
-    *(getattr(time, name) for name in _READS),
-    *_CALENDAR,
-    *(dt.datetime, dt.date),
-)
-"""The originals of everything that `pinned_clocks` and `pinned_dates` replace."""
 
 
-def pinned_clocks(
-    now: Callable[[], float], on_escape: OnEscape
-) -> dict[int, tuple[object, object]]:
-    """Map the `id` of each function of `time` that reads a clock to the function and its replacement."""
-    thread = threading.get_ident()
+def pinned_clocks(now: Callable[[], float], on_escape: OnEscape) -> Iterator[tuple[object, object]]:
+    """Yield each function of `time` that reads a clock, with its replacement.
 
-    def stand_in(real: Callable[..., Any], name: str, instead: str) -> Callable[..., Any]:
-        nanoseconds = name.endswith("_ns")
-
-        def clock(*args: Any) -> Any:
-            if threading.get_ident() != thread:
-                return real(*args)
-            if is_program(sys._getframe(1).f_code.co_filename):
-                escape(f"time.{name}()", instead, on_escape)
-            return round(now() * 1e9) if nanoseconds else now()
-
-        return clock
-
-    found = {}
-    for name, instead in _READS.items():
-        real = getattr(time, name)
-        found[id(real)] = (real, stand_in(real, name, instead))
-    return {**found, **_pinned_calendar(now, on_escape)}
-
-
-def _pinned_calendar(
-    now: Callable[[], float], on_escape: OnEscape
-) -> dict[int, tuple[object, object]]:
-    """Return a mapping of the same form for the functions that use the current time if the caller passes no time."""
+    Some of these functions read the clock only if the caller passes no time.
+    """
     thread = threading.get_ident()
 
     def stand_in(
-        real: Callable[..., Any], name: str, fixed: int, virtual: Callable[..., Any]
+        real: Callable[..., Any], instead: str, fixed: int, virtual: Callable[..., Any]
     ) -> Callable[..., Any]:
         def function(*args: Any) -> Any:
             given = len(args) > fixed and args[fixed] is not None
             if given or threading.get_ident() != thread:
                 return real(*args)
             if is_program(sys._getframe(1).f_code.co_filename):
-                escape(f"time.{name}()", _MOMENT, on_escape)
+                escape(f"time.{real.__name__}()", instead, on_escape)
             return virtual(*args[:fixed])
 
         return function
+
+    def seconds(*_: Any) -> float:
+        return now()
+
+    def nanoseconds(*_: Any) -> int:
+        return round(now() * 1e9)
+
+    for name, instead in _READS.items():
+        real = getattr(time, name)
+        # The first argument of these two functions is the number of a clock.
+        fixed = 1 if name in ("clock_gettime", "clock_gettime_ns") else 0
+        virtual = nanoseconds if name.endswith("_ns") else seconds
+        yield real, stand_in(real, instead, fixed, virtual)
 
     gmtime, asctime, strftime = time.gmtime, time.asctime, time.strftime
 
     def present() -> time.struct_time:
         return gmtime(now())
 
-    functions = (
+    for real, fixed, calendar in (
         # The time zone of the world is UTC, so that a run is the same on every machine.
-        (time.localtime, "localtime", 0, present),
-        (gmtime, "gmtime", 0, present),
-        (time.ctime, "ctime", 0, lambda: asctime(present())),
-        (asctime, "asctime", 0, lambda: asctime(present())),
-        (strftime, "strftime", 1, lambda form: strftime(form, present())),
-    )
-    return {id(each[0]): (each[0], stand_in(*each)) for each in functions}
+        (time.localtime, 0, present),
+        (gmtime, 0, present),
+        (time.ctime, 0, lambda: asctime(present())),
+        (asctime, 0, lambda: asctime(present())),
+        (strftime, 1, lambda form: strftime(form, present())),
+    ):
+        yield real, stand_in(real, _MOMENT, fixed, calendar)
 
 
-def pinned_dates(now: Callable[[], float], on_escape: OnEscape) -> dict[int, tuple[object, object]]:
-    """Map the `id` of each date class to the class and its replacement. Only the methods that read the clock differ."""
+def pinned_dates(now: Callable[[], float], on_escape: OnEscape) -> Iterator[tuple[object, object]]:
+    """Yield each date class, with its replacement. Only the methods that read the clock differ."""
     thread = threading.get_ident()
 
     def read(what: str) -> bool:
@@ -151,7 +132,8 @@ def pinned_dates(now: Callable[[], float], on_escape: OnEscape) -> dict[int, tup
                 return _date.today()  # noqa: DTZ011 # the caller asked for it
             return _datetime.fromtimestamp(now(), dt.UTC).date()
 
-    return {id(_datetime): (_datetime, PinnedDatetime), id(_date): (_date, PinnedDate)}
+    yield _datetime, PinnedDatetime
+    yield _date, PinnedDate
 
 
 class _Pinned(type):

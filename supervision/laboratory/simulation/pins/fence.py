@@ -1,4 +1,4 @@
-"""The fence around a simulation, which stops real sockets, name look-ups, processes, threads and sleeps.
+"""The fence around a simulation, which stops real sockets, name look-ups, processes and threads.
 
 Python calls audit hooks before most of these operations. An audit hook cannot be removed, so all simulations share one.
 The hook does nothing in other threads and while no simulation runs. A simulation replaces the functions that have no
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,12 +119,13 @@ def fence(on_escape: OnEscape) -> Iterator[None]:
     Args:
         on_escape: gets each escape before the fence raises it.
 
-    The fence does not stop C extensions. On Python 3.11, it also does not stop a thread started with `_thread`.
+    The fence does not stop C extensions. On Python 3.11, it also does not stop a thread started with `_thread`. The
+    waits of `waits` ask the fence too.
     """
     if not _Fence.installed:
         sys.addaudithook(_hook)
         _Fence.installed = True
-    before, start, sleep = _Fence.active, threading.Thread.start, time.sleep
+    before, start = _Fence.active, threading.Thread.start
     thread = threading.get_ident()
 
     def start_thread(self: threading.Thread) -> None:
@@ -133,24 +133,15 @@ def fence(on_escape: OnEscape) -> Iterator[None]:
             escape("a thread", _THREAD, on_escape)
         start(self)
 
-    def sleep_for_real(seconds: Any, /) -> None:
-        # A module that a simulation imports keeps this function, which must also work after the simulation.
-        inside = escaping()
-        if inside is not None:
-            escape("time.sleep()", SLEEP, inside)
-        sleep(seconds)
-
     def start_trio_thread(*_: object) -> None:
         what, instead = _wanted_of_a_thread()
         escape(what, instead, on_escape)
 
     _Fence.active = (thread, on_escape)
     threading.Thread.start = start_thread  # type: ignore[method-assign]
-    time.sleep = sleep_for_real
     try:
         with thread_starts(start_trio_thread):
             yield
     finally:
         _Fence.active = before
         threading.Thread.start = start  # type: ignore[method-assign]
-        time.sleep = sleep

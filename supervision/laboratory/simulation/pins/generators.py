@@ -16,7 +16,8 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, ClassVar
+from functools import lru_cache
+from typing import Any
 
 from supervision.laboratory.entropy import Streams
 from supervision.laboratory.simulation.frames import imports
@@ -27,18 +28,11 @@ _OF_FUNCTIONS: object = random.random.__self__  # type: ignore[attr-defined]
 _NUMPY = "numpy.random"
 
 
-class _Found:
-    """The generators of all modules, by name. A further import makes this cache invalid."""
-
-    imports: object = None
-    generators: ClassVar[dict[str, Any]] = {}
-
-
 @contextmanager
 def seeded_generators(streams: Streams) -> Iterator[None]:
     """Seed all generators in globals, and restore their states after the block."""
     with ExitStack() as stack:
-        for generator in _generators().values():
+        for generator in _generators(imports()).values():
             stack.callback(_restorer(generator))
         seed_generators(streams)
         yield
@@ -46,18 +40,13 @@ def seeded_generators(streams: Streams) -> Iterator[None]:
 
 def seed_generators(streams: Streams) -> None:
     """Seed all generators in globals from the streams of a run."""
-    for name, generator in _generators().items():
+    for name, generator in _generators(imports()).items():
         _seed(generator, streams.fresh("global", name))
 
 
-def _generators() -> dict[str, Any]:
-    if _Found.imports != imports():
-        _Found.imports = imports()
-        _Found.generators = _all_generators()
-    return _Found.generators
-
-
-def _all_generators() -> dict[str, Any]:
+@lru_cache(maxsize=1)
+def _generators(_: object) -> dict[str, Any]:
+    """Return the generators of all modules, by name. The argument is the result of `imports`."""
     names: dict[int, tuple[str, Any]] = {}
     for module_name, module in list(sys.modules.items()):
         space = getattr(module, "__dict__", None)

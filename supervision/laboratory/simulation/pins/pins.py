@@ -30,17 +30,19 @@ import threading
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, ClassVar, Self
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, Self
 
 import trio.testing
 
 from actors.places import is_program
 from supervision.laboratory.entropy import Streams
 from supervision.laboratory.simulation.frames import imports
-from supervision.laboratory.simulation.pins.clocks import CLOCKS, pinned_clocks, pinned_dates
+from supervision.laboratory.simulation.pins.clocks import pinned_clocks, pinned_dates
 from supervision.laboratory.simulation.pins.fence import OnEscape
 from supervision.laboratory.simulation.pins.generators import seed_generators, seeded_generators
-from supervision.laboratory.simulation.pins.waits import WAITS, guarded_waits, pinned_waits
+from supervision.laboratory.simulation.pins.waits import guarded_waits, pinned_waits
 
 __all__ = ["pinned", "seed_modules"]
 
@@ -60,29 +62,36 @@ def pinned(
         on_escape: gets the `Escape` of a program that reads the wall clock.
         settle: the replacement of `trio.testing.wait_all_tasks_blocked`, which does not work with a clock that jumps.
     """
-    replacements = _entropy(streams)
-    replacements.update(_listings(streams))
-    replacements.update(pinned_clocks(now, on_escape))
-    replacements.update(pinned_dates(now, on_escape))
-    replacements.update(pinned_waits())
-    if settle is not None:
-        replacements.update(_waiting_for_all(settle))
+    pairs = [
+        *_entropy(streams),
+        *_listings(streams),
+        *pinned_clocks(now, on_escape),
+        *pinned_dates(now, on_escape),
+        *pinned_waits(),
+        *(() if settle is None else _waiting_for_all(settle)),
+    ]
+    replacements = {id(original): replacement for original, replacement in pairs}
     with ExitStack() as stack:
-        stack.callback(_restore_in_new_modules, set(sys.modules), replacements)
-        stack.enter_context(_without_collector())
-        stack.enter_context(_without_last_resort())
+        originals = {id(replacement): original for original, replacement in pairs}
+        stack.callback(_restore_in_new_modules, set(sys.modules), originals)
+        if gc.isenabled():
+            stack.callback(gc.enable)
+            gc.disable()
+        # The default handler writes warnings to stderr. The trace contains them anyway.
+        stack.callback(setattr, logging, "lastResort", logging.lastResort)
+        logging.lastResort = logging.NullHandler()
         stack.enter_context(_seeded_module(streams))
         stack.enter_context(seeded_generators(streams))
         stack.enter_context(guarded_waits())
-        for space, name in _uses(replacements):
-            before = space[name]
-            stack.callback(space.__setitem__, name, before)
-            space[name] = replacements[id(before)][1]
+        for space, name, original in _uses(imports(), frozenset(replacements)):
+            if space.get(name) is original:
+                stack.callback(space.__setitem__, name, original)
+                space[name] = replacements[id(original)]
         yield
 
 
-def _entropy(streams: Streams) -> dict[int, tuple[object, object]]:
-    """Map the `id` of each original function to the original and its replacement."""
+def _entropy(streams: Streams) -> Iterator[tuple[object, object]]:
+    """Yield each function that asks the operating system for random numbers, with its replacement."""
     thread = threading.get_ident()
     draws = streams.stream("os.urandom")
     real_urandom, real_uuid1 = os.urandom, uuid.uuid1
@@ -97,11 +106,12 @@ def _entropy(streams: Streams) -> dict[int, tuple[object, object]]:
             return real_uuid1(node, clock_seq)
         return uuid.UUID(int=draws.getrandbits(128), version=1)
 
-    return {id(real_urandom): (real_urandom, urandom), id(real_uuid1): (real_uuid1, uuid1)}
+    yield real_urandom, urandom
+    yield real_uuid1, uuid1
 
 
-def _listings(streams: Streams) -> dict[int, tuple[object, object]]:
-    """Replace the functions that list a folder. The seed decides the order, which is the same at each call."""
+def _listings(streams: Streams) -> Iterator[tuple[object, object]]:
+    """Yield each function that lists a folder, with its replacement. The seed decides the order of every call."""
     thread = threading.get_ident()
     real_listdir, real_scandir = os.listdir, os.scandir
 
@@ -117,18 +127,12 @@ def _listings(streams: Streams) -> dict[int, tuple[object, object]]:
         if threading.get_ident() != thread:
             return real_scandir(path)
         with real_scandir(path) as entries:
-            found = sorted(entries, key=_name)
+            found = sorted(entries, key=attrgetter("name"))
         streams.fresh("listings").shuffle(found)
         return _Entries(found)
 
-    return {
-        id(real_listdir): (real_listdir, listdir),
-        id(real_scandir): (real_scandir, scandir),
-    }
-
-
-def _name(entry: os.DirEntry[Any]) -> Any:
-    return entry.name
+    yield real_listdir, listdir
+    yield real_scandir, scandir
 
 
 class _Entries:
@@ -153,14 +157,14 @@ class _Entries:
         self._entries = iter(())
 
 
-def _waiting_for_all(settle: Callable[[], Awaitable[None]]) -> dict[int, tuple[object, object]]:
+def _waiting_for_all(settle: Callable[[], Awaitable[None]]) -> Iterator[tuple[object, object]]:
     thread = threading.get_ident()
     real = trio.testing.wait_all_tasks_blocked
 
     async def wait_all_tasks_blocked(cushion: float = 0.0) -> None:
         await (settle() if threading.get_ident() == thread else real(cushion))
 
-    return {id(real): (real, wait_all_tasks_blocked)}
+    yield real, wait_all_tasks_blocked
 
 
 def seed_modules(streams: Streams) -> None:
@@ -191,34 +195,6 @@ def _seeded_module(streams: Streams) -> Iterator[None]:
         random.setstate(state)
 
 
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-@contextmanager
-def _without_last_resort() -> Iterator[None]:
-    """Turn off the default handler of `logging`, which writes warnings to stderr. The trace contains them anyway."""
-    before = logging.lastResort
-    logging.lastResort = logging.NullHandler()
-    try:
-        yield
-    finally:
-        logging.lastResort = before
-
-
-_ORIGINALS = (
-    *(os.urandom, os.listdir, os.scandir, uuid.uuid1, trio.testing.wait_all_tasks_blocked),
-    *(*CLOCKS, *WAITS),
-)
-
-
 # The pins keep the originals in these modules, because the replacements call the originals. The import of a module
 # takes locks, so the modules of the import system keep the originals too.
 _UNCHANGED = frozenset(
@@ -236,40 +212,25 @@ _UNCHANGED = frozenset(
 _HOMES = ("datetime", "queue", "threading")
 
 
-class _Cache:
-    """The module globals that hold the originals. A further import makes this cache invalid."""
+@lru_cache(maxsize=2)
+def _uses(_: object, originals: frozenset[int]) -> list[tuple[dict[str, Any], str, object]]:
+    """Return the module globals that hold an original function or type, under any name.
 
-    imports: object = None
-    uses: ClassVar[list[tuple[dict[str, Any], str]]] = []
-
-
-def _uses(
-    replacements: dict[int, tuple[object, object]],
-) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield the module globals that hold an original function or type, under any name."""
-    if _Cache.imports != imports():
-        originals = {id(original) for original in _ORIGINALS}
-        _Cache.imports = imports()
-        _Cache.uses = [
-            (space, name)
-            for module_name, space in _namespaces()
-            if module_name not in _UNCHANGED
-            for name, value in list(space.items())
-            if id(value) in originals
-            and not _is_type_for_others(module_name, value)
-            and (module_name != "threading" or not name.startswith("_"))
-        ]
-    for space, name in _Cache.uses:
-        original = replacements.get(id(space.get(name)))
-        if original is not None and original[0] is space[name]:
-            yield space, name
+    The first argument is the result of `imports`, because a further import makes the result invalid.
+    """
+    return [
+        (space, name, value)
+        for module_name, space in _namespaces()
+        if module_name not in _UNCHANGED
+        for name, value in list(space.items())
+        if id(value) in originals
+        and not _is_type_for_others(module_name, value)
+        and (module_name != "threading" or not name.startswith("_"))
+    ]
 
 
-def _restore_in_new_modules(
-    known: set[str], replacements: dict[int, tuple[object, object]]
-) -> None:
+def _restore_in_new_modules(known: set[str], originals: dict[int, object]) -> None:
     """Restore the originals in modules that the simulation imported, because they hold the replacements."""
-    originals = {id(stand_in): original for original, stand_in in replacements.values()}
     for module_name, space in _namespaces():
         if module_name not in known:
             for name, value in list(space.items()):

@@ -23,16 +23,17 @@ import selectors
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any
 
 from actors.places import is_program
 from supervision.laboratory.simulation.frames import imports
 from supervision.laboratory.simulation.pins.fence import SLEEP, escape, escaping
 
-__all__ = ["WAITS", "guarded_waits", "pinned_waits"]
+__all__ = ["guarded_waits", "pinned_waits"]
 
 _WAIT = (
     "wait with Trio, which takes virtual time, as with `trio.Event`, `trio.Lock`, `trio.open_memory_channel` or "
@@ -46,12 +47,6 @@ _SELECTORS = (
     "DevpollSelector",
     "KqueueSelector",
 )
-
-WAITS: tuple[object, ...] = (
-    *(threading.Lock, queue.SimpleQueue, time.sleep, select.select),
-    *([select.poll] if hasattr(select, "poll") else []),
-)
-"""The originals of everything that `pinned_waits` replaces."""
 
 
 class GuardedLock:
@@ -94,8 +89,8 @@ class _GuardedSimpleQueue(queue.SimpleQueue):  # type: ignore[type-arg]
         return super().get(block, timeout)
 
 
-def pinned_waits() -> dict[int, tuple[object, object]]:
-    """Map the `id` of each function that waits to the function and its replacement."""
+def pinned_waits() -> Iterator[tuple[object, object]]:
+    """Yield each function and type that waits, with its replacement."""
     sleep, wait_for_files = time.sleep, select.select
 
     def guarded_sleep(seconds: Any, /) -> None:
@@ -109,12 +104,10 @@ def pinned_waits() -> dict[int, tuple[object, object]]:
             _escape_from("select.select()")
         return wait_for_files(*args)
 
-    found: list[tuple[object, object]] = [
-        (threading.Lock, GuardedLock),
-        (queue.SimpleQueue, _GuardedSimpleQueue),
-        (sleep, guarded_sleep),
-        (wait_for_files, guarded_select),
-    ]
+    yield threading.Lock, GuardedLock
+    yield queue.SimpleQueue, _GuardedSimpleQueue
+    yield sleep, guarded_sleep
+    yield wait_for_files, guarded_select
     if hasattr(select, "poll"):
         poll = select.poll
 
@@ -122,31 +115,31 @@ def pinned_waits() -> dict[int, tuple[object, object]]:
             _escape_from("select.poll()")
             return poll()
 
-        found.append((poll, guarded_poll))
-    return {id(original): (original, replacement) for original, replacement in found}
+        yield poll, guarded_poll
 
 
 @contextmanager
 def guarded_waits() -> Iterator[None]:
     """Guard the methods that wait, and the locks in the globals of the program, until the block ends."""
     with ExitStack() as stack:
-        _guard(stack, threading.Condition, "wait", _waits_for_condition)
+        _guard(stack, threading.Condition, "wait")
         for name in _SELECTORS:
             selector = getattr(selectors, name, None)
             if selector is not None:
-                _guard(stack, selector, "select", _waits_for_files)
-        for space, name, lock in _locks_of_the_program():
+                _guard(stack, selector, "select")
+        for space, name, lock in _locks_of_the_program(imports()):
             if space.get(name) is lock:
                 space[name] = GuardedLock(lock)
                 stack.callback(space.__setitem__, name, lock)
         yield
 
 
-def _guard(stack: ExitStack, cls: Any, name: str, waits: Callable[[float | None], bool]) -> None:
+def _guard(stack: ExitStack, cls: Any, name: str) -> None:
     real = getattr(cls, name)
 
     def guarded(self: Any, timeout: float | None = None) -> Any:
-        if waits(timeout) and escaping() is not None:
+        # A selector does not wait with a negative time limit either.
+        if (timeout is None or timeout > 0) and escaping() is not None:
             _escape_from(_called_by_the_program(sys._getframe()))
         return real(self, timeout)
 
@@ -154,14 +147,6 @@ def _guard(stack: ExitStack, cls: Any, name: str, waits: Callable[[float | None]
     guarded.__module__ = real.__module__
     setattr(cls, name, guarded)
     stack.callback(setattr, cls, name, real)
-
-
-def _waits_for_condition(timeout: float | None) -> bool:
-    return timeout is None or timeout > 0
-
-
-# A selector does not wait with a negative time limit either.
-_waits_for_files = _waits_for_condition
 
 
 def _called_by_the_program(frame: FrameType) -> str:
@@ -188,21 +173,13 @@ def _escape_from(what: str) -> None:
         escape(what, _WAIT, on_escape)
 
 
-class _Found:
-    """The locks in the globals of the program. A further import makes this cache invalid."""
-
-    imports: object = None
-    locks: ClassVar[list[tuple[dict[str, Any], str, Any]]] = []
-
-
-def _locks_of_the_program() -> list[tuple[dict[str, Any], str, Any]]:
-    if _Found.imports != imports():
-        _Found.imports = imports()
-        _Found.locks = [
-            (vars(module), name, value)
-            for module in list(sys.modules.values())
-            if is_program(getattr(module, "__file__", None) or "<frozen")
-            for name, value in list(vars(module).items())
-            if type(value) is _Lock
-        ]
-    return _Found.locks
+@lru_cache(maxsize=1)
+def _locks_of_the_program(_: object) -> list[tuple[dict[str, Any], str, Any]]:
+    """Return the locks in the globals of the program. The argument is the result of `imports`."""
+    return [
+        (vars(module), name, value)
+        for module in list(sys.modules.values())
+        if is_program(getattr(module, "__file__", None) or "<frozen")
+        for name, value in list(vars(module).items())
+        if type(value) is _Lock
+    ]

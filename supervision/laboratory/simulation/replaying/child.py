@@ -1,27 +1,40 @@
-"""The fresh process of a self-check. It repeats runs and writes the traces of the runs that differ."""
+"""The fresh process of a self-check. It repeats runs and writes the traces of the runs that differ.
+
+It also compares the data that a run leaves behind in the process: globals of the program's modules, and attributes of
+its classes.
+"""
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
 from attrs import define
 
+from actors.places import is_program
 from supervision.laboratory.simulation.errors import RunFileError
 from supervision.laboratory.simulation.frames import SourceLine, source_line_above
 from supervision.laboratory.simulation.outcome import Outcome
-from supervision.laboratory.simulation.replaying.leftovers import changed_between, program_data
 from supervision.laboratory.simulation.replaying.run_file import (
     RunFile,
     find_scenario,
     load_run,
     run_again,
 )
+from supervision.recording.describe import describe
 from supervision.recording.trace import write_lines
 
-__all__ = ["RepeatedRun", "repeat", "source_line_in", "with_steps"]
+__all__ = [
+    "RepeatedRun",
+    "repeat",
+    "source_line_in",
+    "with_steps",
+]
 
 
 @define(kw_only=True)
@@ -92,6 +105,45 @@ def main(folder: Path, junk: int, event: int | None) -> None:
             write_lines(file.with_suffix(".trace"), trace)
         file.with_suffix(".answer").write_bytes(msgspec.json.encode(repeated))
     del heap
+
+
+# Data that a run leaves behind
+
+_MOST = 5
+
+
+def program_data() -> dict[str, str]:
+    """Return the values of the program's globals and class attributes, as text by name."""
+    return {name: _text(value) for name, value in _values()}
+
+
+def changed_between(before: dict[str, str], after: dict[str, str]) -> tuple[str, ...]:
+    """Return the first few names with changed values. A name that `before` does not contain counts as unchanged."""
+    changed = [name for name, text in after.items() if before.get(name, text) != text]
+    return tuple(changed[:_MOST])
+
+
+def _values() -> Iterator[tuple[str, Any]]:
+    for module in list(sys.modules.values()):
+        if not is_program(getattr(module, "__file__", None) or "<frozen"):
+            continue
+        for name, value in list(vars(module).items()):
+            if inspect.isclass(value):
+                if value.__module__ == module.__name__:
+                    for inner, attribute in list(vars(value).items()):
+                        if _is_data(inner, attribute):
+                            yield f"{module.__name__}.{name}.{inner}", attribute
+            elif _is_data(name, value):
+                yield f"{module.__name__}.{name}", value
+
+
+def _is_data(name: str, value: object) -> bool:
+    return not name.startswith("__") and not callable(value) and not isinstance(value, ModuleType)
+
+
+def _text(value: object) -> str:
+    size = len(value) if isinstance(value, list | dict | set | tuple | str | bytes) else None
+    return f"{describe(value)} {size}"
 
 
 if __name__ == "__main__":

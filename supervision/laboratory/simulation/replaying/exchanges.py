@@ -19,7 +19,7 @@ from math import inf
 from operator import itemgetter
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from supervision.recording.reader.names import Names
 from supervision.recording.reader.records import Event, Key, key_of
@@ -104,29 +104,6 @@ class _Push:
     reply: Event | None = None
 
 
-@define(eq=False)
-class _Read:
-    """The facts that a first reading of the events collects."""
-
-    sent: dict[int, Event] = field(factory=dict)
-    # The `received` event and the `call_ended` event of each `sent` event, by the number of the `sent` event.
-    taken: dict[int, Event] = field(factory=dict)
-    ended: dict[int, Event] = field(factory=dict)
-    # A handling has the number of its `received` event.
-    # For each `sent` event, the handling during which the sender sent the message.
-    within: dict[int, int] = field(factory=dict)
-    # For each handling, the events of the process during it: messages of the application, pushes and subscriptions.
-    acts: dict[int, list[int]] = field(factory=dict)
-    # For each event in `acts`, its handling.
-    act_of: dict[int, int] = field(factory=dict)
-    received: dict[int, Event] = field(factory=dict)
-    # For each reply, its push.
-    replies: dict[int, _Push] = field(factory=dict)
-    pushes: dict[int, _Push] = field(factory=dict)
-    exits: dict[Key, Event] = field(factory=dict)
-    spawned: dict[Key, Event] = field(factory=dict)
-
-
 class Exchanges:
     """The messages of a run.
 
@@ -138,7 +115,25 @@ class Exchanges:
     def __init__(self, events: Sequence[Event], names: Names) -> None:
         self._events = events
         self._names = names
-        self._read = _Read()
+        # The facts that a first reading of the events collects.
+        self._sent: dict[int, Event] = {}
+        # The `received` event and the `call_ended` event of each `sent` event, by the number of the `sent` event.
+        self._taken: dict[int, Event] = {}
+        self._ended: dict[int, Event] = {}
+        # A handling has the number of its `received` event.
+        # For each `sent` event, the handling during which the sender sent the message.
+        self._within: dict[int, int] = {}
+        # For each handling, the events of the process during it: messages of the application, pushes and subscriptions.
+        self._acts: dict[int, list[int]] = {}
+        # For each event in `_acts`, its handling.
+        self._act_of: dict[int, int] = {}
+        self._received: dict[int, Event] = {}
+        # For each reply, its push.
+        self._replies: dict[int, _Push] = {}
+        self._pushes: dict[int, _Push] = {}
+        self._exits: dict[Key, Event] = {}
+        self._spawned: dict[Key, Event] = {}
+        # The current handling of each process.
         self._handling: dict[Key, int] = {}
         # For each connection, the frames of the client that the connection has not passed on yet.
         self._frames: dict[Key, list[_Push]] = {}
@@ -151,25 +146,25 @@ class Exchanges:
     # The first reading
 
     def _note_spawned(self, event: Event) -> None:
-        self._read.spawned[key_of(event)] = event
+        self._spawned[key_of(event)] = event
 
     def _note_exited(self, event: Event) -> None:
-        self._read.exits[key_of(event)] = event
+        self._exits[key_of(event)] = event
 
     def _note_sent(self, event: Event) -> None:
-        read, number = self._read, event["n"]
-        read.sent[number] = event
+        number = event["n"]
+        self._sent[number] = event
         if event["pid"] is None:
             return
         key = key_of(event)
         handling = self._handling.get(key)
         if handling is not None:
-            read.within[number] = handling
+            self._within[number] = handling
             if not event.get("internal"):
                 self._act(handling, number)
         waiting = self._frames.get(key)
         if waiting and waiting[0].frame["event"] == event["message_kind"]:
-            read.pushes[number] = waiting.pop(0)
+            self._pushes[number] = waiting.pop(0)
 
     def _note_subscribed(self, event: Event) -> None:
         handling = self._handling.get(key_of(event))
@@ -179,21 +174,21 @@ class Exchanges:
     _note_unsubscribed = _note_subscribed
 
     def _act(self, handling: int, number: int) -> None:
-        self._read.acts.setdefault(handling, []).append(number)
-        self._read.act_of[number] = handling
+        self._acts.setdefault(handling, []).append(number)
+        self._act_of[number] = handling
 
     def _note_received(self, event: Event) -> None:
-        self._read.received[event["n"]] = event
+        self._received[event["n"]] = event
         self._handling[key_of(event)] = event["n"]
         cause = event.get("cause")
-        if cause in self._read.sent:
-            self._read.taken[cause] = event
-            if cause in self._read.pushes:
-                self._read.pushes[cause].received = event
+        if cause in self._sent:
+            self._taken[cause] = event
+            if cause in self._pushes:
+                self._pushes[cause].received = event
 
     def _note_call_ended(self, event: Event) -> None:
         if "sent" in event:
-            self._read.ended[event["sent"]] = event
+            self._ended[event["sent"]] = event
 
     def _note_frame(self, event: Event) -> None:
         if "event" not in event or event["topic"] == _HEARTBEATS:
@@ -209,7 +204,7 @@ class Exchanges:
             push_of = self._unanswered.pop(where, None)
             if push_of is not None:
                 push_of.reply = event
-                self._read.replies[event["n"]] = push_of
+                self._replies[event["n"]] = push_of
         elif "by" in event:
             handling = self._handling.get((connection[0], event["by"]))
             if handling is not None:
@@ -231,7 +226,7 @@ class Exchanges:
 
     def described(self, sent: Event) -> str:
         """Return a message and its sender."""
-        push = self._read.pushes.get(sent["n"])
+        push = self._pushes.get(sent["n"])
         if push is not None:
             frame = push.frame
             payload = "" if frame["payload"] == "{}" else f" {short(frame['payload'])}"
@@ -239,10 +234,10 @@ class Exchanges:
         return f"{self.text(sent)} from {self._names.who(sent)}"
 
     def _write_received(self, event: Event) -> Iterator[Line]:
-        sent = self._read.sent.get(event.get("cause", -1))
+        sent = self._sent.get(event.get("cause", -1))
         if sent is None or self._names.is_connection(key_of(event)):
             return
-        push = self._read.pushes.get(sent["n"])
+        push = self._pushes.get(sent["n"])
         if push is not None:
             yield from self._push(push, event)
         elif not sent.get("internal") and sent["via"] not in _RUNTIME:
@@ -251,8 +246,8 @@ class Exchanges:
     def _request(self, sent: Event, event: Event) -> Line:
         names = self._names
         text = f"{names.process(key_of(event))} got {self.text(sent)} from {names.who(sent)}"
-        ended = self._read.ended.get(sent["n"])
-        if ended is not None and "answer" in ended and not self._read.acts.get(event["n"]):
+        ended = self._ended.get(sent["n"])
+        if ended is not None and "answer" in ended and not self._acts.get(event["n"]):
             text += f", and answered {self._answer(ended)}{self._later(ended, event)}"
         return self._line(event, text, thread=self._thread(sent))
 
@@ -263,15 +258,15 @@ class Exchanges:
         return short(self._names.text(ended["answer"], ended.get("node", 0)))
 
     def _write_call_ended(self, event: Event) -> Iterator[Line]:
-        sent = self._read.sent.get(event.get("sent", -1))
+        sent = self._sent.get(event.get("sent", -1))
         if sent is None or self._is_hidden(sent, event["how"]):
             return
         names, how = self._names, event["how"]
         server, caller = names.process(key_of(event, "to")), names.who(event)
         thread, asked = self._thread(sent), self.text(sent)
-        taken = self._read.taken.get(sent["n"])
+        taken = self._taken.get(sent["n"])
         if how == "answered":
-            if taken is not None and self._read.acts.get(taken["n"]):
+            if taken is not None and self._acts.get(taken["n"]):
                 text = f"{server} answered {self._answer(event)} to {asked} from {caller}"
                 yield self._line(event, text, thread=thread)
         elif how == "server_ended":
@@ -291,7 +286,7 @@ class Exchanges:
         if chain:
             around = ", so they wait for each other" if circle(chain) else ""
             return f": {', and '.join(wait.text for wait in chain)}{around}"
-        if sent["n"] not in self._read.taken:
+        if sent["n"] not in self._taken:
             return ", and it had not read the request"
         return ""
 
@@ -315,7 +310,7 @@ class Exchanges:
         if client not in channel:
             text += f", {client}"
         reply = push.reply
-        if reply is not None and not self._read.acts.get(event["n"]):
+        if reply is not None and not self._acts.get(event["n"]):
             text += f", and replied {self._status(reply)}"
             text += self._later(reply, event)
         yield self._line(event, text, weight=1.5, thread=event["n"])
@@ -337,14 +332,14 @@ class Exchanges:
             by = names.process((event.get("node", 0), event["by"])) if "by" in event else ""
             payload = "" if event["payload"] == "{}" else f" {short(event['payload'])}"
             text = f"{client} got the push {kind}{payload} in {topic}{f' from {by}' if by else ''}"
-            yield self._line(event, text, weight=1.5, thread=self._read.act_of.get(event["n"]))
+            yield self._line(event, text, weight=1.5, thread=self._act_of.get(event["n"]))
 
     def _reply(self, event: Event) -> Iterator[Line]:
-        push = self._read.replies.get(event["n"])
+        push = self._replies.get(event["n"])
         if push is None or push.received is None or push.frame["event"] == "phx_leave":
             return
         handling = push.received["n"]
-        if self._read.acts.get(handling):
+        if self._acts.get(handling):
             channel = self._names.process(key_of(push.received))
             text = f"{channel} replied {self._status(event)} to {push.frame['event']}"
             yield self._line(event, text, weight=1.5, thread=handling)
@@ -358,14 +353,11 @@ class Exchanges:
         text = f"{self._names.process(key_of(event))} subscribed to {event['topic']}"
         if event["count"] > 1:
             text += f" for the {ordinal(event['count'])} time, and now gets each message {event['count']} times"
-        yield self._line(event, text, weight=1.5, thread=self._handling_at(event))
+        yield self._line(event, text, weight=1.5, thread=self._act_of.get(event["n"]))
 
     def _write_unsubscribed(self, event: Event) -> Iterator[Line]:
         text = f"{self._names.process(key_of(event))} unsubscribed from {event['topic']}"
-        yield self._line(event, text, weight=1.5, thread=self._handling_at(event))
-
-    def _handling_at(self, event: Event) -> int | None:
-        return self._read.act_of.get(event["n"])
+        yield self._line(event, text, weight=1.5, thread=self._act_of.get(event["n"]))
 
     def _write_dead_letter(self, event: Event) -> Iterator[Line]:
         if event["via"] in _RUNTIME or event.get("internal"):
@@ -384,11 +376,11 @@ class Exchanges:
         if event["to_pid"] is None:
             return f"{short(event['to'])}, and no process had that name"
         key = key_of(event, "to_pid")
-        end = self._read.exits.get(key)
+        end = self._exits.get(key)
         name = self._names.process(key)
         text = f"{name}, which had ended" + ("" if end is None else f" at {in_seconds(end['t'])}")
         role = self._names.role(key)
-        for other, spawned in reversed(self._read.spawned.items()):
+        for other, spawned in reversed(self._spawned.items()):
             alike = other != key and self._names.role(other) == role
             if alike and spawned["n"] < event["n"] and not self._has_ended(other, event["n"]):
                 return f"{text}; {self._names.process(other)} was in its place"
@@ -397,11 +389,11 @@ class Exchanges:
     def _write_sent(self, event: Event) -> Iterator[Line]:
         """Describe a message that its receiver never read. Skip calls: `_write_call_ended` describes them."""
         number, key = event["n"], key_of(event, "to")
-        if number in self._read.taken or event["via"] not in ("cast", "info"):
+        if number in self._taken or event["via"] not in ("cast", "info"):
             return
         if event.get("internal") or self._names.is_connection(key):
             return
-        why = "ended before it read it" if key in self._read.exits else "has not read it"
+        why = "ended before it read it" if key in self._exits else "has not read it"
         text = f"{self._names.who(event)} sent {self.text(event)} to {self._names.process(key)}, which {why}"
         yield self._line(event, text, weight=1.5, thread=self._thread(event))
 
@@ -410,12 +402,12 @@ class Exchanges:
 
         The chain begins with a request from a client or a task. Without a handling, return the number of the message.
         """
-        handling = self._read.within.get(sent["n"])
+        handling = self._within.get(sent["n"])
         while handling is not None:
-            cause = self._read.sent.get(self._read.received[handling].get("cause", -1))
-            if cause is None or cause["n"] in self._read.pushes or cause["pid"] is None:
+            cause = self._sent.get(self._received[handling].get("cause", -1))
+            if cause is None or cause["n"] in self._pushes or cause["pid"] is None:
                 return handling
-            above = self._read.within.get(cause["n"])
+            above = self._within.get(cause["n"])
             if above is None:
                 return handling
             handling = above
@@ -439,11 +431,11 @@ class Exchanges:
         return sorted(found, key=lambda wait: wait.since)
 
     def _open_calls(self, before: float) -> Iterator[Wait]:
-        names, read = self._names, self._read
-        for number, sent in read.sent.items():
+        names = self._names
+        for number, sent in self._sent.items():
             if number >= before or sent["via"] != "call":
                 continue
-            ended = read.ended.get(number)
+            ended = self._ended.get(number)
             if ended is not None and ended["n"] < before:
                 continue
             target, waiting = key_of(sent, "to"), None if sent["pid"] is None else key_of(sent)
@@ -456,13 +448,13 @@ class Exchanges:
 
     def _open_stops(self, before: float) -> Iterator[Wait]:
         """Yield the supervisors that wait for the end of a child."""
-        names, read = self._names, self._read
+        names = self._names
         events = self._events
         for event in events[: bisect_left(events, before, key=itemgetter("n"))]:
             if event["kind"] != "signal" or event["linked"] or event["exit"] != "shutdown":
                 continue
             waiting, target = key_of(event), key_of(event, "to")
-            spawned = read.spawned.get(target)
+            spawned = self._spawned.get(target)
             if spawned is None or key_of(spawned, "parent") != waiting or not waiting[1]:
                 continue
             if not self._has_ended(target, before) and not self._has_ended(waiting, before):
@@ -470,7 +462,7 @@ class Exchanges:
                 yield Wait(waiting=waiting, target=target, since=event["t"], text=text)
 
     def _has_ended(self, key: Key, before: float) -> bool:
-        end = self._read.exits.get(key)
+        end = self._exits.get(key)
         return end is not None and end["n"] < before
 
     # Hints
@@ -480,10 +472,9 @@ class Exchanges:
 
         A lost update has this order: two reads, then two writes. So does a decision that relies on an old read.
         """
-        read = self._read
         by_server: dict[Key, list[_Asked]] = {}
-        for number, received in read.taken.items():
-            sent, ended = read.sent[number], read.ended.get(number, {})
+        for number, received in self._taken.items():
+            sent, ended = self._sent[number], self._ended.get(number, {})
             if sent["via"] == "call" and not sent.get("internal") and "answer" in ended:
                 asked = _Asked(self._thread(sent), sent, received, self._answer(ended))
                 by_server.setdefault(key_of(received), []).append(asked)
@@ -517,23 +508,23 @@ class Exchanges:
 
         The new process begins without the state of the old process. Often it did not repeat a subscription.
         """
-        names, read = self._names, self._read
+        names = self._names
         got: dict[Key, dict[str, Event]] = {}
-        for number, event in read.taken.items():
-            sent = read.sent[number]
+        for number, event in self._taken.items():
+            sent = self._sent[number]
             if not sent.get("internal") and sent["via"] not in _RUNTIME:
                 got.setdefault(key_of(event), {}).setdefault(sent["message_kind"], sent)
         by_role: dict[str, list[Key]] = {}
-        for key, spawned in read.spawned.items():
+        for key, spawned in self._spawned.items():
             if not names.is_connection(key) and key not in names.connections:
                 by_role.setdefault(spawned["role"], []).append(key)
         for keys in by_role.values():
             last = keys[-1]
-            if len(keys) < 2 or last in read.exits:
+            if len(keys) < 2 or last in self._exits:
                 continue
             for before in keys[:-1]:
                 for kind, sent in got.get(before, {}).items():
-                    alive = sent["pid"] is None or key_of(sent) not in read.exits
+                    alive = sent["pid"] is None or key_of(sent) not in self._exits
                     if kind not in got.get(last, {}) and alive and got.get(last):
                         now, then = names.process(last), names.process(before)
                         yield (

@@ -24,7 +24,6 @@ __all__ = [
     "distinct",
     "exchange",
     "moved",
-    "numbered",
 ]
 
 Deviations: TypeAlias = Mapping[int, tuple[int, ...]]
@@ -207,8 +206,3 @@ def distinct(labels: Iterable[str]) -> list[str]:
         count = seen[label] = seen.get(label, 0) + 1
         found.append(label if count == 1 else f"{label} ({count})")
     return found
-
-
-def numbered(deviations: Iterable[Deviation]) -> dict[int, tuple[int, ...]]:
-    """Return the order of each deviation by its round number. This is enough to repeat the same run."""
-    return {deviation.round: deviation.order for deviation in deviations}

@@ -11,14 +11,12 @@ from types import FrameType
 
 import trio
 
-from actors.errors import ActorsError, ProcessKilled
 from actors.places import is_program
-from actors.process import current_pid
 from actors.refs import Pid
 from actors.servers.gen_server import pending_call
 from supervision.laboratory.simulation.frames import describe_frame
 from supervision.recording.describe import describe, without_addresses
-from supervision.recording.recorder import Recorder, place_among
+from supervision.recording.recorder import Recorder, place_among, sender_now
 
 __all__ = ["SCENARIO", "TaskNames"]
 
@@ -110,11 +108,7 @@ class TaskNames:
 
 def _acting_for(task: trio.lowlevel.Task) -> Pid | None:
     """Return the process that a task belongs to. The process may have started the task in its own nursery."""
-    try:
-        return task.context.run(current_pid)
-    except (ActorsError, ProcessKilled):
-        # The task belongs to a zombie, or to no process.
-        return None
+    return task.context.run(sender_now)
 
 
 def _frames(task: trio.lowlevel.Task) -> list[FrameType]:

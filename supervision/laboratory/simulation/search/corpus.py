@@ -15,7 +15,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-import msgspec
 from attrs import frozen
 
 from supervision.laboratory.simulation.errors import RunFileError
@@ -135,16 +134,11 @@ class Corpus:
         if entries:
             find_scenario(scenario)
         runs = [run for _, run in entries]
-        answers: Iterator[bytes | Lost] = (
-            in_workers(_again, runs, jobs=jobs, limit=limit, renew=_RENEW)
-            if jobs
-            else map(_again, runs)
-        )
+        answers = in_workers(_again, runs, _Now, jobs=jobs, limit=limit, renew=_RENEW)
         for (path, run), answer in zip(entries, answers, strict=True):
-            if isinstance(answer, Lost):
-                now = _Now(failure=answer.kind, problem=answer.why)
-            else:
-                now = msgspec.json.decode(answer, type=_Now)
+            now = answer
+            if isinstance(now, Lost):
+                now = _Now(failure=now.kind, problem=now.why)
             yield Replayed(
                 path=path,
                 run=run,
@@ -161,15 +155,14 @@ class _Now:
     exact: bool = False
 
 
-def _again(run: RunFile) -> bytes:
+def _again(run: RunFile) -> _Now:
     outcome = run_again(run)
     error = outcome.error
-    now = _Now(
+    return _Now(
         failure=identify(error),
         problem=None if error is None else problem_of(error),
         exact=(outcome.digest, outcome.steps_digest) == (run.digest, run.steps_digest),
     )
-    return msgspec.json.encode(now)
 
 
 def _status(then: str | None, now: str | None) -> Status:

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-import msgspec
 from attrs import frozen
 
 from supervision.laboratory.simulation.errors import SimulationError
@@ -80,19 +79,12 @@ class _Small:
 
 
 def _all_small(runs: list[RunFile], jobs: int, seconds: float) -> Iterator[_Small]:
-    if jobs == 0:
-        yield from (_small(run, seconds) for run in runs)
-        return
-    encoded = partial(_encoded, seconds=seconds)
-    for answer in in_workers(encoded, runs, jobs=jobs, limit=_LIMIT, renew=1):
+    small = partial(_small, seconds=seconds)
+    for answer in in_workers(small, runs, _Small, jobs=jobs, limit=_LIMIT, renew=1):
         if isinstance(answer, Lost):
             yield _Small(note=f"it could not be shrunk: {answer.why}")
         else:
-            yield msgspec.json.decode(answer, type=_Small)
-
-
-def _encoded(run: RunFile, seconds: float) -> bytes:
-    return msgspec.json.encode(_small(run, seconds))
+            yield answer
 
 
 def _small(run: RunFile, seconds: float) -> _Small:

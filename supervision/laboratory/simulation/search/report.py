@@ -1,7 +1,11 @@
-"""The totals of a sweep: failures by kind, effects of the faults, and conditions that were never true."""
+"""The totals of a sweep: failures by kind, effects of the faults, and conditions that were never true. *pure*.
+
+From the totals follow the rare states from which a sweep starts further runs.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,12 +14,17 @@ from attrs import define, field
 from supervision.laboratory.simulation.forks import ForkedSeed
 from supervision.laboratory.simulation.search.sweep import SeedResult
 
-__all__ = ["ENOUGH_SEEDS", "Failures", "SweepReport"]
+__all__ = ["ENOUGH_SEEDS", "FORKS", "Failures", "Forking", "SweepReport"]
 
 ENOUGH_SEEDS = 100
 """A sweep with at least this many runs fails if a `sometimes` condition was never true."""
 
+FORKS = 10
+"""The number of runs from each rare state."""
+
 _SHOWN = 20  # the most seeds to keep for each kind of failure
+_RARE = 0.25  # a condition is rare if a smaller share of the runs reaches it
+_DEPTH = 3  # the most forks in one run
 
 
 @define(kw_only=True)
@@ -79,8 +88,8 @@ class SweepReport:
     checked: int = 0
     virtual_seconds: float = 0.0
     steps: int = 0
-    faults: dict[str, int] = field(factory=dict)
-    branches: dict[str, dict[str, int]] = field(factory=dict)
+    faults: Counter[str] = field(factory=Counter)
+    branches: dict[str, Counter[str]] = field(factory=dict)
     sometimes: dict[str, int] = field(factory=dict)
     forked_sometimes: dict[str, int] = field(factory=dict)
     reached: dict[str, ForkedSeed] = field(factory=dict)
@@ -96,9 +105,9 @@ class SweepReport:
         self.virtual_seconds += result.seconds
         self.steps += result.steps
         self.checked += result.checked
-        _count(self.faults, result.faults)
+        self.faults.update(result.faults)
         for branch, statuses in result.branches.items():
-            _count(self.branches.setdefault(branch, {}), statuses)
+            self.branches.setdefault(branch, Counter()).update(statuses)
         self.forked += bool(result.forks)
         self._add_sometimes(result)
         self.inert_runs += result.inert
@@ -190,6 +199,31 @@ class SweepReport:
         }
 
 
-def _count(totals: dict[str, int], more: Mapping[str, int]) -> None:
-    for name, count in more.items():
-        totals[name] = totals.get(name, 0) + count
+@define(eq=False)
+class Forking:
+    """The forks of one sweep.
+
+        forking = Forking(10)
+        for fork in forking.of(report): ...
+
+    Args:
+        number: the number of runs from each rare state.
+    """
+
+    number: int = FORKS
+    _done: set[str] = field(factory=set, init=False)
+
+    def of(self, report: SweepReport) -> list[ForkedSeed]:
+        """Return forks at the rare `sometimes` conditions that the sweep has first reached since the last call.
+
+        Each fork starts from the first passing run that reached the condition. This run may have forks itself.
+        """
+        seeds = report.runs - report.forked
+        found = []
+        for name, first in report.reached.items():
+            if name in self._done:
+                continue
+            self._done.add(name)
+            if report.sometimes.get(name, 0) < _RARE * seeds and len(first.forks) < _DEPTH:
+                found += [first.then(name, number) for number in range(1, self.number + 1)]
+        return found

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -92,7 +93,7 @@ class SeedResult:
     events: int = 0
     steps_digest: str = ""
     faults: dict[str, int] = field(factory=dict)
-    branches: dict[str, dict[str, int]] = field(factory=dict)
+    branches: Mapping[str, Mapping[str, int]] = field(factory=dict)
     sometimes: dict[str, bool] = field(factory=dict)
     measures: dict[str, float] = field(factory=dict)
 
@@ -171,11 +172,10 @@ def sweep(
         measure=measure,
     )
     plan.try_to_write()
-    if jobs == 0:
-        return (plan.run(seed) for seed in seeds)
     answers = in_workers(
-        plan.encoded,
+        plan.run,
         seeds,
+        SeedResult,
         jobs=cores() if jobs is None else jobs,
         limit=limit,
         cpu_limit=cpu_limit,
@@ -185,7 +185,7 @@ def sweep(
 
 
 def _results(
-    seeds: Sequence[int | ForkedSeed], answers: Generator[bytes | Lost, None, None]
+    seeds: Sequence[int | ForkedSeed], answers: Iterable[SeedResult | Lost]
 ) -> Generator[SeedResult, None, None]:
     for item, answer in zip(seeds, answers, strict=True):
         if isinstance(answer, Lost):
@@ -195,7 +195,7 @@ def _results(
                 seed=seed, forks=forks, failure=answer.kind, problem=problem, lost=True
             )
         else:
-            yield msgspec.json.decode(answer, type=SeedResult)
+            yield answer
 
 
 @frozen(kw_only=True)
@@ -220,9 +220,6 @@ class _Plan:
             raise RunFileError(
                 f"{scenario_name(self.scenario)} cannot be swept: {error}; use params of types that JSON has"
             ) from error
-
-    def encoded(self, item: int | ForkedSeed) -> bytes:
-        return msgspec.json.encode(self.run(item))
 
     def run(self, item: int | ForkedSeed) -> SeedResult:
         began = time.perf_counter()
@@ -286,11 +283,9 @@ def _can_be_found(scenario: Scenario) -> bool:
 def _result_of(outcome: Outcome) -> SeedResult:
     error = outcome.error
     failed = error is not None and not isinstance(error, InertPlan)
-    statuses: dict[str, int] = {}
-    branches: dict[str, dict[str, int]] = {}
+    branches: dict[str, Counter[str]] = {}
     for report in outcome.fault_reports:
-        for counts in (statuses, branches.setdefault(branch_of(report.fault), {})):
-            counts[report.status] = counts.get(report.status, 0) + 1
+        branches.setdefault(branch_of(report.fault), Counter())[report.status] += 1
     return SeedResult(
         seed=outcome.seed,
         forks=outcome.forks,
@@ -303,7 +298,7 @@ def _result_of(outcome: Outcome) -> SeedResult:
         steps=outcome.steps,
         events=outcome.events,
         steps_digest=outcome.steps_digest,
-        faults=statuses,
+        faults=Counter(report.status for report in outcome.fault_reports),
         branches=branches,
         sometimes=dict(outcome.sometimes),
     )

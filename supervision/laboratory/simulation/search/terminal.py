@@ -26,9 +26,8 @@ from supervision.laboratory.simulation.forks import ForkedSeed, described
 from supervision.laboratory.simulation.scenario import Scenario, scenario_name
 from supervision.laboratory.simulation.search.corpus import Corpus, Replayed
 from supervision.laboratory.simulation.search.findings import Finding, look_at
-from supervision.laboratory.simulation.search.forking import Forking
-from supervision.laboratory.simulation.search.report import ENOUGH_SEEDS, SweepReport
-from supervision.laboratory.simulation.search.sweep import SeedResult, sweep
+from supervision.laboratory.simulation.search.report import ENOUGH_SEEDS, Forking, SweepReport
+from supervision.laboratory.simulation.search.sweep import sweep
 
 __all__ = ["Sweeping", "print_divergences", "print_finding", "print_inert"]
 
@@ -118,9 +117,9 @@ class Sweeping:
         forking = Forking(self.forks)
         while not self._has_failed_enough and (forks := forking.of(self.report)):
             self._progress.print(f"{len(forks)} runs fork at rare states")
-            self._run(forks, lambda _: None)
+            self._run(forks, lambda: None)
 
-    def _run(self, seeds: Sequence[int | ForkedSeed], show: Callable[[SeedResult], None]) -> None:
+    def _run(self, seeds: Sequence[int | ForkedSeed], show: Callable[[], None]) -> None:
         results = sweep(
             self.scenario,
             seeds,
@@ -135,7 +134,7 @@ class Sweeping:
         with closing(results):
             for result in results:
                 self.report.add(result)
-                show(result)
+                show()
                 if self._has_failed_enough:
                     self._progress.print(
                         f"stopped after {self.report.failed} failures (--stop-after)"
@@ -185,9 +184,19 @@ class Sweeping:
         path.write_bytes(msgspec.json.format(msgspec.json.encode(data)) + b"\n")
 
     @contextmanager
-    def _shown_progress(self) -> Iterator[Any]:
-        if not self._progress.is_terminal:
-            yield _Lines(self._progress, len(self.seeds), self.report)
+    def _shown_progress(self) -> Iterator[Callable[[], None]]:
+        """Show the progress of the sweep. Yield the function to call after each result."""
+        console, report, total = self._progress, self.report, len(self.seeds)
+        if not console.is_terminal:
+            tenths = 0
+
+            def print_line() -> None:
+                nonlocal tenths
+                before, tenths = tenths, report.runs * _LINES // total
+                if tenths > before:
+                    console.print(f"{report.runs} of {total} seeds, {report.failed} failed")
+
+            yield print_line
             return
         # auto_refresh is off, because its thread would run while the sweep forks workers.
         bar = Progress(
@@ -196,52 +205,29 @@ class Sweeping:
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}", markup=False),
             TimeRemainingColumn(),
-            console=self._progress,
+            console=console,
             auto_refresh=False,
             transient=True,
         )
-        with bar:
-            task = bar.add_task("all pass so far", total=len(self.seeds), speed="")
-            yield _Bar(bar, task, self.report)
+        task = bar.add_task("all pass so far", total=total, speed="")
+        began, drawn = time.perf_counter(), 0.0
 
-
-@define(eq=False)
-class _Bar:
-    bar: Progress
-    task: Any
-    report: SweepReport
-    began: float = field(factory=time.perf_counter)
-    drawn: float = 0.0
-
-    def __call__(self, result: SeedResult) -> None:
-        now = time.perf_counter()
-        if now - self.drawn < _REDRAW:
-            return
-        self.drawn = now
-        failed = self.report.failed
-        self.bar.update(
-            self.task,
-            completed=self.report.runs,
-            description=f"{failed} failed" if failed else "all pass so far",
-            speed=f"{self.report.runs / max(now - self.began, 1e-9):.0f}/s",
-        )
-        self.bar.refresh()
-
-
-@define(eq=False)
-class _Lines:
-    console: Console
-    total: int
-    report: SweepReport
-    tenths: int = 0
-
-    def __call__(self, result: SeedResult) -> None:
-        tenths = self.report.runs * _LINES // self.total
-        if tenths > self.tenths:
-            self.tenths = tenths
-            self.console.print(
-                f"{self.report.runs} of {self.total} seeds, {self.report.failed} failed"
+        def draw() -> None:
+            nonlocal drawn
+            now = time.perf_counter()
+            if now - drawn < _REDRAW:
+                return
+            drawn = now
+            bar.update(
+                task,
+                completed=report.runs,
+                description=f"{report.failed} failed" if report.failed else "all pass so far",
+                speed=f"{report.runs / max(now - began, 1e-9):.0f}/s",
             )
+            bar.refresh()
+
+        with bar:
+            yield draw
 
 
 # The report

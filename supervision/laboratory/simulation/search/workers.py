@@ -3,6 +3,8 @@
 A worker may die of a segmentation fault or for lack of memory, or its work may never end. The answer for its item is
 then a `Lost` with the reason, and another worker takes the place of the dead worker.
 
+Answers travel as JSON.
+
 A library such as Pebble is not enough, for three reasons. The work is a closure, which cannot be pickled. A time limit
 must also end a worker that hangs in C. The answer for a lost item must contain the last output of its worker.
 """
@@ -22,11 +24,13 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import IO, NoReturn, TypeVar
 
+import msgspec
 from attrs import define, field, frozen
 
 __all__ = ["Lost", "cores", "in_workers"]
 
 T = TypeVar("T")
+Answer = TypeVar("Answer")
 
 _AHEAD = 1000  # the most answers that wait for the answer to an earlier item
 _SAID = 16_000  # the most bytes to keep of the last output of a dead worker
@@ -59,17 +63,18 @@ def cores() -> int:
 
 
 def in_workers(
-    work: Callable[[T], bytes],
+    work: Callable[[T], Answer],
     items: Sequence[T],
+    answers: type[Answer],
     *,
     jobs: int,
     limit: float,
     renew: int,
     cpu_limit: float | None = None,
-) -> Generator[bytes | Lost, None, None]:
+) -> Generator[Answer | Lost, None, None]:
     """Run `work` for each item in forked processes, and yield the answers in the order of the items.
 
-        for answer in in_workers(square, range(100), jobs=2, limit=10.0, renew=50):
+        for answer in in_workers(square, range(100), int, jobs=2, limit=10.0, renew=50):
             ...
 
     If the caller leaves the loop early, or on Ctrl-C, all workers end immediately.
@@ -77,21 +82,27 @@ def in_workers(
     Args:
         work: called in a worker, which discards its standard output. `Lost.said` has its standard error.
         items: a sequence, or another object with a length and with items by index.
-        jobs: the number of workers.
+        answers: the type of the answers. msgspec encodes them in the worker, and decodes them as this type.
+        jobs: the number of workers. 0 runs everything in this process, without the limits.
         limit: the real seconds that an item may take.
         renew: replace a worker after this many items, so that leaked memory stays bounded.
         cpu_limit: the CPU seconds that an item may take. `limit` must be long enough for a busy machine, so `cpu_limit`
             ends an endless loop earlier.
     """
+    if jobs == 0:
+        yield from map(work, items)
+        return
+    decode = msgspec.json.Decoder(answers).decode
     pool = _Pool(
-        lambda index: work(items[index]),
+        lambda index: msgspec.json.encode(work(items[index])),
         len(items),
         limit=limit,
         renew=renew,
         cpu_limit=cpu_limit,
     )
     try:
-        yield from pool.run(jobs)
+        for answer in pool.run(jobs):
+            yield answer if isinstance(answer, Lost) else decode(answer)
     finally:
         pool.stop()
 

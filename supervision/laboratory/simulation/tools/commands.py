@@ -32,7 +32,7 @@ from supervision.laboratory.simulation.replaying.command import replay_file
 from supervision.laboratory.simulation.replaying.run_file import load_run
 from supervision.laboratory.simulation.scenario import Scenario
 from supervision.laboratory.simulation.search.corpus import DEFAULT_CORPUS, Corpus
-from supervision.laboratory.simulation.search.forking import FORKS
+from supervision.laboratory.simulation.search.report import FORKS
 from supervision.laboratory.simulation.search.sweep import BARE
 from supervision.laboratory.simulation.search.terminal import Sweeping
 from supervision.laboratory.simulation.search.workers import cores
@@ -311,30 +311,25 @@ def _parse_seeds(text: str) -> Sequence[int]:
     return list(dict.fromkeys(seed for span in spans for seed in span))
 
 
-def _parse_policy(text: str) -> tuple[str, dict[str, Any]]:
-    """Parse a policy, such as `NAME: KEY=VALUE KEY=VALUE`. Without `NAME:`, the whole text is the name.
-
-    Raises:
-        typer.BadParameter: a part of the text is not a parameter.
-    """
-    name, colon, rest = text.partition(":")
-    if not colon or "=" in name:
-        name = rest = text
-    return name.strip(), parse_params(rest.split())
-
-
 def _parse_policies(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Parse two or more policies with different names.
+    """Parse two or more policies with different names, such as `NAME: KEY=VALUE KEY=VALUE`.
+
+    Without `NAME:`, the whole text is the name.
 
     Raises:
-        typer.BadParameter: there are fewer than two policies, or two have the same name.
+        typer.BadParameter: there are fewer than two policies, two have the same name, or a part is not a parameter.
     """
-    named = [_parse_policy(text) for text in texts]
-    policies = dict(named)
-    if 2 <= len(policies) < len(named):
-        names = ", ".join(repr(name) for name, _ in named)
+    policies: dict[str, dict[str, Any]] = {}
+    names = []
+    for text in texts:
+        name, colon, rest = text.partition(":")
+        if not colon or "=" in name:
+            name = rest = text
+        names.append(name.strip())
+        policies[name.strip()] = parse_params(rest.split())
+    if 2 <= len(policies) < len(names):
         raise typer.BadParameter(
-            f"two of the policies {names} have the same name; give them different names"
+            f"two of the policies {', '.join(map(repr, names))} have the same name; give them different names"
         )
     if len(policies) < 2:
         raise typer.BadParameter(

@@ -115,20 +115,19 @@ class _Test:
         """Run the seeds up to the first failure."""
         __tracebackhide__ = True
         options = self.options
-        jobs = options.get("jobs", 1)
         results = sweep(
             self.scenario,
             self.seeds,
             # A single job runs in this process, so that debuggers and coverage see the test.
-            jobs=0 if jobs == 1 else jobs,
-            knobs=options.get("knobs"),
-            swarm=options.get("swarm", True),
-            params=options.get("params"),
-            faults=options.get("faults"),
+            jobs=0 if options["jobs"] == 1 else options["jobs"],
+            knobs=options["knobs"],
+            swarm=options["swarm"],
+            params=options["params"],
+            faults=options["faults"],
             # A test may read the trace, and the trace of a bare run lacks the events of processes.
             bare=0.0,
-            check=options.get("check", 0.0),
-            limit=options.get("limit", 60.0),
+            check=options["check"],
+            limit=options["limit"],
         )
         inert = 0
         with closing(results):
@@ -157,13 +156,12 @@ class _Test:
     def again(self, seed: int) -> Outcome:
         """Run a seed again in this process, to get the exception object."""
         options = self.options
-        swarm = options.get("swarm", True)
         return simulate(
             self.scenario,
             seed,
-            knobs=knobs_of(self.scenario, seed, options.get("knobs"), swarm=swarm),
-            params=options.get("params"),
-            faults=options.get("faults"),
+            knobs=knobs_of(self.scenario, seed, options["knobs"], swarm=options["swarm"]),
+            params=options["params"],
+            faults=options["faults"],
         )
 
     def fail_with(self, outcome: Outcome) -> None:
@@ -179,7 +177,7 @@ class _Test:
     def _note(self, outcome: Outcome) -> str:
         lines = [f"with seed {outcome.seed}"]
         run = describe_run(outcome)
-        if self.options.get("shrink", True):
+        if self.options["shrink"]:
             try:
                 shrunk = shrink(outcome, scenario=self.scenario, max_seconds=_SHRINKING)
                 run = shrunk.run

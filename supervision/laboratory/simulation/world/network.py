@@ -17,7 +17,8 @@ from __future__ import annotations
 import itertools
 import operator
 import socket as sockets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal
 from zlib import crc32
@@ -48,13 +49,16 @@ class Network:
         connections: the open connections, the oldest first. A connection is open until both sides have closed it.
         on_fault: called after the start and after the end of each network fault, with the kind of the trace event.
         on_served: called with the number of a connection and the process that begins to serve it.
+        knobs: the settings of the world.
+        ports: the free ports.
+        numbers: the numbers of further connections, from 1.
     """
 
     def __init__(self, knobs: Knobs, streams: Streams, trace: Trace) -> None:
         self.connections: list[Connection] = []
         self.on_fault: Callable[[str], None] = lambda what: None
         self.on_served: Callable[[int, Pid], None] = lambda connection, pid: None
-        self._knobs = knobs
+        self.knobs = knobs
         self._streams = streams
         self._trace = trace
         self._listeners: dict[tuple[str, int], VirtualListener] = {}
@@ -62,9 +66,9 @@ class Network:
         self._dark: dict[str, None] = {}
         self._healed = trio.lowlevel.ParkingLot()
         self._addresses: dict[str, str] = {}
-        self._ports = itertools.count(49152)
+        self.ports = itertools.count(49152)
         self._made: dict[tuple[str, str], int] = {}
-        self._numbers = itertools.count(1)
+        self.numbers = itertools.count(1)
 
     # Connecting
 
@@ -81,7 +85,7 @@ class Network:
         Raises:
             OSError: the port is in use.
         """
-        port = port or next(self._ports)
+        port = port or next(self.ports)
         if (host, port) in self._listeners:
             raise OSError(98, f"port {port} of the virtual host {host!r} is in use")
         listener = self._listeners[host, port] = VirtualListener(self, host, port)
@@ -112,13 +116,13 @@ class Network:
         pair = (source, host)
         made = self._made[pair] = self._made.get(pair, 0) + 1
         stream = self._streams.stream("network", source, host, made)
-        with trio.move_on_after(self._knobs.connect_timeout):
-            await self._pass(source, host, stream.uniform(*self._knobs.latency))
+        with trio.move_on_after(self.knobs.connect_timeout):
+            await self._pass(source, host, stream.uniform(*self.knobs.latency))
             listener = self._listeners.get((host, port))
             if listener is not None:
                 connection = Connection(self, source, listener, stream, made)
                 listener.offer(connection.target_end)
-            await self._pass(host, source, stream.uniform(*self._knobs.latency))
+            await self._pass(host, source, stream.uniform(*self.knobs.latency))
             if listener is None:
                 raise ConnectionRefusedError(111, f"there is no listener on {host}:{port}")
             return connection.source_end
@@ -206,25 +210,12 @@ class Network:
 
     # For connections and listeners
 
-    def shape(self) -> Shape:
-        """Return the properties of a new connection."""
-        knobs = self._knobs
-        return Shape(latency=knobs.latency, segment=knobs.segment, window=knobs.window)
-
     def address_of(self, host: str) -> str:
         """Return the address of a host. If its name is an address, return the name."""
         if host.replace(".", "").isdigit():
             return host
         number = len(self._addresses) + 1
         return self._addresses.setdefault(host, f"10.0.{number // 250}.{number % 250 + 1}")
-
-    def next_port(self) -> int:
-        """Return a port for the connecting side."""
-        return next(self._ports)
-
-    def next_number(self) -> int:
-        """Return a number for a connection, from 1."""
-        return next(self._numbers)
 
     def forget_listener(self, listener: VirtualListener) -> None:
         """Remove a listener that was closed."""
@@ -234,11 +225,6 @@ class Network:
     def record(self, kind: str, fields: dict[str, Any]) -> None:
         """Add an event to the trace."""
         self._trace.add(kind, fields)
-
-    @property
-    def records_data(self) -> bool:
-        """True if the trace has an event for each call that sends data."""
-        return self._knobs.messages
 
 
 class Connection:
@@ -260,17 +246,18 @@ class Connection:
     ) -> None:
         target = listener.host
         self.network = network
-        self.number = network.next_number()
+        self.number = next(network.numbers)
         self.name = f"{source}->{target}#{made}"
         self.source = source
         self.target = target
         self.pid: Pid | None = None
         self._was_read = False
-        self.shape = network.shape()
+        knobs = network.knobs
+        self.shape = Shape(latency=knobs.latency, segment=knobs.segment, window=knobs.window)
         forth = Pipe(self.shape, stream, lambda: network.cut(source, target))
         back = Pipe(self.shape, stream, lambda: network.cut(target, source))
         self._pipes = (forth, back)
-        here = (network.address_of(source), network.next_port())
+        here = (network.address_of(source), next(network.ports))
         there = (network.address_of(target), listener.port)
         self.source_end = VirtualStream(self, "source", (back, forth), here, there)
         self.target_end = VirtualStream(self, "target", (forth, back), there, here)
@@ -437,29 +424,27 @@ class VirtualStream(trio.abc.HalfCloseableStream):
             trio.ClosedResourceError: this end is closed.
             trio.BrokenResourceError: the connection was reset, or the other end is closed.
         """
-        if self._sending:
-            raise trio.BusyResourceError("another task is sending on this stream")
-        if self.closed:
-            raise trio.ClosedResourceError("this stream was closed")
         connection = self.connection
-        if connection.network.records_data and data:
-            fields = {"side": self._side, "size": len(data), "crc": f"{crc32(data):08x}"}
-            connection.network.record("data", {"connection": connection.number, **fields})
-        self._sending = True
-        try:
+        with self._sending_alone():
+            if connection.network.knobs.messages and data:
+                fields = {"side": self._side, "size": len(data), "crc": f"{crc32(data):08x}"}
+                connection.network.record("data", {"connection": connection.number, **fields})
             await self._outgoing.write(data)
-        finally:
-            self._sending = False
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until there is room in the window."""
+        with self._sending_alone():
+            await self._outgoing.writable()
+
+    @contextmanager
+    def _sending_alone(self) -> Iterator[None]:
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this stream")
         if self.closed:
             raise trio.ClosedResourceError("this stream was closed")
         self._sending = True
         try:
-            await self._outgoing.writable()
+            yield
         finally:
             self._sending = False
 

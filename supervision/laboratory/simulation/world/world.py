@@ -21,7 +21,7 @@ from actors.runtime import Runtime
 from supervision.laboratory.chaos.errors import NotReached
 from supervision.laboratory.chaos.expectations import Expectations
 from supervision.laboratory.chaos.injection.injector import Injector
-from supervision.laboratory.chaos.invariants.base import Located, Violation, Watch
+from supervision.laboratory.chaos.invariants.base import Watch
 from supervision.laboratory.chaos.invariants.built_in import Chosen, choose
 from supervision.laboratory.chaos.scenario_world import ScenarioWorld
 from supervision.laboratory.entropy import Streams
@@ -87,7 +87,11 @@ class World(ScenarioWorld):
         )
         self.knobs = knobs
         self.noticed: list[tuple[BaseException, tuple[int, float]]] = []
-        self._watches = _Watches(invariants if knobs.invariants == "all" else knobs.invariants)
+        chosen = invariants if knobs.invariants == "all" else knobs.invariants
+        self._invariants: Chosen = chosen if chosen == "all" else tuple(chosen)
+        # Raise before the run if the choice is invalid.
+        choose(self._invariants)
+        self._watches: dict[Runtime, Watch] = {}
         self._clock = clock
         self.environment = self.new_environment("", lambda: knobs.epoch + clock.now)
         self._settling: list[trio.lowlevel.Task] = []
@@ -167,7 +171,9 @@ class World(ScenarioWorld):
         if bare:
             return recorder
         # The watch is the last instrument, so that it does not see events that another instrument delays or refuses.
-        self._watches.add(runtime, recorder.places)
+        invariants = choose(self._invariants)
+        if invariants:
+            self._watches[runtime] = Watch(runtime, invariants, recorder.places)
         return recorder
 
     def _failed(self, error: BaseException) -> None:
@@ -187,7 +193,9 @@ class World(ScenarioWorld):
         """
         gone = environment.recorders
         for recorder in gone:
-            self._watches.forget(recorder.runtime)
+            watch = self._watches.pop(recorder.runtime, None)
+            if watch is not None:
+                watch.close()
             self.faults.remove(recorder.runtime)
         self.recorders = [each for each in self.recorders if each not in gone]
 
@@ -197,7 +205,9 @@ class World(ScenarioWorld):
         Args:
             what: the name of the trace event, such as `partition` or `node_killed`.
         """
-        self._watches.disturbed(what, ongoing=self.network.is_disturbed)
+        ongoing = self.network.is_disturbed
+        for watch in self._watches.values():
+            watch.disturbed(what, ongoing=ongoing)
 
     def look(self, *, at_rest: bool) -> InvariantViolated | None:
         """Return the first violation. `at_rest` means that no task can run unless time passes.
@@ -206,9 +216,12 @@ class World(ScenarioWorld):
             Exception: a check of the scenario raised it.
         """
         problem = self.expectations.look()
-        violation = None if problem is not None else self._watches.look(at_rest=at_rest)
-        if violation is not None:
-            problem = InvariantViolated(violation.name, self.seconds, violation.problem)
+        for watch in self._watches.values():
+            if problem is not None:
+                break
+            violation = watch.at_rest() if at_rest else watch.check()
+            if violation is not None:
+                problem = InvariantViolated(violation.name, self.seconds, violation.problem)
         if problem is not None:
             fields = {"pid": None, "name": problem.invariant, "problem": problem.problem}
             self.trace.add("invariant", fields)
@@ -220,38 +233,3 @@ class World(ScenarioWorld):
         for task in waiting:
             trio.lowlevel.reschedule(task)
         return bool(waiting)
-
-
-class _Watches:
-    """The checks of the chosen invariants, with one watch for each runtime of the world."""
-
-    def __init__(self, chosen: Chosen) -> None:
-        self._chosen: Chosen = chosen if chosen == "all" else tuple(chosen)
-        self._watches: dict[Runtime, Watch] = {}
-        # Raise before the run if the choice is invalid.
-        choose(self._chosen)
-
-    def add(self, runtime: Runtime, places: Located) -> None:
-        """Watch a new runtime."""
-        invariants = choose(self._chosen)
-        if invariants:
-            self._watches[runtime] = Watch(runtime, invariants, places)
-
-    def forget(self, runtime: Runtime) -> None:
-        """Stop watching a runtime whose node is down."""
-        watch = self._watches.pop(runtime, None)
-        if watch is not None:
-            watch.close()
-
-    def disturbed(self, what: str, *, ongoing: bool) -> None:
-        """Tell all watches."""
-        for watch in self._watches.values():
-            watch.disturbed(what, ongoing=ongoing)
-
-    def look(self, *, at_rest: bool) -> Violation | None:
-        """Return the first violation in any of the runtimes."""
-        for watch in self._watches.values():
-            violation = watch.at_rest() if at_rest else watch.check()
-            if violation is not None:
-                return violation
-        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,14 +26,9 @@ class Quiet:
     def __init__(self) -> None:
         self.problems: list[str] = []
 
-    def connected(self, connection: str, attempts: int) -> None:
-        """Do nothing."""
-
-    def disconnected(self, connection: str, problem: str, delay: float) -> None:
-        self.problems.append(problem)
-
-    def dropped(self, count: int, problem: str) -> None:
-        """Do nothing."""
+    def report(self, kind: str, numbers: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        if kind == "disconnected":
+            self.problems.append(about["problem"])
 
 
 class Introduced:
@@ -58,7 +53,7 @@ class Connected:
         options = Options(
             url=RedisUrl.parse("redis://db"),
             client_name="ashtree",
-            reports=self.reports,
+            report=self.reports.report,
             connect=self.server.connect,
             backoff=Backoff(1.0, 1.0),
             ping_interval=100.0,

@@ -5,7 +5,7 @@ On a virtual clock, with a server in memory. tests/integration/test_redis_connec
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -31,17 +31,15 @@ class Reported:
         self.events: list[tuple[Any, ...]] = []
         self.times: list[float] = []
 
-    def connected(self, connection: str, attempts: int) -> None:
-        self._add("connected", connection, attempts)
-
-    def disconnected(self, connection: str, problem: str, delay: float) -> None:
-        self._add("disconnected", connection, problem, delay)
-
-    def dropped(self, count: int, problem: str) -> None:
-        self._add("dropped", count, problem)
-
-    def _add(self, *event: Any) -> None:
-        self.events.append(event)
+    def report(self, kind: str, numbers: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        match kind:
+            case "connected":
+                event: tuple[Any, ...] = (about["connection"], numbers["attempts"])
+            case "disconnected":
+                event = about["connection"], about["problem"], numbers["delay"]
+            case "dropped":
+                event = numbers["count"], about["problem"]
+        self.events.append((kind, *event))
         self.times.append(trio.current_time())
 
     def of(self, kind: str) -> list[tuple[Any, ...]]:
@@ -61,7 +59,7 @@ async def running(
     async with trio.open_nursery() as nursery:
         server = RespServer(nursery, password=options.pop("server_password", None))
         settings = {"url": URL, "client_name": "ashtree", "connect": server.connect, **options}
-        connection = make(Options(reports=reported, **settings))
+        connection = make(Options(report=reported.report, **settings))
         nursery.start_soon(connection.main)
         await wait_all_tasks_blocked()
         yield connection, server, reported
@@ -231,7 +229,9 @@ class TestBothKinds:
     ) -> None:
         async with trio.open_nursery() as outer:
             server = RespServer(outer)
-            options = Options(url=URL, client_name="a", connect=server.connect, reports=Reported())
+            options = Options(
+                url=URL, client_name="a", connect=server.connect, report=Reported().report
+            )
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(make(options).main)
                 await wait_all_tasks_blocked()
@@ -245,7 +245,7 @@ class TestBothKinds:
     "option", ["connect_timeout", "ping_interval", "ping_timeout", "max_waiting_bytes"]
 )
 def test_an_option_that_is_not_positive_is_refused(option: str) -> None:
-    options = Options(url=URL, client_name="a", reports=Reported())
+    options = Options(url=URL, client_name="a", report=Reported().report)
     with pytest.raises(InvalidOption):
         evolve(options, **{option: 0})  # type: ignore[arg-type]
 
@@ -473,7 +473,7 @@ async def test_what_is_first_is_sent_before_everything_that_waits(runtime: Runti
             url=URL,
             client_name="a",
             connect=server.connect,
-            reports=reported,
+            report=reported.report,
             max_waiting_seconds=9,
         )
         publisher = Publisher(options, [(b"news", b"first"), (b"news", b"second")])
@@ -495,7 +495,9 @@ async def test_what_is_first_is_sent_before_everything_that_waits(runtime: Runti
 async def test_what_is_first_is_sent_again_if_its_connection_was_lost(runtime: Runtime) -> None:
     async with trio.open_nursery() as nursery:
         server = RespServer(nursery)
-        options = Options(url=URL, client_name="a", connect=server.connect, reports=Reported())
+        options = Options(
+            url=URL, client_name="a", connect=server.connect, report=Reported().report
+        )
         publisher = Publisher(options, [(b"news", b"first")])
         nursery.start_soon(publisher.main)
         while not publisher.is_connected:
@@ -514,7 +516,9 @@ async def test_the_first_attempt_is_known_to_have_succeeded_or_failed(runtime: R
         server = RespServer(nursery)
         for up in (True, False):
             server.is_up = up
-            options = Options(url=URL, client_name="a", connect=server.connect, reports=Reported())
+            options = Options(
+                url=URL, client_name="a", connect=server.connect, report=Reported().report
+            )
             publisher = Publisher(options)
             nursery.start_soon(publisher.main)
             await publisher.tried.wait()

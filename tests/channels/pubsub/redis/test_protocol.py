@@ -29,8 +29,7 @@ HELLO = (
 )
 OK = b"+OK\r\n"
 PONG = b"+PONG\r\n"
-SERVER = {"server": "valkey", "version": "9.1.2", "proto": 3}
-READY = Ready(SERVER, None)
+READY = Ready()
 DB = RedisUrl.parse("redis://db")
 
 
@@ -120,10 +119,7 @@ def test_messages_may_come_before_ready() -> None:
 def test_a_refused_client_name_does_no_harm() -> None:
     protocol = Protocol()
     protocol.hello(DB, client_name="a")
-    error = ServerError("NOPERM", "no client|setname")
-    assert after(protocol, HELLO + b"-NOPERM no client|setname\r\n" + PONG) == [
-        Ready(SERVER, error)
-    ]
+    assert after(protocol, HELLO + b"-NOPERM no client|setname\r\n" + PONG) == [READY]
 
 
 @pytest.mark.parametrize("error", [b"-MISCONF disk full\r\n", b"-LOADING soon\r\n", b"-NOPERM\r\n"])
@@ -141,7 +137,7 @@ def test_a_wrong_password_is_refused_and_never_ready() -> None:
     refusals = after(protocol, b"-WRONGPASS invalid\r\n" + b"-NOAUTH needed\r\n" * 3)
     assert refusals == [
         Refused("HELLO", ServerError("WRONGPASS", "invalid")),
-        Refused("SUBSCRIBE", ServerError("NOAUTH", "needed"), (b"a",)),
+        Refused("SUBSCRIBE", ServerError("NOAUTH", "needed")),
     ]
 
 
@@ -159,7 +155,7 @@ def test_a_forbidden_channel_is_a_refusal_of_subscribe() -> None:
     protocol = Protocol()
     protocol.hello(DB, client_name="a", channels=[b"a"])
     assert after(protocol, HELLO + OK + b"-NOPERM no channel\r\n" + PONG) == [
-        Refused("SUBSCRIBE", ServerError("NOPERM", "no channel"), (b"a",))
+        Refused("SUBSCRIBE", ServerError("NOPERM", "no channel"))
     ]
 
 

@@ -271,9 +271,9 @@ class ClientTimes:
                 {"n": push.number},
                 now=self.now,
                 timeout=timeout,
-                waiter=push.number,
                 is_repeatable=repeats,
             )
+            pushed.waiter = push.number
         except BufferFull:
             pass
         is_taken: list[bool] = []

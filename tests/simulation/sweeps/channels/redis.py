@@ -196,7 +196,7 @@ class Nodes:
         then `waiting` shrinks although the message is kept.
         """
         adapter: Any = self.pubsubs[number].adapter
-        outbox = adapter._incarnation.publisher._outbox
+        outbox = adapter._publisher._outbox
         return any(b'"n":%d,' % serial in command for _, command, _ in outbox._waiting)
 
     async def rest(self) -> None:

@@ -17,6 +17,7 @@ from attrs import evolve
 
 from actors import (
     CallExit,
+    InvalidOption,
     NoProcess,
     Pid,
     StartError,
@@ -321,6 +322,8 @@ class Lockstep(ABC):
             return f"{type(error).__name__}:{error.id}:{self.diary.name(error.pid)}"
         except (ChildStartFailed, StartError) as error:
             return f"{type(error).__name__}:{getattr(error, 'id', None)}:{short(error.reason)}"
+        except InvalidOption:
+            return "InvalidOption"
         except SupervisionError as error:
             child = self.diary.name(getattr(error, "child", None))
             return f"{type(error).__name__}:{getattr(error, 'id', child)}"

@@ -28,7 +28,7 @@ class PartitionModel(Model):
     def _act(self, number: int, op: Op) -> None:
         if op.verb == "resize" and self.ended is None and not 0 <= op.id <= len(self._manners):
             # The caller gets this error before it sends the request.
-            self.answers[number] = (self.now, "InvalidOption:None")
+            self.answers[number] = (self.now, "InvalidOption")
         elif op.verb == "route":
             self.answers[number] = (self.now, self.routes())
         else:

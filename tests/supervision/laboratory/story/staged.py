@@ -30,8 +30,8 @@ from channels.testing import ChannelTest, open_channel_test
 from channels.testing.hearing import Subscriber
 from channels.testing.transport import NoListener
 from supervision import Supervisor, child_spec
+from supervision.recording.conversion import Snapshot
 from supervision.recording.flight import FlightRecorder, recorder_of
-from supervision.recording.snapshots import Snapshot
 from supervision.simulation import World
 from tests.laws.scenarios import simulate
 

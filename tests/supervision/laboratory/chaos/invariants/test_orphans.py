@@ -19,7 +19,7 @@ from supervision import (
 from supervision.laboratory.chaos.errors import InvariantViolated
 from supervision.laboratory.chaos.faults.kinds import Hang, SwallowCancellation
 from supervision.laboratory.chaos.faults.moments import On
-from supervision.laboratory.chaos.invariants.orphans import NoOrphan
+from supervision.laboratory.chaos.invariants.built_in import NoOrphan
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.world.world import World
 from tests.laws.scenarios import simulate

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from supervision.laboratory.chaos.live import machine
+from supervision.laboratory.chaos.live import service
 
 
 @pytest.fixture(autouse=True)
 def machine_at_rest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(machine, "TASKS", tmp_path / "no-threads")
-    monkeypatch.setattr(machine, "load_per_core", lambda: 0.0)
+    monkeypatch.setattr(service, "TASKS", tmp_path / "no-threads")
+    monkeypatch.setattr(service, "load_per_core", lambda: 0.0)

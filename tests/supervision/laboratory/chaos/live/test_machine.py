@@ -10,14 +10,13 @@ from threading import get_native_id
 import pytest
 import trio
 
-from supervision.laboratory.chaos.live import machine
-from supervision.laboratory.chaos.live.machine import run_queue_wait
+from supervision.laboratory.chaos.live import service
 from supervision.laboratory.chaos.live.run import LiveScenario, live
-from supervision.laboratory.chaos.live.service import ServiceLimits
+from supervision.laboratory.chaos.live.service import ServiceLimits, run_queue_wait
 from supervision.laboratory.chaos.live.world import LiveWorld
 
 # The fixture of this folder replaces the function in the module. These tests need the real one.
-load_per_core = machine.load_per_core
+load_per_core = service.load_per_core
 
 
 def write_schedstat(tasks: Path, waited: float, ran: float = 1.0) -> None:
@@ -66,7 +65,7 @@ async def idle(world: LiveWorld) -> None:
 @pytest.fixture
 def waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The folder of the threads. This thread has waited for a processor for 100 s, before any run."""
-    monkeypatch.setattr(machine, "TASKS", tmp_path)
+    monkeypatch.setattr(service, "TASKS", tmp_path)
     write_schedstat(tmp_path, waited=100.0)
     return tmp_path
 
@@ -128,7 +127,7 @@ async def test_the_limit_decides_how_long_a_run_may_wait(waiting: Path) -> None:
 async def test_a_run_on_a_machine_with_a_high_load_average_is_overloaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(machine, "load_per_core", lambda: 3.0)
+    monkeypatch.setattr(service, "load_per_core", lambda: 3.0)
     outcome = await live(idle, 7, seconds=5)
     assert outcome.verdict == "overloaded"
     (problem,) = outcome.problems
@@ -141,7 +140,7 @@ async def test_a_run_on_a_machine_with_a_high_load_average_is_overloaded(
 
 
 async def test_a_run_holds_on_a_system_that_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "load_per_core", lambda: None)
+    monkeypatch.setattr(service, "load_per_core", lambda: None)
     outcome = await live(idle, 7, seconds=5)
     assert outcome.verdict == "held"
     measured = outcome.measures.machine

@@ -13,9 +13,8 @@ from supervision.laboratory.chaos.errors import ChaosFailed
 from supervision.laboratory.chaos.faults.kinds import StallLoop
 from supervision.laboratory.chaos.faults.moments import At
 from supervision.laboratory.chaos.live.experiment import Experiment, Phases
-from supervision.laboratory.chaos.live.machine import MachineProbe
 from supervision.laboratory.chaos.live.run import live
-from supervision.laboratory.chaos.live.service import LoopProbe, ServiceLimits
+from supervision.laboratory.chaos.live.service import LoopProbe, MachineProbe, ServiceLimits
 from supervision.laboratory.chaos.live.world import LiveWorld
 from supervision.laboratory.entropy import Streams
 from supervision.recording.trace import BoundedTrace
@@ -142,7 +141,6 @@ def an_experiment(clock: Clock) -> Experiment:
     )
     return Experiment(
         world,
-        trace,
         plan=(),
         seconds=1.0,
         phases=Phases(),

@@ -16,7 +16,7 @@ from supervision.chaos import Kill, Phases, Raise, Slow, live, toolkit_journal
 from supervision.laboratory.chaos.faults.kinds import ExitWith, Fault, HalfOpen, SkewClock
 from supervision.laboratory.chaos.faults.moments import At, On
 from supervision.laboratory.chaos.faults.report import FaultReport
-from supervision.laboratory.chaos.live import machine
+from supervision.laboratory.chaos.live import service
 from tests.supervision.laboratory.chaos.traces import KILLED, HandMade, live_outcome
 
 BEGAN = 1_800_000_000.0
@@ -173,8 +173,8 @@ async def test_the_journal_of_a_real_run_is_what_the_toolkit_expects(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     # Simulate an idle machine, so that the test does not depend on the load of the real machine.
-    monkeypatch.setattr(machine, "TASKS", tmp_path / "no-threads")
-    monkeypatch.setattr(machine, "load_per_core", lambda: 0.0)
+    monkeypatch.setattr(service, "TASKS", tmp_path / "no-threads")
+    monkeypatch.setattr(service, "load_per_core", lambda: 0.0)
     done = await live(
         one_clerk,
         7,
