@@ -507,33 +507,42 @@ class Loop:
             False if the message must wait in the mailbox.
         """
         kind = type(message)
-        is_call = kind is CallRequest
-        if not is_call and id(kind) in _KNOWN and not self._begins(message, kind):
+        if id(kind) in _KNOWN and not self._begins(message, kind):
             return False
         server = self.server
         before = server.state
-        waits = begun = failure = None
         try:
-            if self.process.runtime.shows_messages:
-                waits = self._show(message, kind)
-            if waits is None:
-                if self.debug is not None:
-                    begun = self._begin(message, kind)
-                elif is_call:
-                    begun = server.handle_call_nowait(message.request, message.sender)
-                else:
-                    begun = server.handle_info_nowait(message)
-                if self._answered(message, begun) if is_call else begun is None:
-                    if self.debug is not None and not is_call:
-                        self.debug.happened("noreply", server.state, self.process.describe())
+            if (
+                self.process.runtime.shows_messages
+                and (waits := self._show(message, kind)) is not None
+            ):
+                rest = _Rest(message, waits, None, None)
+            elif kind is CallRequest or self.debug is not None:
+                begun = self._begin(message, kind)
+                if self._is_complete(message, kind, begun):
                     return True
+                rest = _Rest(message, None, begun, None)
+            else:
+                begun = server.handle_info_nowait(message)
+                if begun is None:
+                    return True
+                rest = _Rest(message, None, begun, None)
         except BaseException as error:
             # Broad, because no error of this server may reach the sender. The server's own task raises it again.
-            failure = error
+            rest = _Rest(message, None, None, error)
         # An idle server must not keep its last message in memory. So these are set only here.
-        self.message, self.before = message, before
-        self.rest = _Rest(message, waits, begun, failure)
+        self.message, self.before, self.rest = message, before, rest
         self.process.mailbox.wake()
+        return True
+
+    def _is_complete(self, message: Any, kind: type, begun: Any) -> bool:
+        """Return True if the callback for a message is complete, after the answer to a call."""
+        if kind is CallRequest:
+            return self._answered(message, begun)
+        if begun is not None:
+            return False
+        if self.debug is not None:
+            self.debug.happened("noreply", self.server.state, self.process.describe())
         return True
 
     async def _do_rest(self) -> None:
