@@ -819,6 +819,9 @@ async def replaces(office: Office, desk: Desk, stream: Random, idle: bool) -> No
     error = stream.choice((LookupError, ValueError, OSError, trio.TooSlowError))
     try:
         got = await sys.replace_state(desk.life.pid, change, timeout=0.5)
+    except CallTimeout:
+        # It is a TooSlowError too, but not the one of `change`.
+        raise
     except (LookupError, ValueError, OSError, trio.TooSlowError):
         office.model.expect(fails, f"{office.who(desk)}: replace_state failed")
     else:
