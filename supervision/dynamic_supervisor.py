@@ -161,12 +161,11 @@ class Pool(Children):
         if len(self._children) >= self._max_children:
             self._report(CHILD_REFUSED, spec, None, max_children=self._max_children)
             raise MaxChildren(self._max_children)
-        self._waiting.for_start(spec.id)
         started = begin_start(spec, extra)
-        if not isinstance(started, (Pid, Failed)):
-            return self._finish_start(spec, extra, started)
-        self._waiting.over()
-        return self._take_in(spec, extra, started)
+        if type(started) is Pid or type(started) is Failed:
+            return self._take_in(spec, extra, started)
+        self._waiting.for_start(spec.id)
+        return self._finish_start(spec, extra, started)
 
     async def _finish_start(
         self, spec: ChildSpec, extra: tuple[Any, ...], starting: Coroutine[Any, Any, Pid | Failed]

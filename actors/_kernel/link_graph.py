@@ -7,34 +7,10 @@ order in which they were added.
 
 from __future__ import annotations
 
-from typing import TypeAlias, TypeVar
-
 from actors.refs import Pid, Watcher
-from actors.small_set import SmallSet, has_item, items_of, with_item, without_item
+from actors.small_set import Table, add_to, has_item, items_of, remove_from
 
 __all__ = ["LinkGraph"]
-
-T = TypeVar("T")
-
-# Maps a process to its links or its watchers.
-Table: TypeAlias = dict[Pid, SmallSet[T]]
-
-
-def _add(table: Table[T], pid: Pid, item: T) -> None:
-    table[pid] = with_item(table.get(pid), item)
-
-
-def _discard(table: Table[T], pid: Pid, item: T) -> bool:
-    """Remove an item of a process. Return False if the process does not have the item."""
-    found = table.get(pid)
-    if not has_item(found, item):
-        return False
-    left = without_item(found, item)
-    if left is None:
-        del table[pid]
-    else:
-        table[pid] = left
-    return True
 
 
 class LinkGraph:
@@ -43,19 +19,19 @@ class LinkGraph:
     __slots__ = ("_links", "_watchers")
 
     def __init__(self) -> None:
-        self._links: Table[Pid] = {}
-        self._watchers: Table[Watcher] = {}
+        self._links: Table[Pid, Pid] = {}
+        self._watchers: Table[Pid, Watcher] = {}
 
     def link(self, one: Pid, other: Pid) -> None:
         """Link two processes. A second link changes nothing, and neither does a link of a process with itself."""
         if one is not other:
-            _add(self._links, one, other)
-            _add(self._links, other, one)
+            add_to(self._links, one, other)
+            add_to(self._links, other, one)
 
     def unlink(self, one: Pid, other: Pid) -> bool:
         """Remove a link. Return True if there was one."""
-        _discard(self._links, other, one)
-        return _discard(self._links, one, other)
+        remove_from(self._links, other, one)
+        return remove_from(self._links, one, other)
 
     def linked(self, one: Pid, other: Pid) -> bool:
         """Return True if two processes are linked."""
@@ -67,11 +43,11 @@ class LinkGraph:
 
     def watch(self, pid: Pid, watcher: Watcher) -> None:
         """Add a watcher to a living process."""
-        _add(self._watchers, pid, watcher)
+        add_to(self._watchers, pid, watcher)
 
     def unwatch(self, pid: Pid, watcher: Watcher) -> bool:
         """Remove a watcher. Return True if it was there."""
-        return _discard(self._watchers, pid, watcher)
+        return remove_from(self._watchers, pid, watcher)
 
     def watchers_of(self, pid: Pid) -> tuple[Watcher, ...]:
         """Return the watchers of `pid`, in the order in which they were added."""
@@ -81,7 +57,7 @@ class LinkGraph:
         """Remove an ended process. Return its linked processes and its watchers, in the order of their addition."""
         peers = items_of(self._links.pop(pid, None))
         for peer in peers:
-            _discard(self._links, peer, pid)
+            remove_from(self._links, peer, pid)
         return peers, items_of(self._watchers.pop(pid, None))
 
     def __len__(self) -> int:

@@ -85,7 +85,7 @@ class Mailbox:
         self.sleeping = False
         # The function of a server that waits in its loop, which handles a message in the task of its sender. It returns
         # False if the message must wait here.
-        self.at_once: Callable[[Any], bool] | None = None
+        self.at_once: Callable[[trio.lowlevel.Task, Any], bool] | None = None
 
     def __len__(self) -> int:
         return len(self.queue)
@@ -95,7 +95,7 @@ class Mailbox:
     def put(self, message: Any) -> None:
         """Append a message, and wake the process if it is parked. A server that waits may handle it at once instead."""
         task = self.task
-        if task is not None and self.at_once is not None and self.at_once(message):
+        if task is not None and self.at_once is not None and self.at_once(task, message):
             return
         queue = self.queue
         if isinstance(queue, tuple):
@@ -189,10 +189,14 @@ class Mailbox:
 
     async def park(self) -> None:
         """Wait until a message arrives or until a call of `wake`. Take no message."""
-        await wait_task_rescheduled(self.parking())
+        await wait_task_rescheduled(self.parking(current_task()))
         self.sleeping = False
 
-    def parking(self, at_once: Callable[[Any], bool] | None = None) -> Callable[[object], Abort]:
+    def parking(
+        self,
+        task: trio.lowlevel.Task | None,
+        at_once: Callable[[trio.lowlevel.Task, Any], bool] | None = None,
+    ) -> Callable[[object], Abort]:
         """Begin to park. The caller must pass the result to `wait_task_rescheduled` and await that immediately.
 
         After the wait, the caller must set `sleeping` to False.
@@ -200,9 +204,10 @@ class Mailbox:
         The server loop uses this in place of `park`, because a `park` coroutine for each waiting server takes memory.
 
         Args:
+            task: The current task, which the record of a process knows.
             at_once: A function that may handle the next message in the task of its sender; see `put`.
         """
-        self.task = current_task()
+        self.task = task
         self.sleeping = True
         self.at_once = at_once
         if not self.queue:

@@ -27,7 +27,6 @@ from trio.lowlevel import enable_ki_protection
 from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import WakeBatches
 from actors._kernel.process import (
-    CleanUp,
     ProcessRecord,
     abandon_nurseries,
     escaping,
@@ -390,7 +389,9 @@ class Runtime:
             raise RuntimeClosed("this runtime is closed and takes no new processes")
         if name is not None and name in self.names:
             raise AlreadyStarted(name, self.names[name].pid)
-        creator = acting_process()
+        creator = current_process.get()
+        if creator is not None and creator.dead:
+            creator = acting_process()
         if creator is not None and creator.runtime is not self:
             creator = None
         ancestors = () if creator is None else creator.lineage_of_children()
@@ -399,17 +400,19 @@ class Runtime:
         process: Process = ProcessRecord(pid, self, function, ancestors)
         pid.process = process
         process.label = label
-        if isinstance(name, Address):
-            self._enroll_at(name, process)
-        elif name is not None:
-            self._give_name(name, process)
+        if name is not None:
+            if isinstance(name, Address):
+                self._enroll_at(name, process)
+            else:
+                self._give_name(name, process)
         process.mailbox.alarm_at = self.mailbox_alarm
         process.mailbox.owner = process
         self.table[pid] = process
         self.spawned += 1
-        if creator is None or link:
-            process.obeys = process.parent
-        if creator is not None and link:
+        if creator is None:
+            process.obeys = self.pid
+        elif link:
+            process.obeys = creator.pid
             self.graph.link(creator.pid, pid)
         # Otherwise the process is its own parent, as after OTP's gen_server:start.
         return process
@@ -465,7 +468,7 @@ class Runtime:
             if not only_unwinding(error):
                 self._report(CLEANUP_FAILED, process, process.reason, error)
             self.end(process, process.reason)
-        elif isinstance(error, trio.Cancelled) and trio.current_effective_deadline() == -math.inf:
+        elif type(error) is trio.Cancelled and trio.current_effective_deadline() == -math.inf:
             self.end(process, SHUTDOWN)
             return error
         else:
@@ -561,21 +564,21 @@ class Runtime:
 
     def _release(self, process: Process, reason: ExitReason) -> None:
         """Run the clean-ups of a process, drop its timers and remove its monitors."""
-        for cleanup in process.cleanups_last_first():
-            self._clean_up(process, cleanup, reason)
-        for timer in items_of(process.timers):
-            self.timers.forget(timer)
-        for monitor in items_of(process.watching):
-            self.graph.unwatch(monitor.target, monitor)
-
-    def _clean_up(self, process: Process, cleanup: CleanUp, reason: ExitReason) -> None:
-        try:
-            cleanup()
-        except BaseException as error:
-            # A failed clean-up must not prevent the end of the process.
-            self._report(CLEANUP_FAILED, process, reason, error)
-            if (interrupt := escaping(error)) is not None:
-                self.interrupted(interrupt)
+        if process.cleanups is not None:
+            for cleanup in process.cleanups_last_first():
+                try:
+                    cleanup()
+                except BaseException as error:
+                    # A failed clean-up must not prevent the end of the process.
+                    self._report(CLEANUP_FAILED, process, reason, error)
+                    if (interrupt := escaping(error)) is not None:
+                        self.interrupted(interrupt)
+        if process.timers is not None:
+            for timer in items_of(process.timers):
+                self.timers.forget(timer)
+        if process.watching is not None:
+            for monitor in items_of(process.watching):
+                self.graph.unwatch(monitor.target, monitor)
 
     def _report(
         self,

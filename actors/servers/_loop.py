@@ -366,7 +366,7 @@ class Loop:
                 raise
             # A callback failed: restore the old state, run `terminate`, and raise the same error.
             self.server.state = self.before
-            await self._terminate(reason_of(error))
+            await self._terminating(reason_of(error))
             raise
         finally:
             # This bound method refers to the loop. Without it, an ended server needs no garbage collector.
@@ -381,14 +381,15 @@ class Loop:
             # A signal arrived while the callback decided to stop. The signal ends the server, without any callback.
             raise ProcessKilled(process.reason) from None
         try:
-            await self._terminate(reason)
+            await self._terminating(reason)
         finally:
             # Answer after `terminate`, because the caller may rely on the clean-up.
             if stopping.sender is not None and not process.dying:
                 stopping.sender.answer(stopping.value)
         raise ProcessExit(reason) from None
 
-    async def _terminate(self, reason: ExitReason) -> None:
+    def _terminating(self, reason: ExitReason) -> Awaitable[None]:
+        """Call `terminate` of the server, and return its coroutine."""
         # The context of a crash report. Set it first, because `terminate` may fail. It is a function, because most
         # servers end without a report.
         process = self.process
@@ -396,7 +397,11 @@ class Loop:
         if process.runtime.instruments:
             waits = process.starting("terminate", reason)
             if waits is not None:
-                await waits
+                return self._terminate_after(waits, reason)
+        return self.server.terminate(reason)
+
+    async def _terminate_after(self, waits: Awaitable[None], reason: ExitReason) -> None:
+        await waits
         await self.server.terminate(reason)
 
     def _explain(self, reason: ExitReason) -> dict[str, Any]:
@@ -426,7 +431,7 @@ class Loop:
                 message = result = self.message = self.before = None
                 if not queue and self.deadline == math.inf:
                     queue = ()  # `parking` frees the empty queue, so keep no reference to it
-                    await wait_task_rescheduled(mailbox.parking(at_once))
+                    await wait_task_rescheduled(mailbox.parking(process.task, at_once))
                     mailbox.sleeping = False
                     if self.rest is not None:
                         await self._do_rest()
@@ -481,20 +486,24 @@ class Loop:
             return self.server.handle_call_nowait(message.request, message.sender)
         return self.server.handle_info_nowait(message)
 
-    def take(self, message: Any) -> bool:
+    def take(self, task: trio.lowlevel.Task, message: Any) -> bool:
         """Handle a message in the task of its sender. The mailbox calls this while the loop waits for a message.
 
         The server has no other work then, and no earlier message waits. This saves a step of the scheduler. The
         callback runs in the context of this process, so `current_pid()` is the server. A turn of the scheduler allows a
         bounded number of these calls, so that one turn does not take too long. Never raises.
 
+        Args:
+            task: The task of the loop, which waits. So the process has accepted no signal, which would have woken it.
+            message: The message.
+
         Returns:
             False if the message must wait in the mailbox.
         """
         process = self.process
-        mailbox, task = process.mailbox, process.task
+        mailbox = process.mailbox
         batches = mailbox.wake_batches
-        if task is None or process.dying or not batches.allow_call():
+        if not batches.allow_call():
             return False
         # Its messages to itself must wait in the mailbox until it has finished with this one.
         mailbox.at_once = None
@@ -520,33 +529,42 @@ class Loop:
             False if the message must wait in the mailbox.
         """
         kind = type(message)
-        is_call = kind is CallRequest
-        if not is_call and id(kind) in _KNOWN and not self._begins(message, kind):
+        if id(kind) in _KNOWN and not self._begins(message, kind):
             return False
         server = self.server
-        self.message, self.before = message, server.state
-        waits = begun = failure = None
+        before = server.state
         try:
-            if self.process.runtime.shows_messages:
-                waits = self._show(message, kind)
-            if waits is None:
-                if self.debug is not None:
-                    begun = self._begin(message, kind)
-                elif is_call:
-                    begun = server.handle_call_nowait(message.request, message.sender)
-                else:
-                    begun = server.handle_info_nowait(message)
-                if self._answered(message, begun) if is_call else begun is None:
-                    # An idle server must not keep its last message in memory.
-                    self.message = self.before = None
-                    if self.debug is not None and not is_call:
-                        self.debug.happened("noreply", server.state, self.process.describe())
+            if (
+                self.process.runtime.shows_messages
+                and (waits := self._show(message, kind)) is not None
+            ):
+                rest = _Rest(message, waits, None, None)
+            elif kind is CallRequest or self.debug is not None:
+                begun = self._begin(message, kind)
+                if self._is_complete(message, kind, begun):
                     return True
+                rest = _Rest(message, None, begun, None)
+            else:
+                begun = server.handle_info_nowait(message)
+                if begun is None:
+                    return True
+                rest = _Rest(message, None, begun, None)
         except BaseException as error:
             # Broad, because no error of this server may reach the sender. The server's own task raises it again.
-            failure = error
-        self.rest = _Rest(message, waits, begun, failure)
+            rest = _Rest(message, None, None, error)
+        # An idle server must not keep its last message in memory. So these are set only here.
+        self.message, self.before, self.rest = message, before, rest
         self.process.mailbox.wake()
+        return True
+
+    def _is_complete(self, message: Any, kind: type, begun: Any) -> bool:
+        """Return True if the callback for a message is complete, after the answer to a call."""
+        if kind is CallRequest:
+            return self._answered(message, begun)
+        if begun is not None:
+            return False
+        if self.debug is not None:
+            self.debug.happened("noreply", self.server.state, self.process.describe())
         return True
 
     async def _do_rest(self) -> None:

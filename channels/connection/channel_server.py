@@ -26,7 +26,7 @@ import enum
 import inspect
 import traceback
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import islice
@@ -140,14 +140,18 @@ class ChannelServer(GenServer[None]):
                 if watch is not None:
                     self.timers.forget(watch)
         except JoinRefused as refusal:
-            self._measure_join(started, "error", argument)
+            if started is not None:
+                self._measure_join(started, "error", argument)
             return self._refuse(refusal)
-        await self._accept(join_response(type(channel), response))
+        waiting = self._accept(join_response(type(channel), response))
+        if waiting is not None:
+            await waiting
         if ticket.waiting or self.link.connection.process is None:
             # In Phoenix, the connection waits for the answer before it reads on. So the messages that `join` sent to
             # its own process come before the client's next message. Here, the connection has already passed it on.
             move_to_back(self._is_from_connection)
-        self._measure_join(started, "ok", argument)
+        if started is not None:
+            self._measure_join(started, "ok", argument)
         if ticket.membership.is_gone:
             # The client has joined the topic again. It has got the answer to this join, so this channel ends.
             send_exit(current_pid(), DUPLICATE_JOIN)
@@ -170,8 +174,11 @@ class ChannelServer(GenServer[None]):
             refused(self.channel, "phx_join", error)
             raise JoinRefused(error.response) from None
 
-    async def _accept(self, response: Any) -> None:
-        """Subscribe to the topic, and write the answer, without a checkpoint. A subclass may wait before this call."""
+    def _accept(self, response: Any) -> Awaitable[None] | None:
+        """Subscribe to the topic, and write the answer, without a checkpoint.
+
+        A subclass may wait before this call. Then it returns its coroutine.
+        """
         link, ticket = self.link, self.ticket
         # Encode first. If encoding fails, the join crashes before it has any effect.
         reply = self._encoded_answer("ok", response)
@@ -182,6 +189,7 @@ class ChannelServer(GenServer[None]):
         self.constructed = self.context.joined = True
         # No checkpoint since `subscribe`, so that the answer is the first frame of the membership.
         ticket.accept(link.out.put, reply)
+        return None
 
     def _refuse(self, refusal: JoinRefused) -> Stop:
         link, ticket = self.link, self.ticket
@@ -207,10 +215,17 @@ class ChannelServer(GenServer[None]):
     async def handle_info(self, message: Any) -> Stop | NoReply | Continue | Within | None:
         channel = self.channel
         if type(message) is Message:
-            self._unload(message)
+            ticket = self.ticket
+            if ticket.loads or ticket.waiting > READ_ON_AT:
+                self._unload(message)
+            else:
+                # Few short messages wait, as usual. This runs for each push, so it saves two calls.
+                ticket.waiting -= 1
             if message.event == "phx_leave":
                 return self._leave(message)
-            return self._respond(message, await self._run(message, message.payload))
+            result = await self._handling(message, message.payload)
+            self.context.ref = None
+            return self._respond(message, result)
         if type(message) is Broadcast and message.topic == channel.topic:
             interceptor = self.table.outgoing.get(message.event)
             if interceptor is not None:
@@ -230,16 +245,13 @@ class ChannelServer(GenServer[None]):
         """Count a message of the client as no longer waiting."""
         ticket = self.ticket
         before = ticket.waiting
-        if ticket.loads:
-            ticket.unload(message)
-        else:
-            # Most messages are short. This runs for each of them, so it saves a call.
-            ticket.waiting = before - 1
+        ticket.unload(message)
         if before > READ_ON_AT >= ticket.waiting:
             send(self.link.connection, ReadOn())
 
-    async def _run(self, message: Message, payload: Any) -> Any:
-        """Run the handler of a push, and return its result."""
+    def _handling(self, message: Message, payload: Any) -> Awaitable[Any]:
+        """Call the handler of a push, and return its coroutine. After it, the caller sets `context.ref` to None."""
+        # This is no async function, because another coroutine for each push would cost more than its work.
         event = message.event
         try:
             handler = self.table.incoming.get(event)
@@ -247,26 +259,23 @@ class ChannelServer(GenServer[None]):
             # The event is a JSON array or object, which cannot be a dict key.
             handler = None
         self.context.ref = message.ref
-        started = trio.current_time() if self.telemetry.handlers(CHANNEL_HANDLED_IN) else None
         if handler is not None:
             handling = handler(self.channel, payload)
         else:
             handling = self.table.handle_in(self.channel, event, payload)
         trace = self.link.trace
-        result = await (
-            handling if trace is None else trace.handle_in(self.channel, event, handling)
-        )
-        self.context.ref = None
-        if started is not None:
-            self._measure_handled(started, message)
-        return result
+        if trace is not None:
+            handling = trace.handle_in(self.channel, event, handling)
+        if self.telemetry.handlers(CHANNEL_HANDLED_IN):
+            handling = self._measured(handling, message)
+        return handling
 
     def _respond(self, message: Message, result: Any) -> Stop | NoReply | Continue | Within | None:
         """Act on the result of the handler of a push."""
         if result is None:
             return None
         if type(result) is PushReply:
-            self._reply(message, result)
+            self.link.out.put(self._encoded_reply(message, result))
             return None
         return self._finish(message, result)
 
@@ -367,21 +376,23 @@ class ChannelServer(GenServer[None]):
 
     # Telemetry
 
-    def _measure_join(self, started: float | None, result: str, params: Any) -> None:
-        if started is not None:
-            self.telemetry.execute(
-                CHANNEL_JOINED,
-                {"duration": trio.current_time() - started},
-                {
-                    "endpoint": self.link.endpoint,
-                    "channel": self.channel,
-                    "params": params,
-                    "result": result,
-                    "connection": self.link.connection,
-                },
-            )
+    def _measure_join(self, started: float, result: str, params: Any) -> None:
+        self.telemetry.execute(
+            CHANNEL_JOINED,
+            {"duration": trio.current_time() - started},
+            {
+                "endpoint": self.link.endpoint,
+                "channel": self.channel,
+                "params": params,
+                "result": result,
+                "connection": self.link.connection,
+            },
+        )
 
-    def _measure_handled(self, started: float, message: Message) -> None:
+    async def _measured(self, handling: Awaitable[Any], message: Message) -> Any:
+        """Await the handler of a push, emit `CHANNEL_HANDLED_IN`, and return its result."""
+        started = trio.current_time()
+        result = await handling
         self.telemetry.execute(
             CHANNEL_HANDLED_IN,
             {"duration": trio.current_time() - started},
@@ -393,6 +404,7 @@ class ChannelServer(GenServer[None]):
                 "params": message.payload,
             },
         )
+        return result
 
 
 def _add_advice(error: BaseException) -> None:

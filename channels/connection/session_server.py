@@ -527,7 +527,7 @@ class SessionServer(GenServer[None]):
                 self.link,
                 ticket,
                 start.message.payload,
-                self._not_gone_yet(membership.topic),
+                self._not_gone_yet(membership.topic) if self.replaced else (),
             )
         except CallExit:
             # The pool is restarting or dead.
@@ -603,8 +603,7 @@ class SessionServer(GenServer[None]):
 
     def _not_gone_yet(self, topic: str) -> tuple[Pid, ...]:
         """Return the replaced channels of a topic that have not ended."""
-        if self.replaced is None:
-            return ()
+        assert self.replaced is not None  # the caller has checked it
         alive = [pid for pid in self.replaced.pop(topic, ()) if is_alive(pid)]
         if alive:
             self.replaced[topic] = alive

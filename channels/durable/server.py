@@ -76,7 +76,7 @@ class DurableChannelServer(ChannelServer):
         history.follow(topic)
         recovery = await history.recover(topic, self.position)
         self.cursor = Cursor(recovery.start, history.limits.mode)
-        await super()._accept(_with_recovery(type(channel), response, recovery))
+        super()._accept(_with_recovery(type(channel), response, recovery))
         if self.ticket.membership.is_gone:
             # The client has joined again, and reads the history again.
             return
@@ -121,9 +121,10 @@ class DurableChannelServer(ChannelServer):
             context = self.context
             context.push = push
             try:
-                result = await self._run(message, payload)
+                result = await self._handling(message, payload)
             finally:
                 context.push = None
+            context.ref = None
             return self._respond(message, await self._keep(message, push, result))
         finally:
             self.history.end(me)

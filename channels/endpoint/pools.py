@@ -59,13 +59,10 @@ class ChannelPool:
         """
         start = server_of(ticket.route.channel)
         spec = _CHANNEL if start is None else ChildSpec("channel", start, restart="temporary")
-        return DynamicSupervisor.request_start(
-            self._next_name(), spec, link, ticket, payload, replaced
-        )
-
-    def _next_name(self) -> object:
         self._next = (self._next + 1) % len(self.names)
-        return self.names[self._next]
+        return DynamicSupervisor.request_start(
+            self.names[self._next], spec, link, ticket, payload, replaced
+        )
 
 
 def pools_of(owner: object, mounts: Mapping[str, Mount]) -> dict[type[Socket], ChannelPool]:

@@ -119,14 +119,13 @@ class Membership:
     )
 
     def __init__(self, message: Message, route: Route) -> None:
+        join_ref, ref = message.join_ref, message.ref
         self.topic: str = message.topic
-        self.join_ref = message.join_ref
+        self.join_ref = join_ref
         # In the joins of phoenix.js, `ref` and `join_ref` are equal. Keep only one of the two strings.
-        is_same = type(message.ref) is str and message.ref == message.join_ref
-        self.ref = message.join_ref if is_same else message.ref
+        self.ref = join_ref if type(ref) is str and ref == join_ref else ref
         # Like `join_ref || ref` in Elixir, where false counts as nil.
-        absent = message.join_ref is None or message.join_ref is False
-        self.channel_ref = message.ref if absent else message.join_ref
+        self.channel_ref = ref if join_ref is None or join_ref is False else join_ref
         self.route = route
         self.status: Status = "joining"
         self.process: Any = None
@@ -503,7 +502,9 @@ class Session:
     def _limit_join(self, message: Message) -> list[Effect] | None:
         """Return the effects of a join that exceeds a limit; None if the client may join."""
         limit: Limit
-        if self._has_too_many_joins():
+        # Most clients have few memberships, so the cheap test is usually enough.
+        many = len(self._memberships) + len(self._superseded) >= self.max_joining
+        if many and self._has_too_many_joins():
             limit, response = "max_joining", {"reason": "too many joins in progress"}
         elif self._joins is not None and not self._joins.take():
             limit, response = "max_joins_per_second", _rate_limited(self._joins)
@@ -512,9 +513,6 @@ class Session:
         return [Limited(limit), *self._reply(message, message.join_ref, "error", response)]
 
     def _has_too_many_joins(self) -> bool:
-        # Most clients have few memberships, so this cheap check is usually enough.
-        if len(self._memberships) + len(self._superseded) < self.max_joining:
-            return False
         self._superseded = tuple(
             each
             for each in self._superseded

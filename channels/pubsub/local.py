@@ -20,7 +20,7 @@ import msgspec
 
 from actors.process import send
 from actors.refs import Pid
-from actors.small_set import SmallSet, view_of, with_item, without_item
+from actors.small_set import Table, add_to, remove_from, view_of, without_item
 from channels.errors import EncodeError
 from channels.messages import Broadcast
 from channels.pubsub.adapter import Encoded, encode
@@ -61,29 +61,29 @@ class SubscriptionTable:
     __slots__ = ("_by_pid", "_by_topic")
 
     def __init__(self) -> None:
-        self._by_topic: dict[str, SmallSet[Subscription]] = {}
+        self._by_topic: Table[str, Subscription] = {}
         # A process with an empty set has no subscription now, but has the clean-up `Leaving` already.
-        self._by_pid: dict[Pid, SmallSet[Subscription]] = {}
+        self._by_pid: Table[Pid, Subscription] = {}
 
     def add(self, pid: Pid, topic: str, metadata: Any) -> tuple[Subscription, bool]:
         """Subscribe a process. Return the subscription, and True if it is the process's first ever."""
         subscription = Subscription(pid, topic, metadata)
-        self._by_topic[topic] = with_item(self._by_topic.get(topic), subscription)
+        add_to(self._by_topic, topic, subscription)
         is_first = pid not in self._by_pid
-        self._by_pid[pid] = with_item(self._by_pid.get(pid), subscription)
+        add_to(self._by_pid, pid, subscription)
         return subscription, is_first
 
     def remove(self, pid: Pid, topic: str) -> None:
         """Remove every subscription of a process to a topic."""
         own = self._by_pid.get(pid)
         for subscription in [each for each in view_of(own) if each.topic == topic]:
-            self._drop(subscription)
+            remove_from(self._by_topic, subscription.topic, subscription)
             own = self._by_pid[pid] = without_item(own, subscription)
 
     def remove_process(self, pid: Pid) -> None:
         """Drop every subscription of a process, and forget the process."""
         for subscription in view_of(self._by_pid.pop(pid, None)):
-            self._drop(subscription)
+            remove_from(self._by_topic, subscription.topic, subscription)
 
     def subscribers(self, topic: str) -> Collection[Subscription]:
         """Return the subscriptions of a topic, oldest first. A live view: do not change the table while iterating."""
@@ -95,14 +95,6 @@ class SubscriptionTable:
 
     def __len__(self) -> int:
         return sum(len(view_of(own)) for own in self._by_pid.values())
-
-    def _drop(self, subscription: Subscription) -> None:
-        topic = subscription.topic
-        left = without_item(self._by_topic[topic], subscription)
-        if left is None:
-            del self._by_topic[topic]
-        else:
-            self._by_topic[topic] = left
 
 
 @final

@@ -237,9 +237,10 @@ class PubSub:
             NotAProcess: the caller is not a process.
             WrongThread: the caller or the present subscribers run in another thread than this runtime.
         """
-        pid, runtime = current_pid(), current_runtime()
+        pid = current_pid()
+        runtime = pid.runtime
         if runtime is not self._runtime or get_ident() != runtime.thread:
-            self.attach(runtime)
+            self.attach(current_runtime())
         subscription, first = self._table.add(pid, topic, metadata)
         if first:
             on_exit(Leaving(self._table, pid))

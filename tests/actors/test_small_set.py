@@ -4,7 +4,17 @@ import random
 
 import pytest
 
-from actors.small_set import SmallSet, has_item, items_of, view_of, with_item, without_item
+from actors.small_set import (
+    SmallSet,
+    Table,
+    add_to,
+    has_item,
+    items_of,
+    remove_from,
+    view_of,
+    with_item,
+    without_item,
+)
 
 
 class Item:
@@ -63,3 +73,21 @@ def test_a_view_of_a_large_set_is_no_copy() -> None:
     view = view_of(small)
     small = with_item(small, Item())
     assert len(view) == len(items_of(small)) == 3
+
+
+def test_a_table_of_small_sets_equals_a_dict_of_dicts_and_keeps_no_empty_set() -> None:
+    items = [Item() for _ in range(3)]
+    stream = random.Random(11)
+    table: Table[str, Item] = {}
+    expected: dict[str, dict[Item, None]] = {"a": {}, "b": {}}
+    for _ in range(500):
+        key, item = stream.choice("ab"), stream.choice(items)
+        if stream.random() < 0.5:
+            add_to(table, key, item)
+            expected[key][item] = None
+        else:
+            removed = remove_from(table, key, item)
+            assert removed == (item in expected[key])
+            expected[key].pop(item, None)
+        found = {key: items_of(small) for key, small in table.items()}
+        assert found == {key: tuple(each) for key, each in expected.items() if each}
