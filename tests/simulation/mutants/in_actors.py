@@ -250,7 +250,7 @@ if D != math.inf:
         function="Loop._stop",
         shape="""\
 try:
-    await self._terminate(R)
+    await self._terminating(R)
 finally:
     if C:
         AA
@@ -258,7 +258,7 @@ finally:
         replacement="""\
 if stopping.sender is not None:
     AA
-await self._terminate(R)
+await self._terminating(R)
 """,
         promise="Stop: the caller gets the reply after `terminate`",
         seen="A caller relies on a clean-up that has not happened yet.",
