@@ -158,7 +158,7 @@ async def _terminates_again(self: Any, stopping: Any) -> None:
         await _stop(self, stopping)
     except BaseException:
         if stopping.reason is SHUTDOWN:
-            await self._terminate(stopping.reason)
+            await self._terminating(stopping.reason)
         raise
 
 

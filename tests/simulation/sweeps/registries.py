@@ -38,7 +38,7 @@ from actors.exits import ExitReason
 from supervision.laboratory.simulation.world.world import World
 from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
-from tests.simulation.sweeps.model import Life, Model
+from tests.simulation.sweeps.model import UNDECIDED, Life, Model
 
 __all__ = ["registries"]
 
@@ -436,6 +436,9 @@ async def disown(library: Library, book: Book, stream: Random) -> None:
     if reason is KILL:
         model.signal(library.world.runtime.pid, life, reason, linked=False)
         send_exit(life.pid, reason)
+        return
+    if life.doom is not UNDECIDED:
+        # It was killed a moment ago, so it ends with that reason, and `stop` would raise it.
         return
     life.ending = reason
     await stop(life.pid, reason)
