@@ -251,15 +251,6 @@ class ProcessRecord(Generic[R]):
             return "suspended"
         return "waiting" if self.mailbox.parked else "running"
 
-    @property
-    def sleeps_before_a_message(self) -> bool:
-        """True if the task waits in its mailbox although its `receive` has not looked at one of the messages.
-
-        This is normal for a moment, until the batched wake-up reaches the process. `Mailbox.parked` does not show this
-        state, because it becomes False as soon as a message arrives.
-        """
-        return self.mailbox.sleeping and self.mailbox.unread > 0
-
     def current_function(self) -> str | None:
         """Return the innermost function of the task outside Trio, preferably one outside this package."""
         found = fallback = None

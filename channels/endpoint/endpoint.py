@@ -31,9 +31,9 @@ A running endpoint is a supervision tree. It starts its children from top to bot
 One port serves all requests. With an internal port, that port serves the observer and the plugs, such as metrics. It
 answers while the application starts, and until all clients have been drained.
 
-The endpoint reads the head of a connection's first request. If the request is for the
-WebSocket of a mounted socket, the endpoint serves the connection itself. It passes any other connection on to
-Hypercorn. An endpoint is also an ASGI application, which another server can serve.
+The endpoint reads the head of a connection's first request. If the request is for the WebSocket of a mounted socket,
+the endpoint serves the connection itself. It passes any other connection on to Hypercorn. An endpoint is also an ASGI
+application, which another server can serve.
 """
 
 from __future__ import annotations

@@ -40,7 +40,6 @@ _LONG = 80
 _L = TypeVar("_L", bound=Callable[..., object])
 
 _Data = Mapping[str, Any]
-_Wrote = Callable[[int, int], object]
 _Add = Callable[[str, Pid, dict[str, Any]], object]
 
 

@@ -235,10 +235,11 @@ def sleeping_before_a_message(runtime: Runtime) -> list[tuple[Pid, Any]]:
     """Return the sleeping processes with a message that their `receive` has not looked at, and their oldest messages.
 
     Between the arrival of a message and the next step of its process, the process is in this list for a moment.
+    `Mailbox.parked` does not show this state, because it becomes False as soon as a message arrives.
     """
     # The check of the queue comes first, because it is cheap and nearly all mailboxes are empty.
     return [
         (process.pid, next(iter(process.mailbox.queue)))
         for process in runtime.table.values()
-        if process.mailbox.queue and process.sleeps_before_a_message
+        if process.mailbox.queue and process.mailbox.sleeping and process.mailbox.unread > 0
     ]
