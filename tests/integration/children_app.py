@@ -37,6 +37,10 @@ class Bids(Channel):
     async def bid(self, payload: int) -> PushReply:
         return PushReply(await call("auction", payload))
 
+    @handle_in("crash")
+    async def crash(self, payload: Any) -> None:
+        await call("auction", "a word in place of a number")
+
     async def terminate(self, reason: Any) -> None:
         await call("auction", 1000)
 

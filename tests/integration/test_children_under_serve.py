@@ -84,7 +84,7 @@ def test_a_recording_has_the_crash_of_a_child_and_its_restart(tmp_path: Path) ->
             open_socket(socket_url(server)) as socket,
             socket.channel("auction:1") as channel,
         ):
-            channel.push_nowait("bid", "a word in place of a number")
+            channel.push_nowait("crash")
             await until(lambda: channel.state != "joined")
             while channel.state != "joined":
                 await channel.wait_joined()
