@@ -63,6 +63,8 @@ from actors.servers._loop import Loop, ServerStatus, serve
 from actors.servers.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
 
 __all__ = [
+    "CallRequest",
+    "Cast",
     "GenServer",
     "Request",
     "Sender",
