@@ -70,6 +70,7 @@ class Record(Generic[R]):
         waiting: the requests that wait outside the mailbox, in order; an empty tuple if there are none, to save memory.
         open: the requests that the process has begun and not answered.
         popped: a request that the process took from its mailbox and did not begin.
+        has_timeout: True if the process waits for the timeout of a `Within`.
         last: the time at which the process took its last message.
         reason: the exit reason of the process, as far as the process knows it.
         failure: the reason why the start failed.
@@ -92,6 +93,7 @@ class Record(Generic[R]):
         "fence",
         "handoff",
         "handoff_fence",
+        "has_timeout",
         "held_until",
         "is_loading",
         "is_released",
@@ -117,6 +119,7 @@ class Record(Generic[R]):
         self.open: SmallSet[R] = None
         self.popped: R | None = None
         self.last = -math.inf
+        self.has_timeout = False
         self.reason: ExitReason = None
         self.failure: Failure | None = None
         self.owner: Node | None = None

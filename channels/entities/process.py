@@ -15,7 +15,7 @@ from typing import Any, Protocol, final
 from actors.exits import NORMAL, Crash, ExitReason, Shutdown, is_normal_exit
 from actors.process import exit
 from actors.servers.gen_server import Sender
-from actors.servers.results import Fail, Ignore, NoReply, Stop
+from actors.servers.results import Fail, Ignore, NoReply, Stop, Within
 from channels.durable.storage import FenceRefused
 from channels.entities.entity import Entity
 from channels.entities.errors import Failure
@@ -164,12 +164,16 @@ class EntityProcess(Entity):
 
     async def __run(self, request: EntityRequest | None, callback: Any, *args: Any) -> Any:
         self.__current, self.__busy = request, True
-        self.__host.began(self.__record, request)
+        host, record = self.__host, self.__record
+        host.began(record, request)
         try:
-            return await callback(*args)
+            result = await callback(*args)
         finally:
             self.__current, self.__busy = None, False
-            self.__host.finished(self.__record, request)
+            host.finished(record, request)
+        then = getattr(result, "then", result)
+        record.has_timeout = type(then) is Within
+        return result
 
     async def __instead(self) -> NoReply | Stop:
         """Do what the state of the record demands instead of a callback."""

@@ -121,6 +121,8 @@ _SILENCE = 10.0
 _SETTLE = 2.0
 # Seconds between two starts of a key whose owner is gone while its lease lasts.
 _RETRY = 0.1
+# Seconds in which a drained node sends requests back.
+_GRACE = 0.5
 # Seconds that a cast waits for its entity.
 _PATIENCE = 30.0
 # Seconds between two looks at the alarms, at most, and until a due alarm is sent again.
@@ -196,7 +198,7 @@ class Router:
         self._handovers = Handovers(settings.max_handover_bytes)
         # The waiting requests of handovers that their new owners have not confirmed.
         self._unconfirmed: dict[tuple[str, int], list[Callable[[Failure], None]]] = {}
-        self._is_draining = False
+        self._is_draining = self._is_drained = False
         self._moving = 0
         self._numbers = 0
         self._unlocated: deque[LocalRequest] = deque()
@@ -290,10 +292,11 @@ class Router:
                     self.execute(ENTITY_LEASE_LOST, {"problem": problem})
                 await self._open_session()
         finally:
-            # Shielded, because this process ends when the node stops, and the keys should be free at once.
-            with trio.move_on_after(2.0, shield=True):
-                if self._has_session:
-                    self._has_session = False
+            # The pool stops before this process, unless this process crashed. Then the next one stops the entities.
+            if self._has_session and not any(each.process for each in self.records.values()):
+                self._has_session = False
+                # Shielded, because this process ends when the node stops, and the keys should be free at once.
+                with trio.move_on_after(2.0, shield=True):
                     await self.arbiter.close_session()
 
     async def _stop_entities(self) -> None:
@@ -436,7 +439,7 @@ class Router:
         """Return the node that probably owns a key, or should own it."""
         owner = self._owners.get(key)
         if owner is not None:
-            if self.placement.knows(owner):
+            if self.placement.may_own(owner):
                 return owner
             del self._owners[key]
         return self.placement.choose(key, self._label(key))
@@ -949,7 +952,8 @@ class Router:
     def _hello(self, answer: bool = False) -> Hello:
         return Hello(
             labels=tuple(sorted(self.placement.labels)),
-            draining=self.placement.draining or not self.may_run,
+            draining=self.placement.draining,
+            drained=self._is_drained,
             answer=answer,
         )
 
@@ -1058,8 +1062,10 @@ class Router:
         refused = self.streams.moved(sender, moved.key, moved.generation, moved.turn)
         if moved.owner is not None:
             self._remember(moved.key, moved.owner)
-        elif self._owners.get(moved.key) == sender:
-            del self._owners[moved.key]
+        else:
+            # The node drains, and its hello may be lost.
+            self.placement.note_draining(sender)
+            self._owners.pop(moved.key, None)
         for request in refused:
             self._route_again(request)
 
@@ -1194,9 +1200,9 @@ class Router:
             if each.node.name == sender.name and each.node.incarnation < sender.incarnation:
                 self.node_lost(each.node)
         is_new = not self.placement.knows(sender)
-        candidate = Candidate(
-            sender, frozenset(hello.labels), hello.draining, self.runtime.current_time()
-        )
+        now = self.runtime.current_time()
+        labels = frozenset(hello.labels)
+        candidate = Candidate(sender, labels, hello.draining, hello.drained, now)
         if self.placement.hear(candidate):
             self._unbalanced.set()
             if is_new:
@@ -1263,6 +1269,7 @@ class Router:
             record.state is not State.RUNNING
             or now - record.last < self.settings.idle_timeout
             or record.open is not None
+            or record.has_timeout
             or record.process is None
         ):
             return False
@@ -1338,6 +1345,11 @@ class Router:
         ):
             await self._balance()
             await trio.sleep(0.02)
+        if self.placement.others():
+            # The other nodes send no more requests once they know this. Send back those that travel now.
+            self._is_drained = True
+            self._say_hello()
+            await trio.sleep(_GRACE)
 
     def _should_leave(self, key: str) -> bool:
         return self.placement.choose(key, self._label(key)) not in (None, self.node)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import trio
 
 from actors import NoReply, Pid, Reply, Runtime, Sender, Stop, stop
@@ -28,7 +27,7 @@ class Counter(Entity):
         self.heard: list[Any] = []
         self.kept: Sender | None = None
 
-    async def handle_call(self, request: Any, sender: Sender) -> Reply | NoReply | Stop:  # noqa: PLR0911
+    async def handle_call(self, request: Any, sender: Sender) -> Reply | NoReply | Stop:
         match request:
             case "add":
                 self.count += 1

@@ -27,6 +27,7 @@ from actors import (
     Reply,
     Runtime,
     Sender,
+    Within,
     as_process,
     call,
     cast,
@@ -63,7 +64,7 @@ from channels.telemetry import (
 )
 from supervision import Backoff
 from tests.channels.entities.arbiters import virtual_environment
-from tests.channels.entities.nodes import Counter, Node, alone, listen
+from tests.channels.entities.nodes import Counter, alone, listen
 from tests.channels.support import settle
 
 VIRTUAL_CLOCK = True
@@ -546,3 +547,44 @@ CLAIMED = 2**53 - 1000
 async def test_a_refused_claim_gets_a_greater_fence(runtime: Runtime) -> None:
     node = await alone(Claiming)
     assert await call(node.via("a"), "who") == ["a", CLAIMED]
+
+
+async def test_a_timer_sends_to_an_entity_and_drops_what_cannot_travel(runtime: Runtime) -> None:
+    node = await alone()
+    for message in ("first", object(), "second"):
+        send_after(node.via("a"), message, 1)
+    await trio.sleep(2)
+    assert await call(node.via("a"), "heard") == [["send", "first"], ["send", "second"]]
+    assert runtime.statistics()["dead_letters"] == 1
+
+
+class Timing(Counter):
+    """An entity that waits with `Within`."""
+
+    async def handle_cast(self, message: Any) -> Any:
+        return Within(100)
+
+
+async def test_an_entity_that_waits_for_a_timeout_is_not_idle(runtime: Runtime) -> None:
+    node = await alone(Timing, idle_timeout=10)
+    cast(node.via("a"), "wait")
+    await trio.sleep(95)
+    assert await node.entities.where("a") is not None
+    await trio.sleep(30)
+    assert await node.entities.where("a") is None
+
+
+async def test_a_crash_of_a_process_of_the_router_loses_no_later_request(runtime: Runtime) -> None:
+    node = await alone(idle_timeout=10)
+    fence = (await call(node.via("a"), "who"))[1]
+    for name in ("server", "keeper", "mover", "clock", "locator"):
+        kill(await node.child(name))
+        await settle()
+        await trio.sleep(6)
+        assert (await call(node.via("a"), "who"))[1] == fence
+    for name in ("entities", "session"):
+        kill(await node.child(name))
+        await trio.sleep(6)
+        following = (await call(node.via("a"), "who"))[1]
+        assert following > fence
+        fence = following
