@@ -130,6 +130,9 @@ class CheckedRuntime(Runtime):
         for pid, process in self.table.items():
             if pid.process is not process or process.dead:
                 self.broken(1, f"{pid!r} is in the process table and has ended")
+            for ref in items_of(process.watching):
+                if isinstance(ref, RemoteMonitor) and not ref.is_active:
+                    self.broken(4, f"{ref!r} of {pid!r} has fired or was removed, and is active")
         for name, process in self.names.items():
             if process.dead or process.name != name:
                 self.broken(
