@@ -303,7 +303,12 @@ class History:
             for entry in (await history.read("auction:42")).entries:
                 apply(entry.event, msgspec.json.decode(entry.body))
 
-        The history is bounded: `first` of the result is above 1 if the storage no longer keeps the first messages.
+        Args:
+            topic: the topic.
+
+        Returns:
+            The messages, and the bounds of the stream. If `first` is above 1, the storage no longer keeps the first
+            messages.
 
         Raises:
             HistoryError: the history does not run.

@@ -361,6 +361,9 @@ class Storage(Protocol):
             topic: the topic.
             fence: a whole number from 1 to `MAX_FENCE`.
 
+        Returns:
+            The result: accepted, or the fence that refused the claim.
+
         Raises:
             StorageError: the storage failed. The fence may or may not be claimed.
         """
