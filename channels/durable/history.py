@@ -17,7 +17,6 @@ from threading import get_ident
 from typing import Any
 
 import trio
-from attrs import evolve
 
 from actors.arguments import check_number, check_positive, check_whole
 from actors.errors import InvalidOption, StartIgnored
@@ -403,7 +402,8 @@ class History:
         if problem is not None:
             raise AppendFailed(topic, message.event, problem)
         if push is not None:
-            message = evolve(message, key=push.next_key())
+            key = push.next_key()
+            message = NewMessage(topic, message.event, message.body, key, message.fence)
         waiting = Waiting(message, done, push)
         self._queue.put(waiting)
         return waiting
