@@ -428,10 +428,7 @@ class History:
                 continue
             try:
                 while batch:
-                    await self._commit(batch)
-                    # If one message had a wrong fence, the storage has kept nothing of the others, which are left here.
-                    left = [each for each in batch if not each.is_settled]
-                    batch = self._fail_in_vain(left)
+                    batch = await self._commit(batch)
             except StorageError as error:
                 self._fail(batch, error.problem, may_be_kept=error.may_be_kept)
             except BaseException:
@@ -443,7 +440,8 @@ class History:
         self._fail(in_vain, "a message of its handler was not kept")
         return [each for each in batch if each.error is None]
 
-    async def _commit(self, batch: list[Waiting]) -> None:
+    async def _commit(self, batch: list[Waiting]) -> list[Waiting]:
+        """Give a batch to the storage. Return the rest that the storage must get again, because it kept nothing."""
         runtime = self._runtime
         assert runtime is not None  # set before the writer starts
         messages = [each.item for each in batch if isinstance(each.item, NewMessage)]
@@ -452,7 +450,7 @@ class History:
         # From here on there is no checkpoint, so that channels get the messages in the order of their offsets.
         if appended.refused:
             self._refuse(batch, appended.refused)
-            return
+            return self._fail_in_vain([each for each in batch if not each.is_settled])
         self._count_appended(appended, len(messages))
         offsets, kept = enumerate(appended.offsets), iter(appended.answers)
         for waiting in batch:
@@ -466,6 +464,7 @@ class History:
                     entry = Entry(appended.epoch, offset, item.event, item.body)
                     self._send(item.topic, entry)
             waiting.settle()
+        return []
 
     def _refuse(self, batch: list[Waiting], refused: Mapping[int, int]) -> None:
         messages = [(each, each.item) for each in batch if isinstance(each.item, NewMessage)]
