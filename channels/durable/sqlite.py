@@ -208,12 +208,13 @@ class SQLiteStorage:
         try:
             with _transaction(connection, "IMMEDIATE"):
                 results = [_claim(connection, each, self._limits.max_fences) for each in claims]
-        except sqlite3.Error as error:
+        except BaseException as error:
+            # Every caller must get the failure, whatever it is. Otherwise it would wait for a result for ever.
             for each in claims:
                 each.problem = str(error)
-        else:
-            for each, result in zip(claims, results, strict=True):
-                each.result = result
+            raise
+        for each, result in zip(claims, results, strict=True):
+            each.result = result
 
     async def recall(self, key: str, *, now: float) -> bytes | None:
         """Return a remembered answer.
