@@ -555,7 +555,9 @@ class Runtime:
             self._report(CRASH, process, reason, None)
         peers, watchers = self.graph.remove(pid)
         for peer in peers:
-            self.signal(pid, peer, reason, linked=True)
+            # A process may handle its signal at once, and another peer may then remove its link.
+            if self.graph.unlink(peer, pid):
+                self.signal(pid, peer, reason, linked=True)
         for watcher in watchers:
             watcher.down(pid, reason)
         process.forget()
