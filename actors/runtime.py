@@ -270,13 +270,13 @@ def _check(
 
 @asynccontextmanager
 async def _watched(
-    runtime: Runtime, limit: float | None, counts_run_time: bool
+    runtime: Runtime, watchdog: float | None, counts_run_time: bool
 ) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         if counts_run_time:
             stack.enter_context(count_run_time(runtime))
-        if limit is not None:
-            await stack.enter_async_context(watch_loop(runtime, limit))
+        if watchdog is not None:
+            await stack.enter_async_context(watch_loop(runtime, watchdog))
         yield
 
 

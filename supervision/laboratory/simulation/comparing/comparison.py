@@ -86,7 +86,7 @@ def compare(
     knobs: Knobs | None = None,
     swarm: bool = True,
     jobs: int | None = None,
-    limit: float = 120.0,
+    real_seconds: float = 120.0,
 ) -> Comparison:
     """Run a scenario with each seed under each policy.
 
@@ -102,14 +102,14 @@ def compare(
         knobs: the settings of the worlds; None takes the scenario's own.
         swarm: draw the knobs anew for each seed. All policies get the same knobs in any case.
         jobs: the number of processes; None takes one per core, and 0 runs everything in this process.
-        limit: the real seconds that a seed may take under all policies together.
+        real_seconds: the real seconds that a seed may take under all policies together.
 
     Returns:
         The figures of `measures_of` for each run.
 
     Raises:
         ValueError: there are fewer than two policies, or no seeds.
-        PairLost: a run ended its process, or exceeded the limit.
+        PairLost: a run ended its process, or exceeded `real_seconds`.
     """
     if len(policies) < 2:
         raise ValueError(
@@ -132,7 +132,7 @@ def compare(
         seeds,
         dict[str, Figures],
         jobs=cores() if jobs is None else jobs,
-        limit=limit,
+        real_seconds=real_seconds,
         renew=_RENEW,
     )
     runs = []
