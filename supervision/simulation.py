@@ -5,7 +5,6 @@ Start with `simulate`. docs/topics/simulation.md lists the things that a seed de
 
 from supervision.laboratory.simulation.comparing.comparison import (
     Comparison,
-    PairLost,
     Policy,
     compare,
 )
@@ -16,7 +15,6 @@ from supervision.laboratory.simulation.errors import (
     Escape,
     InvariantViolated,
     Livelock,
-    NodeError,
     NotReached,
     RunFileError,
     SimulationError,
@@ -61,11 +59,9 @@ __all__ = [
     "Livelock",
     "Network",
     "Node",
-    "NodeError",
     "Nodes",
     "NotReached",
     "Outcome",
-    "PairLost",
     "Policy",
     "Replayed",
     "RunFile",

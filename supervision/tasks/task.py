@@ -23,6 +23,7 @@ import msgspec
 import trio
 
 from actors.arguments import check_async, check_choice, check_number
+from actors.errors import InvalidOperation
 from actors.exits import KILL, KILLED, NOPROC, SHUTDOWN, Crash, ExitReason
 from actors.links import demonitor, monitor, send_exit, unlink
 from actors.messages import Down
@@ -31,7 +32,7 @@ from actors.refs import Pid, Ref
 from actors.runtime import current_runtime
 from supervision._children import end_process
 from supervision.child_spec import BRUTAL_KILL, ChildSpec, RestartType, ShutdownLimit
-from supervision.errors import NotTaskOwner, TaskExit, TaskTimeout
+from supervision.errors import TaskExit, TaskTimeout
 from supervision.tasks._process import (
     Recipient,
     TaskReply,
@@ -91,8 +92,9 @@ class Task(Generic[T_co]):
         label: The name of the task in messages.
 
     The owner must wait in its own Trio task, not in a nursery. In any other process the waiting methods raise
-    NotTaskOwner. You can take a result only once. After that, the task has no result, and the waiting methods report
-    the reason `NOPROC`. The same is true after you take the messages of the task out of the mailbox with `receive`.
+    InvalidOperation. You can take a result only once. After that, the task has no result, and the waiting methods
+    report the reason `NOPROC`. The same is true after you take the messages of the task out of the mailbox with
+    `receive`.
 
     An owner that traps exits also gets an `Exit` when the task ends, as for any linked process.
     """
@@ -351,7 +353,11 @@ class Task(Generic[T_co]):
     def _check_owner(self) -> None:
         caller = current_pid()
         if caller is not self.owner:
-            raise NotTaskOwner(self, self.owner, caller)
+            raise InvalidOperation(
+                "Task.wait",
+                f"{caller!r} cannot wait for {self!r}: the result goes to its owner {self.owner!r}; "
+                "let the owner wait, or start the task in the process that needs the result",
+            )
 
     def _is_awaited(self) -> bool:
         """Return whether a message about this task can still enter the mailbox."""
@@ -418,7 +424,7 @@ async def await_many(tasks: Iterable[Task[T]], *, timeout: float = 5.0) -> list[
         TaskExit: A task ended without a result, or you have taken its result before. The results of the other tasks are
             discarded.
         TaskTimeout: At least one task did not end in time. All results are discarded.
-        NotTaskOwner: A task belongs to another process.
+        InvalidOperation: A task belongs to another process.
 
     The tasks continue after an error. If you do not catch the error, the owner ends, and its links end the tasks.
     Source: Elixir's `Task.await_many`.
@@ -472,7 +478,7 @@ async def yield_many(
         Each task with its outcome, in the order of the tasks. The outcome of a task that still runs is None.
 
     Raises:
-        NotTaskOwner: A task belongs to another process.
+        InvalidOperation: A task belongs to another process.
         InvalidOption: `on_timeout` or `limit` has an invalid value.
 
     Source: Elixir's `Task.yield_many`.

@@ -38,28 +38,11 @@ from supervision.recording.reader.measures import measure
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Comparison", "PairLost", "Policy", "compare", "measures_of"]
+__all__ = ["Comparison", "Policy", "compare", "measures_of"]
 
 # A plan without an applied fault is not a failure of the policy.
 _NO_FAILURE = (None, "InertPlan")
 _RENEW = 100  # seeds after which a worker is replaced
-
-
-class PairLost(SimulationError):
-    """The process that ran a seed died, so the seed cannot be compared.
-
-    Attributes:
-        seed: the seed.
-        why: the reason why the process died.
-    """
-
-    def __init__(self, seed: int, why: str) -> None:
-        super().__init__(seed, why)
-        self.seed = seed
-        self.why = why
-
-    def __str__(self) -> str:
-        return f"seed {self.seed} cannot be compared: {self.why}"
 
 
 @frozen(kw_only=True)
@@ -109,7 +92,7 @@ def compare(
 
     Raises:
         ValueError: there are fewer than two policies, or no seeds.
-        PairLost: a run ended its process, or exceeded `real_seconds`.
+        SimulationError: a run ended its process, or exceeded `real_seconds`.
     """
     if len(policies) < 2:
         raise ValueError(
@@ -138,7 +121,7 @@ def compare(
     runs = []
     for seed, answer in zip(seeds, answers, strict=True):
         if isinstance(answer, Lost):
-            raise PairLost(seed, answer.why)
+            raise SimulationError(f"seed {seed} cannot be compared: {answer.why}")
         runs.append(answer)
     return Comparison(
         scenario=scenario_name(scenario),
