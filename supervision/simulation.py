@@ -26,7 +26,7 @@ from supervision.laboratory.simulation.outcome import Outcome
 from supervision.laboratory.simulation.replaying.run_file import RunFile, load_run, replay, save_run
 from supervision.laboratory.simulation.replaying.self_check import check_determinism, check_many
 from supervision.laboratory.simulation.replaying.story import tell
-from supervision.laboratory.simulation.scenario import Settings, scenario, settings_of
+from supervision.laboratory.simulation.scenario import ScenarioSettings, scenario, settings_of
 from supervision.laboratory.simulation.scheduling.deviations import Deviation, Tape
 from supervision.laboratory.simulation.search.corpus import Corpus, Replayed
 from supervision.laboratory.simulation.search.report import Failures, SweepReport
@@ -34,8 +34,8 @@ from supervision.laboratory.simulation.search.sweep import SeedResult, sweep
 from supervision.laboratory.simulation.shrinking.shrink import Shrunk, shrink
 from supervision.laboratory.simulation.simulate import Scenario, simulate
 from supervision.laboratory.simulation.world.network import (
-    Connection,
     Network,
+    VirtualConnection,
     VirtualListener,
     VirtualStream,
 )
@@ -45,7 +45,6 @@ from supervision.laboratory.simulation.world.world import World
 __all__ = [
     "BudgetSpent",
     "Comparison",
-    "Connection",
     "Corpus",
     "Deadlock",
     "Deviation",
@@ -67,13 +66,14 @@ __all__ = [
     "RunFile",
     "RunFileError",
     "Scenario",
+    "ScenarioSettings",
     "SeedResult",
-    "Settings",
     "Shrunk",
     "SimulationError",
     "SimulationFailed",
     "SweepReport",
     "Tape",
+    "VirtualConnection",
     "VirtualListener",
     "VirtualStream",
     "World",
