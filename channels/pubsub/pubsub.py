@@ -27,7 +27,7 @@ from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
 from actors.threads import run_threadsafe
 from channels.messages import Broadcast
-from channels.pubsub.adapter import Adapter, Encoded, LocalAdapter, Lost, Node, encode
+from channels.pubsub.adapter import Adapter, Encoded, LocalAdapter, LostEnvelopes, Node, encode
 from channels.pubsub.local import (
     Leaving,
     Subscription,
@@ -420,7 +420,7 @@ class PubSub:
             about = {"topic": encoded.topic, "event": encoded.event, "error": error}
             self.execute(PUBSUB_UNDELIVERABLE, {}, about)
 
-    def lost(self, lost: Lost) -> None:
+    def lost(self, lost: LostEnvelopes) -> None:
         self._lost += lost.count
         self.execute(PUBSUB_LOST, {"count": lost.count}, {"lost": lost})
 
