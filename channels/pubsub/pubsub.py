@@ -133,7 +133,7 @@ class PubSub:
         """
         if self._running:
             raise InvalidOperation(
-                "use",
+                "PubSub.use",
                 f"the {self._adapter.name} adapter is running already; call use() before the endpoint starts",
             )
         self._set_adapter(_checked(adapter))

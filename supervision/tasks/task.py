@@ -239,7 +239,7 @@ class Task(Generic[T_co]):
 
         A cancelled wait discards the result, as a timeout does. Source: Elixir's `Task.await`.
         """
-        self._check_owner()
+        self._check_owner("Task.result")
         if self._taken:
             raise TaskExit(self, NOPROC)
         awaited = self._is_awaited()
@@ -267,7 +267,7 @@ class Task(Generic[T_co]):
         Returns:
             `Ok(value)`, `Exited(reason)`, or None if the task is still running.
         """
-        self._check_owner()
+        self._check_owner("Task.yield_")
         if self._taken:
             return Exited(NOPROC)
         awaited = self._is_awaited()
@@ -297,7 +297,7 @@ class Task(Generic[T_co]):
         This also stops a running task after its result was discarded by a timeout of `result`, by `ignore` or by
         `forget`. Source: Elixir's `Task.shutdown`.
         """
-        self._check_owner()
+        self._check_owner("Task.shutdown")
         brutal = timeout == BRUTAL_KILL
         if not brutal:
             expected = 'seconds, from 0, or "brutal_kill"'
@@ -327,7 +327,7 @@ class Task(Generic[T_co]):
         Returns:
             The outcome of the task if it has ended; None if it is still running.
         """
-        self._check_owner()
+        self._check_owner("Task.ignore")
         outcome = await self.yield_(timeout=0)
         if self.pid is not None and is_alive(self.pid) and not isinstance(outcome, Ok):
             # Remove the link even if the result was already discarded, because discarding does not remove the link.
@@ -350,11 +350,11 @@ class Task(Generic[T_co]):
 
     # Parts
 
-    def _check_owner(self) -> None:
+    def _check_owner(self, verb: str) -> None:
         caller = current_pid()
         if caller is not self.owner:
             raise InvalidOperation(
-                "Task.wait",
+                verb,
                 f"{caller!r} cannot wait for {self!r}: the result goes to its owner {self.owner!r}; "
                 "let the owner wait, or start the task in the process that needs the result",
             )
@@ -431,7 +431,7 @@ async def await_many(tasks: Iterable[Task[T]], *, timeout: float = 5.0) -> list[
     """
     tasks = list(tasks)
     for task in tasks:
-        task._check_owner()
+        task._check_owner("await_many")
     # A result that was taken before does not come again. As in Elixir, the failure of another task comes first, and in
     # place of a wait until the timeout, the call fails as soon as the mailbox has no further outcome.
     ends = _Ends(tasks, timeout)
@@ -488,7 +488,7 @@ async def yield_many(
     check_number("yield_many", "limit", limit, expected, least=1)
     tasks = list(tasks)
     for task in tasks:
-        task._check_owner()
+        task._check_owner("yield_many")
     outcomes: dict[Ref, TaskOutcome[T] | None] = {
         task.ref: Exited(NOPROC) for task in tasks if task._taken
     }

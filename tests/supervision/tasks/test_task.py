@@ -340,6 +340,7 @@ async def test_only_the_owner_may_wait(verb: str) -> None:
     async def other() -> None:
         with pytest.raises(InvalidOperation) as caught:
             await getattr(task, verb)()
+        assert caught.value.verb == f"Task.{verb}"
         assert f"{current_pid()!r} cannot wait for {task!r}: the result goes to its owner" in str(
             caught.value
         )
