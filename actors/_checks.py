@@ -31,6 +31,7 @@ from actors._kernel.current import Monitor
 from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import Mailbox
 from actors._kernel.runtime import EnvironmentLike, Process, Runtime, current_process, record_of
+from actors.declared import declared
 from actors.exits import ExitReason
 from actors.refs import Pid, Watcher
 from actors.servers import _loop as _server_loop
@@ -43,18 +44,12 @@ __all__ = ["CheckedRuntime", "InvariantBroken"]
 CALLBACKS = ("handle_call", "handle_cast", "handle_info", "handle_continue", "terminate")
 
 
+@declared("invariant {number}: {what}; this is a mistake in Ashtree, please report it")
 class InvariantBroken(AssertionError):
     """An invariant does not hold. This is a bug in Ashtree, not in the program that uses it."""
 
-    def __init__(self, number: int, what: str) -> None:
-        super().__init__(number, what)
-        self.number = number
-        self.what = what
-
-    def __str__(self) -> str:
-        return (
-            f"invariant {self.number}: {self.what}; this is a mistake in Ashtree, please report it"
-        )
+    number: int
+    what: str
 
 
 class CheckedRuntime(Runtime):

@@ -34,6 +34,7 @@ from actors._kernel.current import require_process, require_runtime
 from actors._kernel.runtime import Process, Runtime, acting_process, record_of
 from actors.addresses import Via
 from actors.arguments import check_whole
+from actors.declared import declared
 from actors.errors import ActorsError, DeadProcess, InvalidOperation, InvalidOption
 from actors.exits import NORMAL, SHUTDOWN, ExitReason
 from actors.refs import Pid
@@ -57,39 +58,30 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
+@declared()
 class RegistryError(ActorsError):
     """A `Registry` refused an operation. `registry` is the registry."""
 
-    def __init__(self, registry: object, *details: object) -> None:
-        super().__init__(registry, *details)
-        self.registry = registry
+    registry: object
 
 
+@declared("{key!r} in {registry!r} belongs to {pid!r} already")
 class KeyTaken(RegistryError):
     """`register` got a `key` that the process `pid` already has. `pid` may be the current process."""
 
-    def __init__(self, registry: object, key: object, pid: Pid) -> None:
-        super().__init__(registry, key, pid)
-        self.key = key
-        self.pid = pid
-
-    def __str__(self) -> str:
-        return f"{self.key!r} in {self.registry!r} belongs to {self.pid!r} already"
+    key: object
+    pid: Pid
 
 
+@declared(
+    "{pid!r} does not have {key!r} in {registry!r}; only the process that "
+    "registered a key can change its value"
+)
 class NotRegistered(RegistryError, LookupError):
     """`update_value` got a `key` that the current process, `pid`, does not have."""
 
-    def __init__(self, registry: object, key: object, pid: Pid) -> None:
-        super().__init__(registry, key, pid)
-        self.key = key
-        self.pid = pid
-
-    def __str__(self) -> str:
-        return (
-            f"{self.pid!r} does not have {self.key!r} in {self.registry!r}; only the process that "
-            "registered a key can change its value"
-        )
+    key: object
+    pid: Pid
 
 
 class RegistryClosed(RegistryError, RuntimeError):

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 from attrs import frozen
 
 from actors.arguments import check_whole, is_number
+from actors.declared import declared
 from actors.errors import InvalidArgument, InvalidOption
 from channels.errors import ChannelsError, MissingLibrary
 from channels.tokens._erlang_terms import Atom, NotATerm, NoTermFor, decode, encode
@@ -63,14 +64,12 @@ class TokenError(ChannelsError):
     """
 
 
+@declared(
+    "the client sent no token; if it sets the authToken of phoenix.js, mount its socket with "
+    "Mount(..., auth_token=True)"
+)
 class TokenMissing(TokenError):
     """The token is None."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the client sent no token; if it sets the authToken of phoenix.js, mount its socket with "
-            "Mount(..., auth_token=True)"
-        )
 
 
 class TokenExpired(TokenError):
@@ -89,6 +88,7 @@ class TokenExpired(TokenError):
         self.max_age = max_age
 
 
+@declared("the token is not valid: {problem}")
 class TokenInvalid(TokenError):
     """The token is malformed, changed, or made with another secret or salt.
 
@@ -102,10 +102,8 @@ class TokenInvalid(TokenError):
         problem: the reason as text.
     """
 
-    def __init__(self, reason: InvalidReason, problem: str) -> None:
-        super().__init__(f"the token is not valid: {problem}")
-        self.reason = reason
-        self.problem = problem
+    reason: InvalidReason
+    problem: str
 
 
 Secret: TypeAlias = str | bytes | Sequence[str | bytes]

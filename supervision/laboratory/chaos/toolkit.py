@@ -35,6 +35,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from actors.arguments import check_number
+from actors.declared import declared
 from supervision.errors import SupervisionError
 
 __all__ = [
@@ -74,6 +75,7 @@ A fault may have ended the connection, or the supervisor of the connections, whi
 RETRY_PAUSE: Final = 0.2
 
 
+@declared()
 class ControlRefused(SupervisionError):
     """The control of a server refused a request, or did not answer.
 
@@ -83,11 +85,9 @@ class ControlRefused(SupervisionError):
         problem: the reason, as one sentence.
     """
 
-    def __init__(self, url: str, status: int | None, problem: str) -> None:
-        super().__init__(url, status, problem)
-        self.url = url
-        self.status = status
-        self.problem = problem
+    url: str
+    status: int | None
+    problem: str
 
     def __str__(self) -> str:
         status = "did not answer" if self.status is None else f"answered {self.status}"
