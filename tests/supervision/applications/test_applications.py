@@ -369,6 +369,16 @@ def test_two_applications_of_one_name_are_refused(log: Log) -> None:
     assert caught.value.value == "same"
 
 
+async def test_a_request_with_two_applications_of_one_name_gets_the_error(
+    runtime: Runtime, log: Log
+) -> None:
+    applications = await Applications.start([])
+    web = spec("web", log, spec("same", log), spec("same", log))
+    with pytest.raises(InvalidArgument, match="two different applications have this name"):
+        await Applications.ensure_all_started(applications, web)
+    assert await Applications.which_applications(applications) == []
+
+
 def test_one_application_may_be_needed_by_many(log: Log) -> None:
     web, store = diamond(log)
     assert [each.name for each in web.closure()] == ["store", "left", "right", "web"]
