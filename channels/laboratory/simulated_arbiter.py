@@ -86,9 +86,10 @@ class _Run:
 
     def renew(self) -> Any:
         restored, cursor, count, ttl = self.rest
-        if restored != self.run:
+        lives = self.lives(self.node, self.number)
+        if restored != self.run or (self.wait > 0 and not lives):
             return [3, 0]
-        if not self.lives(self.node, self.number):
+        if not lives:
             return [0]
         self.keys.expire(self.prefix + self.node, self.lease)
         self.keys.expire(self.meta_name, int(ttl))
