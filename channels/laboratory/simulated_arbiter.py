@@ -184,7 +184,15 @@ class _Run:
 
 
 def _runner(method: Callable[[_Run], Any]) -> Script:
-    return lambda call: method(_Run(call))
+    def run(call: ScriptCall) -> Any:
+        answer = method(_Run(call))
+        for name in call.names:
+            # An empty hash or sorted set does not exist.
+            if not call.keys.get(name):
+                call.keys.delete(name)
+        return answer
+
+    return run
 
 
 ARBITER_SCRIPTS: Mapping[bytes, Script] = {
