@@ -55,6 +55,7 @@ from channels.entities.messages import (
     HandedOver,
     Handover,
     Hello,
+    InvalidMessage,
     Moved,
     RouterEnvelope,
     RouterMessage,
@@ -977,7 +978,7 @@ class Router:
         sender = envelope.sender
         try:
             self._handle(sender, message)
-        except CannotTravel as error:
+        except (CannotTravel, InvalidMessage) as error:
             self._refuse_message(sender.name, error.problem)
 
     def _refuse_message(self, node: str, problem: str) -> None:
@@ -1127,19 +1128,16 @@ class Router:
                 carried.append(Carried(origin=each.sent_by, ask=ask))
             elif isinstance(each, LocalRequest):
                 carried.append(Carried(origin=self.node, ask=self._ask(each)))
-        cargo = Cargo(requests=tuple(carried))
-        if record.handoff is not None:
-            cargo = replace(cargo, state=msgspec.Raw(record.handoff))
-        data = _encode(cargo)
+        state = _NULL if record.handoff is None else msgspec.Raw(record.handoff)
+        if len(bytes(state)) > limit:
+            # The next owner loads its state again.
+            self._count_refusal("max_handover_bytes", record.key, limit)
+            state = _NULL
+        data = _encode(Cargo(state=state, requests=tuple(carried)))
         if len(data) > limit:
             for each in requests:
                 self._refuse(each, "max_handover_bytes", limit)
-            requests = []
-            data = _encode(replace(cargo, requests=()))
-        if len(data) > limit:
-            # The next owner loads its state again.
-            self._count_refusal("max_handover_bytes", record.key, limit)
-            data = _encode(Cargo())
+            return _encode(Cargo(state=state)), []
         return data, requests
 
     def _handover_lost(self, key: str, fence: int) -> None:

@@ -12,7 +12,19 @@ from typing import Any
 import pytest
 import trio
 
-from actors import CallExit, Reply, Runtime, Sender, call, cast, kill, stop
+from actors import (
+    CallExit,
+    Reply,
+    Runtime,
+    Sender,
+    as_process,
+    call,
+    cast,
+    kill,
+    monitor,
+    receive,
+    stop,
+)
 from channels.entities.entity import Entity
 from channels.entities.errors import EntityUnavailable, Failure
 from channels.entities.ownership import State
@@ -146,6 +158,7 @@ class Storm:
             for node in self.nodes:
                 for number in range(3):
                     nursery.start_soon(self.send, node, f"{node.pubsub.node_name}{number}")
+                nursery.start_soon(self.watch_keys, node)
             while trio.current_time() < self.until:
                 await trio.sleep(self.chance.random() * 0.6)
                 await self.chance.choice(self.troubles)(self.chance.choice(self.nodes))
@@ -172,6 +185,25 @@ class Storm:
             if trio.current_time() > began + 3.01:
                 self.watch.broken.append(f"a call took {trio.current_time() - began} s")
             await trio.sleep(chance.random() * 0.1)
+
+    async def watch_keys(self, node: Node) -> None:
+        """Monitor one entity after the other. Each monitor must fire once, and soon after the end of the entity."""
+        async with as_process():
+            while trio.current_time() < self.until:
+                try:
+                    ref = monitor(node.via(self.chance.choice(KEYS)))
+                except EntityUnavailable:
+                    await trio.sleep(0.1)
+                    continue
+                try:
+                    down = await receive(timeout=self.until - trio.current_time() + 60)
+                except trio.TooSlowError:
+                    self.watch.broken.append(f"{ref} has not fired")
+                    return
+                self.outcomes[f"down {down.reason!r}"] += 1
+                if down.ref is not ref:
+                    self.watch.broken.append(f"{down} came instead of {ref}")
+                await trio.sleep(self.chance.random() * 0.1)
 
     async def move(self, node: Node) -> None:
         record = node.router.records.get(self.chance.choice(KEYS))
