@@ -945,7 +945,7 @@ class Router:
             self.pubsub.direct_broadcast(name, self.topic, content)
         except MessageTooLarge as error:
             self.counts["not_sent"] += 1
-            self.execute(ENTITY_MESSAGE_REFUSED, {"node": name, "problem": str(error)})
+            self.execute(ENTITY_MESSAGE_REFUSED, {"problem": f"for node {name!r}: {error}"})
 
     def _broadcast(self, message: Hello) -> None:
         if not self.pubsub.is_local:
@@ -969,21 +969,11 @@ class Router:
         """Handle a message from another node."""
         try:
             envelope = _decode_envelope(data)
-            if envelope.to not in ("", self.node.incarnation):
-                return
-            message = _decode_message(envelope.message)
-        except NOT_DECODABLE as error:
-            self._refuse_message("?", str(error))
-            return
-        sender = envelope.sender
-        try:
-            self._handle(sender, message)
-        except (CannotTravel, InvalidMessage) as error:
-            self._refuse_message(sender.name, error.problem)
-
-    def _refuse_message(self, node: str, problem: str) -> None:
-        self.counts["messages_refused"] += 1
-        self.execute(ENTITY_MESSAGE_REFUSED, {"node": node, "problem": problem})
+            if envelope.to in ("", self.node.incarnation):
+                self._handle(envelope.sender, _decode_message(envelope.message))
+        except (CannotTravel, InvalidMessage, *NOT_DECODABLE) as error:
+            self.counts["messages_refused"] += 1
+            self.execute(ENTITY_MESSAGE_REFUSED, {"problem": str(error)})
 
     def _handle(self, sender: Node, message: Any) -> None:  # noqa: C901, PLR0912 - one case for each message
         match message:
