@@ -77,6 +77,8 @@ class Watch:
         self.begun: Count[tuple[Any, ...]] = Count()
         # The last request of each sender that a key has begun.
         self.order: dict[tuple[str, Any], int] = {}
+        self.contents: set[tuple[Any, ...]] = set()
+        self.never: set[tuple[Any, ...]] = set()
         self.refused: set[tuple[Any, ...]] = set()
         attach = runtime.telemetry.attach
         attach(ENTITY_STARTED, self._started)
@@ -104,11 +106,21 @@ class Watch:
             self.broken.append(f"{request} ran twice")
         if name in self.refused:
             self.broken.append(f"{request} ran after its failure")
+        content = tuple(request.content)
+        self.contents.add(content)
+        if content in self.never:
+            self.broken.append(f"{content} ran after its failure")
         sender, number = request.content[1:]
         last = self.order.get((key, sender), 0)
         if number <= last:
             self.broken.append(f"{key} began {request.content} after number {last}")
         self.order[key, sender] = number
+
+    def failed(self, *content: Any) -> None:
+        """Take note that a request has not run and never will."""
+        self.never.add(content)
+        if content in self.contents:
+            self.broken.append(f"{content} ran before its failure")
 
     def _finished(self, _event: object, _measured: object, about: Mapping[str, Any]) -> None:
         self.running.pop(about["key"], None)
@@ -182,6 +194,8 @@ class Storm:
                 self.outcomes["answered"] += 1
             except CallExit as error:
                 self.outcomes[type(error).__name__] += 1
+                if not error.may_have_run:
+                    self.watch.failed(kind, name, number)
             if trio.current_time() > began + 3.01:
                 self.watch.broken.append(f"a call took {trio.current_time() - began} s")
             await trio.sleep(chance.random() * 0.1)
