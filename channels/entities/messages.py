@@ -1,9 +1,10 @@
 """The messages between the routers of several nodes. *pure*.
 
 A *stream* is the requests of one node to one key, in the order in which that node sent them. Each request has a *turn*,
-which grows over all streams of its node, and a *generation*. If a node cannot take a request of a stream, it answers
-`Moved` and refuses all later requests of that generation. The sender then sends the refused requests again, in order,
-with a new generation. So the requests of a stream run in order, although the key moves.
+which grows over all streams of its node. The *generation* of a stream is the turn of its first request. If a node
+cannot take a request of a stream, it answers `Moved` and refuses all later requests of that generation. The sender then
+sends the refused requests again, in order, with a new generation. So the requests of a stream run in order, although
+the key moves.
 
     Hello                       to all nodes: this node runs, with these labels
     Ask                         a request for a key, to the node that probably owns it

@@ -4,8 +4,8 @@ Callers use the router directly, in their own tasks, because a message to a proc
 No method that callers use waits, except for the answer of their own request. Processes do the rest:
 
 - The session opens a session at the arbiter, and stops all entities if its lease is lost.
-- The pool supervises the entities.
 - The server gets the messages of other nodes.
+- The pool supervises the entities. It stops before the server, so that entities reach other nodes until their end.
 - The keeper says hello to other nodes, stops idle entities, and gives back keys without a process.
 - The locator asks the arbiter for the owners of keys.
 - The mover moves keys to the nodes that should have them.
@@ -29,7 +29,14 @@ from msgspec.structs import replace
 
 from actors.addresses import RemoteMonitor
 from actors.arguments import check_not_negative
-from actors.errors import CallingSelf, InvalidOption, InvalidReturn, NoProcess, NotAProcess
+from actors.errors import (
+    CallingSelf,
+    InvalidOption,
+    InvalidReturn,
+    NoProcess,
+    NotAProcess,
+    StartIgnored,
+)
 from actors.exits import NOCONNECTION, NOPROC, NORMAL, Crash, ExitReason, is_normal_exit
 from actors.instrumentation.telemetry import Event
 from actors.links import kill, trap_exits, wait_exit
@@ -118,7 +125,7 @@ _HELLO = 2.5
 _SILENCE = 10.0
 # Seconds after a change of the nodes before keys move, so that nodes that start together cause one change.
 _SETTLE = 2.0
-# Seconds between two starts of a key whose owner is gone while its lease lasts.
+# Seconds between two looks at the owner of keys whose node is gone while its lease lasts.
 _RETRY = 0.1
 # Seconds in which a drained node sends requests back.
 _GRACE = 0.5
@@ -187,7 +194,7 @@ class Router:
         self._class = process_class(cls)
         self._spec = ChildSpec(cls.__name__, self._spawn, restart="temporary")
         self.records: dict[str, Anyone] = {}
-        self.streams: Streams[LocalRequest] = Streams()
+        self.streams: Streams[LocalRequest] = Streams(self.runtime.next_ref)
         self.refusals = Refusals()
         self.placement = Placement(self.node, settings.labels)
         self.counts: Counter[str] = Counter()
@@ -204,14 +211,16 @@ class Router:
         self._is_draining = self._is_drained = False
         self._moving = 0
         self._has_moved = trio.Event()
-        self._numbers = 0
         self._unlocated: deque[LocalRequest] = deque()
+        # The keys that wait for the end of the session of their lost owner.
+        self._blocked: dict[Node, list[Anyone]] = {}
         self._has_unlocated = trio.Event()
         # Set if keys may be on the wrong node.
         self._unbalanced = trio.Event()
         self._next_alarm = math.inf
         self._has_alarm = trio.Event()
-        self._alarms_sent: dict[str, tuple[float, float]] = {}
+        # The time at which a due alarm is sent again, unless it is cleared.
+        self._alarms_sent: dict[tuple[str, float], float] = {}
 
     # Starting
 
@@ -221,8 +230,8 @@ class Router:
         return [
             *self.arbiter.start(name, on_node_lost=self.node_lost),
             ChildSpec("session", self._start_session),
-            ChildSpec("entities", self._start_pool, type="supervisor"),
             ChildSpec("server", _Server.start_link, args=(self,)),
+            ChildSpec("entities", self._start_pool, type="supervisor"),
             process_spec(self._keep, id="keeper"),
             process_spec(self._locate, id="locator"),
             process_spec(self._move_keys, id="mover"),
@@ -233,7 +242,7 @@ class Router:
         self._pool = await DynamicSupervisor.start_link(label=f"{self.settings.name} entities")
         for record in list(self.records.values()):
             if record.state is State.STARTING and record.process is None:
-                # The earlier pool ended before it started this process.
+                # There was no pool, or it ended before it started this process.
                 self._start(record)
         return self._pool
 
@@ -268,7 +277,6 @@ class Router:
         return self.lease is not None and self.lease.is_valid
 
     async def _start_session(self) -> Pid:
-        self._is_stopping = False
         await self._open_session()
         return spawn_link(self._keep_session, label="session")
 
@@ -336,18 +344,18 @@ class Router:
             pid = current_pid()
         except NotAProcess:
             pid = None
-        self._numbers += 1
         return LocalRequest(
             self,
             self._here,
             pid,
-            self._numbers,
+            # Another node may still answer a request from before a restart of this router.
+            self.runtime.next_ref(),
             key,
             verb,
             arrived,
             body,
             self.runtime.current_time() + timeout,
-            () if entity is None else entity.calls(),
+            () if entity is None or pid is None else entity.calls(pid.process),
         )
 
     # Without this, Ctrl-C in the middle could leave a request whose answer wakes a task that no longer waits.
@@ -445,6 +453,10 @@ class Router:
             if self.placement.may_own(owner):
                 return owner
             del self._owners[key]
+        return self._proposed(key)
+
+    def _proposed(self, key: str) -> Node | None:
+        """Return the node that should own a key."""
         return self.placement.choose(key, self._label(key))
 
     def _remember(self, key: str, owner: Node) -> None:
@@ -467,7 +479,8 @@ class Router:
 
     async def _locate(self) -> None:
         while True:
-            await self._has_unlocated.wait()
+            with trio.move_on_after(_RETRY if self._blocked else math.inf):
+                await self._has_unlocated.wait()
             self._has_unlocated = trio.Event()
             while self._unlocated:
                 request = self._unlocated[0]
@@ -485,6 +498,19 @@ class Router:
                             self._remember(request.key, owner)
                             self._route(request)
                 self._unlocated.popleft()
+            for owner in list(self._blocked):
+                if not await self._owns(owner, self._blocked[owner][0].key):
+                    for record in self._blocked.pop(owner):
+                        self._try_again(record)
+
+    async def _owns(self, lost: Node, key: str) -> bool:
+        """Return True while a lost node owns a key. All its keys become free at once, so one look is enough."""
+        if not self.may_run or self.placement.knows(lost):
+            return False
+        try:
+            return await self.arbiter.owner(key) == lost
+        except ArbiterUnavailable:
+            return True
 
     def monitor(self, address: Any) -> Ref:
         """Make the current process monitor the entity of an address, if it runs."""
@@ -574,11 +600,11 @@ class Router:
     def _start(self, record: Anyone) -> None:
         """Start a process for a record. It acquires the key itself."""
         record.begin_start()
-        if self.may_run and self._pool is not None and not self._is_stopping:
-            try:
-                DynamicSupervisor.request_start(self._pool, self._spec, record)
-            except NoProcess:
-                pass  # the next pool starts it
+        if self.may_run and not self._is_stopping:
+            # Without a pool, the next pool starts it.
+            if self._pool is not None:
+                with suppress(NoProcess):
+                    DynamicSupervisor.request_start(self._pool, self._spec, record)
             return
         self._drop(record)
         failure = _unavailable("this node has no session at the arbiter")
@@ -587,6 +613,9 @@ class Router:
 
     def _spawn(self, record: Anyone) -> Pid:
         """Start the process of a key, in the process of the pool."""
+        if record.process is not None or record.state is not State.STARTING:
+            # A new pool and a request have both asked for this start.
+            raise StartIgnored
         label = f"{self.settings.cls.__name__} {record.key[:80]}"
         pid = self._class.spawn_link(self, record, label=label)
         record.process = pid.process
@@ -660,12 +689,12 @@ class Router:
             self._drop(record)
             return
         record.wait_first(requests)
-        now = self.runtime.current_time()
-        self.runtime.timers.at(now + _RETRY, partial(self._try_again, record))
+        self._blocked.setdefault(owner, []).append(record)
+        self._has_unlocated.set()
 
     def _try_again(self, record: Anyone) -> None:
         if self.records.get(record.key) is record and record.process is None:
-            waiting = [each for each in record.take_waiting() if not each.done and not each.is_late]
+            waiting = [each for each in record.take_waiting() if not each.done]
             record.wait_first(waiting)
             if waiting:
                 self._start(record)
@@ -711,7 +740,10 @@ class Router:
         if record.is_released:
             self._drop(record)
             for request in requests:
-                self._take(request)
+                if self._is_stopping:
+                    self._pass_on(request, None)
+                else:
+                    self._take(request)
             return
         record.state = State.HELD
         for request in requests:
@@ -750,14 +782,14 @@ class Router:
         if isinstance(owned, OwnedBy):
             record.owner = owned.node
             exit(NORMAL)
-        if not self.may_run or lease is not self.lease:
-            exit(LEASE_LOST)
         record.fence = owned.fence
         if owned.arrived and record.handoff_fence != owned.fence:
             record.arrival = trio.Event()
             with trio.move_on_after(self.settings.handover_timeout):
                 await record.arrival.wait()
             record.arrival = None
+        if not self.may_run or lease is not self.lease:
+            exit(LEASE_LOST)
         record.is_loading = True
         handoff, record.handoff = record.handoff, None
         if handoff is None or record.handoff_fence not in (0, owned.fence):
@@ -779,6 +811,7 @@ class Router:
         record.last = self.runtime.current_time()
         record.seen = record.messages
         self.counts["started"] += 1
+        self._owners.pop(record.key, None)
         assert record.process is not None  # it calls this
         about = {"key": record.key, "fence": record.fence, "pid": record.process.pid}
         self.execute(ENTITY_STARTED, about)
@@ -838,7 +871,6 @@ class Router:
         """Set or cancel the alarm of an entity."""
         if at is not None:
             check_not_negative(f"{self.settings.cls.__name__}.set_alarm", "at", at)
-        self._alarms_sent.pop(record.key, None)
         if not await self.arbiter.set_alarm(record.key, at, record.fence):
             exit(LEASE_LOST)
         if at is not None and at < self._next_alarm:
@@ -847,7 +879,7 @@ class Router:
 
     async def clear_alarm(self, record: Anyone, at: float) -> None:
         """Forget an alarm that an entity has handled. If the arbiter does not answer, the alarm comes again."""
-        self._alarms_sent.pop(record.key, None)
+        self._alarms_sent.pop((record.key, at), None)
         with suppress(ArbiterUnavailable):
             await self.arbiter.clear_alarm(record.key, at)
 
@@ -866,18 +898,17 @@ class Router:
     async def _wake_due(self) -> None:
         """Send due alarms to their entities, if this node should wake them."""
         time, now = self.runtime.now(), self.runtime.current_time()
+        self._alarms_sent = {key: again for key, again in self._alarms_sent.items() if now < again}
         for key, at in await self.arbiter.due_alarms(time, _PORTION):
-            sent, again = self._alarms_sent.get(key, (None, -math.inf))
-            if (sent == at and now < again) or (
-                key not in self.records and self._choose(key) != self.node
+            # The nodes agree on the proposal, but each may remember another owner, and then no node would wake the key.
+            if (key, at) in self._alarms_sent or (
+                key not in self.records and self._proposed(key) != self.node
             ):
                 continue
-            self._alarms_sent[key] = at, now + _ALARM_AGAIN
-            self._numbers += 1
-            deadline = now + _PATIENCE
-            body = _encode(at)
+            self._alarms_sent[key, at] = now + _ALARM_AGAIN
+            number, deadline, body = self.runtime.next_ref(), now + _PATIENCE, _encode(at)
             request = LocalRequest(
-                self, self._here, None, self._numbers, key, "alarm", at, body, deadline, ()
+                self, self._here, None, number, key, "alarm", at, body, deadline, ()
             )
             self.execute(ENTITY_ALARM, {"key": key, "at": at})
             self.submit(request)
@@ -903,9 +934,12 @@ class Router:
         self._say_hello(answer=True)
 
     def close(self) -> None:
-        """Tell the other nodes that this node stops."""
-        self._is_stopping = True
+        """Tell the other nodes that this node stops, and end the requests that still wait."""
         self._say_hello(goodbye=True)
+        for request in self.streams.late(math.inf):
+            request.fail(Failure("EntityLost", "this node stops, and cannot get the answer"))
+        for record in list(self.records.values()):
+            self._fail_all(record.take_waiting(), _unavailable("this node stops"))
 
     def encode_reason(self, reason: ExitReason) -> Any:
         """Return an exit reason as it travels."""
@@ -1203,7 +1237,6 @@ class Router:
         if self.placement.forget(node):
             self.execute(ENTITY_NODE_DOWN, {"node": node})
             self._unbalanced.set()
-        self.refusals.forget(node)
         failure = Failure("EntityLost", f"the node {node.name!r} that got the request is lost")
         for request in self.streams.at(node):
             request.fail(failure)
@@ -1215,8 +1248,14 @@ class Router:
     async def _keep(self) -> None:
         tick = min(1.0, self.settings.idle_timeout / 4)
         hello_at = sweep_at = -math.inf
+        self._set_stopping(False)
         while True:
-            await trio.sleep(tick)
+            try:
+                await trio.sleep(tick)
+            except trio.Cancelled:
+                # The entities stop next.
+                self._set_stopping(True)
+                raise
             now = self.runtime.current_time()
             if now >= hello_at:
                 hello_at = now + _HELLO
@@ -1312,15 +1351,17 @@ class Router:
 
     async def _wait_for_moves(self) -> None:
         """Wait until another key may move."""
-        while self._moving >= _MOVES:
-            self._has_moved = trio.Event()
-            await self._has_moved.wait()
+        # Handlers that do not end hold up other keys only for a time.
+        with trio.move_on_after(self.settings.handover_timeout):
+            while self._moving >= _MOVES:
+                self._has_moved = trio.Event()
+                await self._has_moved.wait()
 
     def _next_owner(self, record: Anyone) -> Node | None:
         """Return the node to which a running key should move; None if it should stay."""
         if record.state is not State.RUNNING:
             return None
-        to = self.placement.choose(record.key, self._label(record.key))
+        to = self._proposed(record.key)
         return None if to == self.node else to
 
     async def drain(self) -> None:
@@ -1329,7 +1370,7 @@ class Router:
         self._update_placement()
         while any(
             each.state is State.MOVING
-            or (each.state is not State.HELD and self._should_leave(each.key))
+            or (each.state is not State.HELD and self._proposed(each.key) not in (None, self.node))
             for each in self.records.values()
         ):
             await self._balance()
@@ -1340,11 +1381,12 @@ class Router:
             self._say_hello()
             await trio.sleep(_GRACE)
 
-    def _should_leave(self, key: str) -> bool:
-        return self.placement.choose(key, self._label(key)) not in (None, self.node)
+    def _set_stopping(self, is_stopping: bool) -> None:
+        self._is_stopping = is_stopping
+        self._update_placement()
 
     def _update_placement(self) -> None:
-        self.placement.drain(self._is_draining or self.lease is None)
+        self.placement.drain(self._is_draining or self._is_stopping or self.lease is None)
         self._say_hello()
 
 

@@ -7,6 +7,7 @@ nodes' streams that this node has refused.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from channels.pubsub.adapter import Node
@@ -35,7 +36,7 @@ class Stream(Generic[R]):
 
     Attributes:
         node: the other node.
-        generation: the generation.
+        generation: the turn of its first request.
         requests: the requests, by number.
     """
 
@@ -48,15 +49,18 @@ class Stream(Generic[R]):
 
 
 class Streams(Generic[R]):
-    """The requests that this node has sent to other nodes, until they end."""
+    """The requests that this node has sent to other nodes, until they end.
 
-    def __init__(self) -> None:
+    Args:
+        next_turn: returns numbers that grow, also over the restarts of this node's router. Other nodes remember them.
+    """
+
+    def __init__(self, next_turn: Callable[[], int]) -> None:
         # The streams of keys for which the other node may still refuse a request.
         self.by_key: dict[str, Stream[R]] = {}
         self._sent: dict[int, R] = {}
         self._waiting: Counter[Node] = Counter()
-        self._generation = 0
-        self._turn = 0
+        self._next_turn = next_turn
 
     def __len__(self) -> int:
         return len(self._sent)
@@ -76,12 +80,10 @@ class Streams(Generic[R]):
 
     def add(self, request: R, node: Node) -> int:
         """Take note of a request that goes to a node next. Return the generation of its stream."""
+        turn = request.turn = self._next_turn()
         stream = self.by_key.get(request.key)
         if stream is None:
-            self._generation += 1
-            stream = self.by_key[request.key] = Stream(node, self._generation)
-        self._turn += 1
-        request.turn = self._turn
+            stream = self.by_key[request.key] = Stream(node, turn)
         stream.requests[request.number] = request
         self.entrust(request, node)
         return stream.generation
@@ -149,7 +151,10 @@ class Streams(Generic[R]):
 
 
 class Refusals:
-    """The generations that this node has refused, by their nodes and keys."""
+    """The generations that this node has refused, by their nodes and keys.
+
+    They stay if their node seems lost, because its requests may still be on their way.
+    """
 
     def __init__(self) -> None:
         self._refused: dict[tuple[Node, str], tuple[int, int]] = {}
@@ -172,7 +177,3 @@ class Refusals:
         if generation > known:
             return None
         return turn if generation == known else 0
-
-    def forget(self, node: Node) -> None:
-        """Forget the streams of a node that has ended."""
-        self._refused = {key: value for key, value in self._refused.items() if key[0] != node}
