@@ -210,10 +210,19 @@ class Handover(_Message, frozen=True, kw_only=True):
 
 
 class HandedOver(_Message, frozen=True, kw_only=True):
-    """The new owner has all parts of a handover."""
+    """A part of a handover has arrived at the new owner.
+
+    Attributes:
+        key: the key.
+        fence: the fence of the new owner.
+        part: the number of the part.
+        complete: True if the new owner has all parts now.
+    """
 
     key: Key
     fence: int
+    part: int = 0
+    complete: bool = False
 
 
 class Forwarded(_Message, frozen=True, kw_only=True):

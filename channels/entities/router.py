@@ -49,7 +49,7 @@ from channels.entities.arbiter import Arbiter, ArbiterUnavailable, OwnedBy
 from channels.entities.codec import CannotTravel, Codec
 from channels.entities.entity import Entity
 from channels.entities.errors import Failure, RequestRefused
-from channels.entities.handovers import Handovers, parts_of
+from channels.entities.handovers import Departures, Handovers
 from channels.entities.lease import Lease
 from channels.entities.messages import (
     Accepted,
@@ -206,8 +206,9 @@ class Router:
         self._is_stopping = False
         self._owners: dict[str, Node] = {}
         self._handovers = Handovers(settings.max_handover_bytes)
-        # The waiting requests of handovers that their new owners have not confirmed.
-        self._unconfirmed: dict[tuple[str, int], list[Callable[[Failure], None]]] = {}
+        self._departures = Departures()
+        # The handovers that their new owners have not confirmed, with the requests in them.
+        self._unconfirmed: dict[tuple[str, int], tuple[Node, list[Callable[[Failure], None]]]] = {}
         self._is_draining = self._is_drained = False
         self._moving = 0
         self._has_moved = trio.Event()
@@ -1024,7 +1025,7 @@ class Router:
             case Handover():
                 self._receive_part(sender, message)
             case HandedOver():
-                self._unconfirmed.pop((message.key, message.fence), None)
+                self._part_arrived(message)
             case Hello():
                 self._greeted(sender, message)
             case _:
@@ -1118,15 +1119,14 @@ class Router:
                 waiting.append(request.report)
         for node, numbers in foreign.items():
             self.post(node, Forwarded(key=key, ids=tuple(numbers), owner=to))
-        for part in parts_of(key, fence, data):
-            self.post(to, part)
         self.counts["handed_over"] += 1
         about = {"key": key, "fence": fence, "to": to.name}
         self.execute(ENTITY_HANDED_OVER, about, requests=len(requests), bytes=len(data))
-        if waiting:
-            self._unconfirmed[key, fence] = waiting
-            deadline = self.runtime.current_time() + 2 * self.settings.handover_timeout
-            self.runtime.timers.at(deadline, partial(self._handover_lost, key, fence))
+        self._unconfirmed[key, fence] = to, waiting
+        deadline = self.runtime.current_time() + 2 * self.settings.handover_timeout
+        self.runtime.timers.at(deadline, partial(self._handover_lost, key, fence))
+        self._departures.add(to, key, fence, data)
+        self._send_parts()
 
     def _packed(
         self, record: Anyone, requests: list[EntityRequest]
@@ -1152,22 +1152,37 @@ class Router:
             return _encode(Cargo(state=state)), []
         return data, requests
 
+    def _send_parts(self) -> None:
+        for to, part in self._departures.take():
+            self.post(to, part)
+
+    def _part_arrived(self, part: HandedOver) -> None:
+        self._departures.arrived(part.key, part.fence, part.part)
+        if part.complete:
+            self._unconfirmed.pop((part.key, part.fence), None)
+            self._has_moved.set()
+        self._send_parts()
+
     def _handover_lost(self, key: str, fence: int) -> None:
-        waiting = self._unconfirmed.pop((key, fence), None)
-        if waiting is not None:
+        unconfirmed = self._unconfirmed.pop((key, fence), None)
+        if unconfirmed is not None:
+            self._has_moved.set()
+            self._departures.drop(key, fence)
+            self._send_parts()
             self.counts["handovers_lost"] += 1
             problem = "the new owner has not confirmed the handover"
             self.execute(ENTITY_HANDOVER_LOST, {"key": key, "problem": problem})
-            for fail in waiting:
+            for fail in unconfirmed[1]:
                 fail(Failure("EntityLost", problem))
 
     def _receive_part(self, sender: Node, part: Handover) -> None:
         key, fence = part.key, part.fence
         data = self._handovers.collect(sender, part, self.runtime.current_time())
-        if data is None:
+        cargo = None if data is None else _decode_cargo(data)
+        is_complete = cargo is not None
+        self.post(sender, HandedOver(key=key, fence=fence, part=part.part, complete=is_complete))
+        if data is None or cargo is None:
             return
-        cargo = _decode_cargo(data)
-        self.post(sender, HandedOver(key=key, fence=fence))
         requests: list[EntityRequest] = []
         for carried in cargo.requests:
             request: EntityRequest | None
@@ -1237,6 +1252,9 @@ class Router:
         if self.placement.forget(node):
             self.execute(ENTITY_NODE_DOWN, {"node": node})
             self._unbalanced.set()
+        for (key, fence), (to, _) in list(self._unconfirmed.items()):
+            if to == node:
+                self._handover_lost(key, fence)
         failure = Failure("EntityLost", f"the node {node.name!r} that got the request is lost")
         for request in self.streams.at(node):
             request.fail(failure)
@@ -1353,7 +1371,7 @@ class Router:
         """Wait until another key may move."""
         # Handlers that do not end hold up other keys only for a time.
         with trio.move_on_after(self.settings.handover_timeout):
-            while self._moving >= _MOVES:
+            while self._moving + len(self._unconfirmed) >= _MOVES:
                 self._has_moved = trio.Event()
                 await self._has_moved.wait()
 
@@ -1368,7 +1386,7 @@ class Router:
         """Move all keys to other nodes. Returns at once if there is no other node."""
         self._is_draining = True
         self._update_placement()
-        while any(
+        while self._unconfirmed or any(
             each.state is State.MOVING
             or (each.state is not State.HELD and self._proposed(each.key) not in (None, self.node))
             for each in self.records.values()
