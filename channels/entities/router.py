@@ -43,7 +43,7 @@ from actors.links import kill, trap_exits, wait_exit
 from actors.process import current_pid, exit, on_exit, spawn_link
 from actors.refs import Pid, Ref
 from actors.runtime import Runtime, current_runtime
-from actors.servers.gen_server import CallRequest, Cast, GenServer
+from actors.servers.gen_server import CallRequest, Cast, GenServer, PendingCall
 from actors.small_set import items_of
 from channels.entities.arbiter import Arbiter, ArbiterUnavailable, OwnedBy
 from channels.entities.codec import CannotTravel, Codec
@@ -385,6 +385,8 @@ class Router:
                 await trio.lowlevel.checkpoint()
             else:
                 timer = self.runtime.timers.at(request.deadline, request.expire)
+                # Reports of stuck programs name the call. Trio forgets this as soon as the task runs again.
+                trio.lowlevel.current_task().custom_sleep_data = PendingCall(address, content)
                 await request.wait()
         except BaseException:
             # A cancelled caller gets no answer, and an answer must not wake a task that does not wait.
@@ -1096,9 +1098,21 @@ class Router:
         assert record.process is not None  # it runs
         record.state = State.MOVING
         record.move_to = to
+        soon = self.runtime.current_time() + self.settings.handover_timeout
+        record.move_by = min(record.move_by, soon)
         self._moving += 1
         self.execute(ENTITY_MOVING, {"key": record.key, "fence": record.fence, "to": to.name})
         record.process.mailbox.put(NUDGE)
+
+    def postpone_move(self, record: Anyone) -> None:
+        """Let an entity that owes answers run on, until it has given them or has had enough time."""
+        if self.runtime.current_time() < record.move_by:
+            record.state = State.RUNNING
+            self._moving -= 1
+            self._has_moved.set()
+            self._unbalanced.set()
+            for request in record.take_waiting():
+                self._deliver(record, request)
 
     def _hand_over(self, record: Anyone, requests: list[EntityRequest]) -> None:
         """Send the state and the waiting requests of a key to its new owner."""

@@ -46,8 +46,9 @@ class Placement(msgspec.Struct, frozen=True):
 
     Attributes:
         node: the name of its node.
-        pid: its process, a `RemotePid` if it runs on another node. The next process of the key has another pid, so send
-            requests to `EntitySupervisor.via(key)` instead.
+        pid: its process, a `RemotePid` if it runs on another node. The next process of the key has another pid, and a
+            message to a pid of another node must be one of the `answers`. So send requests to
+            `EntitySupervisor.via(key)` instead.
     """
 
     node: str
@@ -138,7 +139,8 @@ class EntitySupervisor(EndpointChild):
         max_restarts: restarts of one key after crashes, within `max_seconds`. At the next crash only this key stops.
         max_seconds: length of this window in seconds.
         backoff: waits of a key after too many crashes. Until its end, requests fail with `EntityStartFailed`.
-        handover_timeout: seconds that the next owner of a key waits for its state, before it loads the state again.
+        handover_timeout: seconds that the next owner of a key waits for its state, before it loads the state again. A
+            move waits as long for calls that the entity has not answered.
         arbiter: decides which node owns a key. By default it fits the adapter of the PubSub.
 
     Raises:

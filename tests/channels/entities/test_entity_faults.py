@@ -14,19 +14,23 @@ from actors import (
     SHUTDOWN,
     CallExit,
     GenServer,
+    NoReply,
     Pid,
     Reply,
     Runtime,
     Sender,
     call,
     cast,
+    current_pid,
     kill,
     monitor,
     send,
+    send_after,
     spawn,
     stop,
     trap_exits,
 )
+from actors.servers.gen_server import pending_call
 from channels.entities.entity import Entity
 from channels.entities.errors import EntityLost
 from channels.entities.messages import Ask, Handover
@@ -375,3 +379,72 @@ async def test_many_large_states_move_without_a_flood_between_the_nodes(runtime:
     assert max(sent.values()) < 500_000
     joined.loses = lambda *_: False
     assert [await call(a.via(key), "handed over") for key in keys] == [True] * len(keys)
+
+
+class Late(Entity):
+    """An entity that answers a call later, or never."""
+
+    async def init(self, key: str, state: Any = None) -> None:
+        self.owed: list[Sender] = []
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply | NoReply:
+        match request:
+            case ["later", seconds]:
+                self.owed.append(sender)
+                send_after(current_pid(), "answer", seconds)
+                return NoReply()
+            case "never":
+                return NoReply()
+        return Reply(request)
+
+    async def handle_info(self, message: Any) -> None:
+        self.owed.pop().answer(self.fence)
+
+
+async def test_a_drain_waits_for_the_answers_that_entities_owe(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Late, handover_timeout=5)
+    key = key_of(b)
+    owed: list[Any] = []
+    others: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outcome, a, key, ["later", 3], owed)
+        await trio.sleep(0.1)
+        nursery.start_soon(b.entities.drain)
+        # Requests go on until the answer is given, and after it.
+        for number in range(40):
+            await trio.sleep(0.1)
+            nursery.start_soon(outcome, a, key, number, others)
+    assert [type(each) for each in owed] == [int]
+    assert sorted(others) == list(range(40))
+    assert key in a.router.records
+
+
+async def test_a_drain_does_not_wait_for_ever_for_an_answer(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Late, handover_timeout=5)
+    key = key_of(b)
+    results: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outcome, a, key, "never", results)
+        await trio.sleep(0.1)
+        began = trio.current_time()
+        await b.entities.drain()
+        assert 5 <= trio.current_time() - began < 7
+    assert [type(each) for each in results] == [EntityLost]
+    assert key not in b.router.records
+
+
+async def test_reports_of_stuck_programs_name_the_call_of_an_entity(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Slow)
+    tasks: list[trio.lowlevel.Task] = []
+
+    async def ask(key: str) -> None:
+        tasks.append(trio.lowlevel.current_task())
+        await call(a.via(key), ["answer", 1])
+
+    keys = key_of(a), key_of(b)
+    async with trio.open_nursery() as nursery:
+        for key in keys:
+            nursery.start_soon(ask, key)
+        await trio.sleep(0.5)
+        pending = [pending_call(each) for each in tasks]
+    assert {each.server for each in pending if each} == {a.via(key) for key in keys}
