@@ -5,8 +5,6 @@ Start with `Channel`, `Socket` and `Endpoint`.
 
 from channels.channel import (
     Channel,
-    NothingToAnswer,
-    NotJoined,
     SocketRef,
     UnhandledEvent,
     reply_to,
@@ -19,7 +17,6 @@ from channels.errors import (
     DecodeError,
     EncodeError,
     InvalidResult,
-    InvalidRoute,
     MissingLibrary,
 )
 from channels.filters import Keep
@@ -29,15 +26,14 @@ from channels.payloads import InvalidPayload
 from channels.protocol.longpoll import LongPoll
 from channels.pubsub.pubsub import PubSub
 from channels.serving.mount import Mount
+from channels.serving.services import EndpointChild
 from channels.socket import Refusal, Socket
 from channels.tokens.token import (
     Atom,
-    InvalidSecret,
     TokenError,
     TokenExpired,
     TokenInvalid,
     TokenMissing,
-    UnsignableData,
     VerifiedToken,
     decrypt,
     decrypt_with_lifetime,
@@ -61,20 +57,17 @@ __all__ = [
     "Draining",
     "EncodeError",
     "Endpoint",
+    "EndpointChild",
     "EndpointError",
     "InvalidHandler",
     "InvalidPayload",
     "InvalidResult",
-    "InvalidRoute",
-    "InvalidSecret",
     "JoinRefused",
     "Keep",
     "ListenError",
     "LongPoll",
     "MissingLibrary",
     "Mount",
-    "NotJoined",
-    "NothingToAnswer",
     "PeerData",
     "PubSub",
     "PushReply",
@@ -87,7 +80,6 @@ __all__ = [
     "TokenInvalid",
     "TokenMissing",
     "UnhandledEvent",
-    "UnsignableData",
     "Uri",
     "VerifiedToken",
     "decrypt",

@@ -14,15 +14,17 @@ from actors import (
     AlreadyStarted,
     DeadProcess,
     GenServer,
-    LockReentered,
+    InvalidOperation,
     NotAProcess,
     NotRegistered,
+    Pid,
     Registered,
     Registry,
     RegistryClosed,
     Shutdown,
     Unregistered,
     current_pid,
+    current_runtime,
     is_alive,
     kill,
     monitor,
@@ -40,6 +42,7 @@ from actors import (
     unregister,
     whereis,
 )
+from actors.text import brief
 from supervision import ChildSpec, Supervisor, child_spec
 from tests.actors.helpers import dead_process, down, idle, in_process, nothing_arrives, settle
 
@@ -310,10 +313,10 @@ async def test_an_update_that_unregisters_its_key_is_refused() -> None:
 async def test_a_task_that_asks_again_for_its_lock_is_refused() -> None:
     registry = Registry[str, None]("unique")
     async with registry.lock("key"), registry.lock("other"):
-        with pytest.raises(LockReentered) as refused:
+        with pytest.raises(InvalidOperation) as refused:
             async with registry.lock("key"):
                 pytest.fail("it has the lock twice")
-        assert refused.value.key == "key"
+        assert f"already holds the lock of 'key' in {registry!r}" in str(refused.value)
     async with registry.lock("key"):
         pass
 
@@ -449,3 +452,34 @@ async def test_a_supervisor_and_its_child_can_be_named_by_a_via() -> None:
     await Supervisor.terminate_child(trees.via("top"), trees.via("lobby"))
     assert trees.keys(top) == ["top"]
     assert trees.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "label"),
+    [
+        (42, "Counter 42"),
+        ("lobby", "Counter lobby"),
+        (("game", 7), "Counter ('game', 7)"),
+        ("\x1b[2J", r"Counter '\x1b[2J'"),
+        ("x" * 5_000_000, f"Counter {brief('x' * 5_000_000)}"),
+    ],
+)
+@in_process()
+async def test_a_server_is_labelled_with_its_class_and_its_key(key: Any, label: str) -> None:
+    class Counter(GenServer[None]):
+        pass
+
+    def label_of(pid: Pid) -> Any:
+        info = current_runtime().process_info(pid)
+        assert info is not None
+        return info["label"]
+
+    registry = Registry[Any, None]("unique", name="counters")
+    for start in (Counter.start, Counter.start_link):
+        pid = await start(name=registry.via(key))
+        assert label_of(pid) == label
+        await stop(pid)
+    pid = Counter.spawn_link(name=registry.via(key))
+    assert label_of(pid) == label
+    await stop(pid)
+    assert label_of(await Counter.start(name=registry.via(key), label="first")) == "first"
