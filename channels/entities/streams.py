@@ -7,7 +7,7 @@ nodes' streams that this node has refused.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 from channels.pubsub.adapter import Node
@@ -52,15 +52,15 @@ class Streams(Generic[R]):
     """The requests that this node has sent to other nodes, until they end.
 
     Args:
-        next_turn: returns numbers that grow, also over the restarts of this node's router. Other nodes remember them.
+        numbers: the next turns, which grow for as long as other nodes remember them.
     """
 
-    def __init__(self, next_turn: Callable[[], int]) -> None:
+    def __init__(self, numbers: Iterator[int]) -> None:
         # The streams of keys for which the other node may still refuse a request.
         self.by_key: dict[str, Stream[R]] = {}
         self._sent: dict[int, R] = {}
         self._waiting: Counter[Node] = Counter()
-        self._next_turn = next_turn
+        self._numbers = numbers
 
     def __len__(self) -> int:
         return len(self._sent)
@@ -80,7 +80,7 @@ class Streams(Generic[R]):
 
     def add(self, request: R, node: Node) -> int:
         """Take note of a request that goes to a node next. Return the generation of its stream."""
-        turn = request.turn = self._next_turn()
+        turn = request.turn = next(self._numbers)
         stream = self.by_key.get(request.key)
         if stream is None:
             stream = self.by_key[request.key] = Stream(node, turn)
