@@ -5,6 +5,8 @@ ActorsError
 │   ├── NoProcess       ... because it does not exist
 │   ├── CallTimeout     ... in time
 │   ├── ServerExit      ... because it ended first
+│   ├── CallCancelled   ... because code in an asyncio loop cancelled the call (in actors.asyncio_loop)
+│   ├── TooManyCalls    ... because a loop or a pool has as many calls as it may have (in actors._thread_service)
 │   └── CallingSelf     ... because it is the caller, or waits for the caller
 ├── StartError          a process could not be started
 │   └── AlreadyStarted  ... because its name is taken
@@ -66,6 +68,7 @@ __all__ = [
     "NotAProcess",
     "ProcessExit",
     "ProcessKilled",
+    "Requested",
     "RuntimeClosed",
     "ServerExit",
     "StartError",
@@ -87,6 +90,20 @@ def _in_words(reason: ExitReason) -> str:
     return str(reason) if isinstance(reason, Crash | NameInUse) else repr(reason)
 
 
+class Requested(msgspec.Struct, frozen=True):
+    """The request of a call that another function than `call` made, for the text of its errors.
+
+    Attributes:
+        text: The call as source code.
+        absence: The problem if the server does not exist, and the correction.
+        late: The state of the request after its timeout.
+    """
+
+    text: str
+    absence: str
+    late: str
+
+
 @declared()
 class CallExit(ActorsError):
     """A `call` got no answer.
@@ -103,8 +120,15 @@ class CallExit(ActorsError):
     request: object
     timeout: float
 
+    @property
+    def called(self) -> str:
+        """The call as source code."""
+        if isinstance(self.request, Requested):
+            return self.request.text
+        return f"call({self.server!r}, {self.request!r})"
+
     def __str__(self) -> str:
-        return f"call({self.server!r}, {self.request!r}) got no answer: {_in_words(self.reason)}"
+        return f"{self.called} got no answer: {_in_words(self.reason)}"
 
 
 @declared()
@@ -114,28 +138,32 @@ class NoProcess(CallExit):
     reason: ExitReason = fixed(NOPROC)
 
     def __str__(self) -> str:
-        called = f"call({self.server!r}, {self.request!r})"
         if isinstance(self.server, Pid):
-            return f"{called}: this process has ended"
+            return f"{self.called}: this process has ended"
+        if isinstance(self.request, Requested):
+            return f"{self.called}: {self.request.absence}"
         address = self.server if isinstance(self.server, Address) else Address
-        return f"{called}: {address.absence}"
+        return f"{self.called}: {address.absence}"
 
 
-@declared(
-    "call({server!r}, {request!r}) got no answer within {timeout:g} s; "
-    "the server may still carry it out"
-)
+@declared()
 class CallTimeout(CallExit, trio.TooSlowError):
     """The server did not answer in time. It still has the request and may still carry it out."""
 
     reason: ExitReason = fixed(TIMEOUT)
+
+    def __str__(self) -> str:
+        late = "the server may still carry it out"
+        if isinstance(self.request, Requested):
+            late = self.request.late
+        return f"{self.called} got no answer within {self.timeout:g} s; {late}"
 
 
 class ServerExit(CallExit):
     """The server ended before it answered. `reason` is its exit reason."""
 
     def __str__(self) -> str:
-        return f"call({self.server!r}, {self.request!r}): the server ended with {_in_words(self.reason)}"
+        return f"{self.called}: the server ended with {_in_words(self.reason)}"
 
 
 @declared()
@@ -153,15 +181,14 @@ class CallingSelf(CallExit):
     chain: tuple[Pid, ...] = ()
 
     def __str__(self) -> str:
-        called = f"call({self.server!r}, {self.request!r})"
         if not self.chain:
             return (
-                f"{called}: a process cannot call itself; "
+                f"{self.called}: a process cannot call itself; "
                 "call the method directly, or cast() to be served after the current message"
             )
         circle = " -> ".join(map(repr, self.chain))
         return (
-            f"{called}: a circle of calls, {circle}, in which each waits for the next; "
+            f"{self.called}: a circle of calls, {circle}, in which each waits for the next; "
             "let one of them cast(), or answer with NoReply() and reply() later"
         )
 
@@ -477,8 +504,8 @@ class ProcessKilled(BaseException):
 
 ASYNCIO_ADVICE: Final = (
     "This code needs the event loop of asyncio, but processes run on Trio, which has none. Use Trio's own "
-    "function (trio.sleep, trio.fail_after, trio.open_tcp_stream) or a library that works on Trio, or run a blocking "
-    "library with `await trio.to_thread.run_sync(function, ...)`. See docs/howto/use-blocking-and-asyncio-libraries.md"
+    "function (trio.sleep, trio.fail_after, trio.open_tcp_stream) or a library that works on Trio, or run the function "
+    "in an asyncio loop with `await asyncio_call(function, ...)`, of actors.asyncio_loop. See docs/howto/use-blocking-and-asyncio-libraries.md"
 )
 """The note that `add_advice` adds."""
 

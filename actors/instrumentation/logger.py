@@ -38,6 +38,8 @@ __all__ = [
     "CRASHES_LEFT_OUT",
     "DEFAULT_MAX_CRASH_REPORTS",
     "MAILBOX_ALARM",
+    "THREADS_LEFT",
+    "TOO_MANY_CALLS",
     "ZOMBIE",
     "Facts",
     "Line",
@@ -68,6 +70,16 @@ Measurements: limit; waited and refused, the numbers of calls since the last eve
 
 THREAD_CALL_FAILED: Event = ("actors", "threads", "failed")
 """A function call from another thread raised in the runtime's thread. Metadata: function, args, exception."""
+
+TOO_MANY_CALLS: Event = ("actors", "thread_service", "refused")
+"""An `AsyncioLoop` or a `BlockingPool` refused a call, because it had `max_calls` calls without a result.
+
+Measurements: limit; refused, which is 1. Metadata: service, request, process."""
+
+THREADS_LEFT: Event = ("actors", "thread_service", "left")
+"""An `AsyncioLoop` or a `BlockingPool` was killed during its stop, because a function had not returned. The thread goes on.
+
+Measurements: calls. Metadata: service, pid, requests."""
 
 CRASHES_LEFT_OUT: Event = ("actors", "log", "crashes_left_out")
 """More processes crashed in one second than the log reports.
@@ -371,6 +383,10 @@ def _call(facts: Facts) -> Facts:
     return {"function": name, "args": ", ".join(map(shown, facts["args"]))}
 
 
+def _requests(facts: Facts) -> Facts:
+    return {"requests": printable(bounded(", ".join(facts["requests"])))}
+
+
 _LINES = (
     Line(
         CLEANUP_FAILED,
@@ -409,5 +425,21 @@ _LINES = (
         "A function call from another thread failed in the runtime's thread: %(function)s(%(args)s)",
         fields=_call,
         with_exception=True,
+    ),
+    Line(
+        TOO_MANY_CALLS,
+        WARNING,
+        "%(service)s refused %(request)s of %(process)s, because %(limit)d calls have no result yet%(earlier)s",
+        every=1,
+        apart="service",
+    ),
+    Line(
+        THREADS_LEFT,
+        ERROR,
+        (
+            "%(service)s %(pid)r was killed before its thread had ended. These calls still keep the thread busy: "
+            "%(requests)s"
+        ),
+        fields=_requests,
     ),
 )
