@@ -9,6 +9,7 @@ from actors.adoption import ProcessFailed, adopt, as_process, scoped_spawn
 from actors.errors import (
     ActorsError,
     AlreadyStarted,
+    CallCancelled,
     CallExit,
     CallingSelf,
     CallTimeout,
@@ -30,6 +31,7 @@ from actors.errors import (
     StartError,
     StartIgnored,
     ThreadQueueFull,
+    TooManyCalls,
     WrongThread,
 )
 from actors.exits import (
@@ -118,6 +120,7 @@ __all__ = [
     "Agent",
     "Alias",
     "AlreadyStarted",
+    "CallCancelled",
     "CallEvent",
     "CallExit",
     "CallTimeout",
@@ -181,6 +184,7 @@ __all__ = [
     "ThreadQueueFull",
     "Timeout",
     "TimerRef",
+    "TooManyCalls",
     "Unregistered",
     "Via",
     "Within",

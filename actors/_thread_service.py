@@ -29,14 +29,13 @@ from trio.lowlevel import (
 from actors._kernel.current import require_process, require_runtime
 from actors._kernel.runtime import Process, Runtime, current_process
 from actors.arguments import check_seconds, check_whole, name_of
-from actors.declared import declared, fixed
 from actors.errors import (
-    CallExit,
     CallTimeout,
     InvalidArgument,
     NoProcess,
     Requested,
     ServerExit,
+    TooManyCalls,
 )
 from actors.exits import ExitReason
 from actors.instrumentation.logger import THREADS_LEFT, TOO_MANY_CALLS
@@ -53,7 +52,6 @@ __all__ = [
     "ThreadCall",
     "ThreadService",
     "ThreadServiceSpec",
-    "TooManyCalls",
     "stand_in",
 ]
 
@@ -67,19 +65,6 @@ stand_in: ContextVar[StandIn | None] = ContextVar("actors_stand_in", default=Non
 """The function that replaces the threads of the services that start in this context. See `actors.testing`."""
 
 _UNSET: Any = object()
-
-
-@declared("{request} was refused: {limit} calls wait for their results already; call less often, or raise max_calls")
-class TooManyCalls(CallExit):
-    """An `asyncio_call` or a `blocking_call` was refused, because `max_calls` calls had no result yet. Nothing has run.
-
-    Attributes:
-        reason: `"too_many_calls"`.
-        limit: The `max_calls` of the loop or the pool.
-    """
-
-    reason: ExitReason = fixed("too_many_calls")
-    limit: int
 
 
 class Result:
@@ -153,18 +138,12 @@ class ThreadCall:
 
 
 class ServiceThread(threading.Thread):
-    """A thread of a service.
-
-    It is a daemon, because a thread cannot be killed: a function that never returns must not keep the program alive.
-    """
+    """A thread of a service."""
 
     instead_in_simulation: ClassVar[str] = (
-        "give the test a stand-in for the calls: `with replace_calls(function):`, from actors.testing"
+        "give the test a stand-in for the calls: `with replace_calls(function):`, of actors.testing"
     )
     """The advice of a simulation, which refuses threads."""
-
-    def __init__(self, target: Callable[..., None], *args: Any, name: str) -> None:
-        super().__init__(target=target, args=args, name=name, daemon=True)
 
 
 class ThreadEnded:
@@ -191,6 +170,7 @@ class ThreadService(ABC):
         self.calls: dict[ThreadCall, None] = {}
         self.accepted = self.cancelled = self.refused = 0
         self.is_ready = False
+        self.threads: list[ServiceThread] = []
         self.stopping = False
         self.ended = False
         self.all_ended = trio.Event()
@@ -199,6 +179,12 @@ class ThreadService(ABC):
         return f"<{type(self).__name__} {self.spec.name!r}, {len(self.calls)} calls>"
 
     # For the threads
+
+    def start_thread(self, target: Callable[..., None], *args: Any, name: str) -> None:
+        """Start a thread. It is a daemon, because a function that never returns must not keep the program alive."""
+        thread = ServiceThread(target=target, args=args, name=name, daemon=True)
+        thread.start()
+        self.threads.append(thread)
 
     @abstractmethod
     async def start(self) -> None:
@@ -283,7 +269,8 @@ class ThreadService(ABC):
             raise result.error
         finally:
             # The traceback refers to this frame, so exception and frame would keep each other in memory.
-            del result, call
+            call.result = None
+            del result
 
     async def _run_stand_in(self, function: StandIn, call: ThreadCall) -> Any:
         call.handle = scope = trio.CancelScope()
@@ -323,6 +310,9 @@ class ThreadService(ABC):
             facts = {"service": repr(self.spec), "pid": self.pid, "requests": requests}
             self.runtime.telemetry.execute(THREADS_LEFT, {"calls": len(requests)}, facts)
             raise
+        for thread in self.threads:
+            # Each thread has done its last work, so this does not wait.
+            thread.join()
 
     def thread_ended(self, error: BaseException | None) -> None:
         """Take note of the end of the last thread. An end without a stop is a crash of the process."""
@@ -431,8 +421,9 @@ class ThreadServiceSpec(ABC):
     @classmethod
     def request(cls, text: str, address: object) -> Requested:
         """Return a request, for errors."""
+        added = f"{cls.__name__}({address!r})"
         absence = (
-            f"no process has this name; add {cls.__name__}({address!r}) to the children of a supervisor or an endpoint"
+            f"no process has this name; add {added} to the children of a supervisor or an endpoint"
         )
         return Requested(text, absence, cls.timed_out)
 
@@ -451,7 +442,9 @@ class ThreadServiceSpec(ABC):
             found: ThreadService = service
             return found
         shown = f"{process.describe()} {process.pid!r}"
-        raise InvalidArgument(cls.verb, address, f"{address!r}, which is {shown} and no {cls.__name__}")
+        raise InvalidArgument(
+            cls.verb, address, f"{address!r}, which is {shown} and no {cls.__name__}"
+        )
 
     @classmethod
     async def call(

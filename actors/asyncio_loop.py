@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine
-from inspect import isawaitable
+from inspect import CORO_CREATED, getcoroutinestate, isawaitable
 from threading import get_ident
 from typing import Any, ClassVar, TypeVar, TypeVarTuple
 
@@ -30,35 +30,17 @@ from actors._kernel.runtime import Process
 from actors._thread_service import (
     MAX_CALLS,
     Result,
-    ServiceThread,
     ThreadCall,
     ThreadService,
     ThreadServiceSpec,
-    TooManyCalls,
 )
 from actors.arguments import check_async, name_and_place_of
-from actors.declared import declared, fixed
-from actors.errors import CallExit, InvalidArgument
-from actors.exits import ExitReason
+from actors.errors import CallCancelled, InvalidArgument
 
-__all__ = ["AsyncioLoop", "CallCancelled", "TooManyCalls", "asyncio_call"]
+__all__ = ["AsyncioLoop", "asyncio_call"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-
-@declared()
-class CallCancelled(CallExit):
-    """Code in the asyncio loop cancelled the function of an `asyncio_call`, and not the caller.
-
-    Attributes:
-        reason: `"cancelled"`.
-    """
-
-    reason: ExitReason = fixed("cancelled")
-
-    def __str__(self) -> str:
-        return f"{self.called} was cancelled by code in the loop, and not by its caller"
 
 
 class AsyncioLoop(ThreadServiceSpec):
@@ -67,10 +49,12 @@ class AsyncioLoop(ThreadServiceSpec):
         await Supervisor.start_link([AsyncioLoop("asyncio"), child_spec(Weather)])
 
     If the thread of the loop ends by itself, its process crashes with the exception of the thread, and the supervisor
-    restarts it with a new loop. An exception of a call does not end the loop. At the end of the process, the loop
-    cancels the calls that are left, ends its asynchronous generators and the threads of `asyncio.to_thread`, and closes,
-    as `asyncio.run` does. If a function then refuses to end until the supervisor kills the process, the runtime emits
-    `("actors", "thread_service", "left")`, and the thread goes on alone.
+    restarts it with a new loop. An exception of a call does not end the loop.
+
+    At the end of the process, the loop does what `asyncio.run` does at its end. It cancels the calls that are left,
+    ends its asynchronous generators and the threads of `asyncio.to_thread`, and closes. If a function then refuses to
+    end until the supervisor kills the process, the runtime emits `("actors", "thread_service", "left")`, and the thread
+    goes on alone.
 
     Args:
         name: The name of the process, for `asyncio_call`.
@@ -164,7 +148,7 @@ class _RunningLoop(ThreadService):
 
     async def start(self) -> None:
         """Start the thread, and return when the loop runs."""
-        ServiceThread(self._run_thread, name=repr(self.spec)).start()
+        self.start_thread(self._run_thread, name=repr(self.spec))
         await self._started.wait()
         if self._failure is not None:
             raise self._failure
@@ -228,7 +212,9 @@ class _RunningLoop(ThreadService):
     def _run_thread(self) -> None:
         error: BaseException | None = None
         try:
-            with asyncio.Runner(debug=self.spec.debug, loop_factory=self.spec.loop_factory) as runner:
+            with asyncio.Runner(
+                debug=self.spec.debug, loop_factory=self.spec.loop_factory
+            ) as runner:
                 try:
                     runner.run(self._serve())
                 finally:
@@ -249,38 +235,48 @@ class _RunningLoop(ThreadService):
 
     def _begin(self, call: ThreadCall) -> None:
         assert self._loop is not None
-        call.handle = task = self._loop.create_task(_carry_out(call), context=call.context)
-        task.add_done_callback(lambda task: self._done(call, task))
+        coroutine = self._carry_out(call)
+        call.handle = self._loop.create_task(coroutine, context=call.context)
 
     def _cancel(self, call: ThreadCall) -> None:
-        call.handle.cancel()
+        task: asyncio.Task[None] | None = call.handle
+        if task is not None:
+            task.cancel()
+            if getcoroutinestate(_coroutine_of(task)) == CORO_CREATED:
+                # asyncio will not start it, so it will not answer.
+                self._end(call, Result(cancelled=True))
 
-    def _done(self, call: ThreadCall, task: asyncio.Task[Result]) -> None:
-        call.handle = None
-        if not task.cancelled():
-            result = task.result()
-        elif self._closing:
-            # The process ends, and then answers the call.
-            return
-        elif call.raise_cancel is not None:
+    async def _carry_out(self, call: ThreadCall) -> None:
+        try:
+            awaitable = call.function(*call.args)
+            if not isawaitable(awaitable):
+                raise _not_awaitable(call.function, awaitable)
+            result = Result(await awaitable)
+        except asyncio.CancelledError:
             result = Result(cancelled=True)
-        else:
-            result = Result(error=CallCancelled(call.server, call.request, call.timeout))
-        self.tell(self.finish, call, result)
+            if call.raise_cancel is None:
+                result.error = CallCancelled(call.server, call.request, call.timeout)
+        except BaseException as error:
+            # Even a SystemExit, which would otherwise end the loop. The caller raises it, and so ends the program.
+            result = Result(error=error)
+        self._end(call, result)
+
+    def _end(self, call: ThreadCall, result: Result) -> None:
+        call.handle = None
+        # A closing loop has cancelled the call. The process is about to end, and then answers it.
+        if not (self._closing and result.cancelled):
+            self.tell(self.finish, call, result)
 
 
-async def _carry_out(call: ThreadCall) -> Result:
-    try:
-        awaitable = call.function(*call.args)
-        if not isawaitable(awaitable):
-            advice = (
-                f"{name_and_place_of(call.function)}, which returned {type(awaitable).__name__}, a value that cannot be "
-                "awaited; write `async def`, or blocking_call() for a function that blocks"
-            )
-            raise InvalidArgument("asyncio_call", call.function, advice)
-        return Result(await awaitable)
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:
-        # Even a SystemExit, which would otherwise end the loop. The caller raises it, and so ends the program.
-        return Result(error=error)
+def _coroutine_of(task: asyncio.Task[None]) -> Coroutine[Any, Any, None]:
+    coroutine = task.get_coro()
+    assert isinstance(coroutine, Coroutine)  # `_begin` has made the task
+    return coroutine
+
+
+def _not_awaitable(function: object, value: object) -> InvalidArgument:
+    advice = (
+        f"{name_and_place_of(function)}, which returned {type(value).__name__}, a value that cannot be awaited; "
+        "write `async def`, or blocking_call() for a function that blocks"
+    )
+    return InvalidArgument("asyncio_call", function, advice)

@@ -27,23 +27,20 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, ClassVar, TypeVar
 
-import trio
 from trio.lowlevel import Abort, start_thread_soon
 
 from actors._thread_service import (
     MAX_CALLS,
     Result,
-    ServiceThread,
     ThreadCall,
     ThreadService,
     ThreadServiceSpec,
-    TooManyCalls,
 )
 from actors.arguments import check_whole, name_and_place_of, name_of
 from actors.errors import InvalidArgument, InvalidOption
 from actors.instrumentation.logger import CONNECTION_FAILED
 
-__all__ = ["BlockingPool", "TooManyCalls", "blocking_call"]
+__all__ = ["BlockingPool", "blocking_call"]
 
 T = TypeVar("T")
 
@@ -58,12 +55,13 @@ class BlockingPool(ThreadServiceSpec):
 
         BlockingPool("database", size=8, connect=partial(psycopg.connect, URL), close=psycopg.Connection.close)
 
-    A thread connects before its first call. If `connect` raises, the call gets the exception, and the thread tries again
-    at its next call. At the end of the process, calls that wait are answered with ServerExit. Calls that run are
-    cancelled if the pool has `cancel`, and otherwise end by themselves; then each thread closes its connection.
+    A thread connects before its first call. If `connect` raises, the call gets the exception, and the thread tries
+    again at its next call.
 
-    If a function then refuses to end until the supervisor kills the process, the runtime emits
-    `("actors", "thread_service", "left")`, and the thread goes on alone.
+    At the end of the process, calls that wait for a thread get ServerExit. Calls that run are cancelled if the pool has
+    `cancel`, and otherwise end by themselves. Then each thread closes its connection. If a function refuses to end
+    until the supervisor kills the process, the runtime emits `("actors", "thread_service", "left")`, and the thread
+    goes on alone.
 
     Args:
         name: The name of the process, for `blocking_call`.
@@ -100,12 +98,18 @@ class BlockingPool(ThreadServiceSpec):
     ) -> None:
         super().__init__(name, max_calls)
         check_whole("BlockingPool", "size", size)
+        option: str
+        value: object
         for option, value in (("connect", connect), ("close", close), ("cancel", cancel)):
             if value is not None and not callable(value):
                 raise InvalidOption("BlockingPool", option, value, "a function, or None")
         if connect is None and (cancel is not None or reconnect_on):
-            option, value = ("cancel", cancel) if cancel is not None else ("reconnect_on", reconnect_on)
-            raise InvalidOption("BlockingPool", option, value, "connect= too, which makes a connection for it")
+            option, value = (
+                ("cancel", cancel) if cancel is not None else ("reconnect_on", reconnect_on)
+            )
+            raise InvalidOption(
+                "BlockingPool", option, value, "connect= too, which makes a connection for it"
+            )
         self.size = size
         self.connect = connect
         self.close = close
@@ -131,10 +135,10 @@ async def blocking_call(
     of the caller; their messages have arrived when `blocking_call` returns. `call` and most other functions raise
     WrongThread there. Context variables that the function sets are set for the caller afterwards.
 
-    A cancelled caller whose call still waits for a thread leaves at once, and the function is never called. If the
-    function runs, the pool's `cancel` ends its query, and the caller continues when the function has ended; an exception
-    of the function then counts as the end of its query. Without `cancel`, the caller leaves at once, the function goes
-    on in its thread, and the pool drops its result.
+    If the caller is cancelled while its call waits for a thread, it leaves at once, and the function is never called.
+    If the function runs, the pool's `cancel` ends its query, and the caller continues when the function has ended. An
+    exception of the function then counts as the end of its query. Without `cancel`, the caller leaves at once, the
+    function goes on in its thread, and the pool drops its result.
 
     Args:
         function: The function. If the pool has `connect`, its first argument is the connection of the thread.
@@ -195,7 +199,7 @@ class _RunningPool(ThreadService):
     async def start(self) -> None:
         """Start the threads. They connect later."""
         for number, worker in enumerate(self._workers, 1):
-            ServiceThread(self._run_thread, worker, name=f"{self.spec!r} {number}").start()
+            self.start_thread(self._run_thread, worker, name=f"{self.spec!r} {number}")
             self._running += 1
 
     def begin(self, call: ThreadCall) -> None:
@@ -233,6 +237,11 @@ class _RunningPool(ThreadService):
         if not self._running:
             super().thread_ended(error)
 
+    def finish(self, call: ThreadCall, result: Result) -> None:
+        """Answer a call. `down` answers a call whose query the stop of the pool has ended."""
+        if not (self._asked_to_stop and self.spec.cancel is not None and result.error is not None):
+            super().finish(call, result)
+
     def statistics(self) -> dict[str, int]:
         """Return the numbers of calls without a result and of waiting calls, and counters since the start."""
         return {**super().statistics(), "calls_waiting": len(self._waiting)}
@@ -258,7 +267,7 @@ class _RunningPool(ThreadService):
             with worker.lock:
                 if worker.call is call and worker.is_connected:
                     cancel(worker.connection)
-            call.over.wait(delay)
+            call.handle.wait(delay)
             delay = min(2 * delay, _LAST_REPEAT)
 
     def _worker_of(self, call: ThreadCall) -> _Worker | None:
@@ -277,10 +286,12 @@ class _RunningPool(ThreadService):
                 if self._waiting.pop(call, call) is call:
                     # The caller has left, or the pool ends.
                     continue
+                call.handle = over = threading.Event()
                 worker.call = call
             result = self._carry_out(worker, call)
             with worker.lock:
                 worker.call = None
+            over.set()
             self.tell(self.finish, call, result)
             del call, result
         self._close(worker)

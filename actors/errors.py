@@ -5,8 +5,8 @@ ActorsError
 │   ├── NoProcess       ... because it does not exist
 │   ├── CallTimeout     ... in time
 │   ├── ServerExit      ... because it ended first
-│   ├── CallCancelled   ... because code in an asyncio loop cancelled the call (in actors.asyncio_loop)
-│   ├── TooManyCalls    ... because a loop or a pool has as many calls as it may have (in actors._thread_service)
+│   ├── CallCancelled   ... because code in the asyncio loop of an asyncio_call cancelled it
+│   ├── TooManyCalls    ... because the loop or the pool of the call has as many calls as it may have
 │   └── CallingSelf     ... because it is the caller, or waits for the caller
 ├── StartError          a process could not be started
 │   └── AlreadyStarted  ... because its name is taken
@@ -52,6 +52,7 @@ __all__ = [
     "ASYNCIO_ADVICE",
     "ActorsError",
     "AlreadyStarted",
+    "CallCancelled",
     "CallExit",
     "CallTimeout",
     "CallingSelf",
@@ -74,6 +75,7 @@ __all__ = [
     "StartError",
     "StartIgnored",
     "ThreadQueueFull",
+    "TooManyCalls",
     "WrongThread",
     "add_advice",
 ]
@@ -190,6 +192,39 @@ class CallingSelf(CallExit):
         return (
             f"{self.called}: a circle of calls, {circle}, in which each waits for the next; "
             "let one of them cast(), or answer with NoReply() and reply() later"
+        )
+
+
+@declared()
+class CallCancelled(CallExit):
+    """Code in an asyncio loop cancelled the function of an `asyncio_call`, and not the caller.
+
+    Attributes:
+        reason: `"cancelled"`.
+    """
+
+    reason: ExitReason = fixed("cancelled")
+
+    def __str__(self) -> str:
+        return f"{self.called} was cancelled by code in the loop, and not by its caller"
+
+
+@declared()
+class TooManyCalls(CallExit):
+    """The loop of an `asyncio_call`, or the pool of a `blocking_call`, has too many calls. Nothing has run.
+
+    Attributes:
+        reason: `"too_many_calls"`.
+        limit: The `max_calls` of the loop or the pool.
+    """
+
+    reason: ExitReason = fixed("too_many_calls")
+    limit: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.called} was refused, because {self.limit} calls have no result yet; limit the callers, or raise "
+            "max_calls"
         )
 
 
@@ -505,7 +540,8 @@ class ProcessKilled(BaseException):
 ASYNCIO_ADVICE: Final = (
     "This code needs the event loop of asyncio, but processes run on Trio, which has none. Use Trio's own "
     "function (trio.sleep, trio.fail_after, trio.open_tcp_stream) or a library that works on Trio, or run the function "
-    "in an asyncio loop with `await asyncio_call(function, ...)`, of actors.asyncio_loop. See docs/howto/use-blocking-and-asyncio-libraries.md"
+    "in an asyncio loop with `await asyncio_call(function, ...)`, of actors.asyncio_loop. See "
+    "docs/howto/use-blocking-and-asyncio-libraries.md"
 )
 """The note that `add_advice` adds."""
 
@@ -536,17 +572,21 @@ def _needs_asyncio(error: BaseException) -> bool:
         return True
     if not isinstance(error, _TYPES_OF_ASYNCIO):
         return False
+    modules = _modules_of(error)
+    if "actors.asyncio_loop" in modules:
+        # It comes from an asyncio loop.
+        return False
     if _is_about_asyncio(str(error)):
         return True
-    return "asyncio" in sys.modules and _raised_by_asyncio(error)
-
-
-def _raised_by_asyncio(error: BaseException) -> bool:
     # Example: AttributeError: 'NoneType' object has no attribute 'create_future', from a queue.
-    traceback = error.__traceback__
-    if traceback is None:
-        return False
-    while traceback.tb_next is not None:
+    return bool(modules) and modules[-1].partition(".")[0] == "asyncio"
+
+
+def _modules_of(error: BaseException) -> list[str]:
+    """Return the modules of the error's frames, innermost last. Without asyncio, no frame matters."""
+    modules = []
+    traceback = error.__traceback__ if "asyncio" in sys.modules else None
+    while traceback is not None:
+        modules.append(str(traceback.tb_frame.f_globals.get("__name__", "")))
         traceback = traceback.tb_next
-    module = str(traceback.tb_frame.f_globals.get("__name__", ""))
-    return module.partition(".")[0] == "asyncio"
+    return modules

@@ -40,8 +40,8 @@ DEFAULT_LIMIT = 0.5
 BLOCKED: Event = ("actors", "runtime", "blocked")
 """One step of a task took too long.
 
-Measurements: `seconds`, so far. Metadata: `process`, `pid`, `handler`, `file`, `line`, `stack` and `call`, as in `Blocked`. The
-runtime emits the event when the step has ended, because no other code can run before that."""
+Measurements: `seconds`, so far. Metadata: `process`, `pid`, `handler`, `file`, `line`, `stack` and `call`, as in
+`Blocked`. The runtime emits the event when the step has ended, because no other code can run before that."""
 
 # Programs configure this logger by this name, which is older than the place of the module.
 _log = logging.getLogger("actors.instrumentation.watchdog")
@@ -77,7 +77,11 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         inside = "" if self.function == self.handler else f" (in {self.function})"
-        who, library, thread = f"Process {self.process} {self.pid!r}", "trio", "trio.to_thread.run_sync"
+        who, library, thread = (
+            f"Process {self.process} {self.pid!r}",
+            "trio",
+            "trio.to_thread.run_sync",
+        )
         if self.call is not None:
             caller = "" if self.pid is None else f" of process {self.process} {self.pid!r}"
             who, library, thread = f"{self.call}{caller}", "asyncio", "asyncio.to_thread"

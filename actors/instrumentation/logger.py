@@ -34,6 +34,7 @@ from actors.text import bounded, brief, log_exception, printable, shown
 
 __all__ = [
     "CLEANUP_FAILED",
+    "CONNECTION_FAILED",
     "CRASH",
     "CRASHES_LEFT_OUT",
     "DEFAULT_MAX_CRASH_REPORTS",
@@ -77,9 +78,12 @@ TOO_MANY_CALLS: Event = ("actors", "thread_service", "refused")
 Measurements: limit; refused, which is 1. Metadata: service, request, process."""
 
 THREADS_LEFT: Event = ("actors", "thread_service", "left")
-"""An `AsyncioLoop` or a `BlockingPool` was killed during its stop, because a function had not returned. The thread goes on.
+"""An `AsyncioLoop` or a `BlockingPool` was killed during its stop, because a function had not returned.
 
-Measurements: calls. Metadata: service, pid, requests."""
+The thread goes on. Measurements: calls. Metadata: service, pid, requests."""
+
+CONNECTION_FAILED: Event = ("actors", "thread_service", "failed")
+"""The `close` or the `cancel` of a `BlockingPool` raised. Metadata: service; function, its name; exception."""
 
 CRASHES_LEFT_OUT: Event = ("actors", "log", "crashes_left_out")
 """More processes crashed in one second than the log reports.
@@ -441,5 +445,11 @@ _LINES = (
             "%(requests)s"
         ),
         fields=_requests,
+    ),
+    Line(
+        CONNECTION_FAILED,
+        WARNING,
+        "The function %(function)s= of %(service)s raised",
+        with_exception=True,
     ),
 )
