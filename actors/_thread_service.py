@@ -16,6 +16,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any, ClassVar, Final, NoReturn, TypeAlias
 
 import trio
+from msgspec import structs
 from trio.lowlevel import (
     Abort,
     RaiseCancelT,
@@ -235,7 +236,8 @@ class ThreadService(ABC):
             return await self._run(call)
         with trio.move_on_after(call.timeout):
             return await self._run(call)
-        raise CallTimeout(call.server, call.request, call.timeout)
+        request = structs.replace(call.request, late=self.spec.late)
+        raise CallTimeout(call.server, request, call.timeout)
 
     # Without this, Ctrl-C in the middle could leave a call whose result wakes a task that no longer waits.
     @enable_ki_protection
@@ -385,7 +387,7 @@ class ThreadServiceSpec(ABC):
     """The function that calls the service."""
     option: ClassVar[str]
     """The argument of that function that has the name of the service."""
-    timed_out: ClassVar[str]
+    late: str
     """The state of a call after its timeout, for the error."""
 
     def __init__(self, name: object, max_calls: int) -> None:
@@ -425,7 +427,7 @@ class ThreadServiceSpec(ABC):
         absence = (
             f"no process has this name; add {added} to the children of a supervisor or an endpoint"
         )
-        return Requested(text, absence, cls.timed_out)
+        return Requested(text, absence)
 
     @classmethod
     def find(cls, address: object, request: Callable[[], Requested]) -> ThreadService:

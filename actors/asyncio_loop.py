@@ -69,7 +69,7 @@ class AsyncioLoop(ThreadServiceSpec):
 
     verb: ClassVar[str] = "asyncio_call"
     option: ClassVar[str] = "loop"
-    timed_out: ClassVar[str] = "the loop has cancelled it"
+    late = "the loop has cancelled it"
 
     def __init__(
         self,

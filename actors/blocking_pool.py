@@ -83,7 +83,6 @@ class BlockingPool(ThreadServiceSpec):
 
     verb: ClassVar[str] = "blocking_call"
     option: ClassVar[str] = "pool"
-    timed_out: ClassVar[str] = "without `cancel`, its thread may still carry it out"
 
     def __init__(
         self,
@@ -114,6 +113,7 @@ class BlockingPool(ThreadServiceSpec):
         self.connect = connect
         self.close = close
         self.cancel = cancel
+        self.late = "the pool has cancelled it" if cancel else "its thread may still carry it out"
         self.reconnect_on = reconnect_on
 
     def make(self) -> ThreadService:
@@ -253,12 +253,7 @@ class _RunningPool(ThreadService):
     # Cancellation, in a thread of Trio, because the driver may ask its server and wait
 
     def _interrupt(self, call: ThreadCall) -> None:
-        start_thread_soon(partial(self._interrupt_until_over, call), self._interrupted)
-
-    def _interrupted(self, result: Any) -> None:
-        error = getattr(result, "error", None)
-        if error is not None:
-            self.tell(self._failed, "cancel", error)
+        start_thread_soon(partial(self._interrupt_until_over, call), _drop)
 
     def _interrupt_until_over(self, call: ThreadCall) -> None:
         cancel, delay = self.spec.cancel, _FIRST_REPEAT
@@ -266,7 +261,11 @@ class _RunningPool(ThreadService):
         while (worker := self._worker_of(call)) is not None:
             with worker.lock:
                 if worker.call is call and worker.is_connected:
-                    cancel(worker.connection)
+                    try:
+                        cancel(worker.connection)
+                    except Exception as error:
+                        # The server of the database may be too busy to cancel, so try again.
+                        self.tell(self._failed, "cancel", error)
             call.handle.wait(delay)
             delay = min(2 * delay, _LAST_REPEAT)
 
@@ -307,9 +306,10 @@ class _RunningPool(ThreadService):
             return Result(call.context.run(call.function, *args))
         except BaseException as error:
             # Even a SystemExit, which would otherwise end this thread. The caller raises it, and so ends the program.
-            if isinstance(error, spec.reconnect_on):
-                self._close(worker)
             was_cancelled = call.raise_cancel is not None and isinstance(error, Exception)
+            if isinstance(error, spec.reconnect_on) and not was_cancelled:
+                with worker.lock:
+                    self._close(worker)
             return Result(error=error, cancelled=was_cancelled)
 
     def _close(self, worker: _Worker) -> None:
@@ -327,3 +327,7 @@ class _RunningPool(ThreadService):
         except Exception as error:
             # The connection is given up in any case.
             self.tell(self._failed, "close", error)
+
+
+def _drop(_: object) -> None:
+    """Drop the result of a thread, which is None."""

@@ -92,6 +92,9 @@ def _in_words(reason: ExitReason) -> str:
     return str(reason) if isinstance(reason, Crash | NameInUse) else repr(reason)
 
 
+_LATE: Final = "the server may still carry it out"
+
+
 class Requested(msgspec.Struct, frozen=True):
     """The request of a call that another function than `call` made, for the text of its errors.
 
@@ -103,7 +106,7 @@ class Requested(msgspec.Struct, frozen=True):
 
     text: str
     absence: str
-    late: str
+    late: str = _LATE
 
 
 @declared()
@@ -155,9 +158,7 @@ class CallTimeout(CallExit, trio.TooSlowError):
     reason: ExitReason = fixed(TIMEOUT)
 
     def __str__(self) -> str:
-        late = "the server may still carry it out"
-        if isinstance(self.request, Requested):
-            late = self.request.late
+        late = _LATE if not isinstance(self.request, Requested) else self.request.late
         return f"{self.called} got no answer within {self.timeout:g} s; {late}"
 
 

@@ -5,6 +5,7 @@ POSTGRES is the URL of a Postgres server, SQLITE the path of a file.
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import asyncpg
 import django
 import httpx
 import psycopg
+import trio
 from django.conf import settings
 from django.db import close_old_connections, connections, models
 from sqlalchemy import text
@@ -25,6 +27,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from actors import Pid, TooManyCalls, current_pid, kill
 from actors.asyncio_loop import AsyncioLoop, asyncio_call
 from actors.blocking_pool import BlockingPool, blocking_call
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
@@ -131,7 +134,9 @@ def add(connection: sqlite3.Connection, number: int) -> int:
     return int(value)
 
 
-children = [
+sleepers: list[Pid] = []
+
+children: list[AsyncioLoop | BlockingPool] = [
     AsyncioLoop(max_calls=int(os.environ.get("MAX_CALLS", "1000"))),
     BlockingPool("django", size=4, close=connections.close_all),
     BlockingPool(
@@ -187,17 +192,44 @@ class Data(Channel):
 
     @handle_in("sleep in asyncpg")
     async def sleep_in_asyncpg(self, payload: Any) -> PushReply:
-        await asyncio_call(fetch, "SELECT pg_sleep(3600)")
+        sleepers.append(current_pid())
+        await asyncio_call(fetch, "SELECT pg_sleep(3600)", timeout=payload.get("timeout", math.inf))
         return PushReply()
 
     @handle_in("sleep in psycopg")
     async def sleep_in_psycopg(self, payload: Any) -> PushReply:
-        await blocking_call(query, "SELECT pg_sleep(3600)", pool="psycopg")
+        sleepers.append(current_pid())
+        timeout = payload.get("timeout", math.inf)
+        await blocking_call(query, "SELECT pg_sleep(3600)", pool="psycopg", timeout=timeout)
         return PushReply()
+
+    @handle_in("kill")
+    async def kill(self, payload: Any) -> PushReply:
+        while sleepers:
+            kill(sleepers.pop())
+        return PushReply()
+
+    @handle_in("many")
+    async def many(self, payload: Any) -> PushReply:
+        """Make a thousand calls at once, and count those that the loop refuses."""
+        counts = {"answered": 0, "refused": 0, "most": 0}
+
+        async def once() -> None:
+            try:
+                await asyncio_call(fetch, "SELECT pg_sleep(0.001)")
+                counts["answered"] += 1
+            except TooManyCalls:
+                counts["refused"] += 1
+            counts["most"] = max(counts["most"], children[0].statistics()["calls"])
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(1000):
+                nursery.start_soon(once)
+        return PushReply(counts)
 
     @handle_in("statistics")
     async def statistics(self, payload: Any) -> PushReply:
-        return PushReply({each.name: each.statistics() for each in children})
+        return PushReply({str(each.name): each.statistics() for each in children})
 
 
 class UserSocket(Socket):

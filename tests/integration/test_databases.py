@@ -1,10 +1,9 @@
-"""Databases in the handlers of a running server, under load: asyncpg, SQLAlchemy, httpx, Django's ORM, psycopg, sqlite3."""
+"""Databases in the handlers of a running server: asyncpg, SQLAlchemy, httpx, Django's ORM, psycopg and sqlite3."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,28 +75,48 @@ async def test_the_handlers_of_twenty_clients_use_a_library_at_once(
 
 
 @pytest.mark.parametrize(("event", "name"), [("asyncpg", "asyncio"), ("psycopg", "psycopg")])
+@pytest.mark.parametrize("how", ["kill", "timeout"])
 async def test_a_handler_that_is_cancelled_cancels_its_query_in_the_database(
-    server: Server, database: Postgres, event: str, name: str
+    server: Server, database: Postgres, event: str, name: str, how: str
 ) -> None:
+    payload = {"timeout": 0.5} if how == "timeout" else {}
     with trio.fail_after(PATIENCE):
-        async with channels(server, 1) as [observer]:
-            async with channels(server, 3) as joined:
-                for channel in joined:
-                    channel.push_nowait(f"sleep in {event}", {})
+        async with channels(server, 4) as [observer, *others]:
+            before = await statistics(observer, name)
+            for channel in others:
+                channel.push_nowait(f"sleep in {event}", payload)
+            if how == "kill":
                 await until(lambda: database.active("pg_sleep(3600)") == 3)
-            # The clients have left, so their channels have ended in the middle of their handlers.
-            await until(lambda: database.active("pg_sleep(3600)") == 0)
-            found = await statistics(observer, name)
-            assert (found["calls"], found["calls_cancelled"] >= 3) == (0, True)
+                await observer.push("kill", {})
+            while (await statistics(observer, name))["calls_cancelled"] < before[
+                "calls_cancelled"
+            ] + 3:
+                await trio.lowlevel.checkpoint()
+            assert (await statistics(observer, name))["calls"] == 0
+            assert database.active("pg_sleep(3600)") == 0
             answer: Any = await observer.push(event, {"n": 1})
             assert answer == {"n": 2}
 
 
-async def test_a_thousand_handlers_at_once_are_bounded(server: Server, database: Postgres) -> None:
+async def test_a_thousand_calls_at_once_are_bounded_in_the_loop_and_in_the_database(
+    server: Server, database: Postgres
+) -> None:
+    most = 0
     with trio.fail_after(PATIENCE):
-        async with channels(server, 1) as [observer]:
-            async with channels(server, 1) as [channel]:
-                # The server sends an error reply for a handler that crashes.
-                before = await statistics(observer, "asyncio")
-                assert before["calls"] == 0
-                del channel
+        async with channels(server, 1) as [channel]:
+            push = channel.push_nowait("many", {})
+            counts: Any = None
+
+            async def waits() -> None:
+                nonlocal counts
+                counts = await push.wait()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(waits)
+                while counts is None:
+                    active = await trio.to_thread.run_sync(database.active, "pg_sleep(0.001)")
+                    most = max(most, active)
+    assert counts == {"answered": 100, "refused": 900, "most": 100}
+    # The pool of asyncpg has ten connections.
+    assert most <= 10
+    assert "refused asyncio_call(fetch, ..., loop='asyncio')" in server.output()
