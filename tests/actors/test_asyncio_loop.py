@@ -206,7 +206,7 @@ async def test_a_function_that_returns_despite_its_cancellation_gives_its_result
             pass
         return "rolled back"
 
-    results = []
+    results: list[str] = []
 
     async def calls() -> None:
         with trio.CancelScope() as scope:
@@ -323,7 +323,7 @@ async def test_a_loop_has_a_name_and_options() -> None:
         assert type(await asyncio_call(running_loop, loop="own")) is OwnLoop
     for options in ({"max_calls": 0}, {"max_calls": 1.5}):
         with pytest.raises(InvalidOption, match="AsyncioLoop got max_calls="):
-            AsyncioLoop(**options)  # type: ignore[arg-type]
+            AsyncioLoop(**options)
 
 
 async def test_a_call_without_its_loop_says_what_to_start() -> None:

@@ -133,9 +133,9 @@ async def test_each_thread_has_a_connection_of_its_own_and_closes_it_itself() ->
         # A thread that has nothing to do has no connection.
         assert connections == []
         for _ in range(3):
-            results = []
+            results: list[tuple[Connection, int]] = []
 
-            async def calls(number: int, results: list[Any] = results) -> None:
+            async def calls(number: int, results: list[tuple[Connection, int]] = results) -> None:
                 results.append(await blocking_call(uses, number, pool="database"))
 
             async with trio.open_nursery() as nursery:
@@ -243,7 +243,8 @@ async def test_without_a_cancel_the_caller_leaves_at_once_and_the_result_is_drop
 
 
 async def test_a_call_that_waits_for_a_thread_is_not_carried_out_after_its_cancellation() -> None:
-    door, ran = Door(), []
+    door = Door()
+    ran: list[str] = []
     pool = BlockingPool(size=1)
     async with open_runtime():
         await start(pool)
@@ -489,7 +490,7 @@ async def test_mistakes_are_named_with_their_correction() -> None:
 
     async with a_pool():
         with pytest.raises(InvalidArgument, match=r"which is async; write `await fetch\(\.\.\.\)`"):
-            await blocking_call(fetch)
+            await (await blocking_call(fetch))
         with pytest.raises(InvalidArgument, match="3, which is not a function"):
             await blocking_call(3)  # type: ignore[arg-type]
         with pytest.raises(NoProcess, match=r"add BlockingPool\('other'\) to the children"):

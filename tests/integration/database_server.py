@@ -13,13 +13,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-import django
+import asyncpg  # type: ignore[import-untyped] # it has no types
+import django  # type: ignore[import-untyped] # likewise
 import httpx
 import psycopg
 import trio
-from django.conf import settings
-from django.db import close_old_connections, connections, models
+from django.conf import settings  # type: ignore[import-untyped] # likewise
+from django.db import (  # type: ignore[import-untyped] # likewise
+    close_old_connections,
+    connections,
+    models,
+)
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from starlette.applications import Starlette
@@ -93,7 +97,7 @@ settings.configure(
 django.setup()
 
 
-class Visit(models.Model):
+class Visit(models.Model):  # type: ignore[misc] # likewise
     """A row in a table of Django."""
 
     room = models.CharField(max_length=20)

@@ -48,8 +48,8 @@ async def database(function: object, item: str) -> int:
 
 async def shopping(world: World) -> None:
     with replace_calls(database):
-        children = [AsyncioLoop(), BlockingPool(), child_spec(Shop, kwargs={"name": "shop"})]
-        await Supervisor.start_link(children)
+        shop = child_spec(Shop, kwargs={"name": "shop"})
+        await Supervisor.start_link([AsyncioLoop(), BlockingPool(), shop])
         for _ in range(5):
             world.check(
                 await call("shop", "tea") == (7, 3), "the answers are not those of the test"
