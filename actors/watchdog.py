@@ -32,7 +32,7 @@ from actors.places import is_program
 from actors.servers._loop import Loop
 from actors.text import log_exception, printable
 
-__all__ = ["BLOCKED", "DEFAULT_LIMIT", "Blocked", "count_run_time", "watch_loop"]
+__all__ = ["BLOCKED", "DEFAULT_LIMIT", "LOOP_BLOCKED", "Blocked", "count_run_time", "watch_loop"]
 
 DEFAULT_LIMIT = 0.5
 """The seconds that one step may take under `ashtree serve` before the watchdog reports it."""
@@ -40,8 +40,11 @@ DEFAULT_LIMIT = 0.5
 BLOCKED: Event = ("actors", "runtime", "blocked")
 """One step of a task took too long.
 
-Measurements: `seconds`, so far. Metadata: `process`, `pid`, `handler`, `file`, `line`, `stack` and `call`, as in
-`Blocked`. The runtime emits the event when the step has ended, because no other code can run before that."""
+Measurements: `seconds`, so far. Metadata: `process`, `pid`, `handler`, `file`, `line` and `stack`, as in `Blocked`. The
+runtime emits the event when the step has ended, because no other code can run before that."""
+
+LOOP_BLOCKED: Event = ("actors", "asyncio_loop", "blocked")
+"""One step of a task of an `AsyncioLoop` took too long. Measurements and metadata as for `BLOCKED`, and `call`."""
 
 # Programs configure this logger by this name, which is older than the place of the module.
 _log = logging.getLogger("actors.instrumentation.watchdog")
@@ -434,16 +437,15 @@ def _name(frame: FrameType) -> str:
 
 
 def _tell(runtime: Runtime, blocked: Blocked) -> None:
-    runtime.telemetry.execute(
-        BLOCKED,
-        {"seconds": blocked.seconds},
-        {
-            "process": blocked.process,
-            "pid": blocked.pid,
-            "handler": blocked.handler,
-            "file": blocked.file,
-            "line": blocked.line,
-            "stack": blocked.stack,
-            "call": blocked.call,
-        },
-    )
+    metadata = {
+        "process": blocked.process,
+        "pid": blocked.pid,
+        "handler": blocked.handler,
+        "file": blocked.file,
+        "line": blocked.line,
+        "stack": blocked.stack,
+    }
+    event = BLOCKED
+    if blocked.call is not None:
+        event, metadata["call"] = LOOP_BLOCKED, blocked.call
+    runtime.telemetry.execute(event, {"seconds": blocked.seconds}, metadata)

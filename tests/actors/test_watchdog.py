@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from actors import GenServer, Pid, open_runtime, receive, send, spawn, wait_exit, watchdog
-from actors.watchdog import BLOCKED, Blocked, _OtherLoop, _Pauses, _Turns, _watch
+from actors.watchdog import BLOCKED, LOOP_BLOCKED, Blocked, _OtherLoop, _Pauses, _Turns, _watch
 from tests.patience import PATIENCE
 
 
@@ -308,7 +308,7 @@ async def looks_at(
     """Look at a loop at these times with a limit of 1 s, and return the reports."""
     told: list[Mapping[str, Any]] = []
     async with open_runtime() as runtime:
-        runtime.telemetry.attach(BLOCKED, lambda event, how, about: told.append({**how, **about}))
+        runtime.telemetry.attach(LOOP_BLOCKED, lambda _, how, about: told.append({**how, **about}))
         seen = _OtherLoop(loop, 1.0, 0.0)
         for number, now in enumerate(times):
             change(number)
