@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Final
 
 from actors.refs import Pid
@@ -17,14 +18,18 @@ from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.supervisor import Supervisor
 
-__all__ = ["CHILDREN", "ChannelPool", "has_processes_of_users", "pools_of"]
+__all__ = ["CHILDREN", "ChannelPool", "ids_of_application", "pools_of"]
 
 CHILDREN: Final = "children"
 """The id of the supervisor of the application's own children, below the endpoint."""
 _CHANNELS: Final = " channels"
 
-# spawn_link, because the init of a channel server cannot fail. The supervisor does not wait for the join.
-_CHANNEL = ChildSpec("channel", ChannelServer.spawn_link, restart="temporary")
+
+@cache
+def _spec_of(start: Callable[..., Any] | None) -> ChildSpec:
+    """Return the child spec of the channels that `start` starts; None for the usual `ChannelServer`."""
+    # spawn_link, because the init of a channel server cannot fail. The supervisor does not wait for the join.
+    return ChildSpec("channel", start or ChannelServer.spawn_link, restart="temporary")
 
 
 class ChannelPool:
@@ -60,17 +65,17 @@ class ChannelPool:
 
         If the supervisor is idle, the request is done when this returns. See `DynamicSupervisor.request_start`.
         """
-        start = server_of(ticket.route.channel)
-        spec = _CHANNEL if start is None else ChildSpec("channel", start, restart="temporary")
+        spec = _spec_of(server_of(ticket.route.channel))
         self._next = (self._next + 1) % len(self.names)
         return DynamicSupervisor.request_start(
             self.names[self._next], spec, link, ticket, payload, replaced
         )
 
 
-def has_processes_of_users(id: object) -> bool:
-    """Return True for the id of an endpoint's child that runs code of the application: its children, or channels."""
-    return id == CHILDREN or (isinstance(id, str) and id.endswith(_CHANNELS))
+def ids_of_application(sockets: Mapping[str, type[Socket] | Mount]) -> frozenset[str]:
+    """Return the ids of an endpoint's children that run code of the application: its children, and its channels."""
+    classes = (each.socket if isinstance(each, Mount) else each for each in sockets.values())
+    return frozenset((CHILDREN, *(f"{each.__name__}{_CHANNELS}" for each in classes)))
 
 
 def pools_of(owner: object, mounts: Mapping[str, Mount]) -> dict[type[Socket], ChannelPool]:
