@@ -216,8 +216,13 @@ class ThreadService(ABC):
         if call in self.calls:
             self._answer(call, result)
 
-    def _answer(self, call: ThreadCall, result: Result) -> None:
+    def remove(self, call: ThreadCall) -> None:
+        """Remove a call that needs no thread any more."""
         del self.calls[call]
+        self.runtime.work_in_threads -= 1
+
+    def _answer(self, call: ThreadCall, result: Result) -> None:
+        self.remove(call)
         call.result = result
         task, call.task = call.task, None
         if task is not None:
@@ -246,9 +251,10 @@ class ThreadService(ABC):
         if len(self.calls) >= self.spec.max_calls:
             self._refuse(call)
         self.accepted += 1
-        self.calls[call] = None
         if self.stand_in is not None:
             return await self._run_stand_in(self.stand_in, call)
+        self.calls[call] = None
+        self.runtime.work_in_threads += 1
         call.task = current_task()
         self.begin(call)
 
@@ -276,11 +282,12 @@ class ThreadService(ABC):
 
     async def _run_stand_in(self, function: StandIn, call: ThreadCall) -> Any:
         call.handle = scope = trio.CancelScope()
+        self.calls[call] = None
         try:
             with scope:
                 return await function(call.function, *call.args)
         finally:
-            self.calls.pop(call, None)
+            del self.calls[call]
         # The process has ended, and `down` has set the result.
         assert call.result is not None
         assert call.result.error is not None
@@ -305,6 +312,7 @@ class ThreadService(ABC):
         if self.stand_in is not None:
             return
         self.stop_threads()
+        self.runtime.work_in_threads += 1
         try:
             await self.all_ended.wait()
         except trio.Cancelled:
@@ -312,6 +320,8 @@ class ThreadService(ABC):
             facts = {"service": repr(self.spec), "pid": self.pid, "requests": requests}
             self.runtime.telemetry.execute(THREADS_LEFT, {"calls": len(requests)}, facts)
             raise
+        finally:
+            self.runtime.work_in_threads -= 1
         for thread in self.threads:
             # Each thread has done its last work, so this does not wait.
             thread.join()
@@ -326,13 +336,12 @@ class ThreadService(ABC):
         """Handle the end of the process: answer all calls, and let the threads end."""
         self.ended = True
         for call in list(self.calls):
-            if call.raise_cancel is not None:
-                self._answer(call, Result(cancelled=True))
-            else:
-                error = ServerExit(reason, call.server, call.request, call.timeout)
-                self._answer(call, Result(error=error))
+            error = ServerExit(reason, call.server, call.request, call.timeout)
             if self.stand_in is not None:
+                call.result = Result(error=error)
                 call.handle.cancel()
+            else:
+                self._answer(call, Result(error=error, cancelled=call.raise_cancel is not None))
         if self.stand_in is None:
             self.stop_threads()
 

@@ -210,7 +210,7 @@ class _RunningPool(ThreadService):
     def cancel(self, call: ThreadCall) -> Abort:
         """Cancel a call that waits, or end the query of one that runs."""
         if self._waiting.pop(call, call) is None:
-            del self.calls[call]
+            self.remove(call)
         elif self.spec.cancel is not None:
             self._interrupt(call)
             return Abort.FAILED

@@ -231,7 +231,7 @@ def _watch(
         now, number = time.monotonic(), turns.number
         # The runtime's thread may change its dict meanwhile, so look at a copy.
         loops = list(runtime.other_loops.values())
-        others = {each: others.get(each) or _OtherLoop(each, limit, now) for each in loops}
+        others = {each: others.get(each) or _OtherLoop(each, step_seconds, now) for each in loops}
         for other in others.values():
             other.look(now, pause, runtime)
         # If a new turn has begun since the last look, or if the loop waits, no task blocks the loop. Then this thread
@@ -274,9 +274,9 @@ def _report(runtime: Runtime, blocked: Blocked) -> None:
 class _OtherLoop:
     """The looks at another event loop, which answers a ping in each of its turns unless a step blocks it."""
 
-    def __init__(self, loop: LoopLike, limit: float, now: float) -> None:
+    def __init__(self, loop: LoopLike, step_seconds: float, now: float) -> None:
         self._loop = loop
-        self._limit = limit
+        self._step_seconds = step_seconds
         self._pauses = _Pauses(_cpu_of(loop.thread), now)
         self._since: float | None = None
         self._step: object = None
@@ -297,7 +297,11 @@ class _OtherLoop:
                 self._loop.ping(self._answer)
             self._since, self._step = now, step
             return
-        if self._is_reported or self._since is None or now - self._since - paused < self._limit:
+        if (
+            self._is_reported
+            or self._since is None
+            or now - self._since - paused < self._step_seconds
+        ):
             return
         self._is_reported = True
         try:
@@ -307,6 +311,9 @@ class _OtherLoop:
                 pid = None if process is None else process.pid
                 blocked = _blocked(frames, now - self._since, name, pid)
                 _report(runtime, structs.replace(blocked, call=call))
+        except trio.RunFinishedError:
+            # The runtime has ended, and the log has the report.
+            pass
         except Exception as error:
             # A repr or a log handler of the program raised. The watchdog must continue.
             log_exception(

@@ -169,6 +169,8 @@ class Runtime:
         self.call_chains: CallChains | None = None
         # True while the runtime adds up the run time of each process.
         self.counts_run_time = False
+        # The calls and stops that an `AsyncioLoop` or a `BlockingPool` waits for, so that a virtual clock waits too.
+        self.work_in_threads = 0
         # The other event loops of this program, by the processes that own them.
         self.other_loops: dict[Pid, LoopLike] = {}
         self.closed = False

@@ -46,7 +46,7 @@ from actors import (
 from actors.asyncio_loop import AsyncioLoop, asyncio_call
 from actors.errors import ASYNCIO_ADVICE
 from actors.instrumentation.logger import THREADS_LEFT, TOO_MANY_CALLS
-from actors.watchdog import BLOCKED, LOOP_BLOCKED
+from actors.watchdog import LOOP_BLOCKED
 from supervision import Supervisor, child_spec
 from tests.patience import PATIENCE
 
@@ -646,14 +646,12 @@ async def test_the_watchdog_names_the_call_that_blocks_the_loop_while_it_blocks(
     try:
         async with open_runtime(watchdog=0.02) as runtime:
             runtime.telemetry.attach(LOOP_BLOCKED, lambda event, how, about: told.append(about))
-            runtime.telemetry.attach(BLOCKED, lambda event, how, about: told.append(about))
             await AsyncioLoop().start_link()
             pid = spawn(caller)
             await wait_exit(pid)
             await trio.testing.wait_all_tasks_blocked()
     finally:
         log.removeFilter(note)
-    # Trio's own loop was not blocked.
     [about] = told
     assert about["call"] == "asyncio_call(blocks_the_loop, loop='asyncio')"
     assert about["pid"] is pid
