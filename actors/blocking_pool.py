@@ -256,26 +256,27 @@ class _RunningPool(ThreadService):
         start_thread_soon(partial(self._interrupt_until_over, call), _drop)
 
     def _interrupt_until_over(self, call: ThreadCall) -> None:
-        cancel, delay = self.spec.cancel, _FIRST_REPEAT
-        assert cancel is not None
-        while (worker := self._worker_of(call)) is not None:
-            with worker.lock:
-                if worker.call is call and worker.is_connected:
-                    try:
-                        cancel(worker.connection)
-                    except Exception as error:
-                        # The server of the database may be too busy to cancel, so try again.
-                        self.tell(self._failed, "cancel", error)
+        delay = _FIRST_REPEAT
+        while self._cancel_query(call):
             call.handle.wait(delay)
             delay = min(2 * delay, _LAST_REPEAT)
 
-    def _worker_of(self, call: ThreadCall) -> _Worker | None:
+    def _cancel_query(self, call: ThreadCall) -> bool:
+        """Cancel the query of a call. Return False if the call has ended."""
+        assert self.spec.cancel is not None
         for worker in self._workers:
             # With the lock, because a thread has the lock from the moment in which it takes a call until `call` is set.
             with worker.lock:
-                if worker.call is call:
-                    return worker
-        return None
+                if worker.call is not call:
+                    continue
+                if worker.is_connected:
+                    try:
+                        self.spec.cancel(worker.connection)
+                    except Exception as error:
+                        # The server of the database may be too busy to cancel, so try again.
+                        self.tell(self._failed, "cancel", error)
+                return True
+        return False
 
     # In the threads
 

@@ -20,6 +20,7 @@ import trio
 import trio.testing
 
 from actors import (
+    NORMAL,
     CallCancelled,
     CallTimeout,
     Crash,
@@ -34,11 +35,13 @@ from actors import (
     WrongThread,
     call,
     current_pid,
+    exit,
     kill,
     open_runtime,
     receive,
     send,
     spawn,
+    spawn_link,
     stop,
     wait_exit,
     whereis,
@@ -278,7 +281,9 @@ async def test_messages_of_the_function_are_those_of_the_caller_and_have_arrived
     None
 ):
     async def sends(receiver: Pid) -> Pid:
-        send(receiver, "first")
+        # More than the runtime takes in one turn.
+        for _ in range(1000):
+            send(receiver, "first")
         return current_pid()
 
     async def caller(receiver: Pid) -> None:
@@ -286,12 +291,11 @@ async def test_messages_of_the_function_are_those_of_the_caller_and_have_arrived
         send(receiver, "second")
 
     async def main() -> None:
-        spawned = spawn(caller, current_pid())
-        assert [await receive(), await receive()] == ["first", "second"]
-        await wait_exit(spawned)
+        spawn_link(caller, current_pid())
+        assert [await receive() for _ in range(1001)] == ["first"] * 1000 + ["second"]
 
     async with a_loop():
-        assert await wait_exit(spawn(main)) is not None
+        assert await wait_exit(spawn(main)) is NORMAL
         with pytest.raises(WrongThread):
             await asyncio_call(partial(call, "asyncio", "request"))
 
@@ -567,6 +571,19 @@ async def stop_quietly(pid: Pid) -> None:
     except ServerExit:
         # It is killed meanwhile.
         pass
+
+
+async def test_an_exit_in_the_function_is_an_exit_of_the_caller() -> None:
+    async def leaves() -> NoReturn:
+        exit("bye")
+
+    async def caller() -> None:
+        await asyncio_call(leaves)
+
+    async with a_loop():
+        assert await wait_exit(spawn(caller)) == "bye"
+        # The thread goes on.
+        assert await asyncio_call(double, 1) == 2
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])

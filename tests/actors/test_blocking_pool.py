@@ -17,6 +17,7 @@ import trio
 import trio.testing
 
 from actors import (
+    NORMAL,
     CallTimeout,
     InvalidArgument,
     InvalidOption,
@@ -25,11 +26,13 @@ from actors import (
     ServerExit,
     TooManyCalls,
     current_pid,
+    exit,
     kill,
     open_runtime,
     receive,
     send,
     spawn,
+    spawn_link,
     stop,
     wait_exit,
     whereis,
@@ -358,7 +361,9 @@ async def test_without_a_connect_close_gets_no_connection() -> None:
 
 async def test_context_variables_and_messages_are_those_of_the_caller() -> None:
     def works(receiver: Pid) -> tuple[str, Pid]:
-        send(receiver, "first")
+        # More than the runtime takes in one turn.
+        for _ in range(1000):
+            send(receiver, "first")
         before = variable.get()
         variable.set("of the function")
         return before, current_pid()
@@ -370,12 +375,11 @@ async def test_context_variables_and_messages_are_those_of_the_caller() -> None:
         send(receiver, "second")
 
     async def main() -> None:
-        spawned = spawn(caller, current_pid())
-        assert [await receive(), await receive()] == ["first", "second"]
-        await wait_exit(spawned)
+        spawn_link(caller, current_pid())
+        assert [await receive() for _ in range(1001)] == ["first"] * 1000 + ["second"]
 
     async with a_pool():
-        await wait_exit(spawn(main))
+        assert await wait_exit(spawn(main)) is NORMAL
 
 
 async def test_a_stop_ends_the_queries_that_it_can_cancel_and_leaves_no_thread() -> None:
@@ -464,6 +468,19 @@ async def test_a_function_that_does_not_return_is_reported_when_the_pool_is_kill
     assert [event["requests"] for event in events] == [
         ["blocking_call(Door.wait, pool='blocking')"]
     ]
+
+
+async def test_an_exit_in_the_function_is_an_exit_of_the_caller() -> None:
+    def leaves() -> NoReturn:
+        exit("bye")
+
+    async def caller() -> None:
+        await blocking_call(leaves)
+
+    async with a_pool():
+        assert await wait_exit(spawn(caller)) == "bye"
+        # The thread goes on.
+        assert await blocking_call(max, 1, 2) == 2
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])

@@ -916,9 +916,21 @@ async def test_a_virtual_clock_stops_while_a_handler_waits_for_a_thread(
     await trio.sleep(3600)
 
 
+async def cleans_up() -> None:
+    """End slowly."""
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.to_thread(in_a_pool)
+
+
 async def in_asyncio() -> str:
-    await asyncio.to_thread(hashlib.pbkdf2_hmac, "sha256", b"password", b"salt", 100_000)
+    background.append(asyncio.create_task(cleans_up()))
+    await asyncio.to_thread(in_a_pool)
     return "from asyncio"
+
+
+background: list[asyncio.Task[None]] = []
 
 
 def in_a_pool() -> str:
