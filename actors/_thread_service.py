@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, ClassVar, Final, NoReturn, TypeAlias
@@ -66,6 +67,8 @@ stand_in: ContextVar[StandIn | None] = ContextVar("actors_stand_in", default=Non
 """The function that replaces the threads of the services that start in this context. See `actors.testing`."""
 
 _UNSET: Any = object()
+# The functions that the runtime's thread calls in one scheduler turn. Other tasks run between two turns.
+_BATCH = 64
 
 
 class Result:
@@ -169,6 +172,8 @@ class ThreadService(ABC):
         self.stand_in = stand_in.get()
         # In the order in which they came. A call stays here until its thread has finished with it.
         self.calls: dict[ThreadCall, None] = {}
+        self._told: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._is_scheduled = False
         self.accepted = self.cancelled = self.refused = 0
         self.is_ready = False
         self.threads: list[ServiceThread] = []
@@ -205,11 +210,27 @@ class ThreadService(ABC):
 
     def tell(self, function: Callable[..., object], *args: Any) -> None:
         """Make the runtime's thread call `function(*args)` soon. The threads use it, and it never waits."""
+        self._told.append((function, args))
+        # One wake-up serves all functions that are told meanwhile, because each costs a switch between the threads.
+        if not self._is_scheduled:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        self._is_scheduled = True
         try:
-            self.runtime.run_sync_soon(function, *args)
+            self.runtime.run_sync_soon(self._take_told)
         except trio.RunFinishedError:
             # The service did not end in time, so the program has gone on without this thread.
             pass
+
+    def _take_told(self) -> None:
+        # Set first: a thread that appends from now on wakes this thread again.
+        self._is_scheduled = False
+        for _ in range(min(len(self._told), _BATCH)):
+            function, args = self._told.popleft()
+            function(*args)
+        if self._told and not self._is_scheduled:
+            self._schedule()
 
     def finish(self, call: ThreadCall, result: Result) -> None:
         """Answer a call with the result of its thread."""

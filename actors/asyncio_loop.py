@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from inspect import CORO_CREATED, getcoroutinestate, isawaitable
 from threading import get_ident
@@ -141,6 +142,9 @@ class _RunningLoop(ThreadService):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._stop_requested = False
+        # The calls of `max_calls` callers at most.
+        self._todo: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._is_scheduled_in_loop = False
         # True once the loop only cancels what is left.
         self._closing = False
         self._started = trio.Event()
@@ -171,12 +175,23 @@ class _RunningLoop(ThreadService):
             self._soon(self._stop.set)
 
     def _soon(self, function: Callable[..., object], *args: Any) -> None:
-        try:
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(function, *args)
-        except RuntimeError:
-            # The loop is closed. The process is about to end, and then answers all calls.
-            pass
+        self._todo.append((function, args))
+        # One wake-up serves all functions that arrive meanwhile, because each costs a switch between the threads.
+        if not self._is_scheduled_in_loop:
+            self._is_scheduled_in_loop = True
+            try:
+                if self._loop is not None:
+                    self._loop.call_soon_threadsafe(self._do_all)
+            except RuntimeError:
+                # The loop is closed. The process is about to end, and then answers all calls.
+                pass
+
+    def _do_all(self) -> None:
+        # Set first: a thread that appends from now on wakes the loop again.
+        self._is_scheduled_in_loop = False
+        while self._todo:
+            function, args = self._todo.popleft()
+            function(*args)
 
     def thread_ended(self, error: BaseException | None) -> None:
         """Take note of the end of the thread."""
