@@ -169,10 +169,12 @@ async def test_a_caller_that_is_cancelled_already_does_not_begin() -> None:
 
 
 async def test_a_call_that_is_cancelled_before_the_loop_has_begun_it_ends_too() -> None:
-    gate = threading.Event()
+    gate, entered = threading.Event(), trio.Event()
+    token = trio.lowlevel.current_trio_token()
     begun = []
 
     async def blocks() -> None:
+        token.run_sync_soon(entered.set)
         gate.wait(PATIENCE)
 
     async def begins() -> None:
@@ -180,7 +182,7 @@ async def test_a_call_that_is_cancelled_before_the_loop_has_begun_it_ends_too() 
 
     async with a_loop(), trio.open_nursery() as nursery:
         nursery.start_soon(asyncio_call, blocks)
-        await trio.testing.wait_all_tasks_blocked()
+        await entered.wait()
         with trio.CancelScope() as scope:
             nursery.start_soon(cancel_and_open, scope, gate)
             await asyncio_call(begins)
