@@ -189,7 +189,8 @@ async def test_replaced_calls_keep_their_limit_their_timeout_and_their_cancellat
             await loop.start_link()
             await BlockingPool().start_link()
             began = trio.current_time()
-            assert await blocking_call(len, "four") == ("four",)
+            answer: object = await blocking_call(len, "four")
+            assert answer == ("four",)
             assert trio.current_time() == began + 10
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(asyncio_call, never)
