@@ -106,12 +106,13 @@ def record_of(pid: Pid) -> Process | None:
 
 
 class EnvironmentLike(Protocol):
-    """The source of a runtime's randomness, identifiers and time of day. See `actors.runtime`."""
+    """The source of a runtime's randomness, identifiers, time of day and time since the boot. See `actors.runtime`."""
 
     def opened(self, runtime: Runtime) -> None: ...
     def random(self, process: Pid | None) -> random.Random | None: ...
     def uuid(self, process: Pid | None) -> uuid.UUID: ...
     def now(self) -> float: ...
+    def since_boot(self) -> float: ...
 
 
 class LoopLike(Protocol):
@@ -291,6 +292,14 @@ class Runtime:
     def now(self) -> float:
         """Return the time of day, in seconds since the epoch. For durations use `trio.current_time()`."""
         return self.environment.now()
+
+    def since_boot(self) -> float:
+        """Return the seconds since the machine was booted, including those in which it was suspended.
+
+        Trio's clock does not count them. So use this clock to find out whether a promise to another machine has
+        expired.
+        """
+        return self.environment.since_boot()
 
     # Addresses
 
@@ -598,6 +607,7 @@ class Runtime:
             for timer in items_of(process.timers):
                 self.timers.forget(timer)
         if process.watching is not None:
+            # The clean-ups have removed the monitors of remote addresses.
             for monitor in items_of(process.watching):
                 self.graph.unwatch(monitor.target, monitor)
 
@@ -637,9 +647,10 @@ class Runtime:
     def process_info(self, pid: Pid) -> dict[str, Any] | None:
         """Return a description of a living process, or None if it has ended.
 
-        Keys: `pid`, `name`, `label`, `parent`, `ancestors`, `links`, `monitors`, `trap_exits`, `queue_length`,
-        `status` ("running", "waiting", "suspended" or "exiting"), `age` in seconds, `dictionary`; with
-        `open_runtime(counts_run_time=True)` also `run_time`.
+        Keys: `pid`, `name`, `label`, `parent`, `ancestors`, `links`, `monitors`, `timers` (those that send to its pid,
+        as a number), `trap_exits`, `queue_length`, `status` ("running", "waiting", "suspended" or "exiting"), `age` in
+        seconds, `dictionary`; with `open_runtime(counts_run_time=True)` also `run_time`. In `monitors`, a
+        `RemoteAddress` stands for a process that may run on another node.
         """
         process = record_of(pid)
         if process is None:
