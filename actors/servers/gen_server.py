@@ -42,7 +42,8 @@ from actors._calls import (
 from actors._kernel.current import require_process, require_runtime
 from actors._kernel.runtime import acting_process, current_process
 from actors._kernel.start import start
-from actors.arguments import check_address
+from actors.addresses import RemoteAddress
+from actors.arguments import check_address, check_pid
 from actors.errors import (
     CallExit,
     CallingSelf,
@@ -63,6 +64,8 @@ from actors.servers.results import Continue, Fail, Ignore, NoReply, Reply, Stop,
 from actors.text import brief
 
 __all__ = [
+    "CallRequest",
+    "Cast",
     "GenServer",
     "Request",
     "Sender",
@@ -379,7 +382,23 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
 
     All of these except InvalidArgument and WrongThread are subclasses of CallExit.
     """
+    if type(server) is not Pid and isinstance(server, RemoteAddress):
+        return await _remote_call(server, request, timeout)
     return await _request(CallRequest, server, request, timeout)
+
+
+async def _remote_call(server: RemoteAddress, request: Any, timeout: float) -> Any:
+    require_runtime("call")
+    caller = current_process.get()
+    if caller is not None and (caller.dying or caller.dead):
+        caller = acting_process()
+        if caller is not None:
+            caller.check()
+    answer = await server.call(request, timeout=timeout)
+    if caller is not None:
+        # If an answer and a kill arrive in the same turn, the kill has priority, as in a local call.
+        caller.check()
+    return answer
 
 
 class PendingCall(msgspec.Struct, frozen=True):
@@ -462,7 +481,8 @@ def _target(server: object) -> ProcessLike | None:
     if type(server) is Pid:
         server.runtime.require_thread("call")
         return server.process
-    return require_runtime("call").resolve(server)
+    runtime = require_runtime("call")
+    return None if isinstance(server, RemoteAddress) else runtime.resolve(server)
 
 
 @enable_ki_protection
@@ -486,6 +506,8 @@ def send_request(server: object, request: Any) -> Request:
         caller = acting_process()
     target = _target(server)
     if target is None or target is caller:
+        if isinstance(server, RemoteAddress):
+            check_pid("send_request", server)
         raise _refusal(CallRequest, target, server, request, math.inf)
     sent = Request(None if caller is None else caller.pid, target, server, request)
     sent.send(CallRequest(request, sent), math.inf)
@@ -569,6 +591,9 @@ def cast(server: object, message: Any) -> None:
         runtime = here = require_runtime()
         target = None
         if get_ident() == here.thread:
+            if isinstance(server, RemoteAddress):
+                server.cast(message)
+                return
             target = here.resolve(server)
             if target is None:
                 check_address("cast", server, here.classes_named)
