@@ -6,7 +6,8 @@ from collections import deque
 
 import msgspec
 
-from channels.entities.messages import Handover, InvalidMessage
+from channels.entities.codec import CannotTravel
+from channels.entities.messages import Handover
 from channels.pubsub.adapter import Node
 
 __all__ = ["Departures", "Handovers", "parts_of"]
@@ -99,13 +100,13 @@ class Handovers:
         """Take a part. Return all bytes of its handover if it is complete now, and None otherwise.
 
         Raises:
-            InvalidMessage: the part does not fit to its handover, or the handover is too large.
+            CannotTravel: the part does not fit to its handover, or the handover is too large.
         """
         handover = sender, part.key, part.fence
         if handover in self._done:
             return None
         if not 0 <= part.part < part.parts <= self._max_parts or len(part.data) > PART:
-            raise InvalidMessage(
+            raise CannotTravel(
                 f"part {part.part} of {part.parts} with {len(part.data)} bytes; max_handover_bytes allows "
                 f"{self._max_parts} parts"
             )

@@ -23,7 +23,6 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from channels.entities.remote import ProcessId
-from channels.errors import ChannelsError
 from channels.pubsub.adapter import Node
 
 __all__ = [
@@ -39,7 +38,6 @@ __all__ = [
     "HandedOver",
     "Handover",
     "Hello",
-    "InvalidMessage",
     "Moved",
     "RouterMessage",
     "Verb",
@@ -55,18 +53,6 @@ Verb: TypeAlias = Literal["call", "cast", "send", "start", "stop", "alarm", "loc
 """The kind of a request. `locate` asks for the process of a key, and starts none."""
 
 Key: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_KEY)]
-
-
-class InvalidMessage(ChannelsError):
-    """Another node sent something that is not a message between routers.
-
-    Attributes:
-        problem: the mistake, as text.
-    """
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"a node sent an invalid message about entities: {problem}")
-        self.problem = problem
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=str.lower, omit_defaults=True):

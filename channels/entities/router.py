@@ -43,7 +43,7 @@ from actors.links import kill, trap_exits, wait_exit
 from actors.process import current_pid, exit, on_exit, spawn_link
 from actors.refs import Pid, Ref
 from actors.runtime import Runtime, current_runtime
-from actors.servers.gen_server import CallRequest, Cast, GenServer, PendingCall
+from actors.servers.gen_server import CallRequest, Cast, GenServer
 from actors.small_set import items_of
 from channels.entities.arbiter import Arbiter, ArbiterUnavailable, OwnedBy
 from channels.entities.codec import CannotTravel, Codec
@@ -62,7 +62,6 @@ from channels.entities.messages import (
     HandedOver,
     Handover,
     Hello,
-    InvalidMessage,
     Moved,
     RouterMessage,
     Verb,
@@ -416,8 +415,6 @@ class Router:
                 await trio.lowlevel.checkpoint()
             else:
                 timer = self.runtime.timers.at(request.deadline, request.expire)
-                # Reports of stuck programs name the call. Trio forgets this as soon as the task runs again.
-                trio.lowlevel.current_task().custom_sleep_data = PendingCall(address, content)
                 await request.wait()
         except BaseException:
             # A cancelled caller gets no answer, and an answer must not wake a task that does not wait.
@@ -1030,7 +1027,7 @@ class Router:
             sender, to, message = _decode_message(data)
             if to in ("", self.node.incarnation):
                 self._handle(sender, message)
-        except (CannotTravel, InvalidMessage, *NOT_DECODABLE) as error:
+        except (CannotTravel, *NOT_DECODABLE) as error:
             self.counts["messages_refused"] += 1
             self.execute(ENTITY_MESSAGE_REFUSED, {"problem": str(error)})
 

@@ -30,7 +30,6 @@ from actors import (
     stop,
     trap_exits,
 )
-from actors.servers.gen_server import pending_call
 from channels.entities.entity import Entity
 from channels.entities.errors import EntityLost
 from channels.entities.messages import Ask, Handover
@@ -432,20 +431,3 @@ async def test_a_drain_does_not_wait_for_ever_for_an_answer(runtime: Runtime) ->
         assert 5 <= trio.current_time() - began < 7
     assert [type(each) for each in results] == [EntityLost]
     assert key not in b.router.records
-
-
-async def test_reports_of_stuck_programs_name_the_call_of_an_entity(runtime: Runtime) -> None:
-    _, (a, b) = await cluster("a", "b", cls=Slow)
-    tasks: list[trio.lowlevel.Task] = []
-
-    async def ask(key: str) -> None:
-        tasks.append(trio.lowlevel.current_task())
-        await call(a.via(key), ["answer", 1])
-
-    keys = key_of(a), key_of(b)
-    async with trio.open_nursery() as nursery:
-        for key in keys:
-            nursery.start_soon(ask, key)
-        await trio.sleep(0.5)
-        pending = [pending_call(each) for each in tasks]
-    assert {each.server for each in pending if each} == {a.via(key) for key in keys}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from channels.entities.codec import CannotTravel
 from channels.entities.handovers import PART, Departures, Handovers, parts_of
-from channels.entities.messages import InvalidMessage
 from channels.pubsub.adapter import Node
 
 A = Node("a", "1")
@@ -41,7 +41,7 @@ def test_parts_of_different_handovers_do_not_mix() -> None:
 )
 def test_a_part_beyond_the_limits_is_refused(wrong: dict[str, int | bytes]) -> None:
     part = replace(parts_of("k", 7, DATA)[0], **wrong)
-    with pytest.raises(InvalidMessage):
+    with pytest.raises(CannotTravel):
         Handovers(4 * PART).collect(A, part, 0.0)
 
 
