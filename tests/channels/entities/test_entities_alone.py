@@ -498,14 +498,14 @@ async def test_the_lease_is_checked_before_each_waiting_call(runtime: Runtime) -
             results.append((type(error), error.may_have_run))
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(ask, ["sleep", 1])
+        nursery.start_soon(ask, ["sleep", 0.5])
         await settle()
         nursery.start_soon(ask, "add")
         await settle()
-        # Nobody notices this before the callback has ended.
+        # Nobody notices this before the callback has ended, because the other processes look once in a second.
         lease.until = -math.inf
     assert results == [1, (EntityUnavailable, False)]
-    assert [each["request"].content for each in began if each["request"]] == [["sleep", 1]]
+    assert [each["request"].content for each in began if each["request"]] == [["sleep", 0.5]]
 
 
 # Alarms
