@@ -1,0 +1,68 @@
+"""A bidder without a page: `python -m examples.auction.bot --limit 200`.
+
+The bot takes part in each auction of the hall, and outbids the others up to its limit. Its client joins again after a
+crash, and gets the events that it missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+from typing import Any
+
+import trio
+
+from channels import sign
+from channels.client import ClientSocket, PushTimeout, Refused, open_socket
+
+RAISE = 10
+
+
+async def bid(socket: ClientSocket, key: str, user: str, limit: int) -> None:
+    """Outbid the others in one auction, until it is over or the price reaches the limit."""
+    async with socket.channel(f"auction:{key}", wait=False, durable=True) as auction:
+        async for message in auction:
+            lot: dict[str, Any] = message.payload
+            if message.event not in ("lot", "bid", "sold"):
+                continue
+            if lot.get("sold") or lot["price"] + RAISE > limit:
+                print(f"{lot['title']}: {lot['leader']} leads with {lot['price']}", flush=True)
+                return
+            if lot["leader"] != user:
+                await trio.sleep(random.uniform(1, 3))  # as a person who thinks
+                try:
+                    await auction.push("bid", {"amount": lot["price"] + RAISE})
+                except (PushTimeout, Refused) as error:
+                    print(error, flush=True)  # the next event tells the price
+
+
+async def main(url: str, secret: str, user: str, limit: int) -> None:
+    """Take part in each auction until Ctrl-C."""
+    token = sign(secret, "user socket", user)
+    async with (
+        open_socket(url, auth_token=token, wait=False) as socket,
+        trio.open_nursery() as nursery,
+        socket.channel("auctions", wait=False, durable=True) as hall,
+    ):
+        async for message in hall:
+            opened = (
+                message.payload["auctions"][-1:] if message.event == "list" else [message.payload]
+            )
+            for auction in opened:
+                nursery.start_soon(bid, socket, auction["key"], user, limit)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="A bidder without a page.")
+    parser.add_argument("--user", default="Bot")
+    parser.add_argument("--limit", type=int, default=100, help="the highest bid")
+    parser.add_argument("--url", default="ws://127.0.0.1:4000/socket")
+    options = parser.parse_args()
+    secret_key_base = os.environ.get("SECRET_KEY_BASE")
+    if not secret_key_base:
+        parser.error("set SECRET_KEY_BASE to the secret of the server")
+    try:
+        trio.run(main, options.url, secret_key_base, options.user, options.limit)
+    except* KeyboardInterrupt:
+        print("bye")
