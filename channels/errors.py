@@ -25,6 +25,7 @@ from typing import Final
 from actors.declared import declared
 from actors.errors import InvalidArgument, InvalidOption, InvalidReturn
 from actors.text import brief
+from supervision.errors import InvalidChildSpec
 
 __all__ = [
     "MISTAKES",
@@ -46,7 +47,7 @@ class ChannelsError(Exception):
     """The base class of all errors of channels."""
 
 
-MISTAKES: Final = (ChannelsError, InvalidOption, InvalidArgument)
+MISTAKES: Final = (ChannelsError, InvalidOption, InvalidArgument, InvalidChildSpec)
 """The errors whose text explains a mistake to its author, so that commands show the text without a traceback."""
 
 
