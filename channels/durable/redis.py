@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, TypeVar
 
 import trio
@@ -29,7 +30,9 @@ from channels.durable.redis_script import (
     Kept,
     Keys,
     append_arguments,
+    claim_arguments,
     parse_appended,
+    parse_claimed,
     parse_ends,
     parse_recalled,
     parse_slice,
@@ -37,6 +40,7 @@ from channels.durable.redis_script import (
 )
 from channels.durable.storage import (
     Appended,
+    Claimed,
     Ends,
     NewAnswer,
     NewMessage,
@@ -141,6 +145,7 @@ class RedisStorage:
         self._connections: RedisConnections | None = None
         self._limits = Limits()
         self._fresh_epoch = ""
+        self._claims = count()
         # The latest known epoch and size of the history.
         self._epoch = ""
         self._kept = Kept()
@@ -194,6 +199,21 @@ class RedisStorage:
         self._note(appended.epoch, kept)
         return appended
 
+    async def claim(self, topic: str, fence: int) -> Claimed:
+        """Claim a topic. If the connection is lost, send the claim again within `timeout`.
+
+        Raises:
+            StorageError: as for `append`.
+        """
+        # The server recognizes a claim that it gets twice by its ID. To read the fence back would not be enough,
+        # because another owner may have claimed an equal one.
+        id = f"{self._fresh_epoch}.{next(self._claims)}"
+        arguments = claim_arguments(topic, fence, self._limits, id, 2 * self.timeout)
+        answer = await self._run("claim", arguments, parse_claimed, is_repeatable=True)
+        epoch, claimed, kept = answer
+        self._note(epoch, kept)
+        return claimed
+
     async def recall(self, key: str, *, now: float) -> bytes | None:
         """Return a remembered answer.
 
@@ -235,12 +255,19 @@ class RedisStorage:
             self._epoch, self._kept = epoch, kept
 
     async def _run(
-        self, verb: str, arguments: Sequence[str | int | bytes], parse: Callable[[Any], T]
+        self,
+        verb: str,
+        arguments: Sequence[str | int | bytes],
+        parse: Callable[[Any], T],
+        *,
+        is_repeatable: bool = False,
     ) -> T:
         if self._connections is None:
             problem = "it is closed; start its history first"
             raise StorageError("redis", problem, may_be_kept=False)
-        value = await self._connections.run(verb, arguments, self.timeout)
+        value = await self._connections.run(
+            verb, arguments, self.timeout, is_repeatable=is_repeatable
+        )
         try:
             return parse(value)
         except ValueError as error:
@@ -258,5 +285,6 @@ class RedisStorage:
             "messages": kept.messages,
             "bytes": kept.bytes,
             "keys": kept.keys,
+            "fences": kept.fences,
             **({} if connections is None else connections.statistics()),
         }

@@ -75,6 +75,9 @@ class Simulated:
     def listen(self, port: int = 0) -> VirtualListener:
         return self._network.listen("redis", port)
 
+    def now(self) -> float:
+        return 1_767_225_600.0 + trio.current_time()
+
     async def connect(self) -> trio.abc.Stream:
         await trio.lowlevel.checkpoint()
         return await self._network.connect("redis", 6379, source="client")
@@ -515,7 +518,7 @@ def appended(
     epoch: bytes, topics: int, messages: int, size: int, *offsets: int, appends: int
 ) -> list[Any]:
     """The answer to an append without keys."""
-    return [epoch, [topics, messages, size, 0, appends], list(offsets), 0, [], [], 0]
+    return [epoch, [topics, messages, size, 0, appends, 0], list(offsets), 0, [], [], 0, []]
 
 
 async def test_a_script_is_known_by_its_sha_after_its_first_run(server: Server) -> None:
