@@ -27,7 +27,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from actors._calls import CallChains, Sender
-from actors._kernel.current import Monitor
+from actors._kernel.current import Monitor, RemoteMonitor
 from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import Mailbox
 from actors._kernel.runtime import EnvironmentLike, Process, Runtime, current_process, record_of
@@ -275,7 +275,10 @@ class _CheckedGraph(LinkGraph):
             for other in peers:
                 self._symmetric(one, other)
         watching = {
-            ref: ref.target for process in table.values() for ref in items_of(process.watching)
+            ref: ref.target
+            for process in table.values()
+            for ref in items_of(process.watching)
+            if not isinstance(ref, RemoteMonitor)
         }
         watched = {
             ref: pid

@@ -586,6 +586,7 @@ class Runtime:
             for timer in items_of(process.timers):
                 self.timers.forget(timer)
         if process.watching is not None:
+            # The clean-ups have removed the monitors of remote addresses.
             for monitor in items_of(process.watching):
                 self.graph.unwatch(monitor.target, monitor)
 
