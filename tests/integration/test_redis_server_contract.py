@@ -134,9 +134,10 @@ def _random_call(
             return history.command("append", *arguments)
         case "claim":
             # The topics d to f have no owner. Sometimes a claim is sent again, or comes from another owner.
-            topic, id = chance.choice("abc"), str(chance.randint(0, 1))
+            topic = chance.choice("abc")
             fence = fences.get(topic, 10**15) + chance.choice([-1, 0, 1, 1, 1])
             fences[topic] = max(fence, fences.get(topic, 0))
+            id = chance.choice([f"{topic}{fence}", str(number)])
             arguments = claim_arguments(topic, fence, history.limits, id, 60.0)
             return history.command("claim", *arguments)
         case "read":
