@@ -93,6 +93,19 @@ def _presence(
     typer.echo("creates such a socket.")
 
 
+def _entity(
+    name: Annotated[str, typer.Argument(help="Such as auction, one process for each auction.")],
+    package: _Package = None,
+) -> None:
+    parsed, where = _parsed("entity", name), _package(package)
+    _create(module_files("entity", parsed, where))
+    typer.echo(f"Now give it to the endpoint in {where}/endpoint.py:\n")
+    typer.echo(f"  from {where}.{parsed.snake} import history, {parsed.plural}\n")
+    typer.echo(f"  endpoint = Endpoint(..., histories=[history], children=[{parsed.plural}])\n")
+    typer.echo("A channel on any node can then call it:\n")
+    typer.echo(f'  state = await call({parsed.plural}.via("42"), Add(1), timeout=5)')
+
+
 def _socket(
     name: Annotated[str, typer.Argument(help="Such as user, for the path /user.")],
     package: _Package = None,
@@ -163,7 +176,12 @@ def _wheel() -> None:
 
 # The name of the wheel in a requirements file.
 _VENDORED: Final = re.compile(r"(?<=vendor/)ashtree-[^/\s\[;#]+\.whl")
-_COMMANDS: Final = {"channel": _channel, "presence": _presence, "socket": _socket}
+_COMMANDS: Final = {
+    "channel": _channel,
+    "presence": _presence,
+    "entity": _entity,
+    "socket": _socket,
+}
 
 
 def _parsed(kind: str, text: str) -> Name:
