@@ -50,10 +50,10 @@ class EntityAddress(RemoteAddress):
 class EntitySupervisor:
     """The entities of one class: one process for each key in the whole cluster, started by the first message.
 
-    auctions = EntitySupervisor("auctions", Auction, idle_timeout=300)
-    endpoint = Endpoint(sockets={"/socket": UserSocket}, children=[auctions])
+        auctions = EntitySupervisor("auctions", Auction, idle_timeout=300)
+        endpoint = Endpoint(sockets={"/socket": UserSocket}, children=[auctions])
 
-    answer = await call(auctions.via("42"), Bid(100), timeout=5)
+        answer = await call(auctions.via("42"), Bid(100), timeout=5)
     """
 
     def __init__(
