@@ -58,9 +58,10 @@ from actors.errors import (
 )
 from actors.exits import NORMAL, ExitReason
 from actors.places import place_of
-from actors.refs import Pid, ProcessLike, RuntimeLike
+from actors.refs import Address, Pid, ProcessLike, RuntimeLike
 from actors.servers._loop import Loop, ServerStatus, serve
 from actors.servers.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
+from actors.text import brief
 
 __all__ = [
     "GenServer",
@@ -280,7 +281,8 @@ class GenServer(Generic[S]):
             *args: The arguments of `init`.
             **kwargs: The keyword arguments of `init`.
             name: The process's name, registered before init runs.
-            label: The process's description in messages; by default the class's name.
+            label: The process's description in messages; by default the class's name. If `name` is an address with a
+                key, such as `registry.via(42)`, the key follows: `Auction 42`.
             timeout: The seconds that init may take.
 
         Raises:
@@ -291,7 +293,7 @@ class GenServer(Generic[S]):
                 ends too.
         """
         check_constructor(cls)
-        label = label or cls.__name__
+        label = label or _label_of(cls, name)
         return await start(
             serve, (cls, args, kwargs), link=True, name=name, label=label, timeout=timeout
         )
@@ -310,7 +312,7 @@ class GenServer(Generic[S]):
         If a process starts the server, the server is its own parent: an `Exit` from itself stops it.
         """
         check_constructor(cls)
-        label = label or cls.__name__
+        label = label or _label_of(cls, name)
         return await start(
             serve, (cls, args, kwargs), link=False, name=name, label=label, timeout=timeout
         )
@@ -344,7 +346,8 @@ class GenServer(Generic[S]):
             (cls, args, kwargs),
             link=True,
             name=name,
-            label=label or cls.__name__,
+            # Without the call for a server without a name, because a crowd of channels starts here.
+            label=label or (cls.__name__ if name is None else _label_of(cls, name)),
             server=True,
         )
         return process.pid
@@ -678,6 +681,15 @@ _CALLBACKS: Final[dict[str, tuple[str, ...] | None]] = {
     "handle_continue": ("argument",),
     "terminate": ("reason",),
 }
+
+
+def _label_of(cls: type, name: object) -> str:
+    """Return the default label of a server: its class, and the key of its address in a registry."""
+    key = getattr(name, "key", None) if isinstance(name, Address) else None
+    if key is None:
+        return cls.__name__
+    is_plain = isinstance(key, str) and key.isprintable() and len(key) <= 80
+    return f"{cls.__name__} {key if is_plain else brief(key)}"
 
 
 def check_server_class(cls: type) -> None:

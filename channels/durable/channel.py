@@ -99,6 +99,7 @@ class DurableChannel(Channel):
             EncodeError: the payload is not such an object.
             AppendFailed: the storage did not keep the message, or may not have kept it. If the handler does not catch
                 the error, the channel crashes, and its client rejoins.
+            FenceRefused: a process owns the topic, see `History.claim`. Call this process.
         """
         try:
             history = self._running("append", event, payload)

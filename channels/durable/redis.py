@@ -18,13 +18,13 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Sequence
-from itertools import count
 from typing import Any, TypeVar
 
 import trio
 
 from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption
+from actors.runtime import current_runtime
 from channels.durable.redis_connections import RedisConnections
 from channels.durable.redis_script import (
     Kept,
@@ -145,7 +145,6 @@ class RedisStorage:
         self._connections: RedisConnections | None = None
         self._limits = Limits()
         self._fresh_epoch = ""
-        self._claims = count()
         # The latest known epoch and size of the history.
         self._epoch = ""
         self._kept = Kept()
@@ -207,7 +206,7 @@ class RedisStorage:
         """
         # The server recognizes a claim that it gets twice by its ID. To read the fence back would not be enough,
         # because another owner may have claimed an equal one.
-        id = f"{self._fresh_epoch}.{next(self._claims)}"
+        id = current_runtime().uuid().hex
         arguments = claim_arguments(topic, fence, self._limits, id, 2 * self.timeout)
         answer = await self._run("claim", arguments, parse_claimed, is_repeatable=True)
         epoch, claimed, kept = answer

@@ -1,9 +1,9 @@
-"""The pools of an endpoint, whose supervisors run the channels."""
+"""The pools of an endpoint, whose supervisors run the channels, and the ids of its children with user processes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from actors.refs import Pid
 from actors.servers.gen_server import Request
@@ -17,7 +17,11 @@ from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.supervisor import Supervisor
 
-__all__ = ["ChannelPool", "pools_of"]
+__all__ = ["CHILDREN", "ChannelPool", "has_processes_of_users", "pools_of"]
+
+CHILDREN: Final = "children"
+"""The id of the supervisor of the application's own children, below the endpoint."""
+_CHANNELS: Final = " channels"
 
 # spawn_link, because the init of a channel server cannot fail. The supervisor does not wait for the join.
 _CHANNEL = ChildSpec("channel", ChannelServer.spawn_link, restart="temporary")
@@ -48,9 +52,8 @@ class ChannelPool:
             )
             for number, name in enumerate(self.names)
         ]
-        return Supervisor.child_spec(
-            supervisors, id=f"{self.name} channels", label=f"{self.name} channels"
-        )
+        id = f"{self.name}{_CHANNELS}"
+        return Supervisor.child_spec(supervisors, id=id, label=id)
 
     def start(self, link: Link, ticket: Ticket, payload: Any, replaced: tuple[Pid, ...]) -> Request:
         """Ask for the start of the channel server of a membership. The supervisors of the pool take turns.
@@ -63,6 +66,11 @@ class ChannelPool:
         return DynamicSupervisor.request_start(
             self.names[self._next], spec, link, ticket, payload, replaced
         )
+
+
+def has_processes_of_users(id: object) -> bool:
+    """Return True for the id of an endpoint's child that runs code of the application: its children, or channels."""
+    return id == CHILDREN or (isinstance(id, str) and id.endswith(_CHANNELS))
 
 
 def pools_of(owner: object, mounts: Mapping[str, Mount]) -> dict[type[Socket], ChannelPool]:

@@ -25,6 +25,7 @@ from actors.refs import Pid
 from actors.servers.gen_server import GenServer, Sender
 from actors.servers.results import Reply
 from actors.timers import send_after
+from channels.endpoint.pools import has_processes_of_users
 from channels.observer.chronicle import label_of
 from channels.observer.control import act
 from channels.observer.elsewhere import Served
@@ -71,6 +72,9 @@ class Watcher(GenServer[None]):
         pubsub = settings.endpoint.pubsub
         self._nodes = Nodes(pubsub.node_name)
         self._served = Served()
+        # The supervisor of the endpoint, which starts this process.
+        own = self.runtime.process_info(current_pid())
+        self._endpoint = None if own is None else own["parent"]
         self._told = (0.0, self.memory.last)
         if not pubsub.is_local:
             pubsub.subscribe(settings.topic)
@@ -291,6 +295,10 @@ class Watcher(GenServer[None]):
                     if child.id is not None:
                         below.rank = rank
                         below.id = str(child.id)[:80]
+                    if supervisor is self._endpoint:
+                        self.model.set_internal(
+                            below, is_internal=not has_processes_of_users(child.id)
+                        )
             elif child.id is not None:
                 status = "restarting" if child.pid == RESTARTING else "stopped"
                 absent.append(Absent(str(child.id)[:80], status, child.restarts, rank))

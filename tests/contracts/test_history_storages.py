@@ -402,6 +402,18 @@ async def test_a_claim_between_read_and_append_refuses_the_append(opened: Open) 
     assert await fenced(storage, 5) == {0: 6}
 
 
+async def test_owners_on_two_nodes_are_as_two_owners_on_one(opened: Open) -> None:
+    one = await opened()
+    other = await opened() if one.is_shared else one
+    await claim(one, 5)
+    assert await fenced(one, 5) == [1]
+    assert await claim(other, 5) == 5
+    assert await claim(other, 6) is None
+    assert (await kept(other))[1] == 1
+    assert await fenced(one, 5) == {0: 6}
+    assert await fenced(other, 6) == [2]
+
+
 async def test_an_owner_that_ended_before_its_first_append_still_keeps_its_forerunner_out(
     opened: Open,
 ) -> None:

@@ -52,6 +52,15 @@ async def test_a_restart_keeps_the_messages_the_offsets_and_the_epoch(tmp_path: 
         storage.close()
 
 
+async def test_a_restart_keeps_the_fences(tmp_path: Path) -> None:
+    for fence in (5, 6):
+        storage = SQLiteStorage(tmp_path / "history.db")
+        await storage.open(Limits(), fresh_epoch="e")
+        assert (await storage.claim("a", fence - 1)).refused == (None if fence == 5 else 5)
+        assert (await storage.claim("a", fence)).refused is None
+        storage.close()
+
+
 def modes_in(folder: Path) -> dict[str, int]:
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
 
