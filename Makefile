@@ -98,7 +98,7 @@ auction-nodes: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
 	    start "$$server" --port 6399 --save "" --maxmemory-policy noeviction --loglevel warning; \
 	    export REDIS_URL=redis://127.0.0.1:6399; \
 	fi; \
-	NODE_NAME=south start $(AUCTION) --port 4001 $(ARGS); \
+	start env NODE_NAME=south $(AUCTION) --port 4001 $(ARGS); \
 	NODE_NAME=north $(AUCTION) --port 4000 $(ARGS)
 
 # Without ARGS, several test runs and mypy run side by side. With ARGS, pytest runs only the named tests.

@@ -1,185 +1,37 @@
-"""The whole server of the auctions: the entity of an auction, the channels, the sockets and the endpoint.
-
-The history is the memory of an auction. Each of its events has the whole state after it, so the last event is the
-state. The entity appends first and answers afterwards, so an answered bid outlives the process.
-"""
+"""The server of the auctions: the channels of bidders and schedulers, their sockets, and the endpoint."""
 
 from __future__ import annotations
 
 import os
 import secrets
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
-from msgspec.structs import replace
 
-import actors
-from actors import Reply, call, current_runtime
 from channels import (
     ConnectInfo,
     Endpoint,
     JoinRefused,
     Mount,
-    PubSub,
     PushReply,
     Socket,
     handle_in,
     verify,
 )
-from channels.durable import (
-    JAVASCRIPT,
-    DurableChannel,
-    History,
-    Recovery,
-    RedisStorage,
-    SQLiteStorage,
-)
-from channels.entities import Entity, EntitySupervisor
+from channels.durable import JAVASCRIPT, DurableChannel, Recovery
 from channels.presence import Presence
-from channels.pubsub.redis import RedisAdapter
 from examples.log_in import TWO_WEEKS, log_in_pages
 from examples.phoenix_js import shared_folders
+
+from .auction import Bid, Look, Open, Price, Refused, Seconds, Title, ask, auctions, history, pubsub
 
 FOLDER = Path(__file__).parent
 # Without this environment variable, the secret is random, so no bot and no scheduler can make a valid token.
 SECRET = os.environ.get("SECRET_KEY_BASE") or secrets.token_urlsafe(48)
-EXTENSION = 10.0  # an auction goes on for at least these seconds after a bid
 
-# The workers of one machine share a file. The nodes of several machines share a Redis or Valkey server.
-redis = os.environ.get("REDIS_URL")
-pubsub = PubSub(RedisAdapter(redis, node_name=os.environ.get("NODE_NAME")) if redis else None)
-file = os.environ.get("AUCTIONS", "auctions.db")
-storage = RedisStorage(redis, key="auctions") if redis else SQLiteStorage(file)
-history = History(storage, max_age=TWO_WEEKS)
 bidders = Presence(name="bidders", down_period=5.0)
-
-# The messages to an auction, and its answers
-
-Title: TypeAlias = Annotated[str, Meta(min_length=1, max_length=60)]
-Price: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
-Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=24 * 3600)]
-
-
-class Open(Struct, tag=True, frozen=True):
-    """Open an auction for some seconds. An auction that was opened before stays as it is."""
-
-    title: Title
-    price: Price
-    seconds: Seconds
-
-
-class Bid(Struct, tag=True, frozen=True):
-    """Bid an amount. A bid that leads already stays as it is, so a bidder may repeat it."""
-
-    bidder: str
-    amount: Price
-
-
-class Look(Struct, tag=True, frozen=True):
-    """Ask for the state."""
-
-
-class Lot(Struct, tag=True, frozen=True):
-    """The state of an auction. `ends_at` is a time of day."""
-
-    title: str
-    price: int
-    ends_at: float
-    leader: str | None = None
-    sold: bool = False
-
-
-class Refused(Struct, tag=True, frozen=True):
-    """The auction refused the request for this reason."""
-
-    reason: str
-
-
-class Auction(Entity):
-    """One auction. Whichever node it lives on, there is one process of it, and it handles one bid at a time."""
-
-    requests = Open | Bid | Look
-    answers = Lot | Refused
-
-    async def init(self, key: str, state: Any = None) -> None:
-        self.topic = f"auction:{key}"
-        # From now on, the history refuses the events of an earlier owner. So what we read is the last word.
-        await history.claim(self.topic, self.fence)
-        entries = (await history.read(self.topic)).entries
-        self.lot = msgspec.json.decode(entries[-1].body, type=Lot) if entries else None
-        self.count_down()
-
-    async def handle_call(self, request: Open | Bid | Look, sender: actors.Sender) -> Reply:
-        now, lot = current_runtime().now(), self.lot
-        match request:
-            case Open(title, price, seconds) if lot is None:
-                lot = Lot(title, price, ends_at=now + seconds)
-                # First the alarm: without an auction it does nothing, but an auction needs an end.
-                await self.set_alarm(lot.ends_at)
-                await self.keep("opened", lot)
-                self.count_down()
-            case Bid(bidder, amount) if lot is not None and (bidder, amount) != (
-                lot.leader,
-                lot.price,
-            ):
-                if lot.sold or now >= lot.ends_at:
-                    return Reply(Refused("the auction is over"))
-                if amount <= lot.price:
-                    return Reply(Refused(f"the price is {lot.price} already"))
-                ends_at = max(lot.ends_at, now + EXTENSION)
-                await self.keep("bid", replace(lot, price=amount, leader=bidder, ends_at=ends_at))
-        return Reply(Refused("there is no such auction") if self.lot is None else self.lot)
-
-    async def handle_info(self, message: Any) -> None:
-        """Tell the bidders each second how much time is left."""
-        left = await self.sell_or_wait()
-        if left > 0:
-            countdown = {"seconds": round(left), "node": pubsub.node_name}
-            endpoint.broadcast(self.topic, "countdown", countdown)
-            self.count_down()
-
-    async def handle_alarm(self, at: float) -> None:
-        """Sell even if no bidder is left. The alarm starts the process if it does not run, and may come twice."""
-        if await self.sell_or_wait() > 0:
-            assert self.lot is not None
-            await self.set_alarm(self.lot.ends_at)  # a late bid has moved the end
-
-    def count_down(self) -> None:
-        if self.lot is not None and not self.lot.sold:
-            actors.send_after(actors.current_pid(), "a second later", 1.0)
-
-    async def sell_or_wait(self) -> float:
-        """Sell if the time is over. Return the seconds that are left; 0 after the end."""
-        if self.lot is None or self.lot.sold:
-            return 0
-        left = self.lot.ends_at - current_runtime().now()
-        if left <= 0:
-            await self.keep("sold", replace(self.lot, sold=True))
-        return max(left, 0)
-
-    async def keep(self, event: str, lot: Lot) -> None:
-        """Append an event, which also tells all bidders, and then believe it."""
-        await history.append(self.topic, event, msgspec.to_builtins(lot), fence=self.fence)
-        self.lot = lot
-
-
-auctions = EntitySupervisor("auctions", Auction, idle_timeout=300)
-
-
-async def ask(key: str, request: Open | Bid | Look) -> Lot | Refused:
-    """Call an auction, on whatever node it lives. If it cannot answer, return the reason."""
-    try:
-        answer: Lot | Refused = await call(auctions.via(key), request, timeout=5)
-    except actors.CallExit as error:
-        return Refused(
-            "please look whether it counted" if error.may_have_run else "please try again"
-        )
-    return answer
-
-
-# The channels
 
 
 class Offer(Struct):

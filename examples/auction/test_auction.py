@@ -13,8 +13,8 @@ from channels.durable import FenceRefused, MemoryStorage
 from channels.pytest_plugin import OpenChannelTest
 from channels.testing import ChannelTest, TestChannel
 
-from . import server
-from .server import EXTENSION, Look, Lot, ask, auctions, endpoint, history
+from .auction import EXTENSION, Look, Lot, ask, auctions, history
+from .server import SECRET, endpoint
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ async def case(channel_test: OpenChannelTest, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 async def scheduler(case: ChannelTest) -> TestChannel:
-    token = sign(server.SECRET, "scheduler", "a test")
+    token = sign(SECRET, "scheduler", "a test")
     client = await case.connect("/scheduler", connect_info=ConnectInfo(auth_token=token))
     _, channel = await client.subscribe_and_join("auctions")
     return channel
@@ -38,7 +38,7 @@ async def schedule(scheduler: TestChannel, key: str, *, seconds: float = 60) -> 
 
 async def enter(case: ChannelTest, user: str, key: str = "bell") -> TestChannel:
     """Join an auction as a new tab."""
-    token = sign(server.SECRET, "user socket", user)
+    token = sign(SECRET, "user socket", user)
     client = await case.connect("/socket", connect_info=ConnectInfo(auth_token=token))
     _, channel = await client.subscribe_and_join(f"auction:{key}")
     await channel.assert_push("lot")
@@ -110,7 +110,9 @@ async def test_the_bidders_hear_each_second_how_much_time_is_left(
     await schedule(scheduler, "bell", seconds=3)
     ann = await enter(case, "ann")
     for seconds in (2, 1):
-        await ann.assert_push("countdown", lambda it, left=seconds: it["seconds"] == left, timeout=2)
+        await ann.assert_push(
+            "countdown", lambda it, left=seconds: it["seconds"] == left, timeout=2
+        )
 
 
 async def test_an_auction_that_is_killed_goes_on_with_the_same_bids(
@@ -166,7 +168,7 @@ async def test_the_hall_lists_the_auctions_for_a_new_bidder(
     case: ChannelTest, scheduler: TestChannel
 ) -> None:
     await schedule(scheduler, "bell")
-    token = sign(server.SECRET, "user socket", "ann")
+    token = sign(SECRET, "user socket", "ann")
     client = await case.connect("/socket", connect_info=ConnectInfo(auth_token=token))
     _, hall = await client.subscribe_and_join("auctions")
     await hall.assert_push("list", lambda it: [each["key"] for each in it["auctions"]] == ["bell"])
@@ -176,7 +178,7 @@ async def test_the_hall_lists_the_auctions_for_a_new_bidder(
 
 
 async def test_an_auction_that_nobody_has_opened_cannot_be_joined(case: ChannelTest) -> None:
-    token = sign(server.SECRET, "user socket", "ann")
+    token = sign(SECRET, "user socket", "ann")
     client = await case.connect("/socket", connect_info=ConnectInfo(auth_token=token))
     answer, _ = await client.join("auction:ghost")
     assert (answer.status, answer.response["reason"]) == ("error", "there is no such auction")
