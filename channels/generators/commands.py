@@ -38,7 +38,8 @@ def add_generators(app: typer.Typer, gen: typer.Typer) -> None:
     """
     app.command("new", help="Create a project: a server, a channel, a page and tests.")(_new)
     for kind, command in _COMMANDS.items():
-        gen.command(kind, help=f"Create a {kind} and its test in this project.")(command)
+        article = "an" if kind == "entity" else "a"
+        gen.command(kind, help=f"Create {article} {kind} and its test in this project.")(command)
     gen.command("durable", help="Write durable.mjs, for bundled pages with durable topics.")(
         _durable
     )
