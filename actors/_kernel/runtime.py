@@ -628,7 +628,8 @@ class Runtime:
 
         Keys: `pid`, `name`, `label`, `parent`, `ancestors`, `links`, `monitors`, `trap_exits`, `queue_length`,
         `status` ("running", "waiting", "suspended" or "exiting"), `age` in seconds, `dictionary`; with
-        `open_runtime(counts_run_time=True)` also `run_time`.
+        `open_runtime(counts_run_time=True)` also `run_time`. In `monitors`, a `RemoteAddress` stands for a process that
+        may run on another node.
         """
         process = record_of(pid)
         if process is None:

@@ -64,6 +64,8 @@ from actors.servers.results import Continue, Fail, Ignore, NoReply, Reply, Stop,
 from actors.text import brief
 
 __all__ = [
+    "CallRequest",
+    "Cast",
     "GenServer",
     "Request",
     "Sender",
