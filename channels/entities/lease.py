@@ -31,15 +31,17 @@ class Lease:
     Attributes:
         until: the time at which the lease ends.
         problem: the reason why the lease is invalid; None while it is valid.
+        delay: the reason why the last renewal failed; None if it succeeded.
     """
 
-    __slots__ = ("_clock", "_lost", "problem", "until")
+    __slots__ = ("_clock", "_lost", "delay", "problem", "until")
 
     def __init__(self, clock: Callable[[], float], until: float = math.inf) -> None:
         self._clock = clock
         self._lost = trio.Event()
         self.until = until
         self.problem: str | None = None
+        self.delay: str | None = None
 
     @property
     def is_valid(self) -> bool:
@@ -48,7 +50,7 @@ class Lease:
             return False
         if self.until == math.inf or self._clock() < self.until:
             return True
-        self.lose("it was not renewed in time")
+        self.lose(f"it was not renewed in time{'' if self.delay is None else f': {self.delay}'}")
         return False
 
     @property
@@ -66,6 +68,7 @@ class Lease:
         """
         if self.is_valid:
             self.until = max(self.until, until)
+            self.delay = None
 
     def lose(self, problem: str) -> None:
         """End the lease for ever. The first problem stays.

@@ -5,8 +5,10 @@ from __future__ import annotations
 from actors.errors import InvalidOption
 from channels.entities.arbiter import Arbiter
 from channels.entities.arbiters.local import LocalArbiter
+from channels.entities.arbiters.redis import RedisArbiter
 from channels.pubsub.adapter import LocalAdapter
 from channels.pubsub.pubsub import PubSub
+from channels.pubsub.redis.adapter import RedisAdapter
 
 __all__ = ["arbiter_for"]
 
@@ -23,6 +25,8 @@ def arbiter_for(pubsub: PubSub) -> Arbiter:
     adapter = pubsub.adapter
     if isinstance(adapter, LocalAdapter):
         return LocalArbiter()
+    if isinstance(adapter, RedisAdapter):
+        return RedisArbiter(adapter)
     raise InvalidOption(
         "EntitySupervisor",
         "arbiter",
