@@ -17,6 +17,10 @@ the others, because the entity has not begun to handle it.
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+
 from actors.declared import declared, fixed
 from actors.errors import CallExit, CallTimeout
 from actors.exits import NOCONNECTION, TIMEOUT, ExitReason
@@ -29,6 +33,7 @@ __all__ = [
     "EntityStartFailed",
     "EntityTimeout",
     "EntityUnavailable",
+    "Failure",
     "RequestRefused",
 ]
 
@@ -59,7 +64,6 @@ class EntityBusy(EntityError):
 class EntityUnavailable(EntityError):
     """No node that can own the key was found, or the arbiter did not answer. The request has not run."""
 
-    reason: ExitReason = fixed(NOCONNECTION)
     may_have_run = False
 
 
@@ -92,3 +96,49 @@ class EntityTimeout(CallTimeout):
 
     reason: ExitReason = fixed(TIMEOUT)
     may_have_run = False
+
+
+_ERRORS: dict[str, type[EntityError]] = {
+    each.__name__: each
+    for each in (
+        RequestRefused,
+        EntityBusy,
+        EntityUnavailable,
+        EntityStartFailed,
+        EntityCrashed,
+        EntityLost,
+    )
+}
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """The end of a request without an answer, before it becomes an error of its caller. *pure*.
+
+    Attributes:
+        error: the name of the class of the error.
+        problem: the text.
+        reason: the exit reason.
+        retry_after: see `EntityStartFailed`.
+    """
+
+    error: str
+    problem: str
+    reason: ExitReason = NOCONNECTION
+    retry_after: float = 0.0
+
+    @property
+    def may_have_run(self) -> bool:
+        """True if the entity may have begun to handle the request."""
+        return self._class.may_have_run
+
+    @property
+    def _class(self) -> type[EntityError]:
+        # A node of a later version may have further errors.
+        return _ERRORS.get(self.error, EntityLost)
+
+    def as_error(self, server: object, request: Any, timeout: float) -> EntityError:
+        """Return the error for a caller."""
+        error = self._class(self.reason, server, request, timeout, self.problem)
+        if isinstance(error, EntityStartFailed):
+            error.retry_after = self.retry_after
+        return error
