@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from actors import CallExit, Reply, Sender, call, current_pid, current_runtime, send_after
+from actors import Reply, Sender, current_pid, current_runtime, send_after
 from channels import Broadcast, PubSub
 from channels.durable import History, RedisStorage, SQLiteStorage
 from channels.entities import Entity, EntitySupervisor
@@ -31,17 +31,15 @@ history = History(storage, max_age=TWO_WEEKS)
 
 # The messages to an auction, and its answers
 
-Title: TypeAlias = Annotated[str, Meta(min_length=1, max_length=60)]
 Price: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
-Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=24 * 3600)]
 
 
 class Open(Struct, tag=True, frozen=True):
     """Open an auction for some seconds. An auction that was opened before stays as it is."""
 
-    title: Title
+    title: Annotated[str, Meta(min_length=1, max_length=60)]
     price: Price
-    seconds: Seconds
+    seconds: Annotated[float, Meta(gt=0, le=24 * 3600)]
 
 
 class Bid(Struct, tag=True, frozen=True):
@@ -86,25 +84,27 @@ class Auction(Entity):
         self.count_down()
 
     async def handle_call(self, request: Open | Bid | Look, sender: Sender) -> Reply:
-        now, lot = current_runtime().now(), self.lot
         match request:
-            case Open(title, price, seconds) if lot is None:
-                lot = Lot(title, price, ends_at=now + seconds)
+            case Open(title, price, seconds) if self.lot is None:
+                ends_at = current_runtime().now() + seconds
                 # First the alarm: without an auction it does nothing, but an auction needs an end.
-                await self.set_alarm(lot.ends_at)
-                await self.keep("opened", lot)
+                await self.set_alarm(ends_at)
+                await self.keep("opened", Lot(title, price, ends_at))
                 self.count_down()
-            case Bid(bidder, amount) if lot is not None and (bidder, amount) != (
-                lot.leader,
-                lot.price,
-            ):
-                if lot.sold or now >= lot.ends_at:
-                    return Reply(Refused("the auction is over"))
-                if amount <= lot.price:
-                    return Reply(Refused(f"the price is {lot.price} already"))
-                ends_at = max(lot.ends_at, now + EXTENSION)
-                await self.keep("bid", replace(lot, price=amount, leader=bidder, ends_at=ends_at))
+            case Bid(bidder, amount) if self.lot is not None:
+                return Reply(await self.bid(self.lot, bidder, amount))
         return Reply(Refused("there is no such auction") if self.lot is None else self.lot)
+
+    async def bid(self, lot: Lot, bidder: str, amount: int) -> Lot | Refused:
+        now = current_runtime().now()
+        if (bidder, amount) == (lot.leader, lot.price):
+            return lot
+        if lot.sold or now >= lot.ends_at:
+            return Refused("the auction is over")
+        if amount <= lot.price:
+            return Refused(f"the price is {lot.price} already")
+        ends_at = max(lot.ends_at, now + EXTENSION)
+        return await self.keep("bid", Lot(lot.title, amount, ends_at, leader=bidder))
 
     async def handle_info(self, message: Any) -> None:
         """Tell the bidders each second how much time is left."""
@@ -133,21 +133,11 @@ class Auction(Entity):
             await self.keep("sold", replace(self.lot, sold=True))
         return max(left, 0)
 
-    async def keep(self, event: str, lot: Lot) -> None:
+    async def keep(self, event: str, lot: Lot) -> Lot:
         """Append an event, which also tells all bidders, and then believe it."""
         await history.append(self.topic, event, msgspec.to_builtins(lot), fence=self.fence)
         self.lot = lot
+        return lot
 
 
 auctions = EntitySupervisor("auctions", Auction, idle_timeout=300)
-
-
-async def ask(key: str, request: Open | Bid | Look) -> Lot | Refused:
-    """Call an auction, on whatever node it lives. If it cannot answer, return the reason."""
-    try:
-        answer: Lot | Refused = await call(auctions.via(key), request, timeout=5)
-    except CallExit as error:
-        return Refused(
-            "please look whether it counted" if error.may_have_run else "please try again"
-        )
-    return answer

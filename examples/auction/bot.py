@@ -7,26 +7,26 @@ crash, and gets the events that it missed.
 from __future__ import annotations
 
 import argparse
-import os
 import random
-from typing import Any
+from functools import partial
 
 import trio
 
 from channels import sign
 from channels.client import ClientSocket, PushTimeout, Refused, open_socket
+from examples.needs import shared_secret
 
 RAISE = 10
 
 
-async def bid(socket: ClientSocket, key: str, user: str, limit: int) -> None:
+async def take_part(socket: ClientSocket, key: str, user: str, limit: int) -> None:
     """Outbid the others in one auction, until it is over or the price reaches the limit."""
     async with socket.channel(f"auction:{key}", wait=False, durable=True) as auction:
         async for message in auction:
-            lot: dict[str, Any] = message.payload
             if message.event not in ("lot", "bid", "sold"):
                 continue
-            if lot.get("sold") or lot["price"] + RAISE > limit:
+            lot = message.payload
+            if lot["sold"] or lot["price"] + RAISE > limit:
                 print(f"{lot['title']}: {lot['leader']} leads with {lot['price']}", flush=True)
                 return
             if lot["leader"] != user:
@@ -39,18 +39,18 @@ async def bid(socket: ClientSocket, key: str, user: str, limit: int) -> None:
 
 async def main(url: str, secret: str, user: str, limit: int) -> None:
     """Take part in each auction until Ctrl-C."""
-    token = sign(secret, "user socket", user)
     async with (
-        open_socket(url, auth_token=token, wait=False) as socket,
+        open_socket(url, auth_token=sign(secret, "user socket", user), wait=False) as socket,
         trio.open_nursery() as nursery,
         socket.channel("auctions", wait=False, durable=True) as hall,
     ):
         async for message in hall:
-            opened = (
+            # A list has all auctions so far. The bot joins only the latest of them.
+            latest = (
                 message.payload["auctions"][-1:] if message.event == "list" else [message.payload]
             )
-            for auction in opened:
-                nursery.start_soon(bid, socket, auction["key"], user, limit)
+            for auction in latest:
+                nursery.start_soon(take_part, socket, auction["key"], user, limit)
 
 
 if __name__ == "__main__":
@@ -58,11 +58,4 @@ if __name__ == "__main__":
     parser.add_argument("--user", default="Bot")
     parser.add_argument("--limit", type=int, default=100, help="the highest bid")
     parser.add_argument("--url", default="ws://127.0.0.1:4000/socket")
-    options = parser.parse_args()
-    secret_key_base = os.environ.get("SECRET_KEY_BASE")
-    if not secret_key_base:
-        parser.error("set SECRET_KEY_BASE to the secret of the server")
-    try:
-        trio.run(main, options.url, secret_key_base, options.user, options.limit)
-    except* KeyboardInterrupt:
-        print("bye")
+    trio.run(partial(main, secret=shared_secret(), **vars(parser.parse_args())))

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from actors import CallExit, call
 from channels import (
     ConnectInfo,
     Endpoint,
@@ -25,7 +26,7 @@ from channels.presence import Presence
 from examples.log_in import TWO_WEEKS, log_in_pages
 from examples.phoenix_js import shared_folders
 
-from .auction import Bid, Look, Open, Price, Refused, Seconds, Title, ask, auctions, history, pubsub
+from .auction import Bid, Look, Open, Price, Refused, auctions, history, pubsub
 
 FOLDER = Path(__file__).parent
 # Without this environment variable, the secret is random, so no bot and no scheduler can make a valid token.
@@ -44,9 +45,19 @@ class NewAuction(Struct):
     """The payload of `open`: an auction, with the key that its scheduler chose."""
 
     key: Annotated[str, Meta(pattern="^[a-z0-9-]{1,40}$")]
-    title: Title
-    price: Price
-    seconds: Seconds
+    auction: Open
+
+
+async def ask(key: str, request: Bid | Open) -> PushReply:
+    """Call an auction, on whatever node it lives, and return the reply to the push."""
+    try:
+        answer = await call(auctions.via(key), request, timeout=5)
+    except CallExit as error:
+        # A bid may be repeated, because the same bid counts once.
+        return PushReply({"reason": f"please try again: {error}"}, status="error")
+    if isinstance(answer, Refused):
+        return PushReply({"reason": answer.reason}, status="error")
+    return PushReply()
 
 
 class AuctionChannel(DurableChannel):
@@ -56,7 +67,7 @@ class AuctionChannel(DurableChannel):
 
     async def join(self, topic: str, payload: Any) -> dict[str, Any]:
         self.key = topic.removeprefix("auction:")
-        answer = await ask(self.key, Look())
+        answer = await call(auctions.via(self.key), Look(), timeout=5)
         if isinstance(answer, Refused):
             raise JoinRefused({"reason": answer.reason})
         return {"node": pubsub.node_name}
@@ -65,14 +76,12 @@ class AuctionChannel(DurableChannel):
         bidders.track(self, self.assigns["user"], {"node": pubsub.node_name})
         await bidders.push_state(self)
         if not recovery.recovered:
-            self.push("lot", msgspec.to_builtins(await ask(self.key, Look())))
+            lot = await call(auctions.via(self.key), Look(), timeout=5)
+            self.push("lot", msgspec.to_builtins(lot))
 
     @handle_in("bid")
     async def bid(self, payload: Offer) -> PushReply:
-        answer = await ask(self.key, Bid(self.assigns["user"], payload.amount))
-        if isinstance(answer, Refused):
-            return PushReply({"reason": answer.reason}, status="error")
-        return PushReply()
+        return await ask(self.key, Bid(self.assigns["user"], payload.amount))
 
 
 class HallChannel(DurableChannel):
@@ -91,11 +100,10 @@ class SchedulerChannel(HallChannel):
 
     @handle_in("open")
     async def open(self, payload: NewAuction) -> PushReply:
-        answer = await ask(payload.key, Open(payload.title, payload.price, payload.seconds))
-        if isinstance(answer, Refused):
-            return PushReply({"reason": answer.reason}, status="error")
-        await self.append("opened", {"key": payload.key, "title": answer.title})
-        return PushReply()
+        reply = await ask(payload.key, payload.auction)
+        if reply.status == "ok":
+            await self.append("opened", {"key": payload.key, "title": payload.auction.title})
+        return reply
 
 
 class UserSocket(Socket):
