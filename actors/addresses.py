@@ -181,17 +181,28 @@ class RemoteAddress(Address[Any]):
             request: The request.
             timeout: The time limit in seconds; `math.inf` for none.
 
+        Returns:
+            The answer.
+
         Raises:
             CallExit: There was no answer. Its `may_have_run` tells if the server may have handled the request.
         """
         raise NotImplementedError
 
     def cast(self, message: Any) -> None:
-        """Send a message to the `handle_cast` of the server. Does nothing if there is no such process."""
+        """Send a message to the `handle_cast` of the server. Does nothing if there is no such process.
+
+        Args:
+            message: The message.
+        """
         raise NotImplementedError
 
     def send(self, message: Any) -> None:
-        """Send a message to the mailbox of the process. Does nothing if there is no such process."""
+        """Send a message to the mailbox of the process. Does nothing if there is no such process.
+
+        Args:
+            message: The message.
+        """
         raise NotImplementedError
 
     def monitor(self) -> Ref:
@@ -201,6 +212,9 @@ class RemoteAddress(Address[Any]):
     def whereis(self, runtime: Runtime) -> None:
         """Refuse the look-up, because the process need not be in this runtime.
 
+        Args:
+            runtime: The runtime.
+
         Raises:
             InvalidArgument: Always.
         """
@@ -209,6 +223,9 @@ class RemoteAddress(Address[Any]):
     def register(self, pid: Pid) -> None:
         """Refuse to be the name of a process.
 
+        Args:
+            pid: The process.
+
         Raises:
             InvalidArgument: Always.
         """
@@ -216,6 +233,9 @@ class RemoteAddress(Address[Any]):
 
     def unregister(self, runtime: Runtime) -> None:
         """Refuse to be the name of a process.
+
+        Args:
+            runtime: The runtime.
 
         Raises:
             InvalidArgument: Always.

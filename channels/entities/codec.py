@@ -60,7 +60,7 @@ class Codec:
         """
         try:
             body = self._encode(value)
-        except NOT_ENCODABLE as fault:
+        except (*NOT_ENCODABLE, NotImplementedError) as fault:
             raise CannotTravel(f"{explain(value, fault)}; {self._advice}") from None
         try:
             arrived = self._decode(body)

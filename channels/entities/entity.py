@@ -43,7 +43,10 @@ class Entity(GenServer[Any]):
     """The types of calls, casts and messages to this entity: a msgspec type, or a union. By default JSON values."""
 
     answers: ClassVar[Any] = Any
-    """The types of the answers of this entity. By default JSON values."""
+    """The types of its answers, and of its messages to processes of other nodes. By default JSON values."""
+
+    handoff: ClassVar[Any] = Any
+    """The type of the result of `handle_handoff`. By default a JSON value."""
 
     key: str
     fence: int
@@ -71,13 +74,15 @@ class Entity(GenServer[Any]):
         Returns:
             As from `handle_cast`.
         """
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} got an alarm but has no handle_alarm; write `async def handle_alarm(self, at)`"
+        )
 
     async def handle_handoff(self) -> Any:
         """Return a state for the next owner of this key, whose `init` gets it. None loads the state again.
 
-        This is called before the key moves to another node. The process ends afterwards. The state travels like an
-        answer, as JSON values or declared structs, so `handoff` may declare its type.
+        This is called before the key moves to another node, and the process ends afterwards. If the state does not
+        arrive, or the next node runs another version that cannot read it, the next `init` gets None.
         """
         return None
 
@@ -88,4 +93,6 @@ class Entity(GenServer[Any]):
             at: the time in seconds since the epoch, as `Runtime.now` returns it. It replaces an earlier alarm. None
                 cancels the alarm.
         """
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} runs outside of an EntitySupervisor, which keeps the alarms"
+        )

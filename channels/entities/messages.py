@@ -1,6 +1,6 @@
 """The messages between the routers of several nodes. *pure*.
 
-A *stream* is the requests of one node to one key, in the order in which that node sent them. Each request has a number,
+A *stream* is the requests of one node to one key, in the order in which that node sent them. Each request has a *turn*,
 which grows over all streams of its node, and a *generation*. If a node cannot take a request of a stream, it answers
 `Moved` and refuses all later requests of that generation. The sender then sends the refused requests again, in order,
 with a new generation. So the requests of a stream run in order, although the key moves.
@@ -30,6 +30,7 @@ __all__ = [
     "Accepted",
     "Answer",
     "Ask",
+    "Cargo",
     "Carried",
     "Failed",
     "Forwarded",
@@ -38,6 +39,8 @@ __all__ = [
     "Hello",
     "InvalidMessage",
     "Moved",
+    "RouterEnvelope",
+    "RouterMessage",
     "Verb",
 ]
 
@@ -90,7 +93,8 @@ class Ask(_Message, frozen=True, kw_only=True):
     """A request for a key.
 
     Attributes:
-        id: the number of the request, for its sender.
+        id: the number of the request, for the node that sent it first.
+        turn: the place of the request among all that its node has sent.
         generation: the generation of the stream.
         key: the key.
         verb: the kind of request.
@@ -102,6 +106,7 @@ class Ask(_Message, frozen=True, kw_only=True):
     """
 
     id: int
+    turn: int
     generation: int
     key: Key
     verb: Verb
@@ -147,13 +152,13 @@ class Moved(_Message, frozen=True, kw_only=True):
     """The sender does not own the key, and refuses this request and all later requests of its generation.
 
     Attributes:
-        id: the number of the first refused request.
+        turn: the place of the first refused request.
         generation: the generation.
         key: the key.
         owner: the node that owns the key, if the sender knows it.
     """
 
-    id: int
+    turn: int
     generation: int
     key: Key
     owner: Node | None = None
@@ -225,3 +230,17 @@ class Forwarded(_Message, frozen=True, kw_only=True):
 RouterMessage: TypeAlias = (
     Hello | Ask | Accepted | Answer | Failed | Moved | Handover | HandedOver | Forwarded
 )
+
+
+class RouterEnvelope(msgspec.Struct, frozen=True, array_like=True):
+    """A message with its addresses.
+
+    Attributes:
+        sender: the node that sends it.
+        to: the start of the node that should get it; an empty text for any.
+        message: the encoded message.
+    """
+
+    sender: Node
+    to: str
+    message: msgspec.Raw

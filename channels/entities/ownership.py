@@ -19,6 +19,7 @@ import math
 from typing import Generic, TypeVar
 
 import msgspec
+import trio
 
 from actors.exits import ExitReason
 from actors.refs import ProcessLike
@@ -76,7 +77,9 @@ class Record(Generic[R]):
         move_to: the next owner, in MOVING.
         transferred: the fence of the next owner, once the arbiter has transferred the key.
         handoff: the encoded state for the next owner, or from the previous owner. None if there is none.
-        handoff_fence: the fence of the handover that brought `handoff`; 0 if there was none.
+        handoff_fence: the fence of the handover that has arrived for the next start; 0 if there is none.
+        arrival: set when the handover arrives for which the start waits.
+        is_loading: True from the moment at which the start no longer waits for a handover, until the process runs.
         is_released: True once the arbiter has taken the key back.
         held_until: the time from which a request may start the process again, in HELD.
     """
@@ -84,11 +87,13 @@ class Record(Generic[R]):
     __slots__ = (
         "_delays",
         "_intensity",
+        "arrival",
         "failure",
         "fence",
         "handoff",
         "handoff_fence",
         "held_until",
+        "is_loading",
         "is_released",
         "key",
         "last",
@@ -119,6 +124,8 @@ class Record(Generic[R]):
         self.transferred: int | None = None
         self.handoff: bytes | None = None
         self.handoff_fence = 0
+        self.arrival: trio.Event | None = None
+        self.is_loading = False
         self.is_released = False
         self.held_until = -math.inf
         self._intensity: RestartIntensity | None = None
@@ -144,7 +151,7 @@ class Record(Generic[R]):
         """Forget the latest process, before the start of the next."""
         self.state = State.STARTING
         self.reason = self.failure = self.owner = self.move_to = self.transferred = None
-        self.is_released = False
+        self.is_loading = self.is_released = False
 
     def next_fence(self) -> int:
         """Return the smallest fence of the next start; 0 if any is good."""

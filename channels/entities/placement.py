@@ -1,7 +1,7 @@
 """The nodes that can own keys, and the choice of a node for each key. *pure*: the time is an argument.
 
-Every node says hello at regular times. `Placement` keeps the nodes that were heard recently, and chooses one of them for
-a key by rendezvous hashing: the node with the highest hash of its name and the key. So if a node comes or goes, only
+Every node says hello at regular times. `Placement` keeps the nodes that were heard recently, and chooses one of them
+for a key by rendezvous hashing: the node with the highest hash of its name and the key. So if a node comes or goes, only
 the keys of that node move. The choice is only a proposal, because nodes may know different nodes for a while. The
 arbiter decides.
 """
@@ -100,6 +100,11 @@ class Placement:
     def others(self) -> tuple[Candidate, ...]:
         """Return the other nodes."""
         return tuple(self._others.values())
+
+    @property
+    def takes_keys(self) -> bool:
+        """True if this node may take further keys. If all nodes drain, each serves its clients until it stops."""
+        return not self.draining or all(each.draining for each in self._others.values())
 
     def knows(self, node: Node) -> bool:
         """Return True if this start of a node is this node, or was heard recently."""

@@ -10,7 +10,6 @@ the end in which a message could be lost.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from itertools import count
 from typing import Any, Protocol, final
 
 from actors.exits import NORMAL, Crash, ExitReason, Shutdown, is_normal_exit
@@ -90,12 +89,14 @@ class EntityProcess(Entity):
 
     async def __init(self, at_least: int) -> Any:
         record = self.__record
-        for claims in count(1):
+        claims = 0
+        while True:
             state = await self.__host.acquire(record, at_least)
             self.fence = record.fence
             try:
                 return await self.__run(None, super().init, self.key, state)
             except FenceRefused as error:
+                claims += 1
                 if error.verb != "claim" or claims == _MOST_CLAIMS:
                     record.reason = Crash(error)
                     raise

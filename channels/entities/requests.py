@@ -42,6 +42,8 @@ class Host(Protocol):
     def post(self, node: Node, message: Any) -> None: ...
     def ended(self, request: EntityRequest, failure: Failure | None) -> None: ...
     def encode_reason(self, reason: Any) -> Any: ...
+    def encode_located(self, pid: Any) -> msgspec.Raw: ...
+    def decode_located(self, body: msgspec.Raw) -> Any: ...
 
 
 class EntityRequest(Sender):
@@ -168,6 +170,8 @@ class EntityRequest(Sender):
         Raises:
             InvalidReturn: the answer cannot travel. The entity crashes with this error.
         """
+        if self.verb == "locate":
+            return self.host.encode_located(value), value
         if self.verb != "call":
             return _NULL, value
         try:
@@ -215,7 +219,11 @@ class LocalRequest(EntityRequest):
             self.answer(None)  # counts a late answer
             return
         try:
-            value = self.host.answers.decode(body) if self.verb == "call" else body
+            value: Any = None
+            if self.verb == "call":
+                value = self.host.answers.decode(body)
+            elif self.verb == "locate":
+                value = self.host.decode_located(body)
         except CannotTravel as error:
             self.fail(Failure("EntityLost", f"its answer is of another version: {error.problem}"))
         else:
@@ -225,8 +233,6 @@ class LocalRequest(EntityRequest):
         answered = super().answer(value)
         if answered:
             self._end(None)
-            if self.on_end is not None:
-                self.on_end(self)
         return answered
 
     def fail(self, failure: Failure) -> None:
@@ -234,8 +240,11 @@ class LocalRequest(EntityRequest):
             self.failure = failure
             super().answer(None)
             self._end(failure)
-            if self.on_end is not None:
-                self.on_end(self)
+
+    def _end(self, failure: Failure | None) -> None:
+        super()._end(failure)
+        if self.on_end is not None:
+            self.on_end(self)
 
     def result(self, address: object, request: Any, timeout: float) -> Any:
         """Return the answer, after the request has ended.
@@ -312,9 +321,13 @@ class IncomingRequest(EntityRequest):
         return True
 
     def fail(self, failure: Failure) -> None:
-        if self.done:
-            return
-        super().answer(None)
+        if not self.done:
+            super().answer(None)
+            self.report(failure)
+            self._end(failure)
+
+    def report(self, failure: Failure) -> None:
+        """Tell the node of the request that it has failed."""
         self.host.post(
             self.sent_by,
             Failed(
@@ -325,4 +338,3 @@ class IncomingRequest(EntityRequest):
                 retry_after=failure.retry_after,
             ),
         )
-        self._end(failure)
