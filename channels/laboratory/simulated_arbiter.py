@@ -86,9 +86,10 @@ class _Run:
 
     def renew(self) -> Any:
         restored, cursor, count, ttl = self.rest
-        if restored != self.run:
+        lives = self.lives(self.node, self.number)
+        if restored != self.run or (self.wait > 0 and not lives):
             return [3, 0]
-        if not self.lives(self.node, self.number):
+        if not lives:
             return [0]
         self.keys.expire(self.prefix + self.node, self.lease)
         self.keys.expire(self.meta_name, int(ttl))
@@ -183,7 +184,15 @@ class _Run:
 
 
 def _runner(method: Callable[[_Run], Any]) -> Script:
-    return lambda call: method(_Run(call))
+    def run(call: ScriptCall) -> Any:
+        answer = method(_Run(call))
+        for name in call.names:
+            # An empty hash or sorted set does not exist.
+            if not call.keys.get(name):
+                call.keys.delete(name)
+        return answer
+
+    return run
 
 
 ARBITER_SCRIPTS: Mapping[bytes, Script] = {

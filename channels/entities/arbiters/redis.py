@@ -251,12 +251,13 @@ class RedisArbiter:
         arguments = (session.run, session.cursor, _CHECKED, _TTL)
         deadline = trio.current_time() + min(self._timeout, session.lease.seconds_left)
         match await self._ask(session, scripts.RENEW, arguments, deadline, begin=begin):
-            case [scripts.DONE, int(session.cursor)]:
-                self._renewals += 1
+            case [scripts.DONE, int(cursor)]:
+                self._renewals, session.cursor = self._renewals + 1, cursor
                 session.lease.extend(sent + self._lease_seconds - self._margin)
             case [scripts.WAIT, _]:
-                # The server has restarted since the last answer.
-                raise self._unavailable("it has restarted", may_have_run=False)
+                # The server has restarted since the last answer, or has lost its data.
+                session.run = b""
+                self._news.set()
             case _:
                 session.lease.lose("the server let the session expire, or has lost it")
 

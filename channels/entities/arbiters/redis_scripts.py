@@ -131,7 +131,7 @@ return {1}
 # run in which the session has restored its records, cursor of the clean-up, the number of records to look at,
 # milliseconds until the hashes expire without a renewal.
 _RENEW: Final = """
-if ARGV[6] ~= run then return {3, 0} end
+if ARGV[6] ~= run or (wait > 0 and not lives(node, number)) then return {3, 0} end
 if not lives(node, number) then return {0} end
 call('PEXPIRE', prefix .. node, lease)
 call('PEXPIRE', meta, ARGV[9])

@@ -102,9 +102,9 @@ async def local_cluster() -> AsyncIterator[Cluster]:
         yield Cluster(make, died)
 
 
-def redis_arbiter(server: RespServer, **options: Any) -> RedisArbiter:
-    """Return an arbiter on a server in memory."""
-    adapter = RedisAdapter("redis://db", connect=server.connect, backoff=Backoff(0.1, 0.1))
+def redis_arbiter(server: RespServer, name: str, **options: Any) -> RedisArbiter:
+    """Return the arbiter of a node on a server in memory. The host that it connects to is the name of the node."""
+    adapter = RedisAdapter(f"redis://{name}", connect=server.connect, backoff=Backoff(0.1, 0.1))
     return RedisArbiter(adapter, **options)
 
 
@@ -119,7 +119,7 @@ async def redis_cluster() -> AsyncIterator[Cluster]:
         server = RespServer(nursery)
         # The first script on a new server begins the time in which it grants nothing.
         async with open_runtime(log=False):
-            cluster = Cluster(lambda name: redis_arbiter(server), died)
+            cluster = Cluster(lambda name: redis_arbiter(server, "db"), died)
             await cluster.start("first")
             await trio.sleep(10.1)
             yield cluster
