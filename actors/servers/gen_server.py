@@ -71,6 +71,7 @@ __all__ = [
     "Sender",
     "call",
     "cast",
+    "label_of",
     "move_to_back",
     "pending_call",
     "reply",
@@ -295,7 +296,7 @@ class GenServer(Generic[S]):
                 ends too.
         """
         check_constructor(cls)
-        label = label or _label_of(cls, name)
+        label = label or label_of(cls.__name__, name)
         return await start(
             serve, (cls, args, kwargs), link=True, name=name, label=label, timeout=timeout
         )
@@ -314,7 +315,7 @@ class GenServer(Generic[S]):
         If a process starts the server, the server is its own parent: an `Exit` from itself stops it.
         """
         check_constructor(cls)
-        label = label or _label_of(cls, name)
+        label = label or label_of(cls.__name__, name)
         return await start(
             serve, (cls, args, kwargs), link=False, name=name, label=label, timeout=timeout
         )
@@ -349,7 +350,7 @@ class GenServer(Generic[S]):
             link=True,
             name=name,
             # Without the call for a server without a name, because a crowd of channels starts here.
-            label=label or (cls.__name__ if name is None else _label_of(cls, name)),
+            label=label or (cls.__name__ if name is None else label_of(cls.__name__, name)),
             server=True,
         )
         return process.pid
@@ -685,13 +686,18 @@ _CALLBACKS: Final[dict[str, tuple[str, ...] | None]] = {
 }
 
 
-def _label_of(cls: type, name: object) -> str:
-    """Return the default label of a server: its class, and the key of its address in a registry."""
+def label_of(owner: str, name: object) -> str:
+    """Return the default label of a server: its class, and the key of its address in a registry.
+
+    Args:
+        owner: The name of the class.
+        name: The name of the process; None without one.
+    """
     key = getattr(name, "key", None) if isinstance(name, Address) else None
     if key is None:
-        return cls.__name__
+        return owner
     is_plain = isinstance(key, str) and key.isprintable() and len(key) <= 80
-    return f"{cls.__name__} {key if is_plain else brief(key)}"
+    return f"{owner} {key if is_plain else brief(key)}"
 
 
 def check_server_class(cls: type) -> None:

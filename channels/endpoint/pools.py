@@ -17,7 +17,7 @@ from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.supervisor import Supervisor
 
-__all__ = ["CHILDREN", "ChannelPool", "has_processes_of_users", "pools_of"]
+__all__ = ["CHILDREN", "ChannelPool", "ids_of_application", "pools_of"]
 
 CHILDREN: Final = "children"
 """The id of the supervisor of the application's own children, below the endpoint."""
@@ -68,9 +68,10 @@ class ChannelPool:
         )
 
 
-def has_processes_of_users(id: object) -> bool:
-    """Return True for the id of an endpoint's child that runs code of the application: its children, or channels."""
-    return id == CHILDREN or (isinstance(id, str) and id.endswith(_CHANNELS))
+def ids_of_application(sockets: Mapping[str, type[Socket] | Mount]) -> frozenset[str]:
+    """Return the ids of an endpoint's children that run code of the application: its children, and its channels."""
+    classes = (each.socket if isinstance(each, Mount) else each for each in sockets.values())
+    return frozenset((CHILDREN, *(f"{each.__name__}{_CHANNELS}" for each in classes)))
 
 
 def pools_of(owner: object, mounts: Mapping[str, Mount]) -> dict[type[Socket], ChannelPool]:

@@ -25,7 +25,7 @@ from actors.refs import Pid
 from actors.servers.gen_server import GenServer, Sender
 from actors.servers.results import Reply
 from actors.timers import send_after
-from channels.endpoint.pools import has_processes_of_users
+from channels.endpoint.pools import ids_of_application
 from channels.observer.chronicle import label_of
 from channels.observer.control import act
 from channels.observer.elsewhere import Served
@@ -73,6 +73,7 @@ class Watcher(GenServer[None]):
         self._nodes = Nodes(pubsub.node_name)
         self._served = Served()
         # The supervisor of the endpoint, which starts this process.
+        self._ids_of_application = ids_of_application(settings.endpoint.sockets)
         own = self.runtime.process_info(current_pid())
         self._endpoint = None if own is None else own["parent"]
         self._told = (0.0, self.memory.last)
@@ -296,9 +297,8 @@ class Watcher(GenServer[None]):
                         below.rank = rank
                         below.id = str(child.id)[:80]
                     if supervisor is self._endpoint:
-                        self.model.set_internal(
-                            below, is_internal=not has_processes_of_users(child.id)
-                        )
+                        is_internal = child.id not in self._ids_of_application
+                        self.model.set_internal(below, is_internal=is_internal)
             elif child.id is not None:
                 status = "restarting" if child.pid == RESTARTING else "stopped"
                 absent.append(Absent(str(child.id)[:80], status, child.restarts, rank))
