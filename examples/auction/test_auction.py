@@ -69,7 +69,7 @@ async def owner(key: str = "bell") -> Any:
     """Return the process of an auction."""
     place = await auctions.where(key)
     assert place is not None
-    return place.process
+    return place.pid
 
 
 async def test_all_bidders_see_each_bid_and_the_winner(

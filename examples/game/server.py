@@ -143,7 +143,7 @@ class GameChannel(Channel):
             raise JoinRefused({"reason": "the room is full"})
         actors.monitor(self.room)
         place = await rooms.where(name[1])
-        game = "unknown" if place is None else f"{place.process.number} on {place.node}"
+        game = "unknown" if place is None else f"{place.pid.number} on {place.node}"
         actors.send(me, "after join")
         return {"player": self.player, "channel": me.number, "game": game}
 

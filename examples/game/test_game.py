@@ -80,7 +80,7 @@ def guest(name: str) -> dict[str, str]:
 async def room_of(name: str) -> Any:
     """Return the process of a room, or None."""
     place = await rooms.where(name)
-    return None if place is None else place.process
+    return None if place is None else place.pid
 
 
 def player(board: Any, name: str) -> Any:

@@ -84,7 +84,7 @@ async def trouble(world: World, key: str) -> None:
         place = await auctions.where(key)
         if place is not None:
             world.note("the auction is killed")
-            kill(place.process)
+            kill(place.pid)
 
 
 async def open_one(world: World) -> str:
