@@ -101,7 +101,7 @@ def _entity(
     parsed, where = _parsed("entity", name), _package(package)
     _create(module_files("entity", parsed, where))
     typer.echo(f"Now give it to the endpoint in {where}/endpoint.py:\n")
-    typer.echo(f"  from {where}.{parsed.snake} import history, {parsed.plural}\n")
+    typer.echo(f"  from {where}.{parsed.snake} import {parsed.plural}, history\n")
     typer.echo(f"  endpoint = Endpoint(..., histories=[history], children=[{parsed.plural}])\n")
     typer.echo("A channel on any node can then call it:\n")
     typer.echo(f'  state = await call({parsed.plural}.via("42"), Add(1), timeout=5)')

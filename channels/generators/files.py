@@ -113,6 +113,8 @@ def _values(name: Name) -> dict[str, str]:
         "title": name.title,
         "words": name.words,
         "plural": name.plural,
+        # As a formatter sorts them.
+        "history_and_plural": ", ".join(sorted(("history", name.plural))),
         "wheel": wheel_name(),
         "phoenix": PHOENIX_VERSION,
         "cdn": _CDN,

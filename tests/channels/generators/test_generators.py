@@ -158,7 +158,7 @@ def test_an_entity_prints_what_to_give_to_the_endpoint_and_how_to_call_it(shell:
     shell.run("new", "chat")
     shell.enter("chat")
     _, printed = shell.run("gen", "entity", "Company")
-    assert "  from chat.company import history, companies\n" in printed
+    assert "  from chat.company import companies, history\n" in printed
     assert "  endpoint = Endpoint(..., histories=[history], children=[companies])\n" in printed
     assert '  state = await call(companies.via("42"), Add(1), timeout=5)\n' in printed
     code, printed = shell.run("gen", "entity", "state")
