@@ -12,20 +12,22 @@ from channels import ConnectInfo, sign
 from channels.durable import FenceRefused, MemoryStorage
 from channels.pytest_plugin import OpenChannelTest
 from channels.testing import ChannelTest, TestChannel
+from examples.scenarios.auction_house import evening
+from supervision.simulation import simulate
 
+from . import server
 from .auction import EXTENSION, Look, Lot, auctions, history
-from .server import SECRET, endpoint
 
 
 @pytest.fixture
 async def case(channel_test: OpenChannelTest, monkeypatch: pytest.MonkeyPatch) -> ChannelTest:
     monkeypatch.setattr(history, "storage", MemoryStorage())
-    return await channel_test(endpoint)
+    return await channel_test(server.endpoint)
 
 
 @pytest.fixture
 async def scheduler(case: ChannelTest) -> TestChannel:
-    token = sign(SECRET, "scheduler", "a test")
+    token = sign(server.SECRET, "scheduler", "a test")
     client = await case.connect("/scheduler", connect_info=ConnectInfo(auth_token=token))
     _, channel = await client.subscribe_and_join("auctions")
     return channel
@@ -39,7 +41,7 @@ async def schedule(scheduler: TestChannel, key: str, *, seconds: float = 60) -> 
 
 async def enter(case: ChannelTest, user: str, key: str = "bell") -> TestChannel:
     """Join an auction as a new tab."""
-    token = sign(SECRET, "user socket", user)
+    token = sign(server.SECRET, "user socket", user)
     client = await case.connect("/socket", connect_info=ConnectInfo(auth_token=token))
     _, channel = await client.subscribe_and_join(f"auction:{key}")
     await channel.assert_push("lot")
@@ -173,7 +175,7 @@ async def test_the_hall_lists_the_auctions_for_a_new_bidder(
     case: ChannelTest, scheduler: TestChannel
 ) -> None:
     await schedule(scheduler, "bell")
-    token = sign(SECRET, "user socket", "ann")
+    token = sign(server.SECRET, "user socket", "ann")
     client = await case.connect("/socket", connect_info=ConnectInfo(auth_token=token))
     _, hall = await client.subscribe_and_join("auctions")
     await hall.assert_push("list", lambda it: [each["key"] for each in it["auctions"]] == ["bell"])
@@ -183,7 +185,12 @@ async def test_the_hall_lists_the_auctions_for_a_new_bidder(
 
 
 async def test_an_auction_that_nobody_has_opened_cannot_be_joined(case: ChannelTest) -> None:
-    token = sign(SECRET, "user socket", "ann")
+    token = sign(server.SECRET, "user socket", "ann")
     client = await case.connect("/socket", connect_info=ConnectInfo(auth_token=token))
     answer, _ = await client.join("auction:ghost")
     assert (answer.status, answer.response["reason"]) == ("error", "there is no such auction")
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_the_highest_bid_wins_even_if_the_auction_is_killed_again_and_again(seed: int) -> None:
+    simulate(evening, seed=seed).check()

@@ -17,13 +17,15 @@ from channels import sign
 from channels.client import ClientChannel, PushTimeout, Refused, open_socket
 from channels.durable import MemoryStorage
 from channels.testing import JoinsAnswered
+from examples.auction import server
 from examples.auction.auction import auctions, history
 from examples.auction.schedule import open_auction
-from examples.auction.server import SECRET, endpoint
 from supervision import Supervisor
 from supervision.simulation import World, scenario
 
 __all__ = ["evening"]
+
+SECRET = 48 * "s"  # the same in every run
 
 
 class Bidder:
@@ -63,8 +65,8 @@ class Bidder:
                         nursery.cancel_scope.cancel()
 
     async def bid(self, auction: ClientChannel) -> None:
-        while True:
-            await trio.sleep(self.random.uniform(0.0, 3.0))
+        for _ in range(self.world.params["bids"]):
+            await trio.sleep(self.random.uniform(0.0, 4.0))
             amount = self.price + self.random.randint(1, 20)
             try:
                 await auction.push("bid", {"amount": amount})
@@ -98,11 +100,12 @@ async def open_one(world: World) -> str:
         return await open_auction(hall, "A bell", 10, 15.0)
 
 
-@scenario(invariants=("all", JoinsAnswered), params={"bidders": 3, "kills": 3})
+@scenario(invariants=("all", JoinsAnswered), params={"bidders": 3, "bids": 4, "kills": 3})
 async def evening(world: World) -> None:
     """All bidders see the same winner, who has the highest bid that was answered or that may have counted."""
-    history.storage, endpoint.listen = MemoryStorage(), world.network.open
-    house = endpoint.child_spec(host="house", port=4000)
+    history.storage, server.SECRET = MemoryStorage(), SECRET
+    server.endpoint.listen = world.network.open
+    house = server.endpoint.child_spec(host="house", port=4000)
     await Supervisor.start_link([house], label="house")
     key = await open_one(world)
     bidders = [Bidder(world, f"bidder {number}") for number in range(world.params["bidders"])]
