@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from channels.entities.remote import ProcessId
 from channels.errors import ChannelsError
 from channels.pubsub.adapter import Node
 
@@ -78,6 +79,7 @@ class Hello(_Message, frozen=True, kw_only=True):
     Attributes:
         labels: the labels of the node.
         draining: True if the node takes no further keys.
+        drained: True if the node has no keys any more.
         goodbye: True if the node stops now.
         answer: True if the sender asks the receivers to say hello too.
     """
@@ -85,6 +87,7 @@ class Hello(_Message, frozen=True, kw_only=True):
     version: int = VERSION
     labels: tuple[str, ...] = ()
     draining: bool = False
+    drained: bool = False
     goodbye: bool = False
     answer: bool = False
 
@@ -102,7 +105,7 @@ class Ask(_Message, frozen=True, kw_only=True):
         seconds: the seconds that are left for it.
         hops: the number of nodes that have refused it so far.
         chain: the entities that wait for the answer, as `name/key`, the first caller first.
-        process: the calling process, as `channels.entities.remote` encodes it.
+        process: the calling process; None if the caller is not a process.
     """
 
     id: int
@@ -114,7 +117,7 @@ class Ask(_Message, frozen=True, kw_only=True):
     seconds: float = 0.0
     hops: int = 0
     chain: tuple[str, ...] = ()
-    process: Any = None
+    process: ProcessId | None = None
 
 
 class Accepted(_Message, frozen=True, kw_only=True):

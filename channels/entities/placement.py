@@ -1,8 +1,8 @@
 """The nodes that can own keys, and the choice of a node for each key. *pure*: the time is an argument.
 
 Every node says hello at regular times. `Placement` keeps the nodes that were heard recently, and chooses one of them
-for a key by rendezvous hashing: the node with the highest hash of its name and the key. So if a node comes or goes, only
-the keys of that node move. The choice is only a proposal, because nodes may know different nodes for a while. The
+for a key by rendezvous hashing: the node with the highest hash of its name and the key. So if a node comes or goes,
+only the keys of that node move. The choice is only a proposal, because nodes may know different nodes for a while. The
 arbiter decides.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 
 import msgspec
+from msgspec.structs import replace
 
 from channels.pubsub.adapter import Node
 
@@ -28,12 +29,14 @@ class Candidate(msgspec.Struct, frozen=True):
         node: the node.
         labels: its labels.
         draining: True if it takes no further keys.
+        drained: True if it has no keys any more.
         heard: the time of its last hello.
     """
 
     node: Node
     labels: frozenset[str]
     draining: bool
+    drained: bool
     heard: float
 
 
@@ -70,14 +73,17 @@ class Placement:
         if known is not None and known.node.incarnation > candidate.node.incarnation:
             return False
         self._others[candidate.node.name] = candidate
-        if known is not None and (known.node, known.labels, known.draining) == (
-            candidate.node,
-            candidate.labels,
-            candidate.draining,
-        ):
+        if known is not None and replace(known, heard=candidate.heard) == candidate:
             return False
         self._choices.clear()
         return True
+
+    def note_draining(self, node: Node) -> None:
+        """Take note that a node takes no further keys, until its next hello."""
+        known = self._others.get(node.name)
+        if known is not None and known.node == node and not known.draining:
+            self._others[node.name] = replace(known, draining=True)
+            self._choices.clear()
 
     def forget(self, node: Node) -> bool:
         """Remove a node that has ended. Return True if it was known."""
@@ -105,6 +111,11 @@ class Placement:
     def takes_keys(self) -> bool:
         """True if this node may take further keys. If all nodes drain, each serves its clients until it stops."""
         return not self.draining or all(each.draining for each in self._others.values())
+
+    def may_own(self, node: Node) -> bool:
+        """Return True if this start of a node may own keys."""
+        known = self._others.get(node.name)
+        return node == self.me or (known is not None and known.node == node and not known.drained)
 
     def knows(self, node: Node) -> bool:
         """Return True if this start of a node is this node, or was heard recently."""
