@@ -6,9 +6,11 @@ from actors.errors import InvalidOption
 from channels.entities.arbiter import Arbiter
 from channels.entities.arbiters.local import LocalArbiter
 from channels.entities.arbiters.redis import RedisArbiter
+from channels.entities.arbiters.workers import WorkersArbiter
 from channels.pubsub.adapter import LocalAdapter
 from channels.pubsub.pubsub import PubSub
 from channels.pubsub.redis.adapter import RedisAdapter
+from channels.pubsub.workers.adapter import WorkersAdapter
 
 __all__ = ["arbiter_for"]
 
@@ -27,6 +29,8 @@ def arbiter_for(pubsub: PubSub) -> Arbiter:
         return LocalArbiter()
     if isinstance(adapter, RedisAdapter):
         return RedisArbiter(adapter)
+    if isinstance(adapter, WorkersAdapter) and adapter.grants is not None:
+        return WorkersArbiter(adapter.grants)
     raise InvalidOption(
         "EntitySupervisor",
         "arbiter",

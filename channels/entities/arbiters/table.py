@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import count
 from typing import Any
 
 from actors.runtime import current_runtime
@@ -44,25 +43,29 @@ class TableArbiter:
         self.lease = Lease(lambda: 0.0)
         self.lease.lose("no session was opened yet")
         self._supervisor = ""
-        self._numbers = count(1)
-        self._number = 0
-        self._on_node_lost: Callable[[Node], None] = _ignore
+        self._number = self._sessions = 0
 
     def start(
         self, supervisor: str, *, on_node_lost: Callable[[Node], None]
     ) -> Sequence[ChildSpec]:
         """Take note of the name. There are no processes."""
         self._supervisor = supervisor
-        self._on_node_lost = on_node_lost
         return ()
 
     async def open_session(self, node: Node) -> Lease:
         """Open a session. Its lease is valid until `lose` is called."""
         self.lease.lose("the node opened another session")
-        self._number = next(self._numbers)
-        lease = Lease(current_runtime().since_boot)
-        await self._ask(Open(self._supervisor, self._number, node))
-        self.lease = lease
+        clock = current_runtime().since_boot
+        # Numbers of this node grow, also if a new arbiter follows an earlier one.
+        self._number = max(self._number + 1, int(clock() * 1_000_000))
+        # The lease begins before the request, so that it ends if the arbiter ends meanwhile.
+        lease = self.lease = Lease(clock)
+        try:
+            await self._send(Open(self._supervisor, self._number, node))
+        except BaseException:
+            lease.lose("the session could not be opened")
+            raise
+        self._sessions += 1
         return lease
 
     async def close_session(self) -> None:
@@ -129,8 +132,4 @@ class TableArbiter:
 
     def statistics(self) -> dict[str, Any]:
         """Return the number of sessions so far."""
-        return {"sessions": self._number}
-
-
-def _ignore(node: Node) -> None:
-    pass
+        return {"sessions": self._sessions}

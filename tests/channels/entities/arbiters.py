@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import trio
+import trio.testing
 
 from actors import Pid, open_runtime, stop
 from actors.runtime import Environment, current_environment
 from channels.entities.arbiter import Arbiter, Owned
 from channels.entities.arbiters.local import LocalArbiter
 from channels.entities.arbiters.redis import RedisArbiter
+from channels.entities.arbiters.workers import WorkersArbiter
 from channels.pubsub.adapter import Node
 from channels.pubsub.redis.adapter import RedisAdapter
+from channels.pubsub.workers.grant_line import GrantClient, GrantLink
 from channels.pubsub.workers.grants import Grants
 from supervision import Backoff, Supervisor
 from tests.channels.pubsub.redis.resp_server import RespServer
+from tests.channels.support import settle
 
 EPOCH = 1_767_225_600.0
 
@@ -74,6 +79,8 @@ class Cluster:
     async def start(self, name: str, *, supervisor: str = "auctions") -> Arbiter:
         """Start the arbiter of a node, and open its first session."""
         arbiter = self._make(name)
+        # Let its connections begin.
+        await trio.testing.wait_all_tasks_blocked()
         lost = self.lost[name] = []
         children = arbiter.start(supervisor, on_node_lost=lost.append)
         self._supervisors[name] = await Supervisor.start_link(children, label=name)
@@ -131,3 +138,38 @@ async def owned(arbiter: Arbiter, key: str, *, at_least: int = 0) -> int:
     answer = await arbiter.acquire(key, at_least=at_least)
     assert isinstance(answer, Owned)
     return answer.fence
+
+
+@asynccontextmanager
+async def workers_cluster() -> AsyncIterator[Cluster]:
+    """Workers, with their lines to one parent."""
+    grants = Grants()
+    links, scopes = dict[str, GrantLink](), dict[str, trio.CancelScope]()
+
+    async def run(client: GrantClient, sock: socket.socket, scope: trio.CancelScope) -> None:
+        with scope, sock:
+            await client.main()
+
+    async with trio.open_nursery() as nursery:
+
+        def make(name: str) -> Arbiter:
+            ours, theirs = socket.socketpair()
+            links[name] = link = GrantLink(ours, grants, len(links), now=lambda: EPOCH)
+            scopes[name] = scope = trio.CancelScope()
+            client = GrantClient(theirs)
+            nursery.start_soon(link.main)
+            nursery.start_soon(run, client, theirs, scope)
+            return WorkersArbiter(client)
+
+        async def died(name: str) -> None:
+            scopes[name].cancel()
+            await settle()
+            lost = grants.free(list(links).index(name))
+            for other, link in links.items():
+                if other != name:
+                    link.tell_lost(lost)
+            await settle()
+
+        async with open_runtime(log=False):
+            yield Cluster(make, died)
+        nursery.cancel_scope.cancel()

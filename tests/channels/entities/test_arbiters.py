@@ -19,7 +19,11 @@ from tests.channels.entities.arbiters import Cluster, owned
 VIRTUAL_CLOCK = True
 
 A, B, C = Node("a", "i1"), Node("b", "i1"), Node("c", "i1")
-KINDS = {"local": arbiters.local_cluster, "redis": arbiters.redis_cluster}
+KINDS = {
+    "local": arbiters.local_cluster,
+    "workers": arbiters.workers_cluster,
+    "redis": arbiters.redis_cluster,
+}
 
 
 @pytest.fixture(params=KINDS)
