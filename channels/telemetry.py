@@ -253,8 +253,8 @@ PUBSUB_DROPPED: Event = ("phoenix", "pubsub_dropped")
 messages as lost. Measurements: `count`. Metadata: `problem`, a text."""
 
 PUBSUB_LOST: Event = ("phoenix", "pubsub_lost")
-"""Messages of another node did not arrive. Measurements: `count`. Metadata: `lost`, a `Lost` with the sender, its
-incarnation, the lane, and the first and last number."""
+"""Messages of another node did not arrive. Measurements: `count`. Metadata: `lost`, a `LostEnvelopes` with the sender,
+its incarnation, the lane, and the first and last number."""
 
 PUBSUB_MALFORMED: Event = ("phoenix", "pubsub_malformed")
 """An adapter received a message that is not an envelope, and dropped it. Measurements: `bytes`. Metadata: `lane`, and

@@ -17,7 +17,6 @@ from threading import get_ident
 from typing import Any
 
 import trio
-from attrs import evolve
 
 from actors.arguments import check_number, check_positive, check_whole
 from actors.errors import InvalidOption, StartIgnored
@@ -303,7 +302,12 @@ class History:
             for entry in (await history.read("auction:42")).entries:
                 apply(entry.event, msgspec.json.decode(entry.body))
 
-        The history is bounded: `first` of the result is above 1 if the storage no longer keeps the first messages.
+        Args:
+            topic: the topic.
+
+        Returns:
+            The messages, and the bounds of the stream. If `first` is above 1, the storage no longer keeps the first
+            messages.
 
         Raises:
             HistoryError: the history does not run.
@@ -398,7 +402,8 @@ class History:
         if problem is not None:
             raise AppendFailed(topic, message.event, problem)
         if push is not None:
-            message = evolve(message, key=push.next_key())
+            key = push.next_key()
+            message = NewMessage(topic, message.event, message.body, key, message.fence)
         waiting = Waiting(message, done, push)
         self._queue.put(waiting)
         return waiting
@@ -423,10 +428,7 @@ class History:
                 continue
             try:
                 while batch:
-                    await self._commit(batch)
-                    # If one message had a wrong fence, the storage has kept nothing of the others, which are left here.
-                    left = [each for each in batch if not each.is_settled]
-                    batch = self._fail_in_vain(left)
+                    batch = await self._commit(batch)
             except StorageError as error:
                 self._fail(batch, error.problem, may_be_kept=error.may_be_kept)
             except BaseException:
@@ -438,7 +440,8 @@ class History:
         self._fail(in_vain, "a message of its handler was not kept")
         return [each for each in batch if each.error is None]
 
-    async def _commit(self, batch: list[Waiting]) -> None:
+    async def _commit(self, batch: list[Waiting]) -> list[Waiting]:
+        """Give a batch to the storage. Return the rest that the storage must get again, because it kept nothing."""
         runtime = self._runtime
         assert runtime is not None  # set before the writer starts
         messages = [each.item for each in batch if isinstance(each.item, NewMessage)]
@@ -447,7 +450,7 @@ class History:
         # From here on there is no checkpoint, so that channels get the messages in the order of their offsets.
         if appended.refused:
             self._refuse(batch, appended.refused)
-            return
+            return self._fail_in_vain([each for each in batch if not each.is_settled])
         self._count_appended(appended, len(messages))
         offsets, kept = enumerate(appended.offsets), iter(appended.answers)
         for waiting in batch:
@@ -461,6 +464,7 @@ class History:
                     entry = Entry(appended.epoch, offset, item.event, item.body)
                     self._send(item.topic, entry)
             waiting.settle()
+        return []
 
     def _refuse(self, batch: list[Waiting], refused: Mapping[int, int]) -> None:
         messages = [(each, each.item) for each in batch if isinstance(each.item, NewMessage)]

@@ -90,7 +90,7 @@ class RedisStorage:
             `world.network.connect`.
 
     Raises:
-        InvalidRedisUrl: the URL has another form.
+        InvalidArgument: the URL has another form.
         InvalidOption: an option has an invalid value.
 
     A node starts whether the server is there or not. While it is away, appends and joins fail after `timeout`. Clients

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,22 @@ CREATE TABLE IF NOT EXISTS fences_total (id INTEGER PRIMARY KEY CHECK (id = 1), 
 """
 # The most topics in one query of `ends`. SQLite limits the parameters of a query.
 _ENDS = 500
+
+
+# The most claims in one transaction.
+_CLAIMS = 100
+
+
+class _Claim:
+    """A claim that waits for the writer, and its result."""
+
+    __slots__ = ("fence", "problem", "result", "topic")
+
+    def __init__(self, topic: str, fence: int) -> None:
+        self.topic = topic
+        self.fence = fence
+        self.result: Claimed | None = None
+        self.problem: str | None = None
 
 
 class _Row:
@@ -102,6 +119,9 @@ class SQLiteStorage:
         self.synchronous = synchronous
         self.timeout = timeout
         self._limits = Limits()
+        # The event loop adds claims, and the writer's thread takes them.
+        self._claims: deque[_Claim] = deque()
+        self._turn = trio.Lock()
         # Each connection serves one thread at a time. One connection writes. The others can read at the same time.
         self._writer = _ReaderConnection()
         self._reader = _ReaderConnection()
@@ -166,13 +186,35 @@ class SQLiteStorage:
         )
 
     async def claim(self, topic: str, fence: int) -> Claimed:
-        """Claim a topic in one transaction.
+        """Claim a topic. Claims that wait together share one transaction, because each commit waits for the disk.
 
         Raises:
             StorageError: SQLite failed.
         """
-        most = self._limits.max_fences
-        return await self._writer.run(lambda connection: _claim(connection, topic, fence, most))
+        claim = _Claim(topic, fence)
+        self._claims.append(claim)
+        # Callers take turns. The thread of an earlier caller may have carried out this claim too.
+        async with self._turn:
+            while claim.result is None and claim.problem is None:
+                await self._writer.run(self._claim_waiting)
+        if claim.result is None:
+            raise StorageError("sqlite", str(claim.problem))
+        return claim.result
+
+    def _claim_waiting(self, connection: sqlite3.Connection) -> None:
+        claims: list[_Claim] = []
+        while self._claims and len(claims) < _CLAIMS:
+            claims.append(self._claims.popleft())
+        try:
+            with _transaction(connection, "IMMEDIATE"):
+                results = [_claim(connection, each, self._limits.max_fences) for each in claims]
+        except BaseException as error:
+            # Every caller must get the failure, whatever it is. Otherwise it would wait for a result for ever.
+            for each in claims:
+                each.problem = str(error)
+            raise
+        for each, result in zip(claims, results, strict=True):
+            each.result = result
 
     async def recall(self, key: str, *, now: float) -> bytes | None:
         """Return a remembered answer.
@@ -344,27 +386,24 @@ def _fence(connection: sqlite3.Connection, topic: str) -> int | None:
     return None if found is None else found[0]
 
 
-def _claim(connection: sqlite3.Connection, topic: str, fence: int, max_fences: int) -> Claimed:
-    with _transaction(connection, "IMMEDIATE"):
-        fences, floor = connection.execute("SELECT fences, floor FROM fences_total").fetchone()
-        known = _fence(connection, topic)
-        claimed = floor if known is None else known
-        if fence <= claimed:
-            return Claimed(claimed)
-        # A new row gets the greatest id, so that the oldest claim has the smallest.
-        connection.execute("DELETE FROM fences WHERE topic = ?", (topic,))
-        connection.execute("INSERT INTO fences (topic, fence) VALUES (?, ?)", (topic, fence))
-        fences += known is None
-        forgotten = max(0, fences - max_fences)
-        oldest = connection.execute(
-            "SELECT id, fence FROM fences ORDER BY id LIMIT ?", (forgotten,)
-        )
-        for id, old in oldest.fetchall():
-            connection.execute("DELETE FROM fences WHERE id = ?", (id,))
-            floor = max(floor, old)
-        connection.execute(
-            "UPDATE fences_total SET fences = ?, floor = ?", (fences - forgotten, floor)
-        )
+def _claim(connection: sqlite3.Connection, claim: _Claim, max_fences: int) -> Claimed:
+    fences, floor = connection.execute("SELECT fences, floor FROM fences_total").fetchone()
+    known = _fence(connection, claim.topic)
+    claimed = floor if known is None else known
+    if claim.fence <= claimed:
+        return Claimed(claimed)
+    # A new row gets the greatest id, so that the oldest claim has the smallest.
+    connection.execute("DELETE FROM fences WHERE topic = ?", (claim.topic,))
+    connection.execute(
+        "INSERT INTO fences (topic, fence) VALUES (?, ?)", (claim.topic, claim.fence)
+    )
+    fences += known is None
+    forgotten = max(0, fences - max_fences)
+    oldest = connection.execute("SELECT id, fence FROM fences ORDER BY id LIMIT ?", (forgotten,))
+    for id, old in oldest.fetchall():
+        connection.execute("DELETE FROM fences WHERE id = ?", (id,))
+        floor = max(floor, old)
+    connection.execute("UPDATE fences_total SET fences = ?, floor = ?", (fences - forgotten, floor))
     return Claimed(forgotten=forgotten)
 
 

@@ -281,9 +281,9 @@ class Storage(Protocol):
     keys and within `max_answer_bytes` bytes of keys and values.
 
     A topic has at most one claimed fence, which outlives its messages and the topic itself. A storage may forget the
-    fences of the oldest claims, to stay within `max_fences`. A claim of a topic without a fence must exceed the
-    greatest forgotten fence. So a forgotten fence never counts again. When a storage begins a new epoch, it forgets all
-    fences, because it may have lost the latest claims.
+    fences of the oldest claims, or the smallest fences, to stay within `max_fences`. A claim of a topic without a fence
+    must exceed the greatest forgotten fence. So a forgotten fence never counts again. When a storage begins a new
+    epoch, it forgets all fences, because it may have lost the latest claims.
     """
 
     @property
@@ -360,6 +360,9 @@ class Storage(Protocol):
         Args:
             topic: the topic.
             fence: a whole number from 1 to `MAX_FENCE`.
+
+        Returns:
+            The result: accepted, or the fence that refused the claim.
 
         Raises:
             StorageError: the storage failed. The fence may or may not be claimed.

@@ -280,6 +280,9 @@ async def test_the_information_about_a_process_names_the_remote_addresses_that_i
     assert info is not None
     assert info["monitors"] == (far,)
     demonitor(ref)
+    info = current_runtime().process_info(current_pid())
+    assert info is not None
+    assert info["monitors"] == ()
 
 
 async def test_instruments_see_the_monitor_of_a_remote_address() -> None:

@@ -141,7 +141,7 @@ async def run_parent(
 
     Raises:
         ListenError: the address cannot be used.
-        WorkersUnavailable: this is not Linux.
+        ChannelsError: this is not Linux.
         HealthError: the health socket cannot be made.
         WorkersRemain: workers of an earlier parent on this address still run after that time.
     """
