@@ -19,7 +19,6 @@ from actors.arguments import check_async, describe_coroutine, is_number, name_an
 from actors.errors import InvalidArgument
 from actors.process import spawn_link
 from actors.refs import Pid
-from actors.servers.gen_server import label_of
 from supervision.errors import InvalidChildSpec
 
 __all__ = [
@@ -244,8 +243,6 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
 
     Returns:
         The spec. Its id is the `name` in `kwargs`, otherwise the `name` of the object, otherwise the name of the class.
-        If the `name` in `kwargs` is an address with a key, such as `registry.via(42)`, the id is the class and the key:
-        `"Auction 42"`.
 
     Raises:
         InvalidChildSpec: `child` is another value, an override is not a field, or a field has an invalid value.
@@ -284,10 +281,7 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
         return attrs.evolve(own, **overrides) if overrides else own
     if hasattr(child, "start_link"):
         name = overrides.get("kwargs", _NOTHING).get("name")
-        own_id = _own_id(child)
-        if name is not None:
-            label = label_of(str(own_id), name)
-            own_id = name if label == own_id else label
+        own_id = _own_id(child) if name is None else name
         return ChildSpec(**{"id": own_id, "start": child.start_link, "args": args, **overrides})
     raise InvalidChildSpec(_no_child(child), id=_name_of(child), field="start", value=child)
 

@@ -21,7 +21,7 @@ from actors.introspection import scan
 from actors.links import monitor
 from actors.messages import Down
 from actors.process import current_pid, on_exit, send, spawn
-from actors.refs import Pid
+from actors.refs import Address, Pid
 from actors.servers.gen_server import GenServer, Sender
 from actors.servers.results import Reply
 from actors.timers import send_after
@@ -37,6 +37,7 @@ from channels.observer.settings import Answered, Look, News, ObserverSettings, W
 from channels.telemetry import CHANNEL_HANDLED_IN
 from supervision.child_spec import RESTARTING
 from supervision.recording.fields import LABELLED
+from supervision.recording.places import component_of
 from supervision.tree.supervisors import kind_of, some_children
 
 __all__ = ["Watcher"]
@@ -295,13 +296,14 @@ class Watcher(GenServer[None]):
                     below.restarts = child.restarts
                     if child.id is not None:
                         below.rank = rank
-                        below.id = str(child.id)[:80]
+                        # The label has the class and the key of an address in a registry.
+                        below.id = None if isinstance(child.id, Address) else str(child.id)[:80]
                     if supervisor is self._endpoint:
                         is_internal = child.id not in self._ids_of_application
                         self.model.set_internal(below, is_internal=is_internal)
             elif child.id is not None:
                 status = "restarting" if child.pid == RESTARTING else "stopped"
-                absent.append(Absent(str(child.id)[:80], status, child.restarts, rank))
+                absent.append(Absent(component_of(child.id)[:80], status, child.restarts, rank))
         entry.absent = tuple(absent)
 
     def _point(self) -> Record:

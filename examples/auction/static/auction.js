@@ -37,7 +37,6 @@ function show(next) {
   document.body.classList.toggle("sold", sold)
   if (sold) $("countdown").textContent = ""
   $("offer").hidden = sold
-  $("amount").min = lot.price + 1
   if (!($("amount").value > lot.price)) $("amount").value = lot.price + 10
 }
 

@@ -135,7 +135,7 @@ class Names:
             elif label is None or label in path:
                 self._made[key] = short.get(key, path)
             else:
-                self._made[key] = f"{path} ({label})"
+                self._made[key] = f"{short.get(key, path)} ({label})"
 
     def _name_tasks(self, acting: Iterable[int]) -> None:
         taken: dict[str, int] = {}
