@@ -1,0 +1,209 @@
+"""Random troubles on several nodes, and the properties that entities keep through all of them."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter as Count
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import trio
+
+from actors import CallExit, Reply, Runtime, Sender, call, cast, kill
+from channels.entities.entity import Entity
+from channels.entities.errors import Failure
+from channels.entities.ownership import State
+from channels.entities.requests import EntityRequest
+from channels.pubsub.adapter import Node as NodeName
+from channels.telemetry import (
+    ENTITY_BEGAN,
+    ENTITY_FINISHED,
+    ENTITY_REQUEST_ENDED,
+    ENTITY_STARTED,
+)
+from tests.channels.entities.nodes import Node, cluster, virtual_runtime
+
+VIRTUAL_CLOCK = True
+
+KEYS = ("x", "y", "z")
+
+
+class Worker(Entity):
+    """An entity whose callbacks take time, and that remembers what it has handled through handovers."""
+
+    async def init(self, key: str, state: Any = None) -> None:
+        await trio.sleep(0.01)
+        self.handled = state or []
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        await trio.sleep(0.002)
+        self.handled.append(request)
+        if request[0] == "crash":
+            raise ValueError("asked to crash")
+        return Reply(request)
+
+    async def handle_cast(self, message: Any) -> None:
+        await trio.sleep(0.001)
+        self.handled.append(message)
+
+    async def handle_handoff(self) -> Any:
+        await trio.sleep(0.003)
+        return self.handled[-20:]
+
+
+class Watch:
+    """The events of all nodes, and the properties that they break."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.broken: list[str] = []
+        self.running: dict[str, tuple[int, int]] = {}
+        self.fences: dict[str, int] = defaultdict(int)
+        self.begun: Count[tuple[Any, ...]] = Count()
+        # The last request of each sender that a key has begun.
+        self.order: dict[tuple[str, Any], int] = {}
+        self.refused: set[tuple[Any, ...]] = set()
+        attach = runtime.telemetry.attach
+        attach(ENTITY_STARTED, self._started)
+        attach(ENTITY_BEGAN, self._began)
+        attach(ENTITY_FINISHED, self._finished)
+        attach(ENTITY_REQUEST_ENDED, self._ended)
+
+    def _started(self, _event: object, _measured: object, about: Mapping[str, Any]) -> None:
+        key, fence = about["key"], about["fence"]
+        if fence <= self.fences[key]:
+            self.broken.append(f"{key} started with fence {fence} after {self.fences[key]}")
+        self.fences[key] = fence
+
+    def _began(self, _event: object, _measured: object, about: Mapping[str, Any]) -> None:
+        key, fence = about["key"], about["fence"]
+        if key in self.running:
+            self.broken.append(f"{key} began with {fence} during {self.running[key]}")
+        self.running[key] = fence, id(about["request"])
+        request: EntityRequest | None = about["request"]
+        if request is None:
+            return
+        name = identity(request, about["router"].node)
+        self.begun[name] += 1
+        if self.begun[name] > 1:
+            self.broken.append(f"{request} ran twice")
+        if name in self.refused:
+            self.broken.append(f"{request} ran after its failure")
+        sender, number = request.content[1:]
+        last = self.order.get((key, sender), 0)
+        if number <= last:
+            self.broken.append(f"{key} began {request.content} after number {last}")
+        self.order[key, sender] = number
+
+    def _finished(self, _event: object, _measured: object, about: Mapping[str, Any]) -> None:
+        self.running.pop(about["key"], None)
+
+    def _ended(self, _event: object, _measured: object, about: Mapping[str, Any]) -> None:
+        failure: Failure | None = about["failure"]
+        if failure is None or failure.may_have_run:
+            return
+        request: EntityRequest = about["request"]
+        name = identity(request, about["router"].node)
+        self.refused.add(name)
+        if self.begun[name]:
+            self.broken.append(f"{request} ran before {failure}")
+
+
+def identity(request: EntityRequest, here: NodeName) -> tuple[Any, ...]:
+    return request.origin or here, request.number
+
+
+async def storm(runtime: Runtime, seed: int) -> tuple[Watch, list[Node], Count[str]]:
+    chance = random.Random(seed)
+    joined, nodes = await cluster(
+        "a", "b", "c", cls=Worker, latency=0.002, idle_timeout=2, max_restarts=5
+    )
+    watch = Watch(runtime)
+    outcomes: Count[str] = Count()
+    until = trio.current_time() + 20
+
+    async def send(node: Node, name: str) -> None:
+        """One sender: a call or a cast after the other, each with a number."""
+        number = 0
+        while trio.current_time() < until:
+            number += 1
+            key = chance.choice(KEYS)
+            if chance.random() < 0.4:
+                cast(node.via(key), ["cast", name, number])
+                await trio.sleep(chance.random() * 0.01)
+                continue
+            kind = "crash" if chance.random() < 0.01 else "call"
+            began = trio.current_time()
+            try:
+                await call(node.via(key), [kind, name, number], timeout=3)
+                outcomes["answered"] += 1
+            except CallExit as error:
+                outcomes[type(error).__name__] += 1
+            if trio.current_time() > began + 3.01:
+                watch.broken.append(f"a call took {trio.current_time() - began} s")
+            await trio.sleep(chance.random() * 0.1)
+
+    async def trouble() -> None:
+        while trio.current_time() < until:
+            await trio.sleep(chance.random() * 0.6)
+            node = chance.choice(nodes)
+            key = chance.choice(KEYS)
+            record = node.router.records.get(key)
+            match chance.choice(
+                ["move", "move", "kill", "lease", "stop", "split", "loss", "server"]
+            ):
+                case "move" if record is not None and record.state is State.RUNNING:
+                    node.router.move(record, chance.choice(nodes).router.node)
+                case "kill" if record is not None and record.process is not None:
+                    kill(record.process.pid)
+                case "lease" if chance.random() < 0.3:
+                    node.router.arbiter.lease.lose("the storm")
+                case "stop":
+                    try:
+                        await node.entities.stop(key)
+                    except CallExit as error:
+                        outcomes[f"stop: {type(error).__name__}"] += 1
+                case "split" if chance.random() < 0.2:
+                    joined.isolate(node.pubsub.node_name)
+                    await trio.sleep(chance.random() * 3)
+                    joined.heal()
+                case "loss":
+                    joined.loses = lambda *_: chance.random() < 0.3
+                    await trio.sleep(0.05)
+                    joined.loses = lambda *_: False
+                case "server" if chance.random() < 0.2:
+                    kill(await node.child("server"))
+
+    async with trio.open_nursery() as nursery:
+        for node in nodes:
+            for number in range(3):
+                nursery.start_soon(send, node, f"{node.pubsub.node_name}{number}")
+        nursery.start_soon(trouble)
+    joined.heal()
+    await trio.sleep(15)
+    return watch, nodes, outcomes
+
+
+async def check(seed: int) -> Count[str]:
+    async with virtual_runtime() as runtime:
+        watch, nodes, outcomes = await storm(runtime, seed)
+        assert watch.broken == [], seed
+        for key in KEYS:
+            for node in nodes:
+                name = node.pubsub.node_name
+                assert await call(node.via(key), ["call", f"last {name}", 1]), seed
+        await trio.sleep(40)
+        # At rest, no entity runs, and no key has an owner.
+        for node in nodes:
+            assert node.router.records == {}, (seed, node.router.records)
+            assert len(node.router.streams) == 0
+            for key in KEYS:
+                assert await node.router.arbiter.owner(key) is None, (seed, key)
+        return outcomes
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_storm_breaks_no_promise(seed: int) -> None:
+    outcomes = await check(seed)
+    assert outcomes["answered"] > 300
