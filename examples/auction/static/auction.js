@@ -45,7 +45,7 @@ function enter(key) {
   auction?.leave()
   lot = null
   $("bids").replaceChildren()
-  $("countdown").textContent = $("answer").textContent = ""
+  $("countdown").textContent = $("answer").textContent = $("amount").value = ""
   const channel = durable(socket, `auction:${key}`)
   const presence = new Presence(channel)
   presence.onSync(() => $("bidders").replaceChildren(...presence.list((name) => row("li", name))))
