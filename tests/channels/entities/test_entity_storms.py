@@ -5,15 +5,16 @@ from __future__ import annotations
 import random
 from collections import Counter as Count
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import trio
 
-from actors import CallExit, Reply, Runtime, Sender, call, cast, kill
+from actors import CallExit, Reply, Runtime, Sender, call, cast, kill, stop
 from channels.entities.entity import Entity
-from channels.entities.errors import Failure
+from channels.entities.errors import EntityUnavailable, Failure
 from channels.entities.ownership import State
 from channels.entities.requests import EntityRequest
 from channels.pubsub.adapter import Node as NodeName
@@ -23,6 +24,7 @@ from channels.telemetry import (
     ENTITY_REQUEST_ENDED,
     ENTITY_STARTED,
 )
+from channels.testing import JoinedNodes
 from tests.channels.entities.nodes import Node, cluster, virtual_runtime
 
 VIRTUAL_CLOCK = True
@@ -114,80 +116,116 @@ def identity(request: EntityRequest, here: NodeName) -> tuple[Any, ...]:
     return request.origin or here, request.number
 
 
-async def storm(runtime: Runtime, seed: int) -> tuple[Watch, list[Node], Count[str]]:
-    chance = random.Random(seed)
-    joined, nodes = await cluster(
-        "a", "b", "c", cls=Worker, latency=0.002, idle_timeout=2, max_restarts=5
-    )
-    watch = Watch(runtime)
-    outcomes: Count[str] = Count()
-    until = trio.current_time() + 20
+class Storm:
+    """Senders on three nodes, and troubles that a seed decides."""
 
-    async def send(node: Node, name: str) -> None:
-        """One sender: a call or a cast after the other, each with a number."""
-        number = 0
-        while trio.current_time() < until:
+    def __init__(self, seed: int, watch: Watch, joined: JoinedNodes, nodes: list[Node]) -> None:
+        self.chance = random.Random(seed)
+        self.watch = watch
+        self.joined = joined
+        self.nodes = nodes
+        self.outcomes: Count[str] = Count()
+        self.until = trio.current_time() + 20
+        self.troubles: list[Callable[[Node], Awaitable[None]]] = [
+            self.move,
+            self.move,
+            self.move,
+            self.kill_entity,
+            self.kill_entity,
+            self.stop,
+            self.lose,
+            self.lose_lease,
+            self.split,
+            self.kill_server,
+            self.restart,
+            self.crash,
+        ]
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for node in self.nodes:
+                for number in range(3):
+                    nursery.start_soon(self.send, node, f"{node.pubsub.node_name}{number}")
+            while trio.current_time() < self.until:
+                await trio.sleep(self.chance.random() * 0.6)
+                await self.chance.choice(self.troubles)(self.chance.choice(self.nodes))
+        self.joined.heal()
+
+    async def send(self, node: Node, name: str) -> None:
+        """Send one call or cast after the other, each with a number."""
+        number, chance = 0, self.chance
+        while trio.current_time() < self.until:
             number += 1
             key = chance.choice(KEYS)
             if chance.random() < 0.4:
-                cast(node.via(key), ["cast", name, number])
+                with suppress(EntityUnavailable):
+                    cast(node.via(key), ["cast", name, number])
                 await trio.sleep(chance.random() * 0.01)
                 continue
             kind = "crash" if chance.random() < 0.01 else "call"
             began = trio.current_time()
             try:
                 await call(node.via(key), [kind, name, number], timeout=3)
-                outcomes["answered"] += 1
+                self.outcomes["answered"] += 1
             except CallExit as error:
-                outcomes[type(error).__name__] += 1
+                self.outcomes[type(error).__name__] += 1
             if trio.current_time() > began + 3.01:
-                watch.broken.append(f"a call took {trio.current_time() - began} s")
+                self.watch.broken.append(f"a call took {trio.current_time() - began} s")
             await trio.sleep(chance.random() * 0.1)
 
-    async def trouble() -> None:
-        while trio.current_time() < until:
-            await trio.sleep(chance.random() * 0.6)
-            node = chance.choice(nodes)
-            key = chance.choice(KEYS)
-            record = node.router.records.get(key)
-            match chance.choice(
-                ["move", "move", "kill", "lease", "stop", "split", "loss", "server"]
-            ):
-                case "move" if record is not None and record.state is State.RUNNING:
-                    node.router.move(record, chance.choice(nodes).router.node)
-                case "kill" if record is not None and record.process is not None:
-                    kill(record.process.pid)
-                case "lease" if chance.random() < 0.3:
-                    node.router.arbiter.lease.lose("the storm")
-                case "stop":
-                    try:
-                        await node.entities.stop(key)
-                    except CallExit as error:
-                        outcomes[f"stop: {type(error).__name__}"] += 1
-                case "split" if chance.random() < 0.2:
-                    joined.isolate(node.pubsub.node_name)
-                    await trio.sleep(chance.random() * 3)
-                    joined.heal()
-                case "loss":
-                    joined.loses = lambda *_: chance.random() < 0.3
-                    await trio.sleep(0.05)
-                    joined.loses = lambda *_: False
-                case "server" if chance.random() < 0.2:
-                    kill(await node.child("server"))
+    async def move(self, node: Node) -> None:
+        record = node.router.records.get(self.chance.choice(KEYS))
+        to = self.chance.choice(self.nodes).router.node
+        if record is not None and record.state is State.RUNNING:
+            node.router.move(record, to)
 
-    async with trio.open_nursery() as nursery:
-        for node in nodes:
-            for number in range(3):
-                nursery.start_soon(send, node, f"{node.pubsub.node_name}{number}")
-        nursery.start_soon(trouble)
-    joined.heal()
-    await trio.sleep(15)
-    return watch, nodes, outcomes
+    async def kill_entity(self, node: Node) -> None:
+        record = node.router.records.get(self.chance.choice(KEYS))
+        if record is not None and record.process is not None:
+            kill(record.process.pid)
+
+    async def stop(self, node: Node) -> None:
+        with suppress(CallExit):
+            await node.entities.stop(self.chance.choice(KEYS))
+
+    async def lose(self, node: Node) -> None:
+        self.joined.loses = lambda *_: self.chance.random() < 0.3
+        await trio.sleep(0.05)
+        self.joined.loses = lambda *_: False
+
+    async def lose_lease(self, node: Node) -> None:
+        node.router.arbiter.lease.lose("the storm")
+
+    async def split(self, node: Node) -> None:
+        self.joined.isolate(node.pubsub.node_name)
+        await trio.sleep(self.chance.random() * 3)
+        self.joined.heal()
+
+    async def kill_server(self, node: Node) -> None:
+        kill(await node.child("server"))
+
+    async def restart(self, node: Node) -> None:
+        with trio.move_on_after(3):
+            await node.entities.drain()
+        await stop(node.supervisor)
+        await trio.sleep(self.chance.random())
+        await node.start()
+
+    async def crash(self, node: Node) -> None:
+        kill(node.supervisor)
+        await trio.sleep(0.5 + self.chance.random())
+        await node.start()
 
 
 async def check(seed: int) -> Count[str]:
     async with virtual_runtime() as runtime:
-        watch, nodes, outcomes = await storm(runtime, seed)
+        joined, nodes = await cluster(
+            "a", "b", "c", cls=Worker, latency=0.002, idle_timeout=2, max_restarts=5
+        )
+        watch = Watch(runtime)
+        storm = Storm(seed, watch, joined, nodes)
+        await storm.run()
+        await trio.sleep(15)
         assert watch.broken == [], seed
         for key in KEYS:
             for node in nodes:
@@ -200,7 +238,7 @@ async def check(seed: int) -> Count[str]:
             assert len(node.router.streams) == 0
             for key in KEYS:
                 assert await node.router.arbiter.owner(key) is None, (seed, key)
-        return outcomes
+        return storm.outcomes
 
 
 @pytest.mark.parametrize("seed", range(3))
