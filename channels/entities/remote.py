@@ -202,7 +202,7 @@ class RemotePid(RemoteAddress):
         number: the number of the process's pid there.
     """
 
-    __slots__ = ("_processes", "node", "number")
+    __slots__ = ("_router", "node", "number")
 
     absence = "this process has ended"
     instead = (
@@ -210,10 +210,10 @@ class RemotePid(RemoteAddress):
         "write monitor(pid) to learn of the end of the process"
     )
 
-    def __init__(self, node: Node, number: int, processes: RemoteProcesses) -> None:
+    def __init__(self, node: Node, number: int, router: RouterLike) -> None:
         self.node = node
         self.number = number
-        self._processes = processes
+        self._router = router
 
     def __repr__(self) -> str:
         return f"<pid {self.number} on {self.node.name}>"
@@ -228,19 +228,19 @@ class RemotePid(RemoteAddress):
 
     async def call(self, request: Any, *, timeout: float) -> Any:
         """Call the process. The time limit must be finite, because a message between nodes can be lost."""
-        return await self._processes.call(self, request, timeout)
+        return await self._router.processes.call(self, request, timeout)
 
     def cast(self, message: Any) -> None:
         """Send a message to the `handle_cast` of the process. At most once; the message is lost with its node."""
-        self._processes.deliver(self, message, is_cast=True)
+        self._router.processes.deliver(self, message, is_cast=True)
 
     def send(self, message: Any) -> None:
         """Send a message to the mailbox of the process. At most once; the message is lost with its node."""
-        self._processes.deliver(self, message, is_cast=False)
+        self._router.processes.deliver(self, message, is_cast=False)
 
     def monitor(self) -> Ref:
         """Monitor the process. The `Down` has the reason `NOCONNECTION` if its node is lost."""
-        return self._processes.monitor(self)
+        return self._router.processes.monitor(self)
 
 
 if not TYPE_CHECKING:
@@ -369,6 +369,11 @@ class RouterLike(Protocol):
     @property
     def node(self) -> Node:
         """This node."""
+        ...
+
+    @property
+    def processes(self) -> RemoteProcesses:
+        """The `RemoteProcesses` of this router, also after a restart of its process."""
         ...
 
     @property
@@ -543,7 +548,7 @@ class RemoteProcesses:
         """Return the pid of a process that came from another node."""
         node = Node(process.node, process.incarnation)
         if node != self._node:
-            return RemotePid(node, process.number, self)
+            return RemotePid(node, process.number, self._router)
         # If nothing refers to the pid any more, its process has ended. A new pid without a process is dead, too.
         return self._exports.get(process.number) or Pid(process.number, self._runtime)
 
