@@ -53,8 +53,9 @@ async def ask(key: str, request: Bid | Open) -> PushReply:
     try:
         answer = await call(auctions.via(key), request, timeout=5)
     except CallExit as error:
-        # A bid may be repeated, because the same bid counts once.
-        return PushReply({"reason": f"please try again: {error}"}, status="error")
+        reason = "it may have counted" if error.may_have_run else "it did not count"
+        # Repeating it is right in both cases, because the same bid counts once.
+        return PushReply({"reason": f"no answer, {reason}; please try again"}, status="error")
     if isinstance(answer, Refused):
         return PushReply({"reason": answer.reason}, status="error")
     return PushReply()
