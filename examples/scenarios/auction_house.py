@@ -12,7 +12,7 @@ from random import Random
 
 import trio
 
-from actors import kill
+from actors import Pid, kill
 from channels import sign
 from channels.client import ClientChannel, PushTimeout, Refused, open_socket
 from channels.durable import MemoryStorage
@@ -84,7 +84,7 @@ async def trouble(world: World, key: str) -> None:
     for _ in range(world.params["kills"]):
         await trio.sleep(chance.uniform(0.0, 6.0))
         place = await auctions.where(key)
-        if place is not None:
+        if place is not None and isinstance(place.pid, Pid):
             world.note("the auction is killed")
             kill(place.pid)
 
