@@ -58,6 +58,8 @@ class Counter(Entity):
                 await trio.sleep(seconds)
                 self.count += 1
                 return Reply(self.count)
+            case ["count", count]:
+                self.count = count
             case "crash":
                 raise ValueError("asked to crash")
             case "keep":
