@@ -1,4 +1,4 @@
-"""Bidders in one auction, whose process is killed again and again. The highest bid that was answered wins.
+"""Bidders in one auction. Faults end its process and the channels of bidders. The highest bid that was answered wins.
 
     ashtree simulate examples.scenarios.auction_house:evening --seeds 1-100
 
@@ -12,20 +12,24 @@ from random import Random
 
 import trio
 
-from actors import Pid, kill
 from channels import sign
 from channels.client import ClientChannel, PushTimeout, Refused, open_socket
 from channels.durable import MemoryStorage
 from channels.testing import JoinsAnswered
 from examples.auction import server
-from examples.auction.auction import auctions, history
+from examples.auction.auction import history
 from examples.auction.schedule import open_auction
 from supervision import Supervisor
+from supervision.chaos import Storm
 from supervision.simulation import World, scenario
 
 __all__ = ["evening"]
 
 SECRET = 48 * "s"  # the same in every run
+SECONDS = 15.0
+AUCTION = "/house/endpoint/children/entities auctions/entities/*"
+CHANNEL = "/house/endpoint/UserSocket channels/*/*"
+TARGETS = (AUCTION, AUCTION, CHANNEL)
 
 
 class Bidder:
@@ -78,17 +82,6 @@ class Bidder:
                 self.tried.append(amount)
 
 
-async def trouble(world: World, key: str) -> None:
-    """Kill the process of the auction at random times."""
-    chance = world.random("trouble")
-    for _ in range(world.params["kills"]):
-        await trio.sleep(chance.uniform(0.0, 6.0))
-        place = await auctions.where(key)
-        if place is not None and isinstance(place.pid, Pid):
-            world.note("the auction is killed")
-            kill(place.pid)
-
-
 async def open_one(world: World) -> str:
     """Open the auction from outside the server, and return its key."""
     line = partial(world.network.connect, source="scheduler")
@@ -97,10 +90,14 @@ async def open_one(world: World) -> str:
         open_socket("ws://house:4000/scheduler", auth_token=token, connect=line) as socket,
         socket.channel("auctions") as hall,
     ):
-        return await open_auction(hall, "A bell", 10, 15.0)
+        return await open_auction(hall, "A bell", 10, SECONDS)
 
 
-@scenario(invariants=("all", JoinsAnswered), params={"bidders": 3, "bids": 4, "kills": 3})
+@scenario(
+    faults=Storm(TARGETS, count=4, after=0.5, within=15.0),
+    invariants=("all", JoinsAnswered),
+    params={"bidders": 3, "bids": 4},
+)
 async def evening(world: World) -> None:
     """All bidders see the same winner, who has the highest bid that was answered or that may have counted."""
     history.storage, server.SECRET = MemoryStorage(), SECRET
@@ -110,7 +107,6 @@ async def evening(world: World) -> None:
     key = await open_one(world)
     bidders = [Bidder(world, f"bidder {number}") for number in range(world.params["bidders"])]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(trouble, world, key)
         for bidder in bidders:
             nursery.start_soon(bidder.main, key)
     (end, *others) = [bidder.end for bidder in bidders]
@@ -119,6 +115,8 @@ async def evening(world: World) -> None:
     leader, price = end
     highest = max((amount for each in bidders for amount in each.confirmed), default=10)
     world.check(price >= highest, f"{leader} won with {price}, but {highest} was confirmed")
+    world.sometimes("a bid was not answered", any(each.tried for each in bidders))
+    world.sometimes("a late bid extended the auction", world.seconds > SECONDS + 1.0)
     for each in bidders:
         known = each.confirmed + each.tried
         world.check(each.name != leader or price in known, f"{leader} never bid {price}")

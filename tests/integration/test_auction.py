@@ -20,12 +20,14 @@ from channels import sign
 from channels.client import ClientChannel, Refused, open_socket
 from examples.auction.schedule import open_auction
 from tests.integration.browsers import chromium
+from tests.integration.forks import Program
 from tests.integration.servers import serving
 from tests.integration.valkey import valkey
 from tests.integration.worker_servers import WorkersServer
 from tests.patience import PATIENCE, wait_until
 
 SECRET = "the secret of the servers of these tests, which is long enough"
+SECRETS = {**os.environ, "SECRET_KEY_BASE": SECRET}
 # Workers need Linux, so these tests are not collected elsewhere.
 WORKERS = [2] if sys.platform == "linux" else []
 
@@ -38,7 +40,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(params=WORKERS)
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WorkersServer]:
-    environment = {"SECRET_KEY_BASE": SECRET, "AUCTIONS": str(tmp_path / "auctions.db")}
+    environment = {**SECRETS, "AUCTIONS": str(tmp_path / "auctions.db")}
     target = "examples.auction.server:endpoint"
     server = WorkersServer(tmp_path, request.param, target=target, environment=environment)
     with contextlib.closing(server):
@@ -157,23 +159,35 @@ async def next_of(auction: ClientChannel, event: str) -> Any:
     raise AssertionError(f"the channel ended without {event}")
 
 
-async def test_an_auction_lives_once_on_two_nodes_with_valkey(tmp_path: Path) -> None:
+async def test_an_auction_lives_once_on_two_nodes_with_valkey_and_the_bot_bids(
+    tmp_path: Path,
+) -> None:
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(valkey(tmp_path))
         ports: list[int] = []
         for name in ("north", "south"):
-            environment = {"SECRET_KEY_BASE": SECRET, "REDIS_URL": redis.url, "NODE_NAME": name}
+            environment = {**SECRETS, "REDIS_URL": redis.url, "NODE_NAME": name}
             (tmp_path / name).mkdir()
             node = stack.enter_context(serving("examples.auction", tmp_path / name, environment))
             ports.append(node.port)
         north, south = ports
         key = await schedule(north, "A map", 4.0)
-        async with bidding(north, key, "Ann") as ann, bidding(south, key, "Bob") as bob:
+        async with (
+            bidding(north, key, "Ann") as ann,
+            bidding(south, key, "Bob") as bob,
+        ):
             owners = {(await next_of(each, "countdown"))["node"] for each in (ann, bob)}
             assert len(owners) == 1
             await ann.push("bid", {"amount": 20})
-            await bob.push("bid", {"amount": 30})
-            with pytest.raises(Refused, match="the price is 30 already"):
-                await ann.push("bid", {"amount": 25})
+            with pytest.raises(Refused, match="the price is 20 already"):
+                await bob.push("bid", {"amount": 15})
+            url = f"ws://127.0.0.1:{south}/socket"
+            log = stack.enter_context((tmp_path / "bot").open("wb"))
+            arguments = ("--limit", "35", "--url", url)
+            bot = Program(
+                "examples.auction.bot", *arguments, stdout=log.fileno(), environment=SECRETS
+            )
+            stack.callback(bot.kill)
             for each in (ann, bob):
-                assert (await next_of(each, "sold"))["leader"] == "Bob"
+                sold = await next_of(each, "sold")
+                assert (sold["leader"], sold["price"]) == ("Bot", 30)

@@ -17,7 +17,11 @@ from tests.patience import PATIENCE
 
 SEATS = range(20)
 # Workers need Linux, so these tests are not collected elsewhere.
-PROGRAMS = ["database", "entity", "office"] if sys.platform == "linux" else []
+PROGRAMS = (
+    ["examples.live_once.database", "examples.live_once.entity", "examples.live_once.office"]
+    if sys.platform == "linux"
+    else []
+)
 
 
 class Buyer:
@@ -55,13 +59,12 @@ async def buyers_on_two_workers(server: WorkersServer, stack: AsyncExitStack) ->
 
 @pytest.mark.parametrize("program", PROGRAMS)
 async def test_no_seat_is_sold_twice_on_two_workers(tmp_path: Path, program: str) -> None:
-    target = f"examples.live_once.{program}:endpoint"
     environment = {"SEATS": str(tmp_path / "seats.db")}
-    server = WorkersServer(tmp_path, 2, target=target, environment=environment)
+    server = WorkersServer(tmp_path, 2, target=f"{program}:endpoint", environment=environment)
     try:
         server.serve()
         async with trio.open_nursery() as nursery:
-            if program == "office":
+            if program.endswith("office"):
                 nursery.start_soon(decide, f"ws://127.0.0.1:{server.port}/socket")
             async with AsyncExitStack() as stack:
                 buyers = await buyers_on_two_workers(server, stack)
