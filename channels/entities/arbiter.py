@@ -100,6 +100,9 @@ class Arbiter(Protocol):
         Args:
             key: the key.
             at_least: the smallest fence that is acceptable. A greater fence than the present one replaces it.
+
+        Returns:
+            `Owned` with the fence, or `OwnedBy` with the node whose living session owns the key.
         """
         ...
 
@@ -152,7 +155,7 @@ class Arbiter(Protocol):
 
         Args:
             key: the key.
-            at: the time of the alarm that has fired.
+            at: the time of the alarm that has fired, in seconds since the epoch.
         """
         ...
 
