@@ -21,7 +21,7 @@ from channels.client import ClientChannel, Refused, open_socket
 from examples.auction.schedule import open_auction
 from tests.integration.browsers import chromium
 from tests.integration.forks import Program
-from tests.integration.servers import serving
+from tests.integration.servers import ROOT, serving
 from tests.integration.valkey import valkey
 from tests.integration.worker_servers import WorkersServer
 from tests.patience import PATIENCE, wait_until
@@ -159,14 +159,28 @@ async def next_of(auction: ClientChannel, event: str) -> Any:
     raise AssertionError(f"the channel ended without {event}")
 
 
+def documented_rights() -> list[str]:
+    """Return the ACL rule of the documentation for a server of durable topics and entities."""
+    durable, entities = [
+        (ROOT / "docs/reference" / name).read_text() for name in ("durable.md", "entities.md")
+    ]
+    rule = re.search(r"^ACL SETUSER (.*)$", durable, re.MULTILINE)
+    more = re.search(r"`(\+get [^`]*)`", entities)
+    assert rule is not None
+    assert more is not None
+    return [*rule[1].split(), *more[1].split()]
+
+
 async def test_an_auction_lives_once_on_two_nodes_with_valkey_and_the_bot_bids(
     tmp_path: Path,
 ) -> None:
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(valkey(tmp_path))
+        redis.command("ACL", "SETUSER", *documented_rights())
+        url = redis.url.replace("redis://", "redis://node:password@")
         ports: list[int] = []
         for name in ("north", "south"):
-            environment = {**SECRETS, "REDIS_URL": redis.url, "NODE_NAME": name}
+            environment = {**SECRETS, "REDIS_URL": url, "NODE_NAME": name}
             (tmp_path / name).mkdir()
             node = stack.enter_context(serving("examples.auction", tmp_path / name, environment))
             ports.append(node.port)
@@ -181,9 +195,8 @@ async def test_an_auction_lives_once_on_two_nodes_with_valkey_and_the_bot_bids(
             await ann.push("bid", {"amount": 20})
             with pytest.raises(Refused, match="the price is 20 already"):
                 await bob.push("bid", {"amount": 15})
-            url = f"ws://127.0.0.1:{south}/socket"
             log = stack.enter_context((tmp_path / "bot").open("wb"))
-            arguments = ("--limit", "35", "--url", url)
+            arguments = ("--limit", "35", "--url", f"ws://127.0.0.1:{south}/socket")
             bot = Program(
                 "examples.auction.bot", *arguments, stdout=log.fileno(), environment=SECRETS
             )
