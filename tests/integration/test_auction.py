@@ -204,3 +204,4 @@ async def test_an_auction_lives_once_on_two_nodes_with_valkey_and_the_bot_bids(
             for each in (ann, bob):
                 sold = await next_of(each, "sold")
                 assert (sold["leader"], sold["price"]) == ("Bot", 30)
+        assert redis.command("ACL", "LOG") == [], "the nodes need further rights"
