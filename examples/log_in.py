@@ -17,20 +17,22 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from channels import TokenError, sign, verify
+from channels import Endpoint, TokenError, sign, verify
 
 TWO_WEEKS = 14 * 24 * 60 * 60
 MAX_FORM = 1000  # bytes
 
 
-def log_in_pages(folder: Path, page: str, secret: str, log_out: Callable[[str], None]) -> Starlette:
+def log_in_pages(
+    folder: Path, page: str, secret: str, endpoint: Callable[[], Endpoint]
+) -> Starlette:
     """Return the application with the pages of an example.
 
     Args:
         folder: the folder of `login.html`, with `$problem`, and of the page.
         page: the file of the page, with `$user` and `$token`.
         secret: the secret that signs the cookie and the token.
-        log_out: gets the name of a user who logs out.
+        endpoint: returns the endpoint, which is made after these pages.
     """
     login_page, main_page = (
         Template((folder / name).read_text(encoding="utf-8")) for name in ("login.html", page)
@@ -67,10 +69,10 @@ def log_in_pages(folder: Path, page: str, secret: str, log_out: Callable[[str], 
         return response
 
     async def leave(request: Request) -> Response:
-        """Delete the log-in cookie."""
+        """Delete the log-in cookie, and close the connections of all tabs of the user on all nodes."""
         user = user_of(request)
         if user is not None:
-            log_out(user)
+            endpoint().broadcast(f"user:{user}", "disconnect", {})
         response = RedirectResponse("/", 303)
         response.delete_cookie("login")
         return response

@@ -20,16 +20,13 @@ from channels.entities import Entity, EntitySupervisor
 from channels.pubsub.redis import RedisAdapter
 
 EXTENSION = 10.0  # an auction goes on for at least these seconds after a bid
-TWO_WEEKS = 14 * 24 * 3600.0
 
 # The workers of one machine share a file. The nodes of several machines share a Redis or Valkey server.
 redis = os.environ.get("REDIS_URL")
 pubsub = PubSub(RedisAdapter(redis, node_name=os.environ.get("NODE_NAME")) if redis else None)
 file = os.environ.get("AUCTIONS", "auctions.db")
 storage = RedisStorage(redis, key="auctions") if redis else SQLiteStorage(file)
-history = History(storage, max_age=TWO_WEEKS)
-
-# The messages to an auction, and its answers
+history = History(storage, max_age=14 * 24 * 3600.0)
 
 Price: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
 
@@ -108,30 +105,29 @@ class Auction(Entity):
 
     async def handle_info(self, message: Any) -> None:
         """Tell the bidders each second how much time is left."""
-        left = await self.sell_or_wait()
-        if left > 0:
-            countdown = {"seconds": round(left), "node": pubsub.node_name}
+        if (lot := await self.sell_in_time()) is not None:
+            seconds = round(lot.ends_at - current_runtime().now())
+            countdown = {"seconds": seconds, "node": pubsub.node_name}
             pubsub.broadcast(self.topic, Broadcast(self.topic, "countdown", countdown))
             self.count_down()
 
     async def handle_alarm(self, at: float) -> None:
         """Sell even if no bidder is left. The alarm starts the process if it does not run, and may come twice."""
-        if await self.sell_or_wait() > 0:
-            assert self.lot is not None
-            await self.set_alarm(self.lot.ends_at)  # a late bid has moved the end
+        if (lot := await self.sell_in_time()) is not None:
+            await self.set_alarm(lot.ends_at)  # a late bid has moved the end
 
     def count_down(self) -> None:
         if self.lot is not None and not self.lot.sold:
             send_after(current_pid(), "a second later", 1.0)
 
-    async def sell_or_wait(self) -> float:
-        """Sell if the time is over. Return the seconds that are left; 0 after the end."""
+    async def sell_in_time(self) -> Lot | None:
+        """Sell if the time is over. Return the state if the auction goes on."""
         if self.lot is None or self.lot.sold:
-            return 0
-        left = self.lot.ends_at - current_runtime().now()
-        if left <= 0:
-            await self.keep("sold", replace(self.lot, sold=True))
-        return max(left, 0)
+            return None
+        if current_runtime().now() < self.lot.ends_at:
+            return self.lot
+        await self.keep("sold", replace(self.lot, sold=True))
+        return None
 
     async def keep(self, event: str, lot: Lot) -> Lot:
         """Append an event, which also tells all bidders, and then believe it."""

@@ -1,7 +1,6 @@
 """A bidder without a page: `python -m examples.auction.bot --limit 200`.
 
-The bot takes part in each auction of the hall, and outbids the others up to its limit. Its client joins again after a
-crash, and gets the events that it missed.
+It takes part in each new auction, and outbids the others up to its limit.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ from channels import sign
 from channels.client import ClientSocket, PushTimeout, Refused, open_socket
 from examples.needs import shared_secret
 
-RAISE = 10
-
 
 async def take_part(socket: ClientSocket, key: str, user: str, limit: int) -> None:
     """Outbid the others in one auction, until it is over or the price reaches the limit."""
@@ -26,13 +23,14 @@ async def take_part(socket: ClientSocket, key: str, user: str, limit: int) -> No
             if message.event not in ("lot", "bid", "sold"):
                 continue
             lot = message.payload
-            if lot["sold"] or lot["price"] + RAISE > limit:
+            amount = lot["price"] + 10
+            if lot["sold"] or amount > limit:
                 print(f"{lot['title']}: {lot['leader']} leads with {lot['price']}", flush=True)
                 return
             if lot["leader"] != user:
                 await trio.sleep(random.uniform(1, 3))  # as a person who thinks
                 try:
-                    await auction.push("bid", {"amount": lot["price"] + RAISE})
+                    await auction.push("bid", {"amount": amount})
                 except (PushTimeout, Refused) as error:
                     print(error, flush=True)  # the next event tells the price
 
@@ -46,10 +44,8 @@ async def main(url: str, secret: str, user: str, limit: int) -> None:
     ):
         async for message in hall:
             # A list has all auctions so far. The bot joins only the latest of them.
-            latest = (
-                message.payload["auctions"][-1:] if message.event == "list" else [message.payload]
-            )
-            for auction in latest:
+            opened = message.payload.get("auctions", [message.payload])
+            for auction in opened[-1:]:
                 nursery.start_soon(take_part, socket, auction["key"], user, limit)
 
 

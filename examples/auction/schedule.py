@@ -1,7 +1,6 @@
-"""Open auctions from outside the server, one after the other: `python -m examples.auction.schedule "A chair"`.
+"""Open auctions from outside the server: `python -m examples.auction.schedule "A chair" "A bell"`.
 
-This program chooses the key of an auction, and repeats `open` with the same key until the server confirms it. So each
-auction opens once, even if answers are lost.
+It chooses the key of an auction, and repeats `open` until the server confirms it. So each auction opens once.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import secrets
-from collections.abc import Sequence
 from functools import partial
 
 import trio
@@ -18,23 +16,23 @@ from channels import sign
 from channels.client import ClientChannel, PushTimeout, Refused, open_socket
 from examples.needs import shared_secret
 
-TITLES = ("A chair of ash wood", "A map of the old city", "A bell without a clapper")
+TITLES = ["A chair of ash wood", "A map of the old city", "A bell without a clapper"]
 
 
 async def open_auction(hall: ClientChannel, title: str, price: int, seconds: float) -> str:
     """Open an auction, and return its key. This waits until a server has confirmed it."""
     key = secrets.token_hex(4)
-    auction = {"title": title, "price": price, "seconds": seconds}
+    auction = {"key": key, "auction": {"title": title, "price": price, "seconds": seconds}}
     while True:
         try:
-            await hall.push("open", {"key": key, "auction": auction})
+            await hall.push("open", auction)
             return key
         except (PushTimeout, Refused) as error:
             print("again:", error, flush=True)
             await trio.sleep(1)
 
 
-async def main(url: str, secret: str, titles: Sequence[str], every: float, seconds: float) -> None:
+async def main(url: str, secret: str, titles: list[str], every: float, seconds: float) -> None:
     """Open an auction for each title, again and again, until Ctrl-C."""
     async with (
         open_socket(url, auth_token=sign(secret, "scheduler", ""), wait=False) as socket,

@@ -11,16 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from actors import CallExit, call
-from channels import (
-    ConnectInfo,
-    Endpoint,
-    JoinRefused,
-    Mount,
-    PushReply,
-    Socket,
-    handle_in,
-    verify,
-)
+from channels import ConnectInfo, Endpoint, JoinRefused, Mount, PushReply, Socket, handle_in, verify
 from channels.durable import JAVASCRIPT, DurableChannel, Recovery
 from channels.presence import Presence
 from examples.log_in import TWO_WEEKS, log_in_pages
@@ -53,9 +44,8 @@ async def ask(key: str, request: Bid | Open) -> PushReply:
     try:
         answer = await call(auctions.via(key), request, timeout=5)
     except CallExit as error:
-        reason = "it may have counted" if error.may_have_run else "it did not count"
-        # Repeating it is right in both cases, because the same bid counts once.
-        return PushReply({"reason": f"no answer, {reason}; please try again"}, status="error")
+        # A bidder may repeat it in both cases, because the same bid counts once.
+        answer = Refused("it may have counted" if error.may_have_run else "please try again")
     if isinstance(answer, Refused):
         return PushReply({"reason": answer.reason}, status="error")
     return PushReply()
@@ -129,18 +119,13 @@ class SchedulerSocket(Socket):
         verify(SECRET, "scheduler", connect_info.auth_token, max_age=TWO_WEEKS)
 
 
-def log_out(user: str) -> None:
-    """Close the connections of all tabs of the user on all nodes."""
-    endpoint.broadcast(f"user:{user}", "disconnect", {})
-
-
 endpoint = Endpoint(
     sockets={
         "/socket": Mount(UserSocket, auth_token=True),
         "/scheduler": Mount(SchedulerSocket, auth_token=True),
     },
     static={**shared_folders(FOLDER, page="/page"), "/ashtree": JAVASCRIPT},
-    http=log_in_pages(FOLDER, "auction.html", SECRET, log_out),
+    http=log_in_pages(FOLDER, "auction.html", SECRET, lambda: endpoint),
     pubsub=pubsub,
     presences=[bidders],
     histories=[history],

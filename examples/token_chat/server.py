@@ -89,13 +89,8 @@ class UserSocket(Socket):
         return f"user:{self.assigns['user']}"
 
 
-def log_out(user: str) -> None:
-    """Close the connections of all tabs of the user on all nodes."""
-    endpoint.broadcast(f"user:{user}", "disconnect", {})
-
-
 endpoint = Endpoint(
     sockets={"/socket": Mount(UserSocket, auth_token=True)},
     static=shared_folders(FOLDER, page="/page"),
-    http=log_in_pages(FOLDER, "chat.html", SECRET, log_out),
+    http=log_in_pages(FOLDER, "chat.html", SECRET, lambda: endpoint),
 )
