@@ -16,8 +16,6 @@ from channels import sign
 from channels.client import ClientChannel, PushTimeout, Refused, open_socket
 from examples.needs import shared_secret
 
-TITLES = ["A chair of ash wood", "A map of the old city", "A bell without a clapper"]
-
 
 async def open_auction(hall: ClientChannel, title: str, price: int, seconds: float) -> str:
     """Open an auction, and return its key. This waits until a server has confirmed it."""
@@ -46,7 +44,9 @@ async def main(url: str, secret: str, titles: list[str], every: float, seconds: 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Open auctions.")
-    parser.add_argument("titles", nargs="*", default=TITLES)
+    parser.add_argument(
+        "titles", nargs="*", default=["A chair of ash wood", "A bell without a clapper"]
+    )
     parser.add_argument("--every", type=float, default=45, help="seconds between two auctions")
     parser.add_argument("--seconds", type=float, default=60, help="seconds that an auction lasts")
     parser.add_argument("--url", default="ws://127.0.0.1:4000/scheduler")

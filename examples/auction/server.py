@@ -119,7 +119,7 @@ class SchedulerSocket(Socket):
         verify(SECRET, "scheduler", connect_info.auth_token, max_age=TWO_WEEKS)
 
 
-endpoint = Endpoint(
+endpoint: Endpoint = Endpoint(
     sockets={
         "/socket": Mount(UserSocket, auth_token=True),
         "/scheduler": Mount(SchedulerSocket, auth_token=True),

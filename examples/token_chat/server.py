@@ -89,7 +89,7 @@ class UserSocket(Socket):
         return f"user:{self.assigns['user']}"
 
 
-endpoint = Endpoint(
+endpoint: Endpoint = Endpoint(
     sockets={"/socket": Mount(UserSocket, auth_token=True)},
     static=shared_folders(FOLDER, page="/page"),
     http=log_in_pages(FOLDER, "chat.html", SECRET, lambda: endpoint),
