@@ -44,9 +44,7 @@ async def main(url: str, secret: str, titles: list[str], every: float, seconds: 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Open auctions.")
-    parser.add_argument(
-        "titles", nargs="*", default=["A chair of ash wood", "A bell without a clapper"]
-    )
+    parser.add_argument("titles", nargs="*", default=["A bell", "A map of the city"])
     parser.add_argument("--every", type=float, default=45, help="seconds between two auctions")
     parser.add_argument("--seconds", type=float, default=60, help="seconds that an auction lasts")
     parser.add_argument("--url", default="ws://127.0.0.1:4000/scheduler")
