@@ -147,8 +147,9 @@ async def play_together(server: WorkersServer) -> None:
         while len(players) < 2 or not has_clients_everywhere(server):
             socket = await stack.enter_async_context(open_socket(socket_url(server)))
             payload = {"id": f"tab {len(players)} of a player", "name": str(len(players))}
-            channel = socket.channel("game:lobby", payload)
-            players.append(Player(await stack.enter_async_context(channel)))
+            # It listens before it joins, because a board may come right after the reply to the join.
+            players.append(Player(socket.channel("game:lobby", payload)))
+            await stack.enter_async_context(players[-1].channel)
         await until(lambda: all(len(each.players) == len(players) for each in players))
         assert len({each.channel.response["game"] for each in players}) == 1
         first, second = players[:2]
