@@ -306,6 +306,10 @@ class EntitySupervisor(EndpointChild):
     async def where(self, key: str, *, timeout: float = 5.0) -> Placement | None:
         """Return the place of an entity, or None if it does not run. This starts no process.
 
+        Args:
+            key: the key.
+            timeout: seconds for the answer of its node.
+
         Raises:
             EntityError, CallTimeout: its node could not be asked.
         """
@@ -319,6 +323,10 @@ class EntitySupervisor(EndpointChild):
     async def start(self, key: str, *, timeout: float = 5.0) -> None:
         """Start an entity, unless it runs.
 
+        Args:
+            key: the key.
+            timeout: seconds for the answer of its node.
+
         Raises:
             EntityError, CallTimeout: it did not start.
         """
@@ -327,6 +335,10 @@ class EntitySupervisor(EndpointChild):
 
     async def stop(self, key: str, *, timeout: float = 5.0) -> None:
         """Stop an entity after the requests that wait for it. The next message starts it again.
+
+        Args:
+            key: the key.
+            timeout: seconds for the answer of its node.
 
         Raises:
             EntityError, CallTimeout: it did not stop in time.
