@@ -1,0 +1,1 @@
+"""Entities: one process for each key in the whole cluster."""
