@@ -1,1 +1,1 @@
-"""Entities: one process for each key in the whole cluster."""
+"""Entities: processes that run once for each key in the whole cluster."""
