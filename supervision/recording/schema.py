@@ -301,6 +301,8 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "node_killed": {"node": str, "host": str, "power": bool},
         "node_skewed": {"node": str, "seconds": float},
         "node_suspended": {"node": str, "seconds": float},
+        "node_paused": {"node": str},
+        "node_resumed": {"node": str},
         "node_ended": {"node": str},
     }
 )

@@ -595,3 +595,87 @@ def test_an_impossible_request_to_a_node_is_refused_with_its_name() -> None:
         assert world.nodes.names() == ("a",)
 
     simulate(scenario, seed=1).check()
+
+
+def test_the_tasks_of_a_paused_node_stand_still_until_it_is_resumed() -> None:
+    log: list[tuple[str, float]] = []
+
+    async def main(node: Node) -> None:
+        while True:
+            await trio.sleep(1.0)
+            log.append((node.name, trio.current_time()))
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", main)
+        world.nodes.start("b", main)
+        await trio.sleep(2.5)
+        world.nodes.pause("a")
+        await trio.sleep(5.0)
+        boot = world.nodes["a"].since_boot()
+        world.check(boot == world.seconds, "the clock of a paused machine goes on")
+        world.nodes.resume("a")
+        await trio.sleep(1.5)
+
+    simulate(scenario, 1, knobs=Knobs(quantum=0.0)).check()
+    assert [at for name, at in log if name == "a"] == [1.0, 2.0, 7.5, 8.5]
+    assert len([at for name, at in log if name == "b"]) == 9
+
+
+def test_a_paused_node_can_be_killed_and_booted_again() -> None:
+    log: list[str] = []
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", sleeps, log)
+        await trio.sleep(1.0)
+        world.nodes.pause("a")
+        await trio.sleep(1.0)
+        world.nodes.kill("a")
+        world.nodes.boot("a")
+        await trio.sleep(1.0)
+
+    simulate(scenario, 1).check()
+    assert log == ["a begins", "a#2 begins", "a#2 cleans up"]
+
+
+def test_a_node_that_is_stopped_while_it_is_paused_stops_after_the_pause() -> None:
+    log: list[str] = []
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", sleeps, log)
+        await trio.sleep(1.0)
+        world.nodes.pause("a")
+        world.nodes.stop("a")
+        await trio.sleep(1.0)
+        world.check(world.nodes.is_up("a"), "a paused node does not stop")
+        world.nodes.resume("a")
+        await trio.sleep(1.0)
+        world.check(not world.nodes.is_up("a"), "the node has stopped")
+
+    simulate(scenario, 1).check()
+
+
+def test_a_pause_of_a_node_that_is_paused_or_down_is_refused() -> None:
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", sleeps, [])
+        with pytest.raises(SimulationError, match="it is not paused"):
+            world.nodes.resume("a")
+        world.nodes.pause("a")
+        with pytest.raises(SimulationError, match="it is already paused"):
+            world.nodes.pause("a")
+        world.nodes.kill("a")
+        with pytest.raises(SimulationError, match="it is down"):
+            world.nodes.pause("a")
+
+    simulate(scenario, 1).check()
+
+
+def test_a_run_ends_although_a_node_is_paused() -> None:
+    log: list[str] = []
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", sleeps, log)
+        await trio.sleep(1.0)
+        world.nodes.pause("a")
+
+    simulate(scenario, 1).check()
+    assert log == ["a begins", "a cleans up"]

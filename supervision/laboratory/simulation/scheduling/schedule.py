@@ -26,6 +26,7 @@ from supervision.laboratory.simulation.scheduling.deviations import (
     distinct,
     moved,
 )
+from supervision.laboratory.simulation.scheduling.trio_internals import run_next_round
 
 __all__ = ["Policy", "Scheduler"]
 
@@ -71,6 +72,8 @@ class Scheduler(trio.abc.Instrument):
         self.steps = array("I")
         self.taken: dict[int, tuple[int, ...]] = {}
         self.dead: set[trio.lowlevel.Task] = set()
+        # The tasks of paused nodes. The value is True if the task was ready in a round since the pause began.
+        self._paused: dict[trio.lowlevel.Task, bool] = {}
         self._batch: list[trio.lowlevel.Task] = []
         self._chance = stream.random
         self.named: list[Deviation] = []
@@ -96,6 +99,7 @@ class Scheduler(trio.abc.Instrument):
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         """Forget a task."""
         del self.numbers[task]
+        self._paused.pop(task, None)
 
     def tasks(self) -> list[trio.lowlevel.Task]:
         """Return the tasks that have not ended, in the order of spawning."""
@@ -109,6 +113,24 @@ class Scheduler(trio.abc.Instrument):
         """Never run these tasks again, not even in the current round."""
         self.dead.update(tasks)
         self._batch[:] = [task for task in self._batch if task not in self.dead]
+        for task in tasks:
+            self._paused.pop(task, None)
+
+    def pause(self, tasks: Iterable[trio.lowlevel.Task]) -> None:
+        """Run these tasks no longer until `resume`. The task that runs now goes on until its next checkpoint."""
+        self._paused.update(dict.fromkeys(tasks, False))
+        self._batch[:] = [task for task in self._batch if not self._is_held_back(task)]
+
+    def resume(self, tasks: Iterable[trio.lowlevel.Task]) -> None:
+        """Run paused tasks again. Those that became ready in the meantime run in the next round."""
+        run_next_round([task for task in tasks if self._paused.pop(task, False)])
+
+    def _is_held_back(self, task: trio.lowlevel.Task) -> bool:
+        """Return True if a ready task is paused, and remember that it was ready."""
+        if task not in self._paused:
+            return False
+        self._paused[task] = True
+        return True
 
     # Order
 
@@ -118,6 +140,8 @@ class Scheduler(trio.abc.Instrument):
         self._batch = batch
         if self.dead:
             batch[:] = [task for task in batch if task not in self.dead]
+        if self._paused:
+            batch[:] = [task for task in batch if not self._is_held_back(task)]
         if self._timed:
             self._count_turn()
         steps, numbers = self.steps, self.numbers

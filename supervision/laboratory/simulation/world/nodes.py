@@ -68,6 +68,9 @@ class NodeWorld(Protocol):
     def disturbed(self, what: str) -> None:
         """Tell the invariants that a fault of a node has begun or ended."""
 
+    def paused(self, environment: SimulatedEnvironment, *, ongoing: bool) -> None:
+        """Tell the invariants of a node that it does not run from now on, or runs again."""
+
 
 class Node:
     """One node, through all its incarnations. `Nodes.start` creates it, and passes it to the node's main.
@@ -77,6 +80,7 @@ class Node:
         incarnation: the number of its boots so far; 1 after the first start.
         disk: a dict that survives a kill. A write is durable immediately. Store only immutable values.
         up: True while the node runs.
+        is_paused: True while `Nodes.pause` stops all its tasks.
         seconds_ahead: the seconds by which its time of day is ahead of the world's clock.
         seconds_suspended: the seconds for which its machine was suspended.
         runtime: the runtime of this incarnation, set when its main starts.
@@ -88,7 +92,7 @@ class Node:
         self.name = name
         self.incarnation = 0
         self.disk: dict[Any, Any] = {}
-        self.up = False
+        self.up = self.is_paused = False
         self.seconds_ahead = 0.0
         self.seconds_suspended = 0.0
         self.environment: SimulatedEnvironment | None = None
@@ -272,6 +276,50 @@ class Nodes:
         self._world.trace.add("node_suspended", {"node": node.label, "seconds": seconds})
         self._world.disturbed("node_suspended")
 
+    def pause(self, name: str) -> None:
+        """Stop a node as SIGSTOP does: its tasks stand still until `resume`, while the time goes on.
+
+            world.nodes.pause("a")
+            await trio.sleep(20)        # longer than the lease of an entity
+            world.nodes.resume("a")
+
+        Its connections stay open, and its machine still accepts data and connections.
+
+        Args:
+            name: the name of the node.
+
+        Raises:
+            SimulationError: there is no node of that name, or it is down or paused.
+        """
+        node = self._running(name)
+        if node.is_paused:
+            raise _error(name, "it is already paused")
+        node.is_paused = True
+        self._scheduler.pause(node.tasks)
+        self._note_pause(node, "node_paused")
+
+    def resume(self, name: str) -> None:
+        """Let a paused node run again. All its work that has become due is done now.
+
+        Args:
+            name: the name of the node.
+
+        Raises:
+            SimulationError: there is no node of that name, or it is not paused.
+        """
+        node = self[name]
+        if not node.is_paused:
+            raise _error(name, "it is not paused")
+        node.is_paused = False
+        self._scheduler.resume(node.tasks)
+        self._note_pause(node, "node_resumed")
+
+    def _note_pause(self, node: Node, what: str) -> None:
+        self._world.trace.add(what, {"node": node.label})
+        assert node.environment is not None  # the node is up
+        self._world.paused(node.environment, ongoing=node.is_paused)
+        self._world.disturbed(what)
+
     def disk(self, name: str) -> dict[Any, Any]:
         """Return the disk of a node, which survives every kill.
 
@@ -316,6 +364,12 @@ class Nodes:
     def only_dead_ones(self) -> bool:
         """True if no node runs, and tasks of killed nodes remain, which never end."""
         return self._killed and not any(node.up for node in self._nodes.values())
+
+    def resume_all(self) -> None:
+        """Let all paused nodes run again, because a paused node does not shut down."""
+        for name, node in self._nodes.items():
+            if node.is_paused:
+                self.resume(name)
 
     def open(
         self,
@@ -371,7 +425,7 @@ class Nodes:
             self._world.disturbed("node_ended")
 
     def _down(self, node: Node) -> None:
-        node.up = False
+        node.up = node.is_paused = False
         assert node.environment is not None  # the node was up
         self._world.forget(node.environment)
 
@@ -406,6 +460,8 @@ class _TaskOwners(trio.abc.Instrument):
             self._scheduler.kill((task,))
         else:
             node.tasks[task] = None
+            if node.is_paused:
+                self._scheduler.pause((task,))
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         node = self._nodes.pop(task, None)
