@@ -72,7 +72,9 @@ class FencesHold(Invariant):
 class _WatchedStorage:
     """A storage that reports the operations of its history."""
 
-    def __init__(self, storage: Storage, history: str, invariant: FencesHold, known: _Known) -> None:
+    def __init__(
+        self, storage: Storage, history: str, invariant: FencesHold, known: _Known
+    ) -> None:
         self._storage = storage
         self._history = history
         self._invariant = invariant
