@@ -55,6 +55,7 @@ from channels.entities.messages import (
     HandedOver,
     Handover,
     Hello,
+    InvalidMessage,
     Moved,
     RouterEnvelope,
     RouterMessage,
@@ -350,6 +351,8 @@ class Router:
             () if entity is None else entity.calls(),
         )
 
+    # Without this, Ctrl-C in the middle could leave a request whose answer wakes a task that no longer waits.
+    @trio.lowlevel.enable_ki_protection
     async def call(self, address: Any, verb: Verb, content: Any, timeout: float) -> Any:
         """Send a request, and wait for its end. See `actors.call`."""
         if timeout == math.inf:
@@ -504,7 +507,11 @@ class Router:
         if record is not None:
             self._deliver(record, request)
         elif request.verb in _FOR_RUNNING:
-            request.answer(None)
+            owner = self._owners.get(key)
+            if owner is None or owner == self.node or not isinstance(request, IncomingRequest):
+                request.answer(None)
+            else:
+                self._send_back(request, owner)
         elif not self.may_run:
             request.fail(_unavailable("this node has no session at the arbiter"))
         elif len(self.records) >= self.settings.max_entities:
@@ -938,7 +945,7 @@ class Router:
             self.pubsub.direct_broadcast(name, self.topic, content)
         except MessageTooLarge as error:
             self.counts["not_sent"] += 1
-            self.execute(ENTITY_MESSAGE_REFUSED, {"node": name, "problem": str(error)})
+            self.execute(ENTITY_MESSAGE_REFUSED, {"problem": f"for node {name!r}: {error}"})
 
     def _broadcast(self, message: Hello) -> None:
         if not self.pubsub.is_local:
@@ -962,21 +969,11 @@ class Router:
         """Handle a message from another node."""
         try:
             envelope = _decode_envelope(data)
-            if envelope.to not in ("", self.node.incarnation):
-                return
-            message = _decode_message(envelope.message)
-        except NOT_DECODABLE as error:
-            self._refuse_message("?", str(error))
-            return
-        sender = envelope.sender
-        try:
-            self._handle(sender, message)
-        except CannotTravel as error:
-            self._refuse_message(sender.name, error.problem)
-
-    def _refuse_message(self, node: str, problem: str) -> None:
-        self.counts["messages_refused"] += 1
-        self.execute(ENTITY_MESSAGE_REFUSED, {"node": node, "problem": problem})
+            if envelope.to in ("", self.node.incarnation):
+                self._handle(envelope.sender, _decode_message(envelope.message))
+        except (CannotTravel, InvalidMessage, *NOT_DECODABLE) as error:
+            self.counts["messages_refused"] += 1
+            self.execute(ENTITY_MESSAGE_REFUSED, {"problem": str(error)})
 
     def _handle(self, sender: Node, message: Any) -> None:  # noqa: C901, PLR0912 - one case for each message
         match message:
@@ -1121,19 +1118,16 @@ class Router:
                 carried.append(Carried(origin=each.sent_by, ask=ask))
             elif isinstance(each, LocalRequest):
                 carried.append(Carried(origin=self.node, ask=self._ask(each)))
-        cargo = Cargo(requests=tuple(carried))
-        if record.handoff is not None:
-            cargo = replace(cargo, state=msgspec.Raw(record.handoff))
-        data = _encode(cargo)
+        state = _NULL if record.handoff is None else msgspec.Raw(record.handoff)
+        if len(bytes(state)) > limit:
+            # The next owner loads its state again.
+            self._count_refusal("max_handover_bytes", record.key, limit)
+            state = _NULL
+        data = _encode(Cargo(state=state, requests=tuple(carried)))
         if len(data) > limit:
             for each in requests:
                 self._refuse(each, "max_handover_bytes", limit)
-            requests = []
-            data = _encode(replace(cargo, requests=()))
-        if len(data) > limit:
-            # The next owner loads its state again.
-            self._count_refusal("max_handover_bytes", record.key, limit)
-            data = _encode(Cargo())
+            return _encode(Cargo(state=state)), []
         return data, requests
 
     def _handover_lost(self, key: str, fence: int) -> None:

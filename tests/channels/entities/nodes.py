@@ -25,10 +25,10 @@ CLEANUP_FAILED = ("actors", "process", "cleanup_failed")
 
 
 @asynccontextmanager
-async def virtual_runtime() -> AsyncIterator[Runtime]:
+async def virtual_runtime(seed: int | None = None) -> AsyncIterator[Runtime]:
     """Open a runtime whose clocks follow Trio's clock, and in which no clean-up of a process may fail."""
     with virtual_environment():
-        async with open_runtime(log=False) as runtime:
+        async with open_runtime(log=False, seed=seed) as runtime:
             failed = listen(runtime, CLEANUP_FAILED)
             yield runtime
             assert failed == []
@@ -58,6 +58,8 @@ class Counter(Entity):
                 await trio.sleep(seconds)
                 self.count += 1
                 return Reply(self.count)
+            case ["count", count]:
+                self.count = count
             case "crash":
                 raise ValueError("asked to crash")
             case "keep":
