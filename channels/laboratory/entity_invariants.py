@@ -8,7 +8,7 @@ in a simulated world, all nodes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ClassVar, Final, TypeAlias, TypeVar
 
 import trio
@@ -531,13 +531,13 @@ class EntityMonitorsFire(_EntityInvariant):
         if now < self._next_look:
             return None
         self._next_look = now + 1.0
-        late = {}
+        late: dict[Hashable, str] = {}
         for ref, (pid, place, since) in self._active.items():
             changed = self._processes.changed.get(place, since)
             if since + _LOCATED < changed and now - changed > self._within:
                 late[ref] = (
-                    f"{self.who(pid)} monitors {_in_words(place)} since {since:.3g} s, and its process has ended before "
-                    f"{changed:.3g} s, but there was no Down"
+                    f"{self.who(pid)} monitors {_in_words(place)} since {since:.3g} s. Its process had ended by "
+                    f"{changed:.3g} s, and there was no Down"
                 )
         return self.late_twice(late)
 

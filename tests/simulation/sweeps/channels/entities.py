@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import trio
@@ -300,96 +300,112 @@ class Run:
         return not isinstance(end, CallExit)
 
 
+class Account(Entity):
+    """An entity that keeps the ids of its requests in a fenced history. Each node has a subclass of its own."""
+
+    requests = Do
+    answers = Any
+    node: ClassVar[Node]
+    run: ClassVar[Run]
+    history: ClassVar[History]
+    random: ClassVar[Random]
+
+    async def init(self, key: str, state: Any = None) -> None:
+        self.run.servers[current_pid()] = self
+        await self.history.claim(key, self.fence)
+        if state is None or self.random.random() < 0.5:
+            found = await self.history.read(key)
+            kept = [msgspec.json.decode(each.body)["id"] for each in found.entries]
+            self.run.check(state in (None, kept), f"{key} got the state {state}, and kept {kept}")
+            state = kept
+        else:
+            self.run.counts["handed-off states"] += 1
+        claims, truth = self.run.store.claims[key], self.run.store.truth.get(key, [])
+        if claims[-1] == self.fence:
+            self.run.check(
+                state == truth, f"{key} on {self.node.label} begins with {state}, not {truth}"
+            )
+        self.kept: list[str] = state
+        self.late: list[tuple[Sender, Any]] = []
+        self.calls = 0
+        if self.random.random() < 0.02:
+            raise RuntimeError("crashed by chance, in init")
+
+    async def handle_call(self, request: Any, sender: Sender) -> Any:
+        self.run.runs(request.id, self.key, self.node.label)
+        kept = await self.act(request)
+        answer = {"kept": kept, "count": len(self.kept)}
+        if "late" in request.acts:
+            self.late.append((sender, answer))
+            send_after(current_pid(), Do("late", []), 0.05)
+            return NoReply()
+        return Reply(answer)
+
+    async def handle_cast(self, message: Any) -> None:
+        self.run.runs(message.id, self.key, self.node.label)
+        await self.act(message)
+
+    async def handle_info(self, message: Any) -> None:
+        if message.id == "late":
+            for sender, answer in self.late:
+                sender.answer(answer)
+            self.late = []
+            return
+        self.run.runs(message.id, self.key, self.node.label)
+        await self.act(message)
+
+    async def handle_alarm(self, at: float) -> None:
+        set_at, _ = self.run.alarms.get(self.key, (None, ""))
+        if set_at == at:
+            self.run.counts["alarms"] += 1
+            del self.run.alarms[self.key]
+
+    async def handle_handoff(self) -> Any:
+        if self.random.random() < 0.1:
+            await trio.sleep(self.random.uniform(0.0, 0.3))
+        return self.kept if self.run.hands_off else None
+
+    async def act(self, request: Do) -> bool:
+        """Do what a request demands. Return True if it was appended to the self.history."""
+        kept = False
+        for act in request.acts:
+            match act:
+                case "append":
+                    await self.history.append(
+                        self.key, "done", {"id": request.id}, fence=self.fence
+                    )
+                    self.kept.append(request.id)
+                    kept = True
+                case "crash":
+                    raise RuntimeError("asked to crash")
+                case ["sleep", seconds]:
+                    await trio.sleep(seconds)
+                case ["call", key]:
+                    await self.call(key)
+                case ["alarm", seconds]:
+                    at = self.node.now() + seconds
+                    self.run.alarms.pop(self.key, None)
+                    await self.set_alarm(at)
+                    self.run.alarms[self.key] = at, self.run.redis.run_id
+        return kept
+
+    async def call(self, key: str) -> None:
+        self.calls += 1
+        sent = self.run.send(self.node, f"{self.key}#{self.fence}", self.calls, key, "call")
+        supervisor = self.run.supervisors[self.node.name]
+        await self.run.call(self.node, sent, supervisor, ["append"], timeout=0.5)
+
+
 def account_class(node: Node, run: Run, history: History) -> type[Entity]:
     """Return the class of the entities of one node."""
-    label, random = node.label, node.random("entities")
+    attributes = {"node": node, "run": run, "history": history, "random": node.random("entities")}
+    return type("Account", (Account,), attributes)
 
-    class Account(Entity):
-        requests = Do
-        answers = Any
 
-        async def init(self, key: str, state: Any = None) -> None:
-            run.servers[current_pid()] = self
-            await history.claim(key, self.fence)
-            if state is None or random.random() < 0.5:
-                found = await history.read(key)
-                kept = [msgspec.json.decode(each.body)["id"] for each in found.entries]
-                run.check(state in (None, kept), f"{key} got the state {state}, and kept {kept}")
-                state = kept
-            else:
-                run.counts["handed-off states"] += 1
-            claims, truth = run.store.claims[key], run.store.truth.get(key, [])
-            if claims[-1] == self.fence:
-                run.check(state == truth, f"{key} on {label} begins with {state}, not {truth}")
-            self.kept: list[str] = state
-            self.late: list[tuple[Sender, Any]] = []
-            self.calls = 0
-            if random.random() < 0.02:
-                raise RuntimeError("crashed by chance, in init")
-
-        async def handle_call(self, request: Any, sender: Sender) -> Any:
-            run.runs(request.id, self.key, label)
-            kept = await self.act(request)
-            answer = {"kept": kept, "count": len(self.kept)}
-            if "late" in request.acts:
-                self.late.append((sender, answer))
-                send_after(current_pid(), Do("late", []), 0.05)
-                return NoReply()
-            return Reply(answer)
-
-        async def handle_cast(self, message: Any) -> None:
-            run.runs(message.id, self.key, label)
-            await self.act(message)
-
-        async def handle_info(self, message: Any) -> None:
-            if message.id == "late":
-                for sender, answer in self.late:
-                    sender.answer(answer)
-                self.late = []
-                return
-            run.runs(message.id, self.key, label)
-            await self.act(message)
-
-        async def handle_alarm(self, at: float) -> None:
-            set_at, _ = run.alarms.get(self.key, (None, ""))
-            if set_at == at:
-                run.counts["alarms"] += 1
-                del run.alarms[self.key]
-
-        async def handle_handoff(self) -> Any:
-            if random.random() < 0.1:
-                await trio.sleep(random.uniform(0.0, 0.3))
-            return self.kept if run.hands_off else None
-
-        async def act(self, request: Do) -> bool:
-            """Do what a request demands. Return True if it was appended to the history."""
-            kept = False
-            for act in request.acts:
-                match act:
-                    case "append":
-                        await history.append(self.key, "done", {"id": request.id}, fence=self.fence)
-                        self.kept.append(request.id)
-                        kept = True
-                    case "crash":
-                        raise RuntimeError("asked to crash")
-                    case ["sleep", seconds]:
-                        await trio.sleep(seconds)
-                    case ["call", key]:
-                        await self.call(key)
-                    case ["alarm", seconds]:
-                        at = node.now() + seconds
-                        run.alarms.pop(self.key, None)
-                        await self.set_alarm(at)
-                        run.alarms[self.key] = at, run.redis.run_id
-            return kept
-
-        async def call(self, key: str) -> None:
-            self.calls += 1
-            sent = run.send(node, f"{self.key}#{self.fence}", self.calls, key, "call")
-            supervisor = run.supervisors[node.name]
-            await run.call(node, sent, supervisor, ["append"], timeout=0.5)
-
-    return Account
+async def until(holds: Callable[[], object]) -> None:
+    """Wait until a condition is true."""
+    while not holds():  # noqa: ASYNC110 - nodes come and go, and have no event for it
+        await trio.sleep(0.05)
 
 
 @define
@@ -422,7 +438,8 @@ class Client:
         return self.run.send(self.node, self.name, self.number, key, verb)
 
     def acts(self) -> list[Any]:
-        random, acts = self.random, []
+        random = self.random
+        acts: list[Any] = []
         if random.random() < 0.1:
             acts.append(["sleep", random.choice((0.0, 0.02, 0.1, 0.6))])
         if random.random() < 0.8:
@@ -510,7 +527,6 @@ def count(run: Run) -> None:
 
 async def serve(node: Node, run: Run) -> None:
     """Run one node, until it is killed or leaves."""
-    random = node.random("node")
     leaving = run.leaving[node.label] = trio.Event()
     adapter = RedisAdapter(
         "redis://redis",
@@ -552,8 +568,7 @@ async def serve(node: Node, run: Run) -> None:
     await leaving.wait()
     # The clients leave first.
     with trio.move_on_after(5.0):
-        while any(each.is_busy for each in clients):
-            await trio.sleep(0.05)
+        await until(lambda: not any(each.is_busy for each in clients))
     before = run.disturbances
     with trio.move_on_after(10.0) as drain:
         await supervisor.drain()
@@ -572,15 +587,13 @@ async def deploy(run: Run, random: Random, name: str) -> None:
     if nodes.is_up(name) and not nodes[name].is_paused:
         run.leaving[nodes[name].label].set()
         with trio.move_on_after(20.0):
-            while nodes.is_up(name):
-                await trio.sleep(0.05)
+            await until(lambda: not nodes.is_up(name))
     await trio.sleep(random.uniform(0.0, 1.0))
     if not nodes.is_up(name):
         nodes.boot(name)
     # A deploy goes on when the new node is ready, and the others know it.
     with trio.move_on_after(3.0):
-        while not is_ready(run, name):
-            await trio.sleep(0.1)
+        await until(lambda: is_ready(run, name))
         await trio.sleep(run.exchange)
 
 
@@ -753,14 +766,13 @@ SOMETIMES = (
 
 async def every_key_answers(run: Run) -> None:
     """Check that every key answers from every node soon after the last fault."""
-    world, began = run.world, trio.current_time()
+    began = trio.current_time()
     run.unanswered = {(name, key): None for name in NAMES for key in KEYS}
     run.probing.set()
     # Lost connections come back after a time-out and a backoff.
     within = LEASE + 1.0 + 2.0 + 3 * run.exchange
     with trio.move_on_after(within):
-        while run.unanswered:
-            await trio.sleep(0.1)
+        await until(lambda: not run.unanswered)
     run.check(not run.unanswered, f"no answer within {within:g} s: {run.unanswered}")
     run.counts["slowest recovery (ms)"] = int((trio.current_time() - began) * 1000)
 
@@ -776,10 +788,10 @@ async def records_match(run: Run) -> None:
             run.check(key not in running, f"{key} runs on {name} and on {running.get(key)}")
             running[key] = name, fence
     living = {}
-    for key, record in owners.items():
+    for identity, record in owners.items():
         node = redis_scripts.node_of(record.node)
         if keys.get(names.sessions + record.node) == record.number:
-            living[key.decode()] = node.name, record.fence
+            living[identity.decode()] = node.name, record.fence
     for key in [key for key in living if key not in running]:
         # A node may own a key without a process for a while, after failures of the process.
         supervisor = run.supervisors[living[key][0]]
