@@ -309,6 +309,8 @@ class EntityCallsEnd(_EntityInvariant):
             self.violated(f"{request!r} ends {late:.3g} s after its time limit")
 
     def at_rest(self) -> str | None:
+        if not self._open:
+            return self.late_twice({})
         now = self.now()
         return self.late_twice(
             {
@@ -455,8 +457,8 @@ class EntityCastsArrive(_EntityInvariant):
         self._drop(lambda each: self._concerns(each) and not each.is_homeless)
 
     def at_rest(self) -> str | None:
-        casts, now = self._casts, self.now()
-        if not casts.open or now < casts.next_look:
+        casts = self._casts
+        if not casts.open or (now := self.now()) < casts.next_look:
             return None
         casts.next_look = now + 1.0
         for each in casts.open.values():
@@ -527,8 +529,7 @@ class EntityMonitorsFire(_EntityInvariant):
             del self._active[ref]
 
     def at_rest(self) -> str | None:
-        now = self.now()
-        if now < self._next_look:
+        if not self._active or (now := self.now()) < self._next_look:
             return None
         self._next_look = now + 1.0
         late: dict[Hashable, str] = {}
