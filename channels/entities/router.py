@@ -57,7 +57,6 @@ from channels.entities.messages import (
     Hello,
     InvalidMessage,
     Moved,
-    RouterEnvelope,
     RouterMessage,
     Verb,
 )
@@ -133,8 +132,8 @@ _PORTION = 200
 _MOVES = 64
 
 _encode = msgspec.json.Encoder().encode
-_decode_envelope = msgspec.json.Decoder(RouterEnvelope).decode
-_decode_message = msgspec.json.Decoder(RouterMessage | RemoteMessage).decode
+# The sender, the start of the receiver or an empty text for every receiver, and the message.
+_decode_message = msgspec.json.Decoder(tuple[Node, str, RouterMessage | RemoteMessage]).decode
 _decode_cargo = msgspec.json.Decoder(Cargo).decode
 _decode_process = msgspec.json.Decoder(ProcessId | None).decode
 _decode_alarm = msgspec.json.Decoder(float).decode
@@ -906,16 +905,7 @@ class Router:
     def close(self) -> None:
         """Tell the other nodes that this node stops."""
         self._is_stopping = True
-        self._broadcast(Hello(labels=tuple(sorted(self.placement.labels)), goodbye=True))
-
-    def encode(self, value: Any) -> msgspec.Raw:
-        """Encode a message to a process of another node."""
-        body, _ = self.answers.encode(value)
-        return msgspec.Raw(body)
-
-    def decode(self, body: msgspec.Raw) -> Any:
-        """Decode a message from a process of another node."""
-        return self.answers.decode(body)
+        self._say_hello(goodbye=True)
 
     def encode_reason(self, reason: ExitReason) -> Any:
         """Return an exit reason as it travels."""
@@ -936,41 +926,39 @@ class Router:
     def _dec_hook(self, wanted: type, value: Any) -> Any:
         return self.processes.dec_hook(wanted, value)
 
-    def post(self, node: Node | str, message: Any) -> None:
+    def post(self, node: Node, message: Any) -> None:
         """Send a message to the router of another node, at most once. Never raises."""
-        name, to = (node, "") if isinstance(node, str) else (node.name, node.incarnation)
-        envelope = RouterEnvelope(self.node, to, msgspec.Raw(_encode(message)))
-        content = Broadcast(self.topic, "entities", Binary(_encode(envelope)))
         try:
-            self.pubsub.direct_broadcast(name, self.topic, content)
+            content = self._packed_message(node.incarnation, message)
+            self.pubsub.direct_broadcast(node.name, self.topic, content)
         except MessageTooLarge as error:
             self.counts["not_sent"] += 1
-            self.execute(ENTITY_MESSAGE_REFUSED, {"problem": f"for node {name!r}: {error}"})
+            self.execute(ENTITY_MESSAGE_REFUSED, {"problem": f"for {node.name!r}: {error}"})
 
-    def _broadcast(self, message: Hello) -> None:
-        if not self.pubsub.is_local:
-            envelope = RouterEnvelope(self.node, "", msgspec.Raw(_encode(message)))
-            content = Broadcast(self.topic, "entities", Binary(_encode(envelope)))
-            self.pubsub.broadcast(self.topic, content, sender=self.pid)
+    def _packed_message(self, to: str, message: Any) -> Broadcast:
+        return Broadcast(self.topic, "entities", Binary(_encode((self.node, to, message))))
 
-    def _hello(self, answer: bool = False) -> Hello:
+    def _hello(self, *, answer: bool = False, goodbye: bool = False) -> Hello:
         return Hello(
             labels=tuple(sorted(self.placement.labels)),
             draining=self.placement.draining,
             drained=self._is_drained,
             answer=answer,
+            goodbye=goodbye,
         )
 
-    def _say_hello(self, answer: bool = False) -> None:
-        if self._processes is not None:
-            self._broadcast(self._hello(answer))
+    def _say_hello(self, *, answer: bool = False, goodbye: bool = False) -> None:
+        # Without processes, the server has not started.
+        if not self.pubsub.is_local and self._processes is not None:
+            content = self._packed_message("", self._hello(answer=answer, goodbye=goodbye))
+            self.pubsub.broadcast(self.topic, content, sender=self.pid)
 
     def receive(self, data: bytes) -> None:
         """Handle a message from another node."""
         try:
-            envelope = _decode_envelope(data)
-            if envelope.to in ("", self.node.incarnation):
-                self._handle(envelope.sender, _decode_message(envelope.message))
+            sender, to, message = _decode_message(data)
+            if to in ("", self.node.incarnation):
+                self._handle(sender, message)
         except (CannotTravel, InvalidMessage, *NOT_DECODABLE) as error:
             self.counts["messages_refused"] += 1
             self.execute(ENTITY_MESSAGE_REFUSED, {"problem": str(error)})
@@ -1059,7 +1047,7 @@ class Router:
         refused = self.streams.moved(sender, moved.key, moved.generation, moved.turn)
         if moved.owner is not None:
             self._remember(moved.key, moved.owner)
-        else:
+        elif refused:
             # The node drains, and its hello may be lost.
             self.placement.note_draining(sender)
             self._owners.pop(moved.key, None)

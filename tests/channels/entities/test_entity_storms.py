@@ -265,8 +265,9 @@ class Storm:
 
 async def check(seed: int) -> Count[str]:
     async with virtual_runtime(seed) as runtime:
+        latency = random.Random(seed).choice([0.0, 0.002, 0.02])
         joined, nodes = await cluster(
-            "a", "b", "c", cls=Worker, latency=0.002, idle_timeout=2, max_restarts=5
+            "a", "b", "c", cls=Worker, latency=latency, idle_timeout=2, max_restarts=5
         )
         watch = Watch(runtime)
         storm = Storm(seed, watch, joined, nodes)
