@@ -477,7 +477,9 @@ class Router:
                     except ArbiterUnavailable as error:
                         request.fail(_unavailable(str(error)))
                     else:
-                        if owner is None:
+                        if request.done:
+                            pass  # its caller has given up meanwhile
+                        elif owner is None:
                             request.answer(None)
                         elif owner != self.node and not self.placement.knows(owner):
                             request.fail(_unavailable(f"its node {owner.name!r} does not run"))

@@ -740,7 +740,7 @@ async def probe(client: Client, key: str) -> None:
     run, node = client.run, client.node
     for number in range(1000):
         sent = run.send(node, f"prober of {key} on {node.label}", number, key, "call")
-        if await run.call(node, sent, client.supervisor, [], run.exchange + 1.0):
+        if await run.call(node, sent, client.supervisor, [], 3 * run.exchange + 1.0):
             run.unanswered.pop((node.name, key), None)
             return
         run.unanswered[node.name, key] = sent.end
@@ -783,7 +783,7 @@ async def every_key_answers(run: Run) -> None:
     run.unanswered = {(name, key): None for name in NAMES for key in KEYS}
     run.probing.set()
     # Lost connections come back after a time-out and a backoff.
-    within = run.lease + 1.0 + 2.0 + 4 * run.exchange
+    within = run.lease + 1.0 + 2.0 + 8 * run.exchange
     with trio.move_on_after(within):
         await until(lambda: not run.unanswered)
     run.check(not run.unanswered, f"no answer within {within:g} s: {run.unanswered}")
@@ -836,7 +836,7 @@ def entities_of(run: Run, name: str) -> list[tuple[str, int]]:
 
 @scenario(
     invariants=("all", *ENTITY_INVARIANTS, FencesHold),
-    params={"troubles": 4},
+    params={"troubles": 3},
 )
 @small_bounds
 async def entities(world: World) -> dict[str, int]:
@@ -857,7 +857,7 @@ async def entities(world: World) -> dict[str, int]:
         heal(run)
         await every_key_answers(run)
         # Casts arrive, alarms come again, and idle entities stop.
-        await trio.sleep(60.0 if random.random() < 0.05 else 13.0)
+        await trio.sleep(60.0 if random.random() < 0.05 else 11.5)
         for each in run.sent.values():
             # An entity that ends drops its calls.
             is_open = each.verb == "call" and each.end is None and not each.is_of_entity
