@@ -66,7 +66,7 @@ from channels.telemetry import (
 from channels.testing import ENTITY_INVARIANTS, FencesHold, SimulatedRedis
 from supervision import Backoff, Supervisor
 from supervision.simulation import Node, World, scenario
-from tests.simulation.sweeps.bounds import small_bounds
+from tests.simulation.sweeps.bounds import small_bounds_except
 
 NAMES = ("a", "b", "c", "d", "e")
 PINNED = "k5!"
@@ -838,7 +838,7 @@ def entities_of(run: Run, name: str) -> list[tuple[str, int]]:
     invariants=("all", *ENTITY_INVARIANTS, FencesHold),
     params={"troubles": 3},
 )
-@small_bounds
+@small_bounds_except("_WINDOW")
 async def entities(world: World) -> dict[str, int]:
     """Let clients use entities while nodes, the network and Redis fail."""
     async with trio.open_nursery() as nursery:
