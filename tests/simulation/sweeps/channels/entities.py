@@ -518,6 +518,25 @@ def count(run: Run) -> None:
         run.counts[event[-1]] += 1
         run.counts["requests handed over"] += int(measured.get("requests", 0))
 
+    # The time until which each key of this node must not start, after too many failures.
+    held: dict[str, float] = {}
+
+    def failed(event: Any, measured: Any, about: Any) -> None:
+        if measured["delay"]:
+            held[about["key"]] = trio.current_time() + measured["delay"]
+
+    def began(event: Any, measured: Any, about: Any) -> None:
+        until = held.pop(about["key"], 0.0)
+        now = trio.current_time()
+        run.check(
+            now >= until, f"{about['key']} starts at {now:g} s, and should wait until {until:g} s"
+        )
+
+    telemetry.attach(ENTITY_CRASHED, failed)
+    telemetry.attach(ENTITY_START_FAILED, failed)
+    telemetry.attach(ENTITY_STARTED, began)
+    # The next session of the node counts anew.
+    telemetry.attach(ENTITY_LEASE_LOST, lambda *_: held.clear())
     for event in (
         ENTITY_CRASHED,
         ENTITY_HANDED_OVER,
