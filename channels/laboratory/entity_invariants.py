@@ -74,7 +74,8 @@ def _shared(variable: trio.lowlevel.RunVar[T], make: Callable[[], T]) -> T:
 
 
 def _place_of(about: About) -> Place:
-    return about["supervisor"], about["key"]
+    key = about["key"] if "key" in about else about["request"].key
+    return about["supervisor"], key
 
 
 def _in_words(place: Place) -> str:
@@ -99,10 +100,12 @@ class _EntityInvariant(Invariant):
             # No code detaches this handler, because the telemetry ends with the runtime.
             runtime.telemetry.attach(event, self._handler(getattr(self, name)))
 
-    @staticmethod
-    def _handler(handle: Callable[[About], None]) -> Callable[..., None]:
+    def _handler(self, handle: Callable[[About], None]) -> Callable[..., None]:
         def handler(_event: object, measured: About, about: About) -> None:
-            handle({**measured, **about})
+            try:
+                handle({**measured, **about})
+            except Exception as error:  # telemetry would detach the handler, and the invariant would check nothing
+                self.violated(f"the invariant failed: {error!r}")
 
         return handler
 
