@@ -104,7 +104,9 @@ class _EntityInvariant(Invariant):
         def handler(_event: object, measured: About, about: About) -> None:
             try:
                 handle({**measured, **about})
-            except Exception as error:  # telemetry would detach the handler, and the invariant would check nothing
+            except (
+                Exception
+            ) as error:  # telemetry would detach the handler, and the invariant would check nothing
                 self.violated(f"the invariant failed: {error!r}")
 
         return handler
@@ -358,8 +360,8 @@ _casts: trio.lowlevel.RunVar[_Casts] = trio.lowlevel.RunVar("casts to entities")
 class EntityCastsArrive(_EntityInvariant):
     """An entity gets each cast that its owner's node has acknowledged, also if the key moves to another node.
 
-    A node that is lost, a lost lease, a lost connection in the middle of a handover, a stop without a drain, and a
-    limit may lose a cast.
+    A node that is lost, a lost lease, a lost connection in the middle of a handover, a start that fails after a crash,
+    a stop without a drain, and a limit may lose a cast.
 
     Args:
         within: the seconds after the last fault in which the casts must arrive.
@@ -406,9 +408,11 @@ class EntityCastsArrive(_EntityInvariant):
                 each.since = now
 
     def _request_ended(self, about: About) -> None:
-        failure = about["failure"]
-        if failure is not None and failure.error == "EntityBusy":
-            self._casts.open.pop(_id_of(about), None)
+        failure, which = about["failure"], _id_of(about)
+        cast = self._casts.open.get(which)
+        # A limit may end a request in a handover. After a crash, the next start may fail.
+        if failure and cast and (cast.to is None or failure.error == "EntityBusy"):
+            del self._casts.open[which]
 
     def _ended(self, about: About) -> None:
         place, reason = _place_of(about), about["reason"]

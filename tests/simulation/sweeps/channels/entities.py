@@ -51,7 +51,7 @@ from channels.durable.stream import Limits, Slice
 from channels.entities.arbiters import redis_scripts
 from channels.entities.arbiters.redis import RedisArbiter
 from channels.entities.entity import Entity
-from channels.entities.errors import EntityError
+from channels.entities.errors import EntityCrashed, EntityError
 from channels.entities.supervisor import EntitySupervisor
 from channels.pubsub.redis.adapter import RedisAdapter
 from channels.telemetry import (
@@ -278,6 +278,8 @@ class Run:
             self.counts[f"calls failed with {type(end).__name__}"] += 1
             expected = isinstance(end, EntityError | CallTimeout | CallingSelf)
             self.check(expected, f"{sent.id} fails with {end!r}")
+            if isinstance(end, EntityCrashed):
+                self.check(sent.runs, f"{sent.id} has not run, and fails with {end!r}")
             if not end.may_have_run:
                 self.check(not sent.runs, f"{sent.id} has run, and fails with {end!r}")
             return
