@@ -70,7 +70,7 @@ from channels.endpoint.listening import (
     serve_websocket,
     start_application,
 )
-from channels.endpoint.pools import ChannelPool, pools_of
+from channels.endpoint.pools import CHILDREN, ChannelPool, pools_of
 from channels.errors import ChannelsError
 from channels.filters import FilterRule, check_rule
 from channels.handlers import Declarations
@@ -797,8 +797,8 @@ class Endpoint:
         try:
             return Supervisor.child_spec(
                 children,
-                id="children",
-                label="children",
+                id=CHILDREN,
+                label=CHILDREN,
                 # Restarted after a kill. An end after too many restarts is final, and ends the endpoint.
                 restart="transient",
                 significant=True,

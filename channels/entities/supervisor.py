@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Coroutine
+from itertools import count
 from typing import Any, final
 
 import msgspec
@@ -14,11 +15,13 @@ from actors.errors import InvalidArgument, InvalidCallback, InvalidOption, Start
 from actors.exits import NOPROC
 from actors.process import on_exit
 from actors.refs import Pid, Ref
+from actors.runtime import current_runtime
 from actors.text import brief
 from channels.entities.arbiter import Arbiter
 from channels.entities.arbiters.choice import arbiter_for
 from channels.entities.entity import Entity
 from channels.entities.errors import EntityUnavailable
+from channels.entities.logger import attach
 from channels.entities.messages import MAX_KEY
 from channels.entities.ownership import Limits
 from channels.entities.remote import RemotePid
@@ -187,7 +190,11 @@ class EntitySupervisor(EndpointChild):
         RestartIntensity(max_restarts, max_seconds)
         check_backoff(backoff)
         self.name = name
-        self._arbiter = arbiter
+        self._chosen_arbiter = arbiter
+        # These outlive a restart of the processes, because other nodes and the arbiter remember their numbers.
+        self._arbiter: Arbiter | None = None
+        self._pubsub: PubSub | None = None
+        self._numbers = count(1)
         self._settings = Settings(
             name=name,
             cls=cls,
@@ -241,8 +248,10 @@ class EntitySupervisor(EndpointChild):
             raise EntitySupervisorError(
                 f"{self!r} is running already; make another EntitySupervisor"
             )
-        arbiter = arbiter_for(pubsub) if self._arbiter is None else self._arbiter
-        router = self.router = Router(self._settings, pubsub, arbiter)
+        if self._arbiter is None or self._pubsub is not pubsub:
+            self._arbiter = self._chosen_arbiter or arbiter_for(pubsub)
+        self._pubsub = pubsub
+        router = self.router = Router(self._settings, pubsub, self._arbiter, self._numbers)
         hold = ChildSpec("hold", self._hold, restart="temporary")
         try:
             return await Supervisor.start_link([hold, *router.children()], label=self.name)
@@ -252,6 +261,7 @@ class EntitySupervisor(EndpointChild):
 
     async def _hold(self) -> Pid:
         """Forget the router when the supervisor ends. Runs in the supervisor's process, and starts none."""
+        on_exit(attach(current_runtime().telemetry, self.router))
         on_exit(self._stopped)
         raise StartIgnored
 

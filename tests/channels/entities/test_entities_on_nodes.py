@@ -57,7 +57,7 @@ from channels.telemetry import (
     ENTITY_STARTED,
 )
 from channels.testing import JoinedNodes
-from tests.channels.entities.nodes import Counter, Node, cluster, listen, virtual_runtime
+from tests.channels.entities.nodes import Counter, Node, child_of, cluster, listen, virtual_runtime
 from tests.channels.support import settle
 
 VIRTUAL_CLOCK = True
@@ -577,3 +577,23 @@ async def test_a_stop_and_a_look_up_follow_a_key_that_moves(runtime: Runtime) ->
         assert place.node == "a"
         await b.entities.stop(key)
     assert await b.entities.where(key) is None
+
+
+async def test_numbers_go_on_when_only_the_supervisor_of_the_entities_starts_again(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    seen: list[int] = []
+    runtime.telemetry.attach(
+        ENTITY_BEGAN, lambda _, __, about: seen.append(about["request"].number)
+    )
+    for _ in range(3):
+        await call(a.via(key), "add")
+        router = a.router
+        kill(await a.child("session"))
+        kill(await child_of(a.supervisor, "entities counters"))
+        await trio.sleep(0.1)
+        assert a.router is not router
+    assert seen == sorted(set(seen))
+    assert await call(b.via(key), "add") == 4

@@ -26,7 +26,7 @@ from supervision.laboratory.simulation.scheduling.deviations import (
     distinct,
     moved,
 )
-from supervision.laboratory.simulation.scheduling.trio_internals import run_next_round
+from supervision.laboratory.simulation.scheduling.trio_internals import make_ready
 
 __all__ = ["Policy", "Scheduler"]
 
@@ -72,8 +72,9 @@ class Scheduler(trio.abc.Instrument):
         self.steps = array("I")
         self.taken: dict[int, tuple[int, ...]] = {}
         self.dead: set[trio.lowlevel.Task] = set()
-        # The tasks of paused nodes. The value is True if the task was ready in a round since the pause began.
-        self._paused: dict[trio.lowlevel.Task, bool] = {}
+        self._paused: set[trio.lowlevel.Task] = set()
+        # The paused tasks that could run, in the order in which they could.
+        self._held: list[trio.lowlevel.Task] = []
         self._batch: list[trio.lowlevel.Task] = []
         self._chance = stream.random
         self.named: list[Deviation] = []
@@ -99,7 +100,6 @@ class Scheduler(trio.abc.Instrument):
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         """Forget a task."""
         del self.numbers[task]
-        self._paused.pop(task, None)
 
     def tasks(self) -> list[trio.lowlevel.Task]:
         """Return the tasks that have not ended, in the order of spawning."""
@@ -112,25 +112,25 @@ class Scheduler(trio.abc.Instrument):
     def kill(self, tasks: Iterable[trio.lowlevel.Task]) -> None:
         """Never run these tasks again, not even in the current round."""
         self.dead.update(tasks)
+        self._paused.difference_update(self.dead)
+        self._held = [task for task in self._held if task not in self.dead]
         self._batch[:] = [task for task in self._batch if task not in self.dead]
-        for task in tasks:
-            self._paused.pop(task, None)
 
     def pause(self, tasks: Iterable[trio.lowlevel.Task]) -> None:
-        """Run these tasks no longer until `resume`. The task that runs now goes on until its next checkpoint."""
-        self._paused.update(dict.fromkeys(tasks, False))
-        self._batch[:] = [task for task in self._batch if not self._is_held_back(task)]
+        """Do not run these tasks until `resume`, not even in the current round."""
+        self._paused.update(tasks)
+        self._hold(self._batch)
 
     def resume(self, tasks: Iterable[trio.lowlevel.Task]) -> None:
-        """Run paused tasks again. Those that became ready in the meantime run in the next round."""
-        run_next_round([task for task in tasks if self._paused.pop(task, False)])
+        """Run these tasks again, from the next round on."""
+        self._paused.difference_update(tasks)
+        held, self._held = self._held, []
+        make_ready([task for task in held if task not in self._paused])
+        self._held = [task for task in held if task in self._paused]
 
-    def _is_held_back(self, task: trio.lowlevel.Task) -> bool:
-        """Return True if a ready task is paused, and remember that it was ready."""
-        if task not in self._paused:
-            return False
-        self._paused[task] = True
-        return True
+    def _hold(self, batch: list[trio.lowlevel.Task]) -> None:
+        self._held += [task for task in batch if task in self._paused]
+        batch[:] = [task for task in batch if task not in self._paused]
 
     # Order
 
@@ -141,7 +141,7 @@ class Scheduler(trio.abc.Instrument):
         if self.dead:
             batch[:] = [task for task in batch if task not in self.dead]
         if self._paused:
-            batch[:] = [task for task in batch if not self._is_held_back(task)]
+            self._hold(batch)
         if self._timed:
             self._count_turn()
         steps, numbers = self.steps, self.numbers

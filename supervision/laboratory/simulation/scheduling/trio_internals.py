@@ -4,7 +4,7 @@
   order of spawning, and then pass them to a replaceable object that shuffles them. Hypothesis uses this, and Trio tests
   it.
 - Threads: the function by which Trio starts threads. A simulated world has no threads.
-- Tasks of a paused node: Trio's list of the tasks that run in the next round, to which they return after the pause.
+- Tasks of a paused node, which run later: the queue of the tasks that run in the next round.
 - Tasks of a killed node, which never run again: the function that Trio calls to cancel a task, and the cancel scopes
   around a task. The clock would wait for the deadlines of these scopes.
 
@@ -22,14 +22,15 @@ import trio
 from trio import _threads as threads_module
 from trio._core import _run as run_module
 
-__all__ = ["Order", "run_next_round", "scheduling", "silence", "thread_starts"]
+__all__ = ["Order", "make_ready", "scheduling", "silence", "thread_starts"]
 
 _SORTED_FIRST = "_ALLOW_DETERMINISTIC_SCHEDULING"
 _SHUFFLER = "_r"
 _START_THREAD = "start_thread_soon"
+_CONTEXT = "GLOBAL_RUN_CONTEXT"
+_RUNNER = "runner"
+_READY = "runq"
 _ON_CANCEL = "_abort_func"
-_RUN = "GLOBAL_RUN_CONTEXT"
-_NEXT_ROUND = "runq"
 _SCOPES = "_cancel_status"
 _SCOPE_OF = "_scope"
 _PARENT = "_parent"
@@ -62,6 +63,11 @@ def thread_starts(start: Callable[..., None]) -> Iterator[None]:
         yield
 
 
+def make_ready(tasks: Iterable[trio.lowlevel.Task]) -> None:
+    """Run tasks in the next round that were taken out of the batch of an earlier round. A task of Trio calls this."""
+    getattr(getattr(getattr(run_module, _CONTEXT), _RUNNER), _READY).extend(tasks)
+
+
 def silence(tasks: Iterable[trio.lowlevel.Task], within: trio.CancelScope) -> None:
     """Make Trio neither cancel these tasks nor wait for their deadlines any more.
 
@@ -82,11 +88,6 @@ def silence(tasks: Iterable[trio.lowlevel.Task], within: trio.CancelScope) -> No
             # Trio's setter removes the scope from the heap of deadlines.
             scope.deadline = math.inf
             status = getattr(status, _PARENT)
-
-
-def run_next_round(tasks: Iterable[trio.lowlevel.Task]) -> None:
-    """Let tasks run in the next round that were removed from an earlier round, before they ran."""
-    getattr(getattr(run_module, _RUN).runner, _NEXT_ROUND).extend(tasks)
 
 
 @contextmanager

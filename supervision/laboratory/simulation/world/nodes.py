@@ -69,7 +69,7 @@ class NodeWorld(Protocol):
         """Tell the invariants that a fault of a node has begun or ended."""
 
     def paused(self, environment: SimulatedEnvironment, *, ongoing: bool) -> None:
-        """Tell the invariants of a node that it does not run from now on, or runs again."""
+        """Tell the invariants of a node that it stands still from now on, or runs again."""
 
 
 class Node:
@@ -80,7 +80,7 @@ class Node:
         incarnation: the number of its boots so far; 1 after the first start.
         disk: a dict that survives a kill. A write is durable immediately. Store only immutable values.
         up: True while the node runs.
-        is_paused: True while `Nodes.pause` stops all its tasks.
+        paused: True while its tasks are stopped.
         seconds_ahead: the seconds by which its time of day is ahead of the world's clock.
         seconds_suspended: the seconds for which its machine was suspended.
         runtime: the runtime of this incarnation, set when its main starts.
@@ -92,7 +92,8 @@ class Node:
         self.name = name
         self.incarnation = 0
         self.disk: dict[Any, Any] = {}
-        self.up = self.is_paused = False
+        self.up = False
+        self.paused = False
         self.seconds_ahead = 0.0
         self.seconds_suspended = 0.0
         self.environment: SimulatedEnvironment | None = None
@@ -234,6 +235,7 @@ class Nodes:
         self._down(node)
         # The scheduler keeps these tasks. Without a reference to them, Python would run their clean-up.
         node.tasks = {}
+        node.paused = False
         self._killed = True
         self._world.network.host_gone(name, "unplugged" if power else "killed")
         self._world.disturbed("node_killed")
@@ -261,11 +263,49 @@ class Nodes:
         self._world.trace.add("node_skewed", {"node": node.label, "seconds": seconds})
         self._world.disturbed("node_skewed")
 
+    def pause(self, name: str) -> None:
+        """Stop the tasks of a node until `resume`, as SIGSTOP does. Its connections stay open.
+
+        Time goes on: when the node resumes, its deadlines have passed and its connections have data.
+
+        Args:
+            name: the name of the node.
+
+        Raises:
+            SimulationError: there is no node of that name, or it is down or paused.
+
+        A task that pauses its own node runs until its next checkpoint.
+        """
+        node = self._running(name)
+        if node.paused:
+            raise _error(name, "it is paused already; resume it first")
+        node.paused = True
+        self._scheduler.pause(node.tasks)
+        self._note_pause(node, "node_paused")
+
+    def resume(self, name: str) -> None:
+        """Let the tasks of a paused node run again, as SIGCONT does. Does nothing if the node is not paused.
+
+        Args:
+            name: the name of the node.
+        """
+        node = self[name]
+        if node.paused:
+            node.paused = False
+            self._scheduler.resume(node.tasks)
+            self._note_pause(node, "node_resumed")
+
+    def _note_pause(self, node: Node, what: str) -> None:
+        self._world.trace.add(what, {"node": node.label})
+        assert node.environment is not None  # the node is up
+        self._world.paused(node.environment, ongoing=node.paused)
+        self._world.disturbed(what)
+
     def suspend(self, name: str, seconds: float) -> None:
-        """Let the machine of a node wake from a suspend that took `seconds`, such as the sleep of a laptop.
+        """Let the clocks of a node jump as after a suspend that took `seconds`, such as the sleep of a laptop.
 
         `runtime.now()` and `runtime.since_boot()` jump forward there. Trio's clock does not count a suspend, so time
-        limits do not expire.
+        limits do not expire. The other nodes have not lived on meanwhile: for that, see `pause`.
 
         Args:
             name: the name of the node.
@@ -275,50 +315,6 @@ class Nodes:
         node.seconds_suspended += seconds
         self._world.trace.add("node_suspended", {"node": node.label, "seconds": seconds})
         self._world.disturbed("node_suspended")
-
-    def pause(self, name: str) -> None:
-        """Stop a node as SIGSTOP does: its tasks stand still until `resume`, while the time goes on.
-
-            world.nodes.pause("a")
-            await trio.sleep(20)        # longer than the lease of an entity
-            world.nodes.resume("a")
-
-        Its connections stay open, and its machine still accepts data and connections.
-
-        Args:
-            name: the name of the node.
-
-        Raises:
-            SimulationError: there is no node of that name, or it is down or paused.
-        """
-        node = self._running(name)
-        if node.is_paused:
-            raise _error(name, "it is already paused")
-        node.is_paused = True
-        self._scheduler.pause(node.tasks)
-        self._note_pause(node, "node_paused")
-
-    def resume(self, name: str) -> None:
-        """Let a paused node run again. All its work that has become due is done now.
-
-        Args:
-            name: the name of the node.
-
-        Raises:
-            SimulationError: there is no node of that name, or it is not paused.
-        """
-        node = self[name]
-        if not node.is_paused:
-            raise _error(name, "it is not paused")
-        node.is_paused = False
-        self._scheduler.resume(node.tasks)
-        self._note_pause(node, "node_resumed")
-
-    def _note_pause(self, node: Node, what: str) -> None:
-        self._world.trace.add(what, {"node": node.label})
-        assert node.environment is not None  # the node is up
-        self._world.paused(node.environment, ongoing=node.is_paused)
-        self._world.disturbed(what)
 
     def disk(self, name: str) -> dict[Any, Any]:
         """Return the disk of a node, which survives every kill.
@@ -364,12 +360,6 @@ class Nodes:
     def only_dead_ones(self) -> bool:
         """True if no node runs, and tasks of killed nodes remain, which never end."""
         return self._killed and not any(node.up for node in self._nodes.values())
-
-    def resume_all(self) -> None:
-        """Let all paused nodes run again, because a paused node does not shut down."""
-        for name, node in self._nodes.items():
-            if node.is_paused:
-                self.resume(name)
 
     def open(
         self,
@@ -425,7 +415,7 @@ class Nodes:
             self._world.disturbed("node_ended")
 
     def _down(self, node: Node) -> None:
-        node.up = node.is_paused = False
+        node.up = False
         assert node.environment is not None  # the node was up
         self._world.forget(node.environment)
 
@@ -460,7 +450,8 @@ class _TaskOwners(trio.abc.Instrument):
             self._scheduler.kill((task,))
         else:
             node.tasks[task] = None
-            if node.is_paused:
+            if node.paused:
+                # A task of another node has started this task.
                 self._scheduler.pause((task,))
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:

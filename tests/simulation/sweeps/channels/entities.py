@@ -616,7 +616,7 @@ async def serve(node: Node, run: Run) -> None:
 async def deploy(run: Run, random: Random, name: str) -> None:
     """Replace a node in an orderly way."""
     nodes = run.world.nodes
-    if nodes.is_up(name) and not nodes[name].is_paused:
+    if nodes.is_up(name) and not nodes[name].paused:
         run.leaving[nodes[name].label].set()
         with trio.move_on_after(20.0):
             await until(lambda: not nodes.is_up(name))
@@ -653,11 +653,11 @@ async def crash(run: Run, random: Random, name: str) -> None:
 
 async def pause(run: Run, random: Random, name: str) -> None:
     nodes = run.world.nodes
-    if not nodes.is_up(name) or nodes[name].is_paused:
+    if not nodes.is_up(name) or nodes[name].paused:
         return
     nodes.pause(name)
     await trio.sleep(random.choice((0.5, run.lease - MARGIN, run.lease, random.uniform(0.0, 8.0))))
-    if nodes[name].is_paused:
+    if nodes[name].paused:
         run.resumed[name] = trio.current_time()
         nodes.resume(name)
 
@@ -704,7 +704,7 @@ async def reset(run: Run, random: Random, name: str) -> None:
 async def kill_process(run: Run, random: Random, name: str) -> None:
     """Kill a process of the router, or an entity."""
     nodes, supervisor = run.world.nodes, run.supervisors[name]
-    if not nodes.is_up(name) or nodes[name].is_paused:
+    if not nodes.is_up(name) or nodes[name].paused:
         return
     runtime = nodes[name].runtime
     inner = [
@@ -773,8 +773,8 @@ def heal(run: Run) -> None:
     world = run.world
     world.network.heal()
     run.redis.resume()
-    world.nodes.resume_all()
     for name in ("redis", *NAMES):
+        world.nodes.resume(name)
         if not world.nodes.is_up(name):
             world.nodes.boot(name)
 
