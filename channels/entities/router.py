@@ -862,6 +862,8 @@ class Router:
                 self.counts["dropped"] += 1
                 about = {"key": request.key, "verb": request.verb, "problem": failure.problem}
                 self.execute(ENTITY_DROPPED, about)
+                if request.verb == "alarm":
+                    self._alarms_sent.pop(request.key, None)
         self.execute(ENTITY_REQUEST_ENDED, {"request": request, "failure": failure})
 
     # Alarms
@@ -901,7 +903,8 @@ class Router:
         for key, at in await self.arbiter.due_alarms(time, _PORTION):
             sent, again = self._alarms_sent.get(key, (None, -math.inf))
             if (sent == at and now < again) or (
-                key not in self.records and self._choose(key) != self.node
+                key not in self.records
+                and self.placement.choose(key, self._label(key)) != self.node
             ):
                 continue
             self._alarms_sent[key] = at, now + _ALARM_AGAIN

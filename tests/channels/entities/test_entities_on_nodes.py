@@ -597,3 +597,44 @@ async def test_numbers_go_on_when_only_the_supervisor_of_the_entities_starts_aga
         assert a.router is not router
     assert seen == sorted(set(seen))
     assert await call(b.via(key), "add") == 4
+
+
+class Alarmed(Counter):
+    """An entity that sets its alarm as a cast demands."""
+
+    async def handle_cast(self, message: Any) -> None:
+        await self.set_alarm(message)
+
+
+async def test_an_alarm_comes_although_each_node_takes_another_one_for_the_owner(
+    runtime: Runtime,
+) -> None:
+    _, nodes = await cluster("a", "b", "c", cls=Alarmed, idle_timeout=5)
+    cast(nodes[0].via("k"), runtime.now() + 30)
+    await trio.sleep(20)
+    assert await nodes[0].entities.where("k") is None
+    for node, owner in zip(nodes, (*nodes[1:], nodes[0]), strict=True):
+        node.router._owners["k"] = owner.pubsub.node
+    await trio.sleep(12)
+    assert [kind for kind, _ in await call(nodes[0].via("k"), "heard")] == ["alarm"]
+
+
+class Unready(Alarmed):
+    """An entity whose start fails twice."""
+
+    starts = 0
+
+    async def init(self, key: str, state: Any = None) -> None:
+        await super().init(key, state)
+        Unready.starts += 1
+        if Unready.starts in {2, 3}:
+            raise ValueError("not ready")
+
+
+async def test_an_alarm_whose_entity_did_not_start_comes_again_soon(runtime: Runtime) -> None:
+    _, (a, _) = await cluster("a", "b", cls=Unready, idle_timeout=1)
+    cast(a.via("k"), runtime.now() + 5)
+    await trio.sleep(4)
+    assert await a.entities.where("k") is None
+    await trio.sleep(3.9)
+    assert [kind for kind, _ in await call(a.via("k"), "heard")] == ["alarm"]
