@@ -52,6 +52,7 @@ from channels.entities.arbiters import redis_scripts
 from channels.entities.arbiters.redis import RedisArbiter
 from channels.entities.entity import Entity
 from channels.entities.errors import EntityCrashed, EntityError
+from channels.entities.ownership import State
 from channels.entities.supervisor import EntitySupervisor
 from channels.pubsub.redis.adapter import RedisAdapter
 from channels.telemetry import (
@@ -204,6 +205,7 @@ class Run:
         supervisors: the `EntitySupervisor` of each node.
         disturbed: the end of the last fault; infinity during a fault.
         resumed: the time of the end of the last pause of each node.
+        redis_started: the incarnation of Redis, and the time of its start.
         servers: the entity of each process.
         probing: set when all faults are over.
         lease: the seconds of a lease, with time for a slow network.
@@ -226,6 +228,7 @@ class Run:
         self.leaving: dict[str, trio.Event] = {}
         self.resumed: dict[str, float] = {}
         self.servers: dict[Pid, Any] = {}
+        self.redis_started = 0, -math.inf
         self.probing = trio.Event()
         self.unanswered: dict[tuple[str, str], Any] = {}
         knobs = world.knobs
@@ -679,6 +682,16 @@ async def netsplit(run: Run, random: Random, name: str) -> None:
     network.heal(name, "redis")
 
 
+async def late_answers(run: Run, random: Random, name: str) -> None:
+    """Let answers of Redis come late to a node, and then cut it off."""
+    network = run.world.network
+    network.partition_oneway("redis", name)
+    await trio.sleep(random.uniform(0.3, TIMEOUT + run.exchange))
+    network.heal(name, "redis")
+    await trio.sleep(random.choice((0.0, random.uniform(0.0, RENEW))))
+    await netsplit(run, random, name)
+
+
 async def redis_restart(run: Run, random: Random, name: str) -> None:
     nodes = run.world.nodes
     if nodes.is_up("redis"):
@@ -725,6 +738,7 @@ FAULTS: dict[Callable[[Run, Random, str], Awaitable[None]], float] = {
     pause: 2,
     suspend: 1,
     netsplit: 2,
+    late_answers: 1,
     redis_restart: 1.5,
     redis_hang: 1,
     reset: 1,
@@ -811,6 +825,43 @@ async def every_key_answers(run: Run) -> None:
     run.counts["slowest recovery (ms)"] = int((trio.current_time() - began) * 1000)
 
 
+async def watch_records(run: Run) -> None:
+    """Check now and then that the arbiter has a record of each process that handles messages."""
+    without: dict[tuple[str, str, int], int] = {}
+    names = redis_scripts.Keys.of("ashtree", "accounts")
+    while True:
+        await trio.sleep(0.5)
+        redis = run.world.nodes["redis"]
+        if not redis.up or redis.incarnation != run.redis_started[0]:
+            run.redis_started = redis.incarnation, trio.current_time()
+        # After a restart without data, the owners repeat their records.
+        has_all = redis.up and trio.current_time() > run.redis_started[1] + run.lease + 2.0
+        owners: Any = (has_all and run.redis._keys[0].get(names.owners)) or {}
+        before, without = without, {}
+        for name in NAMES if has_all else ():
+            for place in running_on(run, name):
+                record = owners.get(place[1].encode())
+                if record is None or record.fence != place[2]:
+                    without[place] = before.get(place, 0) + 1
+                    run.check(
+                        without[place] < 3, f"{place} handles messages, and the record is {record}"
+                    )
+
+
+def running_on(run: Run, name: str) -> list[tuple[str, str, int]]:
+    """Return the label of a node, and the keys and fences of its processes that may handle messages."""
+    node = run.world.nodes[name]
+    if not node.up or node.paused or not run.supervisors[name].statistics().get("has_session"):
+        return []
+    supervisor = run.supervisors[name]
+    records = supervisor.running(supervisor.via("k1"), None, 0.0).records
+    return [
+        (node.label, key, fence)
+        for key, fence in entities_of(run, name)
+        if key in records and records[key].state is State.RUNNING
+    ]
+
+
 async def records_match(run: Run) -> None:
     """Check that the records of the arbiter and the processes are the same."""
     keys: Any = run.redis._keys[0]
@@ -841,7 +892,7 @@ def check_alarms(run: Run) -> None:
     now = world.knobs.epoch + world.seconds
     for key, (at, redis) in run.alarms.items():
         is_lost = redis != run.redis.run_id and not run.redis.appendonly
-        run.check(is_lost or now - at < 24.0, f"the alarm of {key} at {at} has not come at {now}")
+        run.check(is_lost or now - at < 14.0, f"the alarm of {key} at {at} has not come at {now}")
 
 
 def entities_of(run: Run, name: str) -> list[tuple[str, int]]:
@@ -871,6 +922,7 @@ async def entities(world: World) -> dict[str, int]:
         world.nodes.start("redis", run.redis.main)
         for name in NAMES:
             world.nodes.start(name, serve, run)
+        nursery.start_soon(watch_records, run)
         await trio.sleep(random.uniform(0.5, 5.0))
         for _ in range(world.params["troubles"]):
             await trio.sleep(random.uniform(0.0, 2.0))
