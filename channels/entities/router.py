@@ -828,12 +828,24 @@ class Router:
                 record.transferred = await self.arbiter.transfer(
                     record.key, record.fence, record.move_to
                 )
-            else:
+            elif not self._waiting_in_mailbox(record):
                 await self.arbiter.release(record.key, record.fence)
                 record.is_released = True
         except ArbiterUnavailable:
             # The arbiter may have carried this out. The next start acquires the key, or learns of its new owner.
             pass
+
+    def _waiting_in_mailbox(self, record: Anyone) -> bool:
+        """Return True if the key must stay here, because its mailbox has requests.
+
+        Their senders may know that this node has them. So they do not send them again if another node gets the key.
+        """
+        process = record.process
+        assert process is not None  # it calls this
+        found = (record.popped, *map(_request_in, process.mailbox.queue))
+        return any(
+            each is not None and not each.done and each.verb not in _FOR_RUNNING for each in found
+        )
 
     def encode_handoff(self, record: Anyone, state: Any) -> None:
         """Keep the result of `handle_handoff` for the next owner.

@@ -638,3 +638,25 @@ async def test_an_alarm_whose_entity_did_not_start_comes_again_soon(runtime: Run
     assert await a.entities.where("k") is None
     await trio.sleep(3.9)
     assert [kind for kind, _ in await call(a.via("k"), "heard")] == ["alarm"]
+
+
+async def test_a_cast_in_the_mailbox_of_an_entity_that_stops_is_not_lost(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(a)
+    arbiter: Any = a.router.arbiter
+    release = arbiter.release
+
+    async def release_to_b(key: str, fence: int) -> bool:
+        released: bool = await release(key, fence)
+        await b.router.arbiter.acquire(key)
+        return released
+
+    arbiter.release = release_to_b
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call, a.via(key), ["sleep", 1.0])
+        await trio.sleep(0.1)
+        nursery.start_soon(a.entities.stop, key)
+        await trio.sleep(0.1)
+        cast(b.via(key), "hello")
+    await trio.sleep(1.0)
+    assert await call(b.via(key), "heard") == [["cast", "hello"]]
