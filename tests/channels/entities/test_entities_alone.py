@@ -398,6 +398,22 @@ async def test_a_circle_of_calls_is_an_error_at_once(runtime: Runtime) -> None:
     assert trio.current_time() < 1
 
 
+class Curious(Caller):
+    """An entity that looks itself up."""
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        place = await Caller.way.where(self.key)
+        assert place is not None
+        assert place.pid is current_pid()
+        return Reply("found")
+
+
+async def test_an_entity_may_look_itself_up(runtime: Runtime) -> None:
+    node = await alone(Curious)
+    Caller.way = node.entities
+    assert await call(node.via("a"), None) == "found"
+
+
 async def test_a_call_needs_a_finite_time_limit(runtime: Runtime) -> None:
     node = await alone()
     with pytest.raises(InvalidOption, match="a finite number of seconds"):
