@@ -872,12 +872,14 @@ class Router:
                 node = self.streams.end(request)
                 if node is not None:
                     self._remember(request.key, node)
-            if failure is not None and not request.wants_answer:
-                self.counts["dropped"] += 1
-                about = {"key": request.key, "verb": request.verb, "problem": failure.problem}
-                self.execute(ENTITY_DROPPED, about)
-                if request.verb == "alarm":
-                    self._alarms_sent.pop(request.key, None)
+            if failure is not None and request.verb == "alarm":
+                self._alarms_sent.pop(request.key, None)
+        # The node of a request no longer knows it after it was accepted here.
+        is_known_here = not isinstance(request, IncomingRequest) or request.is_accepted
+        if failure is not None and not request.wants_answer and is_known_here:
+            self.counts["dropped"] += 1
+            about = {"key": request.key, "verb": request.verb, "problem": failure.problem}
+            self.execute(ENTITY_DROPPED, about)
         self.execute(ENTITY_REQUEST_ENDED, {"request": request, "failure": failure})
 
     # Alarms
@@ -1082,9 +1084,9 @@ class Router:
     def _send_back(self, request: IncomingRequest, owner: Node | None) -> None:
         """Refuse a request, and all later ones of its generation, so that its node sends them to the owner."""
         ask = request.ask
-        if request.is_carried:
+        if request.is_carried or request.is_accepted:
             # Its node does not send it again.
-            request.fail(_unavailable("its key moved again during a handover"))
+            request.fail(_unavailable("its key moved again, and this node cannot pass it on"))
             return
         request.withdraw()
         if self.refusals.add(request.sent_by, ask.key, ask.generation, ask.turn):
