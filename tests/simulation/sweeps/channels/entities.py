@@ -239,6 +239,8 @@ class Run:
         self.max_waiting = random.choice((1000, 1000, 1000, 3))
         self.max_handover_bytes = random.choice((1 << 20, 1 << 20, 1 << 20, 300))
         self.hands_off = random.random() < 0.7
+        # In some runs, most requests go to one key.
+        self.weights = (random.choice((1, 4, 12)), 1, 1, 1, 1)
         self.pause = random.choice((0.15, 0.3, 0.6))
 
     def check(self, holds: object, problem: str) -> None:
@@ -431,11 +433,13 @@ class Client:
     is_busy: bool = field(default=False)
 
     async def main(self) -> None:
+        # A new server grants no key for one lease.
+        await trio.sleep_until(self.run.lease)
         while True:
             await trio.sleep(self.random.expovariate(1 / self.run.pause))
             if self.run.probing.is_set() or self.run.leaving[self.node.label].is_set():
                 continue
-            key = self.random.choice(KEYS)
+            (key,) = self.random.choices(KEYS, self.run.weights)
             self.is_busy = True
             await self.random.choices(
                 (self.call, self.burst, self.cast, self.where, self.manage),
@@ -451,7 +455,7 @@ class Client:
         random = self.random
         acts: list[Any] = []
         if random.random() < 0.1:
-            acts.append(["sleep", random.choice((0.0, 0.02, 0.1, 0.6))])
+            acts.append(["sleep", random.choice((0.0, 0.05, 0.2, 0.6))])
         if random.random() < 0.8:
             acts.append("append")
         if random.random() < 0.03:
@@ -561,8 +565,8 @@ async def serve(node: Node, run: Run) -> None:
         "redis://redis",
         node_name=node.name,
         connect=node.connect,
-        heartbeat=1.0,
-        node_timeout=4.0,
+        heartbeat=0.8,
+        node_timeout=2.5,
         connect_timeout=1.0 + run.exchange,
         ping_interval=0.7,
         ping_timeout=0.7 + run.exchange / 2,
@@ -654,18 +658,38 @@ async def crash(run: Run, random: Random, name: str) -> None:
         nodes.boot(name)
 
 
+async def busy_node(run: Run, name: str) -> str:
+    """Wait for a moment at which messages wait for an entity of some node, and return the node."""
+    for _ in range(40):
+        for each in NAMES:
+            node = run.world.nodes[each]
+            if node.up and not node.paused:
+                for pid in node.runtime.processes():
+                    info = node.runtime.process_info(pid) if pid in run.servers else None
+                    if info is not None and info["status"] == "running" and info["queue_length"]:
+                        return each
+        await trio.sleep(0.02)
+    return name
+
+
 async def pause(run: Run, random: Random, name: str) -> None:
     nodes = run.world.nodes
+    if random.random() < 0.8:
+        name = await busy_node(run, name)
     if not nodes.is_up(name) or nodes[name].paused:
         return
     nodes.pause(name)
-    await trio.sleep(random.choice((0.5, run.lease - MARGIN, run.lease, random.uniform(0.0, 8.0))))
+    seconds = (0.5, run.lease - MARGIN, run.lease, run.lease + 1.5, run.lease + 3.0)
+    await trio.sleep(random.choice(seconds))
     if nodes[name].paused:
         run.resumed[name] = trio.current_time()
         nodes.resume(name)
 
 
 async def suspend(run: Run, random: Random, name: str) -> None:
+    """Let the clock of a node jump, as after a suspend of its machine."""
+    if random.random() < 0.8:
+        name = await busy_node(run, name)
     run.world.nodes.suspend(name, random.choice((0.5, run.lease - MARGIN, run.lease, 60.0)))
 
 
@@ -923,7 +947,7 @@ async def entities(world: World) -> dict[str, int]:
         for name in NAMES:
             world.nodes.start(name, serve, run)
         nursery.start_soon(watch_records, run)
-        await trio.sleep(random.uniform(0.5, 5.0))
+        await trio.sleep(run.lease + random.uniform(0.5, 3.0))
         for _ in range(world.params["troubles"]):
             await trio.sleep(random.uniform(0.0, 2.0))
             await trouble(run, random)
