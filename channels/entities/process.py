@@ -9,7 +9,7 @@ the end in which a message could be lost.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Callable
 from contextvars import ContextVar
 from typing import Any, Protocol, final
 
@@ -68,8 +68,10 @@ class Host(Protocol):
     def report(self, event: Event, record: Anyone, request: EntityRequest | None) -> None: ...
 
 
-serving: ContextVar[EntityProcess | None] = ContextVar("channels_serving_entity", default=None)
-"""The entity in whose process the running task is."""
+serving: ContextVar[Callable[[], tuple[str, ...]] | None] = ContextVar(
+    "channels_serving_entity", default=None
+)
+"""In the process of an entity: a function that returns the entities that wait for the running callback."""
 
 
 class EntityProcess(Entity):
@@ -83,7 +85,7 @@ class EntityProcess(Entity):
 
     async def init(self, host: Host, record: Anyone, /) -> Any:  # type: ignore[override]
         self.__host, self.__record = host, record
-        serving.set(self)
+        serving.set(self.__calls)
         self.key = record.key
         result = await self.__init(record.next_fence())
         if isinstance(result, Ignore | Fail | Stop):
@@ -113,7 +115,7 @@ class EntityProcess(Entity):
                 record.reason = Crash(error)
                 raise
 
-    def calls(self) -> tuple[str, ...]:
+    def __calls(self) -> tuple[str, ...]:
         """Return the entities that wait for the running callback, this entity last; empty if no callback runs."""
         current = self.__current
         if current is None:

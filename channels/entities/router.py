@@ -368,8 +368,8 @@ class Router:
                 limit = self._max_request_bytes
                 self._count_refusal("max_request_bytes", key, limit)
                 raise CannotTravel(f"it has {len(body)} bytes, and max_request_bytes is {limit}")
-        entity = serving.get()
-        chain = () if entity is None else entity.calls()
+        waiting = serving.get()
+        chain = () if waiting is None else waiting()
         try:
             pid = current_pid()
         except NotAProcess:
@@ -1191,6 +1191,9 @@ class Router:
                 request = own = self.streams.get(carried.ask.id)
                 if own is not None:
                     self.streams.take_back(own)
+                elif carried.ask.verb in {"cast", "send"}:
+                    # It was acknowledged, so its node has forgotten it.
+                    request = self._incoming(carried.origin, carried.ask, is_carried=True)
             else:
                 request = self._incoming(carried.origin, carried.ask, is_carried=True)
             if request is not None:
@@ -1331,7 +1334,10 @@ class Router:
         else:
             self._drop(record)
         for request in record.take_waiting():
-            self._take(request)
+            if self.placement.takes_keys:
+                self._take(request)
+            else:
+                self._pass_on(request, None)
 
     # Moves
 
@@ -1384,6 +1390,9 @@ class Router:
         ):
             await self._balance()
             await trio.sleep(0.02)
+        for record in list(self.records.values()):
+            if record.state is State.HELD and self._should_leave(record.key):
+                await self._release(record)
         if self.placement.others():
             # The other nodes send no more requests once they know this. Send back those that travel now.
             self._is_drained = True

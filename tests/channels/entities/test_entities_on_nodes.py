@@ -660,3 +660,55 @@ async def test_a_cast_in_the_mailbox_of_an_entity_that_stops_is_not_lost(runtime
         cast(b.via(key), "hello")
     await trio.sleep(1.0)
     assert await call(b.via(key), "heard") == [["cast", "hello"]]
+
+
+async def test_an_acknowledged_cast_that_returns_to_its_own_node_in_a_handover_arrives(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call, b.via(key), ["sleep", 1.0])
+        await trio.sleep(0.1)
+        cast(a.via(key), "hello")
+        await trio.sleep(0.1)
+        assert len(a.router.streams) == 0
+        b.router.move(b.router.records[key], a.pubsub.node)
+    await trio.sleep(0.5)
+    assert await call(a.via(key), "heard") == [["cast", "hello"]]
+
+
+class Named(Counter):
+    """An entity with attributes that a router might use."""
+
+    async def init(self, key: str, state: Any = None) -> None:
+        await super().init(key, state)
+        self.calls = self.host = self.record = 0
+
+    async def handle_call(self, request: Any, sender: Sender) -> Any:
+        if request == "ask":
+            return Reply(await call(TARGETS[0], "add"))
+        return await super().handle_call(request, sender)
+
+
+TARGETS: list[Any] = []
+
+
+async def test_an_entity_may_have_attributes_of_any_name(runtime: Runtime) -> None:
+    _, (a, _) = await cluster("a", "b", cls=Named)
+    TARGETS[:] = [a.via("other")]
+    assert await call(a.via("k"), "ask") == 1
+
+
+async def test_a_drained_node_has_no_key_whose_process_waits_after_crashes(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b", max_restarts=0)
+    key = key_of(a)
+    with pytest.raises(EntityCrashed):
+        await call(a.via(key), "crash")
+    assert a.router.records[key].state is State.HELD
+    await a.entities.drain()
+    assert key not in a.router.records
+    assert await call(a.via(key), "add") == 1
+    assert key in b.router.records
