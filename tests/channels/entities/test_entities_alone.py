@@ -486,6 +486,28 @@ async def test_no_message_is_handled_after_a_pause_beyond_the_lease(runtime: Run
     assert await call(node.via("a"), "heard") == []
 
 
+async def test_the_lease_is_checked_before_each_waiting_call(runtime: Runtime) -> None:
+    node = await alone()
+    lease, began = node.router.lease, listen(runtime, ENTITY_BEGAN)
+    results: list[Any] = []
+
+    async def ask(request: Any) -> None:
+        try:
+            results.append(await call(node.via("a"), request))
+        except EntityError as error:
+            results.append((type(error), error.may_have_run))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, ["sleep", 1])
+        await settle()
+        nursery.start_soon(ask, "add")
+        await settle()
+        # Nobody notices this before the callback has ended.
+        lease.until = -math.inf
+    assert results == [1, (EntityUnavailable, False)]
+    assert [each["request"].content for each in began if each["request"]] == [["sleep", 1]]
+
+
 # Alarms
 
 
