@@ -9,7 +9,7 @@ the end in which a message could be lost.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Protocol, final
 
