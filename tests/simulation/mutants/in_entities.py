@@ -30,8 +30,8 @@ IN_ENTITIES = (
         name="a renewed lease counts from the answer of the server",
         module=_ARBITER,
         function="RedisArbiter._renew",
-        shape="session.lease.extend(sent + L - M)",
-        replacement="session.lease.extend(self._clock() + L - M)",
+        shape="self._end_of_lease(sent)",
+        replacement="self._end_of_lease(self._clock())",
         promise="channels.entities.arbiters.redis: counts its lease from before it sends a renewal",
         seen="If the answer takes longer than the margin, two nodes run one entity.",
         tests=_REDIS,
@@ -153,8 +153,8 @@ if number is None:
         name="an entity does not check its lease before a message",
         module="channels.entities.process",
         function="EntityProcess.__may_begin",
-        shape="lease is None or not lease.is_valid",
-        replacement="lease is None",
+        shape="R and self.__host.lease.is_valid and B",
+        replacement="R and B",
         promise="docs/topics/entities.md: an entity checks its lease before each message",
         seen="A process that was stopped by SIGSTOP handles messages beside the next owner.",
         tests=_TESTS,
@@ -175,15 +175,15 @@ if self.done:
     Mutant(
         name="a request that was taken from the mailbox is lost when the entity stops",
         module="channels.entities.process",
-        function="EntityProcess.__may_begin",
+        function="EntityProcess.__instead",
         shape="""\
-if record.state is not State.RUNNING:
-    record.popped = request
-    return False
+record.popped = request
+if S:
+    return Stop(NORMAL)
 """,
         replacement="""\
-if record.state is not State.RUNNING:
-    return False
+if S:
+    return Stop(NORMAL)
 """,
         promise="EntitySupervisor: no message is lost between an idle stop and the next start",
         seen="A call that meets an idle stop or a move gets no answer.",
@@ -313,6 +313,34 @@ data, requests = self._packed(record, requests)
         replacement="handoff is None",
         promise="Entity.init: the state is that of the previous process",
         seen="After a handover that came late, an entity goes on with an old state.",
+        tests=_TESTS,
+    ),
+    Mutant(
+        name="an acknowledged cast that returns to its sender's node is lost",
+        module=_ROUTER,
+        function="Router._receive_part",
+        shape="""\
+if own is not None:
+    self.streams.take_back(own)
+elif C:
+    AA
+""",
+        replacement="""\
+if own is not None:
+    self.streams.take_back(own)
+""",
+        promise="docs/topics/entities.md: an orderly handover loses no message",
+        seen="A cast is lost if its entity moves to the node that has sent it.",
+        tests=_TESTS,
+    ),
+    Mutant(
+        name="an entity that stops gives its key up, although requests are in its mailbox",
+        module=_ROUTER,
+        function="Router.give_up",
+        shape="not self._waiting_in_mailbox(record)",
+        replacement="True",
+        promise="EntitySupervisor: no message is lost between a stop and the next start",
+        seen="A cast is lost if another node gets the key at the moment of the stop.",
         tests=_TESTS,
     ),
     Mutant(
