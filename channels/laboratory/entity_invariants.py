@@ -202,10 +202,10 @@ class EntitiesRunOnce(_EntityInvariant):
 
     def _started(self, about: About) -> None:
         place, fence, started = _place_of(about), about["fence"], self._owners.started
-        if fence <= started.get(place, 0):
+        # A smaller fence was noticed when `init` began, unless the node stood still during `init`.
+        if fence == started.get(place):
             self.violated(
-                f"{_in_words(place)} starts on {self.node_of(about)} with fence {fence}, and an earlier start had "
-                f"fence {started[place]}"
+                f"{_in_words(place)} starts on {self.node_of(about)} with fence {fence}, and an earlier start had it too"
             )
         started[place] = max(fence, started.get(place, 0))
 
