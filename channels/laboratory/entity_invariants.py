@@ -205,7 +205,7 @@ class EntitiesRunOnce(_EntityInvariant):
         # A smaller fence was noticed when `init` began, unless the node stood still during `init`.
         if fence == started.get(place):
             self.violated(
-                f"{_in_words(place)} starts on {self.node_of(about)} with fence {fence}, and an earlier start had it too"
+                f"{_in_words(place)} starts on {self.node_of(about)} with fence {fence}, which an earlier start had"
             )
         started[place] = max(fence, started.get(place, 0))
 

@@ -125,7 +125,7 @@ def test_two_owners_of_one_key_are_found() -> None:
     [
         (ENTITY_BEGAN, -1, "has begun before"),
         (ENTITY_BEGAN, 1, "while one with fence"),
-        (ENTITY_STARTED, 0, "and an earlier start had it too"),
+        (ENTITY_STARTED, 0, "which an earlier start had"),
     ],
     ids=["an earlier owner", "a second owner", "an equal fence"],
 )
