@@ -201,6 +201,7 @@ class Run:
         sent: the log of requests, by id.
         last: the number of the last request of each sender that each key has handled.
         alarms: the alarms that are set, by key, with the runs of Redis at that time.
+        alarm_fences: the fence of the last process that has set an alarm, by key.
         counts: figures for the report.
         supervisors: the `EntitySupervisor` of each node.
         disturbed: the end of the last fault; infinity during a fault.
@@ -222,6 +223,7 @@ class Run:
         self.sent: dict[str, Sent] = {}
         self.last: dict[tuple[str, str], int] = {}
         self.alarms: dict[str, tuple[float, str]] = {}
+        self.alarm_fences: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
         self.supervisors: dict[str, EntitySupervisor] = {}
         self.tops: dict[str, Pid] = {}
@@ -398,7 +400,10 @@ class Account(Entity):
                     at = self.node.now() + seconds
                     self.run.alarms.pop(self.key, None)
                     await self.set_alarm(at)
-                    self.run.alarms[self.key] = at, self.run.redis.run_id
+                    # A process that stood still may learn late that its alarm was set, and replaced.
+                    if self.fence >= self.run.alarm_fences.get(self.key, 0):
+                        self.run.alarm_fences[self.key] = self.fence
+                        self.run.alarms[self.key] = at, self.run.redis.run_id
         return kept
 
     async def call(self, key: str) -> None:
