@@ -299,6 +299,67 @@ METRICS: Final = _table(
         "history",
         "Topics whose fence the storage forgot to stay within its limit.",
     ),
+    # Entities
+    (
+        "entities_running",
+        "gauge",
+        "entities",
+        "Entities that run on this node.",
+    ),
+    (
+        "entities_waiting_requests",
+        "gauge",
+        "entities",
+        "Requests that wait for an entity of this node.",
+    ),
+    (
+        "entities_started_total",
+        "counter",
+        "entities",
+        "Starts of entities.",
+    ),
+    (
+        "entities_crashed_total",
+        "counter",
+        "entities",
+        "Entities that crashed.",
+    ),
+    (
+        "entities_failed_starts_total",
+        "counter",
+        "entities",
+        "Entities whose `init` failed.",
+    ),
+    (
+        "entities_idle_stops_total",
+        "counter",
+        "entities",
+        "Entities that stopped because no message came.",
+    ),
+    (
+        "entities_handed_over_total",
+        "counter",
+        "entities",
+        "Entities that moved to another node.",
+    ),
+    (
+        "entities_taken_over_total",
+        "counter",
+        "entities",
+        "Entities that moved to this node.",
+    ),
+    (
+        "entities_lost_handovers_total",
+        "counter",
+        "entities",
+        "Handovers that the next node did not confirm.",
+    ),
+    (
+        "entities_lost_leases_total",
+        "counter",
+        "entities",
+        "Lost leases; each stops all entities of the node.",
+    ),
     # Presence
     ("presence_topics", "gauge", "presence", "Topics with members."),
     ("presence_members", "gauge", "presence", "Presences of all nodes."),

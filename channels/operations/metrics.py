@@ -33,6 +33,7 @@ from actors.refs import Pid
 from actors.runtime import in_runtime
 from actors.watchdog import BLOCKED
 from channels import telemetry as events
+from channels.entities.supervisor import EntitySupervisor
 from channels.errors import ChannelsError, MissingLibrary
 from channels.operations.metric_table import (
     METRICS,
@@ -571,6 +572,7 @@ async def _read(services: Services) -> list[Family]:
         *await _processes(services),
         *_nodes(services),
         *_histories(services),
+        *_entities(services),
         *_presences(services),
     ]
 
@@ -652,6 +654,19 @@ _HISTORY = {
     "history_forgotten_fences_total": "fences_forgotten",
 }
 
+_ENTITIES = {
+    "entities_running": "entities",
+    "entities_waiting_requests": "waiting",
+    "entities_started_total": "started",
+    "entities_crashed_total": "crashed",
+    "entities_failed_starts_total": "start_failed",
+    "entities_idle_stops_total": "idle_stops",
+    "entities_handed_over_total": "handed_over",
+    "entities_taken_over_total": "taken_over",
+    "entities_lost_handovers_total": "handovers_lost",
+    "entities_lost_leases_total": "leases_lost",
+}
+
 _PRESENCE = {
     "presence_topics": "topics",
     "presence_members": "presences",
@@ -663,6 +678,20 @@ _PRESENCE = {
 
 def _histories(services: Services) -> list[Family]:
     return _statistics(_HISTORY, services.endpoint.histories)
+
+
+def _entities(services: Services) -> list[Family]:
+    figures = {
+        each.name: each.statistics()
+        for each in services.endpoint.children
+        if isinstance(each, EntitySupervisor)
+    }
+    # A counter of the supervisor appears with its first event.
+    return [
+        _family(metric, [((name,), float(each.get(key, 0))) for name, each in figures.items()])
+        for metric, key in _ENTITIES.items()
+        if figures
+    ]
 
 
 def _presences(services: Services) -> list[Family]:

@@ -80,6 +80,10 @@ class Owner(Broadcaster, Protocol):
     presences: tuple[Service, ...]
     histories: tuple[Service, ...]
 
+    @property
+    def children(self) -> tuple[object, ...]:
+        """The application's own processes."""
+
 
 class Tracer(Protocol):
     """An object that makes spans. `channels.operations.tracing` implements it for OpenTelemetry."""
