@@ -382,7 +382,7 @@ class Router:
             pid = current_pid()
         except NotAProcess:
             pid = None
-        chain = () if entity is None or pid is None else waiting(pid.process)
+        chain = () if waiting is None or pid is None else waiting(pid.process)
         deadline = self._now() + timeout
         number = next(self._numbers)
         return LocalRequest(
