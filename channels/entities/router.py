@@ -1465,7 +1465,8 @@ class Router:
             await self._balance()
             await trio.sleep(0.02)
         for record in list(self.records.values()):
-            if record.state is State.HELD and self._should_leave(record.key):
+            to = self._proposed(record.key)
+            if record.state is State.HELD and to not in (None, self.node):
                 await self._release(record)
         if self.placement.others():
             # The other nodes send no more requests once they know this. Send back those that travel now.

@@ -153,7 +153,7 @@ if number is None:
         name="an entity does not check its lease before a message",
         module="channels.entities.process",
         function="EntityProcess.__may_begin",
-        shape="R and self.__host.lease.is_valid and B",
+        shape="R and host.lease.is_valid and B",
         replacement="R and B",
         promise="docs/topics/entities.md: an entity checks its lease before each message",
         seen="A process that was stopped by SIGSTOP handles messages beside the next owner.",
