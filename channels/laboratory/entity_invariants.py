@@ -460,8 +460,8 @@ class EntityCastsArrive(_EntityInvariant):
             self._drop(lambda each: each.to is not None)
 
     def detach(self) -> None:
-        # A node that was killed has lost its mailboxes, and its processes remain. A node that ends in an orderly way has
-        # moved its entities before.
+        # A node that was killed has lost its mailboxes, and its processes remain. A node that ends in an orderly way
+        # has moved its entities before.
         was_killed = bool(self.runtime.processes())
         self._drop(lambda each: self._concerns(each) and (was_killed or not each.is_homeless))
 
