@@ -259,8 +259,9 @@ def test_a_monitor_without_a_down_is_found() -> None:
         monitor(nodes[0].via("k"))
         await trio.sleep(8.0)
         owner = next(each for each in nodes if "k" in each.router.records)
-        pid = owner.router.records["k"].process.pid
-        about = {"key": "k", "fence": 1, "reason": None, "pid": pid}
+        process = owner.router.records["k"].process
+        assert process is not None
+        about = {"key": "k", "fence": 1, "reason": None, "pid": process.pid}
         owner.router.execute(ENTITY_ENDED, about)
         await trio.sleep(10.0)
 
