@@ -355,6 +355,8 @@ class _Casts:
     open: dict[RequestId, _Cast] = field(factory=dict)
     # The time at which each node opened its latest session.
     sessions: dict[str, float] = field(factory=dict)
+    # The invariants of nodes that are paused.
+    paused: dict[EntityCastsArrive, None] = field(factory=dict)
     disturbed: float = -math.inf
     next_look: float = -math.inf
 
@@ -477,7 +479,15 @@ class EntityCastsArrive(_EntityInvariant):
         if ongoing or what not in {"node_started", "node_ended"}:
             self._drop(lambda each: each.to is not None)
 
+    def paused(self, *, ongoing: bool) -> None:
+        if ongoing:
+            self._casts.paused[self] = None
+        else:
+            self._casts.paused.pop(self, None)
+            self._casts.disturbed = self.now()
+
     def detach(self) -> None:
+        self._casts.paused.pop(self, None)
         # A node that was killed has lost its mailboxes, and its processes remain. A node that ends in an orderly way
         # has moved its entities before.
         was_killed = bool(self.runtime.processes())
@@ -489,7 +499,8 @@ class EntityCastsArrive(_EntityInvariant):
             return None
         casts.next_look = now + 1.0
         for each in casts.open.values():
-            if now - max(each.since, casts.disturbed) > self._within:
+            is_late = now - max(each.since, casts.disturbed) > self._within
+            if is_late and not any(other._concerns(each) for other in casts.paused):
                 return (
                     f"{each.request!r} was acknowledged {now - each.since:.3g} s ago, and no callback of "
                     f"{_in_words(each.place)} has got it"

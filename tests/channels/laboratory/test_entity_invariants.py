@@ -88,6 +88,12 @@ def requests() -> list[Any]:
     return found
 
 
+def watch() -> Any:
+    """Return the observer of the runtime that has the invariants."""
+    (found,) = [each for each in current_runtime().instruments if type(each).__name__ == "Watch"]
+    return found
+
+
 def test_entities_that_move_and_stop_violate_nothing() -> None:
     async def body(nodes: list[Node]) -> None:
         one, other = nodes
@@ -212,7 +218,10 @@ def test_a_call_that_ends_late_or_never_is_found(event: Any) -> None:
     assert "its time limit" in problem
 
 
-def test_an_acknowledged_cast_that_never_arrives_is_found() -> None:
+@pytest.mark.parametrize("paused", [True, False])
+def test_an_acknowledged_cast_that_never_arrives_is_found_unless_its_node_is_paused(
+    paused: bool,
+) -> None:
     async def body(nodes: list[Node]) -> None:
         begun = requests()
         cast(nodes[0].via("k"), "hello")
@@ -221,8 +230,14 @@ def test_an_acknowledged_cast_that_never_arrives_is_found() -> None:
         lost = begun[-1]
         lost.number += 1000
         owner.router.execute(ENTITY_REQUEST_ACCEPTED, {"request": lost, "key": "k", "fence": 1})
+        if paused:
+            watch().paused(ongoing=True)
 
-    name, problem = violation(run(body))
+    outcome = run(body)
+    if paused:
+        outcome.check()
+        return
+    name, problem = violation(outcome)
     assert name == "entity_casts_arrive"
     assert "no callback of counters 'k' has got it" in problem
 
@@ -289,9 +304,7 @@ def test_a_second_down_of_a_monitor_is_found() -> None:
         ref = monitor(nodes[0].via("k"))
         await nodes[0].entities.stop("k")
         await receive(timeout=5)
-        for instrument in current_runtime().instruments:
-            if type(instrument).__name__ == "Watch":
-                instrument.down_sent(current_pid(), ref)
+        watch().down_sent(current_pid(), ref)
 
     name, problem = violation(run(body))
     assert name == "entity_monitors_fire"
