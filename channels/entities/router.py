@@ -1457,6 +1457,17 @@ class Router:
         """Move all keys to other nodes. Returns at once if there is no other node."""
         self._is_draining = True
         self._update_placement()
+        await self._move_away()
+        if self.placement.others():
+            # The other nodes send no more requests once they know this. Send back those that travel now.
+            self._is_drained = True
+            self._say_hello()
+            await trio.sleep(_GRACE)
+            # Handovers may have travelled, too.
+            await self._move_away()
+
+    async def _move_away(self) -> None:
+        """Wait until no key is here that another node should have."""
         while self._unconfirmed or any(
             each.state is State.MOVING
             or (each.state is not State.HELD and self._proposed(each.key) not in (None, self.node))
@@ -1468,11 +1479,6 @@ class Router:
             to = self._proposed(record.key)
             if record.state is State.HELD and to not in (None, self.node):
                 await self._release(record)
-        if self.placement.others():
-            # The other nodes send no more requests once they know this. Send back those that travel now.
-            self._is_drained = True
-            self._say_hello()
-            await trio.sleep(_GRACE)
 
     def _set_stopping(self, is_stopping: bool) -> None:
         self._is_stopping = is_stopping

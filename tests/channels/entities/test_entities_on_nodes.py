@@ -46,6 +46,7 @@ from channels.entities.errors import (
 )
 from channels.entities.messages import Ask, Handover, Moved
 from channels.entities.ownership import State
+from channels.entities.placement import winner
 from channels.entities.remote import ProcessAddress
 from channels.entities.router import Router
 from channels.pubsub.adapter import Node as NodeName
@@ -776,6 +777,27 @@ async def test_an_entity_may_have_attributes_of_any_name(runtime: Runtime) -> No
     _, (a, _) = await cluster("a", "b", cls=Named)
     TARGETS[:] = [a.via("other")]
     assert await call(a.via("k"), "ask") == 1
+
+
+async def test_a_key_that_arrives_on_a_drained_node_moves_on(runtime: Runtime) -> None:
+    _, (a, b, c) = await cluster("a", "b", "c", latency=0.05)
+    without_a = (b.pubsub.node, c.pubsub.node)
+    key = next(
+        key
+        for n in range(1000)
+        if a.router.placement.choose(key := f"k{n}") == a.pubsub.node
+        and winner(key, without_a) == b.pubsub.node
+    )
+    assert await call(a.via(key), "add") == 1
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.entities.drain)
+        # The key is on its way to b.
+        await trio.sleep(0.04)
+        assert not b.router.records
+        await b.entities.drain()
+        assert not b.router.records
+    assert await call(c.via(key), "add") == 2
+    assert key in c.router.records
 
 
 async def test_a_drained_node_has_no_key_whose_process_waits_after_crashes(
