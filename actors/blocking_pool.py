@@ -58,8 +58,8 @@ class BlockingPool(ThreadServiceSpec):
     A thread connects before its first call. If `connect` raises, the call gets the exception, and the thread tries
     again at its next call.
 
-    At the end of the process, calls that wait for a thread get ServerExit. The pool cancels the calls that run if it has
-    `cancel`, and otherwise waits for their ends. Then each thread closes its connection. If a function refuses to end
+    At the end of the process, calls that wait for a thread get ServerExit. If the pool has `cancel`, it cancels the
+    calls that run. Otherwise it waits for their ends. Then each thread closes its connection. If a function refuses to end
     until the supervisor kills the process, the runtime emits `("actors", "thread_service", "left")`, and the thread
     goes on alone.
 

@@ -63,8 +63,8 @@ class Entity(GenServer[Any]):
     ) -> Continue | Within | Ignore | Fail | Stop | None:
         """Set up the state. Requests wait until this has returned.
 
-        If this calls `History.claim`, call it first. If the claim raises `FenceRefused`, the entity gets a greater fence
-        and runs `init` again, at most three times.
+        If this calls `History.claim`, call it first. If the claim raises `FenceRefused`, the entity gets a greater
+        fence and runs `init` again, at most three times in all.
 
         Args:
             key: the key of this entity, as `self.key`.
@@ -102,8 +102,8 @@ class Entity(GenServer[Any]):
     async def set_alarm(self, at: float | None) -> None:
         """Set the time of day of the next `handle_alarm`. The alarm outlives the process and its node.
 
-        The arbiter keeps the alarm: the program, the parent of the workers, or Redis. If the arbiter loses its data, the
-        alarm is lost too.
+        The arbiter keeps the alarm: the program, the parent of the workers, or Redis. If the arbiter loses its data,
+        the alarm is lost too.
 
         Args:
             at: the time in seconds since the epoch, as `Runtime.now` returns it. It replaces an earlier alarm. None

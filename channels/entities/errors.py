@@ -84,7 +84,7 @@ class EntityCrashed(EntityError):
 
 
 class EntityLost(EntityError):
-    """The node, its lease or a handover was lost, or the entity stopped before it answered. The request may have run."""
+    """The node, its lease or a handover was lost, or the entity stopped without an answer. The request may have run."""
 
 
 @declared(

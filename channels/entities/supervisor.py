@@ -102,8 +102,8 @@ class EntityAddress(RemoteAddress):
     def cast(self, message: Any) -> None:
         """Send a message to the `handle_cast` of the entity, which starts if it does not run.
 
-        The message is lost if the node that has it is lost, or if the entity does not start within 30 s. The caller
-        does not learn of this: see `ENTITY_DROPPED`.
+        The message is lost with the node that has it, and dropped if the entity does not start, or if another node has
+        not accepted it within 30 s. The caller does not learn of this: see `ENTITY_DROPPED`.
 
         Raises:
             RequestRefused: the message cannot travel.
