@@ -59,9 +59,9 @@ class BlockingPool(ThreadServiceSpec):
     again at its next call.
 
     At the end of the process, calls that wait for a thread get ServerExit. If the pool has `cancel`, it cancels the
-    calls that run. Otherwise it waits for their ends. Then each thread closes its connection. If a function refuses to end
-    until the supervisor kills the process, the runtime emits `("actors", "thread_service", "left")`, and the thread
-    goes on alone.
+    calls that run. Otherwise it waits for their ends. Then each thread closes its connection. If a function has not
+    ended when the supervisor kills the process, the runtime emits `("actors", "thread_service", "left")`, and the
+    thread goes on alone.
 
     Args:
         name: The name of the process, for `blocking_call`.
