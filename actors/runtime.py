@@ -49,10 +49,10 @@ DEFAULT_KILL_GRACE: Final = 5.0
 
 
 class Environment:
-    """A runtime's source of randomness, identifiers and time of day: the real world.
+    """A runtime's source of randomness, identifiers, time of day and time since the boot: the real world.
 
-    A simulation overrides these methods. So a program should take all three values from its runtime. In a simulation,
-    the seed then decides these values:
+    A simulation overrides these methods. So a program should take these values from its runtime. In a simulation, the
+    seed then decides them:
 
         runtime = current_runtime()
         delay = runtime.random.uniform(0, 1)
@@ -77,6 +77,22 @@ class Environment:
         """Return the seconds since the epoch."""
         return time.time()
 
+    def since_boot(self) -> float:
+        """Return the seconds since the machine was booted, including those in which it was suspended."""
+        return _since_boot()
+
+
+def _boot_clock() -> Callable[[], float]:
+    """Return the function of the clock that also counts while the machine is suspended."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    if hasattr(time, "CLOCK_MONOTONIC"):
+        # On macOS, this clock counts while the machine sleeps, and `time.monotonic` does not.
+        return partial(time.clock_gettime, time.CLOCK_MONOTONIC)
+    return time.monotonic
+
+
+_since_boot: Final = _boot_clock()
 
 current_environment: ContextVar[Environment] = ContextVar(
     "actors_environment",

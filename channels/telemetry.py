@@ -21,6 +21,8 @@ __all__ = [
     "CONNECTION_CLOSED",
     "CONNECTION_REFUSED",
     "ENDPOINT_DRAIN",
+    "ENTITY_ARBITER_CONNECTED",
+    "ENTITY_ARBITER_DISCONNECTED",
     "HISTORY_ANSWERS_FORGOTTEN",
     "HISTORY_ANSWER_REFUSED",
     "HISTORY_APPEND_FAILED",
@@ -290,6 +292,15 @@ PRESENCE_CALLS_REFUSED: Event = ("phoenix", "presence_calls_refused")
 PRESENCE_CALLBACK_FAILED: Event = ("phoenix", "presence_callback_failed")
 """`fetch`, `handle_metas` or `counted` raised, took too long, or returned an invalid result. If `fetch` failed, clients
 do not get the diff. Metadata: `callback`, `topic`, and `exception`."""
+
+ENTITY_ARBITER_CONNECTED: Event = ("channels", "entity", "arbiter_connected")
+"""The arbiter of an `EntitySupervisor` has connected to its server, for the first time or again. Measurements:
+`attempts`. Metadata: `supervisor`, its name; `connection`; and `server`, its address without a password."""
+
+ENTITY_ARBITER_DISCONNECTED: Event = ("channels", "entity", "arbiter_disconnected")
+"""The arbiter of an `EntitySupervisor` has lost its server, or could not connect. The entities of this node stop when
+their lease ends, unless the arbiter connects again before. Measurements: `delay`, the seconds until the next attempt.
+Metadata: `supervisor`, `connection`, `server`, and `problem`, a text."""
 
 HISTORY_ANSWERS_FORGOTTEN: Event = ("phoenix", "history_answers_forgotten")
 """A storage forgot keys of pushes before they expired, to stay within `max_answers` or `max_answer_bytes`.

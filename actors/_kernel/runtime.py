@@ -105,12 +105,13 @@ def record_of(pid: Pid) -> Process | None:
 
 
 class EnvironmentLike(Protocol):
-    """The source of a runtime's randomness, identifiers and time of day. See `actors.runtime`."""
+    """The source of a runtime's randomness, identifiers, time of day and time since the boot. See `actors.runtime`."""
 
     def opened(self, runtime: Runtime) -> None: ...
     def random(self, process: Pid | None) -> random.Random | None: ...
     def uuid(self, process: Pid | None) -> uuid.UUID: ...
     def now(self) -> float: ...
+    def since_boot(self) -> float: ...
 
 
 class Runtime:
@@ -271,6 +272,14 @@ class Runtime:
     def now(self) -> float:
         """Return the time of day, in seconds since the epoch. For durations use `trio.current_time()`."""
         return self.environment.now()
+
+    def since_boot(self) -> float:
+        """Return the seconds since the machine was booted, including those in which it was suspended.
+
+        Trio's clock does not count them. So use this clock to find out whether a promise to another machine has
+        expired.
+        """
+        return self.environment.since_boot()
 
     # Addresses
 

@@ -57,7 +57,9 @@ class NodeWorld(Protocol):
     def random(self, *purpose: object) -> Random:
         """Return the stream of random numbers for one purpose."""
 
-    def new_environment(self, name: str, now: Callable[[], float]) -> SimulatedEnvironment:
+    def new_environment(
+        self, name: str, now: Callable[[], float], since_boot: Callable[[], float]
+    ) -> SimulatedEnvironment:
         """Create the environment of a node."""
 
     def forget(self, environment: SimulatedEnvironment) -> None:
@@ -75,7 +77,8 @@ class Node:
         incarnation: the number of its boots so far; 1 after the first start.
         disk: a dict that survives a kill. A write is durable immediately. Store only immutable values.
         up: True while the node runs.
-        seconds_ahead: the seconds by which its clock is ahead of the world's clock.
+        seconds_ahead: the seconds by which its time of day is ahead of the world's clock.
+        seconds_suspended: the seconds for which its machine was suspended.
         runtime: the runtime of this incarnation, set when its main starts.
     """
 
@@ -87,6 +90,7 @@ class Node:
         self.disk: dict[Any, Any] = {}
         self.up = False
         self.seconds_ahead = 0.0
+        self.seconds_suspended = 0.0
         self.environment: SimulatedEnvironment | None = None
         self.tasks: dict[trio.lowlevel.Task, None] = {}
         self.scope = trio.CancelScope()
@@ -128,7 +132,11 @@ class Node:
     def now(self) -> float:
         """Return the time of day on the clock of this node, in seconds since the epoch."""
         world = self._world
-        return world.knobs.epoch + world.seconds + self.seconds_ahead
+        return world.knobs.epoch + world.seconds + self.seconds_ahead + self.seconds_suspended
+
+    def since_boot(self) -> float:
+        """Return the seconds since the boot of the machine, including those in which it was suspended."""
+        return self._world.seconds + self.seconds_suspended
 
     async def run(self) -> None:
         """Run one incarnation."""
@@ -249,6 +257,21 @@ class Nodes:
         self._world.trace.add("node_skewed", {"node": node.label, "seconds": seconds})
         self._world.disturbed("node_skewed")
 
+    def suspend(self, name: str, seconds: float) -> None:
+        """Let the machine of a node wake from a suspend that took `seconds`, such as the sleep of a laptop.
+
+        `runtime.now()` and `runtime.since_boot()` jump forward there. Trio's clock does not count a suspend, so time
+        limits do not expire.
+
+        Args:
+            name: the name of the node.
+            seconds: the duration of the suspend.
+        """
+        node = self[name]
+        node.seconds_suspended += seconds
+        self._world.trace.add("node_suspended", {"node": node.label, "seconds": seconds})
+        self._world.disturbed("node_suspended")
+
     def disk(self, name: str) -> dict[Any, Any]:
         """Return the disk of a node, which survives every kill.
 
@@ -326,7 +349,7 @@ class Nodes:
         node.incarnation += 1
         node.up = True
         node.scope = trio.CancelScope()
-        node.environment = world.new_environment(node.label, node.now)
+        node.environment = world.new_environment(node.label, node.now, node.since_boot)
         world.trace.add("node_started", {"node": node.label})
         world.disturbed("node_started")
         with self._owners.root_of(node):

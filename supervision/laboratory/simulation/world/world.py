@@ -93,7 +93,9 @@ class World(ScenarioWorld):
         choose(self._invariants)
         self._watches: dict[Runtime, Watch] = {}
         self._clock = clock
-        self.environment = self.new_environment("", lambda: knobs.epoch + clock.now)
+        self.environment = self.new_environment(
+            "", lambda: knobs.epoch + clock.now, lambda: clock.now
+        )
         self._settling: list[trio.lowlevel.Task] = []
 
     # For scenarios
@@ -148,17 +150,20 @@ class World(ScenarioWorld):
         """The runtimes of this world, except the runtimes of nodes that are down."""
         return [recorder.runtime for recorder in self.recorders]
 
-    def new_environment(self, name: str, now: Callable[[], float]) -> SimulatedEnvironment:
+    def new_environment(
+        self, name: str, now: Callable[[], float], since_boot: Callable[[], float]
+    ) -> SimulatedEnvironment:
         """Create the environment of a node. If `name` is empty, create the environment outside of nodes.
 
         Args:
             name: the label of the node, `a` or `a#2`, or an empty string.
             now: a function that returns the time of day on the clock of the node, in seconds since the epoch.
+            since_boot: a function that returns the seconds since the boot of the node's machine.
 
         Returns:
             The environment.
         """
-        return SimulatedEnvironment(name, self._streams, now, self._record)
+        return SimulatedEnvironment(name, self._streams, now, since_boot, self._record)
 
     def _record(self, runtime: Runtime, node: str | int) -> Recorder:
         name = "" if isinstance(node, int) else self.nodes.name_of(node)
