@@ -21,10 +21,11 @@ from actors.introspection import scan
 from actors.links import monitor
 from actors.messages import Down
 from actors.process import current_pid, on_exit, send, spawn
-from actors.refs import Pid
+from actors.refs import Address, Pid
 from actors.servers.gen_server import GenServer, Sender
 from actors.servers.results import Reply
 from actors.timers import send_after
+from channels.endpoint.pools import ids_of_application
 from channels.observer.chronicle import label_of
 from channels.observer.control import act
 from channels.observer.elsewhere import Served
@@ -36,6 +37,7 @@ from channels.observer.settings import Answered, Look, News, ObserverSettings, W
 from channels.telemetry import CHANNEL_HANDLED_IN
 from supervision.child_spec import RESTARTING
 from supervision.recording.fields import LABELLED
+from supervision.recording.places import component_of
 from supervision.tree.supervisors import kind_of, some_children
 
 __all__ = ["Watcher"]
@@ -71,6 +73,10 @@ class Watcher(GenServer[None]):
         pubsub = settings.endpoint.pubsub
         self._nodes = Nodes(pubsub.node_name)
         self._served = Served()
+        # The supervisor of the endpoint, which starts this process.
+        self._ids_of_application = ids_of_application(settings.endpoint.sockets)
+        own = self.runtime.process_info(current_pid())
+        self._endpoint = None if own is None else own["parent"]
         self._told = (0.0, self.memory.last)
         if not pubsub.is_local:
             pubsub.subscribe(settings.topic)
@@ -290,10 +296,14 @@ class Watcher(GenServer[None]):
                     below.restarts = child.restarts
                     if child.id is not None:
                         below.rank = rank
-                        below.id = str(child.id)[:80]
+                        # The label has the class and the key of an address in a registry.
+                        below.id = None if isinstance(child.id, Address) else str(child.id)[:80]
+                    if supervisor is self._endpoint:
+                        is_internal = child.id not in self._ids_of_application
+                        self.model.set_internal(below, is_internal=is_internal)
             elif child.id is not None:
                 status = "restarting" if child.pid == RESTARTING else "stopped"
-                absent.append(Absent(str(child.id)[:80], status, child.restarts, rank))
+                absent.append(Absent(component_of(child.id)[:80], status, child.restarts, rank))
         entry.absent = tuple(absent)
 
     def _point(self) -> Record:

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 import actors
 from channels import Channel, Endpoint, JoinRefused, Socket, handle_in
+from examples.one_worker import check_one_worker
 from examples.phoenix_js import shared_folders
 from supervision import DynamicSupervisor, MaxChildren, child_spec
 
@@ -66,7 +67,6 @@ class Room(actors.GenServer[Board]):
 
 
 rooms = actors.Registry[str, None]("unique", name="rooms")
-room_supervisor = DynamicSupervisor.child_spec(name="rooms", max_children=1000, max_restarts=100)
 
 
 async def find_room(name: str) -> actors.Pid:
@@ -138,4 +138,9 @@ class GameSocket(Socket):
     max_messages_per_second = 10.0
 
 
-endpoint = Endpoint(sockets={"/socket": GameSocket}, static=shared_folders(Path(__file__).parent))
+check_one_worker("the rooms of the game")
+endpoint = Endpoint(
+    sockets={"/socket": GameSocket},
+    static=shared_folders(Path(__file__).parent),
+    children=[DynamicSupervisor.child_spec(name="rooms", max_children=1000, max_restarts=100)],
+)

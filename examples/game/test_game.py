@@ -12,11 +12,10 @@ from attrs import evolve
 from actors import kill
 from channels.pytest_plugin import OpenChannelTest
 from channels.testing import ChannelTest, TestChannel
-from supervision import Supervisor
 
 from . import rules
 from .rules import Board
-from .server import SECONDS_AWAY, endpoint, room_supervisor, rooms
+from .server import SECONDS_AWAY, endpoint, rooms
 
 # Rules
 
@@ -65,9 +64,7 @@ def test_a_full_board_takes_only_players_that_it_knows() -> None:
 
 @pytest.fixture
 async def case(channel_test: OpenChannelTest) -> ChannelTest:
-    case = await channel_test(endpoint)
-    await Supervisor.start_link([room_supervisor])
-    return case
+    return await channel_test(endpoint)
 
 
 async def play(case: ChannelTest, name: str, room: str = "lobby") -> TestChannel:

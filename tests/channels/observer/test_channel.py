@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 import trio
 
-from actors import Pid, Runtime, kill, receive, send, set_label, spawn, whereis
+from actors import GenServer, Pid, Registry, Runtime, kill, receive, send, set_label, spawn, whereis
 from channels import Endpoint
 from channels.observer import Observer
 from channels.observer.access import Access
+from channels.observer.console.lines import Board, line_of
 from channels.observer.elsewhere import ASK_SECONDS
-from channels.observer.model import Entry, Model
+from channels.observer.model import INTERNAL, Entry, Model
+from channels.presence import Presence
 from channels.pubsub.adapter import Node
 from channels.pubsub.pubsub import PubSub
 from channels.testing import (
@@ -26,7 +28,7 @@ from channels.testing import (
     JoinedNodes,
     open_channel_test,
 )
-from supervision import Supervisor, process_spec
+from supervision import Supervisor, child_spec, process_spec
 from tests.channels.observer.pages import PATH, Observe, Page, UserSocket, enter, open_page
 
 
@@ -540,3 +542,42 @@ async def test_a_page_sets_the_level_of_a_logger(observe: Observe) -> None:
     finally:
         logger.setLevel(before)
     assert "the log level of supervision to ERROR" in (await page.until_event("level"))["text"]
+
+
+async def test_the_processes_of_the_application_stand_first_by_class_and_key(
+    channel_test: Any, phoenix_js: Path
+) -> None:
+    class Auction(GenServer[None]):
+        pass
+
+    class Clock(GenServer[None]):
+        pass
+
+    registry = Registry[int, None]("unique", name="auctions")
+    observer = Observer(phoenix_js=phoenix_js)
+    endpoint = Endpoint(
+        sockets={"/socket": UserSocket},
+        observer=observer,
+        presences=[Presence()],
+        children=[Clock, child_spec(Auction, kwargs={"name": registry.via(42)})],
+    )
+    page = await open_page(await channel_test(endpoint), observer)
+    await enter(page.case)
+    await page.until_row("RoomChannel 'room:lobby'")
+    board = Board()
+    board.apply({"set": list(page.rows.values())})
+    lines = [line_of(depth, row).partition(" <pid")[0] for depth, row in board.lines()]
+    assert lines[:9] == [
+        "endpoint (one_for_one)",
+        "  children (one_for_one)",
+        "    Clock",
+        "    Auction 42",
+        "  UserSocket channels (one_for_one)",
+        "    0 (dynamic)",
+        "    1 (dynamic)",
+        "      RoomChannel 'room:lobby'",
+        # The observer, the presence, the listener and so on are one closed group.
+        f"  {INTERNAL} × 10",
+    ]
+    (group,) = [row for row in page.rows.values() if row["title"] == INTERNAL]
+    assert [row for row in page.rows.values() if row["parent"] == group["key"]] == []
