@@ -21,8 +21,27 @@ __all__ = [
     "CONNECTION_CLOSED",
     "CONNECTION_REFUSED",
     "ENDPOINT_DRAIN",
+    "ENTITY_ALARM",
     "ENTITY_ARBITER_CONNECTED",
     "ENTITY_ARBITER_DISCONNECTED",
+    "ENTITY_BEGAN",
+    "ENTITY_CRASHED",
+    "ENTITY_ENDED",
+    "ENTITY_FINISHED",
+    "ENTITY_HANDED_OVER",
+    "ENTITY_HANDOVER_LOST",
+    "ENTITY_LEASE_LOST",
+    "ENTITY_MESSAGE_REFUSED",
+    "ENTITY_MOVING",
+    "ENTITY_NODE_DOWN",
+    "ENTITY_NODE_UP",
+    "ENTITY_REFUSED",
+    "ENTITY_REQUEST_ACCEPTED",
+    "ENTITY_REQUEST_ENDED",
+    "ENTITY_SESSION_OPENED",
+    "ENTITY_STARTED",
+    "ENTITY_START_FAILED",
+    "ENTITY_TAKEN_OVER",
     "HISTORY_ANSWERS_FORGOTTEN",
     "HISTORY_ANSWER_REFUSED",
     "HISTORY_APPEND_FAILED",
@@ -301,6 +320,74 @@ ENTITY_ARBITER_DISCONNECTED: Event = ("channels", "entity", "arbiter_disconnecte
 """The arbiter of an `EntitySupervisor` has lost its server, or could not connect. The entities of this node stop when
 their lease ends, unless the arbiter connects again before. Measurements: `delay`, the seconds until the next attempt.
 Metadata: `supervisor`, `connection`, `server`, and `problem`, a text."""
+
+ENTITY_SESSION_OPENED: Event = ("channels", "entity", "session_opened")
+"""This node has a session at the arbiter, so it may own keys. Metadata: `supervisor` and `router`, as all events of
+entities have: the name of the `EntitySupervisor`, and its `Router` on this node."""
+
+ENTITY_LEASE_LOST: Event = ("channels", "entity", "lease_lost")
+"""The lease of this node's session is lost, so all its entities stop. Metadata: `problem`, a text."""
+
+ENTITY_STARTED: Event = ("channels", "entity", "started")
+"""An entity runs on this node, after its `init`. Metadata: `key`, `fence` and `pid`."""
+
+ENTITY_ENDED: Event = ("channels", "entity", "ended")
+"""The process of an entity has ended, for any reason. Metadata: `key`; `fence`, which is 0 if the process never owned
+the key; `pid`; and `reason`, its exit reason."""
+
+ENTITY_CRASHED: Event = ("channels", "entity", "crashed")
+"""An entity crashed. Measurements: `delay`, the seconds until it may start again; 0 if it starts at once. Metadata:
+`key`, `fence` and `reason`."""
+
+ENTITY_START_FAILED: Event = ("channels", "entity", "start_failed")
+"""The `init` of an entity failed, so the requests that waited for it fail with `EntityStartFailed`. Measurements:
+`delay`, the seconds until a request may start it again. Metadata: `key`, `reason`, and `problem`, a text."""
+
+ENTITY_BEGAN: Event = ("channels", "entity", "began")
+"""An entity begins to run a callback. Metadata: `key`; `fence`; and `request`, an `EntityRequest`, or None if the
+callback has another cause, such as a timer."""
+
+ENTITY_FINISHED: Event = ("channels", "entity", "finished")
+"""The callback of an `ENTITY_BEGAN` has ended, with or without an exception. The metadata is the same."""
+
+ENTITY_REQUEST_ACCEPTED: Event = ("channels", "entity", "request_accepted")
+"""The node that owns a key has put a request into the mailbox of the entity. Metadata: `request` and `fence`."""
+
+ENTITY_REQUEST_ENDED: Event = ("channels", "entity", "request_ended")
+"""A request has ended on this node: with an answer, or with a `Failure`. For a request of another node, that node emits
+this event too. Metadata: `request`, and `failure`, which is None after an answer."""
+
+ENTITY_REFUSED: Event = ("channels", "entity", "refused")
+"""A limit of an `EntitySupervisor` was reached. Measurements: `limit`. Metadata: `key`, and `option`, the name of the
+limit."""
+
+ENTITY_ALARM: Event = ("channels", "entity", "alarm")
+"""The alarm of an entity is due, and this node wakes the entity. Metadata: `key`, and `at`, the time of the alarm."""
+
+ENTITY_MOVING: Event = ("channels", "entity", "moving")
+"""This node begins to move a key. Metadata: `key`, `fence`, and `to`, the name of the next node."""
+
+ENTITY_HANDED_OVER: Event = ("channels", "entity", "handed_over")
+"""A key now belongs to another node, which gets its state and its waiting requests. Measurements: `requests` and
+`bytes`. Metadata: `key`; `fence`, that of the next owner; and `to`, the name of its node."""
+
+ENTITY_TAKEN_OVER: Event = ("channels", "entity", "taken_over")
+"""This node got the state and the waiting requests of a key. Measurements: `requests` and `bytes`. Metadata: `key`;
+`fence`, that of this node; and `sender`, the name of the earlier node."""
+
+ENTITY_HANDOVER_LOST: Event = ("channels", "entity", "handover_lost")
+"""The next owner of a key has not confirmed a handover, or could not read the state. Metadata: `key`, and `problem`, a
+text."""
+
+ENTITY_NODE_UP: Event = ("channels", "entity", "node_up")
+"""Another node can own keys. Metadata: `node`, a `Node`."""
+
+ENTITY_NODE_DOWN: Event = ("channels", "entity", "node_down")
+"""Another node has stopped or gone silent. Its keys stay with it until the arbiter says otherwise. Metadata: `node`."""
+
+ENTITY_MESSAGE_REFUSED: Event = ("channels", "entity", "message_refused")
+"""A message between nodes about entities was malformed, or too large for the adapter. Metadata: `node`, the name of the
+other node, and `problem`, a text."""
 
 HISTORY_ANSWERS_FORGOTTEN: Event = ("phoenix", "history_answers_forgotten")
 """A storage forgot keys of pushes before they expired, to stay within `max_answers` or `max_answer_bytes`.

@@ -627,10 +627,10 @@ class Runtime:
     def process_info(self, pid: Pid) -> dict[str, Any] | None:
         """Return a description of a living process, or None if it has ended.
 
-        Keys: `pid`, `name`, `label`, `parent`, `ancestors`, `links`, `monitors`, `trap_exits`, `queue_length`,
-        `status` ("running", "waiting", "suspended" or "exiting"), `age` in seconds, `dictionary`; with
-        `open_runtime(counts_run_time=True)` also `run_time`. In `monitors`, a `RemoteAddress` stands for a process that
-        may run on another node.
+        Keys: `pid`, `name`, `label`, `parent`, `ancestors`, `links`, `monitors`, `timers` (those that send to its pid,
+        as a number), `trap_exits`, `queue_length`, `status` ("running", "waiting", "suspended" or "exiting"), `age` in
+        seconds, `dictionary`; with `open_runtime(counts_run_time=True)` also `run_time`. In `monitors`, a
+        `RemoteAddress` stands for a process that may run on another node.
         """
         process = record_of(pid)
         if process is None:

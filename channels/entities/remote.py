@@ -660,16 +660,21 @@ class RemoteProcesses:
 
     def monitor(self, pid: RemotePid) -> Ref:
         """Make the current process monitor a process of another node."""
-        ref = RemoteMonitor(pid, self._demonitor)
+        ref = RemoteMonitor(pid, self.demonitor)
+        self.watch(ref, pid)
+        return ref
+
+    def watch(self, ref: RemoteMonitor, pid: RemotePid) -> None:
+        """Let a monitor watch a process of another node."""
         if self._is_closed:
             ref.down(None, NOCONNECTION)
-            return ref
+            return
         watch = self._unconfirmed[ref.number] = _Watch(ref, pid, trio.current_time())
         self._send_watches((watch,))
         self._keep_ticking()
-        return ref
 
-    def _demonitor(self, ref: RemoteMonitor) -> None:
+    def demonitor(self, ref: RemoteMonitor) -> None:
+        """Let a monitor watch nothing any more."""
         watch = self._take(ref.number)
         if watch is not None:
             self._router.post(watch.target.node, Unwatch(ids=(ref.number,)))

@@ -1,0 +1,98 @@
+"""The class of an entity: a GenServer that runs once for each key in the whole cluster.
+
+    class Bid(msgspec.Struct, tag=True):
+        amount: int
+
+    class Auction(Entity):
+        requests = Bid | Look
+
+        async def init(self, key, state=None):
+            self.state = state or await load(key)
+
+        async def handle_call(self, request, sender):
+            ...
+
+    auctions = EntitySupervisor("auctions", Auction)
+
+An `EntitySupervisor` starts the processes, one for each key.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from actors.servers.gen_server import GenServer
+from actors.servers.results import Continue, Fail, Ignore, NoReply, Stop, Within
+
+__all__ = ["Entity"]
+
+
+class Entity(GenServer[Any]):
+    """A process that runs once for each key in the whole cluster. Subclass it, and pass it to an `EntitySupervisor`.
+
+    All callbacks of a `GenServer` exist. An entity must not trap exits for ever: if the lease of its node is lost, the
+    process is killed, and `terminate` does not run.
+
+    Attributes:
+        key: the key of this entity.
+        fence: the number of this start. Each later start of the key, on any node, has a greater fence. Pass it to
+            `History.append(fence=)`, or compare it in your own database.
+    """
+
+    requests: ClassVar[Any] = Any
+    """The types of calls, casts and messages to this entity: a msgspec type, or a union. By default JSON values."""
+
+    answers: ClassVar[Any] = Any
+    """The types of its answers, and of its messages to processes of other nodes. By default JSON values."""
+
+    handoff: ClassVar[Any] = Any
+    """The type of the result of `handle_handoff`. By default a JSON value."""
+
+    key: str
+    fence: int
+
+    async def init(  # type: ignore[override] # a supervisor's arguments are known
+        self, key: str, state: Any = None, /
+    ) -> Continue | Within | Ignore | Fail | Stop | None:
+        """Set up the state. Requests wait until this has returned.
+
+        Args:
+            key: the key of this entity, as `self.key`.
+            state: the result of `handle_handoff` in the previous process, after a handover. Otherwise None.
+
+        Returns:
+            As for `GenServer.init`. After `Ignore()` or `Fail(reason)`, callers get `EntityStartFailed`.
+        """
+        return None
+
+    async def handle_alarm(self, at: float, /) -> NoReply | Continue | Within | Stop | None:
+        """Handle the alarm that `set_alarm` has set. It may come twice, on any node.
+
+        Args:
+            at: the time for which the alarm was set, in seconds since the epoch.
+
+        Returns:
+            As from `handle_cast`.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} got an alarm but has no handle_alarm; write `async def handle_alarm(self, at)`"
+        )
+
+    async def handle_handoff(self) -> Any:
+        """Return a state for the next owner of this key, whose `init` gets it. None loads the state again.
+
+        This is called before the key moves to another node, and the process ends afterwards. If the state does not
+        arrive, or the next node runs another version that cannot read it, the next `init` gets None.
+        """
+        return None
+
+    async def set_alarm(self, at: float | None) -> None:
+        """Let this entity get `handle_alarm` at a time of day, even if its process or its node ends before.
+
+        Args:
+            at: the time in seconds since the epoch, as `Runtime.now` returns it. It replaces an earlier alarm. None
+                cancels the alarm.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} runs outside of an EntitySupervisor, which keeps the alarms"
+        )

@@ -1,0 +1,82 @@
+"""The parts of handovers, on their way to and from other nodes. *pure*: the time is an argument."""
+
+from __future__ import annotations
+
+import msgspec
+
+from channels.entities.messages import Handover, InvalidMessage
+from channels.pubsub.adapter import Node
+
+__all__ = ["Handovers", "parts_of"]
+
+PART = 256 * 1024
+"""Bytes in one part. Its JSON text fits into an envelope between nodes."""
+
+MAX_DONE = 10_000
+"""The most complete handovers that a node remembers, so that a repeated part does not begin a handover again."""
+
+# Seconds after which an incomplete handover is dropped.
+_FORGET = 60.0
+
+
+def parts_of(key: str, fence: int, data: bytes) -> list[Handover]:
+    """Split the bytes of a handover."""
+    count = max(1, -(-len(data) // PART))
+    return [
+        Handover(
+            key=key,
+            fence=fence,
+            part=each,
+            parts=count,
+            data=data[each * PART : (each + 1) * PART],
+        )
+        for each in range(count)
+    ]
+
+
+class _Assembly(msgspec.Struct):
+    parts: dict[int, bytes]
+    since: float
+
+
+class Handovers:
+    """The handovers that arrive at one node.
+
+    Args:
+        max_bytes: the most bytes of one handover.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_parts = -(-max_bytes // PART)
+        self._assemblies: dict[tuple[Node, str, int], _Assembly] = {}
+        self._done: dict[tuple[Node, str, int], None] = {}
+
+    def collect(self, sender: Node, part: Handover, now: float) -> bytes | None:
+        """Take a part. Return all bytes of its handover if it is complete now, and None otherwise.
+
+        Raises:
+            InvalidMessage: the part does not fit to its handover, or the handover is too large.
+        """
+        handover = sender, part.key, part.fence
+        if handover in self._done:
+            return None
+        if not 0 <= part.part < part.parts <= self._max_parts or len(part.data) > PART:
+            raise InvalidMessage(
+                f"part {part.part} of {part.parts} with {len(part.data)} bytes; max_handover_bytes allows "
+                f"{self._max_parts} parts"
+            )
+        assembly = self._assemblies.setdefault(handover, _Assembly({}, now))
+        assembly.parts[part.part] = part.data
+        if len(assembly.parts) < part.parts:
+            return None
+        del self._assemblies[handover]
+        self._done[handover] = None
+        if len(self._done) > MAX_DONE:
+            del self._done[next(iter(self._done))]
+        return b"".join(assembly.parts[each] for each in sorted(assembly.parts))
+
+    def forget_old(self, now: float) -> None:
+        """Drop the handovers that have not been completed for a long time."""
+        old = [key for key, each in self._assemblies.items() if now - each.since > _FORGET]
+        for key in old:
+            del self._assemblies[key]

@@ -1,0 +1,216 @@
+"""The process of an entity: it acquires its key, guards each callback with the lease, and gives the key up at its end.
+
+`process_class` makes a subclass of the entity's class, whose callbacks do this work around those of the application.
+
+The process itself asks the arbiter: it acquires the key before `init`, and releases or transfers the key after
+`terminate`. So no callback of a key can run outside its ownership, and there is no moment between the last check and
+the end in which a message could be lost.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any, Protocol, final
+
+from actors.exits import NORMAL, Crash, ExitReason, Shutdown, is_normal_exit
+from actors.process import exit
+from actors.servers.gen_server import Sender
+from actors.servers.results import Fail, Ignore, NoReply, Stop, Within
+from channels.durable.storage import FenceRefused
+from channels.entities.entity import Entity
+from channels.entities.errors import Failure
+from channels.entities.ownership import State
+from channels.entities.requests import Anyone, EntityRequest
+
+__all__ = ["LEASE_LOST", "MOVED", "NUDGE", "EntityProcess", "process_class", "serving"]
+
+MOVED = Shutdown("moved")
+"""The exit reason of a process whose key has moved to another node."""
+
+LEASE_LOST = Shutdown("lease lost")
+"""The exit reason of a process that found the lease of its node invalid."""
+
+_MOST_CLAIMS = 3
+
+
+@final
+class _Nudge:
+    """A message that wakes an entity, so that it looks at the state of its record."""
+
+    def __repr__(self) -> str:
+        return "<nudge>"
+
+
+NUDGE = _Nudge()
+
+
+class Host(Protocol):
+    """The part of a router that the process of an entity uses."""
+
+    @property
+    def may_run(self) -> bool: ...
+    def address_of(self, key: str) -> str: ...
+    async def acquire(self, record: Anyone, at_least: int) -> Any: ...
+    async def give_up(self, record: Anyone) -> None: ...
+    async def set_alarm(self, record: Anyone, at: float | None) -> None: ...
+    async def clear_alarm(self, record: Anyone, at: float) -> None: ...
+    def encode_handoff(self, record: Anyone, state: Any) -> None: ...
+    def started(self, record: Anyone) -> None: ...
+    def began(self, record: Anyone, request: EntityRequest | None) -> None: ...
+    def finished(self, record: Anyone, request: EntityRequest | None) -> None: ...
+
+
+serving: ContextVar[EntityProcess | None] = ContextVar("channels_serving_entity", default=None)
+"""The entity in whose process the running task is."""
+
+
+class EntityProcess(Entity):
+    """The callbacks around those of an entity's class. `process_class` puts this class before the entity's class."""
+
+    # Two underscores, because the application's class may have attributes of any other name.
+    __host: Host
+    __record: Anyone
+    # The request of the callback that runs now, and True while a callback runs.
+    __current: EntityRequest | None = None
+    __busy = False
+
+    async def init(self, host: Host, record: Anyone, /) -> Any:  # type: ignore[override]
+        self.__host, self.__record = host, record
+        serving.set(self)
+        self.key = record.key
+        result = await self.__init(record.next_fence())
+        if isinstance(result, Ignore | Fail | Stop):
+            reason = NORMAL if isinstance(result, Ignore) else result.reason
+            problem = f"its init returned {result!r}"
+            record.failure = Failure("EntityStartFailed", problem, reason)
+            return result
+        self.__host.started(record)
+        return result
+
+    async def __init(self, at_least: int) -> Any:
+        record = self.__record
+        claims = 0
+        while True:
+            state = await self.__host.acquire(record, at_least)
+            self.fence = record.fence
+            try:
+                return await self.__run(None, super().init, self.key, state)
+            except FenceRefused as error:
+                claims += 1
+                if error.verb != "claim" or claims == _MOST_CLAIMS:
+                    record.reason = Crash(error)
+                    raise
+                # A clock was set back, or an earlier arbiter has issued greater fences.
+                at_least = error.claimed + 1
+            except Exception as error:
+                record.reason = Crash(error)
+                raise
+
+    def calls(self) -> tuple[str, ...]:
+        """Return the entities that wait for the running callback, this entity last; empty if no callback runs."""
+        if not self.__busy:
+            return ()
+        chain = () if self.__current is None else self.__current.chain
+        return (*chain, self.__host.address_of(self.key))
+
+    # Messages
+
+    async def handle_call(self, request: Any, sender: Sender, /) -> Any:
+        # A plain call of the pid has another sender.
+        known = sender if isinstance(sender, EntityRequest) else None
+        if not self.__may_begin(known):
+            return await self.__instead()
+        if known is not None and known.verb == "stop":
+            return Stop(NORMAL, reply=None)
+        return await self.__run(known, super().handle_call, request, sender)
+
+    async def handle_cast(self, message: Any, /) -> Any:
+        known = message if isinstance(message, EntityRequest) else None
+        if not self.__may_begin(known):
+            return await self.__instead()
+        content = message if known is None else known.content
+        return await self.__run(known, super().handle_cast, content)
+
+    async def handle_info(self, message: Any, /) -> Any:
+        if message is NUDGE:
+            return await self.__instead()
+        known = message if isinstance(message, EntityRequest) else None
+        if not self.__may_begin(known):
+            return await self.__instead()
+        if known is None:
+            return await self.__run(None, super().handle_info, message)
+        if known.verb == "alarm":
+            result = await self.__run(known, self.handle_alarm, known.content)
+            await self.__host.clear_alarm(self.__record, known.content)
+            return result
+        return await self.__run(known, super().handle_info, known.content)
+
+    async def handle_continue(self, argument: Any, /) -> Any:
+        # This belongs to the message before it, so only a lost lease prevents it.
+        if not self.__host.may_run:
+            exit(LEASE_LOST)
+        return await self.__run(None, super().handle_continue, argument)
+
+    def __may_begin(self, request: EntityRequest | None) -> bool:
+        """Return True if the callback for a message may begin now. Otherwise the request stays in the record."""
+        record = self.__record
+        if not self.__host.may_run:
+            record.popped = request
+            exit(LEASE_LOST)
+        if record.state is not State.RUNNING:
+            record.popped = request
+            return False
+        return request is None or request.begin(record)
+
+    async def __run(self, request: EntityRequest | None, callback: Any, *args: Any) -> Any:
+        self.__current, self.__busy = request, True
+        host, record = self.__host, self.__record
+        host.began(record, request)
+        try:
+            result = await callback(*args)
+        finally:
+            self.__current, self.__busy = None, False
+            host.finished(record, request)
+        then = getattr(result, "then", result)
+        record.has_timeout = type(then) is Within
+        return result
+
+    async def __instead(self) -> NoReply | Stop:
+        """Do what the state of the record demands instead of a callback."""
+        record = self.__record
+        if record.state is State.STOPPING:
+            return Stop(NORMAL)
+        if record.state is not State.MOVING:
+            # The caller of the request has given up.
+            return NoReply()
+        state = await self.__run(None, super().handle_handoff)
+        self.__host.encode_handoff(record, state)
+        return Stop(MOVED)
+
+    # The end, and alarms
+
+    async def terminate(self, reason: ExitReason, /) -> None:
+        host, record = self.__host, self.__record
+        if not host.may_run:
+            # Another node may own the key already.
+            return
+        record.reason = reason
+        if record.state is State.RUNNING:
+            # From now on, requests wait in the record.
+            record.state = State.STOPPING
+        try:
+            await self.__run(None, super().terminate, reason)
+        except Exception as error:
+            record.reason = Crash(error)
+            raise
+        if is_normal_exit(reason):
+            await host.give_up(record)
+
+    async def set_alarm(self, at: float | None) -> None:
+        await self.__host.set_alarm(self.__record, at)
+
+
+def process_class(cls: type[Entity]) -> type[EntityProcess]:
+    """Return the class of the processes of an entity's class. It has the same name, which logs and pages show."""
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    return type(cls.__name__, (EntityProcess, cls), names)

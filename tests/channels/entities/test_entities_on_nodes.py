@@ -1,0 +1,425 @@
+"""Entities on several nodes: requests between nodes, moves, drains, lost nodes, and the order of requests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from actors import (
+    KILLED,
+    NOCONNECTION,
+    NOPROC,
+    CallingSelf,
+    Down,
+    Reply,
+    Runtime,
+    Sender,
+    as_process,
+    call,
+    cast,
+    current_pid,
+    demonitor,
+    kill,
+    monitor,
+    open_runtime,
+    receive,
+    send,
+)
+from channels import PubSub
+from channels.entities.arbiters.local import LocalArbiter
+from channels.entities.entity import Entity
+from channels.entities.errors import (
+    EntityBusy,
+    EntityCrashed,
+    EntityError,
+    EntityLost,
+    EntityStartFailed,
+    EntityTimeout,
+    EntityUnavailable,
+)
+from channels.entities.ownership import State
+from channels.entities.remote import ProcessAddress
+from channels.pubsub.workers.grants import Grants
+from channels.telemetry import ENTITY_BEGAN, ENTITY_STARTED
+from channels.testing import JoinedNodes
+from tests.channels.entities.arbiters import virtual_environment
+from tests.channels.entities.nodes import Counter, Node, cluster, listen
+from tests.channels.support import settle
+
+VIRTUAL_CLOCK = True
+
+
+@pytest.fixture
+async def runtime() -> AsyncIterator[Runtime]:
+    with virtual_environment():
+        async with open_runtime(log=False) as opened:
+            yield opened
+
+
+def key_of(node: Node, like: str = "k") -> str:
+    """A key that belongs to a node."""
+    placement = node.router.placement
+    return next(key for n in range(1000) if placement.choose(key := f"{like}{n}") == placement.me)
+
+
+async def test_every_node_reaches_the_one_process_of_a_key(runtime: Runtime) -> None:
+    _, nodes = await cluster("a", "b", "c")
+    started = listen(runtime, ENTITY_STARTED)
+    for number in range(10):
+        for turn, node in enumerate(nodes):
+            assert await call(node.via(f"key {number}"), "add") == turn + 1
+    assert len(started) == 10
+    assert len({each["router"].node for each in started}) == 3
+    for node in nodes:
+        place = await node.entities.where("key 0")
+        assert place is not None
+        assert place.node == started[0]["router"].node.name
+    await nodes[0].entities.stop("key 0")
+    assert [await each.entities.where("key 0") for each in nodes] == [None] * 3
+    await nodes[1].entities.start("key 0")
+    assert await nodes[2].entities.where("key 0") is not None
+
+
+async def test_errors_of_another_node_arrive_with_their_fields(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", max_waiting=1, max_restarts=0, max_seconds=60)
+    key = key_of(b)
+    with pytest.raises(EntityCrashed, match="asked to crash") as crashed:
+        await call(a.via(key), "crash")
+    assert crashed.value.may_have_run
+    with pytest.raises(EntityStartFailed) as waits:
+        await call(a.via(key), "add")
+    assert (waits.value.may_have_run, waits.value.retry_after) == (False, pytest.approx(1, abs=0.1))
+    await trio.sleep(2)
+    async with trio.open_nursery() as nursery:
+        for request in (["sleep", 1], "add"):
+            nursery.start_soon(call, a.via(key), request)
+            await trio.sleep(0.1)
+        with pytest.raises(EntityBusy, match="max_waiting is 1") as busy:
+            await call(a.via(key), "add")
+        assert not busy.value.may_have_run
+
+
+async def test_casts_and_messages_of_one_sender_arrive_in_order(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    for number in range(50):
+        (cast if number % 3 else send)(a.via(key), number)
+    heard = await call(a.via(key), "heard")
+    assert [each[1] for each in heard] == list(range(50))
+
+
+async def test_the_loss_of_a_node_ends_the_requests_that_it_has(runtime: Runtime) -> None:
+    joined, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    async with trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            with pytest.raises(EntityLost, match="'b'") as lost:
+                await call(a.via(key), ["sleep", 30], timeout=100)
+            assert lost.value.may_have_run
+
+        nursery.start_soon(ask)
+        await trio.sleep(0.1)
+        joined.cut("a", "b")
+    # The silence of b lasted for as long as a lease.
+    assert 9 < trio.current_time() < 14
+    # Another node may not own the key while b lives.
+    with pytest.raises(EntityTimeout) as late:
+        await call(a.via(key), "add")
+    assert not late.value.may_have_run
+    joined.heal()
+    await trio.sleep(20)
+    assert await call(a.via(key), "add") == 2
+
+
+async def test_the_key_of_a_node_that_ended_starts_elsewhere(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    fence = (await call(a.via(key), "who"))[1]
+    kill(b.supervisor)
+    await trio.sleep(0.1)
+    assert (await call(a.via(key), "who"))[1] > fence
+
+
+async def test_a_request_follows_its_key(runtime: Runtime) -> None:
+    _, (a, b, c) = await cluster("a", "b", "c")
+    key = key_of(b)
+    assert await call(a.via(key), "add") == 1
+    record = b.router.records[key]
+    b.router.move(record, c.router.node)
+    await trio.sleep(0.1)
+    moved = listen(runtime, ENTITY_BEGAN)
+    assert await call(a.via(key), "add") == 2
+    assert await call(b.via(key), "add") == 3
+    assert await call(c.via(key), "add") == 4
+    assert {each["router"].node.name for each in moved} == {"c"}
+
+
+async def test_a_handover_keeps_the_state_and_the_order_of_the_requests(runtime: Runtime) -> None:
+    _, nodes = await cluster("a", "b", "c", cls=Listing)
+    a, b, c = nodes
+    key = key_of(b)
+    await b.entities.start(key)
+    sent = {node.pubsub.node_name: 0 for node in nodes}
+    answers: list[Any] = []
+
+    async def ask(node: Node, number: int) -> None:
+        answers.append(await call(node.via(key), [node.pubsub.node_name, number], timeout=60))
+
+    async with trio.open_nursery() as nursery:
+        for turn in range(60):
+            for node in nodes:
+                name = node.pubsub.node_name
+                sent[name] += 1
+                if turn % 2:
+                    cast(node.via(key), [name, sent[name]])
+                else:
+                    nursery.start_soon(ask, node, sent[name])
+            await trio.sleep(0.013)
+            if turn in (10, 30, 45):
+                owner = next(each for each in nodes if key in each.router.records)
+                record = owner.router.records[key]
+                to = nodes[(nodes.index(owner) + 1) % 3]
+                if record.state is State.RUNNING:
+                    owner.router.move(record, to.router.node)
+    heard = await call(a.via(key), "all", timeout=60)
+    for name, count in sent.items():
+        assert [number for each, number in heard if each == name] == list(range(1, count + 1))
+    assert sum(each.router.counts["handed_over"] for each in nodes) >= 2
+    assert len(answers) == 90
+
+
+class Listing(Entity):
+    """An entity that keeps its requests, and takes some time for each."""
+
+    async def init(self, key: str, state: Any = None) -> None:
+        self.heard = state or []
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        if request == "all":
+            return Reply(self.heard)
+        await trio.sleep(0.004)
+        self.heard.append(request)
+        return Reply(len(self.heard))
+
+    async def handle_cast(self, message: Any) -> None:
+        await self.handle_call(message, None)
+
+    async def handle_handoff(self) -> Any:
+        return self.heard
+
+
+async def test_a_drain_moves_all_keys_and_their_callers_notice_only_a_delay(
+    runtime: Runtime,
+) -> None:
+    _, (a, b, c) = await cluster("a", "b", "c")
+    keys = [f"key {number}" for number in range(60)]
+    for key in keys:
+        assert await call(a.via(key), "add") == 1
+    calls = 0
+
+    async def go_on() -> None:
+        nonlocal calls
+        while True:
+            for key in keys:
+                assert await call(a.via(key), "add") >= 2
+                calls += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(go_on)
+        await trio.sleep(0.05)
+        await b.stop()
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert calls > 60
+    total = sum([await call(c.via(key), "add") - 1 for key in keys])
+    # The last call may have run, although the test has cancelled it.
+    assert total - calls - len(keys) in (0, 1)
+    assert await call(a.via(keys[0]), "handed over") in (True, False)
+    assert b.entities.statistics() == {}
+
+
+async def test_a_new_node_gets_its_share_of_the_keys(runtime: Runtime) -> None:
+    joined, (a, b) = await cluster("a", "b")
+    keys = [f"key {number}" for number in range(90)]
+    for key in keys:
+        assert await call(a.via(key), "add") == 1
+    grants = a.router.arbiter._grants
+    late = Node(PubSub(joined.adapter("late")), Counter, LocalArbiter(grants=grants, holder=7))
+    await late.start()
+    await trio.sleep(10)
+    share = late.entities.statistics()["entities"]
+    assert 15 < share < 45
+    assert sum(each.entities.statistics()["entities"] for each in (a, b)) == 90 - share
+    for key in keys:
+        assert await call(a.via(key), "add") == 2
+
+
+async def test_a_lost_handover_loads_the_state_again_and_ends_its_requests(
+    runtime: Runtime,
+) -> None:
+    joined, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    await call(a.via(key), "add")
+    record = b.router.records[key]
+    results: list[Any] = []
+
+    async def ask() -> None:
+        try:
+            results.append(await call(b.via(key), "add", timeout=20))
+        except EntityError as error:
+            results.append((type(error), error.may_have_run))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call, b.via(key), ["sleep", 1])
+        await trio.sleep(0.1)
+        nursery.start_soon(ask)
+        await settle()
+        joined.loses = lambda sender, *_: sender == "b"
+        b.router.move(record, a.router.node)
+        await trio.sleep(2)
+        joined.loses = lambda *_: False
+        nursery.start_soon(ask_from, a, key, results)
+        nursery.cancel_scope.deadline = trio.current_time() + 30
+    assert (EntityLost, True) in results
+
+
+async def ask_from(node: Node, key: str, results: list[Any]) -> None:
+    results.append(await call(node.via(key), "add"))
+
+
+async def test_a_sender_is_an_address_that_the_entity_can_use(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Room)
+    key = key_of(b)
+    async with as_process():
+        me = current_pid()
+        await call(a.via(key), Enter(me))
+        assert await receive(timeout=1) == ["welcome"]
+        assert await call(a.via(key), Leave()) == [0]
+    await trio.sleep(1)
+    # The entity monitors its guests, and this process has ended.
+    assert await call(a.via(key), Leave()) == [1]
+
+
+class Enter(msgspec.Struct, tag=True):
+    guest: ProcessAddress
+
+
+class Leave(msgspec.Struct, tag=True):
+    pass
+
+
+class Room(Entity):
+    requests = Enter | Leave
+
+    async def init(self, key: str, state: Any = None) -> None:
+        self.gone = 0
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        if isinstance(request, Enter):
+            assert sender.pid == request.guest
+            monitor(request.guest)
+            send(request.guest, ["welcome"])
+        return Reply([self.gone])
+
+    async def handle_info(self, message: Any) -> None:
+        assert isinstance(message, Down)
+        self.gone += 1
+
+
+async def test_monitors_of_entities_on_other_nodes_fire_once(runtime: Runtime) -> None:
+    joined, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    async with as_process():
+        idle = monitor(a.via(key))
+        assert await receive() == Down(idle, None, NOPROC, a.via(key))
+        await a.entities.start(key)
+        gone, ref = monitor(a.via(key)), monitor(a.via(key))
+        await trio.sleep(0.1)
+        assert demonitor(gone)
+        place = await b.entities.where(key)
+        assert place is not None
+        kill(place.pid)
+        assert await receive() == Down(ref, None, KILLED, a.via(key))
+        await a.entities.start(key)
+        lost = monitor(a.via(key))
+        await trio.sleep(1)
+        joined.cut("a", "b")
+        assert await receive() == Down(lost, None, NOCONNECTION, a.via(key))
+        with pytest.raises(trio.TooSlowError):
+            await receive(timeout=100)
+
+
+async def test_calls_through_several_nodes_in_a_circle_are_an_error(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Chained)
+    Chained.ways = {"x": a, "y": b}
+    first, second = key_of(a, "x"), key_of(b, "y")
+    assert await call(a.via(first), [second, first, "end"]) == "a circle"
+    assert await call(a.via(first), [second, "end"]) == "end"
+    assert trio.current_time() < 2
+
+
+class Chained(Entity):
+    """An entity that passes its request on to the next key in it."""
+
+    ways: dict[str, Node] = {}
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        following, *rest = request
+        if following == "end":
+            return Reply("end")
+        try:
+            return Reply(await call(Chained.ways[self.key[0]].via(following), rest))
+        except CallingSelf:
+            return Reply("a circle")
+
+
+async def test_too_many_requests_for_one_node_are_refused(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", max_remote_waiting=3)
+    key = key_of(b)
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(call, a.via(key), ["sleep", 1])
+            await settle()
+        with pytest.raises(EntityBusy, match="max_remote_waiting is 3"):
+            await call(a.via(key), "add")
+    assert a.entities.statistics()["remote_waiting"] == 0
+    assert await call(a.via(key), "add") == 4
+
+
+async def test_pinned_keys_run_only_on_nodes_with_their_label(runtime: Runtime) -> None:
+    joined, grants = JoinedNodes(), Grants()
+    nodes = []
+    for number, labels in enumerate([(), ("gpu",), ()]):
+        arbiter = LocalArbiter(grants=grants, holder=number)
+        pubsub = PubSub(joined.adapter(f"n{number}"))
+        nodes.append(Node(pubsub, Counter, arbiter, labels=labels, pin=lambda key: key or None))
+        await nodes[-1].start()
+    await trio.sleep(0.1)
+    for node in nodes:
+        await call(node.via("gpu"), "add")
+        place = await node.entities.where("gpu")
+        assert place is not None
+        assert place.node == "n1"
+        with pytest.raises(EntityUnavailable, match="no node has the label 'tpu'"):
+            await call(node.via("tpu"), "add")
+
+
+async def test_the_loss_of_the_lease_on_one_node_moves_its_keys(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    await call(a.via(key), "add")
+    b.router.arbiter.lease.lose("a test")
+    await trio.sleep(0.2)
+    assert await call(a.via(key), "add") == 1
+
+
+async def test_a_message_from_another_version_is_counted_and_dropped(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b")
+    for data in (b"", b"[]", b'[{"name":"x","incarnation":""},"",{"type":"news"}]', b"\xff"):
+        b.router.receive(data)
+    assert b.entities.statistics()["messages_refused"] == 4
