@@ -169,6 +169,21 @@ async def test_two_processes_share_the_offsets_and_a_kill_loses_no_answered_appe
     storage.close()
 
 
+async def test_a_process_that_closes_the_file_leaves_the_log_to_the_others(tmp_path: Path) -> None:
+    # SQLite deletes the log when the last process closes the file. The others would go on with a deleted log, which
+    # destroys the file. A process that opens and closes the file by hand loses its locks, so it does not seem to be there.
+    path = tmp_path / "history.db"
+    storage = SQLiteStorage(path)
+    await storage.open(Limits(), fresh_epoch="epoch")
+    await storage.append([NEW], now=0.0)
+    other = f"import sqlite3; connection = sqlite3.connect({str(path)!r})\n"
+    other += "connection.execute('SELECT count(*) FROM messages').fetchone(); connection.close()"
+    await trio.run_process([sys.executable, "-c", other])
+    assert (tmp_path / "history.db-wal").exists()
+    storage.close()
+    assert not (tmp_path / "history.db-wal").exists()
+
+
 async def test_an_append_that_fails_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
     storage = SQLiteStorage(path, timeout=0.01)
