@@ -18,13 +18,13 @@ from typing import Any
 import trio
 from msgspec import Struct
 
-from actors import CallExit, Reply, Sender, call, current_pid, current_runtime, spawn
+from actors import CallExit, Reply, Sender, call, current_runtime, spawn
 from channels import Draining, Endpoint, PubSub, Socket
 from channels.cli.serve import run_endpoint
 from channels.durable import History, RedisStorage, SQLiteStorage
-from channels.serving.services import EndpointChild
 from channels.entities import Entity, EntitySupervisor, RedisArbiter
 from channels.pubsub.redis import RedisAdapter
+from channels.serving.services import EndpointChild
 from supervision import ChildSpec, process_spec
 
 OVER = "over"
@@ -137,6 +137,7 @@ class Callers(EndpointChild):
     def __init__(self) -> None:
         self.open = 0
         self.is_over = False
+        self.has_ended = trio.Event()
 
     def child_spec(self, services: object) -> ChildSpec:
         return process_spec(self.main, id="callers")
@@ -181,12 +182,14 @@ class Callers(EndpointChild):
                     return
         finally:
             self.open -= 1
+            if self.is_over and not self.open:
+                self.has_ended.set()
 
     async def drain(self) -> None:
         """Begin no more operations, and wait for the end of the open ones."""
         self.is_over = True
-        while self.open:
-            await trio.sleep(0.01)
+        if self.open:
+            await self.has_ended.wait()
 
 
 class UserSocket(Socket):

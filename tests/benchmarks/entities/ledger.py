@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from attrs import Factory, define, frozen
@@ -165,15 +166,13 @@ def _check_handlers(
     )
     for key, intervals in handled.items():
         intervals.sort()
-        for (_, end, pid, fence), (begin, _, other, fence2) in zip(
-            intervals, intervals[1:], strict=False
-        ):
+        for (_, end, pid, fence), (begin, _, other, later) in pairwise(intervals):
             # A handler that was stopped may end after the next owner has begun. Its append is refused.
             if begin < end and not any(
                 {pid, other} & set(each.pids) and each.began <= end for each in faults
             ):
                 found.problems["handlers of a key never overlap"].append(
-                    f"{key}: {pid} with fence {fence} and {other} with fence {fence2}"
+                    f"{key}: {pid} with fence {fence} and {other} with fence {later}"
                 )
 
 
