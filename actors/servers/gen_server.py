@@ -40,7 +40,7 @@ from actors._calls import (
     SystemRequest,
 )
 from actors._kernel.current import require_process, require_runtime
-from actors._kernel.runtime import Process, acting_process, current_process
+from actors._kernel.runtime import acting_process, current_process
 from actors._kernel.start import start
 from actors.addresses import RemoteAddress
 from actors.arguments import check_address, check_pid
@@ -412,10 +412,15 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
         caller = acting_process()
         if caller is not None:
             caller.check()
+    if type(server) is not Pid and envelope is CallRequest and isinstance(server, RemoteAddress):
+        require_runtime("call")
+        answer = await server.call(request, timeout=timeout)
+        if caller is not None:
+            # If an answer and a kill arrive in the same turn, the kill has priority, as in a local call.
+            caller.check()
+        return answer
     target = _target(server)
     if target is None or target is caller:
-        if envelope is CallRequest and isinstance(server, RemoteAddress):
-            return await _remote_call(caller, server, request, timeout)
         await trio.lowlevel.checkpoint()
         raise _refusal(envelope, target, server, request, timeout)
     runtime = target.runtime
@@ -461,16 +466,6 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
     if isinstance(failure, Ended):
         raise ServerExit(failure.reason, server, request, timeout)
     raise CallTimeout(server, request, timeout)
-
-
-async def _remote_call(
-    caller: Process | None, server: RemoteAddress, request: Any, timeout: float
-) -> Any:
-    answer = await server.call(request, timeout=timeout)
-    if caller is not None:
-        # If an answer and a kill arrive in the same turn, the kill has priority, as in a local call.
-        caller.check()
-    return answer
 
 
 def _target(server: object) -> ProcessLike | None:

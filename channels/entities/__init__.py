@@ -1,4 +1,4 @@
-"""Entities: one process for each key in the whole cluster."""
+"""Entities: processes that run once for each key in the whole cluster."""
 
 from channels.entities.arbiter import Arbiter, ArbiterUnavailable
 from channels.entities.arbiters.local import LocalArbiter
@@ -15,7 +15,12 @@ from channels.entities.errors import (
     RequestRefused,
 )
 from channels.entities.remote import ProcessAddress, RemoteCrash, RemotePid
-from channels.entities.supervisor import EntityAddress, EntitySupervisor, Placement
+from channels.entities.supervisor import (
+    EntityAddress,
+    EntitySupervisor,
+    EntitySupervisorError,
+    Placement,
+)
 
 __all__ = [
     "Arbiter",
@@ -28,6 +33,7 @@ __all__ = [
     "EntityLost",
     "EntityStartFailed",
     "EntitySupervisor",
+    "EntitySupervisorError",
     "EntityTimeout",
     "EntityUnavailable",
     "LocalArbiter",

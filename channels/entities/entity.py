@@ -51,7 +51,7 @@ class Entity(GenServer[Any]):
     key: str
     fence: int
 
-    async def init(  # type: ignore[override] # a supervisor's arguments are known
+    async def init(
         self, key: str, state: Any = None, /
     ) -> Continue | Within | Ignore | Fail | Stop | None:
         """Set up the state. Requests wait until this has returned.

@@ -71,7 +71,9 @@ class Record(Generic[R]):
         open: the requests that the process has begun and not answered.
         popped: a request that the process took from its mailbox and did not begin.
         has_timeout: True if the process waits for the timeout of a `Within`.
-        last: the time at which the process took its last message.
+        messages: the number of callbacks that the processes of this key have run.
+        last: the time at which the keeper last saw that `messages` had grown. So no message needs a look at the clock.
+        seen: the value of `messages` at that time.
         reason: the exit reason of the process, as far as the process knows it.
         failure: the reason why the start failed.
         owner: the node that owns the key, if the arbiter refused it to this node.
@@ -99,12 +101,14 @@ class Record(Generic[R]):
         "is_released",
         "key",
         "last",
+        "messages",
         "move_to",
         "open",
         "owner",
         "popped",
         "process",
         "reason",
+        "seen",
         "state",
         "transferred",
         "waiting",
@@ -118,6 +122,7 @@ class Record(Generic[R]):
         self.waiting: list[R] | tuple[()] = ()
         self.open: SmallSet[R] = None
         self.popped: R | None = None
+        self.messages = self.seen = 0
         self.last = -math.inf
         self.has_timeout = False
         self.reason: ExitReason = None

@@ -1,8 +1,8 @@
 """The nodes that can own keys, and the choice of a node for each key. *pure*: the time is an argument.
 
 Every node says hello at regular times. `Placement` keeps the nodes that were heard recently, and chooses one of them
-for a key by rendezvous hashing: the node with the highest hash of its name and the key. So if a node comes or goes, only
-the keys of that node move. The choice is only a proposal, because nodes may know different nodes for a while. The
+for a key by rendezvous hashing: the node with the highest hash of its name and the key. So if a node comes or goes,
+only the keys of that node move. The choice is only a proposal, because nodes may know different nodes for a while. The
 arbiter decides.
 """
 

@@ -9,18 +9,22 @@ the end in which a message could be lost.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Protocol, final
 
 from actors.exits import NORMAL, Crash, ExitReason, Shutdown, is_normal_exit
+from actors.instrumentation.telemetry import Event
 from actors.process import exit
 from actors.servers.gen_server import Sender
-from actors.servers.results import Fail, Ignore, NoReply, Stop, Within
+from actors.servers.results import Fail, Ignore, NoReply, Reply, Stop, Within
 from channels.durable.storage import FenceRefused
 from channels.entities.entity import Entity
 from channels.entities.errors import Failure
+from channels.entities.lease import Lease
 from channels.entities.ownership import State
 from channels.entities.requests import Anyone, EntityRequest
+from channels.telemetry import ENTITY_BEGAN, ENTITY_FINISHED
 
 __all__ = ["LEASE_LOST", "MOVED", "NUDGE", "EntityProcess", "process_class", "serving"]
 
@@ -42,11 +46,16 @@ class _Nudge:
 
 
 NUDGE = _Nudge()
+_NO_REQUEST = object()
 
 
 class Host(Protocol):
     """The part of a router that the process of an entity uses."""
 
+    @property
+    def observes(self) -> Callable[[Event], Any]: ...
+    @property
+    def lease(self) -> Lease | None: ...
     @property
     def may_run(self) -> bool: ...
     def address_of(self, key: str) -> str: ...
@@ -56,8 +65,7 @@ class Host(Protocol):
     async def clear_alarm(self, record: Anyone, at: float) -> None: ...
     def encode_handoff(self, record: Anyone, state: Any) -> None: ...
     def started(self, record: Anyone) -> None: ...
-    def began(self, record: Anyone, request: EntityRequest | None) -> None: ...
-    def finished(self, record: Anyone, request: EntityRequest | None) -> None: ...
+    def report(self, event: Event, record: Anyone, request: EntityRequest | None) -> None: ...
 
 
 serving: ContextVar[EntityProcess | None] = ContextVar("channels_serving_entity", default=None)
@@ -70,9 +78,8 @@ class EntityProcess(Entity):
     # Two underscores, because the application's class may have attributes of any other name.
     __host: Host
     __record: Anyone
-    # The request of the callback that runs now, and True while a callback runs.
-    __current: EntityRequest | None = None
-    __busy = False
+    # The request of the callback that runs now, or _NO_REQUEST; None while none runs.
+    __current: EntityRequest | object | None = None
 
     async def init(self, host: Host, record: Anyone, /) -> Any:  # type: ignore[override]
         self.__host, self.__record = host, record
@@ -94,7 +101,7 @@ class EntityProcess(Entity):
             state = await self.__host.acquire(record, at_least)
             self.fence = record.fence
             try:
-                return await self.__run(None, super().init, self.key, state)
+                return await self.__run(None, super().init(self.key, state))
             except FenceRefused as error:
                 claims += 1
                 if error.verb != "claim" or claims == _MOST_CLAIMS:
@@ -108,9 +115,10 @@ class EntityProcess(Entity):
 
     def calls(self) -> tuple[str, ...]:
         """Return the entities that wait for the running callback, this entity last; empty if no callback runs."""
-        if not self.__busy:
+        current = self.__current
+        if current is None:
             return ()
-        chain = () if self.__current is None else self.__current.chain
+        chain = current.chain if isinstance(current, EntityRequest) else ()
         return (*chain, self.__host.address_of(self.key))
 
     # Messages
@@ -122,14 +130,14 @@ class EntityProcess(Entity):
             return await self.__instead()
         if known is not None and known.verb == "stop":
             return Stop(NORMAL, reply=None)
-        return await self.__run(known, super().handle_call, request, sender)
+        return await self.__run(known, super().handle_call(request, sender))
 
     async def handle_cast(self, message: Any, /) -> Any:
         known = message if isinstance(message, EntityRequest) else None
         if not self.__may_begin(known):
             return await self.__instead()
         content = message if known is None else known.content
-        return await self.__run(known, super().handle_cast, content)
+        return await self.__run(known, super().handle_cast(content))
 
     async def handle_info(self, message: Any, /) -> Any:
         if message is NUDGE:
@@ -138,23 +146,23 @@ class EntityProcess(Entity):
         if not self.__may_begin(known):
             return await self.__instead()
         if known is None:
-            return await self.__run(None, super().handle_info, message)
+            return await self.__run(None, super().handle_info(message))
         if known.verb == "alarm":
-            result = await self.__run(known, self.handle_alarm, known.content)
+            result = await self.__run(known, self.handle_alarm(known.content))
             await self.__host.clear_alarm(self.__record, known.content)
             return result
-        return await self.__run(known, super().handle_info, known.content)
+        return await self.__run(known, super().handle_info(known.content))
 
     async def handle_continue(self, argument: Any, /) -> Any:
         # This belongs to the message before it, so only a lost lease prevents it.
         if not self.__host.may_run:
             exit(LEASE_LOST)
-        return await self.__run(None, super().handle_continue, argument)
+        return await self.__run(None, super().handle_continue(argument))
 
     def __may_begin(self, request: EntityRequest | None) -> bool:
         """Return True if the callback for a message may begin now. Otherwise the request stays in the record."""
-        record = self.__record
-        if not self.__host.may_run:
+        record, lease = self.__record, self.__host.lease
+        if lease is None or not lease.is_valid:
             record.popped = request
             exit(LEASE_LOST)
         if record.state is not State.RUNNING:
@@ -162,17 +170,23 @@ class EntityProcess(Entity):
             return False
         return request is None or request.begin(record)
 
-    async def __run(self, request: EntityRequest | None, callback: Any, *args: Any) -> Any:
-        self.__current, self.__busy = request, True
-        host, record = self.__host, self.__record
-        host.began(record, request)
+    async def __run(self, request: EntityRequest | None, callback: Awaitable[Any]) -> Any:
+        """Run a callback of the application."""
+        record, host = self.__record, self.__host
+        record.messages += 1
+        if host.observes(ENTITY_BEGAN):
+            host.report(ENTITY_BEGAN, record, request)
+        self.__current = _NO_REQUEST if request is None else request
         try:
-            result = await callback(*args)
+            result = await callback
         finally:
-            self.__current, self.__busy = None, False
-            host.finished(record, request)
-        then = getattr(result, "then", result)
-        record.has_timeout = type(then) is Within
+            self.__current = None
+            if host.observes(ENTITY_FINISHED):
+                host.report(ENTITY_FINISHED, record, request)
+        if type(result) is Reply and result.then is None:
+            record.has_timeout = False
+        else:
+            record.has_timeout = type(getattr(result, "then", result)) is Within
         return result
 
     async def __instead(self) -> NoReply | Stop:
@@ -183,7 +197,7 @@ class EntityProcess(Entity):
         if record.state is not State.MOVING:
             # The caller of the request has given up.
             return NoReply()
-        state = await self.__run(None, super().handle_handoff)
+        state = await self.__run(None, super().handle_handoff())
         self.__host.encode_handoff(record, state)
         return Stop(MOVED)
 
@@ -199,7 +213,7 @@ class EntityProcess(Entity):
             # From now on, requests wait in the record.
             record.state = State.STOPPING
         try:
-            await self.__run(None, super().terminate, reason)
+            await self.__run(None, super().terminate(reason))
         except Exception as error:
             record.reason = Crash(error)
             raise

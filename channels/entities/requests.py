@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from actors.errors import CallTimeout, InvalidReturn
+from actors.instrumentation.telemetry import Event
 from actors.refs import Address, Pid, ProcessLike
 from actors.servers.gen_server import CallRequest, Cast, Sender
 from actors.small_set import with_item, without_item
@@ -21,6 +22,7 @@ from channels.entities.errors import EntityTimeout, Failure
 from channels.entities.messages import Accepted, Answer, Ask, Failed, Verb
 from channels.entities.ownership import Record
 from channels.pubsub.adapter import Node
+from channels.telemetry import ENTITY_REQUEST_ENDED
 
 __all__ = ["GAVE_UP", "Anyone", "EntityRequest", "IncomingRequest", "LocalRequest"]
 
@@ -39,6 +41,8 @@ class Host(Protocol):
     def answers(self) -> Codec: ...
     @property
     def callback(self) -> str: ...
+    @property
+    def observes(self) -> Callable[[Event], Any]: ...
     def post(self, node: Node, message: Any) -> None: ...
     def ended(self, request: EntityRequest, failure: Failure | None) -> None: ...
     def encode_reason(self, reason: Any) -> Any: ...
@@ -51,14 +55,19 @@ class EntityRequest(Sender):
 
     Attributes:
         host: the router of this node.
+        number: the number of the request on the node that sent it first.
         key: the key.
         verb: the kind of request.
         content: the decoded request.
         body: the encoded request.
         deadline: the time on Trio's clock from which the entity need not begin any more.
-        hops: the number of nodes that have refused the request.
         chain: the entities that wait for the answer, the first caller first.
-        number: the number of the request on the node that sent it first.
+        hops: the number of nodes that have refused the request.
+        wants_answer: True if somebody waits for the answer.
+        failure: the end of a request of this node, if there was no answer.
+        node: the other node that has a request of this node; None if it is here.
+        turn: the place of a request among all that this node has sent.
+        on_end: called at the end of a request of this node that has no waiting task.
         begun: True once the entity has begun to handle the request.
         record: the record of the key, once the entity has begun.
     """
@@ -69,12 +78,17 @@ class EntityRequest(Sender):
         "chain",
         "content",
         "deadline",
+        "failure",
         "hops",
         "host",
         "key",
+        "node",
         "number",
+        "on_end",
         "record",
+        "turn",
         "verb",
+        "wants_answer",
     )
 
     def __init__(  # noqa: PLR0917 - by position, for speed
@@ -89,7 +103,7 @@ class EntityRequest(Sender):
         body: bytes | msgspec.Raw,
         deadline: float,
         chain: tuple[str, ...],
-        hops: int,
+        hops: int = 0,
     ) -> None:
         super().__init__(pid, server)
         self.host = host
@@ -101,8 +115,13 @@ class EntityRequest(Sender):
         self.deadline = deadline
         self.chain = chain
         self.hops = hops
+        self.wants_answer = verb in _ANSWERED
         self.begun = False
         self.record: Anyone | None = None
+        self.failure: Failure | None = None
+        self.node: Node | None = None
+        self.turn = 0
+        self.on_end: Callable[[EntityRequest], None] | None = None
 
     def __repr__(self) -> str:
         return f"<{self.verb} {self.content!r} for {self.key!r} from {self.pid!r}>"
@@ -113,42 +132,31 @@ class EntityRequest(Sender):
         return None
 
     @property
-    def wants_answer(self) -> bool:
-        """True if somebody waits for the answer."""
-        return self.verb in _ANSWERED
+    def is_late(self) -> bool:
+        """True if the time of the request is over."""
+        return self.deadline < trio.current_time()
 
     def envelope(self) -> Any:
         """Return the message for the mailbox of the entity."""
         if self.verb == "cast":
             return Cast(self)
-        return self if self.verb in {"send", "alarm"} else CallRequest(self.content, self)
+        return CallRequest(self.content, self) if self.wants_answer else self
 
     def begin(self, record: Anyone) -> bool:
         """Take note that the entity begins to handle the request. Return False if nobody needs the result any more."""
-        if self.done or self.is_late:
-            self.withdraw()
+        if self.done:
             return False
         self.begun = True
-        self.record = record
         if self.wants_answer:
-            record.open = with_item(record.open, self)
+            self.record = record
+            record.open = self if record.open is None else with_item(record.open, self)
         else:
             self.accept()
             self.answer(None)
         return True
 
-    @property
-    def is_late(self) -> bool:
-        """True if the time of the request is over."""
-        return self.deadline < trio.current_time()
-
     def accept(self) -> None:
         """Take note that the owner of the key has the request."""
-
-    def withdraw(self) -> None:
-        """End the request here without a message to its node, unless it has ended."""
-        if not self.done:
-            super().answer(None)
 
     def fail(self, failure: Failure) -> None:
         """End the request with a failure, unless it has ended."""
@@ -161,25 +169,27 @@ class EntityRequest(Sender):
     def _end(self, failure: Failure | None) -> None:
         record = self.record
         if record is not None:
-            record.open = without_item(record.open, self)
-        self.host.ended(self, failure)
+            record.open = None if record.open is self else without_item(record.open, self)
+        if self.on_end is not None:
+            self.on_end(self)
+        host = self.host
+        # Most requests end on their node and without an observer, so they avoid this call.
+        if self.node is not None or failure is not None or host.observes(ENTITY_REQUEST_ENDED):
+            host.ended(self, failure)
 
-    def _encoded(self, value: Any) -> tuple[msgspec.Raw, Any]:
+    def _encoded(self, value: Any) -> tuple[bytes | msgspec.Raw, Any]:
         """Return an answer in its encoded form, and as it arrives.
 
         Raises:
             InvalidReturn: the answer cannot travel. The entity crashes with this error.
         """
-        if self.verb == "locate":
-            return self.host.encode_located(value), value
-        if self.verb != "call":
-            return _NULL, value
-        try:
-            body, arrived = self.host.answers.encode(value)
-        except CannotTravel as error:
-            problem = f"as an answer, which cannot travel: {error.problem}"
-            raise InvalidReturn(self.host.callback, value, (), problem) from None
-        return msgspec.Raw(body), arrived
+        if self.verb == "call":
+            try:
+                return self.host.answers.encode(value)
+            except CannotTravel as error:
+                problem = f"as an answer, which cannot travel: {error.problem}"
+                raise InvalidReturn(self.host.callback, value, (), problem) from None
+        return self.host.encode_located(value) if self.verb == "locate" else _NULL, value
 
 
 Anyone = Record[EntityRequest]
@@ -187,39 +197,22 @@ Anyone = Record[EntityRequest]
 
 
 class LocalRequest(EntityRequest):
-    """A request of this node.
+    """A request of this node."""
 
-    Attributes:
-        failure: the end of the request, if there was no answer.
-        node: the node that has the request; None if it is on this node.
-        turn: the place of the request among all that this node has sent.
-        on_end: called at the end, for requests without a waiting task.
-    """
-
-    __slots__ = ("failure", "node", "on_end", "turn")
-
-    failure: Failure | None
-    node: Node | None
-    turn: int
-    on_end: Callable[[LocalRequest], None] | None
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.failure = self.node = self.on_end = None
-        self.turn = 0
+    __slots__ = ()
 
     def answer(self, value: Any) -> bool:
         if not self.done:
             _, value = self._encoded(value)
-        return self._answer(value)
+        answered = super().answer(value)
+        if answered:
+            self._end(None)
+        return answered
 
     def answer_from_afar(self, body: msgspec.Raw) -> None:
         """End the request with the answer of another node."""
-        if self.done:
-            self.answer(None)  # counts a late answer
-            return
+        value: Any = None
         try:
-            value: Any = None
             if self.verb == "call":
                 value = self.host.answers.decode(body)
             elif self.verb == "locate":
@@ -227,24 +220,14 @@ class LocalRequest(EntityRequest):
         except CannotTravel as error:
             self.fail(Failure("EntityLost", f"its answer is of another version: {error.problem}"))
         else:
-            self._answer(value)
-
-    def _answer(self, value: Any) -> bool:
-        answered = super().answer(value)
-        if answered:
+            super().answer(value)
             self._end(None)
-        return answered
 
     def fail(self, failure: Failure) -> None:
         if not self.done:
             self.failure = failure
             super().answer(None)
             self._end(failure)
-
-    def _end(self, failure: Failure | None) -> None:
-        super()._end(failure)
-        if self.on_end is not None:
-            self.on_end(self)
 
     def result(self, address: object, request: Any, timeout: float) -> Any:
         """Return the answer, after the request has ended.
@@ -272,38 +255,21 @@ class IncomingRequest(EntityRequest):
 
     __slots__ = ("_is_accepted", "ask", "is_carried", "sent_by")
 
-    def __init__(  # noqa: PLR0917 - as for the base class
-        self,
-        host: Host,
-        server: ProcessLike,
-        pid: Address[Any] | None,
-        sent_by: Node,
-        ask: Ask,
-        content: Any,
-        now: float,
-        is_carried: bool,
-    ) -> None:
-        super().__init__(
-            host,
-            server,
-            pid,
-            ask.id,
-            ask.key,
-            ask.verb,
-            content,
-            ask.body,
-            now + ask.seconds,
-            ask.chain,
-            ask.hops,
-        )
-        self.sent_by = sent_by
+    def __init__(self, ask: Ask, *args: Any, sent_by: Node, is_carried: bool) -> None:
+        super().__init__(*args)
         self.ask = ask
+        self.sent_by = sent_by
         self.is_carried = is_carried
         self._is_accepted = False
 
     @property
     def origin(self) -> Node | None:
         return self.sent_by
+
+    def begin(self, record: Anyone) -> bool:
+        if self.is_late:
+            self.withdraw()
+        return super().begin(record)
 
     def accept(self) -> None:
         if not self._is_accepted and not self.wants_answer:
@@ -316,7 +282,7 @@ class IncomingRequest(EntityRequest):
         body, _ = self._encoded(value)
         super().answer(None)
         if self.wants_answer:
-            self.host.post(self.sent_by, Answer(id=self.number, body=body))
+            self.host.post(self.sent_by, Answer(id=self.number, body=msgspec.Raw(body)))
         self._end(None)
         return True
 
@@ -328,13 +294,17 @@ class IncomingRequest(EntityRequest):
 
     def report(self, failure: Failure) -> None:
         """Tell the node of the request that it has failed."""
-        self.host.post(
-            self.sent_by,
-            Failed(
-                id=self.number,
-                error=failure.error,
-                problem=failure.problem,
-                reason=self.host.encode_reason(failure.reason),
-                retry_after=failure.retry_after,
-            ),
+        reason = self.host.encode_reason(failure.reason)
+        failed = Failed(
+            id=self.number,
+            error=failure.error,
+            problem=failure.problem,
+            reason=reason,
+            retry_after=failure.retry_after,
         )
+        self.host.post(self.sent_by, failed)
+
+    def withdraw(self) -> None:
+        """End the request here without a message to its node, unless it has ended."""
+        if not self.done:
+            super().answer(None)

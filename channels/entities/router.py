@@ -43,6 +43,7 @@ from channels.entities.codec import CannotTravel, Codec
 from channels.entities.entity import Entity
 from channels.entities.errors import Failure, RequestRefused
 from channels.entities.handovers import Handovers, parts_of
+from channels.entities.lease import Lease
 from channels.entities.messages import (
     Accepted,
     Answer,
@@ -82,10 +83,8 @@ from channels.pubsub.pubsub import PubSub
 from channels.serializers.json_values import NOT_DECODABLE
 from channels.telemetry import (
     ENTITY_ALARM,
-    ENTITY_BEGAN,
     ENTITY_CRASHED,
     ENTITY_ENDED,
-    ENTITY_FINISHED,
     ENTITY_HANDED_OVER,
     ENTITY_HANDOVER_LOST,
     ENTITY_LEASE_LOST,
@@ -175,6 +174,8 @@ class Router:
         self.pubsub = pubsub
         self.arbiter = arbiter
         self.runtime: Runtime = current_runtime()
+        # True for an event that somebody observes.
+        self.observes = self.runtime.telemetry.handlers
         self.node = pubsub.node
         self.topic = f"{INTERNAL}entities:{settings.name}"
         self.callback = f"{settings.cls.__name__}.handle_call"
@@ -193,13 +194,16 @@ class Router:
         self.pid: Pid
         self._processes: RemoteProcesses | None = None
         self._pool: Pid | None = None
-        self._has_session = self._is_stopping = False
+        # The lease of the present session; None without a session.
+        self.lease: Lease | None = None
+        self._is_stopping = False
         self._owners: dict[str, Node] = {}
         self._handovers = Handovers(settings.max_handover_bytes)
         # The waiting requests of handovers that their new owners have not confirmed.
         self._unconfirmed: dict[tuple[str, int], list[Callable[[Failure], None]]] = {}
         self._is_draining = self._is_drained = False
         self._moving = 0
+        self._has_moved = trio.Event()
         self._numbers = 0
         self._unlocated: deque[LocalRequest] = deque()
         self._has_unlocated = trio.Event()
@@ -235,9 +239,8 @@ class Router:
 
     def execute(self, event: Event, about: dict[str, Any], **measured: float) -> None:
         """Execute a telemetry event about this router."""
-        telemetry = self.runtime.telemetry
-        if telemetry.handlers(event):
-            telemetry.execute(
+        if self.observes(event):
+            self.runtime.telemetry.execute(
                 event, measured, {"supervisor": self.settings.name, "router": self, **about}
             )
 
@@ -262,7 +265,7 @@ class Router:
     @property
     def may_run(self) -> bool:
         """True if an entity of this node may handle a message now."""
-        return self._has_session and self.arbiter.lease.is_valid
+        return self.lease is not None and self.lease.is_valid
 
     async def _start_session(self) -> Pid:
         self._is_stopping = False
@@ -273,10 +276,9 @@ class Router:
         """Stop the entities of the last session, and open a session. Without the arbiter there is none."""
         await self._stop_entities()
         try:
-            await self.arbiter.open_session(self.node)
+            self.lease = await self.arbiter.open_session(self.node)
         except ArbiterUnavailable:
             return
-        self._has_session = True
         self.counts["sessions"] += 1
         self.execute(ENTITY_SESSION_OPENED, {})
         self._update_placement()
@@ -284,24 +286,24 @@ class Router:
     async def _keep_session(self) -> None:
         try:
             while True:
-                if not self._has_session:
+                if self.lease is None:
                     await trio.sleep(1.0)
                 else:
-                    problem = await self.arbiter.lease.wait_lost()
+                    problem = await self.lease.wait_lost()
                     self.counts["leases_lost"] += 1
                     self.execute(ENTITY_LEASE_LOST, {"problem": problem})
                 await self._open_session()
         finally:
             # The pool stops before this process, unless this process crashed. Then the next one stops the entities.
-            if self._has_session and not any(each.process for each in self.records.values()):
-                self._has_session = False
+            if self.lease is not None and not any(each.process for each in self.records.values()):
+                self.lease = None
                 # Shielded, because this process ends when the node stops, and the keys should be free at once.
                 with trio.move_on_after(2.0, shield=True):
                     await self.arbiter.close_session()
 
     async def _stop_entities(self) -> None:
         """Kill all entities, and wait until they have ended. None of them may handle a message from now on."""
-        self._has_session = False
+        self.lease = None
         self._update_placement()
         pids = [each.process.pid for each in self.records.values() if each.process is not None]
         for number, pid in enumerate(pids):
@@ -346,7 +348,6 @@ class Router:
             body,
             self.runtime.current_time() + timeout,
             () if entity is None else entity.calls(),
-            0,
         )
 
     async def call(self, address: Any, verb: Verb, content: Any, timeout: float) -> Any:
@@ -399,7 +400,7 @@ class Router:
     def submit(self, request: LocalRequest) -> None:
         """Take a request of this node to its entity, wherever it is."""
         record = self.records.get(request.key)
-        if record is not None and request.key not in self.streams:
+        if record is not None and request.key not in self.streams.by_key:
             self._deliver(record, request)
         else:
             self._route(request)
@@ -418,7 +419,7 @@ class Router:
             self.post(node, self._ask(request, generation))
 
     def _ask(self, request: LocalRequest, generation: int = 0) -> Ask:
-        pid = request.pid
+        pid: Any = request.pid
         return Ask(
             id=request.number,
             turn=request.turn,
@@ -522,14 +523,18 @@ class Router:
             if request.verb in {"locate", "start"}:
                 request.answer(process.pid)
                 return
-            mailbox = process.mailbox
-            if len(mailbox) >= self.settings.max_waiting:
+            mailbox, runtime = process.mailbox, self.runtime
+            if len(mailbox.queue) >= self.settings.max_waiting:
                 self._refuse(request, "max_waiting", self.settings.max_waiting)
                 return
-            request.accept()
-            self.execute(ENTITY_REQUEST_ACCEPTED, {"request": request, "fence": record.fence})
-            envelope = request.envelope()
-            if not self.runtime.guarded or self.runtime.admit(process.pid, envelope):
+            if self.observes(ENTITY_REQUEST_ACCEPTED):
+                self.execute(ENTITY_REQUEST_ACCEPTED, {"request": request, "fence": record.fence})
+            if request.verb == "call":
+                envelope = CallRequest(request.content, request)
+            else:
+                request.accept()
+                envelope = request.envelope()
+            if not runtime.guarded or runtime.admit(process.pid, envelope):
                 mailbox.put(envelope)
         elif state is State.HELD:
             self._revive(record, request)
@@ -592,6 +597,7 @@ class Router:
         assert process is not None  # `_spawn` has set it
         if record.state is State.MOVING:
             self._moving -= 1
+            self._has_moved.set()
         reason = process.reason if record.reason is None else record.reason
         requests: list[EntityRequest] = [] if record.popped is None else [record.popped]
         requests += [found for each in process.mailbox.queue if (found := _request_in(each))]
@@ -727,9 +733,9 @@ class Router:
 
     async def acquire(self, record: Anyone, at_least: int) -> Any:
         """Own the key of a record, and return the state from its previous owner. Ends the process if that fails."""
+        lease = self.lease
         if not self.may_run:
             exit(LEASE_LOST)
-        lease = self.arbiter.lease
         try:
             owned = await self.arbiter.acquire(record.key, at_least=at_least)
         except ArbiterUnavailable as error:
@@ -738,7 +744,7 @@ class Router:
         if isinstance(owned, OwnedBy):
             record.owner = owned.node
             exit(NORMAL)
-        if not self.may_run or lease is not self.arbiter.lease:
+        if not self.may_run or lease is not self.lease:
             exit(LEASE_LOST)
         record.fence = owned.fence
         if owned.arrived and record.handoff_fence != owned.fence:
@@ -765,6 +771,7 @@ class Router:
         record.is_loading = False
         record.handoff_fence = 0
         record.last = self.runtime.current_time()
+        record.seen = record.messages
         self.counts["started"] += 1
         assert record.process is not None  # it calls this
         about = {"key": record.key, "fence": record.fence, "pid": record.process.pid}
@@ -773,19 +780,10 @@ class Router:
             if not request.done:
                 self._deliver(record, request)
 
-    def began(self, record: Anyone, request: EntityRequest | None) -> None:
-        """Take note that a callback of an entity begins."""
-        record.last = self.runtime.current_time()
-        if self.runtime.telemetry.handlers(ENTITY_BEGAN):
-            about = {"key": record.key, "fence": record.fence, "request": request}
-            self.execute(ENTITY_BEGAN, about)
-
-    def finished(self, record: Anyone, request: EntityRequest | None) -> None:
-        """Take note that a callback of an entity has ended."""
-        self.counts["handled"] += 1
-        if self.runtime.telemetry.handlers(ENTITY_FINISHED):
-            about = {"key": record.key, "fence": record.fence, "request": request}
-            self.execute(ENTITY_FINISHED, about)
+    def report(self, event: Event, record: Anyone, request: EntityRequest | None) -> None:
+        """Execute the event of a callback that begins or ends."""
+        about = {"key": record.key, "fence": record.fence, "request": request}
+        self.execute(event, about)
 
     async def give_up(self, record: Anyone) -> None:
         """Transfer or release the key of a process that ends. If the arbiter does not answer, this node keeps it."""
@@ -819,15 +817,14 @@ class Router:
 
     def ended(self, request: EntityRequest, failure: Failure | None) -> None:
         """Take note of the end of a request."""
-        if isinstance(request, LocalRequest):
-            node = self.streams.end(request)
-            if node is not None:
-                self._remember(request.key, node)
+        if type(request) is LocalRequest:
+            if request.node is not None:
+                node = self.streams.end(request)
+                if node is not None:
+                    self._remember(request.key, node)
             if failure is not None and not request.wants_answer:
                 self.counts["dropped"] += 1
-        if self.runtime.telemetry.handlers(ENTITY_REQUEST_ENDED):
-            about = {"request": request, "failure": failure}
-            self.execute(ENTITY_REQUEST_ENDED, about)
+        self.execute(ENTITY_REQUEST_ENDED, {"request": request, "failure": failure})
 
     # Alarms
 
@@ -874,7 +871,7 @@ class Router:
             deadline = now + _PATIENCE
             body = _encode(at)
             request = LocalRequest(
-                self, self._here, None, self._numbers, key, "alarm", at, body, deadline, (), 0
+                self, self._here, None, self._numbers, key, "alarm", at, body, deadline, ()
             )
             self.execute(ENTITY_ALARM, {"key": key, "at": at})
             self.submit(request)
@@ -1043,8 +1040,11 @@ class Router:
             )
             return None
         pid = None if ask.process is None else self.processes.decode_process(ask.process)
-        now = self.runtime.current_time()
-        return IncomingRequest(self, self._here, pid, sender, ask, content, now, is_carried)
+        deadline = self.runtime.current_time() + ask.seconds
+        request = self, self._here, pid, ask.id, ask.key, ask.verb, content, ask.body, deadline
+        return IncomingRequest(
+            ask, *request, ask.chain, ask.hops, sent_by=sender, is_carried=is_carried
+        )
 
     def _send_back(self, request: IncomingRequest, owner: Node | None) -> None:
         """Refuse a request, and all later ones of its generation, so that its node sends them to the owner."""
@@ -1265,6 +1265,8 @@ class Router:
 
     def _is_idle(self, record: Anyone, now: float) -> bool:
         """Return True if a running entity waits for nothing but requests."""
+        if record.seen != record.messages:
+            record.seen, record.last = record.messages, now
         if (
             record.state is not State.RUNNING
             or now - record.last < self.settings.idle_timeout
@@ -1318,14 +1320,19 @@ class Router:
             record = self.records.get(key)
             if record is None or self._next_owner(record) is None:
                 continue
-            while self._moving >= _MOVES:
-                await trio.sleep(0.01)
+            await self._wait_for_moves()
             to = self._next_owner(record)
             if to is not None:
                 self.move(record, to)
                 moved += 1
                 if moved % portion == 0:
                     await trio.sleep(portion / self.settings.max_moves_per_second)
+
+    async def _wait_for_moves(self) -> None:
+        """Wait until another key may move."""
+        while self._moving >= _MOVES:
+            self._has_moved = trio.Event()
+            await self._has_moved.wait()
 
     def _next_owner(self, record: Anyone) -> Node | None:
         """Return the node to which a running key should move; None if it should stay."""
@@ -1355,7 +1362,7 @@ class Router:
         return self.placement.choose(key, self._label(key)) not in (None, self.node)
 
     def _update_placement(self) -> None:
-        self.placement.drain(self._is_draining or not self._has_session)
+        self.placement.drain(self._is_draining or self.lease is None)
         self._say_hello()
 
 

@@ -51,7 +51,8 @@ class Streams(Generic[R]):
     """The requests that this node has sent to other nodes, until they end."""
 
     def __init__(self) -> None:
-        self._by_key: dict[str, Stream[R]] = {}
+        # The streams of keys for which the other node may still refuse a request.
+        self.by_key: dict[str, Stream[R]] = {}
         self._sent: dict[int, R] = {}
         self._waiting: Counter[Node] = Counter()
         self._generation = 0
@@ -60,13 +61,9 @@ class Streams(Generic[R]):
     def __len__(self) -> int:
         return len(self._sent)
 
-    def __contains__(self, key: str) -> bool:
-        """Return True if the other node may still refuse a request to this key."""
-        return key in self._by_key
-
     def node_of(self, key: str) -> Node | None:
         """Return the node to which the requests of a key go now, so that they stay in order; None for any node."""
-        stream = self._by_key.get(key)
+        stream = self.by_key.get(key)
         return None if stream is None else stream.node
 
     def waiting_at(self, node: Node) -> int:
@@ -79,10 +76,10 @@ class Streams(Generic[R]):
 
     def add(self, request: R, node: Node) -> int:
         """Take note of a request that goes to a node next. Return the generation of its stream."""
-        stream = self._by_key.get(request.key)
+        stream = self.by_key.get(request.key)
         if stream is None:
             self._generation += 1
-            stream = self._by_key[request.key] = Stream(node, self._generation)
+            stream = self.by_key[request.key] = Stream(node, self._generation)
         self._turn += 1
         request.turn = self._turn
         stream.requests[request.number] = request
@@ -125,10 +122,10 @@ class Streams(Generic[R]):
 
         A node refuses all requests of a generation from one turn on. It has accepted those before, or they were lost.
         """
-        stream = self._by_key.get(key)
+        stream = self.by_key.get(key)
         if stream is None or stream.node != node or stream.generation != generation:
             return []
-        del self._by_key[key]
+        del self.by_key[key]
         refused = [each for each in stream.requests.values() if each.turn >= turn]
         for each in refused:
             self.take_back(each)
@@ -144,10 +141,10 @@ class Streams(Generic[R]):
 
     def _settle(self, request: R) -> bool:
         """Remove a request from its stream. Return True if that was the last one."""
-        stream = self._by_key.get(request.key)
+        stream = self.by_key.get(request.key)
         if stream is None or stream.requests.pop(request.number, None) is None or stream.requests:
             return False
-        del self._by_key[request.key]
+        del self.by_key[request.key]
         return True
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, final
 
 import msgspec
@@ -84,14 +84,15 @@ class EntityAddress(RemoteAddress):
     def __hash__(self) -> int:
         return hash(self.key)
 
-    async def call(self, request: Any, *, timeout: float) -> Any:
+    def call(self, request: Any, *, timeout: float) -> Coroutine[Any, Any, Any]:
         """Call the entity, which starts if it does not run. The time limit must be finite.
 
         Raises:
             EntityError, CallTimeout, CallingSelf: There was no answer. See `channels.entities.errors`.
         """
-        router = self._supervisor.running(self, request, timeout)
-        return await router.call(self, "call", request, timeout)
+        supervisor = self._supervisor
+        router = supervisor.router or supervisor.running(self, request, timeout)
+        return router.call(self, "call", request, timeout)
 
     def cast(self, message: Any) -> None:
         """Send a message to the `handle_cast` of the entity, which starts if it does not run.
@@ -199,7 +200,7 @@ class EntitySupervisor(EndpointChild):
         )
         for option in ("entities", "waiting", "request_bytes", "remote_waiting", "handover_bytes"):
             check_whole(owner, f"max_{option}", getattr(self._settings, f"max_{option}"))
-        self._router: Router | None = None
+        self.router: Router | None = None
 
     def __repr__(self) -> str:
         return f"<entities {self.name}>"
@@ -231,17 +232,17 @@ class EntitySupervisor(EndpointChild):
             InvalidOption: there is no arbiter for the adapter of the PubSub.
             StartError: a process did not start.
         """
-        if self._router is not None:
+        if self.router is not None:
             raise EntitySupervisorError(
                 f"{self!r} is running already; make another EntitySupervisor"
             )
         arbiter = arbiter_for(pubsub) if self._arbiter is None else self._arbiter
-        router = self._router = Router(self._settings, pubsub, arbiter)
+        router = self.router = Router(self._settings, pubsub, arbiter)
         hold = ChildSpec("hold", self._hold, restart="temporary")
         try:
             return await Supervisor.start_link([hold, *router.children()], label=self.name)
         except BaseException:
-            self._router = None
+            self.router = None
             raise
 
     async def _hold(self) -> Pid:
@@ -250,12 +251,12 @@ class EntitySupervisor(EndpointChild):
         raise StartIgnored
 
     def _stopped(self) -> None:
-        self._router = None
+        self.router = None
 
     async def drain(self) -> None:
         """Move all keys of this node to other nodes. An endpoint calls this when it stops."""
-        if self._router is not None:
-            await self._router.drain()
+        if self.router is not None:
+            await self.router.drain()
 
     # Entities
 
@@ -280,7 +281,7 @@ class EntitySupervisor(EndpointChild):
         Raises:
             EntityUnavailable: it does not run.
         """
-        if self._router is None:
+        if self.router is None:
             raise EntityUnavailable(
                 NOPROC,
                 address,
@@ -288,7 +289,7 @@ class EntitySupervisor(EndpointChild):
                 timeout,
                 f"{self!r} does not run; pass it to the endpoint, Endpoint(children=[...])",
             )
-        return self._router
+        return self.router
 
     async def where(self, key: str, *, timeout: float = 5.0) -> Placement | None:
         """Return the place of an entity, or None if it does not run. This starts no process.
@@ -323,7 +324,7 @@ class EntitySupervisor(EndpointChild):
 
     def statistics(self) -> dict[str, Any]:
         """Return the numbers of entities and requests of this node, and counters since its start."""
-        return {} if self._router is None else self._router.statistics()
+        return {} if self.router is None else self.router.statistics()
 
 
 def _check_class(cls: Any) -> None:

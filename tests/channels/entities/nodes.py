@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
 
-from actors import NoReply, Pid, Reply, Runtime, Sender, Stop, stop
+from actors import NoReply, Pid, Reply, Runtime, Sender, Stop, open_runtime, stop
 from actors.instrumentation.telemetry import Event
 from channels import PubSub
 from channels.entities.arbiters.local import LocalArbiter
 from channels.entities.entity import Entity
 from channels.entities.router import Router
 from channels.entities.supervisor import EntitySupervisor
+from channels.pubsub.adapter import Adapter
 from channels.pubsub.workers.grants import Grants
 from channels.testing import JoinedNodes
 from supervision import Supervisor
+from tests.channels.entities.arbiters import virtual_environment
+
+CLEANUP_FAILED = ("actors", "process", "cleanup_failed")
+
+
+@asynccontextmanager
+async def virtual_runtime() -> AsyncIterator[Runtime]:
+    """Open a runtime whose clocks follow Trio's clock, and in which no clean-up of a process may fail."""
+    with virtual_environment():
+        async with open_runtime(log=False) as runtime:
+            failed = listen(runtime, CLEANUP_FAILED)
+            yield runtime
+            assert failed == []
 
 
 class Counter(Entity):
@@ -75,6 +91,7 @@ class Node:
         self, pubsub: PubSub, cls: type[Entity], arbiter: LocalArbiter | None, **options: Any
     ) -> None:
         self.pubsub = pubsub
+        self.grants: Grants | None = None
         self.entities = EntitySupervisor("counters", cls, arbiter=arbiter, **options)
         self.via = self.entities.via
 
@@ -86,6 +103,19 @@ class Node:
     async def start(self) -> None:
         children = [self.pubsub.child_spec(), self.entities.child_spec(self.pubsub)]
         self.supervisor = await Supervisor.start_link(children, label=self.pubsub.node_name)
+
+    def another(self, adapter: Adapter, *, holder: int) -> Node:
+        """Return one more node of the cluster."""
+        assert self.grants is not None
+        arbiter = LocalArbiter(grants=self.grants, holder=holder)
+        return Node(PubSub(adapter), Counter, arbiter)
+
+    async def pid_of(self, key: str) -> Pid:
+        """The process of a key, which runs on any node of this runtime."""
+        place = await self.entities.where(key)
+        assert place is not None
+        assert isinstance(place.pid, Pid)
+        return place.pid
 
     async def stop(self) -> None:
         await self.entities.drain()
@@ -120,6 +150,7 @@ async def cluster(
         for number, name in enumerate(names)
     ]
     for node in nodes:
+        node.grants = grants
         await node.start()
     await trio.sleep(0.1)
     return joined, nodes
