@@ -35,7 +35,7 @@ from actors._kernel.current import RemoteMonitor, require_process, require_runti
 from actors._kernel.runtime import Process, Runtime, record_of
 from actors.arguments import check_pid
 from actors.errors import DeadProcess
-from actors.refs import Address, Pid, Ref
+from actors.refs import Address, Pid, Ref, RuntimeLike
 
 __all__ = [
     "Alias",
@@ -44,6 +44,7 @@ __all__ = [
     "Via",
     "alias",
     "register",
+    "send_unattended",
     "unalias",
     "unregister",
     "whereis",
@@ -241,6 +242,14 @@ class RemoteAddress(Address[Any]):
             InvalidArgument: Always.
         """
         check_pid("unregister", self)
+
+
+def send_unattended(runtime: RuntimeLike, address: RemoteAddress, message: Any) -> None:
+    """Send a message for a timer or a thread, which cannot get an error. A message that is refused is a dead letter."""
+    try:
+        address.send(message)
+    except Exception:  # for example the message cannot travel; the error would end the runtime
+        runtime.dead_letter(address, message)
 
 
 @final

@@ -32,7 +32,7 @@ from trio.lowlevel import current_task
 
 from actors._kernel.current import require_process, require_runtime, start_monitor
 from actors._kernel.runtime import Process, Runtime, current_process, record_of
-from actors.addresses import RemoteAddress
+from actors.addresses import RemoteAddress, send_unattended
 from actors.arguments import check_address, check_async, check_pid
 from actors.errors import DeadProcess, InvalidArgument, InvalidOperation, NoSuchName, ProcessExit
 from actors.exits import ExitReason
@@ -246,7 +246,7 @@ def deliver_from_thread(runtime: Runtime, address: object, message: Any) -> None
     """Deliver a message from another thread. A message without a receiver counts as a dead letter."""
     # This runs outside any task, so there is no current runtime.
     if isinstance(address, RemoteAddress):
-        address.send(message)
+        send_unattended(runtime, address, message)
         return
     target = runtime.resolve(address)
     if target is not None:

@@ -13,9 +13,9 @@ import trio
 from actors._kernel.current import require_runtime
 from actors._kernel.runtime import acting_process
 from actors._kernel.timer_queue import TimerQueue
-from actors.addresses import RemoteAddress
+from actors.addresses import RemoteAddress, send_unattended
 from actors.arguments import check_address
-from actors.errors import ActorsError, InvalidOption
+from actors.errors import InvalidOption
 from actors.refs import Pid, ProcessLike, RuntimeLike, TimerRef
 
 __all__ = ["TimerQueue", "cancel_timer", "read_timer", "send_after", "send_every"]
@@ -125,11 +125,7 @@ class _Sending:
         for instrument in runtime.instruments:
             instrument.timer_fired(timer)
         if isinstance(self.address, RemoteAddress):
-            try:
-                self.address.send(self.message)
-            except ActorsError:
-                # Nobody waits for a timer, and its error must not end the runtime.
-                runtime.dead_letter(self.address, self.message)
+            send_unattended(runtime, self.address, self.message)
             return
         process = runtime.resolve(self.address)
         if process is not None and (

@@ -174,34 +174,11 @@ class ProcessId(msgspec.Struct, frozen=True, array_like=True):
     number: int
 
 
-class Exports:
-    """The pids that have left one node, by number. A pid is no longer here once no object refers to it."""
-
-    __slots__ = ("_pids",)
-
-    def __init__(self) -> None:
-        self._pids: WeakValueDictionary[int, Pid] = WeakValueDictionary()
-
-    def __len__(self) -> int:
-        return len(self._pids)
-
-    def add(self, pid: Pid) -> int:
-        """Let other nodes reach a process. Return its number."""
-        self._pids[pid.number] = pid
-        return pid.number
-
-    def get(self, number: int) -> Pid | None:
-        """Return the pid with a number; None if it has not left this node, or if its process has long ended."""
-        return self._pids.get(number)
-
-    def process(self, number: int) -> ProcessLike | None:
-        """Return the living process with a number that has left this node; None if there is none."""
-        pid = self._pids.get(number)
-        return None if pid is None else pid.process
-
-
-# All routers of a node share one table, because a pid may leave through one router and come back through another.
-_exports: WeakKeyDictionary[Runtime, dict[Node, Exports]] = WeakKeyDictionary()
+# The pids that have left each node, by number. A pid is no longer there once no object refers to it. All routers of a
+# node share one table, because a pid may leave through one router and come back through another.
+_exports: WeakKeyDictionary[Runtime, dict[Node, WeakValueDictionary[int, Pid]]] = (
+    WeakKeyDictionary()
+)
 
 
 if TYPE_CHECKING:
@@ -225,7 +202,7 @@ class RemotePid(RemoteAddress):
         number: the number of the process's pid there.
     """
 
-    __slots__ = ("_processes", "node", "number")
+    __slots__ = ("_router", "node", "number")
 
     absence = "this process has ended"
     instead = (
@@ -233,10 +210,10 @@ class RemotePid(RemoteAddress):
         "write monitor(pid) to learn of the end of the process"
     )
 
-    def __init__(self, node: Node, number: int, processes: RemoteProcesses) -> None:
+    def __init__(self, node: Node, number: int, router: RouterLike) -> None:
         self.node = node
         self.number = number
-        self._processes = processes
+        self._router = router
 
     def __repr__(self) -> str:
         return f"<pid {self.number} on {self.node.name}>"
@@ -251,19 +228,19 @@ class RemotePid(RemoteAddress):
 
     async def call(self, request: Any, *, timeout: float) -> Any:
         """Call the process. The time limit must be finite, because a message between nodes can be lost."""
-        return await self._processes.call(self, request, timeout)
+        return await self._router.processes.call(self, request, timeout)
 
     def cast(self, message: Any) -> None:
         """Send a message to the `handle_cast` of the process. At most once; the message is lost with its node."""
-        self._processes.deliver(self, message, is_cast=True)
+        self._router.processes.deliver(self, message, is_cast=True)
 
     def send(self, message: Any) -> None:
         """Send a message to the mailbox of the process. At most once; the message is lost with its node."""
-        self._processes.deliver(self, message, is_cast=False)
+        self._router.processes.deliver(self, message, is_cast=False)
 
     def monitor(self) -> Ref:
         """Monitor the process. The `Down` has the reason `NOCONNECTION` if its node is lost."""
-        return self._processes.monitor(self)
+        return self._router.processes.monitor(self)
 
 
 if not TYPE_CHECKING:
@@ -395,6 +372,11 @@ class RouterLike(Protocol):
         ...
 
     @property
+    def processes(self) -> RemoteProcesses:
+        """The `RemoteProcesses` of this router, also after a restart of its process."""
+        ...
+
+    @property
     def answers(self) -> CodecLike:
         """The encoding of messages to other processes, calls of them, and their answers."""
         ...
@@ -473,32 +455,36 @@ class RemoteSender(Sender):
             runtime.timers.forget(self._timer)
 
 
-class _Watch:
-    """A monitor of a process on another node."""
+class _Watch(msgspec.Struct, eq=False):
+    """A monitor of a process on another node.
 
-    __slots__ = ("ref", "since", "target")
+    Attributes:
+        ref: the monitor.
+        target: the process.
+        since: the time of the first `Watch` without a confirmation, or of the last confirmation.
+    """
 
-    def __init__(self, ref: RemoteMonitor, target: RemotePid, since: float) -> None:
-        self.ref = ref
-        self.target = target
-        # The time of the first `Watch` without a confirmation, or of the last confirmation.
-        self.since = since
+    ref: RemoteMonitor
+    target: RemotePid
+    since: float
 
 
-class _Watched:
-    """A process of another node that monitors a process of this node."""
+class _Watched(msgspec.Struct, eq=False):
+    """A monitor of a process on this node, by a process of another node.
 
-    __slots__ = ("id", "node", "pid", "processes", "seen")
+    Attributes:
+        processes: the owner of this object.
+        node: the other node.
+        id: the number of the monitor there.
+        pid: the process.
+        seen: the time of the last `Watch`.
+    """
 
-    def __init__(
-        self, processes: RemoteProcesses, node: Node, number: int, pid: Pid, seen: float
-    ) -> None:
-        self.processes = processes
-        self.node = node
-        self.id = number
-        self.pid = pid
-        # The time of the last `Watch`.
-        self.seen = seen
+    processes: RemoteProcesses
+    node: Node
+    id: int
+    pid: Pid
+    seen: float
 
     def down(self, pid: Pid, reason: ExitReason) -> None:
         self.processes.watched_ended(self, reason)
@@ -507,15 +493,12 @@ class _Watched:
         self.pid.runtime.graph.unwatch(self.pid, self)
 
 
-class _Call:
-    """A call of a process on another node. Its outcome is a body, an exit reason in an `Ended`, or None so far."""
+class _Call(msgspec.Struct, eq=False):
+    """A call of a process on another node. The outcome is None until the call has ended."""
 
-    __slots__ = ("ended", "node", "outcome")
-
-    def __init__(self, node: Node) -> None:
-        self.node = node
-        self.ended = trio.Event()
-        self.outcome: ProcessResponse | Ended | None = None
+    node: Node
+    ended: trio.Event
+    outcome: ProcessResponse | Ended | None = None
 
 
 class RemoteProcesses:
@@ -530,7 +513,7 @@ class RemoteProcesses:
         self._node = router.node
         self._runtime = current_runtime()
         tables = _exports.setdefault(self._runtime, {})
-        self._exports = tables.setdefault(self._node, Exports())
+        self._exports = tables.setdefault(self._node, WeakValueDictionary())
         # Monitors by number. The first item of each dictionary has waited longest.
         self._unconfirmed: OrderedDict[int, _Watch] = OrderedDict()
         self._confirmed: OrderedDict[int, _Watch] = OrderedDict()
@@ -557,14 +540,15 @@ class RemoteProcesses:
     def encode_process(self, pid: Pid | RemotePid) -> ProcessId:
         """Return the form in which a pid travels. After that, other nodes can reach the process."""
         if type(pid) is Pid:
-            return ProcessId(self._node.name, self._node.incarnation, self._exports.add(pid))
+            self._exports[pid.number] = pid
+            return ProcessId(self._node.name, self._node.incarnation, pid.number)
         return ProcessId(pid.node.name, pid.node.incarnation, pid.number)
 
     def decode_process(self, process: ProcessId) -> Pid | RemotePid:
         """Return the pid of a process that came from another node."""
         node = Node(process.node, process.incarnation)
         if node != self._node:
-            return RemotePid(node, process.number, self)
+            return RemotePid(node, process.number, self._router)
         # If nothing refers to the pid any more, its process has ended. A new pid without a process is dead, too.
         return self._exports.get(process.number) or Pid(process.number, self._runtime)
 
@@ -619,7 +603,7 @@ class RemoteProcesses:
             caller = self.encode_process(current_pid())
         except NotAProcess:
             caller = None
-        call, number = _Call(pid.node), self._runtime.next_ref()
+        call, number = _Call(pid.node, trio.Event()), self._runtime.next_ref()
         message = ProcessRequest(
             id=number,
             incarnation=pid.node.incarnation,
@@ -760,23 +744,26 @@ class RemoteProcesses:
             case ProcessResponse():
                 self._end_call(message.id, message)
 
+    def _find(self, incarnation: str, number: int) -> ProcessLike | Reason:
+        """Return a living process that may get messages from outside, or the reason why there is none."""
+        if incarnation != self._node.incarnation:
+            return NOCONNECTION
+        pid = self._exports.get(number)
+        return NOPROC if pid is None or pid.process is None else pid.process
+
     def _watch(self, node: Node, message: Watch) -> None:
         now, watching = trio.current_time(), []
-        is_here = message.incarnation == self._node.incarnation
         for number, process_number in message.watches:
-            key = node, number
-            watched = self._watched.get(key)
-            process = self._exports.process(process_number) if is_here else None
-            if watched is not None:
-                watched.seen = now
-                self._watched.move_to_end(key)
-            elif process is None:
-                self._send_ended(node, number, NOPROC if is_here else NOCONNECTION)
-                continue
-            else:
+            watched = self._watched.pop((node, number), None)
+            if watched is None:
+                process = self._find(message.incarnation, process_number)
+                if isinstance(process, Reason):
+                    self._send_ended(node, number, process)
+                    continue
                 watched = _Watched(self, node, number, process.pid, now)
-                self._watched[key] = watched
                 process.runtime.graph.watch(process.pid, watched)
+            watched.seen = now
+            self._watched[node, number] = watched
             watching.append(number)
         if watching:
             self._router.post(node, Watching(ids=tuple(watching)))
@@ -801,19 +788,15 @@ class RemoteProcesses:
         self._router.post(node, Ended(id=number, reason=encoded))
 
     def _deliver(self, message: Deliver) -> None:
-        is_here = message.incarnation == self._node.incarnation
-        process = self._exports.process(message.number) if is_here else None
-        if process is None:
-            address = Pid(message.number, self._runtime)
-            self._runtime.dead_letter(address, self._router.answers.decode(message.body))
-            return
-        (cast if message.is_cast else send)(process.pid, self._router.answers.decode(message.body))
+        process, content = self._find(message.incarnation, message.number), message.body
+        pid = Pid(message.number, self._runtime) if isinstance(process, Reason) else process.pid
+        # A pid without a process makes the message a dead letter.
+        (cast if message.is_cast else send)(pid, self._router.answers.decode(content))
 
     def _request(self, node: Node, message: ProcessRequest) -> None:
-        is_here = message.incarnation == self._node.incarnation
-        process = self._exports.process(message.number) if is_here else None
-        if process is None:
-            self._send_ended(node, message.id, NOPROC if is_here else NOCONNECTION)
+        process = self._find(message.incarnation, message.number)
+        if isinstance(process, Reason):
+            self._send_ended(node, message.id, process)
             return
         request = self._router.answers.decode(message.body)
         caller = None if message.caller is None else self.decode_process(message.caller)
@@ -837,31 +820,26 @@ class RemoteProcesses:
         Args:
             node: the start of a node that has ended or cannot be reached.
         """
-        for watches in (self._unconfirmed, self._confirmed):
-            for watch in [each for each in watches.values() if each.target.node == node]:
-                del watches[watch.ref.number]
-                self._steps.append(partial(watch.ref.down, None, NOCONNECTION))
-        for number, call in self._calls.items():
-            if call.node == node:
-                lost = Ended(id=number, reason=encode_reason(NOCONNECTION, node.name))
-                self._steps.append(partial(self._end_call, number, lost))
-        for key in [key for key in self._watched if key[0] == node]:
-            self._steps.append(self._watched.pop(key).remove)
+        self._lose(lambda other: other == node)
         if self._steps:
             send(self._router.pid, _TICK)
 
     def close(self) -> None:
         """End all calls and monitors with `NOCONNECTION`, because the router ends. Remote pids stay without effect."""
         self._is_closed = True
+        self._lose(lambda other: True)
         while self._steps:
             self._steps.popleft()()
-        for watch in (*self._unconfirmed.values(), *self._confirmed.values()):
-            watch.ref.down(None, NOCONNECTION)
-        for number in tuple(self._calls):
-            lost = Ended(id=number, reason=encode_reason(NOCONNECTION, self._node.name))
-            self._end_call(number, lost)
-        for watched in self._watched.values():
-            watched.remove()
-        self._unconfirmed.clear()
-        self._confirmed.clear()
-        self._watched.clear()
+
+    def _lose(self, is_lost: Callable[[Node], bool]) -> None:
+        """Add the steps that end all calls and monitors of some nodes."""
+        for watches in (self._unconfirmed, self._confirmed):
+            for watch in [each for each in watches.values() if is_lost(each.target.node)]:
+                del watches[watch.ref.number]
+                self._steps.append(partial(watch.ref.down, None, NOCONNECTION))
+        for key in [key for key in self._watched if is_lost(key[0])]:
+            self._steps.append(self._watched.pop(key).remove)
+        for number, call in self._calls.items():
+            if is_lost(call.node):
+                lost = Ended(id=number, reason=encode_reason(NOCONNECTION, call.node.name))
+                self._steps.append(partial(self._end_call, number, lost))

@@ -193,6 +193,27 @@ async def test_other_threads_hand_messages_over_to_the_thread_of_the_runtime() -
     assert threads == [threading.get_ident()] * 4
 
 
+async def test_a_message_that_a_remote_address_refuses_is_a_dead_letter_where_nobody_gets_the_error() -> (
+    None
+):
+    class Refuses(Far):
+        def send(self, message: Any) -> None:
+            raise ValueError(message)
+
+    far = Refuses()
+    async with open_runtime() as runtime:
+        send_after(far, "timer", 1)
+        await trio.sleep(2)
+        assert runtime.statistics()["dead_letters"] == 1
+        send_threadsafe(runtime, far, "own thread")
+        await settle()
+        assert runtime.statistics()["dead_letters"] == 2
+        await run_in_thread(send, far, "other thread")
+        assert runtime.statistics()["dead_letters"] == 3
+        with pytest.raises(ValueError, match="direct"):
+            send(far, "direct")
+
+
 @in_process()
 async def test_the_down_of_a_remote_address_has_the_address_as_its_name() -> None:
     far = Far()

@@ -25,10 +25,10 @@ CLEANUP_FAILED = ("actors", "process", "cleanup_failed")
 
 
 @asynccontextmanager
-async def virtual_runtime() -> AsyncIterator[Runtime]:
+async def virtual_runtime(seed: int | None = None) -> AsyncIterator[Runtime]:
     """Open a runtime whose clocks follow Trio's clock, and in which no clean-up of a process may fail."""
     with virtual_environment():
-        async with open_runtime(log=False) as runtime:
+        async with open_runtime(log=False, seed=seed) as runtime:
             failed = listen(runtime, CLEANUP_FAILED)
             yield runtime
             assert failed == []

@@ -218,7 +218,7 @@ class Storm:
 
 
 async def check(seed: int) -> Count[str]:
-    async with virtual_runtime() as runtime:
+    async with virtual_runtime(seed) as runtime:
         joined, nodes = await cluster(
             "a", "b", "c", cls=Worker, latency=0.002, idle_timeout=2, max_restarts=5
         )
@@ -226,7 +226,7 @@ async def check(seed: int) -> Count[str]:
         storm = Storm(seed, watch, joined, nodes)
         await storm.run()
         await trio.sleep(15)
-        assert watch.broken == [], seed
+        assert watch.broken == [], (seed, watch.broken[:3])
         for key in KEYS:
             for node in nodes:
                 name = node.pubsub.node_name

@@ -105,8 +105,7 @@ class Network:
     """Routers by node. Messages arrive in order, after `delay` seconds, unless `drops` returns True."""
 
     def __init__(self) -> None:
-        self.routers: dict[Node, Pid] = {}
-        self.processes: dict[Node, RemoteProcesses] = {}
+        self.routers: dict[Node, Router] = {}
         self.delay = 0.0
         self.drops: Callable[[RemoteMessage], bool] = lambda message: False
         self.sent: list[RemoteMessage] = []
@@ -116,31 +115,40 @@ class Network:
         if self.drops(message):
             return
         # Messages go to the name of a node, whatever its start.
-        for node, pid in self.routers.items():
-            if node.name == target.name and pid.process is not None:
-                send_after(pid, (origin, _encode(message)), self.delay)
+        for node, router in self.routers.items():
+            if node.name == target.name and router.pid.process is not None:
+                send_after(router.pid, (origin, _encode(message)), self.delay)
 
     async def start(self, name: str, incarnation: str = "1") -> RemoteProcesses:
-        """Start a node and return its part of the remote processes."""
+        """Start a node, or restart the process of its router. Return its part of the remote processes."""
         node = Node(name, incarnation)
-        self.routers[node] = await Router.start(node, self)
-        return self.processes[node]
+        router = self.routers.setdefault(node, Router(node, self))
+        await RouterServer.start(router)
+        return router.processes
 
     def count(self, kind: type) -> int:
         return sum(isinstance(each, kind) for each in self.sent)
 
 
-class Router(GenServer[None]):
-    async def init(self, node: Node, network: Network) -> None:
+class Router:
+    """The router of a node, which outlives its process."""
+
+    def __init__(self, node: Node, network: Network) -> None:
         self.node = node
         self.network = network
-        self.pid = current_pid()
         self.answers = Json()
-        self.remote = network.processes[node] = RemoteProcesses(self)
-        on_exit(self.remote.close)
+        self.pid: Pid
+        self.processes: RemoteProcesses
 
     def post(self, node: Node, message: RemoteMessage) -> None:
         self.network.post(self.node, node, message)
+
+
+class RouterServer(GenServer[None]):
+    async def init(self, router: Router) -> None:
+        router.pid = current_pid()
+        self.remote = router.processes = RemoteProcesses(router)
+        on_exit(self.remote.close)
 
     async def handle_info(self, message: Any) -> None:
         match message:
@@ -243,9 +251,9 @@ async def test_functions_that_need_a_pid_of_this_runtime_refuse_a_remote_pid() -
 
 @in_process()
 async def test_only_processes_whose_pids_have_left_a_node_get_messages_from_outside() -> None:
-    _network, a, b = await two_nodes()
+    network, a, b = await two_nodes()
     shop = await Shop.start()
-    guessed = RemotePid(Node("a", "1"), shop.number, b)
+    guessed = RemotePid(Node("a", "1"), shop.number, network.routers[Node("b", "1")])
     cast(guessed, "hello")
     await trio.sleep(0.1)
     assert await call(shop, "all") == []
@@ -626,7 +634,7 @@ async def test_a_monitor_survives_a_restart_of_the_other_router() -> None:
     shop = await Shop.start()
     ref = monitor(pid_at(b, a, shop))
     await trio.sleep(1)
-    kill(network.routers[Node("a", "1")])
+    kill(network.routers[Node("a", "1")].pid)
     await settle()
     again = await network.start("a")
     await nothing_arrives(2 * RECHECK_INTERVAL)
@@ -701,11 +709,10 @@ async def test_the_end_of_the_own_router_fires_monitors_and_ends_calls() -> None
     far = pid_at(b, a, shop)
     ref = monitor(far)
     await trio.sleep(1)
-    send_after(network.routers[Node("b", "1")], "ignored", 1)
 
     async def stop_router() -> None:
         await trio.sleep(1)
-        kill(network.routers[Node("b", "1")])
+        kill(network.routers[Node("b", "1")].pid)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stop_router)
@@ -718,6 +725,13 @@ async def test_the_end_of_the_own_router_fires_monitors_and_ends_calls() -> None
     assert (await down(monitor(far))).reason is NOCONNECTION
     with pytest.raises(ServerExit):
         await call(far, 7)
+    # The next process of the router reaches it again.
+    await network.start("b")
+    assert await call(far, 7) == ["echo", 7]
+    ref = monitor(far)
+    await trio.sleep(1)
+    kill(shop)
+    assert (await down(ref)).reason is KILLED
 
 
 @in_process()
