@@ -6,7 +6,7 @@ import itertools
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import trio
@@ -45,12 +45,15 @@ def prefix_on(server: Valkey) -> str:
     prefix = f"test{next(_prefixes)}"
     run = run_id_of(server.command("INFO", "server"))
     # It waits for one lease, which this call says is very short.
-    server.command(*_command(scripts.OWNER, prefix, run, 1, "a", 1, "x"))
+    assert run is not None
+    server.command(*_command(_Session(prefix, run.decode(), "a", 1), scripts.OWNER, "x", lease=1))
     return prefix
 
 
 @asynccontextmanager
-async def cluster_on(server: Valkey, prefix: str, *, user: str = "") -> AsyncIterator[Cluster]:
+async def cluster_on(
+    server: Valkey, prefix: str, *, user: str = "", **options: Any
+) -> AsyncIterator[Cluster]:
     url = f"redis://{user}127.0.0.1:{server.port}?prefix={prefix}"
 
     async def died(name: str) -> None:
@@ -60,9 +63,8 @@ async def cluster_on(server: Valkey, prefix: str, *, user: str = "") -> AsyncIte
         await trio.lowlevel.checkpoint()
 
     async with open_runtime(log=False):
-        yield Cluster(
-            lambda name: RedisArbiter(RedisAdapter(url), renew_interval=0.2, timeout=8.0), died
-        )
+        settings: dict[str, Any] = {"renew_interval": 0.2, "timeout": 8.0, **options}
+        yield Cluster(lambda name: RedisArbiter(RedisAdapter(url), **settings), died)
 
 
 @pytest.fixture
@@ -88,7 +90,8 @@ async def test_records_of_ended_sessions_are_removed_from_a_large_hash(server: V
 
 async def test_owners_keep_their_keys_when_a_real_server_restarts(server: Valkey) -> None:
     prefix = prefix_on(server)
-    async with cluster_on(server, prefix) as cluster:
+    # Longer than the restart takes.
+    async with cluster_on(server, prefix, lease=6.0, timeout=4.0) as cluster:
         one, other = await cluster.start("a"), await cluster.start("b")
         fences = {str(number): await owned(one, str(number)) for number in range(700)}
         await trio.to_thread.run_sync(server.kill)
@@ -96,7 +99,7 @@ async def test_owners_keep_their_keys_when_a_real_server_restarts(server: Valkey
         with pytest.raises(ArbiterUnavailable, match="is new or has restarted"):
             await other.acquire("0")
         # The rest of the wait fits into the time limit.
-        await trio.sleep(4.0)
+        await trio.sleep(3.0)
         assert await other.acquire("0") == OwnedBy(Node("a", "i1"))
         for key, fence in fences.items():
             assert await owned(one, key) == fence
@@ -132,43 +135,131 @@ async def test_the_acl_rule_suffices_for_the_arbiter(server: Valkey) -> None:
 # The scripts
 
 
-def _command(
-    script: Script, prefix: str, run: str, lease: int, node: str, number: int, *arguments: Any
-) -> tuple[Any, ...]:
-    keys = scripts.Keys.of(prefix, "auctions")
-    identity = scripts.identity_of(Node(node, "i"))
-    begin = ("EVAL", script.text, len(keys.names), *keys.names)
-    return (*begin, run, lease, keys.sessions, identity, number, *arguments)
+class _Session(NamedTuple):
+    """A session, and the run of the server that its node knows."""
+
+    prefix: str
+    run: str
+    node: str
+    number: int
+
+
+class _Fence(NamedTuple):
+    """A fence by its place among all granted fences, so that two servers can be compared."""
+
+    place: int
+    more: int = 0
 
 
 class _Fences:
-    """The fences of one server, in the order in which it granted them, so that the two servers can be compared."""
+    """The fences that one server has granted, in this order."""
 
     def __init__(self) -> None:
         # A fence that no server grants comes first.
-        self.granted: list[int] = [1]
+        self._granted = [1]
 
     def seen(self, fence: int) -> int:
-        if fence not in self.granted:
-            assert fence > max(self.granted)
-            self.granted.append(fence)
-        return self.granted.index(fence)
+        """Return the place of a fence."""
+        if fence not in self._granted:
+            assert fence > max(self._granted)
+            self._granted.append(fence)
+        return self._granted.index(fence)
 
-    def of(self, number: int) -> int:
-        return self.granted[number] if number < len(self.granted) else 1
+    def value(self, argument: Any) -> Any:
+        """Return the value of an argument for this server."""
+        if not isinstance(argument, _Fence):
+            return argument
+        known = argument.place < len(self._granted)
+        return (self._granted[argument.place] if known else 1) + argument.more
+
+    def comparable(self, answer: Any) -> Any:
+        """Return an answer without what differs between servers."""
+        match answer:
+            case [scripts.WAIT, int(microseconds)]:
+                return [scripts.WAIT, microseconds > 0]
+            case [scripts.DONE, int(fence), int(arrived)]:
+                return [scripts.DONE, self.seen(fence), arrived]
+            case [scripts.DONE, [*alarms]]:
+                # Each server has its own form of numbers.
+                return [scripts.DONE, alarms[::2], [float(each) for each in alarms[1::2]]]
+            case _:
+                return answer
 
 
-def _comparable(answer: Any, fences: _Fences) -> Any:
-    match answer:
-        case [scripts.WAIT, int(microseconds)]:
-            return [scripts.WAIT, microseconds > 0]
-        case [scripts.DONE, int(fence), int(arrived)]:
-            return [scripts.DONE, fences.seen(fence), arrived]
-        case [scripts.DONE, [*alarms]]:
-            # Each server has its own form of numbers.
-            return [scripts.DONE, alarms[::2], [float(each) for each in alarms[1::2]]]
-        case _:
-            return answer
+# The first is long enough that no session ends by itself. The second is the time without grants.
+_LONG, _SHORT = 100_000, 30
+
+
+def _command(session: _Session, script: Script, *arguments: Any, lease: int = _LONG) -> list[Any]:
+    keys = scripts.Keys.of(session.prefix, "auctions")
+    identity = scripts.identity_of(Node(session.node, "i"))
+    begin = ["EVAL", script.text, len(keys.names), *keys.names]
+    return [*begin, session.run, lease, keys.sessions, identity, session.number, *arguments]
+
+
+class _RandomCalls:
+    """Random calls of the scripts by three nodes.
+
+    Args:
+        chance: decides.
+        prefix: the prefix of the keys.
+    """
+
+    def __init__(self, chance: random.Random, prefix: str) -> None:
+        self._chance = chance
+        self._prefix = prefix
+        self._numbers = dict.fromkeys("abc", 1)
+        self._run = self._restored = 1
+
+    def session(self) -> _Session:
+        chance = self._chance
+        node = chance.choice("abc")
+        number = self._numbers[node] - (chance.random() < 0.05)
+        return _Session(self._prefix, str(self._run), node, number)
+
+    def next(self) -> list[Any]:
+        """Return a command."""
+        chance = self._chance
+        key, fence = chance.choice("wxyz"), _Fence(chance.randint(0, 60))
+        to = scripts.identity_of(Node(chance.choice("abcd"), "i"))
+        at = repr(chance.uniform(0, 1e9))
+        calls: dict[str, tuple[int, Script, tuple[Any, ...]]] = {
+            "open": (5, scripts.OPEN, ()),
+            "close": (2, scripts.CLOSE, ()),
+            "renew": (10, scripts.RENEW, (self._restored, 0, 1000, 10**9)),
+            "acquire": (30, scripts.ACQUIRE, (key, 0)),
+            "acquire at least": (10, scripts.ACQUIRE, (key, fence._replace(more=1))),
+            "release": (10, scripts.RELEASE, (key, fence)),
+            "transfer": (15, scripts.TRANSFER, (key, fence, to)),
+            "set alarm": (15, scripts.SET_ALARM, (key, fence, at)),
+            "no alarm": (5, scripts.SET_ALARM, (key, fence, "")),
+            "due alarms": (10, scripts.DUE_ALARMS, (repr(5e8), 3)),
+            "clear alarm": (3, scripts.CLEAR_ALARM, (key, at)),
+            "owner": (10, scripts.OWNER, (key,)),
+        }
+        weights = [weight for weight, _, _ in calls.values()]
+        verb = chance.choices(list(calls), weights)[0]
+        session = self.session()
+        if verb == "open":
+            self._numbers[session.node] += 1
+            session = session._replace(number=self._numbers[session.node])
+        _, script, arguments = calls[verb]
+        return _command(session, script, *arguments)
+
+    def restart(self) -> list[list[Any]]:
+        """Return the commands after a restart of the server, with or without its data."""
+        chance = self._chance
+        self._run += 1
+        session, keys = self.session(), scripts.Keys.of(self._prefix, "auctions")
+        records = [(key, _Fence(chance.randint(0, 60)), 0) for key in "wx"]
+        commands = [["DEL", *keys.names]] if chance.random() < 0.5 else []
+        # This call begins the time without grants.
+        commands.append(_command(session, scripts.OWNER, "w", lease=_SHORT))
+        commands.append(_command(session, scripts.RESTORE, *itertools.chain(*records)))
+        commands.append(_command(session, scripts.RELEASE, "w", records[0][1]))
+        commands.append(_command(session, scripts.ACQUIRE, "w", 0))
+        self._restored = chance.choice([self._run, self._restored])
+        return commands
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -176,110 +267,31 @@ async def test_both_servers_answer_random_calls_of_the_scripts_alike(
     server: Valkey, seed: int
 ) -> None:
     chance = random.Random(seed)
-    prefix = f"test{next(_prefixes)}"
+    calls = _RandomCalls(chance, f"test{next(_prefixes)}")
     async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
         ours, theirs = trio.testing.memory_stream_pair()
         nursery.start_soon(SimulatedRedis().serve, theirs)
-        real = await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", server.port))
+        real = await trio.open_tcp_stream("127.0.0.1", server.port)
+        await stack.enter_async_context(real)
         pair = [(Client(real), _Fences()), (Client(ours), _Fences())]
+
+        async def ask(command: list[Any]) -> Any:
+            answers = []
+            for client, fences in pair:
+                asked = [fences.value(each) for each in command]
+                answers.append(fences.comparable(await client.ask(*asked)))
+            assert answers[0] == answers[1], command[2:]
+            return answers[0]
+
         for client, _ in pair:
             await client.ask("HELLO", 3)
-        numbers = dict.fromkeys("abc", 1)
-        run, restored = "1", "1"
-        # Long enough that no session ends by itself, and the time without grants is short.
-        long, short = 100_000, 30
-        await _both(pair, lambda fences: _command(scripts.OWNER, prefix, run, short, "a", 1, "x"))
-        await trio.sleep(0.05)
-        for _ in range(400):
-            node, key = chance.choice("abc"), chance.choice("wxyz")
-            number = numbers[node] - (chance.random() < 0.05)
-            fence, other = chance.randint(0, 60), chance.choice("abcd")
-            match chance.choices(_VERBS, _WEIGHTS)[0]:
-                case "open":
-                    numbers[node] += 1
-                    script, number, rest = scripts.OPEN, numbers[node], lambda _: ()
-                case "close":
-                    script, rest = scripts.CLOSE, lambda _: ()
-                case "renew":
-                    script, rest = scripts.RENEW, lambda _: (restored, 0, 1000, 10**9)
-                case "acquire":
-                    script = scripts.ACQUIRE
-                    rest = lambda fences: (key, fences.of(fence) + (fence % 3 == 0))  # noqa: E731
-                case "release":
-                    script, rest = scripts.RELEASE, lambda fences: (key, fences.of(fence))
-                case "transfer":
-                    identity = scripts.identity_of(Node(other, "i"))
-                    script = scripts.TRANSFER
-                    rest = lambda fences: (key, fences.of(fence), identity)  # noqa: E731
-                case "set_alarm":
-                    at = chance.choice(["", repr(chance.uniform(0, 1e9))])
-                    script = scripts.SET_ALARM
-                    rest = lambda fences: (key, fences.of(fence), at)  # noqa: E731
-                case "due":
-                    script, rest = scripts.DUE_ALARMS, lambda _: (repr(5e8), 3)
-                case "clear":
-                    at = repr(chance.uniform(0, 1e9))
-                    script, rest = scripts.CLEAR_ALARM, lambda _: (key, at)
-                case "owner":
-                    script, rest = scripts.OWNER, lambda _: (key,)
-                case "restart":
-                    run = str(int(run) + 1)
-                    keys = scripts.Keys.of(prefix, "auctions")
-                    if chance.random() < 0.5:
-                        await _both(pair, lambda _: ("DEL", *keys.names))
-                    # The first call begins the time without grants.
-                    owner = _command(scripts.OWNER, prefix, run, short, "a", 1, key)
-                    await _both(pair, lambda _: owner)
-                    some = [(each, chance.randint(0, 60)) for each in "wx"]
-                    restore = scripts.RESTORE
-                    await _both(
-                        pair,
-                        lambda fences: _command(
-                            restore,
-                            prefix,
-                            run,
-                            long,
-                            node,
-                            number,
-                            *itertools.chain(*((k, fences.of(f), 0) for k, f in some)),
-                        ),
-                    )
-                    await _both(
-                        pair,
-                        lambda fences: _command(
-                            scripts.RELEASE, prefix, run, long, node, number, key, fences.of(fence)
-                        ),
-                    )
-                    await trio.sleep(0.05)
-                    restored = chance.choice([run, restored])
-                    continue
-            await _both(
-                pair,
-                lambda fences: _command(script, prefix, run, long, node, number, *rest(fences)),
-            )
-        assert len(pair[0][1].granted) == len(pair[1][1].granted) > 20
+        granted = 0
+        for number in range(400):
+            if number % 40 == 0:
+                for command in calls.restart():
+                    await ask(command)
+                await trio.sleep(_SHORT / 1000 + 0.02)
+            answer = await ask(calls.next())
+            granted += isinstance(answer, list) and len(answer) == 3
+        assert granted > 20
         nursery.cancel_scope.cancel()
-
-
-_VERBS = (
-    "open",
-    "close",
-    "renew",
-    "acquire",
-    "release",
-    "transfer",
-    "set_alarm",
-    "due",
-    "clear",
-    "owner",
-    "restart",
-)
-_WEIGHTS = (5, 2, 10, 40, 10, 15, 20, 10, 3, 10, 3)
-
-
-async def _both(pair: list[tuple[Client, _Fences]], command: Any) -> None:
-    answers = []
-    for client, fences in pair:
-        asked = command(fences)
-        answers.append(_comparable(await client.ask(*asked), fences))
-    assert answers[0] == answers[1], asked[3:]

@@ -7,8 +7,8 @@ before it sends a renewal, because the server starts the full lease when it runs
 
 The processes, in the order of their start:
 
-    call      the connection to the server
     renewer   renews the session; after a restart of the server, it first restores the records of this node
+    call      the connection to the server
 
 The server must not evict keys (`maxmemory-policy noeviction`), because it would forget owners. It expires keys by its
 time of day, so a clock that is set forward ends leases early. A failover to a replica may lose the latest records. The
@@ -27,9 +27,11 @@ import trio
 
 from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption
+from actors.process import on_exit
 from actors.runtime import current_runtime
 from channels.entities.arbiter import ArbiterUnavailable, Owned, OwnedBy
 from channels.entities.arbiters import redis_scripts as scripts
+from channels.entities.arbiters.logger import attach
 from channels.entities.lease import Lease
 from channels.pubsub.adapter import Node
 from channels.pubsub.redis.adapter import RedisAdapter
@@ -135,6 +137,7 @@ class RedisArbiter:
         self._session: _Session | None = None
         self._number = 0
         self._caller: Caller | None = None
+        self._supervisor = ""
         self._keys = scripts.Keys.of("", "")
         self._run_id = b""
         # Set when the renewer has something to do before its next renewal.
@@ -155,6 +158,7 @@ class RedisArbiter:
         """Return the child specs of the connection and of the renewer."""
         runtime = current_runtime()
         self._clock = runtime.since_boot
+        self._supervisor = supervisor
         self._keys = scripts.Keys.of(self._server.url.prefix, supervisor)
 
         def report(kind: str, numbers: Mapping[str, Any], about: Mapping[str, Any]) -> None:
@@ -171,7 +175,7 @@ class RedisArbiter:
         self._caller = caller = Caller(
             options, introduction, self._introduced, max_calls=self._max_calls + _OWN_CALLS
         )
-        return [ChildSpec("call", caller.start_link), process_spec(self._keep, id="renewer")]
+        return [process_spec(self._keep, id="renewer"), ChildSpec("call", caller.start_link)]
 
     def _introduced(self, answers: Sequence[Any]) -> str | None:
         if isinstance(answers[0], ServerError):
@@ -186,7 +190,16 @@ class RedisArbiter:
     # The session
 
     async def open_session(self, node: Node) -> Lease:
-        """Open a session, whose lease counts from the moment before the request."""
+        """Open a session, whose lease counts from the moment before the request.
+
+        Raises:
+            InvalidOption: the node has no incarnation, so other nodes may have the same name.
+            ArbiterUnavailable: as for all requests.
+        """
+        if not node.incarnation:
+            # The node of a LocalAdapter. All such nodes have one name, so they would take each other's sessions.
+            expected = "None, because the PubSub of this endpoint has no other nodes"
+            raise InvalidOption("EntitySupervisor", "arbiter", self, expected)
         self.lease.lose("the node opened another session")
         # Numbers of this node grow, also if a new arbiter follows an earlier one.
         self._number = max(self._number + 1, int(self._clock() * 1_000_000))
@@ -224,6 +237,7 @@ class RedisArbiter:
 
     async def _keep(self) -> None:
         """Renew each session until its lease ends. This is a process."""
+        on_exit(attach(current_runtime().telemetry, self._supervisor))
         while True:
             self._news = trio.Event()
             session, pause = self._session, self._interval

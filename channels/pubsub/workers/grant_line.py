@@ -41,7 +41,8 @@ from channels.pubsub.workers.grants import (
 __all__ = ["GrantClient", "GrantLink", "GrantsUnavailable", "Watcher"]
 
 _CHUNK = 64 * 1024
-_MAX_LINE = 64 * 1024
+# The longest line: an answer with thousands of alarms.
+_MAX_LINE = 4 * 1024 * 1024
 # Bytes that wait for the other side, above which nothing more is read from it.
 _MAX_WAITING = 256 * 1024
 
@@ -288,8 +289,9 @@ class GrantClient:
                 if self._problem is not None:
                     raise GrantsUnavailable(self._problem, may_have_run=False)
                 number = next(self._numbers)
+                line = _encode((number, request)) + b"\n"
                 pending = self._pending[number] = _Pending()
-                self._lines.send(_encode((number, request)) + b"\n")
+                self._lines.send(line)
                 try:
                     await pending.done.wait()
                 finally:
