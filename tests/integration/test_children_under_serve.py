@@ -17,6 +17,9 @@ import trio
 from channels import sign
 from channels.client import ClientChannel, open_socket
 from examples.vehicles.sensors import drive
+from supervision.recording.reader.page import render_page
+from supervision.story import read_recording, tell_story
+from tests.integration.browsers import chromium
 from tests.integration.worker_servers import WorkersServer
 from tests.patience import until
 
@@ -102,6 +105,24 @@ def test_a_recording_has_the_crash_of_a_child_and_its_restart(tmp_path: Path) ->
         if event.get("path", "").endswith("/endpoint/children/auction")
     ]
     assert of_child == [("spawned", 1), ("exited", "crash"), ("spawned", 2), ("exited", "shutdown")]
+    lines, _ = read_recording(file)
+    story = tell_story(lines)
+    assert [str(incident.fault.text).partition(" with ")[0] for incident in story.incidents] == [
+        "auction crashed",
+        "Bids 'auction:1' crashed",
+    ]
+    page = tmp_path / "run.html"
+    page.write_text(render_page(lines, title="run"))
+    with chromium() as browser:
+        opened = browser.new_page()
+        opened.goto(page.as_uri())
+        tree = [line.strip() for line in opened.locator("#tree").inner_text().splitlines()]
+    below = tree[tree.index("endpoint") + 1 :]
+    # The processes of the application stand first.
+    assert below[0] == "children"
+    assert below[1].startswith("auction")
+    assert below[2] == "UserSocket channels"
+    assert below.index("flusher") > 2
 
 
 # The examples
