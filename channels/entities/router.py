@@ -113,9 +113,10 @@ MAX_HOPS = 2
 MAX_OWNERS = 100_000
 """The most owners of keys that a node remembers."""
 
-# Seconds between two hellos, and seconds of silence after which a node counts as gone. The second is the usual lease.
-_HELLO = 2.5
+# Seconds of silence after which a node counts as gone, unless the lease is shorter, and the hellos in this time. The
+# keys of a dead node are free after the lease at the latest, and then a caller should not wait for its answer.
 _SILENCE = 10.0
+_HELLOS = 4
 # Seconds after a change of the nodes before keys move, so that nodes that start together cause one change.
 _SETTLE = 2.0
 # Seconds between two starts of a key whose owner is gone while its lease lasts.
@@ -1231,15 +1232,16 @@ class Router:
     # Idle entities, and keys without a process
 
     async def _keep(self) -> None:
-        tick = min(1.0, self.settings.idle_timeout / 4)
         hello_at = sweep_at = -math.inf
         while True:
+            silence = min(_SILENCE, math.inf if self.lease is None else self.lease.seconds)
+            tick = min(1.0, self.settings.idle_timeout / 4, silence / 20)
             await trio.sleep(tick)
             now = self.runtime.current_time()
             if now >= hello_at:
-                hello_at = now + _HELLO
+                hello_at = now + silence / _HELLOS
                 self._say_hello()
-            for node in self.placement.silent(now - _SILENCE):
+            for node in self.placement.silent(now - silence):
                 self.node_lost(node)
             for request in self.streams.late(now):
                 if not request.wants_answer:

@@ -221,7 +221,8 @@ class RedisArbiter:
         answer = await self._ask(session, scripts.OPEN, (), self._deadline(), begin=begin)
         if answer != [scripts.DONE]:
             raise self._unavailable("a later session of this node lives", may_have_run=False)
-        return Lease(self._clock, sent + self._lease_seconds - self._margin)
+        until = sent + self._lease_seconds - self._margin
+        return Lease(self._clock, until, seconds=self._lease_seconds)
 
     async def close_session(self) -> None:
         """End the session on the server."""

@@ -134,6 +134,19 @@ async def test_the_loss_of_a_node_ends_the_requests_that_it_has(runtime: Runtime
     assert await call(a.via(key), "add") == 2
 
 
+async def test_with_a_shorter_lease_a_silent_node_is_lost_earlier(runtime: Runtime) -> None:
+    joined, (a, b) = await cluster("a", "b")
+    for node in (a, b):
+        assert node.router.lease is not None
+        node.router.lease.seconds = 2.0
+    await trio.sleep(5)
+    joined.cut("a", "b")
+    began = trio.current_time()
+    with pytest.raises(EntityLost):
+        await call(a.via(key_of(b)), "add", timeout=100)
+    assert 1.4 < trio.current_time() - began < 2.2
+
+
 async def test_the_key_of_a_node_that_ended_starts_elsewhere(runtime: Runtime) -> None:
     _, (a, b) = await cluster("a", "b")
     key = key_of(b)
