@@ -382,7 +382,21 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
 
     All of these except InvalidArgument and WrongThread are subclasses of CallExit.
     """
+    if type(server) is not Pid and isinstance(server, RemoteAddress):
+        return await _remote_call(server, request, timeout)
     return await _request(CallRequest, server, request, timeout)
+
+
+async def _remote_call(server: RemoteAddress, request: Any, timeout: float) -> Any:
+    require_runtime("call")
+    caller = acting_process()
+    if caller is not None:
+        caller.check()
+    answer = await server.call(request, timeout=timeout)
+    if caller is not None:
+        # If an answer and a kill arrive in the same turn, the kill has priority, as in a local call.
+        caller.check()
+    return answer
 
 
 class PendingCall(msgspec.Struct, frozen=True):
@@ -412,13 +426,6 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
         caller = acting_process()
         if caller is not None:
             caller.check()
-    if type(server) is not Pid and envelope is CallRequest and isinstance(server, RemoteAddress):
-        require_runtime("call")
-        answer = await server.call(request, timeout=timeout)
-        if caller is not None:
-            # If an answer and a kill arrive in the same turn, the kill has priority, as in a local call.
-            caller.check()
-        return answer
     target = _target(server)
     if target is None or target is caller:
         await trio.lowlevel.checkpoint()

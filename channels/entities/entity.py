@@ -30,8 +30,8 @@ __all__ = ["Entity"]
 class Entity(GenServer[Any]):
     """A process that runs once for each key in the whole cluster. Subclass it, and pass it to an `EntitySupervisor`.
 
-    All callbacks of a `GenServer` exist. An entity must not trap exits for ever: if the lease of its node is lost, the
-    process is killed, and `terminate` does not run.
+    All callbacks of a `GenServer` exist. `terminate` runs before a stop, an idle stop and a move to another node. As in
+    every GenServer, it does not run if the process is killed. A node kills its entities if it loses its lease.
 
     Attributes:
         key: the key of this entity.

@@ -351,6 +351,8 @@ class Router:
             () if entity is None else entity.calls(),
         )
 
+    # Without this, Ctrl-C in the middle could leave a request whose answer wakes a task that no longer waits.
+    @trio.lowlevel.enable_ki_protection
     async def call(self, address: Any, verb: Verb, content: Any, timeout: float) -> Any:
         """Send a request, and wait for its end. See `actors.call`."""
         if timeout == math.inf:
@@ -505,7 +507,11 @@ class Router:
         if record is not None:
             self._deliver(record, request)
         elif request.verb in _FOR_RUNNING:
-            request.answer(None)
+            owner = self._owners.get(key)
+            if owner is None or owner == self.node or not isinstance(request, IncomingRequest):
+                request.answer(None)
+            else:
+                self._send_back(request, owner)
         elif not self.may_run:
             request.fail(_unavailable("this node has no session at the arbiter"))
         elif len(self.records) >= self.settings.max_entities:
