@@ -322,8 +322,9 @@ def measure_handover(count: int = 30_000) -> None:
         for server in servers[:2]:
             server.start()
             stack.callback(server.kill)
-        time.sleep(5.0)
         clients = [Client(server.port) for server in servers[:2]]
+        for client in clients:
+            client.push("owner", {"key": "first"})
         start = time.monotonic()
         clients[0].push("start", {"prefix": "k", "first": 0, "after": count, "callers": 200})
         print(f"  first call of each: {time.monotonic() - start:.1f} s")

@@ -13,9 +13,9 @@ import trio
 from msgspec import Struct
 
 from actors import Reply, Sender, call, spawn
-from channels import Channel, Endpoint, PubSub, PushReply, Socket, handle_in
+from channels import Channel, Endpoint, Mount, PubSub, PushReply, Socket, handle_in
 from channels.cli.serve import run_endpoint
-from channels.entities import Entity, EntitySupervisor
+from channels.entities import Entity, EntitySupervisor, EntityUnavailable
 from channels.pubsub.redis import RedisAdapter
 
 
@@ -101,7 +101,13 @@ class Bench(Channel):
 
     @handle_in("owner")
     async def owner(self, payload: Any) -> PushReply:
-        await sums.start(payload["key"])
+        # A new Valkey server grants no key for the length of a lease.
+        while True:
+            try:
+                await sums.start(payload["key"])
+                break
+            except EntityUnavailable:
+                await trio.sleep(0.1)
         found = await sums.where(payload["key"])
         return PushReply({"node": None if found is None else found.node})
 
@@ -156,7 +162,8 @@ endpoint = Endpoint(
     pubsub=None
     if redis_url is None
     else PubSub(RedisAdapter(redis_url, node_name=os.environ["NODE_NAME"])),
-    sockets={"/socket": UserSocket},
+    # A client waits for long operations, and sends no heartbeats.
+    sockets={"/socket": Mount(UserSocket, timeout=3600.0)},
     children=[sums],
 )
 
