@@ -386,8 +386,7 @@ ENTITY_NODE_DOWN: Event = ("channels", "entity", "node_down")
 """Another node has stopped or gone silent. Its keys stay with it until the arbiter says otherwise. Metadata: `node`."""
 
 ENTITY_MESSAGE_REFUSED: Event = ("channels", "entity", "message_refused")
-"""A message between nodes about entities was malformed, or too large for the adapter. Metadata: `node`, the name of the
-other node, and `problem`, a text."""
+"""A message between nodes about entities was malformed, or too large for the adapter. Metadata: `problem`, a text."""
 
 HISTORY_ANSWERS_FORGOTTEN: Event = ("phoenix", "history_answers_forgotten")
 """A storage forgot keys of pushes before they expired, to stay within `max_answers` or `max_answer_bytes`.

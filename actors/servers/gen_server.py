@@ -389,9 +389,11 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
 
 async def _remote_call(server: RemoteAddress, request: Any, timeout: float) -> Any:
     require_runtime("call")
-    caller = acting_process()
-    if caller is not None:
-        caller.check()
+    caller = current_process.get()
+    if caller is not None and (caller.dying or caller.dead):
+        caller = acting_process()
+        if caller is not None:
+            caller.check()
     answer = await server.call(request, timeout=timeout)
     if caller is not None:
         # If an answer and a kill arrive in the same turn, the kill has priority, as in a local call.

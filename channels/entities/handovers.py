@@ -47,7 +47,8 @@ class Handovers:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_parts = -(-max_bytes // PART)
+        # One more, because the limit does not count the frame around the state.
+        self._max_parts = max_bytes // PART + 2
         self._assemblies: dict[tuple[Node, str, int], _Assembly] = {}
         self._done: dict[tuple[Node, str, int], None] = {}
 

@@ -40,7 +40,6 @@ __all__ = [
     "Hello",
     "InvalidMessage",
     "Moved",
-    "RouterEnvelope",
     "RouterMessage",
     "Verb",
 ]
@@ -233,17 +232,3 @@ class Forwarded(_Message, frozen=True, kw_only=True):
 RouterMessage: TypeAlias = (
     Hello | Ask | Accepted | Answer | Failed | Moved | Handover | HandedOver | Forwarded
 )
-
-
-class RouterEnvelope(msgspec.Struct, frozen=True, array_like=True):
-    """A message with its addresses.
-
-    Attributes:
-        sender: the node that sends it.
-        to: the start of the node that should get it; an empty text for any.
-        message: the encoded message.
-    """
-
-    sender: Node
-    to: str
-    message: msgspec.Raw

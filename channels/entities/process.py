@@ -47,6 +47,8 @@ class _Nudge:
 
 NUDGE = _Nudge()
 _NO_REQUEST = object()
+# A look-up of a member costs more than a global variable.
+_RUNNING = State.RUNNING
 
 
 class Host(Protocol):
@@ -55,9 +57,7 @@ class Host(Protocol):
     @property
     def observes(self) -> Callable[[Event], Any]: ...
     @property
-    def lease(self) -> Lease | None: ...
-    @property
-    def may_run(self) -> bool: ...
+    def lease(self) -> Lease: ...
     def address_of(self, key: str) -> str: ...
     async def acquire(self, record: Anyone, at_least: int) -> Any: ...
     async def give_up(self, record: Anyone) -> None: ...
@@ -79,7 +79,7 @@ class EntityProcess(Entity):
     __host: Host
     __record: Anyone
     # The request of the callback that runs now, or _NO_REQUEST; None while none runs.
-    __current: EntityRequest | object | None = None
+    __current: object = None
 
     async def init(self, host: Host, record: Anyone, /) -> Any:  # type: ignore[override]
         self.__host, self.__record = host, record
@@ -124,27 +124,45 @@ class EntityProcess(Entity):
     # Messages
 
     async def handle_call(self, request: Any, sender: Sender, /) -> Any:
+        record, host = self.__record, self.__host
         # A plain call of the pid has another sender.
         known = sender if isinstance(sender, EntityRequest) else None
-        if not self.__may_begin(known):
-            return await self.__instead()
+        if (
+            record.state is not _RUNNING
+            or not host.lease.is_valid
+            or (known is not None and not known.begin(record))
+        ):
+            return await self.__instead(known)
         if known is not None and known.verb == "stop":
             return Stop(NORMAL, reply=None)
-        return await self.__run(known, super().handle_call(request, sender))
+        # As `__run`, without two more calls for each request.
+        record.messages += 1
+        self.__current = sender
+        if host.observes(ENTITY_BEGAN):
+            host.report(ENTITY_BEGAN, record, known)
+        try:
+            result = await super().handle_call(request, sender)
+        finally:
+            self.__current = None
+            if host.observes(ENTITY_FINISHED):
+                host.report(ENTITY_FINISHED, record, known)
+        if type(result) is not Reply or result.then is not None or record.has_timeout:
+            record.has_timeout = _has_timeout(result)
+        return result
 
     async def handle_cast(self, message: Any, /) -> Any:
         known = message if isinstance(message, EntityRequest) else None
         if not self.__may_begin(known):
-            return await self.__instead()
+            return await self.__instead(known)
         content = message if known is None else known.content
         return await self.__run(known, super().handle_cast(content))
 
     async def handle_info(self, message: Any, /) -> Any:
         if message is NUDGE:
-            return await self.__instead()
+            return await self.__instead(None)
         known = message if isinstance(message, EntityRequest) else None
         if not self.__may_begin(known):
-            return await self.__instead()
+            return await self.__instead(known)
         if known is None:
             return await self.__run(None, super().handle_info(message))
         if known.verb == "alarm":
@@ -155,48 +173,46 @@ class EntityProcess(Entity):
 
     async def handle_continue(self, argument: Any, /) -> Any:
         # This belongs to the message before it, so only a lost lease prevents it.
-        if not self.__host.may_run:
+        if not self.__host.lease.is_valid:
             exit(LEASE_LOST)
         return await self.__run(None, super().handle_continue(argument))
 
     def __may_begin(self, request: EntityRequest | None) -> bool:
-        """Return True if the callback for a message may begin now. Otherwise the request stays in the record."""
-        record, lease = self.__record, self.__host.lease
-        if lease is None or not lease.is_valid:
-            record.popped = request
-            exit(LEASE_LOST)
-        if record.state is not State.RUNNING:
-            record.popped = request
-            return False
-        return request is None or request.begin(record)
+        """Return True if the callback for a message may begin now."""
+        return (
+            self.__record.state is _RUNNING
+            and self.__host.lease.is_valid
+            and (request is None or request.begin(self.__record))
+        )
 
     async def __run(self, request: EntityRequest | None, callback: Awaitable[Any]) -> Any:
         """Run a callback of the application."""
         record, host = self.__record, self.__host
         record.messages += 1
+        self.__current = _NO_REQUEST if request is None else request
         if host.observes(ENTITY_BEGAN):
             host.report(ENTITY_BEGAN, record, request)
-        self.__current = _NO_REQUEST if request is None else request
         try:
             result = await callback
         finally:
             self.__current = None
             if host.observes(ENTITY_FINISHED):
                 host.report(ENTITY_FINISHED, record, request)
-        if type(result) is Reply and result.then is None:
-            record.has_timeout = False
-        else:
-            record.has_timeout = type(getattr(result, "then", result)) is Within
+        record.has_timeout = _has_timeout(result)
         return result
 
-    async def __instead(self) -> NoReply | Stop:
-        """Do what the state of the record demands instead of a callback."""
+    async def __instead(self, request: EntityRequest | None) -> NoReply | Stop:
+        """Do what the state of the record demands instead of the callback for a request, which stays in the record."""
         record = self.__record
-        if record.state is State.STOPPING:
-            return Stop(NORMAL)
-        if record.state is not State.MOVING:
+        if not self.__host.lease.is_valid:
+            record.popped = request
+            exit(LEASE_LOST)
+        if record.state is _RUNNING:
             # The caller of the request has given up.
             return NoReply()
+        record.popped = request
+        if record.state is State.STOPPING:
+            return Stop(NORMAL)
         state = await self.__run(None, super().handle_handoff())
         self.__host.encode_handoff(record, state)
         return Stop(MOVED)
@@ -205,7 +221,7 @@ class EntityProcess(Entity):
 
     async def terminate(self, reason: ExitReason, /) -> None:
         host, record = self.__host, self.__record
-        if not host.may_run:
+        if not host.lease.is_valid:
             # Another node may own the key already.
             return
         record.reason = reason
@@ -222,6 +238,11 @@ class EntityProcess(Entity):
 
     async def set_alarm(self, at: float | None) -> None:
         await self.__host.set_alarm(self.__record, at)
+
+
+def _has_timeout(result: Any) -> bool:
+    """Return True if the result of a callback is a `Within`, or contains one."""
+    return type(getattr(result, "then", result)) is Within
 
 
 def process_class(cls: type[Entity]) -> type[EntityProcess]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -55,8 +55,8 @@ from channels.entities.messages import (
     HandedOver,
     Handover,
     Hello,
+    InvalidMessage,
     Moved,
-    RouterEnvelope,
     RouterMessage,
     Verb,
 )
@@ -133,12 +133,17 @@ _PORTION = 200
 _MOVES = 64
 
 _encode = msgspec.json.Encoder().encode
-_decode_envelope = msgspec.json.Decoder(RouterEnvelope).decode
-_decode_message = msgspec.json.Decoder(RouterMessage | RemoteMessage).decode
+# The sender, the start of the receiver or an empty text for every receiver, and the message.
+_decode_message = msgspec.json.Decoder(tuple[Node, str, RouterMessage | RemoteMessage]).decode
 _decode_cargo = msgspec.json.Decoder(Cargo).decode
 _decode_process = msgspec.json.Decoder(ProcessId | None).decode
 _decode_alarm = msgspec.json.Decoder(float).decode
 _NULL = msgspec.Raw(b"null")
+_NO_LEASE = Lease(lambda: math.inf)
+_NO_LEASE.lose("this node has no session at the arbiter")
+# A look-up of a member costs more than a global variable.
+_RUNNING = State.RUNNING
+_WITH_CONTENT = frozenset({"call", "cast", "send"})
 # The requests that an entity need not run for.
 _FOR_RUNNING = frozenset({"stop", "locate"})
 
@@ -168,15 +173,23 @@ class Router:
         settings: the options.
         pubsub: carries the messages between nodes.
         arbiter: decides which node owns a key.
+        numbers: the numbers of requests and streams. They grow for as long as the PubSub has one incarnation, because
+            other nodes remember them.
     """
 
-    def __init__(self, settings: Settings, pubsub: PubSub, arbiter: Arbiter) -> None:
+    def __init__(
+        self, settings: Settings, pubsub: PubSub, arbiter: Arbiter, numbers: Iterator[int]
+    ) -> None:
         self.settings = settings
+        self._max_waiting = settings.max_waiting
+        self._max_request_bytes = settings.max_request_bytes
+        self._numbers = numbers
         self.pubsub = pubsub
         self.arbiter = arbiter
         self.runtime: Runtime = current_runtime()
         # True for an event that somebody observes.
         self.observes = self.runtime.telemetry.handlers
+        self._now = self.runtime.current_time
         self.node = pubsub.node
         self.topic = f"{INTERNAL}entities:{settings.name}"
         self.callback = f"{settings.cls.__name__}.handle_call"
@@ -188,15 +201,15 @@ class Router:
         self._class = process_class(cls)
         self._spec = ChildSpec(cls.__name__, self._spawn, restart="temporary")
         self.records: dict[str, Anyone] = {}
-        self.streams: Streams[LocalRequest] = Streams()
+        self.streams: Streams[LocalRequest] = Streams(numbers)
         self.refusals = Refusals()
         self.placement = Placement(self.node, settings.labels)
         self.counts: Counter[str] = Counter()
         self.pid: Pid
         self._processes: RemoteProcesses | None = None
         self._pool: Pid | None = None
-        # The lease of the present session; None without a session.
-        self.lease: Lease | None = None
+        # The lease of the present session. Without a session, it is a lost one.
+        self.lease = _NO_LEASE
         self._is_stopping = False
         self._owners: dict[str, Node] = {}
         self._handovers = Handovers(settings.max_handover_bytes)
@@ -205,7 +218,6 @@ class Router:
         self._is_draining = self._is_drained = False
         self._moving = 0
         self._has_moved = trio.Event()
-        self._numbers = 0
         self._unlocated: deque[LocalRequest] = deque()
         self._has_unlocated = trio.Event()
         # Set if keys may be on the wrong node.
@@ -266,7 +278,7 @@ class Router:
     @property
     def may_run(self) -> bool:
         """True if an entity of this node may handle a message now."""
-        return self.lease is not None and self.lease.is_valid
+        return self.lease.is_valid
 
     async def _start_session(self) -> Pid:
         self._is_stopping = False
@@ -287,7 +299,7 @@ class Router:
     async def _keep_session(self) -> None:
         try:
             while True:
-                if self.lease is None:
+                if self.lease is _NO_LEASE:
                     await trio.sleep(1.0)
                 else:
                     problem = await self.lease.wait_lost()
@@ -296,15 +308,15 @@ class Router:
                 await self._open_session()
         finally:
             # The pool stops before this process, unless this process crashed. Then the next one stops the entities.
-            if self.lease is not None and not any(each.process for each in self.records.values()):
-                self.lease = None
+            if not any(each.process for each in self.records.values()):
+                self.lease = _NO_LEASE
                 # Shielded, because this process ends when the node stops, and the keys should be free at once.
                 with trio.move_on_after(2.0, shield=True):
                     await self.arbiter.close_session()
 
     async def _stop_entities(self) -> None:
         """Kill all entities, and wait until they have ended. None of them may handle a message from now on."""
-        self.lease = None
+        self.lease = _NO_LEASE
         self._update_placement()
         pids = [each.process.pid for each in self.records.values() if each.process is not None]
         for number, pid in enumerate(pids):
@@ -325,30 +337,24 @@ class Router:
         Raises:
             CannotTravel: the content is not of the declared type, or too large.
         """
-        body, arrived = b"null", None
-        if verb in {"call", "cast", "send"}:
+        body: bytes = b"null"
+        arrived = None
+        if verb in _WITH_CONTENT:
             body, arrived = self.requests.encode(content)
-        if len(body) > self.settings.max_request_bytes:
-            limit = self.settings.max_request_bytes
-            self._count_refusal("max_request_bytes", key, limit)
-            raise CannotTravel(f"it has {len(body)} bytes, and max_request_bytes is {limit}")
+            if len(body) > self._max_request_bytes:
+                limit = self._max_request_bytes
+                self._count_refusal("max_request_bytes", key, limit)
+                raise CannotTravel(f"it has {len(body)} bytes, and max_request_bytes is {limit}")
         entity = serving.get()
+        chain = () if entity is None else entity.calls()
         try:
             pid = current_pid()
         except NotAProcess:
             pid = None
-        self._numbers += 1
+        deadline = self._now() + timeout
+        number = next(self._numbers)
         return LocalRequest(
-            self,
-            self._here,
-            pid,
-            self._numbers,
-            key,
-            verb,
-            arrived,
-            body,
-            self.runtime.current_time() + timeout,
-            () if entity is None else entity.calls(),
+            self, self._here, pid, number, key, verb, arrived, body, deadline, chain
         )
 
     # Without this, Ctrl-C in the middle could leave a request whose answer wakes a task that no longer waits.
@@ -430,7 +436,7 @@ class Router:
             key=request.key,
             verb=request.verb,
             body=msgspec.Raw(request.body),
-            seconds=max(0.0, request.deadline - self.runtime.current_time()),
+            seconds=max(0.0, request.deadline - self._now()),
             hops=request.hops,
             chain=request.chain,
             process=None if pid is None else self.processes.encode_process(pid),
@@ -524,15 +530,15 @@ class Router:
     def _deliver(self, record: Anyone, request: EntityRequest) -> None:
         """Put a request into the mailbox of its entity, or let it wait until the entity runs."""
         state = record.state
-        if state is State.RUNNING:
+        if state is _RUNNING:
             process = record.process
             assert process is not None  # it runs
             if request.verb in {"locate", "start"}:
                 request.answer(process.pid)
                 return
             mailbox, runtime = process.mailbox, self.runtime
-            if len(mailbox.queue) >= self.settings.max_waiting:
-                self._refuse(request, "max_waiting", self.settings.max_waiting)
+            if len(mailbox.queue) >= self._max_waiting:
+                self._refuse(request, "max_waiting", self._max_waiting)
                 return
             if self.observes(ENTITY_REQUEST_ACCEPTED):
                 self.execute(ENTITY_REQUEST_ACCEPTED, {"request": request, "fence": record.fence})
@@ -552,7 +558,7 @@ class Router:
 
     def _revive(self, record: Anyone, request: EntityRequest) -> None:
         """Start the process of a key that has none, unless it must wait after its failures."""
-        seconds = record.held_until - self.runtime.current_time()
+        seconds = record.held_until - self._now()
         if request.verb in _FOR_RUNNING:
             request.answer(None)
         elif seconds > 0:
@@ -661,7 +667,7 @@ class Router:
             self._drop(record)
             return
         record.wait_first(requests)
-        now = self.runtime.current_time()
+        now = self._now()
         self.runtime.timers.at(now + _RETRY, partial(self._try_again, record))
 
     def _try_again(self, record: Anyone) -> None:
@@ -696,7 +702,7 @@ class Router:
     ) -> None:
         failure, delay = record.failure, 0.0
         if failure is None or failure.error == "EntityStartFailed":
-            delay = record.count_crash(self.settings.limits, self.runtime.current_time())
+            delay = record.count_crash(self.settings.limits, self._now())
             problem = f"it ended with {_in_words(reason)}" if failure is None else failure.problem
             failure = Failure("EntityStartFailed", problem, reason, delay)
             self.counts["start_failed"] += 1
@@ -719,7 +725,7 @@ class Router:
             self._deliver(record, request)
 
     def _crashed(self, record: Anyone, reason: ExitReason, requests: list[EntityRequest]) -> None:
-        delay = record.count_crash(self.settings.limits, self.runtime.current_time())
+        delay = record.count_crash(self.settings.limits, self._now())
         self.counts["crashed"] += 1
         about = {"key": record.key, "fence": record.fence, "reason": reason}
         self.execute(ENTITY_CRASHED, about, delay=delay)
@@ -777,7 +783,7 @@ class Router:
         record.state = State.RUNNING
         record.is_loading = False
         record.handoff_fence = 0
-        record.last = self.runtime.current_time()
+        record.last = self._now()
         record.seen = record.messages
         self.counts["started"] += 1
         assert record.process is not None  # it calls this
@@ -866,7 +872,7 @@ class Router:
 
     async def _wake_due(self) -> None:
         """Send due alarms to their entities, if this node should wake them."""
-        time, now = self.runtime.now(), self.runtime.current_time()
+        time, now = self.runtime.now(), self._now()
         for key, at in await self.arbiter.due_alarms(time, _PORTION):
             sent, again = self._alarms_sent.get(key, (None, -math.inf))
             if (sent == at and now < again) or (
@@ -874,11 +880,9 @@ class Router:
             ):
                 continue
             self._alarms_sent[key] = at, now + _ALARM_AGAIN
-            self._numbers += 1
-            deadline = now + _PATIENCE
-            body = _encode(at)
+            deadline, body, number = now + _PATIENCE, _encode(at), next(self._numbers)
             request = LocalRequest(
-                self, self._here, None, self._numbers, key, "alarm", at, body, deadline, ()
+                self, self._here, None, number, key, "alarm", at, body, deadline, ()
             )
             self.execute(ENTITY_ALARM, {"key": key, "at": at})
             self.submit(request)
@@ -906,16 +910,7 @@ class Router:
     def close(self) -> None:
         """Tell the other nodes that this node stops."""
         self._is_stopping = True
-        self._broadcast(Hello(labels=tuple(sorted(self.placement.labels)), goodbye=True))
-
-    def encode(self, value: Any) -> msgspec.Raw:
-        """Encode a message to a process of another node."""
-        body, _ = self.answers.encode(value)
-        return msgspec.Raw(body)
-
-    def decode(self, body: msgspec.Raw) -> Any:
-        """Decode a message from a process of another node."""
-        return self.answers.decode(body)
+        self._say_hello(goodbye=True)
 
     def encode_reason(self, reason: ExitReason) -> Any:
         """Return an exit reason as it travels."""
@@ -936,54 +931,42 @@ class Router:
     def _dec_hook(self, wanted: type, value: Any) -> Any:
         return self.processes.dec_hook(wanted, value)
 
-    def post(self, node: Node | str, message: Any) -> None:
+    def post(self, node: Node, message: Any) -> None:
         """Send a message to the router of another node, at most once. Never raises."""
-        name, to = (node, "") if isinstance(node, str) else (node.name, node.incarnation)
-        envelope = RouterEnvelope(self.node, to, msgspec.Raw(_encode(message)))
-        content = Broadcast(self.topic, "entities", Binary(_encode(envelope)))
         try:
-            self.pubsub.direct_broadcast(name, self.topic, content)
+            content = self._packed_message(node.incarnation, message)
+            self.pubsub.direct_broadcast(node.name, self.topic, content)
         except MessageTooLarge as error:
             self.counts["not_sent"] += 1
-            self.execute(ENTITY_MESSAGE_REFUSED, {"node": name, "problem": str(error)})
+            self.execute(ENTITY_MESSAGE_REFUSED, {"problem": f"for {node.name!r}: {error}"})
 
-    def _broadcast(self, message: Hello) -> None:
-        if not self.pubsub.is_local:
-            envelope = RouterEnvelope(self.node, "", msgspec.Raw(_encode(message)))
-            content = Broadcast(self.topic, "entities", Binary(_encode(envelope)))
-            self.pubsub.broadcast(self.topic, content, sender=self.pid)
+    def _packed_message(self, to: str, message: Any) -> Broadcast:
+        return Broadcast(self.topic, "entities", Binary(_encode((self.node, to, message))))
 
-    def _hello(self, answer: bool = False) -> Hello:
+    def _hello(self, *, answer: bool = False, goodbye: bool = False) -> Hello:
         return Hello(
             labels=tuple(sorted(self.placement.labels)),
             draining=self.placement.draining,
             drained=self._is_drained,
             answer=answer,
+            goodbye=goodbye,
         )
 
-    def _say_hello(self, answer: bool = False) -> None:
-        if self._processes is not None:
-            self._broadcast(self._hello(answer))
+    def _say_hello(self, *, answer: bool = False, goodbye: bool = False) -> None:
+        # Without processes, the server has not started.
+        if not self.pubsub.is_local and self._processes is not None:
+            content = self._packed_message("", self._hello(answer=answer, goodbye=goodbye))
+            self.pubsub.broadcast(self.topic, content, sender=self.pid)
 
     def receive(self, data: bytes) -> None:
         """Handle a message from another node."""
         try:
-            envelope = _decode_envelope(data)
-            if envelope.to not in ("", self.node.incarnation):
-                return
-            message = _decode_message(envelope.message)
-        except NOT_DECODABLE as error:
-            self._refuse_message("?", str(error))
-            return
-        sender = envelope.sender
-        try:
-            self._handle(sender, message)
-        except CannotTravel as error:
-            self._refuse_message(sender.name, error.problem)
-
-    def _refuse_message(self, node: str, problem: str) -> None:
-        self.counts["messages_refused"] += 1
-        self.execute(ENTITY_MESSAGE_REFUSED, {"node": node, "problem": problem})
+            sender, to, message = _decode_message(data)
+            if to in ("", self.node.incarnation):
+                self._handle(sender, message)
+        except (CannotTravel, InvalidMessage, *NOT_DECODABLE) as error:
+            self.counts["messages_refused"] += 1
+            self.execute(ENTITY_MESSAGE_REFUSED, {"problem": str(error)})
 
     def _handle(self, sender: Node, message: Any) -> None:  # noqa: C901, PLR0912 - one case for each message
         match message:
@@ -1036,7 +1019,7 @@ class Router:
         """Return a request of another node, or tell that node that it does not decode here."""
         content: Any = None
         try:
-            if ask.verb in {"call", "cast", "send"}:
+            if ask.verb in _WITH_CONTENT:
                 content = self.requests.decode(ask.body)
             elif ask.verb == "alarm":
                 content = _decode_alarm(ask.body)
@@ -1047,7 +1030,7 @@ class Router:
             )
             return None
         pid = None if ask.process is None else self.processes.decode_process(ask.process)
-        deadline = self.runtime.current_time() + ask.seconds
+        deadline = self._now() + ask.seconds
         request = self, self._here, pid, ask.id, ask.key, ask.verb, content, ask.body, deadline
         return IncomingRequest(
             ask, *request, ask.chain, ask.hops, sent_by=sender, is_carried=is_carried
@@ -1069,7 +1052,7 @@ class Router:
         refused = self.streams.moved(sender, moved.key, moved.generation, moved.turn)
         if moved.owner is not None:
             self._remember(moved.key, moved.owner)
-        else:
+        elif refused:
             # The node drains, and its hello may be lost.
             self.placement.note_draining(sender)
             self._owners.pop(moved.key, None)
@@ -1113,14 +1096,14 @@ class Router:
         self.execute(ENTITY_HANDED_OVER, about, requests=len(requests), bytes=len(data))
         if waiting:
             self._unconfirmed[key, fence] = waiting
-            deadline = self.runtime.current_time() + 2 * self.settings.handover_timeout
+            deadline = self._now() + 2 * self.settings.handover_timeout
             self.runtime.timers.at(deadline, partial(self._handover_lost, key, fence))
 
     def _packed(
         self, record: Anyone, requests: list[EntityRequest]
     ) -> tuple[bytes, list[EntityRequest]]:
         """Return the bytes of a handover, and the requests that it contains."""
-        now, limit = self.runtime.current_time(), self.settings.max_handover_bytes
+        now, limit = self._now(), self.settings.max_handover_bytes
         carried = []
         for each in requests:
             if isinstance(each, IncomingRequest):
@@ -1128,19 +1111,16 @@ class Router:
                 carried.append(Carried(origin=each.sent_by, ask=ask))
             elif isinstance(each, LocalRequest):
                 carried.append(Carried(origin=self.node, ask=self._ask(each)))
-        cargo = Cargo(requests=tuple(carried))
-        if record.handoff is not None:
-            cargo = replace(cargo, state=msgspec.Raw(record.handoff))
-        data = _encode(cargo)
+        state = _NULL if record.handoff is None else msgspec.Raw(record.handoff)
+        if len(bytes(state)) > limit:
+            # The next owner loads its state again.
+            self._count_refusal("max_handover_bytes", record.key, limit)
+            state = _NULL
+        data = _encode(Cargo(state=state, requests=tuple(carried)))
         if len(data) > limit:
             for each in requests:
                 self._refuse(each, "max_handover_bytes", limit)
-            requests = []
-            data = _encode(replace(cargo, requests=()))
-        if len(data) > limit:
-            # The next owner loads its state again.
-            self._count_refusal("max_handover_bytes", record.key, limit)
-            data = _encode(Cargo())
+            return _encode(Cargo(state=state)), []
         return data, requests
 
     def _handover_lost(self, key: str, fence: int) -> None:
@@ -1154,7 +1134,7 @@ class Router:
 
     def _receive_part(self, sender: Node, part: Handover) -> None:
         key, fence = part.key, part.fence
-        data = self._handovers.collect(sender, part, self.runtime.current_time())
+        data = self._handovers.collect(sender, part, self._now())
         if data is None:
             return
         cargo = _decode_cargo(data)
@@ -1207,7 +1187,7 @@ class Router:
             if each.node.name == sender.name and each.node.incarnation < sender.incarnation:
                 self.node_lost(each.node)
         is_new = not self.placement.knows(sender)
-        now = self.runtime.current_time()
+        now = self._now()
         labels = frozenset(hello.labels)
         candidate = Candidate(sender, labels, hello.draining, hello.drained, now)
         if self.placement.hear(candidate):
@@ -1243,7 +1223,7 @@ class Router:
             silence = min(_SILENCE, math.inf if self.lease is None else self.lease.seconds)
             tick = min(1.0, self.settings.idle_timeout / 4, silence / 20)
             await trio.sleep(tick)
-            now = self.runtime.current_time()
+            now = self._now()
             if now >= hello_at:
                 hello_at = now + silence / _HELLOS
                 self._say_hello()
@@ -1370,7 +1350,7 @@ class Router:
         return self.placement.choose(key, self._label(key)) not in (None, self.node)
 
     def _update_placement(self) -> None:
-        self.placement.drain(self._is_draining or self.lease is None)
+        self.placement.drain(self._is_draining or self.lease is _NO_LEASE)
         self._say_hello()
 
 

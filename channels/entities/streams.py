@@ -7,6 +7,7 @@ nodes' streams that this node has refused.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 from channels.pubsub.adapter import Node
@@ -48,15 +49,18 @@ class Stream(Generic[R]):
 
 
 class Streams(Generic[R]):
-    """The requests that this node has sent to other nodes, until they end."""
+    """The requests that this node has sent to other nodes, until they end.
 
-    def __init__(self) -> None:
+    Args:
+        numbers: the next turns and generations.
+    """
+
+    def __init__(self, numbers: Iterator[int]) -> None:
         # The streams of keys for which the other node may still refuse a request.
         self.by_key: dict[str, Stream[R]] = {}
         self._sent: dict[int, R] = {}
         self._waiting: Counter[Node] = Counter()
-        self._generation = 0
-        self._turn = 0
+        self._numbers = numbers
 
     def __len__(self) -> int:
         return len(self._sent)
@@ -78,10 +82,8 @@ class Streams(Generic[R]):
         """Take note of a request that goes to a node next. Return the generation of its stream."""
         stream = self.by_key.get(request.key)
         if stream is None:
-            self._generation += 1
-            stream = self.by_key[request.key] = Stream(node, self._generation)
-        self._turn += 1
-        request.turn = self._turn
+            stream = self.by_key[request.key] = Stream(node, next(self._numbers))
+        request.turn = next(self._numbers)
         stream.requests[request.number] = request
         self.entrust(request, node)
         return stream.generation

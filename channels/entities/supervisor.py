@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Coroutine
+from itertools import count
 from typing import Any, final
 
 import msgspec
@@ -182,7 +183,11 @@ class EntitySupervisor(EndpointChild):
         RestartIntensity(max_restarts, max_seconds)
         check_backoff(backoff)
         self.name = name
-        self._arbiter = arbiter
+        self._chosen_arbiter = arbiter
+        # These outlive a restart of the processes, because other nodes and the arbiter remember their numbers.
+        self._arbiter: Arbiter | None = None
+        self._pubsub: PubSub | None = None
+        self._numbers = count(1)
         self._settings = Settings(
             name=name,
             cls=cls,
@@ -236,8 +241,10 @@ class EntitySupervisor(EndpointChild):
             raise EntitySupervisorError(
                 f"{self!r} is running already; make another EntitySupervisor"
             )
-        arbiter = arbiter_for(pubsub) if self._arbiter is None else self._arbiter
-        router = self.router = Router(self._settings, pubsub, arbiter)
+        if self._arbiter is None or self._pubsub is not pubsub:
+            self._arbiter = self._chosen_arbiter or arbiter_for(pubsub)
+        self._pubsub = pubsub
+        router = self.router = Router(self._settings, pubsub, self._arbiter, self._numbers)
         hold = ChildSpec("hold", self._hold, restart="temporary")
         try:
             return await Supervisor.start_link([hold, *router.children()], label=self.name)

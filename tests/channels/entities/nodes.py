@@ -58,6 +58,8 @@ class Counter(Entity):
                 await trio.sleep(seconds)
                 self.count += 1
                 return Reply(self.count)
+            case ["count", count]:
+                self.count = count
             case "crash":
                 raise ValueError("asked to crash")
             case "keep":
@@ -123,12 +125,17 @@ class Node:
 
     async def child(self, name: str) -> Pid:
         """The process of the router with this id."""
-        pid = self.supervisor
-        for each in ("entities counters", name):
-            found = [child for child in await Supervisor.which_children(pid) if child.id == each]
-            assert isinstance(found[0].pid, Pid)
-            pid = found[0].pid
-        return pid
+        return await child_of(self.supervisor, "entities counters", name)
+
+
+async def child_of(supervisor: Pid, *path: str) -> Pid:
+    """The process at a path of child ids."""
+    for name in path:
+        children = await Supervisor.which_children(supervisor)
+        (found,) = [each.pid for each in children if each.id == name]
+        assert isinstance(found, Pid)
+        supervisor = found
+    return supervisor
 
 
 async def alone(cls: type[Entity] = Counter, **options: Any) -> Node:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from actors import (
     KILLED,
     NOCONNECTION,
     NOPROC,
+    CallExit,
     CallingSelf,
     Down,
     Reply,
@@ -30,6 +32,7 @@ from actors import (
 )
 from channels import PubSub
 from channels.entities.arbiters.local import LocalArbiter
+from channels.entities.codec import Codec
 from channels.entities.entity import Entity
 from channels.entities.errors import (
     EntityBusy,
@@ -40,12 +43,21 @@ from channels.entities.errors import (
     EntityTimeout,
     EntityUnavailable,
 )
+from channels.entities.messages import Handover
 from channels.entities.ownership import State
 from channels.entities.remote import ProcessAddress
+from channels.entities.router import Router
+from channels.pubsub.adapter import Node as NodeName
 from channels.pubsub.workers.grants import Grants
-from channels.telemetry import ENTITY_BEGAN, ENTITY_STARTED
+from channels.telemetry import (
+    ENTITY_BEGAN,
+    ENTITY_CRASHED,
+    ENTITY_HANDOVER_LOST,
+    ENTITY_REFUSED,
+    ENTITY_STARTED,
+)
 from channels.testing import JoinedNodes
-from tests.channels.entities.nodes import Counter, Node, cluster, listen, virtual_runtime
+from tests.channels.entities.nodes import Counter, Node, child_of, cluster, listen, virtual_runtime
 from tests.channels.support import settle
 
 VIRTUAL_CLOCK = True
@@ -429,6 +441,172 @@ async def test_the_loss_of_the_lease_on_one_node_moves_its_keys(runtime: Runtime
 
 async def test_a_message_from_another_version_is_counted_and_dropped(runtime: Runtime) -> None:
     _, (_a, b) = await cluster("a", "b")
-    for data in (b"", b"[]", b'[{"name":"x","incarnation":""},"",{"type":"news"}]', b"\xff"):
-        b.router.receive(data)
-    assert b.entities.statistics()["messages_refused"] == 4
+    part = b'{"type":"handover","key":"k","fence":1,"part":5,"parts":2,"data":""}'
+    for message in (b'{"type":"news"}', b'{"type":"ask"}', part, b"\xff"):
+        b.router.receive(b'[{"name":"x","incarnation":""},"",%b]' % message)
+    b.router.receive(b"")
+    assert b.entities.statistics()["messages_refused"] == 5
+
+
+class Post:
+    """The messages of one kind that a router sends, which a test repeats or holds back."""
+
+    def __init__(self, router: Router, kind: type, copies: int) -> None:
+        self.held: list[tuple[Any, Any]] = []
+        self.post = router.post
+        self.kind = kind
+        self.copies = copies
+        router.post = self  # type: ignore[method-assign]
+
+    def __call__(self, node: Any, message: Any) -> None:
+        copies = self.copies if isinstance(message, self.kind) else 1
+        if not copies:
+            self.held.append((node, message))
+        for _ in range(copies):
+            self.post(node, message)
+
+    def release(self) -> None:
+        for node, message in self.held:
+            self.post(node, message)
+
+
+class Large(Counter):
+    """An entity with a state of the size that its request demands."""
+
+    async def handle_handoff(self) -> Any:
+        return {"count": self.count, "rest": "x" * self.count}
+
+
+async def moving(
+    node: Node, to: Node, key: str, *requests: Any, target: NodeName | None = None
+) -> list[Any]:
+    """Move a busy key, while requests wait for it. Return the results of the requests."""
+    results: list[Any] = [None] * len(requests)
+
+    async def ask(number: int, request: Any) -> None:
+        try:
+            results[number] = await call(to.via(key), request, timeout=30)
+        except CallExit as error:
+            results[number] = type(error), error.may_have_run
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(call, node.via(key), ["sleep", 1], timeout=30))
+        await trio.sleep(0.1)
+        for number, request in enumerate(requests):
+            nursery.start_soon(ask, number, request)
+            await trio.sleep(0.01)
+        node.router.move(node.router.records[key], target or to.router.node)
+    return results
+
+
+async def test_a_repeated_handover_runs_its_requests_once(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    Post(b.router, Handover, 3)
+    assert await moving(b, a, key, "add", "add", "handed over") == [2, 3, True]
+    assert await call(b.via(key), "add") == 4
+
+
+async def test_a_handover_that_comes_too_late_ends_its_requests(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", handover_timeout=0.5)
+    key = key_of(b)
+    post = Post(b.router, Handover, 0)
+    results = await moving(b, a, key, "add")
+    # The new owner did not wait for ever, and has no state.
+    assert results == [(EntityLost, True)]
+    assert await call(a.via(key), "add") == 1
+    post.release()
+    await trio.sleep(1)
+    assert await call(a.via(key), "add") == 2
+
+
+async def test_a_large_state_moves_in_parts_and_one_above_the_limit_is_loaded_again(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Large, max_handover_bytes=1_000_000)
+    refused, key = listen(runtime, ENTITY_REFUSED), key_of(b)
+    for size, arrives in ((900_000, True), (1_000_001, False)):
+        await call(a.via(key), ["count", size])
+        owner, other = (b, a) if key in b.router.records else (a, b)
+        assert await moving(owner, other, key, "handed over") == [arrives]
+    assert [each["option"] for each in refused] == ["max_handover_bytes"]
+
+
+async def test_requests_above_the_limit_of_a_handover_are_refused(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", max_handover_bytes=2000)
+    key = key_of(b)
+    refused = EntityBusy, False
+    assert await moving(b, a, key, "x" * 1000, "y" * 1000) == [refused, refused]
+    assert await call(a.via(key), "handed over")
+
+
+async def test_a_refused_transfer_starts_the_entity_again_with_its_state(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    ghost = NodeName("ghost", "1")
+    assert await moving(b, a, key, "add", "handed over", target=ghost) == [2, True]
+    assert key in b.router.records
+
+
+class Unreadable(Counter):
+    handoff = dict[str, int]
+
+    async def handle_handoff(self) -> Any:
+        return {"count": self.count}
+
+
+async def test_a_state_of_another_version_is_loaded_again(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Unreadable)
+    key = key_of(b)
+    a.router._handoffs = Codec("handoff", dict[str, str])
+    lost = listen(runtime, ENTITY_HANDOVER_LOST)
+    assert await moving(b, a, key, "handed over", "add") == [False, 1]
+    assert ["`handoff`" in each["problem"] for each in lost] == [True]
+
+
+class Stuck(Counter):
+    async def handle_handoff(self) -> Any:
+        return object()
+
+
+async def test_a_state_that_cannot_travel_crashes_the_entity_on_its_node(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Stuck)
+    key = key_of(b)
+    crashed = listen(runtime, ENTITY_CRASHED)
+    assert await moving(b, a, key, "add") == [1]
+    assert "Stuck.handle_handoff returned" in str(crashed[0]["reason"])
+    assert key in b.router.records
+
+
+async def test_a_stop_and_a_look_up_follow_a_key_that_moves(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call, b.via(key), ["sleep", 1])
+        await trio.sleep(0.1)
+        b.router.move(b.router.records[key], a.router.node)
+        place = await a.entities.where(key)
+        assert place is not None
+        assert place.node == "a"
+        await b.entities.stop(key)
+    assert await b.entities.where(key) is None
+
+
+async def test_numbers_go_on_when_only_the_supervisor_of_the_entities_starts_again(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    seen: list[int] = []
+    runtime.telemetry.attach(
+        ENTITY_BEGAN, lambda _, __, about: seen.append(about["request"].number)
+    )
+    for _ in range(3):
+        await call(a.via(key), "add")
+        router = a.router
+        kill(await a.child("session"))
+        kill(await child_of(a.supervisor, "entities counters"))
+        await trio.sleep(0.1)
+        assert a.router is not router
+    assert seen == sorted(set(seen))
+    assert await call(b.via(key), "add") == 4

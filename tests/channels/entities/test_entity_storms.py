@@ -12,7 +12,19 @@ from typing import Any
 import pytest
 import trio
 
-from actors import CallExit, Reply, Runtime, Sender, call, cast, kill, stop
+from actors import (
+    CallExit,
+    Reply,
+    Runtime,
+    Sender,
+    as_process,
+    call,
+    cast,
+    kill,
+    monitor,
+    receive,
+    stop,
+)
 from channels.entities.entity import Entity
 from channels.entities.errors import EntityUnavailable, Failure
 from channels.entities.ownership import State
@@ -65,6 +77,8 @@ class Watch:
         self.begun: Count[tuple[Any, ...]] = Count()
         # The last request of each sender that a key has begun.
         self.order: dict[tuple[str, Any], int] = {}
+        self.contents: set[tuple[Any, ...]] = set()
+        self.never: set[tuple[Any, ...]] = set()
         self.refused: set[tuple[Any, ...]] = set()
         attach = runtime.telemetry.attach
         attach(ENTITY_STARTED, self._started)
@@ -92,11 +106,21 @@ class Watch:
             self.broken.append(f"{request} ran twice")
         if name in self.refused:
             self.broken.append(f"{request} ran after its failure")
+        content = tuple(request.content)
+        self.contents.add(content)
+        if content in self.never:
+            self.broken.append(f"{content} ran after its failure")
         sender, number = request.content[1:]
         last = self.order.get((key, sender), 0)
         if number <= last:
             self.broken.append(f"{key} began {request.content} after number {last}")
         self.order[key, sender] = number
+
+    def failed(self, *content: Any) -> None:
+        """Take note that a request has not run and never will."""
+        self.never.add(content)
+        if content in self.contents:
+            self.broken.append(f"{content} ran before its failure")
 
     def _finished(self, _event: object, _measured: object, about: Mapping[str, Any]) -> None:
         self.running.pop(about["key"], None)
@@ -146,6 +170,7 @@ class Storm:
             for node in self.nodes:
                 for number in range(3):
                     nursery.start_soon(self.send, node, f"{node.pubsub.node_name}{number}")
+                nursery.start_soon(self.watch_keys, node)
             while trio.current_time() < self.until:
                 await trio.sleep(self.chance.random() * 0.6)
                 await self.chance.choice(self.troubles)(self.chance.choice(self.nodes))
@@ -169,9 +194,30 @@ class Storm:
                 self.outcomes["answered"] += 1
             except CallExit as error:
                 self.outcomes[type(error).__name__] += 1
+                if not error.may_have_run:
+                    self.watch.failed(kind, name, number)
             if trio.current_time() > began + 3.01:
                 self.watch.broken.append(f"a call took {trio.current_time() - began} s")
             await trio.sleep(chance.random() * 0.1)
+
+    async def watch_keys(self, node: Node) -> None:
+        """Monitor one entity after the other. Each monitor must fire once, and soon after the end of the entity."""
+        async with as_process():
+            while trio.current_time() < self.until:
+                try:
+                    ref = monitor(node.via(self.chance.choice(KEYS)))
+                except EntityUnavailable:
+                    await trio.sleep(0.1)
+                    continue
+                try:
+                    down = await receive(timeout=self.until - trio.current_time() + 60)
+                except trio.TooSlowError:
+                    self.watch.broken.append(f"{ref} has not fired")
+                    return
+                self.outcomes[f"down {down.reason!r}"] += 1
+                if down.ref is not ref:
+                    self.watch.broken.append(f"{down} came instead of {ref}")
+                await trio.sleep(self.chance.random() * 0.1)
 
     async def move(self, node: Node) -> None:
         record = node.router.records.get(self.chance.choice(KEYS))
@@ -219,8 +265,9 @@ class Storm:
 
 async def check(seed: int) -> Count[str]:
     async with virtual_runtime(seed) as runtime:
+        latency = random.Random(seed).choice([0.0, 0.002, 0.02])
         joined, nodes = await cluster(
-            "a", "b", "c", cls=Worker, latency=0.002, idle_timeout=2, max_restarts=5
+            "a", "b", "c", cls=Worker, latency=latency, idle_timeout=2, max_restarts=5
         )
         watch = Watch(runtime)
         storm = Storm(seed, watch, joined, nodes)

@@ -37,7 +37,7 @@ def test_parts_of_different_handovers_do_not_mix() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"part": -1}, {"part": 3}, {"parts": 5}, {"parts": 0}, {"data": bytes(PART + 1)}]
+    "wrong", [{"part": -1}, {"part": 3}, {"parts": 7}, {"parts": 0}, {"data": bytes(PART + 1)}]
 )
 def test_a_part_beyond_the_limits_is_refused(wrong: dict[str, int | bytes]) -> None:
     part = replace(parts_of("k", 7, DATA)[0], **wrong)
