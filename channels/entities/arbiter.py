@@ -93,13 +93,16 @@ class Arbiter(Protocol):
     async def acquire(self, key: str, *, at_least: int = 0) -> Owned | OwnedBy:
         """Own a key, or learn which node owns it.
 
-        If the session owns the key already, the result is its present fence. So after an error that may have run, the
-        caller acquires again. Each start of a process needs a fence of its own: after a crash, the router acquires
-        with `at_least=fence + 1`.
+        Each start of a process needs a fence of its own. So, if this session has started a process of the key before,
+        pass its fence plus one, unless `release` or `transfer` has succeeded since. Otherwise the result may be the
+        present fence again, because the first answer to an earlier call may have been lost.
 
         Args:
             key: the key.
-            at_least: the smallest fence that is acceptable. A greater fence than the present one replaces it.
+            at_least: the smallest acceptable fence. If the present fence of the session is smaller, it gets a new one.
+
+        Returns:
+            The fence of this session, or the node that owns the key.
         """
         ...
 
@@ -152,7 +155,7 @@ class Arbiter(Protocol):
 
         Args:
             key: the key.
-            at: the time of the alarm that has fired.
+            at: the time of the alarm that has fired, in seconds since the epoch.
         """
         ...
 

@@ -69,7 +69,7 @@ class Lease:
         """Let the lease end later, if it is still valid. An earlier time than the present one changes nothing.
 
         Args:
-            until: the time, on the clock of the lease.
+            until: the time on the clock of the lease, in seconds.
         """
         if self.is_valid:
             self.until = max(self.until, until)

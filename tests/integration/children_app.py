@@ -8,6 +8,7 @@ from typing import Any
 
 from actors import GenServer, Reply, Sender, call, current_pid, trap_exits
 from channels import Channel, Endpoint, PushReply, Socket, handle_in
+from channels.presence import Presence
 from supervision import child_spec
 
 
@@ -54,5 +55,7 @@ class UserSocket(Socket):
 
 endpoint = Endpoint(
     sockets={"/socket": UserSocket},
+    # It starts before the children, so a page must move it behind them.
+    presences=[Presence()],
     children=[child_spec(Auction, kwargs={"name": "auction"})],
 )

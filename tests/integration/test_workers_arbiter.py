@@ -67,6 +67,11 @@ def serving(folder: Path, workers: int, **environment: str) -> Iterator[WorkersS
         server.close()
 
 
+def serving_pids(server: WorkersServer) -> list[int | None]:
+    """Return the processes that serve."""
+    return [each.pid for each in server.workers() if each.state == "serving"]
+
+
 @asynccontextmanager
 async def peers(server: WorkersServer) -> AsyncIterator[tuple[Peer, Peer]]:
     """One client of each worker. The system chooses a worker for each connection at random."""
@@ -123,6 +128,27 @@ async def test_a_stopped_worker_keeps_its_keys_until_it_is_killed(server: Worker
         finally:
             os.kill(one.pid, signal.SIGKILL)
         await other.asked("acquire", lambda answer: "fence" in answer, key="42")
+
+
+@pytest.mark.parametrize("workers", WORKERS_ONLY)
+async def test_a_worker_that_has_stopped_serving_keeps_its_keys_until_its_process_has_ended(
+    tmp_path: Path, workers: int
+) -> None:
+    with serving(tmp_path, workers, LINGER="yes") as server:
+        async with peers(server) as (one, other):
+            await one.acquire("42")
+            os.kill(one.pid, signal.SIGTERM)
+            await until(lambda: one.pid not in serving_pids(server))
+            # Its thread could still write. Nobody else gets the key before the parent has reaped it.
+            for _ in range(50):
+                assert await other.acquire("42") == {"owner": one.node}
+                await trio.sleep(0.02)
+            assert is_worker(one.pid)
+            os.kill(one.pid, signal.SIGKILL)
+            await other.asked("acquire", lambda answer: "fence" in answer, key="42")
+        for pid in server.pids():
+            if is_worker(pid):
+                os.kill(pid, signal.SIGKILL)
 
 
 async def test_many_requests_at_once_are_answered_and_the_report_counts_the_keys(

@@ -169,7 +169,7 @@ async def run_parent(
             # After a kill of the parent, a stopped worker may still run its entities when the port is free.
             seconds = settings.timing.start_timeout
             lock = await _unless_signalled(
-                signals, partial(lock_file, path.with_suffix(".lock"), seconds)
+                signals, partial(lock_file, path.with_name(f"{path.name}.lock"), seconds)
             )
             if lock is None:
                 return 0

@@ -515,6 +515,26 @@ async def test_after_a_failover_the_greater_fence_wins(
     assert await b.acquire("42") == Owned(second, arrived=True)
 
 
+async def test_a_node_whose_fence_is_smaller_than_that_of_another_owner_loses_its_session(
+    server: Server, a: RedisArbiter, b: RedisArbiter
+) -> None:
+    first = await owned(a, "42")
+    # Another primary has granted the key to `b` while `a` used this one.
+    data = server.data()
+    owners = data[0][0][scripts.Keys.of("ashtree", "auctions").owners]
+    number = str(b._session.number).encode()  # type: ignore[union-attr] # it has one
+    owners[b"42"] = owners[b"42"]._replace(
+        fence=first + 1, number=number, node=scripts.identity_of(B)
+    )
+    lease = a.lease
+    await server.fail_over(data)
+    await trio.sleep(1.0)
+    assert lease.problem == "the server restarted, and this node did not restore its records"
+    await trio.sleep(LEASE)
+    assert b.lease.is_valid
+    assert await owned(b, "42") == first + 1
+
+
 async def test_fences_grow_when_the_server_lost_its_data(
     server: Server, a: RedisArbiter, b: RedisArbiter
 ) -> None:
@@ -592,6 +612,12 @@ async def test_the_records_of_ended_sessions_are_removed(
 
 
 # Options and events
+
+
+async def test_a_node_without_an_incarnation_is_refused(a: RedisArbiter) -> None:
+    with pytest.raises(InvalidOption, match="the PubSub of this endpoint has no other nodes"):
+        await a.open_session(PubSub().node)
+    assert a.lease.is_valid
 
 
 async def test_the_arbiter_follows_the_adapter() -> None:

@@ -77,6 +77,7 @@ class Node:
         incarnation: the number of its boots so far; 1 after the first start.
         disk: a dict that survives a kill. A write is durable immediately. Store only immutable values.
         up: True while the node runs.
+        paused: True while its tasks are stopped.
         seconds_ahead: the seconds by which its time of day is ahead of the world's clock.
         seconds_suspended: the seconds for which its machine was suspended.
         runtime: the runtime of this incarnation, set when its main starts.
@@ -89,6 +90,7 @@ class Node:
         self.incarnation = 0
         self.disk: dict[Any, Any] = {}
         self.up = False
+        self.paused = False
         self.seconds_ahead = 0.0
         self.seconds_suspended = 0.0
         self.environment: SimulatedEnvironment | None = None
@@ -230,6 +232,7 @@ class Nodes:
         self._down(node)
         # The scheduler keeps these tasks. Without a reference to them, Python would run their clean-up.
         node.tasks = {}
+        node.paused = False
         self._killed = True
         self._world.network.host_gone(name, "unplugged" if power else "killed")
         self._world.disturbed("node_killed")
@@ -257,11 +260,45 @@ class Nodes:
         self._world.trace.add("node_skewed", {"node": node.label, "seconds": seconds})
         self._world.disturbed("node_skewed")
 
+    def pause(self, name: str) -> None:
+        """Stop the tasks of a node until `resume`, as SIGSTOP does. Its connections stay open.
+
+        Time goes on: when the node resumes, its deadlines have passed and its connections have data.
+
+        Args:
+            name: the name of the node.
+
+        Raises:
+            SimulationError: there is no node of that name, or it is down or paused.
+
+        A task that pauses its own node runs until its next checkpoint.
+        """
+        node = self._running(name)
+        if node.paused:
+            raise _error(name, "it is paused already; resume it first")
+        node.paused = True
+        self._scheduler.pause(node.tasks)
+        self._world.trace.add("node_paused", {"node": node.label})
+        self._world.disturbed("node_paused")
+
+    def resume(self, name: str) -> None:
+        """Let the tasks of a paused node run again, as SIGCONT does. Does nothing if the node is not paused.
+
+        Args:
+            name: the name of the node.
+        """
+        node = self[name]
+        if node.paused:
+            node.paused = False
+            self._scheduler.resume(node.tasks)
+            self._world.trace.add("node_resumed", {"node": node.label})
+            self._world.disturbed("node_resumed")
+
     def suspend(self, name: str, seconds: float) -> None:
-        """Let the machine of a node wake from a suspend that took `seconds`, such as the sleep of a laptop.
+        """Let the clocks of a node jump as after a suspend that took `seconds`, such as the sleep of a laptop.
 
         `runtime.now()` and `runtime.since_boot()` jump forward there. Trio's clock does not count a suspend, so time
-        limits do not expire.
+        limits do not expire. The other nodes have not lived on meanwhile: for that, see `pause`.
 
         Args:
             name: the name of the node.
@@ -406,6 +443,9 @@ class _TaskOwners(trio.abc.Instrument):
             self._scheduler.kill((task,))
         else:
             node.tasks[task] = None
+            if node.paused:
+                # A task of another node has started this task.
+                self._scheduler.pause((task,))
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         node = self._nodes.pop(task, None)
