@@ -121,6 +121,8 @@ _HELLOS = 4
 _SETTLE = 2.0
 # Seconds between two starts of a key whose owner is gone while its lease lasts.
 _RETRY = 0.1
+# Seconds until a key that ran before starts again, if the arbiter did not answer.
+_START_AGAIN = 1.0
 # Seconds in which a drained node sends requests back.
 _GRACE = 0.5
 # Seconds that a cast waits for its entity.
@@ -710,6 +712,14 @@ class Router:
             self.execute(ENTITY_START_FAILED, about, delay=delay)
         record.state = State.HELD
         self._fail_all(requests, failure)
+        if not delay and (record.fence or record.handoff_fence):
+            # It ran before its crash or on its last node, so it has to run again, even if nobody calls it.
+            again = partial(self._start_held, record)
+            self.runtime.timers.at(self._now() + _START_AGAIN, again)
+
+    def _start_held(self, record: Anyone) -> None:
+        if self.records.get(record.key) is record and record.state is State.HELD:
+            self._start(record)
 
     def _stopped(self, record: Anyone, requests: list[EntityRequest]) -> None:
         for request in [each for each in requests if each.verb in _FOR_RUNNING]:

@@ -31,6 +31,7 @@ from actors import (
     send,
 )
 from channels import PubSub
+from channels.entities.arbiter import ArbiterUnavailable
 from channels.entities.arbiters.local import LocalArbiter
 from channels.entities.codec import Codec
 from channels.entities.entity import Entity
@@ -214,6 +215,36 @@ async def test_a_handover_keeps_the_state_and_the_order_of_the_requests(runtime:
         assert [number for each, number in heard if each == name] == list(range(1, count + 1))
     assert sum(each.router.counts["handed_over"] for each in nodes) >= 2
     assert len(answers) == 90
+
+
+async def test_a_key_whose_new_owner_cannot_ask_the_arbiter_starts_later_with_its_state(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(a)
+    assert await call(a.via(key), "add") == 1
+    acquire, away = b.router.arbiter.acquire, True
+
+    async def unavailable_acquire(key: str, *, at_least: int = 0) -> Any:
+        if away:
+            raise ArbiterUnavailable("local", "it is away", may_have_run=False)
+        return await acquire(key, at_least=at_least)
+
+    b.router.arbiter.acquire = unavailable_acquire  # type: ignore[method-assign] # the real one follows
+    a.router.move(a.router.records[key], b.router.node)
+    await trio.sleep(5)
+    away = False
+    await trio.sleep(5)
+    # No request was needed.
+    assert b.router.records[key].state is State.RUNNING
+    assert await call(a.via(key), "add") == 2
+    away = True
+    cast(a.via(key), "crash")
+    await trio.sleep(5)
+    assert b.router.records[key].state is not State.RUNNING
+    away = False
+    await trio.sleep(5)
+    assert b.router.records[key].state is State.RUNNING
 
 
 class Listing(Entity):
