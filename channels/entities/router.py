@@ -121,7 +121,8 @@ _HELLOS = 4
 _SETTLE = 2.0
 # Seconds between two starts of a key whose owner is gone while its lease lasts.
 _RETRY = 0.1
-# Seconds until a key that ran before starts again, if the arbiter did not answer.
+# Seconds until a key that ran before starts again, if the arbiter did not answer; up to twice as many, so that many
+# keys do not start at once.
 _START_AGAIN = 1.0
 # Seconds in which a drained node sends requests back.
 _GRACE = 0.5
@@ -714,8 +715,8 @@ class Router:
         self._fail_all(requests, failure)
         if not delay and (record.fence or record.handoff_fence):
             # It ran before its crash or on its last node, so it has to run again, even if nobody calls it.
-            again = partial(self._start_held, record)
-            self.runtime.timers.at(self._now() + _START_AGAIN, again)
+            at = self._now() + _START_AGAIN * (1 + self.runtime.random.random())
+            self.runtime.timers.at(at, partial(self._start_held, record))
 
     def _start_held(self, record: Anyone) -> None:
         if self.records.get(record.key) is record and record.state is State.HELD:

@@ -113,7 +113,7 @@ class RedisArbiter:
         renew_interval: float = 2.5,
         margin: float = 2.0,
         timeout: float = 3.0,
-        max_calls: int = 200,
+        max_calls: int = 64,
     ) -> None:
         if not isinstance(server, RedisAdapter):
             raise InvalidOption("RedisArbiter", "server", server, "a RedisAdapter(...)")
