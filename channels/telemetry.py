@@ -26,6 +26,7 @@ __all__ = [
     "ENTITY_ARBITER_DISCONNECTED",
     "ENTITY_BEGAN",
     "ENTITY_CRASHED",
+    "ENTITY_DROPPED",
     "ENTITY_ENDED",
     "ENTITY_FINISHED",
     "ENTITY_HANDED_OVER",
@@ -356,6 +357,9 @@ ENTITY_REQUEST_ACCEPTED: Event = ("channels", "entity", "request_accepted")
 ENTITY_REQUEST_ENDED: Event = ("channels", "entity", "request_ended")
 """A request has ended on this node: with an answer, or with a `Failure`. For a request of another node, that node emits
 this event too. Metadata: `request`, and `failure`, which is None after an answer."""
+
+ENTITY_DROPPED: Event = ("channels", "entity", "dropped")
+"""A cast, a message or an alarm did not reach its entity. Metadata: `key`, `verb`, and `problem`, a text."""
 
 ENTITY_REFUSED: Event = ("channels", "entity", "refused")
 """A limit of an `EntitySupervisor` was reached. Measurements: `limit`. Metadata: `key`, and `option`, the name of the

@@ -84,6 +84,7 @@ from channels.serializers.json_values import NOT_DECODABLE
 from channels.telemetry import (
     ENTITY_ALARM,
     ENTITY_CRASHED,
+    ENTITY_DROPPED,
     ENTITY_ENDED,
     ENTITY_HANDED_OVER,
     ENTITY_HANDOVER_LOST,
@@ -134,6 +135,27 @@ _ALARM_AGAIN = 10.0
 # Keys that a loop looks at between two checkpoints, and keys that move at a time.
 _PORTION = 200
 _MOVES = 64
+
+_COUNTED = (
+    "sessions",
+    "leases_lost",
+    "started",
+    "crashed",
+    "start_failed",
+    "idle_stops",
+    "handed_over",
+    "taken_over",
+    "handovers_lost",
+    "handoffs_refused",
+    "dropped",
+    "refused_max_entities",
+    "refused_max_waiting",
+    "refused_max_request_bytes",
+    "refused_max_remote_waiting",
+    "refused_max_handover_bytes",
+    "messages_refused",
+    "not_sent",
+)
 
 _encode = msgspec.json.Encoder().encode
 # The sender, the start of the receiver or an empty text for every receiver, and the message.
@@ -207,7 +229,7 @@ class Router:
         self.streams: Streams[LocalRequest] = Streams(numbers)
         self.refusals = Refusals()
         self.placement = Placement(self.node, settings.labels)
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
         self.pid: Pid
         self._processes: RemoteProcesses | None = None
         self._pool: Pid | None = None
@@ -848,6 +870,8 @@ class Router:
                     self._remember(request.key, node)
             if failure is not None and not request.wants_answer:
                 self.counts["dropped"] += 1
+                about = {"key": request.key, "verb": request.verb, "problem": failure.problem}
+                self.execute(ENTITY_DROPPED, about)
         self.execute(ENTITY_REQUEST_ENDED, {"request": request, "failure": failure})
 
     # Alarms

@@ -15,11 +15,13 @@ from actors.errors import InvalidArgument, InvalidCallback, InvalidOption, Start
 from actors.exits import NOPROC
 from actors.process import on_exit
 from actors.refs import Pid, Ref
+from actors.runtime import current_runtime
 from actors.text import brief
 from channels.entities.arbiter import Arbiter
 from channels.entities.arbiters.choice import arbiter_for
 from channels.entities.entity import Entity
 from channels.entities.errors import EntityUnavailable
+from channels.entities.logger import attach
 from channels.entities.messages import MAX_KEY
 from channels.entities.ownership import Limits
 from channels.entities.remote import RemotePid
@@ -254,6 +256,7 @@ class EntitySupervisor(EndpointChild):
 
     async def _hold(self) -> Pid:
         """Forget the router when the supervisor ends. Runs in the supervisor's process, and starts none."""
+        on_exit(attach(current_runtime().telemetry, self.router))
         on_exit(self._stopped)
         raise StartIgnored
 

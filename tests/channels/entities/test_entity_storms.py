@@ -143,13 +143,15 @@ def identity(request: EntityRequest, here: NodeName) -> tuple[Any, ...]:
 class Storm:
     """Senders on three nodes, and troubles that a seed decides."""
 
-    def __init__(self, seed: int, watch: Watch, joined: JoinedNodes, nodes: list[Node]) -> None:
+    def __init__(
+        self, seed: int, seconds: float, watch: Watch, joined: JoinedNodes, nodes: list[Node]
+    ) -> None:
         self.chance = random.Random(seed)
         self.watch = watch
         self.joined = joined
         self.nodes = nodes
         self.outcomes: Count[str] = Count()
-        self.until = trio.current_time() + 20
+        self.until = trio.current_time() + seconds
         self.troubles: list[Callable[[Node], Awaitable[None]]] = [
             self.move,
             self.move,
@@ -263,14 +265,14 @@ class Storm:
         await node.start()
 
 
-async def check(seed: int) -> Count[str]:
+async def check(seed: int, seconds: float = 20.0) -> Count[str]:
     async with virtual_runtime(seed) as runtime:
         latency = random.Random(seed).choice([0.0, 0.002, 0.02])
         joined, nodes = await cluster(
             "a", "b", "c", cls=Worker, latency=latency, idle_timeout=2, max_restarts=5
         )
         watch = Watch(runtime)
-        storm = Storm(seed, watch, joined, nodes)
+        storm = Storm(seed, seconds, watch, joined, nodes)
         await storm.run()
         await trio.sleep(15)
         assert watch.broken == [], (seed, watch.broken[:3])
@@ -290,5 +292,5 @@ async def check(seed: int) -> Count[str]:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_storm_breaks_no_promise(seed: int) -> None:
-    outcomes = await check(seed)
-    assert outcomes["answered"] > 300
+    outcomes = await check(seed, 6.0)
+    assert outcomes["answered"] > 80
