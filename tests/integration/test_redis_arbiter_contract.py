@@ -44,7 +44,7 @@ def prefix_on(server: Valkey) -> str:
     """Return a new prefix, with which the server grants keys at once."""
     prefix = f"test{next(_prefixes)}"
     run = run_id_of(server.command("INFO", "server"))
-    # It waits for one lease, which this call says is very short.
+    # It waits for one lease, which is very short in this call.
     assert run is not None
     server.command(*_command(_Session(prefix, run.decode(), "a", 1), scripts.OWNER, "x", lease=1))
     return prefix
@@ -186,8 +186,8 @@ class _Fences:
                 return answer
 
 
-# The first is long enough that no session ends by itself. The second is the time without grants.
-_LONG, _SHORT = 100_000, 30
+# Milliseconds of a lease: so many that no session ends by itself, and no time without grants.
+_LONG = 100_000
 
 
 def _command(session: _Session, script: Script, *arguments: Any, lease: int = _LONG) -> list[Any]:
@@ -253,11 +253,13 @@ class _RandomCalls:
         session, keys = self.session(), scripts.Keys.of(self._prefix, "auctions")
         records = [(key, _Fence(chance.randint(0, 60)), 0) for key in "wx"]
         commands = [["DEL", *keys.names]] if chance.random() < 0.5 else []
-        # This call begins the time without grants.
-        commands.append(_command(session, scripts.OWNER, "w", lease=_SHORT))
+        # The first call begins the time without grants.
+        commands.append(_command(session, scripts.OWNER, "w"))
         commands.append(_command(session, scripts.RESTORE, *itertools.chain(*records)))
         commands.append(_command(session, scripts.RELEASE, "w", records[0][1]))
         commands.append(_command(session, scripts.ACQUIRE, "w", 0))
+        # A call with a very short lease ends that time.
+        commands.append(_command(session, scripts.OWNER, "w", lease=1))
         self._restored = chance.choice([self._run, self._restored])
         return commands
 
@@ -290,7 +292,7 @@ async def test_both_servers_answer_random_calls_of_the_scripts_alike(
             if number % 40 == 0:
                 for command in calls.restart():
                     await ask(command)
-                await trio.sleep(_SHORT / 1000 + 0.02)
+                await trio.sleep(0.02)
             answer = await ask(calls.next())
             granted += isinstance(answer, list) and len(answer) == 3
         assert granted > 20

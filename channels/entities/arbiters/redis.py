@@ -72,10 +72,10 @@ class _Session:
         doubts: keys that the server may still have to release or to transfer, with their fences: it did not answer.
     """
 
-    def __init__(self, node: Node, number: int, run: bytes, lease: Lease) -> None:
+    def __init__(self, node: Node, number: int, lease: Lease) -> None:
         self.identity = scripts.identity_of(node)
         self.number = number
-        self.run = run
+        self.run = b""
         self.lease = lease
         self.owned: dict[str, Owned] = {}
         self.doubts: dict[str, int] = {}
@@ -203,26 +203,19 @@ class RedisArbiter:
         self.lease.lose("the node opened another session")
         # Numbers of this node grow, also if a new arbiter follows an earlier one.
         self._number = max(self._number + 1, int(self._clock() * 1_000_000))
-        session = _Session(node, self._number, b"", Lease(self._clock, self._clock()))
-        session.lease = await self._open(session)
+        session = _Session(node, self._number, self._no_lease)
+        # Not repeated: if the answer is lost, the next session has a greater number.
+        answer, sent = await self._ask(session, scripts.OPEN, (), self._deadline())
+        if answer != [scripts.DONE]:
+            raise self._unavailable("a later session of this node lives", may_have_run=False)
+        # If the server has restarted since, the first renewal says so.
+        session.run = self._run_id
+        until = self._end_of_lease(sent)
+        session.lease = Lease(self._clock, until, seconds=self._lease_seconds)
         self._session = session
         self._sessions += 1
         self._news.set()
         return session.lease
-
-    async def _open(self, session: _Session) -> Lease:
-        sent = 0.0
-
-        def begin() -> None:
-            nonlocal sent
-            sent, session.run = self._clock(), self._run_id
-
-        # Not repeated: if the answer is lost, the next session has a greater number.
-        answer = await self._ask(session, scripts.OPEN, (), self._deadline(), begin=begin)
-        if answer != [scripts.DONE]:
-            raise self._unavailable("a later session of this node lives", may_have_run=False)
-        until = sent + self._lease_seconds - self._margin
-        return Lease(self._clock, until, seconds=self._lease_seconds)
 
     async def close_session(self) -> None:
         """End the session on the server."""
@@ -257,18 +250,12 @@ class RedisArbiter:
         if session.run != self._run_id:
             await self._restore(session)
             return
-        sent = 0.0
-
-        def begin() -> None:
-            nonlocal sent
-            sent = self._clock()
-
         arguments = (session.run, session.cursor, _CHECKED, _TTL)
-        deadline = trio.current_time() + min(self._timeout, session.lease.seconds_left)
-        match await self._ask(session, scripts.RENEW, arguments, deadline, begin=begin):
+        answer, sent = await self._ask(session, scripts.RENEW, arguments, self._deadline(session))
+        match answer:
             case [scripts.DONE, int(cursor)]:
                 self._renewals, session.cursor = self._renewals + 1, cursor
-                session.lease.extend(sent + self._lease_seconds - self._margin)
+                session.lease.extend(self._end_of_lease(sent))
             case [scripts.WAIT, _]:
                 # The server has restarted since the last answer, or has lost its data.
                 session.run = b""
@@ -282,7 +269,6 @@ class RedisArbiter:
         known = list(session.owned)
         # Without keys, one call restores the session.
         for start in range(0, len(known) or 1, _PORTION):
-            deadline = trio.current_time() + min(self._timeout, session.lease.seconds_left)
 
             def records(
                 keys: Sequence[str] = known[start : start + _PORTION],
@@ -295,14 +281,16 @@ class RedisArbiter:
                         found += (key.encode(), owned.fence, int(owned.arrived))
                 return found
 
-            if await self._ask(session, scripts.RESTORE, records, deadline) != [scripts.DONE]:
+            deadline = self._deadline(session)
+            answer, _ = await self._ask(session, scripts.RESTORE, records, deadline)
+            if answer != [scripts.DONE]:
                 session.lease.lose(
                     "the server restarted, and this node did not restore its records"
                 )
                 return
         if run == self._run_id:
             session.run = run
-            session.lease.extend(sent + self._lease_seconds - self._margin)
+            session.lease.extend(self._end_of_lease(sent))
         else:
             self._news.set()
 
@@ -436,7 +424,7 @@ class RedisArbiter:
         may_have_run = False
         while True:
             try:
-                answer = await self._ask(session, script, arguments, deadline)
+                answer, _ = await self._ask(session, script, arguments, deadline)
             except ArbiterUnavailable as error:
                 may_have_run = may_have_run or error.may_have_run
                 # This does not spin: without a connection, a call waits until its deadline.
@@ -467,24 +455,22 @@ class RedisArbiter:
         script: Script,
         arguments: Sequence[str | int | bytes] | Callable[[], Sequence[str | int | bytes]],
         deadline: float,
-        *,
-        begin: Callable[[], None] | None = None,
-    ) -> list[Any]:
-        """Run a script once, and return its answer.
+    ) -> tuple[list[Any], float]:
+        """Run a script once. Return its answer, and the time of the clock of leases before it was sent.
 
         Args:
             session: the session that sends it.
             script: the script.
             arguments: its arguments, or a function that returns them when they are sent.
             deadline: Trio's time at which this fails.
-            begin: called before the command is sent.
         """
         if self._caller is None:
             raise self._unavailable("its processes were not started", may_have_run=False)
+        sent = 0.0
 
         def packed() -> Sequence[str | int | bytes]:
-            if begin is not None:
-                begin()
+            nonlocal sent
+            sent = self._clock()
             return (
                 len(self._keys.names),
                 *self._keys.names,
@@ -504,10 +490,16 @@ class RedisArbiter:
             raise self._unavailable(f"the server answered: {answer}", may_have_run=False)
         if not isinstance(answer, list) or not answer:
             raise self._malformed(answer)
-        return answer
+        return answer, sent
 
-    def _deadline(self) -> float:
-        return trio.current_time() + self._timeout
+    def _deadline(self, session: _Session | None = None) -> float:
+        seconds = self._timeout
+        if session is not None:
+            seconds = min(seconds, session.lease.seconds_left)
+        return trio.current_time() + seconds
+
+    def _end_of_lease(self, sent: float) -> float:
+        return sent + self._lease_seconds - self._margin
 
     def _unavailable(self, problem: str, *, may_have_run: bool) -> ArbiterUnavailable:
         return ArbiterUnavailable(self.name, problem, may_have_run=may_have_run)

@@ -9,21 +9,8 @@ from actors.runtime import current_runtime
 from channels.entities.arbiter import ArbiterUnavailable
 from channels.entities.lease import Lease
 from channels.pubsub.adapter import Node
-from channels.pubsub.workers.grants import (
-    Acquire,
-    ClearAlarm,
-    Close,
-    DueAlarms,
-    NoSession,
-    Open,
-    Owned,
-    OwnedBy,
-    OwnerOf,
-    Release,
-    Request,
-    SetAlarm,
-    Transfer,
-)
+from channels.pubsub.workers import grants
+from channels.pubsub.workers.grants import NoSession, Owned, OwnedBy, Request
 from supervision.child_spec import ChildSpec
 
 __all__ = ["TableArbiter"]
@@ -61,7 +48,7 @@ class TableArbiter:
         # The lease begins before the request, so that it ends if the arbiter ends meanwhile.
         lease = self.lease = Lease(clock)
         try:
-            await self._send(Open(self._supervisor, self._number, node))
+            await self._send(grants.Open, node)
         except BaseException:
             lease.lose("the session could not be opened")
             raise
@@ -71,60 +58,50 @@ class TableArbiter:
     async def close_session(self) -> None:
         """End the session."""
         if self.lease.is_valid:
-            await self._send(Close(self._supervisor, self._number))
+            await self._send(grants.Close)
             self.lease.lose("the session was closed")
 
     async def acquire(self, key: str, *, at_least: int = 0) -> Owned | OwnedBy:
         """Own a key, or learn which node owns it."""
-        answer: Owned | OwnedBy = await self._send(
-            Acquire(self._supervisor, self._number, key, at_least)
-        )
+        answer: Owned | OwnedBy = await self._send(grants.Acquire, key, at_least)
         return answer
 
     async def release(self, key: str, fence: int) -> bool:
         """Give up a key."""
-        return bool(await self._send(Release(self._supervisor, self._number, key, fence)))
+        return bool(await self._send(grants.Release, key, fence))
 
     async def transfer(self, key: str, fence: int, to: Node) -> int | None:
         """Pass a key on to another node."""
-        answer: int | None = await self._send(
-            Transfer(self._supervisor, self._number, key, fence, to)
-        )
+        answer: int | None = await self._send(grants.Transfer, key, fence, to)
         return answer
 
     async def set_alarm(self, key: str, at: float | None, fence: int) -> bool:
         """Set or clear the alarm of a key."""
-        return bool(await self._send(SetAlarm(self._supervisor, self._number, key, at, fence)))
+        return bool(await self._send(grants.SetAlarm, key, at, fence))
 
     async def due_alarms(self, now: float, limit: int) -> list[tuple[str, float]]:
         """Return keys whose alarm is due."""
-        answer: list[tuple[str, float]] = await self._send(
-            DueAlarms(self._supervisor, self._number, now, limit)
-        )
+        answer: list[tuple[str, float]] = await self._send(grants.DueAlarms, now, limit)
         return answer
 
     async def clear_alarm(self, key: str, at: float) -> None:
         """Clear an alarm that has fired."""
-        await self._send(ClearAlarm(self._supervisor, self._number, key, at))
+        await self._send(grants.ClearAlarm, key, at)
 
     async def owner(self, key: str) -> Node | None:
         """Return the node that owns a key."""
-        answer: Node | None = await self._send(OwnerOf(self._supervisor, self._number, key))
+        answer: Node | None = await self._send(grants.OwnerOf, key)
         return answer
 
-    async def _send(self, request: Request) -> Any:
+    async def _send(self, kind: Callable[..., Request], *arguments: Any) -> Any:
         lease = self.lease
-        if not lease.is_valid:
-            raise ArbiterUnavailable(
-                self.name, f"the session has ended: {lease.problem}", may_have_run=False
-            )
-        try:
-            return await self._ask(request)
-        except NoSession:
-            lease.lose("the arbiter does not know the session")
-            raise ArbiterUnavailable(
-                self.name, f"the session has ended: {lease.problem}", may_have_run=False
-            ) from None
+        if lease.is_valid:
+            try:
+                return await self._ask(kind(self._supervisor, self._number, *arguments))
+            except NoSession:
+                lease.lose("the arbiter does not know the session")
+        problem = f"the session has ended: {lease.problem}"
+        raise ArbiterUnavailable(self.name, problem, may_have_run=False)
 
     async def _ask(self, request: Request) -> Any:
         """Return the answer of the table. Raises NoSession and ArbiterUnavailable."""

@@ -23,20 +23,8 @@ import trio
 
 from channels.errors import ChannelsError
 from channels.pubsub.adapter import Node
-from channels.pubsub.workers.grants import (
-    Acquire,
-    ClearAlarm,
-    Close,
-    DueAlarms,
-    Grants,
-    NoSession,
-    Open,
-    OwnerOf,
-    Release,
-    Request,
-    SetAlarm,
-    Transfer,
-)
+from channels.pubsub.workers import grants
+from channels.pubsub.workers.grants import Grants, NoSession, Request
 
 __all__ = ["GrantClient", "GrantLink", "GrantsUnavailable", "Watcher"]
 
@@ -46,14 +34,15 @@ _MAX_LINE = 4 * 1024 * 1024
 # Bytes that wait for the other side, above which nothing more is read from it.
 _MAX_WAITING = 256 * 1024
 
-_Any: TypeAlias = (
-    Open | Close | Acquire | Release | Transfer | SetAlarm | DueAlarms | ClearAlarm | OwnerOf
-)
+_AnyRequest: TypeAlias = (
+    grants.Open | grants.Close | grants.Acquire | grants.Release | grants.Transfer
+    | grants.SetAlarm | grants.DueAlarms | grants.ClearAlarm | grants.OwnerOf
+)  # fmt: skip
 
 
 class _Call(msgspec.Struct, array_like=True):
     number: int
-    request: _Any
+    request: _AnyRequest
 
 
 class _Answer(msgspec.Struct, array_like=True):
@@ -161,7 +150,7 @@ class GrantLink:
 
     Args:
         sock: the parent's end of the socket pair. This object closes it.
-        grants: the table.
+        table: the table.
         holder: a number that no other process of this parent has had.
         now: returns the time of day in seconds.
     """
@@ -169,13 +158,13 @@ class GrantLink:
     def __init__(
         self,
         sock: socket.socket,
-        grants: Grants,
+        table: Grants,
         holder: int,
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._socket = sock
-        self._grants = grants
+        self._table = table
         self._holder = holder
         self._now = now
         self._lines = _Lines(sock, self._asked)
@@ -195,7 +184,7 @@ class GrantLink:
     def _answer(self, line: bytes, now: int) -> _Answer:
         call = _decode_call(line)
         try:
-            value = call.request.carry_out(self._grants, self._holder, now)
+            value = call.request.carry_out(self._table, self._holder, now)
         except NoSession:
             return _Answer(call.number, ended=True)
         return _Answer(call.number, msgspec.Raw(_encode(value)))
