@@ -21,6 +21,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -113,6 +114,9 @@ MAX_HOPS = 2
 
 MAX_OWNERS = 100_000
 """The most owners of keys that a node remembers."""
+
+MAX_DEPARTURES = 20
+"""The most handed-over keys that a node remembers for a table."""
 
 # Seconds of silence after which a node counts as gone, unless the lease is shorter, and the hellos in this time. The
 # keys of a dead node are free after the lease at the latest, and then a caller should not wait for its answer.
@@ -230,6 +234,10 @@ class Router:
         self.refusals = Refusals()
         self.placement = Placement(self.node, settings.labels)
         self.counts: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
+        # The number of processes whose `init` has returned.
+        self._running = 0
+        # The keys that this node has handed over last, with their new owners and the times of day.
+        self._departures: deque[tuple[str, Node, float]] = deque(maxlen=MAX_DEPARTURES)
         self.pid: Pid
         self._processes: RemoteProcesses | None = None
         self._pool: Pid | None = None
@@ -284,19 +292,43 @@ class Router:
 
     def statistics(self) -> dict[str, Any]:
         """Return the present numbers of this node, and its counters."""
-        states = Counter(each.state for each in self.records.values())
+        # A look at 100,000 records takes milliseconds, so look only if some may have waiting requests.
+        others = len(self.records) - self._running
+        waiting = sum(len(each.waiting) for each in self.records.values()) if others else 0
         return {
             "node": self.node.name,
             "nodes": 1 + len(self.placement.others()),
             "has_session": self.may_run,
-            "entities": states[State.RUNNING],
+            "entities": self._running,
             "keys": len(self.records),
-            "waiting": sum(len(each.waiting) for each in self.records.values()),
+            "waiting": waiting,
             "remote_waiting": len(self.streams),
             "arbiter": {"name": self.arbiter.name, **self.arbiter.statistics()},
             "processes": {} if self._processes is None else self._processes.statistics(),
             **self.counts,
         }
+
+    def rows(self, limit: int) -> list[dict[str, Any]]:
+        """Return the newest keys of this node, and the keys that it has handed over last, for a table."""
+        found: list[dict[str, Any]] = []
+        for record in islice(reversed(self.records.values()), limit):
+            row: dict[str, Any] = {"key": record.key[:80], "node": self.node.name}
+            row |= {"state": record.state.value, "messages": record.messages}
+            info = None
+            if record.process is not None:
+                info = self.runtime.process_info(record.process.pid)
+            if info is not None:
+                row["pid"] = info["pid"].number
+                row["born"] = round(self.runtime.now() - info["age"], 1)
+            if record.arrived is not None:
+                sender, at = record.arrived
+                row["handover"] = {"from": sender.name, "at": round(at, 1)}
+            found.append(row)
+        for key, to, at in reversed(self._departures):
+            if key not in self.records:
+                row = {"key": key[:80], "node": to.name, "state": "moved"}
+                found.append({**row, "handover": {"to": to.name, "at": round(at, 1)}})
+        return found
 
     # The session
 
@@ -633,6 +665,8 @@ class Router:
         """Decide about a key whose process has ended. Runs before other processes learn of the end."""
         process, record.process = record.process, None
         assert process is not None  # `_spawn` has set it
+        if record.state is not State.STARTING:
+            self._running -= 1
         if record.state is State.MOVING:
             self._moving -= 1
             self._has_moved.set()
@@ -814,6 +848,7 @@ class Router:
     def started(self, record: Anyone) -> None:
         """Let the entity handle its requests, after its `init`."""
         record.state = State.RUNNING
+        self._running += 1
         record.is_loading = False
         record.handoff_fence = 0
         record.last = self._now()
@@ -1127,6 +1162,7 @@ class Router:
         for part in parts_of(key, fence, data):
             self.post(to, part)
         self.counts["handed_over"] += 1
+        self._departures.append((key, to, self.runtime.now()))
         about = {"key": key, "fence": fence, "to": to.name}
         self.execute(ENTITY_HANDED_OVER, about, requests=len(requests), bytes=len(data))
         if waiting:
@@ -1188,10 +1224,17 @@ class Router:
         self.counts["taken_over"] += 1
         about = {"key": key, "fence": fence, "sender": sender.name}
         self.execute(ENTITY_TAKEN_OVER, about, requests=len(requests), bytes=len(data))
-        self._take_over(key, fence, None if cargo.state == _NULL else bytes(cargo.state), requests)
+        self._take_over(
+            sender, key, fence, None if cargo.state == _NULL else bytes(cargo.state), requests
+        )
 
     def _take_over(
-        self, key: str, fence: int, state: bytes | None, requests: list[EntityRequest]
+        self,
+        sender: Node,
+        key: str,
+        fence: int,
+        state: bytes | None,
+        requests: list[EntityRequest],
     ) -> None:
         record = self.records.get(key)
         is_idle = record is None or record.state is State.HELD
@@ -1204,6 +1247,7 @@ class Router:
             self._fail_all(requests, _unavailable("the handover of the key came too late"))
             return
         record.handoff, record.handoff_fence = state, fence
+        record.arrived = sender, self.runtime.now()
         record.wait_first(requests)
         if record.arrival is not None:
             record.arrival.set()

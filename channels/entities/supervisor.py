@@ -28,7 +28,7 @@ from channels.entities.remote import RemotePid
 from channels.entities.router import Router, Settings
 from channels.errors import ChannelsError
 from channels.pubsub.pubsub import PubSub
-from channels.serving.services import EndpointChild, Services
+from channels.serving.services import KeyedChild, Services
 from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import ChildSpec
 from supervision.strategy import DEFAULT_MAX_RESTARTS, DEFAULT_MAX_SECONDS, RestartIntensity
@@ -115,7 +115,7 @@ class EntityAddress(RemoteAddress):
         return self._supervisor.running(self, "monitor", 0.0).monitor(self)
 
 
-class EntitySupervisor(EndpointChild):
+class EntitySupervisor(KeyedChild):
     """The entities of one class: one process for each key in the whole cluster, started by its first message.
 
         auctions = EntitySupervisor("auctions", Auction, idle_timeout=300)
@@ -335,6 +335,18 @@ class EntitySupervisor(EndpointChild):
     def statistics(self) -> dict[str, Any]:
         """Return the numbers of entities and requests of this node, and counters since its start."""
         return {} if self.router is None else self.router.statistics()
+
+    def rows(self, limit: int) -> list[dict[str, Any]]:
+        """Return rows for the table of the observer: the newest keys of this node, and those that it has handed over.
+
+        A row has `key`, `node`, and `state`, which is `"moved"` for a key that this node has handed over. A key of this
+        node also has `messages`. It has `pid` and `born`, the time of its start, while its process runs. `handover` has
+        the other node, as `from` or `to`, and the time of the last handover, `at`. Times are seconds since the epoch.
+
+        Args:
+            limit: the most keys of this node.
+        """
+        return [] if self.router is None else self.router.rows(limit)
 
 
 def _check_class(cls: Any) -> None:

@@ -310,6 +310,56 @@ METRICS: Final = _table(
         "Failures of `fetch`, `handle_metas` and `counted`.",
     ),
     ("presence_refused_calls_total", "counter", "presence", "Calls beyond `max_calls_per_second`."),
+    # Entities
+    ("entities", "gauge", "supervisor", "Running entities of this node."),
+    (
+        "entity_waiting_requests",
+        "gauge",
+        "supervisor",
+        "Requests that wait until an entity has started, stopped or moved.",
+    ),
+    (
+        "entity_remote_requests",
+        "gauge",
+        "supervisor",
+        "Requests of this node that other nodes have.",
+    ),
+    ("entity_starts_total", "counter", "supervisor", "Started entities."),
+    ("entity_crashes_total", "counter", "supervisor", "Crashes of entities."),
+    ("entity_failed_starts_total", "counter", "supervisor", "Starts of entities that failed."),
+    (
+        "entity_idle_stops_total",
+        "counter",
+        "supervisor",
+        "Entities that stopped after `idle_timeout`.",
+    ),
+    ("entity_handed_over_total", "counter", "supervisor", "Keys that moved to another node."),
+    ("entity_taken_over_total", "counter", "supervisor", "Keys that moved to this node."),
+    (
+        "entity_lost_handovers_total",
+        "counter",
+        "supervisor",
+        "Handovers with requests that the new owner did not confirm.",
+    ),
+    ("entity_lost_leases_total", "counter", "supervisor", "Leases that this node has lost."),
+    (
+        "entity_limited_requests_total",
+        "counter",
+        "supervisor limit",
+        "Requests refused because of a limit, by the option.",
+    ),
+    (
+        "entity_dropped_messages_total",
+        "counter",
+        "supervisor",
+        "Casts and messages to entities that were not delivered.",
+    ),
+    (
+        "entity_malformed_messages_total",
+        "counter",
+        "supervisor",
+        "Messages of other nodes that this node did not understand.",
+    ),
     # The metrics themselves
     (
         "worker_up",

@@ -49,7 +49,7 @@ from channels.operations.recovery import Absences
 from channels.operations.worker_figures import WorkerFigures
 from channels.pubsub.adapter import WORKER, WORKERS_FOLDER
 from channels.serving.plug import Plug
-from channels.serving.services import Services
+from channels.serving.services import KeyedChild, Services
 from channels.transports.asgi_responses import send_response
 from channels.transports.asgi_stream import ASGIApplication, path_of
 from supervision.child_spec import ChildSpec, process_spec
@@ -572,6 +572,7 @@ async def _read(services: Services) -> list[Family]:
         *_nodes(services),
         *_histories(services),
         *_presences(services),
+        *_entities(services),
     ]
 
 
@@ -660,6 +661,30 @@ _PRESENCE = {
     "presence_refused_calls_total": "calls_refused",
 }
 
+_ENTITIES = {
+    "entities": "entities",
+    "entity_waiting_requests": "waiting",
+    "entity_remote_requests": "remote_waiting",
+    "entity_starts_total": "started",
+    "entity_crashes_total": "crashed",
+    "entity_failed_starts_total": "start_failed",
+    "entity_idle_stops_total": "idle_stops",
+    "entity_handed_over_total": "handed_over",
+    "entity_taken_over_total": "taken_over",
+    "entity_lost_handovers_total": "handovers_lost",
+    "entity_lost_leases_total": "leases_lost",
+    "entity_dropped_messages_total": "dropped",
+    "entity_malformed_messages_total": "messages_refused",
+}
+
+_ENTITY_LIMITS = (
+    "max_entities",
+    "max_waiting",
+    "max_request_bytes",
+    "max_remote_waiting",
+    "max_handover_bytes",
+)
+
 
 def _histories(services: Services) -> list[Family]:
     return _statistics(_HISTORY, services.endpoint.histories)
@@ -667,6 +692,18 @@ def _histories(services: Services) -> list[Family]:
 
 def _presences(services: Services) -> list[Family]:
     return _statistics(_PRESENCE, services.endpoint.presences)
+
+
+def _entities(services: Services) -> list[Family]:
+    children = [each for each in services.endpoint.children if isinstance(each, KeyedChild)]
+    limited = [
+        ((child.name, limit), float(figures[f"refused_{limit}"]))
+        for child in children
+        if (figures := child.statistics())
+        for limit in _ENTITY_LIMITS
+    ]
+    found = _statistics(_ENTITIES, children)
+    return [*found, _family("entity_limited_requests_total", limited)] if limited else found
 
 
 def _statistics(names: Mapping[str, str], owners: Iterable[Any]) -> list[Family]:

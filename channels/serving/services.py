@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -32,7 +32,16 @@ from channels.wire.request import Headers
 from channels.wire.urls import PathTable
 from supervision.child_spec import ChildSpec
 
-__all__ = ["Admission", "EndpointChild", "Http", "LateAnswer", "Service", "Services", "Tracer"]
+__all__ = [
+    "Admission",
+    "EndpointChild",
+    "Http",
+    "KeyedChild",
+    "LateAnswer",
+    "Service",
+    "Services",
+    "Tracer",
+]
 
 Decision = TypeVar("Decision")
 
@@ -71,6 +80,28 @@ class EndpointChild:
         """
 
 
+class KeyedChild(EndpointChild):
+    """Base class of children that run one process for each key. Metrics and the observer show them.
+
+    Attributes:
+        name: the label of the metrics.
+    """
+
+    name: str
+
+    def statistics(self) -> Mapping[str, Any]:
+        """Return the present numbers of this node, and its counters; empty if the child does not run."""
+        raise NotImplementedError
+
+    def rows(self, limit: int) -> Sequence[Mapping[str, Any]]:
+        """Return the rows of a table, in JSON types.
+
+        Args:
+            limit: the most keys of this node.
+        """
+        raise NotImplementedError
+
+
 class Owner(Broadcaster, Protocol):
     """The part of an endpoint that its connections use."""
 
@@ -79,6 +110,7 @@ class Owner(Broadcaster, Protocol):
     max_sessions: int
     presences: tuple[Service, ...]
     histories: tuple[Service, ...]
+    children: tuple[Any, ...]
 
 
 class Tracer(Protocol):

@@ -217,6 +217,39 @@ async def test_a_handover_keeps_the_state_and_the_order_of_the_requests(runtime:
     assert len(answers) == 90
 
 
+async def test_the_rows_of_the_observer_tell_where_a_key_is_and_was(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(a)
+    for _ in range(3):
+        await call(b.via(key), "add")
+    [row] = a.entities.rows(10)
+    assert row == {
+        "key": key,
+        "node": "a",
+        "state": "running",
+        "messages": row["messages"],
+        "pid": (await a.pid_of(key)).number,
+        "born": pytest.approx(runtime.now(), abs=1),
+    }
+    assert row["messages"] >= 3
+    assert a.entities.statistics()["entities"] == 1
+    a.router.move(a.router.records[key], b.router.node)
+    await trio.sleep(1)
+    [row] = a.entities.rows(10)
+    moved = {"to": "b", "at": pytest.approx(runtime.now(), abs=2)}
+    assert row == {"key": key, "node": "b", "state": "moved", "handover": moved}
+    [row] = b.entities.rows(10)
+    assert (row["state"], row["handover"]["from"]) == ("running", "a")
+    assert [each.entities.statistics()["entities"] for each in (a, b)] == [0, 1]
+    for number in range(20):
+        await b.entities.start(f"{key}.{number}")
+    assert sum(row["node"] == "b" for row in b.entities.rows(3)) == 3
+    kill(await b.pid_of(key))
+    await trio.sleep(1)
+    owned = [each.entities.statistics() for each in (a, b)]
+    assert [each["entities"] for each in owned] == [each["keys"] for each in owned]
+
+
 async def test_a_key_whose_new_owner_cannot_ask_the_arbiter_starts_later_with_its_state(
     runtime: Runtime,
 ) -> None:

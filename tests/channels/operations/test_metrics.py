@@ -11,11 +11,12 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from actors import Crash, InvalidOption, Pid, kill, send, send_exit, spawn
+from actors import Crash, InvalidOption, Pid, call, kill, send, send_exit, spawn
 from actors.runtime import current_runtime
 from actors.watchdog import BLOCKED
 from channels import Channel, Draining, Endpoint, Mount, PushReply, Socket, handle_in
 from channels.durable.history import History
+from channels.entities import EntityBusy, EntityCrashed, EntitySupervisor
 from channels.errors import ChannelsError
 from channels.operations.metric_table import METRICS, BoundedLabels, Figure
 from channels.operations.metrics import Metrics
@@ -26,6 +27,7 @@ from supervision import Backoff, Supervisor, process_spec
 from supervision.events import CHILD_RESTARTED
 from supervision.recording.flight import FlightRecorder
 from tests.channels.conftest import Serve
+from tests.channels.entities.nodes import Counter
 from tests.channels.rooms import UserSocket
 from tests.channels.support import Server, head, settle
 from tests.channels.transports.frames import TEXT, client_frame
@@ -428,6 +430,33 @@ def test_an_invalid_option_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidOption) as caught:
         Metrics(**{"token": None, **options})
     assert "short" not in str(caught.value)
+
+
+async def test_entities_and_their_refused_requests_are_counted(serve: Serve) -> None:
+    counters = EntitySupervisor("counters", Counter, max_entities=2)
+    server = await serve(
+        Endpoint(sockets=SOCKETS, plugs=[Metrics(token=None)], children=[counters])
+    )
+    before = await scrape(server)
+    assert before["ashtree_entities{supervisor=counters}"] == 0
+    refused = "ashtree_entity_limited_requests_total{limit=max_entities,supervisor=counters}"
+    assert before[refused] == 0
+    for key in ("a", "b"):
+        await call(counters.via(key), "add")
+    with pytest.raises(EntityBusy):
+        await call(counters.via("c"), "add")
+    with pytest.raises(EntityCrashed):
+        await call(counters.via("a"), "crash")
+    await settle()
+    after = await scrape(server)
+    assert after["ashtree_entities{supervisor=counters}"] == 2
+    assert after["ashtree_entity_starts_total{supervisor=counters}"] == 3
+    assert after["ashtree_entity_crashes_total{supervisor=counters}"] == 1
+    assert after[refused] == 1
+    await counters.stop("a")
+    after = await scrape(server)
+    assert after["ashtree_entities{supervisor=counters}"] == 1
+    assert after["ashtree_entity_waiting_requests{supervisor=counters}"] == 0
 
 
 def test_the_reference_page_lists_every_metric_as_the_code_does() -> None:
