@@ -314,20 +314,17 @@ class Router:
         for record in islice(reversed(self.records.values()), limit):
             row: dict[str, Any] = {"key": record.key[:80], "node": self.node.name}
             row |= {"state": record.state.value, "messages": record.messages}
-            info = None
             if record.process is not None:
-                info = self.runtime.process_info(record.process.pid)
-            if info is not None:
-                row["pid"] = info["pid"].number
-                row["born"] = round(self.runtime.now() - info["age"], 1)
+                row["pid"] = record.process.pid.number
+                row["born"] = round(record.born, 3)
             if record.arrived is not None:
                 sender, at = record.arrived
-                row["handover"] = {"from": sender.name, "at": round(at, 1)}
+                row["handover"] = {"from": sender.name, "at": round(at, 3)}
             found.append(row)
         for key, to, at in reversed(self._departures):
             if key not in self.records:
                 row = {"key": key[:80], "node": to.name, "state": "moved"}
-                found.append({**row, "handover": {"to": to.name, "at": round(at, 1)}})
+                found.append({**row, "handover": {"to": to.name, "at": round(at, 3)}})
         return found
 
     # The session
@@ -849,6 +846,7 @@ class Router:
         """Let the entity handle its requests, after its `init`."""
         record.state = State.RUNNING
         self._running += 1
+        record.born = self.runtime.now()
         record.is_loading = False
         record.handoff_fence = 0
         record.last = self._now()

@@ -34,6 +34,7 @@ from channels.observer.memory import Record
 from channels.observer.model import Absent, Entry, Model, View
 from channels.observer.nodes import WANTED_SECONDS, Nodes, summary
 from channels.observer.settings import Answered, Look, News, ObserverSettings, Wanted
+from channels.serving.services import KeyedChild
 from channels.telemetry import CHANNEL_HANDLED_IN
 from supervision.child_spec import RESTARTING
 from supervision.recording.fields import LABELLED
@@ -46,6 +47,8 @@ SLICE: Final = 50
 CHILDREN: Final = 200
 """The largest number of children of one supervisor whose ids and restarts the page shows."""
 SAMPLES: Final = 1000
+ENTITIES: Final = 50
+"""The largest number of keys of one supervisor of entities that the page shows."""
 SUMMARY_SECONDS: Final = 1.0
 
 
@@ -138,6 +141,7 @@ class Watcher(GenServer[None]):
         rows = self.model.rows(view, lambda number: status_shown(self._pids.get(number)))
         answer = self._served.answer(request["from"], request["page"], request["last"], rows)
         answer["now"] = round(self.runtime.now(), 3)
+        answer["entities"] = self._entities()
         if request["pid"] is not None and is_current:
             pid = self._pids.get(request["pid"])
             facts = None if pid is None else facts_of(self.runtime, pid)
@@ -163,7 +167,15 @@ class Watcher(GenServer[None]):
 
     def _news(self, point: Record) -> News:
         nodes = self._nodes.rows(point, trio.current_time())
-        return News(self.model, point, self._pids, nodes)
+        return News(self.model, point, self._pids, nodes, self._entities())
+
+    def _entities(self) -> list[Record]:
+        """Return a table for each child of the endpoint that runs a process for each key."""
+        return [
+            {"name": child.name, "count": figures["entities"], "rows": list(child.rows(ENTITIES))}
+            for child in self.settings.endpoint.children
+            if isinstance(child, KeyedChild) and (figures := child.statistics())
+        ]
 
     async def _start_looking(self) -> None:
         if self._looking:

@@ -39,7 +39,6 @@ from tests.benchmarks.soak.verdict import Check
 from tests.integration.servers import Server
 from tests.integration.valkey import Valkey, valkey
 from tests.integration.worker_servers import WorkersServer, is_worker, settled
-from tests.patience import wait_until
 
 APP = "tests.benchmarks.entities.app"
 VALKEY = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
@@ -114,7 +113,7 @@ class Workers:
         else:
             self._server.send(signal.SIGHUP)
             time.sleep(1.0)
-            wait_until(lambda: settled(self._server), self._server.output)
+            _wait_until(lambda: settled(self._server), self._server.output)
         wait_until(
             lambda: (
                 len(self.pids()) == self._count and (fault.kind == STOP or pid not in self.pids())
@@ -328,6 +327,14 @@ def serving_nodes(
             yield cluster
         finally:
             cluster.close()
+
+
+def _wait_until(holds: Callable[[], bool], told: Callable[[], str]) -> None:
+    """Wait as `wait_until` does, but longer: a rolling deploy of many workers takes minutes on a busy machine."""
+    deadline = time.monotonic() + 10 * PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.05)
 
 
 def _environment(folder: Path, rate: float, keys: int) -> dict[str, str]:
