@@ -1,4 +1,4 @@
-"""Entities on real servers under faults, and a verdict from their fenced history.
+"""Entities on real servers under faults, and a verdict from their fenced history: `make soak-entities`.
 
     python -m tests.benchmarks.entities --workers 4 --minutes 5     # one machine; the parent of the workers arbitrates
     python -m tests.benchmarks.entities --nodes 3 --minutes 5       # nodes that meet at a real Valkey
