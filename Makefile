@@ -40,7 +40,7 @@ NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lo
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run wheel release test test-proxies proxies test-deep test-other-python test-without-integration docs pictures sweep test-portability bench soak soak-entities bench-actors bench-simulation bench-hostile bench-nodes bench-entities bench-client bench-durable bench-recorder bench-imports lint format types node chromium curl clean
+.PHONY: help run wheel release test test-proxies proxies test-deep test-other-python test-without-integration docs pictures sweep test-portability bench soak soak-entities bench-actors bench-simulation bench-hostile bench-nodes bench-entities bench-client bench-durable bench-recorder bench-imports lint format types node chromium curl postgres clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
@@ -76,7 +76,7 @@ run: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
 	@exec $(BIN)/python -m examples.chat $(ARGS)
 
 # Without ARGS, several test runs and mypy run side by side. With ARGS, pytest runs only the named tests.
-test: $(DEV_STAMP) node chromium curl $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)
+test: $(DEV_STAMP) node chromium curl postgres $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)
 	@$(BIN)/python -m $(if $(strip $(ARGS)),pytest $(ARGS),tests)
 
 # Needs no setup by hand: the second Python gets its own environment. With CI=true, a Python that cannot create one is a
@@ -115,7 +115,7 @@ test-proxies: $(DEV_STAMP) proxies $(NPM_STAMPS)
 	@ASHTREE_PROXIES=1 $(BIN)/python -m pytest -q -s tests/proxies $(ARGS)
 
 # Properties search for a long time here, so the time limit for a hanging test is an hour.
-test-deep: $(DEV_STAMP) node chromium curl $(NPM_STAMPS)
+test-deep: $(DEV_STAMP) node chromium curl postgres $(NPM_STAMPS)
 	@HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest -o faulthandler_timeout=3600 $(ARGS)
 
 wheel: $(DEV_STAMP)
@@ -287,6 +287,17 @@ curl:
 	    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends curl >&2; \
 	else \
 	    echo "No curl: its test of HTTP/2 will be skipped. Install the package curl." >&2; \
+	fi > /dev/null
+
+# Debian keeps the server of Postgres out of the PATH.
+postgres:
+	@if command -v postgres || ls /usr/lib/postgresql/*/bin/postgres 2> /dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get; then \
+	    echo "Installing Postgres from Debian's packages ..." >&2; \
+	    apt-get -qq update && \
+	    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends postgresql >&2; \
+	else \
+	    echo "No Postgres: its tests will be skipped. Install the package postgresql." >&2; \
 	fi > /dev/null
 
 clean:

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EnvironmentLike",
+    "LoopLike",
     "Process",
     "Runtime",
     "acting_process",
@@ -114,6 +115,21 @@ class EnvironmentLike(Protocol):
     def since_boot(self) -> float: ...
 
 
+class LoopLike(Protocol):
+    """Another event loop, in a thread of its own, for the watchdog. `thread` is the identifier of the thread."""
+
+    thread: int
+
+    def is_busy(self) -> bool:
+        """Return True if the loop may be running code of the program."""
+
+    def ping(self, answer: Callable[[], object]) -> None:
+        """Make the loop call a function in its next turn."""
+
+    def running(self) -> tuple[object, Process | None, str]:
+        """Return an object for the step that runs now, with the process and the text of the call that it belongs to."""
+
+
 class Runtime:
     """All processes of one `open_runtime`, and the data that they share. Only `open_runtime` makes one.
 
@@ -154,6 +170,10 @@ class Runtime:
         self.call_chains: CallChains | None = None
         # True while the runtime adds up the run time of each process.
         self.counts_run_time = False
+        # The calls and stops that an `AsyncioLoop` or a `BlockingPool` waits for, so that a virtual clock waits too.
+        self.work_in_threads = 0
+        # The other event loops of this program, by the processes that own them.
+        self.other_loops: dict[Pid, LoopLike] = {}
         self.closed = False
         self.spawned = self.crashed = self.abnormal_stops = 0
         self.dead_letters = self.late_answers = self.zombies_ever = self._numbers = self._refs = 0

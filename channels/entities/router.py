@@ -173,6 +173,8 @@ _NO_LEASE.lose("this node has no session at the arbiter")
 # A look-up of a member costs more than a global variable.
 _RUNNING = State.RUNNING
 _WITH_CONTENT = frozenset({"call", "cast", "send"})
+# The requests that wait for the running callback of their entity.
+_IN_TURN = frozenset({"call", "stop"})
 # The requests that an entity need not run for.
 _FOR_RUNNING = frozenset({"stop", "locate"})
 
@@ -424,7 +426,7 @@ class Router:
         except CannotTravel as error:
             await trio.lowlevel.checkpoint()
             raise RequestRefused("refused", address, content, timeout, error.problem) from None
-        if request.chain and self.address_of(key) in request.chain:
+        if request.chain and verb in _IN_TURN and self.address_of(key) in request.chain:
             await trio.lowlevel.checkpoint()
             raise CallingSelf(address, content, timeout)
         timer = None
@@ -1015,7 +1017,8 @@ class Router:
         return Hello(
             labels=tuple(sorted(self.placement.labels)),
             draining=self.placement.draining,
-            drained=self._is_drained,
+            # If all nodes drain, keys start on drained nodes again.
+            drained=self._is_drained and not self.records,
             answer=answer,
             goodbye=goodbye,
         )

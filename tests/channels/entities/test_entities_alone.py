@@ -398,6 +398,22 @@ async def test_a_circle_of_calls_is_an_error_at_once(runtime: Runtime) -> None:
     assert trio.current_time() < 1
 
 
+class Curious(Caller):
+    """An entity that looks itself up."""
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        place = await Caller.way.where(self.key)
+        assert place is not None
+        assert place.pid is current_pid()
+        return Reply("found")
+
+
+async def test_an_entity_may_look_itself_up(runtime: Runtime) -> None:
+    node = await alone(Curious)
+    Caller.way = node.entities
+    assert await call(node.via("a"), None) == "found"
+
+
 async def test_a_call_needs_a_finite_time_limit(runtime: Runtime) -> None:
     node = await alone()
     with pytest.raises(InvalidOption, match="a finite number of seconds"):
@@ -468,6 +484,28 @@ async def test_no_message_is_handled_after_a_pause_beyond_the_lease(runtime: Run
     await trio.sleep(0.1)
     assert began == []
     assert await call(node.via("a"), "heard") == []
+
+
+async def test_the_lease_is_checked_before_each_waiting_call(runtime: Runtime) -> None:
+    node = await alone()
+    lease, began = node.router.lease, listen(runtime, ENTITY_BEGAN)
+    results: list[Any] = []
+
+    async def ask(request: Any) -> None:
+        try:
+            results.append(await call(node.via("a"), request))
+        except EntityError as error:
+            results.append((type(error), error.may_have_run))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, ["sleep", 1])
+        await settle()
+        nursery.start_soon(ask, "add")
+        await settle()
+        # Nobody notices this before the callback has ended.
+        lease.until = -math.inf
+    assert results == [1, (EntityUnavailable, False)]
+    assert [each["request"].content for each in began if each["request"]] == [["sleep", 1]]
 
 
 # Alarms

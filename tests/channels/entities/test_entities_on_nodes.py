@@ -31,7 +31,7 @@ from actors import (
     send,
 )
 from channels import PubSub
-from channels.entities.arbiter import ArbiterUnavailable
+from channels.entities.arbiter import ArbiterUnavailable, Owned
 from channels.entities.arbiters.local import LocalArbiter
 from channels.entities.codec import Codec
 from channels.entities.entity import Entity
@@ -44,7 +44,7 @@ from channels.entities.errors import (
     EntityTimeout,
     EntityUnavailable,
 )
-from channels.entities.messages import Handover
+from channels.entities.messages import Ask, Handover, Moved
 from channels.entities.ownership import State
 from channels.entities.remote import ProcessAddress
 from channels.entities.router import Router
@@ -542,14 +542,19 @@ class Large(Counter):
 
 
 async def moving(
-    node: Node, to: Node, key: str, *requests: Any, target: NodeName | None = None
+    node: Node,
+    to: Node,
+    key: str,
+    *requests: Any,
+    target: NodeName | None = None,
+    asking: Node | None = None,
 ) -> list[Any]:
     """Move a busy key, while requests wait for it. Return the results of the requests."""
     results: list[Any] = [None] * len(requests)
 
     async def ask(number: int, request: Any) -> None:
         try:
-            results[number] = await call(to.via(key), request, timeout=30)
+            results[number] = await call((asking or to).via(key), request, timeout=30)
         except CallExit as error:
             results[number] = type(error), error.may_have_run
 
@@ -564,11 +569,83 @@ async def moving(
 
 
 async def test_a_repeated_handover_runs_its_requests_once(runtime: Runtime) -> None:
-    _, (a, b) = await cluster("a", "b")
+    _, (a, b, c) = await cluster("a", "b", "c")
     key = key_of(b)
     Post(b.router, Handover, 3)
-    assert await moving(b, a, key, "add", "add", "handed over") == [2, 3, True]
+    assert await moving(b, a, key, "add", "add", "handed over", asking=c) == [2, 3, True]
     assert await call(b.via(key), "add") == 4
+
+
+async def test_a_direct_request_does_not_overtake_a_handover(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    post = Post(b.router, Handover, 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call, b.via(key), ["sleep", 1])
+        await trio.sleep(0.1)
+        for number in (1, 2):
+            cast(b.via(key), number)
+        b.router.move(b.router.records[key], a.router.node)
+        await trio.sleep(1)
+        # The key belongs to a, which waits for the state and for the casts.
+        cast(a.via(key), 3)
+        await trio.sleep(0.5)
+        post.release()
+    assert await call(a.via(key), "heard") == [["cast", 1], ["cast", 2], ["cast", 3]]
+    assert await call(a.via(key), "handed over")
+
+
+async def test_requests_on_their_way_to_the_former_owner_stay_in_order(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    await call(a.via(key), "add")
+    post = Post(a.router, Ask, 0)
+    for number in (1, 2):
+        cast(a.via(key), number)
+    b.router.move(b.router.records[key], a.router.node)
+    await trio.sleep(1)
+    assert a.router.records[key].state is State.RUNNING
+    # The first two are still on their way to b, although the entity runs here now.
+    cast(a.via(key), 3)
+    post.release()
+    await trio.sleep(0.1)
+    assert await call(b.via(key), "heard") == [["cast", 1], ["cast", 2], ["cast", 3]]
+
+
+async def test_a_node_that_has_refused_a_request_refuses_the_rest_of_its_generation(
+    runtime: Runtime,
+) -> None:
+    _, (_a, b, c) = await cluster("a", "b", "c")
+    key = key_of(b)
+    answers = Post(b.router, Moved, 0)
+    sender = NodeName("x", "1")
+
+    def ask(turn: int, generation: int) -> None:
+        message = Ask(
+            id=turn,
+            turn=turn,
+            generation=generation,
+            key=key,
+            verb="cast",
+            body=msgspec.Raw(b"%d" % turn),
+            seconds=9.0,
+        )
+        b.router.receive(msgspec.json.encode((sender, "", message)))
+
+    await c.router.arbiter.acquire(key)
+    ask(1, 1)
+    await trio.sleep(0.1)
+    # Now the key comes to b, while the rest of the generation is on its way.
+    owned = await c.router.arbiter.acquire(key)
+    assert isinstance(owned, Owned)
+    await c.router.arbiter.release(key, owned.fence)
+    b.router._owners.clear()
+    await b.entities.start(key)
+    ask(2, 1)
+    ask(3, 2)
+    assert await call(b.via(key), "heard") == [["cast", 3]]
+    moved = [(message.turn, message.generation) for _, message in answers.held]
+    assert moved == [(1, 1), (1, 1)]
 
 
 async def test_a_handover_that_comes_too_late_ends_its_requests(runtime: Runtime) -> None:
