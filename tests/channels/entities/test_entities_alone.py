@@ -489,13 +489,13 @@ async def test_no_message_is_handled_after_a_pause_beyond_the_lease(runtime: Run
 async def test_the_lease_is_checked_before_each_waiting_call(runtime: Runtime) -> None:
     node = await alone()
     lease, began = node.router.lease, listen(runtime, ENTITY_BEGAN)
-    results: list[Any] = []
+    results: dict[str, Any] = {}
 
     async def ask(request: Any) -> None:
         try:
-            results.append(await call(node.via("a"), request))
+            results[str(request)] = await call(node.via("a"), request)
         except EntityError as error:
-            results.append((type(error), error.may_have_run))
+            results[str(request)] = type(error), error.may_have_run
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask, ["sleep", 1])
@@ -504,7 +504,7 @@ async def test_the_lease_is_checked_before_each_waiting_call(runtime: Runtime) -
         await settle()
         # Nobody notices this before the callback has ended.
         lease.until = -math.inf
-    assert results == [1, (EntityUnavailable, False)]
+    assert results == {"['sleep', 1]": 1, "add": (EntityUnavailable, False)}
     assert [each["request"].content for each in began if each["request"]] == [["sleep", 1]]
 
 
