@@ -429,7 +429,7 @@ class Router:
         if request.chain and verb in _IN_TURN and self.address_of(key) in request.chain:
             await trio.lowlevel.checkpoint()
             raise CallingSelf(address, content, timeout)
-        timer = None
+        timer, timers = None, self.runtime.timers
         try:
             if verb in {"stop", "locate"}:
                 self.locate(request)
@@ -438,7 +438,7 @@ class Router:
             if request.done:
                 await trio.lowlevel.checkpoint()
             else:
-                timer = self.runtime.timers.at(request.deadline, request.expire)
+                timer = timers.at(request.deadline, request.expire)
                 await request.wait()
         except BaseException:
             # A cancelled caller gets no answer, and an answer must not wake a task that does not wait.
@@ -447,7 +447,7 @@ class Router:
             raise
         finally:
             if timer is not None:
-                self.runtime.timers.forget(timer)
+                timers.forget(timer)
         return request.result(address, content, timeout)
 
     def tell(self, address: Any, verb: Verb, content: Any) -> None:
@@ -589,7 +589,8 @@ class Router:
         if state is _RUNNING:
             process = record.process
             assert process is not None  # it runs
-            if request.verb in {"locate", "start"}:
+            verb = request.verb
+            if verb != "call" and verb in {"locate", "start"}:
                 request.answer(process.pid)
                 return
             mailbox, runtime = process.mailbox, self.runtime
@@ -598,7 +599,7 @@ class Router:
                 return
             if self.observes(ENTITY_REQUEST_ACCEPTED):
                 self.execute(ENTITY_REQUEST_ACCEPTED, {"request": request, "fence": record.fence})
-            if request.verb == "call":
+            if verb == "call":
                 envelope = CallRequest(request.content, request)
             else:
                 request.accept()
