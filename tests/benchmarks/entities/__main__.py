@@ -114,7 +114,7 @@ class Workers:
             self._server.send(signal.SIGHUP)
             time.sleep(1.0)
             _wait_until(lambda: settled(self._server), self._server.output)
-        wait_until(
+        _wait_until(
             lambda: (
                 len(self.pids()) == self._count and (fault.kind == STOP or pid not in self.pids())
             ),

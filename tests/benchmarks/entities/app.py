@@ -34,8 +34,10 @@ PATIENCE = 60.0
 """Seconds after which a caller gives up an operation."""
 
 CALL_TIMEOUT = 5.0
-# Seconds between a failed call and the next one.
+# Seconds between a failed call and the next one. They double up to a second, because thousands of callers that repeat
+# their calls at once would be a fault of their own.
 _PAUSE = 0.02
+_LONGEST_PAUSE = 1.0
 
 folder = Path(os.environ.get("FOLDER", "/nonexistent"))
 
@@ -176,7 +178,7 @@ class Callers(EndpointChild):
                     notes.note(
                         "failed", **about, error=name, may_have_run=error.may_have_run, text=text
                     )
-                    await trio.sleep(_PAUSE)
+                    await trio.sleep(min(_PAUSE * 2 ** (attempts - 1), _LONGEST_PAUSE))
                 else:
                     notes.note("answered", **about, count=found.count, fence=found.fence)
                     return
