@@ -13,7 +13,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import trio
 from msgspec import Struct
@@ -198,7 +198,7 @@ class UserSocket(Socket):
     """A socket that no client uses."""
 
     log = None
-    channels: dict[str, Any] = {}
+    channels: ClassVar[dict[str, Any]] = {}
 
 
 def _supervisor() -> EntitySupervisor:
