@@ -45,7 +45,8 @@ folder = Path(os.environ.get("FOLDER", "/nonexistent"))
 def history_at(folder: Path, redis: str | None) -> History:
     """Return the history. Its limits are so high that it keeps all messages of a run."""
     storage = (
-        SQLiteStorage(str(folder / "ledgers.db"))
+        # A kill of a process loses nothing with NORMAL. With FULL, the figures would be those of the disk.
+        SQLiteStorage(str(folder / "ledgers.db"), synchronous="NORMAL")
         if redis is None
         else RedisStorage(redis, key="ledgers")
     )
@@ -108,6 +109,7 @@ class Ledger(Entity):
 
     async def init(self, key: str, state: int | None = None) -> None:
         self.topic = topic_of(key)
+        notes.note("owned", key=key, fence=self.fence)
         await history.claim(self.topic, self.fence)
         await history.append(self.topic, "claimed", {"fence": self.fence}, fence=self.fence)
         entries = (await history.read(self.topic)).entries
