@@ -99,7 +99,7 @@ class Account:
         return [each for each in self.operations.values() if each.answered is not None]
 
 
-def account(
+def account(  # noqa: C901 - one case for each kind of note
     notes: Iterable[tuple[int, Mapping[str, Any]]],
     histories: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]],
     faults: Sequence[Fault],
