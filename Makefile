@@ -40,10 +40,12 @@ NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lo
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run wheel release test test-proxies proxies test-deep test-other-python test-without-integration docs pictures sweep test-portability bench soak soak-entities bench-actors bench-simulation bench-hostile bench-nodes bench-entities bench-client bench-durable bench-recorder bench-imports lint format types node chromium curl postgres clean
+.PHONY: help run auction auction-nodes wheel release test test-proxies proxies test-deep test-other-python test-without-integration docs pictures sweep test-portability bench soak soak-entities bench-actors bench-simulation bench-hostile bench-nodes bench-entities bench-client bench-durable bench-recorder bench-imports lint format types node chromium curl postgres clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
+	@echo "make auction    start the auctions at http://127.0.0.1:4000, with a scheduler and a bot (options: ARGS='--workers 2')"
+	@echo "make auction-nodes  the same on two nodes, at the ports 4000 and 4001, with Valkey or Redis"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-other-python  the tests without integration on the second supported Python, if it is installed"
 	@echo "make test-proxies  a new project behind nginx and Caddy, with the configurations of the documentation (takes minutes)"
@@ -74,6 +76,32 @@ help:
 # With exec, Ctrl-C and SIGTERM reach the server itself, and not only a shell.
 run: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
 	@exec $(BIN)/python -m examples.chat $(ARGS)
+
+AUCTION := $(BIN)/ashtree serve examples.auction.server:endpoint
+# All programs of the auctions share the secret, with which the scheduler and the bot sign their tokens.
+define auction_helpers
+export SECRET_KEY_BASE="$${SECRET_KEY_BASE:-$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(48))')}"; \
+trap 'kill $$helpers 2> /dev/null' EXIT INT TERM; \
+start() { "$$@" & helpers="$$helpers $$!"; }; \
+start $(BIN)/python -m examples.auction.schedule; \
+start $(BIN)/python -m examples.auction.bot
+endef
+
+auction: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
+	@$(auction_helpers); \
+	$(AUCTION) $(ARGS)
+
+# With REDIS_URL, the nodes use that server, and none is started.
+auction-nodes: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
+	@$(auction_helpers); \
+	if [ -z "$$REDIS_URL" ]; then \
+	    server="$$(command -v valkey-server || command -v redis-server)" || { \
+	        echo "No Valkey or Redis. Install the package valkey or redis-server, or set REDIS_URL" >&2; exit 1; }; \
+	    start "$$server" --port 6399 --save "" --maxmemory-policy noeviction --loglevel warning; \
+	    export REDIS_URL=redis://127.0.0.1:6399; \
+	fi; \
+	start env NODE_NAME=south $(AUCTION) --port 4001 $(ARGS); \
+	NODE_NAME=north $(AUCTION) --port 4000 $(ARGS)
 
 # Without ARGS, several test runs and mypy run side by side. With ARGS, pytest runs only the named tests.
 test: $(DEV_STAMP) node chromium curl postgres $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)

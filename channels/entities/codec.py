@@ -19,7 +19,7 @@ __all__ = ["CannotTravel", "Codec"]
 
 
 class CannotTravel(ChannelsError):
-    """A value cannot be encoded, or would arrive as another value.
+    """A value cannot be encoded or decoded, is too large, or would arrive as another value.
 
     Attributes:
         problem: the reason, as text.

@@ -31,7 +31,9 @@ class Entity(GenServer[Any]):
     """A process that runs once for each key in the whole cluster. Subclass it, and pass it to an `EntitySupervisor`.
 
     All callbacks of a `GenServer` exist. `terminate` runs before a stop, an idle stop and a move to another node. As in
-    every GenServer, it does not run if the process is killed. A node kills its entities if it loses its lease.
+    every GenServer, it does not run if the process is killed. A node kills its entities if it loses its lease. A
+    callback that shields itself from cancellation may then run on beside the next owner, and only the fence stops its
+    writes.
 
     Attributes:
         key: the key of this entity.
@@ -43,7 +45,10 @@ class Entity(GenServer[Any]):
     """The types of calls, casts and messages to this entity: a msgspec type, or a union. By default JSON values."""
 
     answers: ClassVar[Any] = Any
-    """The types of its answers, and of its messages to processes of other nodes. By default JSON values."""
+    """The types of its answers, and of all messages between pids of different nodes. By default JSON values.
+
+    A message to a pid of the same node does not travel, so nothing checks its type.
+    """
 
     handoff: ClassVar[Any] = Any
     """The type of the result of `handle_handoff`. By default a JSON value."""
@@ -83,6 +88,9 @@ class Entity(GenServer[Any]):
 
         This is called before the key moves to another node, and the process ends afterwards. If the state does not
         arrive, or the next node runs another version that cannot read it, the next `init` gets None.
+
+        A move waits for the calls that the entity has begun and not answered, up to the `handover_timeout`. After that,
+        they end with `EntityLost`.
         """
         return None
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import msgspec
 
-from channels.entities.messages import Handover, InvalidMessage
+from channels.entities.codec import CannotTravel
+from channels.entities.messages import Handover
 from channels.pubsub.adapter import Node
 
-__all__ = ["Handovers", "parts_of"]
+__all__ = ["Departures", "Handovers", "parts_of"]
 
 PART = 256 * 1024
 """Bytes in one part. Its JSON text fits into an envelope between nodes."""
@@ -34,6 +37,47 @@ def parts_of(key: str, fence: int, data: bytes) -> list[Handover]:
     ]
 
 
+class Departures:
+    """The handovers that leave one node.
+
+    Parts of `PART` bytes together travel at a time, because the lines between nodes drop what exceeds their bounds. The
+    others follow when the parts before them have arrived.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Node, Handover]] = deque()
+        # The size of each part that travels, by its key, fence and number.
+        self._travelling: dict[tuple[str, int, int], int] = {}
+
+    def add(self, to: Node, key: str, fence: int, data: bytes) -> None:
+        """Let a handover wait until its parts may travel."""
+        self._waiting.extend((to, part) for part in parts_of(key, fence, data))
+
+    def arrived(self, key: str, fence: int, part: int) -> None:
+        """Take note that a part has arrived."""
+        self._travelling.pop((key, fence, part), None)
+
+    def drop(self, key: str, fence: int) -> None:
+        """Send no more of a handover, and wait for no part of it."""
+        kept = [each for each in self._waiting if (each[1].key, each[1].fence) != (key, fence)]
+        self._waiting = deque(kept)
+        for each in [each for each in self._travelling if each[:2] == (key, fence)]:
+            del self._travelling[each]
+
+    def take(self) -> list[tuple[Node, Handover]]:
+        """Return the parts that may travel now, with their nodes. From now on they travel."""
+        taken: list[tuple[Node, Handover]] = []
+        size = sum(self._travelling.values())
+        while self._waiting:
+            _, part = self._waiting[0]
+            size += len(part.data)
+            if size > PART and self._travelling:
+                break
+            taken.append(self._waiting.popleft())
+            self._travelling[part.key, part.fence, part.part] = len(part.data)
+        return taken
+
+
 class _Assembly(msgspec.Struct):
     parts: dict[int, bytes]
     since: float
@@ -56,13 +100,13 @@ class Handovers:
         """Take a part. Return all bytes of its handover if it is complete now, and None otherwise.
 
         Raises:
-            InvalidMessage: the part does not fit to its handover, or the handover is too large.
+            CannotTravel: the part does not fit to its handover, or the handover is too large.
         """
         handover = sender, part.key, part.fence
         if handover in self._done:
             return None
         if not 0 <= part.part < part.parts <= self._max_parts or len(part.data) > PART:
-            raise InvalidMessage(
+            raise CannotTravel(
                 f"part {part.part} of {part.parts} with {len(part.data)} bytes; max_handover_bytes allows "
                 f"{self._max_parts} parts"
             )

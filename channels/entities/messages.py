@@ -1,9 +1,10 @@
 """The messages between the routers of several nodes. *pure*.
 
 A *stream* is the requests of one node to one key, in the order in which that node sent them. Each request has a *turn*,
-which grows over all streams of its node, and a *generation*. If a node cannot take a request of a stream, it answers
-`Moved` and refuses all later requests of that generation. The sender then sends the refused requests again, in order,
-with a new generation. So the requests of a stream run in order, although the key moves.
+which grows over all streams of its node. The *generation* of a stream is the turn of its first request. If a node
+cannot take a request of a stream, it answers `Moved` and refuses all later requests of that generation. The sender then
+sends the refused requests again, in order, with a new generation. So the requests of a stream run in order, although
+the key moves.
 
     Hello                       to all nodes: this node runs, with these labels
     Ask                         a request for a key, to the node that probably owns it
@@ -22,7 +23,6 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from channels.entities.remote import ProcessId
-from channels.errors import ChannelsError
 from channels.pubsub.adapter import Node
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
     "HandedOver",
     "Handover",
     "Hello",
-    "InvalidMessage",
     "Moved",
     "RouterMessage",
     "Verb",
@@ -54,18 +53,6 @@ Verb: TypeAlias = Literal["call", "cast", "send", "start", "stop", "alarm", "loc
 """The kind of a request. `locate` asks for the process of a key, and starts none."""
 
 Key: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_KEY)]
-
-
-class InvalidMessage(ChannelsError):
-    """Another node sent something that is not a message between routers.
-
-    Attributes:
-        problem: the mistake, as text.
-    """
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"a node sent an invalid message about entities: {problem}")
-        self.problem = problem
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=str.lower, omit_defaults=True):
@@ -209,10 +196,19 @@ class Handover(_Message, frozen=True, kw_only=True):
 
 
 class HandedOver(_Message, frozen=True, kw_only=True):
-    """The new owner has all parts of a handover."""
+    """A part of a handover has arrived at the new owner.
+
+    Attributes:
+        key: the key.
+        fence: the fence of the new owner.
+        part: the number of the part.
+        complete: True if the new owner has all parts now.
+    """
 
     key: Key
     fence: int
+    part: int = 0
+    complete: bool = False
 
 
 class Forwarded(_Message, frozen=True, kw_only=True):

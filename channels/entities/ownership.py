@@ -78,6 +78,7 @@ class Record(Generic[R]):
         failure: the reason why the start failed.
         owner: the node that owns the key, if the arbiter refused it to this node.
         move_to: the next owner, in MOVING.
+        move_by: the time from which a move no longer waits for the answers that the process owes.
         transferred: the fence of the next owner, once the arbiter has transferred the key.
         handoff: the encoded state for the next owner, or from the previous owner. None if there is none.
         handoff_fence: the fence of the handover that has arrived for the next start; 0 if there is none.
@@ -106,6 +107,7 @@ class Record(Generic[R]):
         "key",
         "last",
         "messages",
+        "move_by",
         "move_to",
         "open",
         "owner",
@@ -133,6 +135,7 @@ class Record(Generic[R]):
         self.failure: Failure | None = None
         self.owner: Node | None = None
         self.move_to: Node | None = None
+        self.move_by = math.inf
         self.transferred: int | None = None
         self.handoff: bytes | None = None
         self.handoff_fence = 0
@@ -165,6 +168,7 @@ class Record(Generic[R]):
         """Forget the latest process, before the start of the next."""
         self.state = State.STARTING
         self.reason = self.failure = self.owner = self.move_to = self.transferred = None
+        self.move_by = math.inf
         self.is_loading = self.is_released = False
 
     def next_fence(self) -> int:

@@ -16,6 +16,7 @@ from typing import Any, Protocol, final
 from actors.exits import NORMAL, Crash, ExitReason, Shutdown, is_normal_exit
 from actors.instrumentation.telemetry import Event
 from actors.process import exit
+from actors.refs import ProcessLike
 from actors.servers.gen_server import Sender
 from actors.servers.results import Fail, Ignore, NoReply, Reply, Stop, Within
 from channels.durable.storage import FenceRefused
@@ -60,6 +61,7 @@ class Host(Protocol):
     def lease(self) -> Lease: ...
     def address_of(self, key: str) -> str: ...
     async def acquire(self, record: Anyone, at_least: int) -> Any: ...
+    def postpones_move(self, record: Anyone) -> bool: ...
     async def give_up(self, record: Anyone) -> None: ...
     async def set_alarm(self, record: Anyone, at: float | None) -> None: ...
     async def clear_alarm(self, record: Anyone, at: float) -> None: ...
@@ -69,7 +71,7 @@ class Host(Protocol):
 
 
 serving: ContextVar[EntityProcess | None] = ContextVar("channels_serving_entity", default=None)
-"""The entity in whose process the running task is."""
+"""The entity in whose process the running task is, or whose process has spawned it."""
 
 
 class EntityProcess(Entity):
@@ -113,10 +115,15 @@ class EntityProcess(Entity):
                 record.reason = Crash(error)
                 raise
 
-    def calls(self) -> tuple[str, ...]:
-        """Return the entities that wait for the running callback, this entity last; empty if no callback runs."""
+    def calls(self, process: ProcessLike | None) -> tuple[str, ...]:
+        """Return the entities that wait for the running callback, this entity last; empty if no callback runs.
+
+        Args:
+            process: the process that calls. A process that the entity has spawned is another one, whose calls nobody
+                waits for.
+        """
         current = self.__current
-        if current is None:
+        if current is None or self.__record.process is not process:
             return ()
         chain = current.chain if isinstance(current, EntityRequest) else ()
         return (*chain, self.__host.address_of(self.key))
@@ -158,11 +165,11 @@ class EntityProcess(Entity):
         return await self.__run(known, super().handle_cast(content))
 
     async def handle_info(self, message: Any, /) -> Any:
-        if message is NUDGE:
-            return await self.__instead(None)
         known = message if isinstance(message, EntityRequest) else None
         if not self.__may_begin(known):
             return await self.__instead(known)
+        if message is NUDGE:
+            return NoReply()
         if known is None:
             return await self.__run(None, super().handle_info(message))
         if known.verb == "alarm":
@@ -179,10 +186,11 @@ class EntityProcess(Entity):
 
     def __may_begin(self, request: EntityRequest | None) -> bool:
         """Return True if the callback for a message may begin now."""
+        record, host = self.__record, self.__host
         return (
-            self.__record.state is _RUNNING
-            and self.__host.lease.is_valid
-            and (request is None or request.begin(self.__record))
+            (record.state is _RUNNING or host.postpones_move(record))
+            and host.lease.is_valid
+            and (request is None or request.begin(record))
         )
 
     async def __run(self, request: EntityRequest | None, callback: Awaitable[Any]) -> Any:

@@ -22,6 +22,7 @@ from channels.entities.errors import EntityTimeout, Failure
 from channels.entities.messages import Accepted, Answer, Ask, Failed, Verb
 from channels.entities.ownership import Record
 from channels.pubsub.adapter import Node
+from channels.serializers.json_values import NOT_DECODABLE
 from channels.telemetry import ENTITY_REQUEST_ENDED
 
 __all__ = ["GAVE_UP", "Anyone", "EntityRequest", "IncomingRequest", "LocalRequest"]
@@ -218,8 +219,8 @@ class LocalRequest(EntityRequest):
                 value = self.host.answers.decode(body)
             elif self.verb == "locate":
                 value = self.host.decode_located(body)
-        except CannotTravel as error:
-            self.fail(Failure("EntityLost", f"its answer is of another version: {error.problem}"))
+        except (CannotTravel, *NOT_DECODABLE) as error:
+            self.fail(Failure("EntityLost", f"its answer is of another version: {error}"))
         else:
             super().answer(value)
             self._end(None)
@@ -268,7 +269,8 @@ class IncomingRequest(EntityRequest):
         return self.sent_by
 
     def begin(self, record: Anyone) -> bool:
-        if self.is_late:
+        # A cast waits as long as a cast of this node, because its sender may have learnt that it was accepted.
+        if self.wants_answer and self.is_late:
             self.withdraw()
         return super().begin(record)
 

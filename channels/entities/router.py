@@ -4,8 +4,8 @@ Callers use the router directly, in their own tasks, because a message to a proc
 No method that callers use waits, except for the answer of their own request. Processes do the rest:
 
 - The session opens a session at the arbiter, and stops all entities if its lease is lost.
-- The pool supervises the entities.
 - The server gets the messages of other nodes.
+- The pool supervises the entities. It stops before the server, so that entities reach other nodes until their end.
 - The keeper says hello to other nodes, stops idle entities, and gives back keys without a process.
 - The locator asks the arbiter for the owners of keys.
 - The mover moves keys to the nodes that should have them.
@@ -30,7 +30,14 @@ from msgspec.structs import replace
 
 from actors.addresses import RemoteMonitor
 from actors.arguments import check_not_negative
-from actors.errors import CallingSelf, InvalidOption, InvalidReturn, NoProcess, NotAProcess
+from actors.errors import (
+    CallingSelf,
+    InvalidOption,
+    InvalidReturn,
+    NoProcess,
+    NotAProcess,
+    StartIgnored,
+)
 from actors.exits import NOCONNECTION, NOPROC, NORMAL, Crash, ExitReason, is_normal_exit
 from actors.instrumentation.telemetry import Event
 from actors.links import kill, trap_exits, wait_exit
@@ -43,7 +50,7 @@ from channels.entities.arbiter import Arbiter, ArbiterUnavailable, OwnedBy
 from channels.entities.codec import CannotTravel, Codec
 from channels.entities.entity import Entity
 from channels.entities.errors import Failure, RequestRefused
-from channels.entities.handovers import Handovers, parts_of
+from channels.entities.handovers import Departures, Handovers
 from channels.entities.lease import Lease
 from channels.entities.messages import (
     Accepted,
@@ -56,7 +63,6 @@ from channels.entities.messages import (
     HandedOver,
     Handover,
     Hello,
-    InvalidMessage,
     Moved,
     RouterMessage,
     Verb,
@@ -115,7 +121,7 @@ MAX_HOPS = 2
 MAX_OWNERS = 100_000
 """The most owners of keys that a node remembers."""
 
-MAX_DEPARTURES = 20
+MAX_GONE = 20
 """The most handed-over keys that a node remembers for a table."""
 
 # Seconds of silence after which a node counts as gone, unless the lease is shorter, and the hellos in this time. The
@@ -124,7 +130,7 @@ _SILENCE = 10.0
 _HELLOS = 4
 # Seconds after a change of the nodes before keys move, so that nodes that start together cause one change.
 _SETTLE = 2.0
-# Seconds between two starts of a key whose owner is gone while its lease lasts.
+# Seconds between two looks at the owner of keys whose node is gone while its lease lasts.
 _RETRY = 0.1
 # Seconds until a key that ran before starts again, if the arbiter did not answer; up to twice as many, so that many
 # keys do not start at once.
@@ -239,7 +245,7 @@ class Router:
         # The number of processes whose `init` has returned.
         self._running = 0
         # The keys that this node has handed over last, with their new owners and the times of day.
-        self._departures: deque[tuple[str, Node, float]] = deque(maxlen=MAX_DEPARTURES)
+        self._gone: deque[tuple[str, Node, float]] = deque(maxlen=MAX_GONE)
         self.pid: Pid
         self._processes: RemoteProcesses | None = None
         self._pool: Pid | None = None
@@ -248,18 +254,22 @@ class Router:
         self._is_stopping = False
         self._owners: dict[str, Node] = {}
         self._handovers = Handovers(settings.max_handover_bytes)
-        # The waiting requests of handovers that their new owners have not confirmed.
-        self._unconfirmed: dict[tuple[str, int], list[Callable[[Failure], None]]] = {}
+        self._departures = Departures()
+        # The handovers that their new owners have not confirmed, with the requests in them.
+        self._unconfirmed: dict[tuple[str, int], tuple[Node, list[Callable[[Failure], None]]]] = {}
         self._is_draining = self._is_drained = False
         self._moving = 0
         self._has_moved = trio.Event()
         self._unlocated: deque[LocalRequest] = deque()
+        # The keys that wait for the end of the session of their lost owner.
+        self._blocked: dict[Node, list[Anyone]] = {}
         self._has_unlocated = trio.Event()
         # Set if keys may be on the wrong node.
         self._unbalanced = trio.Event()
         self._next_alarm = math.inf
         self._has_alarm = trio.Event()
-        self._alarms_sent: dict[str, tuple[float, float]] = {}
+        # The time at which a due alarm is sent again, unless it is cleared.
+        self._alarms_sent: dict[tuple[str, float], float] = {}
 
     # Starting
 
@@ -269,8 +279,8 @@ class Router:
         return [
             *self.arbiter.start(name, on_node_lost=self.node_lost),
             ChildSpec("session", self._start_session),
-            ChildSpec("entities", self._start_pool, type="supervisor"),
             ChildSpec("server", _Server.start_link, args=(self,)),
+            ChildSpec("entities", self._start_pool, type="supervisor"),
             process_spec(self._keep, id="keeper"),
             process_spec(self._locate, id="locator"),
             process_spec(self._move_keys, id="mover"),
@@ -281,7 +291,7 @@ class Router:
         self._pool = await DynamicSupervisor.start_link(label=f"{self.settings.name} entities")
         for record in list(self.records.values()):
             if record.state is State.STARTING and record.process is None:
-                # The earlier pool ended before it started this process.
+                # There was no pool, or it ended before it started this process.
                 self._start(record)
         return self._pool
 
@@ -323,7 +333,7 @@ class Router:
                 sender, at = record.arrived
                 row["handover"] = {"from": sender.name, "at": round(at, 3)}
             found.append(row)
-        for key, to, at in reversed(self._departures):
+        for key, to, at in reversed(self._gone):
             if key not in self.records:
                 row = {"key": key[:80], "node": to.name, "state": "moved"}
                 found.append({**row, "handover": {"to": to.name, "at": round(at, 3)}})
@@ -337,7 +347,6 @@ class Router:
         return self.lease.is_valid
 
     async def _start_session(self) -> Pid:
-        self._is_stopping = False
         await self._open_session()
         return spawn_link(self._keep_session, label="session")
 
@@ -402,11 +411,11 @@ class Router:
                 self._count_refusal("max_request_bytes", key, limit)
                 raise CannotTravel(f"it has {len(body)} bytes, and max_request_bytes is {limit}")
         entity = serving.get()
-        chain = () if entity is None else entity.calls()
         try:
             pid = current_pid()
         except NotAProcess:
             pid = None
+        chain = () if entity is None or pid is None else entity.calls(pid.process)
         deadline = self._now() + timeout
         number = next(self._numbers)
         return LocalRequest(
@@ -508,6 +517,10 @@ class Router:
             if self.placement.may_own(owner):
                 return owner
             del self._owners[key]
+        return self._proposed(key)
+
+    def _proposed(self, key: str) -> Node | None:
+        """Return the node that should own a key."""
         return self.placement.choose(key, self._label(key))
 
     def _remember(self, key: str, owner: Node) -> None:
@@ -530,7 +543,8 @@ class Router:
 
     async def _locate(self) -> None:
         while True:
-            await self._has_unlocated.wait()
+            with trio.move_on_after(_RETRY if self._blocked else math.inf):
+                await self._has_unlocated.wait()
             self._has_unlocated = trio.Event()
             while self._unlocated:
                 request = self._unlocated[0]
@@ -548,6 +562,19 @@ class Router:
                             self._remember(request.key, owner)
                             self._route(request)
                 self._unlocated.popleft()
+            for owner in list(self._blocked):
+                if not await self._owns(owner, self._blocked[owner][0].key):
+                    for record in self._blocked.pop(owner):
+                        self._try_again(record)
+
+    async def _owns(self, lost: Node, key: str) -> bool:
+        """Return True while a lost node owns a key. All its keys become free at once, so one look is enough."""
+        if not self.may_run or self.placement.knows(lost):
+            return False
+        try:
+            return await self.arbiter.owner(key) == lost
+        except ArbiterUnavailable:
+            return True
 
     def monitor(self, address: Any) -> Ref:
         """Make the current process monitor the entity of an address, if it runs."""
@@ -638,11 +665,11 @@ class Router:
     def _start(self, record: Anyone) -> None:
         """Start a process for a record. It acquires the key itself."""
         record.begin_start()
-        if self.may_run and self._pool is not None and not self._is_stopping:
-            try:
-                DynamicSupervisor.request_start(self._pool, self._spec, record)
-            except NoProcess:
-                pass  # the next pool starts it
+        if self.may_run and not self._is_stopping:
+            # Without a pool, the next pool starts it.
+            if self._pool is not None:
+                with suppress(NoProcess):
+                    DynamicSupervisor.request_start(self._pool, self._spec, record)
             return
         self._drop(record)
         failure = _unavailable("this node has no session at the arbiter")
@@ -651,6 +678,9 @@ class Router:
 
     def _spawn(self, record: Anyone) -> Pid:
         """Start the process of a key, in the process of the pool."""
+        if record.process is not None or record.state is not State.STARTING:
+            # A new pool and a request have both asked for this start.
+            raise StartIgnored
         label = f"{self.settings.cls.__name__} {record.key[:80]}"
         pid = self._class.spawn_link(self, record, label=label)
         record.process = pid.process
@@ -726,12 +756,12 @@ class Router:
             self._drop(record)
             return
         record.wait_first(requests)
-        now = self._now()
-        self.runtime.timers.at(now + _RETRY, partial(self._try_again, record))
+        self._blocked.setdefault(owner, []).append(record)
+        self._has_unlocated.set()
 
     def _try_again(self, record: Anyone) -> None:
         if self.records.get(record.key) is record and record.process is None:
-            waiting = [each for each in record.take_waiting() if not each.done and not each.is_late]
+            waiting = [each for each in record.take_waiting() if not each.done]
             record.wait_first(waiting)
             if waiting:
                 self._start(record)
@@ -785,7 +815,10 @@ class Router:
         if record.is_released:
             self._drop(record)
             for request in requests:
-                self._take(request)
+                if self._is_stopping:
+                    self._pass_on(request, None)
+                else:
+                    self._take(request)
             return
         record.state = State.HELD
         for request in requests:
@@ -824,14 +857,14 @@ class Router:
         if isinstance(owned, OwnedBy):
             record.owner = owned.node
             exit(NORMAL)
-        if not self.may_run or lease is not self.lease:
-            exit(LEASE_LOST)
         record.fence = owned.fence
         if owned.arrived and record.handoff_fence != owned.fence:
             record.arrival = trio.Event()
             with trio.move_on_after(self.settings.handover_timeout):
                 await record.arrival.wait()
             record.arrival = None
+        if not self.may_run or lease is not self.lease:
+            exit(LEASE_LOST)
         record.is_loading = True
         handoff, record.handoff = record.handoff, None
         if handoff is None or record.handoff_fence not in (0, owned.fence):
@@ -855,6 +888,7 @@ class Router:
         record.last = self._now()
         record.seen = record.messages
         self.counts["started"] += 1
+        self._owners.pop(record.key, None)
         assert record.process is not None  # it calls this
         about = {"key": record.key, "fence": record.fence, "pid": record.process.pid}
         self.execute(ENTITY_STARTED, about)
@@ -916,7 +950,6 @@ class Router:
         """Set or cancel the alarm of an entity."""
         if at is not None:
             check_not_negative(f"{self.settings.cls.__name__}.set_alarm", "at", at)
-        self._alarms_sent.pop(record.key, None)
         if not await self.arbiter.set_alarm(record.key, at, record.fence):
             exit(LEASE_LOST)
         if at is not None and at < self._next_alarm:
@@ -925,7 +958,7 @@ class Router:
 
     async def clear_alarm(self, record: Anyone, at: float) -> None:
         """Forget an alarm that an entity has handled. If the arbiter does not answer, the alarm comes again."""
-        self._alarms_sent.pop(record.key, None)
+        self._alarms_sent.pop((record.key, at), None)
         with suppress(ArbiterUnavailable):
             await self.arbiter.clear_alarm(record.key, at)
 
@@ -944,13 +977,14 @@ class Router:
     async def _wake_due(self) -> None:
         """Send due alarms to their entities, if this node should wake them."""
         time, now = self.runtime.now(), self._now()
+        self._alarms_sent = {key: again for key, again in self._alarms_sent.items() if now < again}
         for key, at in await self.arbiter.due_alarms(time, _PORTION):
-            sent, again = self._alarms_sent.get(key, (None, -math.inf))
-            if (sent == at and now < again) or (
-                key not in self.records and self._choose(key) != self.node
+            # The nodes agree on the proposal, but each may remember another owner, and then no node would wake the key.
+            if (key, at) in self._alarms_sent or (
+                key not in self.records and self._proposed(key) != self.node
             ):
                 continue
-            self._alarms_sent[key] = at, now + _ALARM_AGAIN
+            self._alarms_sent[key, at] = now + _ALARM_AGAIN
             deadline, body, number = now + _PATIENCE, _encode(at), next(self._numbers)
             request = LocalRequest(
                 self, self._here, None, number, key, "alarm", at, body, deadline, ()
@@ -979,9 +1013,12 @@ class Router:
         self._say_hello(answer=True)
 
     def close(self) -> None:
-        """Tell the other nodes that this node stops."""
-        self._is_stopping = True
+        """Tell the other nodes that this node stops, and end the requests that still wait."""
         self._say_hello(goodbye=True)
+        for request in self.streams.late(math.inf):
+            request.fail(Failure("EntityLost", "this node stops, and cannot get the answer"))
+        for record in list(self.records.values()):
+            self._fail_all(record.take_waiting(), _unavailable("this node stops"))
 
     def encode_reason(self, reason: ExitReason) -> Any:
         """Return an exit reason as it travels."""
@@ -1036,7 +1073,7 @@ class Router:
             sender, to, message = _decode_message(data)
             if to in ("", self.node.incarnation):
                 self._handle(sender, message)
-        except (CannotTravel, InvalidMessage, *NOT_DECODABLE) as error:
+        except (CannotTravel, *NOT_DECODABLE) as error:
             self.counts["messages_refused"] += 1
             self.execute(ENTITY_MESSAGE_REFUSED, {"problem": str(error)})
 
@@ -1067,7 +1104,7 @@ class Router:
             case Handover():
                 self._receive_part(sender, message)
             case HandedOver():
-                self._unconfirmed.pop((message.key, message.fence), None)
+                self._part_arrived(message)
             case Hello():
                 self._greeted(sender, message)
             case _:
@@ -1138,9 +1175,23 @@ class Router:
         assert record.process is not None  # it runs
         record.state = State.MOVING
         record.move_to = to
+        soon = self._now() + self.settings.handover_timeout
+        record.move_by = min(record.move_by, soon)
         self._moving += 1
         self.execute(ENTITY_MOVING, {"key": record.key, "fence": record.fence, "to": to.name})
         record.process.mailbox.put(NUDGE)
+
+    def postpones_move(self, record: Anyone) -> bool:
+        """Let an entity that moves and owes answers run on. Return False if it does not, or has had enough time."""
+        if record.state is not State.MOVING or record.open is None or self._now() >= record.move_by:
+            return False
+        record.state = State.RUNNING
+        self._moving -= 1
+        self._has_moved.set()
+        self._unbalanced.set()
+        for request in record.take_waiting():
+            self._deliver(record, request)
+        return True
 
     def _hand_over(self, record: Anyone, requests: list[EntityRequest]) -> None:
         """Send the state and the waiting requests of a key to its new owner."""
@@ -1161,16 +1212,15 @@ class Router:
                 waiting.append(request.report)
         for node, numbers in foreign.items():
             self.post(node, Forwarded(key=key, ids=tuple(numbers), owner=to))
-        for part in parts_of(key, fence, data):
-            self.post(to, part)
         self.counts["handed_over"] += 1
-        self._departures.append((key, to, self.runtime.now()))
+        self._gone.append((key, to, self.runtime.now()))
         about = {"key": key, "fence": fence, "to": to.name}
         self.execute(ENTITY_HANDED_OVER, about, requests=len(requests), bytes=len(data))
-        if waiting:
-            self._unconfirmed[key, fence] = waiting
-            deadline = self._now() + 2 * self.settings.handover_timeout
-            self.runtime.timers.at(deadline, partial(self._handover_lost, key, fence))
+        self._unconfirmed[key, fence] = to, waiting
+        deadline = self._now() + 2 * self.settings.handover_timeout
+        self.runtime.timers.at(deadline, partial(self._handover_lost, key, fence))
+        self._departures.add(to, key, fence, data)
+        self._send_parts()
 
     def _packed(
         self, record: Anyone, requests: list[EntityRequest]
@@ -1196,22 +1246,37 @@ class Router:
             return _encode(Cargo(state=state)), []
         return data, requests
 
+    def _send_parts(self) -> None:
+        for to, part in self._departures.take():
+            self.post(to, part)
+
+    def _part_arrived(self, part: HandedOver) -> None:
+        self._departures.arrived(part.key, part.fence, part.part)
+        if part.complete:
+            self._unconfirmed.pop((part.key, part.fence), None)
+            self._has_moved.set()
+        self._send_parts()
+
     def _handover_lost(self, key: str, fence: int) -> None:
-        waiting = self._unconfirmed.pop((key, fence), None)
-        if waiting is not None:
+        unconfirmed = self._unconfirmed.pop((key, fence), None)
+        if unconfirmed is not None:
+            self._has_moved.set()
+            self._departures.drop(key, fence)
+            self._send_parts()
             self.counts["handovers_lost"] += 1
             problem = "the new owner has not confirmed the handover"
             self.execute(ENTITY_HANDOVER_LOST, {"key": key, "problem": problem})
-            for fail in waiting:
+            for fail in unconfirmed[1]:
                 fail(Failure("EntityLost", problem))
 
     def _receive_part(self, sender: Node, part: Handover) -> None:
         key, fence = part.key, part.fence
         data = self._handovers.collect(sender, part, self._now())
-        if data is None:
+        cargo = None if data is None else _decode_cargo(data)
+        is_complete = cargo is not None
+        self.post(sender, HandedOver(key=key, fence=fence, part=part.part, complete=is_complete))
+        if data is None or cargo is None:
             return
-        cargo = _decode_cargo(data)
-        self.post(sender, HandedOver(key=key, fence=fence))
         requests: list[EntityRequest] = []
         for carried in cargo.requests:
             request: EntityRequest | None
@@ -1289,7 +1354,9 @@ class Router:
         if self.placement.forget(node):
             self.execute(ENTITY_NODE_DOWN, {"node": node})
             self._unbalanced.set()
-        self.refusals.forget(node)
+        for (key, fence), (to, _) in list(self._unconfirmed.items()):
+            if to == node:
+                self._handover_lost(key, fence)
         failure = Failure("EntityLost", f"the node {node.name!r} that got the request is lost")
         for request in self.streams.at(node):
             request.fail(failure)
@@ -1300,10 +1367,16 @@ class Router:
 
     async def _keep(self) -> None:
         hello_at = sweep_at = -math.inf
+        self._set_stopping(False)
         while True:
-            silence = min(_SILENCE, math.inf if self.lease is None else self.lease.seconds)
+            silence = min(_SILENCE, self.lease.seconds)
             tick = min(1.0, self.settings.idle_timeout / 4, silence / 20)
-            await trio.sleep(tick)
+            try:
+                await trio.sleep(tick)
+            except trio.Cancelled:
+                # The entities stop next.
+                self._set_stopping(True)
+                raise
             now = self._now()
             if now >= hello_at:
                 hello_at = now + silence / _HELLOS
@@ -1399,24 +1472,26 @@ class Router:
 
     async def _wait_for_moves(self) -> None:
         """Wait until another key may move."""
-        while self._moving >= _MOVES:
-            self._has_moved = trio.Event()
-            await self._has_moved.wait()
+        # Handlers that do not end hold up other keys only for a time.
+        with trio.move_on_after(self.settings.handover_timeout):
+            while self._moving + len(self._unconfirmed) >= _MOVES:
+                self._has_moved = trio.Event()
+                await self._has_moved.wait()
 
     def _next_owner(self, record: Anyone) -> Node | None:
         """Return the node to which a running key should move; None if it should stay."""
         if record.state is not State.RUNNING:
             return None
-        to = self.placement.choose(record.key, self._label(record.key))
+        to = self._proposed(record.key)
         return None if to == self.node else to
 
     async def drain(self) -> None:
         """Move all keys to other nodes. Returns at once if there is no other node."""
         self._is_draining = True
         self._update_placement()
-        while any(
+        while self._unconfirmed or any(
             each.state is State.MOVING
-            or (each.state is not State.HELD and self._should_leave(each.key))
+            or (each.state is not State.HELD and self._proposed(each.key) not in (None, self.node))
             for each in self.records.values()
         ):
             await self._balance()
@@ -1427,11 +1502,13 @@ class Router:
             self._say_hello()
             await trio.sleep(_GRACE)
 
-    def _should_leave(self, key: str) -> bool:
-        return self.placement.choose(key, self._label(key)) not in (None, self.node)
+    def _set_stopping(self, is_stopping: bool) -> None:
+        self._is_stopping = is_stopping
+        self._update_placement()
 
     def _update_placement(self) -> None:
-        self.placement.drain(self._is_draining or self.lease is _NO_LEASE)
+        has_session = self.lease is not _NO_LEASE
+        self.placement.drain(self._is_draining or self._is_stopping or not has_session)
         self._say_hello()
 
 

@@ -36,7 +36,7 @@ class Stream(Generic[R]):
 
     Attributes:
         node: the other node.
-        generation: the generation.
+        generation: the turn of its first request.
         requests: the requests, by number.
     """
 
@@ -52,7 +52,7 @@ class Streams(Generic[R]):
     """The requests that this node has sent to other nodes, until they end.
 
     Args:
-        numbers: the next turns and generations.
+        numbers: the next turns, which grow for as long as other nodes remember them.
     """
 
     def __init__(self, numbers: Iterator[int]) -> None:
@@ -80,10 +80,10 @@ class Streams(Generic[R]):
 
     def add(self, request: R, node: Node) -> int:
         """Take note of a request that goes to a node next. Return the generation of its stream."""
+        turn = request.turn = next(self._numbers)
         stream = self.by_key.get(request.key)
         if stream is None:
-            stream = self.by_key[request.key] = Stream(node, next(self._numbers))
-        request.turn = next(self._numbers)
+            stream = self.by_key[request.key] = Stream(node, turn)
         stream.requests[request.number] = request
         self.entrust(request, node)
         return stream.generation
@@ -151,7 +151,10 @@ class Streams(Generic[R]):
 
 
 class Refusals:
-    """The generations that this node has refused, by their nodes and keys."""
+    """The generations that this node has refused, by their nodes and keys.
+
+    They stay if their node seems lost, because its requests may still be on their way.
+    """
 
     def __init__(self) -> None:
         self._refused: dict[tuple[Node, str], tuple[int, int]] = {}
@@ -174,7 +177,3 @@ class Refusals:
         if generation > known:
             return None
         return turn if generation == known else 0
-
-    def forget(self, node: Node) -> None:
-        """Forget the streams of a node that has ended."""
-        self._refused = {key: value for key, value in self._refused.items() if key[0] != node}

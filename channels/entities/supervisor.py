@@ -28,7 +28,7 @@ from channels.entities.remote import RemotePid
 from channels.entities.router import Router, Settings
 from channels.errors import ChannelsError
 from channels.pubsub.pubsub import PubSub
-from channels.serving.services import KeyedChild, Services
+from channels.serving.services import EndpointChild, Services
 from supervision.backoff import Backoff, check_backoff
 from supervision.child_spec import ChildSpec
 from supervision.strategy import DEFAULT_MAX_RESTARTS, DEFAULT_MAX_SECONDS, RestartIntensity
@@ -49,8 +49,9 @@ class Placement(msgspec.Struct, frozen=True):
 
     Attributes:
         node: the name of its node.
-        pid: its process, a `RemotePid` if it runs on another node. The next process of the key has another pid, so send
-            requests to `EntitySupervisor.via(key)` instead.
+        pid: its process, a `RemotePid` if it runs on another node. The next process of the key has another pid, and a
+            message to a pid of another node must be one of the `answers`. So send requests to
+            `EntitySupervisor.via(key)` instead.
     """
 
     node: str
@@ -115,7 +116,7 @@ class EntityAddress(RemoteAddress):
         return self._supervisor.running(self, "monitor", 0.0).monitor(self)
 
 
-class EntitySupervisor(KeyedChild):
+class EntitySupervisor(EndpointChild):
     """The entities of one class: one process for each key in the whole cluster, started by its first message.
 
         auctions = EntitySupervisor("auctions", Auction, idle_timeout=300)
@@ -141,7 +142,8 @@ class EntitySupervisor(KeyedChild):
         max_restarts: restarts of one key after crashes, within `max_seconds`. At the next crash only this key stops.
         max_seconds: length of this window in seconds.
         backoff: waits of a key after too many crashes. Until its end, requests fail with `EntityStartFailed`.
-        handover_timeout: seconds that the next owner of a key waits for its state, before it loads the state again.
+        handover_timeout: seconds that the next owner of a key waits for its state, before it loads the state again. A
+            move waits as long for calls that the entity has not answered.
         arbiter: decides which node owns a key. By default it fits the adapter of the PubSub.
 
     Raises:
@@ -304,6 +306,10 @@ class EntitySupervisor(KeyedChild):
     async def where(self, key: str, *, timeout: float = 5.0) -> Placement | None:
         """Return the place of an entity, or None if it does not run. This starts no process.
 
+        Args:
+            key: the key.
+            timeout: seconds for the answer of its node.
+
         Raises:
             EntityError, CallTimeout: its node could not be asked.
         """
@@ -317,6 +323,10 @@ class EntitySupervisor(KeyedChild):
     async def start(self, key: str, *, timeout: float = 5.0) -> None:
         """Start an entity, unless it runs.
 
+        Args:
+            key: the key.
+            timeout: seconds for the answer of its node.
+
         Raises:
             EntityError, CallTimeout: it did not start.
         """
@@ -325,6 +335,10 @@ class EntitySupervisor(KeyedChild):
 
     async def stop(self, key: str, *, timeout: float = 5.0) -> None:
         """Stop an entity after the requests that wait for it. The next message starts it again.
+
+        Args:
+            key: the key.
+            timeout: seconds for the answer of its node.
 
         Raises:
             EntityError, CallTimeout: it did not stop in time.

@@ -26,6 +26,7 @@ from actors.servers.gen_server import GenServer, Sender
 from actors.servers.results import Reply
 from actors.timers import send_after
 from channels.endpoint.pools import ids_of_application
+from channels.entities.supervisor import EntitySupervisor
 from channels.observer.chronicle import label_of
 from channels.observer.control import act
 from channels.observer.elsewhere import Served
@@ -34,7 +35,6 @@ from channels.observer.memory import Record
 from channels.observer.model import Absent, Entry, Model, View
 from channels.observer.nodes import WANTED_SECONDS, Nodes, summary
 from channels.observer.settings import Answered, Look, News, ObserverSettings, Wanted
-from channels.serving.services import KeyedChild
 from channels.telemetry import CHANNEL_HANDLED_IN
 from supervision.child_spec import RESTARTING
 from supervision.recording.fields import LABELLED
@@ -170,11 +170,11 @@ class Watcher(GenServer[None]):
         return News(self.model, point, self._pids, nodes, self._entities())
 
     def _entities(self) -> list[Record]:
-        """Return a table for each child of the endpoint that runs a process for each key."""
+        """Return a table for each supervisor of entities among the children of the endpoint."""
         return [
             {"name": child.name, "count": figures["entities"], "rows": list(child.rows(ENTITIES))}
             for child in self.settings.endpoint.children
-            if isinstance(child, KeyedChild) and (figures := child.statistics())
+            if isinstance(child, EntitySupervisor) and (figures := child.statistics())
         ]
 
     async def _start_looking(self) -> None:

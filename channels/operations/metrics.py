@@ -33,6 +33,7 @@ from actors.refs import Pid
 from actors.runtime import in_runtime
 from actors.watchdog import BLOCKED
 from channels import telemetry as events
+from channels.entities.supervisor import EntitySupervisor
 from channels.errors import ChannelsError, MissingLibrary
 from channels.operations.metric_table import (
     METRICS,
@@ -49,7 +50,7 @@ from channels.operations.recovery import Absences
 from channels.operations.worker_figures import WorkerFigures
 from channels.pubsub.adapter import WORKER, WORKERS_FOLDER
 from channels.serving.plug import Plug
-from channels.serving.services import KeyedChild, Services
+from channels.serving.services import Services
 from channels.transports.asgi_responses import send_response
 from channels.transports.asgi_stream import ASGIApplication, path_of
 from supervision.child_spec import ChildSpec, process_spec
@@ -571,8 +572,8 @@ async def _read(services: Services) -> list[Family]:
         *await _processes(services),
         *_nodes(services),
         *_histories(services),
-        *_presences(services),
         *_entities(services),
+        *_presences(services),
     ]
 
 
@@ -653,28 +654,20 @@ _HISTORY = {
     "history_forgotten_fences_total": "fences_forgotten",
 }
 
-_PRESENCE = {
-    "presence_topics": "topics",
-    "presence_members": "presences",
-    "presence_nodes_down": "nodes_down",
-    "presence_failed_callbacks_total": "callbacks_failed",
-    "presence_refused_calls_total": "calls_refused",
-}
-
 _ENTITIES = {
-    "entities": "entities",
-    "entity_waiting_requests": "waiting",
-    "entity_remote_requests": "remote_waiting",
-    "entity_starts_total": "started",
-    "entity_crashes_total": "crashed",
-    "entity_failed_starts_total": "start_failed",
-    "entity_idle_stops_total": "idle_stops",
-    "entity_handed_over_total": "handed_over",
-    "entity_taken_over_total": "taken_over",
-    "entity_lost_handovers_total": "handovers_lost",
-    "entity_lost_leases_total": "leases_lost",
-    "entity_dropped_messages_total": "dropped",
-    "entity_malformed_messages_total": "messages_refused",
+    "entities_running": "entities",
+    "entities_waiting_requests": "waiting",
+    "entities_started_total": "started",
+    "entities_crashed_total": "crashed",
+    "entities_failed_starts_total": "start_failed",
+    "entities_idle_stops_total": "idle_stops",
+    "entities_handed_over_total": "handed_over",
+    "entities_taken_over_total": "taken_over",
+    "entities_lost_handovers_total": "handovers_lost",
+    "entities_lost_leases_total": "leases_lost",
+    "entities_remote_requests": "remote_waiting",
+    "entities_dropped_messages_total": "dropped",
+    "entities_malformed_messages_total": "messages_refused",
 }
 
 _ENTITY_LIMITS = (
@@ -685,25 +678,42 @@ _ENTITY_LIMITS = (
     "max_handover_bytes",
 )
 
+_PRESENCE = {
+    "presence_topics": "topics",
+    "presence_members": "presences",
+    "presence_nodes_down": "nodes_down",
+    "presence_failed_callbacks_total": "callbacks_failed",
+    "presence_refused_calls_total": "calls_refused",
+}
+
 
 def _histories(services: Services) -> list[Family]:
     return _statistics(_HISTORY, services.endpoint.histories)
 
 
-def _presences(services: Services) -> list[Family]:
-    return _statistics(_PRESENCE, services.endpoint.presences)
-
-
 def _entities(services: Services) -> list[Family]:
-    children = [each for each in services.endpoint.children if isinstance(each, KeyedChild)]
+    figures = {
+        each.name: each.statistics()
+        for each in services.endpoint.children
+        if isinstance(each, EntitySupervisor)
+    }
+    if not figures:
+        return []
+    # A supervisor that does not run has no figures.
     limited = [
-        ((child.name, limit), float(figures[f"refused_{limit}"]))
-        for child in children
-        if (figures := child.statistics())
+        ((name, limit), float(each.get(f"refused_{limit}", 0)))
+        for name, each in figures.items()
         for limit in _ENTITY_LIMITS
     ]
-    found = _statistics(_ENTITIES, children)
-    return [*found, _family("entity_limited_requests_total", limited)] if limited else found
+    found = [
+        _family(metric, [((name,), float(each.get(key, 0))) for name, each in figures.items()])
+        for metric, key in _ENTITIES.items()
+    ]
+    return [*found, _family("entities_limited_requests_total", limited)]
+
+
+def _presences(services: Services) -> list[Family]:
+    return _statistics(_PRESENCE, services.endpoint.presences)
 
 
 def _statistics(names: Mapping[str, str], owners: Iterable[Any]) -> list[Family]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -36,7 +36,6 @@ __all__ = [
     "Admission",
     "EndpointChild",
     "Http",
-    "KeyedChild",
     "LateAnswer",
     "Service",
     "Services",
@@ -80,28 +79,6 @@ class EndpointChild:
         """
 
 
-class KeyedChild(EndpointChild):
-    """Base class of children that run one process for each key. Metrics and the observer show them.
-
-    Attributes:
-        name: the label of the metrics.
-    """
-
-    name: str
-
-    def statistics(self) -> Mapping[str, Any]:
-        """Return the present numbers of this node, and its counters; empty if the child does not run."""
-        raise NotImplementedError
-
-    def rows(self, limit: int) -> Sequence[Mapping[str, Any]]:
-        """Return the rows of a table, in JSON types.
-
-        Args:
-            limit: the most keys of this node.
-        """
-        raise NotImplementedError
-
-
 class Owner(Broadcaster, Protocol):
     """The part of an endpoint that its connections use."""
 
@@ -111,6 +88,10 @@ class Owner(Broadcaster, Protocol):
     presences: tuple[Service, ...]
     histories: tuple[Service, ...]
     children: tuple[Any, ...]
+
+    @property
+    def children(self) -> tuple[object, ...]:
+        """The application's own processes."""
 
 
 class Tracer(Protocol):

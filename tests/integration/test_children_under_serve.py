@@ -7,9 +7,9 @@ import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 import trio
@@ -128,13 +128,42 @@ def test_a_recording_has_the_crash_of_a_child_and_its_restart(tmp_path: Path) ->
 # The examples
 
 
-async def place_and_coins(server: WorkersServer) -> None:
-    payload = {"id": "the tab of Ann", "name": "Ann"}
-    async with (
-        open_socket(socket_url(server)) as socket,
-        socket.channel("game:lobby", payload) as channel,
-    ):
-        assert channel.response["player"]
+class Player:
+    """A client in the game, with the latest board that it got."""
+
+    def __init__(self, channel: ClientChannel) -> None:
+        self.channel = channel
+        self.players: dict[str, Any] = {}
+        channel.listen("board", self.see)
+
+    def see(self, board: Any, join_ref: str | None) -> None:
+        self.players = {each["name"]: each for each in board["players"]}
+
+
+async def play_together(server: WorkersServer) -> None:
+    """Let players on all workers meet in one room. One of them crashes, and comes back to the same place."""
+    async with AsyncExitStack() as stack:
+        players: list[Player] = []
+        while len(players) < 2 or not has_clients_everywhere(server):
+            socket = await stack.enter_async_context(open_socket(socket_url(server)))
+            payload = {"id": f"tab {len(players)} of a player", "name": str(len(players))}
+            # It listens before it joins, because a board may come right after the reply to the join.
+            players.append(Player(socket.channel("game:lobby", payload)))
+            await stack.enter_async_context(players[-1].channel)
+        await until(lambda: all(len(each.players) == len(players) for each in players))
+        assert len({each.channel.response["game"] for each in players}) == 1
+        first, second = players[:2]
+        for direction in ("left", "up"):
+            first.channel.push_nowait("move", {"direction": direction})
+        first.channel.push_nowait("crash")
+        await until(lambda: not second.players["0"]["here"])
+        place = second.players["0"]
+        await until(lambda: second.players["0"]["here"])
+        assert second.players["0"] == {**place, "here": True}
+
+
+def has_clients_everywhere(server: WorkersServer) -> bool:
+    return "--workers" not in server.arguments or all(each.connections for each in server.workers())
 
 
 async def light_a_lamp(server: WorkersServer) -> None:
@@ -185,7 +214,6 @@ async def drive_two_vehicles(server: WorkersServer) -> None:
 Use: TypeAlias = Callable[[WorkersServer], Awaitable[None]]
 
 ONCE: list[tuple[str, Use, str]] = [
-    ("game", place_and_coins, "the rooms of the game must exist only once"),
     ("sensors", light_a_lamp, "the lamps must exist only once"),
     ("news", publish_a_story, "the desk of the news must exist only once"),
 ]
@@ -198,6 +226,14 @@ def test_an_example_with_processes_of_its_own_runs_under_serve(
     target = f"examples.{example}.server:endpoint"
     with serving(tmp_path, target, None, SECRET_KEY_BASE=SECRET) as server:
         trio.run(use, server)
+        server.send(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_players_on_all_workers_meet_in_one_room(tmp_path: Path, workers: int | None) -> None:
+    with serving(tmp_path, "examples.game.server:endpoint", workers) as server:
+        trio.run(play_together, server)
         server.send(signal.SIGTERM)
         assert server.wait() == 0
 

@@ -171,7 +171,7 @@ async def test_two_processes_share_the_offsets_and_a_kill_loses_no_answered_appe
 
 async def test_a_process_that_closes_the_file_leaves_the_log_to_the_others(tmp_path: Path) -> None:
     # SQLite deletes the log when the last process closes the file. The others would go on with a deleted log, which
-    # destroys the file. A process that opens and closes the file by hand loses its locks, so it does not seem to be there.
+    # destroys the file. A process that opens and closes the file by hand loses its locks, so it seems to be gone.
     path = tmp_path / "history.db"
     storage = SQLiteStorage(path)
     await storage.open(Limits(), fresh_epoch="epoch")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from channels.entities.handovers import PART, Handovers, parts_of
-from channels.entities.messages import InvalidMessage
+from channels.entities.codec import CannotTravel
+from channels.entities.handovers import PART, Departures, Handovers, parts_of
 from channels.pubsub.adapter import Node
 
 A = Node("a", "1")
@@ -41,7 +41,7 @@ def test_parts_of_different_handovers_do_not_mix() -> None:
 )
 def test_a_part_beyond_the_limits_is_refused(wrong: dict[str, int | bytes]) -> None:
     part = replace(parts_of("k", 7, DATA)[0], **wrong)
-    with pytest.raises(InvalidMessage):
+    with pytest.raises(CannotTravel):
         Handovers(4 * PART).collect(A, part, 0.0)
 
 
@@ -53,3 +53,32 @@ def test_an_incomplete_handover_is_forgotten() -> None:
     handovers.collect(A, second, 59.0)
     handovers.forget_old(61.0)
     assert handovers.collect(A, third, 61.0) is None
+
+
+def taken(departures: Departures) -> list[tuple[str, int]]:
+    return [(part.key, part.part) for _, part in departures.take()]
+
+
+def test_few_bytes_of_handovers_travel_at_a_time() -> None:
+    departures = Departures()
+    for key, data in (("small", b"1"), ("large", DATA), ("last", b"2")):
+        departures.add(A, key, 1, data)
+    assert (taken(departures), taken(departures)) == ([("small", 0)], [])
+    departures.arrived("small", 1, 0)
+    assert taken(departures) == [("large", 0)]
+    departures.arrived("large", 1, 0)
+    assert taken(departures) == [("large", 1)]
+    departures.arrived("large", 1, 1)
+    # The rest of the large handover is small, so the last one goes with it.
+    assert taken(departures) == [("large", 2), ("last", 0)]
+
+
+def test_a_handover_that_is_dropped_holds_up_no_other() -> None:
+    departures = Departures()
+    departures.add(A, "large", 1, DATA)
+    departures.add(A, "last", 1, b"2")
+    assert taken(departures) == [("large", 0)]
+    departures.drop("large", 1)
+    assert taken(departures) == [("last", 0)]
+    departures.arrived("large", 1, 0)
+    assert taken(departures) == []

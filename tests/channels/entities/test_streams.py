@@ -100,8 +100,6 @@ def test_a_refused_generation_stays_refused_from_its_first_request_on() -> None:
     assert refusals.first(A, "l", 1) is None
     assert refusals.add(A, "k", 2, 9)
     assert refusals.first(A, "k", 1) == 0
-    refusals.forget(A)
-    assert refusals.first(A, "k", 1) is None
 
 
 def test_the_number_of_remembered_refusals_is_bounded() -> None:

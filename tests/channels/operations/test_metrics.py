@@ -11,12 +11,12 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from actors import Crash, InvalidOption, Pid, call, kill, send, send_exit, spawn
+from actors import Crash, InvalidOption, Pid, Reply, call, kill, send, send_exit, spawn
 from actors.runtime import current_runtime
 from actors.watchdog import BLOCKED
 from channels import Channel, Draining, Endpoint, Mount, PushReply, Socket, handle_in
 from channels.durable.history import History
-from channels.entities import EntityBusy, EntityCrashed, EntitySupervisor
+from channels.entities import Entity, EntityBusy, EntitySupervisor
 from channels.errors import ChannelsError
 from channels.operations.metric_table import METRICS, BoundedLabels, Figure
 from channels.operations.metrics import Metrics
@@ -27,7 +27,6 @@ from supervision import Backoff, Supervisor, process_spec
 from supervision.events import CHILD_RESTARTED
 from supervision.recording.flight import FlightRecorder
 from tests.channels.conftest import Serve
-from tests.channels.entities.nodes import Counter
 from tests.channels.rooms import UserSocket
 from tests.channels.support import Server, head, settle
 from tests.channels.transports.frames import TEXT, client_frame
@@ -53,6 +52,11 @@ class Echo(Channel):
 
 class EchoSocket(Socket):
     channels = {"echo:*": Echo}
+
+
+class Counting(Entity):
+    async def handle_call(self, request: Any, sender: Any) -> Reply:
+        return Reply(request)
 
 
 class Scrape(dict[str, float]):
@@ -275,6 +279,24 @@ async def test_histories_and_presences_appear_by_name() -> None:
     assert found["ashtree_presence_members{presence=online}"] == 0
 
 
+async def test_entities_appear_by_the_name_of_their_supervisor() -> None:
+    counters = EntitySupervisor("counters", Counting, max_entities=2)
+    endpoint = Endpoint(sockets=SOCKETS, children=[counters], plugs=[Metrics(token=None)])
+    async with endpoint.running():
+        for key in ("a", "b", "b"):
+            await call(counters.via(key), 1, timeout=1.0)
+        with pytest.raises(EntityBusy):
+            await call(counters.via("c"), 1, timeout=1.0)
+        await counters.stop("b")
+        found = Scrape((await request(endpoint))[1])
+    assert found["ashtree_entities_started_total{entities=counters}"] == 2
+    assert found["ashtree_entities_running{entities=counters}"] == 1
+    assert found["ashtree_entities_handed_over_total{entities=counters}"] == 0
+    refused = "ashtree_entities_limited_requests_total{{entities=counters,limit={}}}"
+    assert found[refused.format("max_entities")] == 1
+    assert found[refused.format("max_waiting")] == 0
+
+
 async def test_a_blocked_event_loop_counts_with_its_seconds(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=SOCKETS, plugs=[Metrics(token=None)]))
     server.runtime.telemetry.execute(BLOCKED, {"seconds": 0.75}, {})
@@ -430,33 +452,6 @@ def test_an_invalid_option_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidOption) as caught:
         Metrics(**{"token": None, **options})
     assert "short" not in str(caught.value)
-
-
-async def test_entities_and_their_refused_requests_are_counted(serve: Serve) -> None:
-    counters = EntitySupervisor("counters", Counter, max_entities=2)
-    server = await serve(
-        Endpoint(sockets=SOCKETS, plugs=[Metrics(token=None)], children=[counters])
-    )
-    before = await scrape(server)
-    assert before["ashtree_entities{supervisor=counters}"] == 0
-    refused = "ashtree_entity_limited_requests_total{limit=max_entities,supervisor=counters}"
-    assert before[refused] == 0
-    for key in ("a", "b"):
-        await call(counters.via(key), "add")
-    with pytest.raises(EntityBusy):
-        await call(counters.via("c"), "add")
-    with pytest.raises(EntityCrashed):
-        await call(counters.via("a"), "crash")
-    await settle()
-    after = await scrape(server)
-    assert after["ashtree_entities{supervisor=counters}"] == 2
-    assert after["ashtree_entity_starts_total{supervisor=counters}"] == 3
-    assert after["ashtree_entity_crashes_total{supervisor=counters}"] == 1
-    assert after[refused] == 1
-    await counters.stop("a")
-    after = await scrape(server)
-    assert after["ashtree_entities{supervisor=counters}"] == 1
-    assert after["ashtree_entity_waiting_requests{supervisor=counters}"] == 0
 
 
 def test_the_reference_page_lists_every_metric_as_the_code_does() -> None:
