@@ -137,6 +137,12 @@ def test_a_handler_of_a_process_that_was_stopped_may_overlap_with_the_next_owner
     assert broken(notes, faults=(KILL, stop)) == []
 
 
+def test_a_process_that_was_stopped_in_init_may_note_its_start_late() -> None:
+    notes = [*NOTES, start(10.5, 4, fence=4)]
+    assert broken(notes) == ["fences of starts grow"]
+    assert broken(notes, faults=(KILL, Fault("SIGSTOP", 9.0, (4,), 10.4))) == []
+
+
 def test_a_takeover_that_lasts_too_long_fails() -> None:
     slow = [note for note in NOTES if note[1]["at"] < 10.2]
     slow += [called(10.2, 3, "b.2"), owned(10.6, 2, 6), start(10.7, 2, fence=6, count=1)]
