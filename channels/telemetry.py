@@ -56,6 +56,7 @@ __all__ = [
     "HISTORY_GAP",
     "HISTORY_LOST",
     "HISTORY_NOT_SENT",
+    "HISTORY_STARTED",
     "LONGPOLL_ANSWER_LOST",
     "LONGPOLL_LEFT_OUT",
     "LONGPOLL_NOT_FORWARDED",
@@ -419,6 +420,9 @@ attempt. Metadata: `connection`, `server`, and `problem`, a text."""
 HISTORY_FULL: Event = ("phoenix", "history_full")
 """A history refused a message, because too many messages wait for its storage. Measurements: `waiting`. Metadata:
 `topic`."""
+
+HISTORY_STARTED: Event = ("phoenix", "history_started")
+"""A history has opened its storage, and starts. Metadata: `history`, the `History`."""
 
 HISTORY_EVICTED: Event = ("phoenix", "history_evicted")
 """A storage forgot the messages of some topics, to stay within `max_topics` or `max_total_bytes`. Measurements:

@@ -65,6 +65,7 @@ from channels.telemetry import (
     HISTORY_GAP,
     HISTORY_LOST,
     HISTORY_NOT_SENT,
+    HISTORY_STARTED,
 )
 from channels.topics import INTERNAL
 from supervision.child_spec import ChildSpec, process_spec
@@ -231,6 +232,7 @@ class History:
         runtime = current_runtime()
         await self.storage.open(self.limits, fresh_epoch=f"{runtime.random.getrandbits(64):016x}")
         self._runtime, self._pubsub = runtime, pubsub
+        self.execute(HISTORY_STARTED, {}, {})
         children = [
             ChildSpec("storage", self._hold, restart="temporary"),
             *self.storage.processes(self),

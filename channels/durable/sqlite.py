@@ -146,9 +146,9 @@ class SQLiteStorage:
 
     def _connect(self) -> sqlite3.Connection:
         # Only the owner may read the messages of clients. SQLite itself would create the file with the rights of the
-        # umask. It gives the two files beside it the rights of this one. An existing file keeps its rights. O_EXCL does
-        # not open an existing file, because closing it would end the locks of the other connection of this process.
-        # Then another process that closes the file would delete the log that this process writes.
+        # umask. It gives the two files beside it the rights of this one. An existing file keeps its rights. It must not
+        # be opened here: closing it would drop the locks that SQLite has on it through other connections of this
+        # process. Another process would then remove the log of changes as the supposedly last user.
         try:
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         except OSError:

@@ -70,8 +70,10 @@ class Host(Protocol):
     def report(self, event: Event, record: Anyone, request: EntityRequest | None) -> None: ...
 
 
-serving: ContextVar[EntityProcess | None] = ContextVar("channels_serving_entity", default=None)
-"""The entity in whose process the running task is, or whose process has spawned it."""
+serving: ContextVar[Callable[[ProcessLike | None], tuple[str, ...]] | None] = ContextVar(
+    "channels_serving_entity", default=None
+)
+"""In the process of an entity: a function that returns the entities that wait for the running callback."""
 
 
 class EntityProcess(Entity):
@@ -85,7 +87,7 @@ class EntityProcess(Entity):
 
     async def init(self, host: Host, record: Anyone, /) -> Any:  # type: ignore[override]
         self.__host, self.__record = host, record
-        serving.set(self)
+        serving.set(self.__calls)
         self.key = record.key
         result = await self.__init(record.next_fence())
         if isinstance(result, Ignore | Fail | Stop):
@@ -115,7 +117,7 @@ class EntityProcess(Entity):
                 record.reason = Crash(error)
                 raise
 
-    def calls(self, process: ProcessLike | None) -> tuple[str, ...]:
+    def __calls(self, process: ProcessLike | None) -> tuple[str, ...]:
         """Return the entities that wait for the running callback, this entity last; empty if no callback runs.
 
         Args:

@@ -253,16 +253,17 @@ class IncomingRequest(EntityRequest):
         sent_by: that node.
         ask: the request, as it arrived.
         is_carried: True if a handover brought it here, so that its node does not take it back.
+        is_accepted: True if its node knows that this node has it, and needs no answer.
     """
 
-    __slots__ = ("_is_accepted", "ask", "is_carried", "sent_by")
+    __slots__ = ("ask", "is_accepted", "is_carried", "sent_by")
 
     def __init__(self, ask: Ask, *args: Any, sent_by: Node, is_carried: bool) -> None:
         super().__init__(*args)
         self.ask = ask
         self.sent_by = sent_by
         self.is_carried = is_carried
-        self._is_accepted = False
+        self.is_accepted = False
 
     @property
     def origin(self) -> Node | None:
@@ -275,8 +276,8 @@ class IncomingRequest(EntityRequest):
         return super().begin(record)
 
     def accept(self) -> None:
-        if not self._is_accepted and not self.wants_answer:
-            self._is_accepted = True
+        if not self.is_accepted and not self.wants_answer:
+            self.is_accepted = True
             self.host.post(self.sent_by, Accepted(id=self.number))
 
     def answer(self, value: Any) -> bool:

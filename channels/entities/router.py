@@ -410,12 +410,12 @@ class Router:
                 limit = self._max_request_bytes
                 self._count_refusal("max_request_bytes", key, limit)
                 raise CannotTravel(f"it has {len(body)} bytes, and max_request_bytes is {limit}")
-        entity = serving.get()
+        waiting = serving.get()
         try:
             pid = current_pid()
         except NotAProcess:
             pid = None
-        chain = () if entity is None or pid is None else entity.calls(pid.process)
+        chain = () if waiting is None or pid is None else waiting(pid.process)
         deadline = self._now() + timeout
         number = next(self._numbers)
         return LocalRequest(
@@ -554,7 +554,9 @@ class Router:
                     except ArbiterUnavailable as error:
                         request.fail(_unavailable(str(error)))
                     else:
-                        if owner is None:
+                        if request.done:
+                            pass  # its caller has given up meanwhile
+                        elif owner is None:
                             request.answer(None)
                         elif owner != self.node and not self.placement.knows(owner):
                             request.fail(_unavailable(f"its node {owner.name!r} does not run"))
@@ -908,12 +910,24 @@ class Router:
                 record.transferred = await self.arbiter.transfer(
                     record.key, record.fence, record.move_to
                 )
-            else:
+            elif not self._waiting_in_mailbox(record):
                 await self.arbiter.release(record.key, record.fence)
                 record.is_released = True
         except ArbiterUnavailable:
             # The arbiter may have carried this out. The next start acquires the key, or learns of its new owner.
             pass
+
+    def _waiting_in_mailbox(self, record: Anyone) -> bool:
+        """Return True if the key must stay here, because its mailbox has requests.
+
+        Their senders may know that this node has them. So they do not send them again if another node gets the key.
+        """
+        process = record.process
+        assert process is not None  # it calls this
+        found = (record.popped, *map(_request_in, process.mailbox.queue))
+        return any(
+            each is not None and not each.done and each.verb not in _FOR_RUNNING for each in found
+        )
 
     def encode_handoff(self, record: Anyone, state: Any) -> None:
         """Keep the result of `handle_handoff` for the next owner.
@@ -938,10 +952,14 @@ class Router:
                 node = self.streams.end(request)
                 if node is not None:
                     self._remember(request.key, node)
-            if failure is not None and not request.wants_answer:
-                self.counts["dropped"] += 1
-                about = {"key": request.key, "verb": request.verb, "problem": failure.problem}
-                self.execute(ENTITY_DROPPED, about)
+            if failure is not None and request.verb == "alarm":
+                self._alarms_sent.pop((request.key, request.content), None)
+        # The node of a request no longer knows it after it was accepted here.
+        is_known_here = not isinstance(request, IncomingRequest) or request.is_accepted
+        if failure is not None and not request.wants_answer and is_known_here:
+            self.counts["dropped"] += 1
+            about = {"key": request.key, "verb": request.verb, "problem": failure.problem}
+            self.execute(ENTITY_DROPPED, about)
         self.execute(ENTITY_REQUEST_ENDED, {"request": request, "failure": failure})
 
     # Alarms
@@ -1148,9 +1166,9 @@ class Router:
     def _send_back(self, request: IncomingRequest, owner: Node | None) -> None:
         """Refuse a request, and all later ones of its generation, so that its node sends them to the owner."""
         ask = request.ask
-        if request.is_carried:
+        if request.is_carried or request.is_accepted:
             # Its node does not send it again.
-            request.fail(_unavailable("its key moved again during a handover"))
+            request.fail(_unavailable("its key moved again, and this node cannot pass it on"))
             return
         request.withdraw()
         if self.refusals.add(request.sent_by, ask.key, ask.generation, ask.turn):
@@ -1284,6 +1302,9 @@ class Router:
                 request = own = self.streams.get(carried.ask.id)
                 if own is not None:
                     self.streams.take_back(own)
+                elif carried.ask.verb in {"cast", "send"}:
+                    # It was acknowledged, so its node has forgotten it.
+                    request = self._incoming(carried.origin, carried.ask, is_carried=True)
             else:
                 request = self._incoming(carried.origin, carried.ask, is_carried=True)
             if request is not None:
@@ -1441,7 +1462,10 @@ class Router:
         else:
             self._drop(record)
         for request in record.take_waiting():
-            self._take(request)
+            if self.placement.takes_keys:
+                self._take(request)
+            else:
+                self._pass_on(request, None)
 
     # Moves
 
@@ -1496,6 +1520,10 @@ class Router:
         ):
             await self._balance()
             await trio.sleep(0.02)
+        for record in list(self.records.values()):
+            to = self._proposed(record.key)
+            if record.state is State.HELD and to not in (None, self.node):
+                await self._release(record)
         if self.placement.others():
             # The other nodes send no more requests once they know this. Send back those that travel now.
             self._is_drained = True

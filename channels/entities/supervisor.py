@@ -77,6 +77,11 @@ class EntityAddress(RemoteAddress):
         self._supervisor = supervisor
         self.key = key
 
+    @property
+    def supervisor(self) -> EntitySupervisor:
+        """The supervisor whose `via` has made this address."""
+        return self._supervisor
+
     def __repr__(self) -> str:
         return f"<{self._supervisor.name} {brief(self.key)}>"
 

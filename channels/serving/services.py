@@ -87,7 +87,6 @@ class Owner(Broadcaster, Protocol):
     max_sessions: int
     presences: tuple[Service, ...]
     histories: tuple[Service, ...]
-    children: tuple[Any, ...]
 
     @property
     def children(self) -> tuple[object, ...]:

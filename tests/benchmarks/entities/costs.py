@@ -338,8 +338,9 @@ def measure_handover(count: int = 30_000) -> None:
         clients.append(Client(servers[2].port))
         clients[2].push("meter", {})
         began = time.monotonic()
-        sizes = [0, 0, 0]
-        while sum(sizes) <= count or sizes[2] < count / 4:
+        sizes, before = [0, 0, 0], [0]
+        while sum(sizes) <= count or sizes[2] < count / 4 or sizes != before:
+            before = sizes
             time.sleep(0.5)
             sizes = [each.push("statistics", {})["entities"] for each in clients]
         spent = cpu_seconds([*pids, servers[2].pid]) - cpu

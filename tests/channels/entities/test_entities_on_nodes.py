@@ -751,3 +751,118 @@ async def test_numbers_go_on_when_only_the_supervisor_of_the_entities_starts_aga
         assert a.router is not router
     assert seen == sorted(set(seen))
     assert await call(b.via(key), "add") == 4
+
+
+class Alarmed(Counter):
+    """An entity that sets its alarm as a cast demands."""
+
+    async def handle_cast(self, message: Any) -> None:
+        await self.set_alarm(message)
+
+
+async def test_an_alarm_comes_although_each_node_takes_another_one_for_the_owner(
+    runtime: Runtime,
+) -> None:
+    _, nodes = await cluster("a", "b", "c", cls=Alarmed, idle_timeout=5)
+    cast(nodes[0].via("k"), runtime.now() + 30)
+    await trio.sleep(20)
+    assert await nodes[0].entities.where("k") is None
+    for node, owner in zip(nodes, (*nodes[1:], nodes[0]), strict=True):
+        node.router._owners["k"] = owner.pubsub.node
+    await trio.sleep(12)
+    assert [kind for kind, _ in await call(nodes[0].via("k"), "heard")] == ["alarm"]
+
+
+class Unready(Alarmed):
+    """An entity whose start fails twice."""
+
+    starts = 0
+
+    async def init(self, key: str, state: Any = None) -> None:
+        await super().init(key, state)
+        Unready.starts += 1
+        if Unready.starts in {2, 3}:
+            raise ValueError("not ready")
+
+
+async def test_an_alarm_whose_entity_did_not_start_comes_again_soon(runtime: Runtime) -> None:
+    _, (a, _) = await cluster("a", "b", cls=Unready, idle_timeout=1)
+    cast(a.via("k"), runtime.now() + 5)
+    await trio.sleep(4)
+    assert await a.entities.where("k") is None
+    await trio.sleep(3.9)
+    assert [kind for kind, _ in await call(a.via("k"), "heard")] == ["alarm"]
+
+
+async def test_a_cast_in_the_mailbox_of_an_entity_that_stops_is_not_lost(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(a)
+    arbiter: Any = a.router.arbiter
+    release = arbiter.release
+
+    async def release_to_b(key: str, fence: int) -> bool:
+        released: bool = await release(key, fence)
+        await b.router.arbiter.acquire(key)
+        return released
+
+    arbiter.release = release_to_b
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call, a.via(key), ["sleep", 1.0])
+        await trio.sleep(0.1)
+        nursery.start_soon(a.entities.stop, key)
+        await trio.sleep(0.1)
+        cast(b.via(key), "hello")
+    await trio.sleep(1.0)
+    assert await call(b.via(key), "heard") == [["cast", "hello"]]
+
+
+async def test_an_acknowledged_cast_that_returns_to_its_own_node_in_a_handover_arrives(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call, b.via(key), ["sleep", 1.0])
+        await trio.sleep(0.1)
+        cast(a.via(key), "hello")
+        await trio.sleep(0.1)
+        assert len(a.router.streams) == 0
+        b.router.move(b.router.records[key], a.pubsub.node)
+    await trio.sleep(0.5)
+    assert await call(a.via(key), "heard") == [["cast", "hello"]]
+
+
+class Named(Counter):
+    """An entity with attributes that a router might use."""
+
+    async def init(self, key: str, state: Any = None) -> None:
+        await super().init(key, state)
+        self.calls = self.host = self.record = 0
+
+    async def handle_call(self, request: Any, sender: Sender) -> Any:
+        if request == "ask":
+            return Reply(await call(TARGETS[0], "add"))
+        return await super().handle_call(request, sender)
+
+
+TARGETS: list[Any] = []
+
+
+async def test_an_entity_may_have_attributes_of_any_name(runtime: Runtime) -> None:
+    _, (a, _) = await cluster("a", "b", cls=Named)
+    TARGETS[:] = [a.via("other")]
+    assert await call(a.via("k"), "ask") == 1
+
+
+async def test_a_drained_node_has_no_key_whose_process_waits_after_crashes(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b", max_restarts=0)
+    key = key_of(a)
+    with pytest.raises(EntityCrashed):
+        await call(a.via(key), "crash")
+    assert a.router.records[key].state is State.HELD
+    await a.entities.drain()
+    assert key not in a.router.records
+    assert await call(a.via(key), "add") == 1
+    assert key in b.router.records

@@ -68,6 +68,9 @@ class NodeWorld(Protocol):
     def disturbed(self, what: str) -> None:
         """Tell the invariants that a fault of a node has begun or ended."""
 
+    def paused(self, environment: SimulatedEnvironment, *, ongoing: bool) -> None:
+        """Tell the invariants of a node that it stands still from now on, or runs again."""
+
 
 class Node:
     """One node, through all its incarnations. `Nodes.start` creates it, and passes it to the node's main.
@@ -278,8 +281,7 @@ class Nodes:
             raise _error(name, "it is paused already; resume it first")
         node.paused = True
         self._scheduler.pause(node.tasks)
-        self._world.trace.add("node_paused", {"node": node.label})
-        self._world.disturbed("node_paused")
+        self._note_pause(node, "node_paused")
 
     def resume(self, name: str) -> None:
         """Let the tasks of a paused node run again, as SIGCONT does. Does nothing if the node is not paused.
@@ -291,8 +293,13 @@ class Nodes:
         if node.paused:
             node.paused = False
             self._scheduler.resume(node.tasks)
-            self._world.trace.add("node_resumed", {"node": node.label})
-            self._world.disturbed("node_resumed")
+            self._note_pause(node, "node_resumed")
+
+    def _note_pause(self, node: Node, what: str) -> None:
+        self._world.trace.add(what, {"node": node.label})
+        assert node.environment is not None  # the node is up
+        self._world.paused(node.environment, ongoing=node.paused)
+        self._world.disturbed(what)
 
     def suspend(self, name: str, seconds: float) -> None:
         """Let the clocks of a node jump as after a suspend that took `seconds`, such as the sleep of a laptop.

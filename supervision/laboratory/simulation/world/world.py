@@ -92,6 +92,8 @@ class World(ScenarioWorld):
         # Raise before the run if the choice is invalid.
         choose(self._invariants)
         self._watches: dict[Runtime, Watch] = {}
+        # The watches of paused nodes. Such a node is never at rest, because its work waits.
+        self._paused: dict[Watch, None] = {}
         self._clock = clock
         self.environment = self.new_environment(
             "", lambda: knobs.epoch + clock.now, lambda: clock.now
@@ -200,6 +202,7 @@ class World(ScenarioWorld):
         for recorder in gone:
             watch = self._watches.pop(recorder.runtime, None)
             if watch is not None:
+                self._paused.pop(watch, None)
                 watch.close()
             self.faults.remove(recorder.runtime)
         self.recorders = [each for each in self.recorders if each not in gone]
@@ -214,6 +217,22 @@ class World(ScenarioWorld):
         for watch in self._watches.values():
             watch.disturbed(what, ongoing=ongoing)
 
+    def paused(self, environment: SimulatedEnvironment, *, ongoing: bool) -> None:
+        """Tell the invariants of a node that it is paused from now on, or runs again.
+
+        Args:
+            environment: the environment of the node.
+            ongoing: True if the pause begins.
+        """
+        for recorder in environment.recorders:
+            watch = self._watches.get(recorder.runtime)
+            if watch is not None:
+                if ongoing:
+                    self._paused[watch] = None
+                else:
+                    del self._paused[watch]
+                watch.paused(ongoing=ongoing)
+
     def look(self, *, at_rest: bool) -> InvariantViolated | None:
         """Return the first violation. `at_rest` means that no task can run unless time passes.
 
@@ -224,7 +243,8 @@ class World(ScenarioWorld):
         for watch in self._watches.values():
             if problem is not None:
                 break
-            violation = watch.at_rest() if at_rest else watch.check()
+            rests = at_rest and watch not in self._paused
+            violation = watch.at_rest() if rests else watch.check()
             if violation is not None:
                 problem = InvariantViolated(violation.name, self.seconds, violation.problem)
         if problem is not None:
