@@ -359,6 +359,18 @@ class EntitySupervisor(EndpointChild):
         """Return the numbers of entities and requests of this node, and counters since its start."""
         return {} if self.router is None else self.router.statistics()
 
+    def rows(self, limit: int) -> list[dict[str, Any]]:
+        """Return rows for the table of the observer: the newest keys of this node, and those that it has handed over.
+
+        A row has `key`, `node`, and `state`, which is `"moved"` for a key that this node has handed over. A key of this
+        node also has `messages`. It has `pid` and `born`, the time of its start, while its process runs. `handover` has
+        the other node, as `from` or `to`, and the time of the last handover, `at`. Times are seconds since the epoch.
+
+        Args:
+            limit: the most keys of this node.
+        """
+        return [] if self.router is None else self.router.rows(limit)
+
 
 def _check_class(cls: Any) -> None:
     if not (isinstance(cls, type) and issubclass(cls, Entity)):
