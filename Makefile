@@ -40,7 +40,7 @@ NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lo
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run auction auction-nodes wheel release test test-proxies proxies test-deep test-other-python test-without-integration docs pictures sweep test-portability bench soak bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder bench-imports lint format types node chromium curl postgres clean
+.PHONY: help run auction auction-nodes wheel release test test-proxies proxies test-deep test-other-python test-without-integration docs pictures sweep test-portability bench soak soak-entities bench-actors bench-simulation bench-hostile bench-nodes bench-entities bench-client bench-durable bench-recorder bench-imports lint format types node chromium curl postgres clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
@@ -58,12 +58,14 @@ help:
 	@echo "make test-portability  the same simulated runs on every Python and Trio (options: ARGS='--seeds 200')"
 	@echo "make bench      what channels cost, next to a bare Trio server and other servers (takes more than an hour, and two minutes with ARGS='--quick')"
 	@echo "make soak       two workers, a second node and Valkey under all kinds of clients and faults, and a verdict (MINUTES=30)"
+	@echo "make soak-entities  entities on workers and on nodes with Valkey, under kills, pauses and deploys, and a verdict (options: ARGS='--nodes 3 --rounds 5')"
 	@echo "make bench-actors  what actors cost, next to raw Trio and other libraries (takes minutes)"
 	@echo "make bench-simulation  what simulated runs cost, next to plain Trio (takes minutes)"
 	@echo "make bench-hostile  what hostile clients cost a server and its other clients (takes minutes)"
 	@echo "make bench-client  the CPU of a push of the client, next to plain trio-websocket, and the memory of a client"
 	@echo "make bench-durable  a durable broadcast next to a plain one, per storage, and 10,000 clients that come back (takes minutes)"
 	@echo "make bench-nodes  what broadcasts and presences cost between several nodes (takes minutes)"
+	@echo "make bench-entities  what calls, starts, memory and moves of entities cost (takes minutes)"
 	@echo "make bench-recorder  the CPU of echoes and broadcasts without a recorder, and with one that is off or on"
 	@echo "make bench-imports  the CPU of importing channels, next to the libraries that it uses"
 	@echo "make lint       ruff, without changing anything"
@@ -178,6 +180,9 @@ bench: $(BENCH_CHANNELS_STAMP) $(BENCH_DJANGO_STAMP)
 soak: $(DEV_STAMP)
 	@exec $(BIN)/python -m tests.benchmarks.soak --minutes $(or $(MINUTES),30) $(ARGS)
 
+soak-entities: $(DEV_STAMP)
+	@exec $(BIN)/python -m tests.benchmarks.entities $(ARGS)
+
 # Uses a separate environment, because nothing else needs the compared libraries.
 bench-actors: $(BENCH_STAMP)
 	@$(BENCH_VENV)/bin/python -m tests.benchmarks.actors $(ARGS)
@@ -202,6 +207,9 @@ bench-imports: $(DEV_STAMP)
 
 bench-nodes: $(DEV_STAMP)
 	@$(BIN)/python -m tests.benchmarks.nodes $(ARGS)
+
+bench-entities: $(DEV_STAMP)
+	@$(BIN)/python -m tests.benchmarks.entities.costs $(ARGS)
 
 lint: $(DEV_STAMP)
 	@$(BIN)/ruff check .

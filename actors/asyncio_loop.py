@@ -103,9 +103,9 @@ async def asyncio_call(
     of the caller; their messages have arrived when `asyncio_call` returns. `call` and most other functions raise
     WrongThread there.
 
-    If the caller is cancelled, so is the function, once, with asyncio's CancelledError. The caller continues when the
-    function has ended, so the function can roll back a transaction first. Context variables that the function sets are
-    set for the caller afterwards.
+    If the caller is cancelled, the loop cancels the function once, with asyncio's CancelledError. The caller continues
+    only when the function has ended, so the function can roll back a transaction first. The caller also gets the
+    changes that the function makes to context variables.
 
     Args:
         function: A coroutine function, or another function that returns an awaitable. It runs in the thread of the

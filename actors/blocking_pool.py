@@ -58,10 +58,10 @@ class BlockingPool(ThreadServiceSpec):
     A thread connects before its first call. If `connect` raises, the call gets the exception, and the thread tries
     again at its next call.
 
-    At the end of the process, calls that wait for a thread get ServerExit. Calls that run are cancelled if the pool has
-    `cancel`, and otherwise end by themselves. Then each thread closes its connection. If a function refuses to end
-    until the supervisor kills the process, the runtime emits `("actors", "thread_service", "left")`, and the thread
-    goes on alone.
+    At the end of the process, calls that wait for a thread get ServerExit. If the pool has `cancel`, it cancels the
+    calls that run. Otherwise it waits for their ends. Then each thread closes its connection. If a function has not
+    ended when the supervisor kills the process, the runtime emits `("actors", "thread_service", "left")`, and the
+    thread goes on alone.
 
     Args:
         name: The name of the process, for `blocking_call`.
@@ -133,12 +133,12 @@ async def blocking_call(
 
     You may call it in any task of the runtime. In the function, `send`, `cast` and broadcasts work, and act in the name
     of the caller; their messages have arrived when `blocking_call` returns. `call` and most other functions raise
-    WrongThread there. Context variables that the function sets are set for the caller afterwards.
+    WrongThread there. The caller also gets the changes that the function makes to context variables.
 
     If the caller is cancelled while its call waits for a thread, it leaves at once, and the function is never called.
-    If the function runs, the pool's `cancel` ends its query, and the caller continues when the function has ended. An
-    exception of the function then counts as the end of its query. Without `cancel`, the caller leaves at once, the
-    function goes on in its thread, and the pool drops its result.
+    If the function runs, the pool's `cancel` ends its query, and the caller continues when the function has ended. If
+    the function then raises, the caller gets its own cancellation in place of this exception. Without `cancel`, the
+    caller leaves at once, the function still runs to its end in its thread, and the pool drops its result.
 
     Args:
         function: The function. If the pool has `connect`, its first argument is the connection of the thread.

@@ -278,10 +278,11 @@ class History:
 
         Args:
             topic: the topic.
-            fence: a whole number from 1 to 2**53 - 1, from the authority that chose this owner.
+            fence: a whole number from 1 to 2**53 - 1, from the authority that chose this owner, such as `Entity.fence`.
 
         Raises:
-            FenceRefused: the topic has this fence or a greater one. Get a fence of at least `claimed + 1`, or stop.
+            FenceRefused: the topic has this fence or a greater one. Get a fence of at least `claimed + 1`, or stop. An
+                `Entity` gets one if its `init` raises this error.
             HistoryError: the history does not run.
             StorageError: the storage failed, or took longer than `timeout`. The fence may or may not be claimed.
             InvalidOption: the fence is not such a number.
@@ -308,8 +309,8 @@ class History:
             topic: the topic.
 
         Returns:
-            The messages, and the bounds of the stream. If `first` is above 1, the storage no longer keeps the first
-            messages.
+            The messages, and the bounds of the stream. If `first` is above 1, the storage has forgotten the first
+            messages because of the limits of the history, such as `max_age`.
 
         Raises:
             HistoryError: the history does not run.

@@ -32,22 +32,24 @@ class Entity(GenServer[Any]):
 
     All callbacks of a `GenServer` exist. `terminate` runs before a stop, an idle stop and a move to another node. As in
     every GenServer, it does not run if the process is killed. A node kills its entities if it loses its lease. A
-    callback that shields itself from cancellation may then run on beside the next owner, and only the fence stops its
-    writes.
+    callback that shields itself from cancellation for longer than the margin of the lease can then run beside the next
+    owner, and only the fence stops its writes.
+
+    Timers, monitors, links and registered names end with the process, also at a move. So make them in `init`.
 
     Attributes:
         key: the key of this entity.
         fence: the number of this start. Each later start of the key, on any node, has a greater fence. Pass it to
-            `History.append(fence=)`, or compare it in your own database.
+            `History.claim` and `History.append`, or compare it in your own database.
     """
 
     requests: ClassVar[Any] = Any
     """The types of calls, casts and messages to this entity: a msgspec type, or a union. By default JSON values."""
 
     answers: ClassVar[Any] = Any
-    """The types of its answers, and of all messages between pids of different nodes. By default JSON values.
+    """The types of the answers, and of all messages between pids of different nodes. By default JSON values.
 
-    A message to a pid of the same node does not travel, so nothing checks its type.
+    A message to a pid of the same node does not travel, so Ashtree does not check its type.
     """
 
     handoff: ClassVar[Any] = Any
@@ -61,6 +63,9 @@ class Entity(GenServer[Any]):
     ) -> Continue | Within | Ignore | Fail | Stop | None:
         """Set up the state. Requests wait until this has returned.
 
+        If this calls `History.claim`, call it first. If the claim raises `FenceRefused`, the entity gets a greater
+        fence and runs `init` again, at most three times in all.
+
         Args:
             key: the key of this entity, as `self.key`.
             state: the result of `handle_handoff` in the previous process, after a handover. Otherwise None.
@@ -71,7 +76,7 @@ class Entity(GenServer[Any]):
         return None
 
     async def handle_alarm(self, at: float, /) -> NoReply | Continue | Within | Stop | None:
-        """Handle the alarm that `set_alarm` has set. It may come twice, on any node.
+        """Handle the alarm that `set_alarm` has set. It may come twice, and on different nodes.
 
         Args:
             at: the time for which the alarm was set, in seconds since the epoch.
@@ -84,10 +89,10 @@ class Entity(GenServer[Any]):
         )
 
     async def handle_handoff(self) -> Any:
-        """Return a state for the next owner of this key, whose `init` gets it. None loads the state again.
+        """Return a state for the next owner of this key, whose `init` gets it. With None, `init` must load the state.
 
-        This is called before the key moves to another node, and the process ends afterwards. If the state does not
-        arrive, or the next node runs another version that cannot read it, the next `init` gets None.
+        The entity calls this before its key moves to another node, and ends afterwards. If the state does not arrive,
+        or the next node runs another version that cannot read it, the next `init` gets None.
 
         A move waits for the calls that the entity has begun and not answered, up to the `handover_timeout`. After that,
         they end with `EntityLost`.
@@ -95,11 +100,18 @@ class Entity(GenServer[Any]):
         return None
 
     async def set_alarm(self, at: float | None) -> None:
-        """Let this entity get `handle_alarm` at a time of day, even if its process or its node ends before.
+        """Set the time of day of the next `handle_alarm`. The alarm outlives the process and its node.
+
+        The arbiter keeps the alarm: the program, the parent of the workers, or Redis. If the arbiter loses its data,
+        the alarm is lost too.
 
         Args:
             at: the time in seconds since the epoch, as `Runtime.now` returns it. It replaces an earlier alarm. None
                 cancels the alarm.
+
+        Raises:
+            ArbiterUnavailable: the arbiter did not answer. The alarm may be set or not.
+            InvalidOption: `at` is not a number of seconds, 0 or more.
         """
         raise NotImplementedError(
             f"{type(self).__name__} runs outside of an EntitySupervisor, which keeps the alarms"

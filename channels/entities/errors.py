@@ -11,8 +11,8 @@ CallExit (actors.errors)
 └── CallTimeout
     └── EntityTimeout       ... because the entity did not begin to handle the request in time
 
-Only `EntityCrashed`, `EntityLost` and a plain `CallTimeout` have `may_have_run`. A caller may repeat the request after
-the others, because the entity has not begun to handle it.
+`may_have_run` is True only in `EntityCrashed`, `EntityLost` and a plain `CallTimeout`. A caller may repeat the request
+after the other errors, because the entity has not begun to handle it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class EntityError(CallExit):
 
 
 class RequestRefused(EntityError):
-    """The request cannot travel between nodes: its type is not declared, or it is too large. It has not run."""
+    """The request cannot travel between nodes, because its type is not declared or it is too large. It has not run."""
 
     may_have_run = False
 
@@ -62,7 +62,7 @@ class EntityBusy(EntityError):
 
 
 class EntityUnavailable(EntityError):
-    """No node that can own the key was found, or the arbiter did not answer. The request has not run."""
+    """Ashtree found no node that can own the key, or the arbiter did not answer. The request has not run."""
 
     may_have_run = False
 
@@ -84,7 +84,7 @@ class EntityCrashed(EntityError):
 
 
 class EntityLost(EntityError):
-    """The node that got the request is lost, its lease has ended, or a handover was lost. The request may have run."""
+    """The node, its lease or a handover was lost, or the entity stopped without an answer. The request may have run."""
 
 
 @declared(

@@ -27,19 +27,24 @@ class Lease:
         clock: the clock of `until`, in seconds.
         until: the time at which the lease ends. `math.inf` is for an arbiter that never grants a key of a living node
             to another node. Such a lease ends only when `lose` is called.
+        seconds: the seconds from a renewal until other nodes may get the keys; `math.inf` for such an arbiter.
 
     Attributes:
         until: the time at which the lease ends.
         problem: the reason why the lease is invalid; None while it is valid.
         delay: the reason why the last renewal failed; None if it succeeded.
+        seconds: as above.
     """
 
-    __slots__ = ("_clock", "_lost", "delay", "problem", "until")
+    __slots__ = ("_clock", "_lost", "delay", "problem", "seconds", "until")
 
-    def __init__(self, clock: Callable[[], float], until: float = math.inf) -> None:
+    def __init__(
+        self, clock: Callable[[], float], until: float = math.inf, *, seconds: float = math.inf
+    ) -> None:
         self._clock = clock
         self._lost = trio.Event()
         self.until = until
+        self.seconds = seconds
         self.problem: str | None = None
         self.delay: str | None = None
 

@@ -82,6 +82,8 @@ class Record(Generic[R]):
         transferred: the fence of the next owner, once the arbiter has transferred the key.
         handoff: the encoded state for the next owner, or from the previous owner. None if there is none.
         handoff_fence: the fence of the handover that has arrived for the next start; 0 if there is none.
+        born: the time of day at which the latest process began to run; 0 before the first.
+        arrived: the previous node and the time of day of the last handover to this node; None if there was none.
         arrival: set when the handover arrives for which the start waits.
         is_loading: True from the moment at which the start no longer waits for a handover, until the process runs.
         is_released: True once the arbiter has taken the key back.
@@ -92,6 +94,8 @@ class Record(Generic[R]):
         "_delays",
         "_intensity",
         "arrival",
+        "arrived",
+        "born",
         "failure",
         "fence",
         "handoff",
@@ -135,6 +139,8 @@ class Record(Generic[R]):
         self.transferred: int | None = None
         self.handoff: bytes | None = None
         self.handoff_fence = 0
+        self.born = 0.0
+        self.arrived: tuple[Node, float] | None = None
         self.arrival: trio.Event | None = None
         self.is_loading = False
         self.is_released = False

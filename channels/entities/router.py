@@ -21,6 +21,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -120,13 +121,20 @@ MAX_HOPS = 2
 MAX_OWNERS = 100_000
 """The most owners of keys that a node remembers."""
 
-# Seconds between two hellos, and seconds of silence after which a node counts as gone. The second is the usual lease.
-_HELLO = 2.5
+MAX_GONE = 20
+"""The most handed-over keys that a node remembers for a table."""
+
+# Seconds of silence after which a node counts as gone, unless the lease is shorter, and the hellos in this time. The
+# keys of a dead node are free after the lease at the latest, and then a caller should not wait for its answer.
 _SILENCE = 10.0
+_HELLOS = 4
 # Seconds after a change of the nodes before keys move, so that nodes that start together cause one change.
 _SETTLE = 2.0
 # Seconds between two looks at the owner of keys whose node is gone while its lease lasts.
 _RETRY = 0.1
+# Seconds until a key that ran before starts again, if the arbiter did not answer; up to twice as many, so that many
+# keys do not start at once.
+_START_AGAIN = 1.0
 # Seconds in which a drained node sends requests back.
 _GRACE = 0.5
 # Seconds that a cast waits for its entity.
@@ -234,6 +242,10 @@ class Router:
         self.refusals = Refusals()
         self.placement = Placement(self.node, settings.labels)
         self.counts: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
+        # The number of processes whose `init` has returned.
+        self._running = 0
+        # The keys that this node has handed over last, with their new owners and the times of day.
+        self._gone: deque[tuple[str, Node, float]] = deque(maxlen=MAX_GONE)
         self.pid: Pid
         self._processes: RemoteProcesses | None = None
         self._pool: Pid | None = None
@@ -292,19 +304,40 @@ class Router:
 
     def statistics(self) -> dict[str, Any]:
         """Return the present numbers of this node, and its counters."""
-        states = Counter(each.state for each in self.records.values())
+        # A look at 100,000 records takes milliseconds, so look only if some may have waiting requests.
+        others = len(self.records) - self._running
+        waiting = sum(len(each.waiting) for each in self.records.values()) if others else 0
         return {
             "node": self.node.name,
             "nodes": 1 + len(self.placement.others()),
             "has_session": self.may_run,
-            "entities": states[State.RUNNING],
+            "entities": self._running,
             "keys": len(self.records),
-            "waiting": sum(len(each.waiting) for each in self.records.values()),
+            "waiting": waiting,
             "remote_waiting": len(self.streams),
             "arbiter": {"name": self.arbiter.name, **self.arbiter.statistics()},
             "processes": {} if self._processes is None else self._processes.statistics(),
             **self.counts,
         }
+
+    def rows(self, limit: int) -> list[dict[str, Any]]:
+        """Return the newest keys of this node, and the keys that it has handed over last, for a table."""
+        found: list[dict[str, Any]] = []
+        for record in islice(reversed(self.records.values()), limit):
+            row: dict[str, Any] = {"key": record.key[:80], "node": self.node.name}
+            row |= {"state": record.state.value, "messages": record.messages}
+            if record.process is not None:
+                row["pid"] = record.process.pid.number
+                row["born"] = round(record.born, 3)
+            if record.arrived is not None:
+                sender, at = record.arrived
+                row["handover"] = {"from": sender.name, "at": round(at, 3)}
+            found.append(row)
+        for key, to, at in reversed(self._gone):
+            if key not in self.records:
+                row = {"key": key[:80], "node": to.name, "state": "moved"}
+                found.append({**row, "handover": {"to": to.name, "at": round(at, 3)}})
+        return found
 
     # The session
 
@@ -405,7 +438,7 @@ class Router:
         if request.chain and verb in _IN_TURN and self.address_of(key) in request.chain:
             await trio.lowlevel.checkpoint()
             raise CallingSelf(address, content, timeout)
-        timer = None
+        timer, timers = None, self.runtime.timers
         try:
             if verb in {"stop", "locate"}:
                 self.locate(request)
@@ -414,7 +447,7 @@ class Router:
             if request.done:
                 await trio.lowlevel.checkpoint()
             else:
-                timer = self.runtime.timers.at(request.deadline, request.expire)
+                timer = timers.at(request.deadline, request.expire)
                 await request.wait()
         except BaseException:
             # A cancelled caller gets no answer, and an answer must not wake a task that does not wait.
@@ -423,7 +456,7 @@ class Router:
             raise
         finally:
             if timer is not None:
-                self.runtime.timers.forget(timer)
+                timers.forget(timer)
         return request.result(address, content, timeout)
 
     def tell(self, address: Any, verb: Verb, content: Any) -> None:
@@ -585,7 +618,8 @@ class Router:
         if state is _RUNNING:
             process = record.process
             assert process is not None  # it runs
-            if request.verb in {"locate", "start"}:
+            verb = request.verb
+            if verb != "call" and verb in {"locate", "start"}:
                 request.answer(process.pid)
                 return
             mailbox, runtime = process.mailbox, self.runtime
@@ -594,7 +628,7 @@ class Router:
                 return
             if self.observes(ENTITY_REQUEST_ACCEPTED):
                 self.execute(ENTITY_REQUEST_ACCEPTED, {"request": request, "fence": record.fence})
-            if request.verb == "call":
+            if verb == "call":
                 envelope = CallRequest(request.content, request)
             else:
                 request.accept()
@@ -663,6 +697,8 @@ class Router:
         """Decide about a key whose process has ended. Runs before other processes learn of the end."""
         process, record.process = record.process, None
         assert process is not None  # `_spawn` has set it
+        if record.state is not State.STARTING:
+            self._running -= 1
         if record.state is State.MOVING:
             self._moving -= 1
             self._has_moved.set()
@@ -765,6 +801,14 @@ class Router:
             self.execute(ENTITY_START_FAILED, about, delay=delay)
         record.state = State.HELD
         self._fail_all(requests, failure)
+        if not delay and (record.fence or record.handoff_fence):
+            # It ran before its crash or on its last node, so it has to run again, even if nobody calls it.
+            at = self._now() + _START_AGAIN * (1 + self.runtime.random.random())
+            self.runtime.timers.at(at, partial(self._start_held, record))
+
+    def _start_held(self, record: Anyone) -> None:
+        if self.records.get(record.key) is record and record.state is State.HELD:
+            self._start(record)
 
     def _stopped(self, record: Anyone, requests: list[EntityRequest]) -> None:
         for request in [each for each in requests if each.verb in _FOR_RUNNING]:
@@ -839,6 +883,8 @@ class Router:
     def started(self, record: Anyone) -> None:
         """Let the entity handle its requests, after its `init`."""
         record.state = State.RUNNING
+        self._running += 1
+        record.born = self.runtime.now()
         record.is_loading = False
         record.handoff_fence = 0
         record.last = self._now()
@@ -1185,6 +1231,7 @@ class Router:
         for node, numbers in foreign.items():
             self.post(node, Forwarded(key=key, ids=tuple(numbers), owner=to))
         self.counts["handed_over"] += 1
+        self._gone.append((key, to, self.runtime.now()))
         about = {"key": key, "fence": fence, "to": to.name}
         self.execute(ENTITY_HANDED_OVER, about, requests=len(requests), bytes=len(data))
         self._unconfirmed[key, fence] = to, waiting
@@ -1265,10 +1312,17 @@ class Router:
         self.counts["taken_over"] += 1
         about = {"key": key, "fence": fence, "sender": sender.name}
         self.execute(ENTITY_TAKEN_OVER, about, requests=len(requests), bytes=len(data))
-        self._take_over(key, fence, None if cargo.state == _NULL else bytes(cargo.state), requests)
+        self._take_over(
+            sender, key, fence, None if cargo.state == _NULL else bytes(cargo.state), requests
+        )
 
     def _take_over(
-        self, key: str, fence: int, state: bytes | None, requests: list[EntityRequest]
+        self,
+        sender: Node,
+        key: str,
+        fence: int,
+        state: bytes | None,
+        requests: list[EntityRequest],
     ) -> None:
         record = self.records.get(key)
         is_idle = record is None or record.state is State.HELD
@@ -1281,6 +1335,7 @@ class Router:
             self._fail_all(requests, _unavailable("the handover of the key came too late"))
             return
         record.handoff, record.handoff_fence = state, fence
+        record.arrived = sender, self.runtime.now()
         record.wait_first(requests)
         if record.arrival is not None:
             record.arrival.set()
@@ -1332,10 +1387,11 @@ class Router:
     # Idle entities, and keys without a process
 
     async def _keep(self) -> None:
-        tick = min(1.0, self.settings.idle_timeout / 4)
         hello_at = sweep_at = -math.inf
         self._set_stopping(False)
         while True:
+            silence = min(_SILENCE, self.lease.seconds)
+            tick = min(1.0, self.settings.idle_timeout / 4, silence / 20)
             try:
                 await trio.sleep(tick)
             except trio.Cancelled:
@@ -1344,9 +1400,9 @@ class Router:
                 raise
             now = self._now()
             if now >= hello_at:
-                hello_at = now + _HELLO
+                hello_at = now + silence / _HELLOS
                 self._say_hello()
-            for node in self.placement.silent(now - _SILENCE):
+            for node in self.placement.silent(now - silence):
                 self.node_lost(node)
             for request in self.streams.late(now):
                 if not request.wants_answer:

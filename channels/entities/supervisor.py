@@ -98,6 +98,7 @@ class EntityAddress(RemoteAddress):
 
         Raises:
             EntityError, CallTimeout, CallingSelf: There was no answer. See `channels.entities.errors`.
+            InvalidOption: The time limit is infinite.
         """
         supervisor = self._supervisor
         router = supervisor.router or supervisor.running(self, request, timeout)
@@ -105,6 +106,9 @@ class EntityAddress(RemoteAddress):
 
     def cast(self, message: Any) -> None:
         """Send a message to the `handle_cast` of the entity, which starts if it does not run.
+
+        The message is lost with the node that has it, and dropped if the entity does not start, or if another node has
+        not accepted it within 30 s. The caller does not learn of this: see `ENTITY_DROPPED`.
 
         Raises:
             RequestRefused: the message cannot travel.
@@ -117,7 +121,7 @@ class EntityAddress(RemoteAddress):
         self._supervisor.running(self, message, 0.0).tell(self, "send", message)
 
     def monitor(self) -> Ref:
-        """Monitor the process of the entity that runs now. Without one, the `Down` has the reason `NOPROC`."""
+        """Monitor the present process of the entity. If none runs, the `Down` has the reason `NOPROC`."""
         return self._supervisor.running(self, "monitor", 0.0).monitor(self)
 
 
@@ -130,26 +134,26 @@ class EntitySupervisor(EndpointChild):
         answer = await call(auctions.via("42"), Bid(100), timeout=5)
 
     Args:
-        name: the same on every node, and unique among the supervisors of entities of a PubSub.
+        name: the name of these entities. Write the same name on every node, and another one for each class.
         cls: the class of the entities.
         idle_timeout: seconds without a message after which an entity stops. The next message starts it again. An entity
             does not stop while it has a timer, a monitor or an unanswered call.
         labels: the labels of this node.
         pin: a function that returns the label that a node must have for a key, or None for any node. It must return the
             same on every node, and must not raise.
-        max_entities: entities of this node. Further keys do not start.
-        max_waiting: requests that wait for one key.
-        max_request_bytes: bytes of an encoded request.
-        max_remote_waiting: requests of this node that wait for one other node.
-        max_handover_bytes: bytes of the state and the waiting requests of a key that moves. The waiting requests of a
-            larger handover fail with `EntityBusy`, and a larger state is loaded again.
-        max_moves_per_second: keys of this node that move to other nodes in a second.
+        max_entities: the most entities of this node. Requests for further keys fail with `EntityBusy`.
+        max_waiting: the most requests that wait for one key.
+        max_request_bytes: the most bytes of an encoded request.
+        max_remote_waiting: the most requests of this node that wait for one other node.
+        max_handover_bytes: the most bytes of the state and the waiting requests of a key that moves. The waiting
+            requests of a larger handover fail with `EntityBusy`. With a larger state, the next `init` gets None.
+        max_moves_per_second: the most keys of this node that move to other nodes in a second.
         max_restarts: restarts of one key after crashes, within `max_seconds`. At the next crash only this key stops.
         max_seconds: length of this window in seconds.
-        backoff: waits of a key after too many crashes. Until its end, requests fail with `EntityStartFailed`.
-        handover_timeout: seconds that the next owner of a key waits for its state, before it loads the state again. A
+        backoff: waits of a key after too many crashes. During a wait, requests fail with `EntityStartFailed`.
+        handover_timeout: seconds that the next owner of a key waits for its state, before it runs `init` without it. A
             move waits as long for calls that the entity has not answered.
-        arbiter: decides which node owns a key. By default it fits the adapter of the PubSub.
+        arbiter: the part that decides which node owns a key. By default, the adapter of the PubSub chooses it.
 
     Raises:
         InvalidOption: an option has an invalid value.
@@ -271,7 +275,7 @@ class EntitySupervisor(EndpointChild):
         self.router = None
 
     async def drain(self) -> None:
-        """Move all keys of this node to other nodes. An endpoint calls this when it stops."""
+        """Move all keys of this node to other nodes, if there are some. An endpoint calls this when it drains."""
         if self.router is not None:
             await self.router.drain()
 
@@ -316,7 +320,7 @@ class EntitySupervisor(EndpointChild):
             timeout: seconds for the answer of its node.
 
         Raises:
-            EntityError, CallTimeout: its node could not be asked.
+            EntityError, CallTimeout: the arbiter or the node of the entity did not answer.
         """
         address = self.via(key)
         router = self.running(address, "where", timeout)
@@ -354,6 +358,18 @@ class EntitySupervisor(EndpointChild):
     def statistics(self) -> dict[str, Any]:
         """Return the numbers of entities and requests of this node, and counters since its start."""
         return {} if self.router is None else self.router.statistics()
+
+    def rows(self, limit: int) -> list[dict[str, Any]]:
+        """Return rows for the table of the observer: the newest keys of this node, and those that it has handed over.
+
+        A row has `key`, `node`, and `state`, which is `"moved"` for a key that this node has handed over. A key of this
+        node also has `messages`. It has `pid` and `born`, the time of its start, while its process runs. `handover` has
+        the other node, as `from` or `to`, and the time of the last handover, `at`. Times are seconds since the epoch.
+
+        Args:
+            limit: the most keys of this node.
+        """
+        return [] if self.router is None else self.router.rows(limit)
 
 
 def _check_class(cls: Any) -> None:

@@ -26,6 +26,7 @@ from actors.servers.gen_server import GenServer, Sender
 from actors.servers.results import Reply
 from actors.timers import send_after
 from channels.endpoint.pools import ids_of_application
+from channels.entities.supervisor import EntitySupervisor
 from channels.observer.chronicle import label_of
 from channels.observer.control import act
 from channels.observer.elsewhere import Served
@@ -46,6 +47,8 @@ SLICE: Final = 50
 CHILDREN: Final = 200
 """The largest number of children of one supervisor whose ids and restarts the page shows."""
 SAMPLES: Final = 1000
+ENTITIES: Final = 50
+"""The largest number of keys of one supervisor of entities that the page shows."""
 SUMMARY_SECONDS: Final = 1.0
 
 
@@ -138,6 +141,7 @@ class Watcher(GenServer[None]):
         rows = self.model.rows(view, lambda number: status_shown(self._pids.get(number)))
         answer = self._served.answer(request["from"], request["page"], request["last"], rows)
         answer["now"] = round(self.runtime.now(), 3)
+        answer["entities"] = self._entities()
         if request["pid"] is not None and is_current:
             pid = self._pids.get(request["pid"])
             facts = None if pid is None else facts_of(self.runtime, pid)
@@ -163,7 +167,15 @@ class Watcher(GenServer[None]):
 
     def _news(self, point: Record) -> News:
         nodes = self._nodes.rows(point, trio.current_time())
-        return News(self.model, point, self._pids, nodes)
+        return News(self.model, point, self._pids, nodes, self._entities())
+
+    def _entities(self) -> list[Record]:
+        """Return a table for each supervisor of entities among the children of the endpoint."""
+        return [
+            {"name": child.name, "count": figures["entities"], "rows": list(child.rows(ENTITIES))}
+            for child in self.settings.endpoint.children
+            if isinstance(child, EntitySupervisor) and (figures := child.statistics())
+        ]
 
     async def _start_looking(self) -> None:
         if self._looking:

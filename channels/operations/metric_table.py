@@ -360,6 +360,30 @@ METRICS: Final = _table(
         "entities",
         "Lost leases; each stops all entities of the node.",
     ),
+    (
+        "entities_remote_requests",
+        "gauge",
+        "entities",
+        "Requests of this node that other nodes have.",
+    ),
+    (
+        "entities_limited_requests_total",
+        "counter",
+        "entities limit",
+        "Requests refused because of a limit, by the option.",
+    ),
+    (
+        "entities_dropped_messages_total",
+        "counter",
+        "entities",
+        "Casts and messages to entities that were not delivered.",
+    ),
+    (
+        "entities_malformed_messages_total",
+        "counter",
+        "entities",
+        "Messages of other nodes that this node did not understand.",
+    ),
     # Presence
     ("presence_topics", "gauge", "presence", "Topics with members."),
     ("presence_members", "gauge", "presence", "Presences of all nodes."),

@@ -665,7 +665,18 @@ _ENTITIES = {
     "entities_taken_over_total": "taken_over",
     "entities_lost_handovers_total": "handovers_lost",
     "entities_lost_leases_total": "leases_lost",
+    "entities_remote_requests": "remote_waiting",
+    "entities_dropped_messages_total": "dropped",
+    "entities_malformed_messages_total": "messages_refused",
 }
+
+_ENTITY_LIMITS = (
+    "max_entities",
+    "max_waiting",
+    "max_request_bytes",
+    "max_remote_waiting",
+    "max_handover_bytes",
+)
 
 _PRESENCE = {
     "presence_topics": "topics",
@@ -686,12 +697,19 @@ def _entities(services: Services) -> list[Family]:
         for each in services.endpoint.children
         if isinstance(each, EntitySupervisor)
     }
-    # A counter of the supervisor appears with its first event.
-    return [
+    if not figures:
+        return []
+    # A supervisor that does not run has no figures.
+    limited = [
+        ((name, limit), float(each.get(f"refused_{limit}", 0)))
+        for name, each in figures.items()
+        for limit in _ENTITY_LIMITS
+    ]
+    found = [
         _family(metric, [((name,), float(each.get(key, 0))) for name, each in figures.items()])
         for metric, key in _ENTITIES.items()
-        if figures
     ]
+    return [*found, _family("entities_limited_requests_total", limited)]
 
 
 def _presences(services: Services) -> list[Family]:

@@ -32,7 +32,15 @@ from channels.wire.request import Headers
 from channels.wire.urls import PathTable
 from supervision.child_spec import ChildSpec
 
-__all__ = ["Admission", "EndpointChild", "Http", "LateAnswer", "Service", "Services", "Tracer"]
+__all__ = [
+    "Admission",
+    "EndpointChild",
+    "Http",
+    "LateAnswer",
+    "Service",
+    "Services",
+    "Tracer",
+]
 
 Decision = TypeVar("Decision")
 

@@ -113,7 +113,7 @@ class RedisArbiter:
         renew_interval: float = 2.5,
         margin: float = 2.0,
         timeout: float = 3.0,
-        max_calls: int = 200,
+        max_calls: int = 64,
     ) -> None:
         if not isinstance(server, RedisAdapter):
             raise InvalidOption("RedisArbiter", "server", server, "a RedisAdapter(...)")
@@ -210,7 +210,8 @@ class RedisArbiter:
             raise self._unavailable("a later session of this node lives", may_have_run=False)
         # If the server has restarted since, the first renewal says so.
         session.run = self._run_id
-        session.lease = Lease(self._clock, self._end_of_lease(sent))
+        until = self._end_of_lease(sent)
+        session.lease = Lease(self._clock, until, seconds=self._lease_seconds)
         self._session = session
         self._sessions += 1
         self._news.set()

@@ -31,7 +31,7 @@ from actors import (
     send,
 )
 from channels import PubSub
-from channels.entities.arbiter import Owned
+from channels.entities.arbiter import ArbiterUnavailable, Owned
 from channels.entities.arbiters.local import LocalArbiter
 from channels.entities.codec import Codec
 from channels.entities.entity import Entity
@@ -148,6 +148,19 @@ async def test_the_loss_of_a_node_ends_the_requests_that_it_has(runtime: Runtime
     assert await call(a.via(key), "add") == 2
 
 
+async def test_with_a_shorter_lease_a_silent_node_is_lost_earlier(runtime: Runtime) -> None:
+    joined, (a, b) = await cluster("a", "b")
+    for node in (a, b):
+        assert node.router.lease is not None
+        node.router.lease.seconds = 2.0
+    await trio.sleep(5)
+    joined.cut("a", "b")
+    began = trio.current_time()
+    with pytest.raises(EntityLost):
+        await call(a.via(key_of(b)), "add", timeout=100)
+    assert 1.4 < trio.current_time() - began < 2.2
+
+
 async def test_the_key_of_a_node_that_ended_starts_elsewhere(runtime: Runtime) -> None:
     _, (a, b) = await cluster("a", "b")
     key = key_of(b)
@@ -203,6 +216,69 @@ async def test_a_handover_keeps_the_state_and_the_order_of_the_requests(runtime:
         assert [number for each, number in heard if each == name] == list(range(1, count + 1))
     assert sum(each.router.counts["handed_over"] for each in nodes) >= 2
     assert len(answers) == 90
+
+
+async def test_the_rows_of_the_observer_tell_where_a_key_is_and_was(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(a)
+    for _ in range(3):
+        await call(b.via(key), "add")
+    [row] = a.entities.rows(10)
+    assert row == {
+        "key": key,
+        "node": "a",
+        "state": "running",
+        "messages": row["messages"],
+        "pid": (await a.pid_of(key)).number,
+        "born": pytest.approx(runtime.now(), abs=1),
+    }
+    assert row["messages"] >= 3
+    assert a.entities.statistics()["entities"] == 1
+    a.router.move(a.router.records[key], b.router.node)
+    await trio.sleep(1)
+    [row] = a.entities.rows(10)
+    moved = {"to": "b", "at": pytest.approx(runtime.now(), abs=2)}
+    assert row == {"key": key, "node": "b", "state": "moved", "handover": moved}
+    [row] = b.entities.rows(10)
+    assert (row["state"], row["handover"]["from"]) == ("running", "a")
+    assert [each.entities.statistics()["entities"] for each in (a, b)] == [0, 1]
+    for number in range(20):
+        await b.entities.start(f"{key}.{number}")
+    assert sum(row["node"] == "b" for row in b.entities.rows(3)) == 3
+    kill(await b.pid_of(key))
+    await trio.sleep(1)
+    owned = [each.entities.statistics() for each in (a, b)]
+    assert [each["entities"] for each in owned] == [each["keys"] for each in owned]
+
+
+async def test_a_key_whose_new_owner_cannot_ask_the_arbiter_starts_later_with_its_state(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(a)
+    assert await call(a.via(key), "add") == 1
+    acquire, away = b.router.arbiter.acquire, True
+
+    async def unavailable_acquire(key: str, *, at_least: int = 0) -> Any:
+        if away:
+            raise ArbiterUnavailable("local", "it is away", may_have_run=False)
+        return await acquire(key, at_least=at_least)
+
+    b.router.arbiter.acquire = unavailable_acquire  # type: ignore[method-assign] # the real one follows
+    a.router.move(a.router.records[key], b.router.node)
+    await trio.sleep(5)
+    away = False
+    await trio.sleep(5)
+    # No request was needed.
+    assert b.router.records[key].state is State.RUNNING
+    assert await call(a.via(key), "add") == 2
+    away = True
+    cast(a.via(key), "crash")
+    await trio.sleep(5)
+    assert b.router.records[key].state is not State.RUNNING
+    away = False
+    await trio.sleep(5)
+    assert b.router.records[key].state is State.RUNNING
 
 
 class Listing(Entity):

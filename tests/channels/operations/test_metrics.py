@@ -16,7 +16,7 @@ from actors.runtime import current_runtime
 from actors.watchdog import BLOCKED
 from channels import Channel, Draining, Endpoint, Mount, PushReply, Socket, handle_in
 from channels.durable.history import History
-from channels.entities import Entity, EntitySupervisor
+from channels.entities import Entity, EntityBusy, EntitySupervisor
 from channels.errors import ChannelsError
 from channels.operations.metric_table import METRICS, BoundedLabels, Figure
 from channels.operations.metrics import Metrics
@@ -280,16 +280,21 @@ async def test_histories_and_presences_appear_by_name() -> None:
 
 
 async def test_entities_appear_by_the_name_of_their_supervisor() -> None:
-    counters = EntitySupervisor("counters", Counting)
+    counters = EntitySupervisor("counters", Counting, max_entities=2)
     endpoint = Endpoint(sockets=SOCKETS, children=[counters], plugs=[Metrics(token=None)])
     async with endpoint.running():
         for key in ("a", "b", "b"):
             await call(counters.via(key), 1, timeout=1.0)
+        with pytest.raises(EntityBusy):
+            await call(counters.via("c"), 1, timeout=1.0)
         await counters.stop("b")
         found = Scrape((await request(endpoint))[1])
     assert found["ashtree_entities_started_total{entities=counters}"] == 2
     assert found["ashtree_entities_running{entities=counters}"] == 1
     assert found["ashtree_entities_handed_over_total{entities=counters}"] == 0
+    refused = "ashtree_entities_limited_requests_total{{entities=counters,limit={}}}"
+    assert found[refused.format("max_entities")] == 1
+    assert found[refused.format("max_waiting")] == 0
 
 
 async def test_a_blocked_event_loop_counts_with_its_seconds(serve: Serve) -> None:
