@@ -164,7 +164,7 @@ if number is None:
         module="channels.entities.requests",
         function="EntityRequest.begin",
         shape="""\
-if self.done:
+if self._done:
     return False
 """,
         replacement="",
@@ -387,7 +387,7 @@ for pid in pids:
     Mutant(
         name="a drain does not wait for the keys that move",
         module=_ROUTER,
-        function="Router.drain",
+        function="Router._move_away",
         shape="""\
 while N:
     await self._balance()
@@ -396,6 +396,19 @@ while N:
         replacement="await self._balance()",
         promise="EntitySupervisor.drain: moves all keys of this node",
         seen="A rolling deploy loses the requests that wait for the entities.",
+        tests=_TESTS,
+    ),
+    Mutant(
+        name="a drain does not wait for the keys that arrive at its end",
+        module=_ROUTER,
+        function="Router.drain",
+        shape="""\
+await trio.sleep(N)
+await self._move_away()
+""",
+        replacement="await trio.sleep(N)",
+        promise="EntitySupervisor.drain: moves all keys of this node",
+        seen="A rolling deploy loses the requests that wait for an entity that has just moved.",
         tests=_TESTS,
     ),
     Mutant(
