@@ -202,6 +202,7 @@ class Run:
         last: the number of the last request of each sender that each key has handled.
         alarms: the alarms that are set, by key, with the runs of Redis at that time.
         alarm_fences: the fence of the last process that has set an alarm, by key.
+        alarms_handled: the key and the time of each alarm that has come.
         counts: figures for the report.
         supervisors: the `EntitySupervisor` of each node.
         disturbed: the end of the last fault; infinity during a fault.
@@ -224,6 +225,7 @@ class Run:
         self.last: dict[tuple[str, str], int] = {}
         self.alarms: dict[str, tuple[float, str]] = {}
         self.alarm_fences: dict[str, int] = {}
+        self.alarms_handled: set[tuple[str, float]] = set()
         self.counts: Counter[str] = Counter()
         self.supervisors: dict[str, EntitySupervisor] = {}
         self.tops: dict[str, Pid] = {}
@@ -369,6 +371,7 @@ class Account(Entity):
         await self.act(message)
 
     async def handle_alarm(self, at: float) -> None:
+        self.run.alarms_handled.add((self.key, at))
         set_at, _ = self.run.alarms.get(self.key, (None, ""))
         if set_at == at:
             self.run.counts["alarms"] += 1
@@ -400,8 +403,9 @@ class Account(Entity):
                     at = self.node.now() + seconds
                     self.run.alarms.pop(self.key, None)
                     await self.set_alarm(at)
-                    # A process that stood still may learn late that its alarm was set, and replaced.
-                    if self.fence >= self.run.alarm_fences.get(self.key, 0):
+                    # A process that stood still may learn late that its alarm was set, and replaced or handled.
+                    is_handled = (self.key, at) in self.run.alarms_handled
+                    if not is_handled and self.fence >= self.run.alarm_fences.get(self.key, 0):
                         self.run.alarm_fences[self.key] = self.fence
                         self.run.alarms[self.key] = at, self.run.redis.run_id
         return kept
