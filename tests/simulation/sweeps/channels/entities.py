@@ -176,12 +176,14 @@ class Store(MemoryStorage):
     async def _append(
         self, batch: list[NewMessage], now: float, answers: list[NewAnswer]
     ) -> Appended:
+        # The storage decides at once, and other operations may come before it returns.
+        claimed = {each.topic: list(self.claims.get(each.topic, [0])) for each in batch}
         result = await super().append(batch, now=now, answers=answers)
         if result.refused:
             self._run.counts["appends refused"] += 1
             return result
         for message in batch:
-            claims = self.claims.get(message.topic, [0])
+            claims = claimed[message.topic]
             self._run.check(
                 message.fence == claims[-1], f"an append with {message.fence} of {claims}"
             )
