@@ -30,6 +30,7 @@ from channels.telemetry import (
     ENTITY_LEASE_LOST,
     ENTITY_REQUEST_ACCEPTED,
     ENTITY_REQUEST_ENDED,
+    ENTITY_SESSION_OPENED,
     ENTITY_START_FAILED,
     ENTITY_STARTED,
     PUBSUB_DISCONNECTED,
@@ -336,6 +337,7 @@ class _Cast:
     Attributes:
         holder: the invariant of the node that has it.
         to: the name of the node to which it travels in a handover; None if it is in a mailbox.
+        left: the time of the last callback before that handover.
         is_homeless: True if the process that had it in its mailbox has ended.
     """
 
@@ -344,12 +346,15 @@ class _Cast:
     holder: EntityCastsArrive
     since: float
     to: str | None = None
+    left: float = math.inf
     is_homeless: bool = False
 
 
 @define(eq=False)
 class _Casts:
     open: dict[RequestId, _Cast] = field(factory=dict)
+    # The time at which each node opened its latest session.
+    sessions: dict[str, float] = field(factory=dict)
     disturbed: float = -math.inf
     next_look: float = -math.inf
 
@@ -377,6 +382,7 @@ class EntityCastsArrive(_EntityInvariant):
         ENTITY_CRASHED: "_failed",
         ENTITY_START_FAILED: "_failed",
         ENTITY_LEASE_LOST: "_lease_lost",
+        ENTITY_SESSION_OPENED: "_session_opened",
         PUBSUB_DISCONNECTED: "_messages_lost",
         PUBSUB_DROPPED: "_messages_lost",
         PUBSUB_LOST: "_messages_lost",
@@ -410,8 +416,17 @@ class EntityCastsArrive(_EntityInvariant):
     def _request_ended(self, about: About) -> None:
         failure, which = about["failure"], _id_of(about)
         cast = self._casts.open.get(which)
-        # A limit may end a request in a handover. After a crash, the next start may fail.
-        if failure and cast and (cast.to is None or failure.error == "EntityBusy"):
+        # A limit may end a request in a handover. After a crash, the next start may fail. A key that was transferred to
+        # the last session of a node is not the node's any more, and no other node can take the handover.
+        if (
+            failure
+            and cast
+            and (
+                cast.to is None
+                or failure.error == "EntityBusy"
+                or self._casts.sessions.get(cast.to, -math.inf) >= cast.left
+            )
+        ):
             del self._casts.open[which]
 
     def _ended(self, about: About) -> None:
@@ -423,7 +438,7 @@ class EntityCastsArrive(_EntityInvariant):
 
     def _handed_over(self, about: About) -> None:
         for each in self._mine(_place_of(about)):
-            each.to = about["to"]
+            each.to, each.left = about["to"], each.since
 
     def _failed(self, about: About) -> None:
         if about["delay"]:
@@ -432,6 +447,9 @@ class EntityCastsArrive(_EntityInvariant):
     def _lease_lost(self, about: About) -> None:
         self._node = self.node_of(about)
         self._excuse(None)
+
+    def _session_opened(self, about: About) -> None:
+        self._casts.sessions[self.node_of(about)] = self.now()
 
     def _messages_lost(self, _about: About) -> None:
         """Excuse the handovers from and to this node."""
@@ -486,6 +504,8 @@ class EntityCastsArrive(_EntityInvariant):
 class _Processes:
     # The time of the last start or end of each key's process.
     changed: dict[Place, float] = field(factory=dict)
+    # The processes that have run their `init`. No monitor watches a process that only tried to start.
+    running: dict[Pid, None] = field(factory=dict)
 
 
 _processes: trio.lowlevel.RunVar[_Processes] = trio.lowlevel.RunVar("processes of entities")
@@ -500,8 +520,8 @@ class EntityMonitorsFire(_EntityInvariant):
 
     name: ClassVar[str] = "entity_monitors_fire"
     events: ClassVar[Mapping[Event, str]] = {
-        ENTITY_STARTED: "_changed",
-        ENTITY_ENDED: "_changed",
+        ENTITY_STARTED: "_started",
+        ENTITY_ENDED: "_ended",
     }
 
     def __init__(self, within: float = 45.0) -> None:
@@ -515,8 +535,13 @@ class EntityMonitorsFire(_EntityInvariant):
         super().attach(runtime, places)
         self._processes = _shared(_processes, _Processes)
 
-    def _changed(self, about: About) -> None:
+    def _started(self, about: About) -> None:
+        self._processes.running[about["pid"]] = None
         self._processes.changed[_place_of(about)] = self.now()
+
+    def _ended(self, about: About) -> None:
+        if self._processes.running.pop(about["pid"], self) is None:
+            self._processes.changed[_place_of(about)] = self.now()
 
     def monitored(self, pid: Pid, ref: Ref, target: Pid | Address[Any] | None) -> None:
         if type(target) is EntityAddress:

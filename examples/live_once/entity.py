@@ -13,7 +13,10 @@ from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.durable import History, SQLiteStorage
 from channels.entities import Entity, EntitySupervisor
 
-history = History(SQLiteStorage(os.environ.get("SEATS", "seats.db")), max_messages=10_000)
+# The history of an entity must keep everything that its `init` reads.
+YEARS = 10 * 365 * 24 * 3600.0
+storage = SQLiteStorage(os.environ.get("SEATS", "seats.db"))
+history = History(storage, max_messages=10_000, max_age=YEARS)
 
 
 class Order(Struct, tag=True, frozen=True):

@@ -31,8 +31,10 @@ from channels.telemetry import (
     ENTITY_BEGAN,
     ENTITY_ENDED,
     ENTITY_FINISHED,
+    ENTITY_HANDED_OVER,
     ENTITY_REQUEST_ACCEPTED,
     ENTITY_REQUEST_ENDED,
+    ENTITY_SESSION_OPENED,
     ENTITY_STARTED,
 )
 from channels.testing import (
@@ -225,19 +227,60 @@ def test_an_acknowledged_cast_that_never_arrives_is_found() -> None:
     assert "no callback of counters 'k' has got it" in problem
 
 
+@pytest.mark.parametrize("has_new_session", [True, False])
+def test_a_handover_to_the_last_session_of_a_node_may_lose_a_cast(has_new_session: bool) -> None:
+    async def body(nodes: list[Node]) -> None:
+        begun = requests()
+        cast(nodes[0].via("k"), "hello")
+        await trio.sleep(1.0)
+        owner = next(each for each in nodes if "k" in each.router.records)
+        other = next(each for each in nodes if each is not owner)
+        lost = begun[-1]
+        lost.number += 1000
+        about = {"request": lost, "key": "k", "fence": 1}
+        owner.router.execute(ENTITY_REQUEST_ACCEPTED, about)
+        owner.router.execute(ENTITY_HANDED_OVER, {**about, "to": other.pubsub.node.name})
+        await trio.sleep(1.0)
+        if has_new_session:
+            other.router.execute(ENTITY_SESSION_OPENED, {})
+        failure = Failure("EntityUnavailable", "planted")
+        other.router.execute(ENTITY_REQUEST_ENDED, {**about, "failure": failure})
+
+    outcome = run(body)
+    if has_new_session:
+        outcome.check()
+    else:
+        assert violation(outcome)[0] == "entity_casts_arrive"
+
+
 def test_a_monitor_without_a_down_is_found() -> None:
     async def body(nodes: list[Node]) -> None:
         await call(nodes[0].via("k"), "add", timeout=5)
         monitor(nodes[0].via("k"))
         await trio.sleep(8.0)
         owner = next(each for each in nodes if "k" in each.router.records)
-        about = {"key": "k", "fence": 1, "reason": None, "pid": current_pid()}
+        process = owner.router.records["k"].process
+        assert process is not None
+        about = {"key": "k", "fence": 1, "reason": None, "pid": process.pid}
         owner.router.execute(ENTITY_ENDED, about)
         await trio.sleep(10.0)
 
     name, problem = violation(run(body))
     assert name == "entity_monitors_fire"
     assert "there was no Down" in problem
+
+
+def test_the_end_of_a_process_that_never_owned_its_key_needs_no_down() -> None:
+    async def body(nodes: list[Node]) -> None:
+        await call(nodes[0].via("k"), "add", timeout=5)
+        monitor(nodes[0].via("k"))
+        await trio.sleep(8.0)
+        other = next(each for each in nodes if "k" not in each.router.records)
+        about = {"key": "k", "fence": 0, "reason": None, "pid": current_pid()}
+        other.router.execute(ENTITY_ENDED, about)
+        await trio.sleep(10.0)
+
+    run(body).check()
 
 
 def test_a_second_down_of_a_monitor_is_found() -> None:
