@@ -449,9 +449,10 @@ class Watched:
             )
             name = "open" if page.opens else "closed"
             self.world.sometimes(f"a page with {name} internal processes was compared")
-            group = page.rows[self.group]
+            group = page.rows.get(self.group)
             self.world.check(
-                group["count"] == len(internal), f"{group} counts {sorted(internal)} wrongly"
+                group is not None and group["count"] == len(internal),
+                f"the row of the internal processes {sorted(internal)} is {group}",
             )
             for pid in self.own:
                 row, info = shown.get(pid.number), living.get(pid.number)
