@@ -675,8 +675,8 @@ class Router:
             # Without a pool, the next pool starts it.
             if self._pool is not None:
                 with suppress(NoProcess):
-                    start = DynamicSupervisor.request_start(self._pool, self._spec, record)
-                    self._starts.append(start)
+                    request = DynamicSupervisor.request_start(self._pool, self._spec, record)
+                    self._starts.append(request)
                 self._end_starts()
             return
         self._drop(record)
