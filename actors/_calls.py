@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import trio
 from trio.lowlevel import (
@@ -58,6 +58,10 @@ class Sender:
     """
 
     __slots__ = ("_done", "_failure", "_is_watching", "_server", "_task", "_value", "_waits", "pid")
+
+    # True if perhaps no task asks for the result, so the runtime reports the end of the call to the instruments as soon
+    # as it happens. Otherwise `call` reports it, in the task of the caller.
+    reports_end: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -165,6 +169,8 @@ class Sender:
             runtime.graph.unwatch(self._server.pid, self)
         for instrument in runtime.instruments:
             instrument.call_answered(self, value)
+            if self.reports_end:
+                instrument.call_ended(self, "answered")
         return True
 
     def _count_late_answer(self, gave_up: _GaveUp) -> None:
@@ -216,6 +222,8 @@ class Request(Sender):
 
     __slots__ = ("_address", "_content")
 
+    reports_end: ClassVar[bool] = True
+
     def __init__(self, pid: Pid | None, server: ProcessLike, address: object, content: Any) -> None:
         # Skip Sender.__init__ for speed, because each start of a channel makes a Request.
         self.pid = pid
@@ -242,12 +250,15 @@ class Request(Sender):
         Raises:
             ServerExit: The server ended before it answered.
         """
-        if self._server.runtime.instruments:
-            self._show_end()
         if type(self._failure) is Ended:
             failure: Any = self.take_failure()
             raise ServerExit(failure.reason, self._address, self._content, math.inf)
         return self._value
+
+    def down(self, pid: Pid, reason: ExitReason) -> None:
+        if not self._done:
+            super().down(pid, reason)
+            self._show_end()
 
     def _show_end(self) -> None:
         for instrument in self._server.runtime.instruments:

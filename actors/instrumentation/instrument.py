@@ -137,6 +137,9 @@ class Instrument:
     def call_ended(self, call: object, how: str) -> None:
         """Handle the end of a call.
 
+        A request of `send_request` ends when it gets its answer, when its server ends, or when its wait is cancelled,
+        although perhaps nobody takes its result.
+
         Args:
             call: The object that `call_started` got for this call.
             how: `"answered"`, `"server_ended"`, `"timeout"` or `"cancelled"`.

@@ -36,7 +36,6 @@ from actors.errors import (
     InvalidReturn,
     NoProcess,
     NotAProcess,
-    ServerExit,
     StartIgnored,
 )
 from actors.exits import NOCONNECTION, NOPROC, NORMAL, Crash, ExitReason, is_normal_exit
@@ -45,7 +44,7 @@ from actors.links import kill, trap_exits, wait_exit
 from actors.process import current_pid, exit, on_exit, spawn_link
 from actors.refs import Pid, Ref
 from actors.runtime import Runtime, current_runtime
-from actors.servers.gen_server import CallRequest, Cast, GenServer, Request
+from actors.servers.gen_server import CallRequest, Cast, GenServer
 from actors.small_set import items_of
 from channels.entities.arbiter import Arbiter, ArbiterUnavailable, OwnedBy
 from channels.entities.codec import CannotTravel, Codec
@@ -250,8 +249,6 @@ class Router:
         self.pid: Pid
         self._processes: RemoteProcesses | None = None
         self._pool: Pid | None = None
-        # The requests to the pool that have not ended.
-        self._starts: deque[Request] = deque()
         # The lease of the present session. Without a session, it is a lost one.
         self.lease = _NO_LEASE
         self._is_stopping = False
@@ -291,7 +288,6 @@ class Router:
         ]
 
     async def _start_pool(self) -> Pid:
-        self._end_starts()
         self._pool = await DynamicSupervisor.start_link(label=f"{self.settings.name} entities")
         for record in list(self.records.values()):
             if record.state is State.STARTING and record.process is None:
@@ -675,21 +671,12 @@ class Router:
             # Without a pool, the next pool starts it.
             if self._pool is not None:
                 with suppress(NoProcess):
-                    start = DynamicSupervisor.request_start(self._pool, self._spec, record)
-                    self._starts.append(start)
-                self._end_starts()
+                    DynamicSupervisor.request_start(self._pool, self._spec, record)
             return
         self._drop(record)
         failure = _unavailable("this node has no session at the arbiter")
         for request in record.take_waiting():
             request.fail(failure)
-
-    def _end_starts(self) -> None:
-        """Let observers see the ends of the requests to the pool, which answers them in order."""
-        while self._starts and self._starts[0].done:
-            # If the pool has ended, the next one starts the process.
-            with suppress(ServerExit):
-                self._starts.popleft().result()
 
     def _spawn(self, record: Anyone) -> Pid:
         """Start the process of a key, in the process of the pool."""
@@ -1041,7 +1028,6 @@ class Router:
         self.pubsub.subscribe(self.topic)
         on_exit(self.runtime.telemetry.attach(PUBSUB_NODE_DOWN, self._pubsub_node_down))
         on_exit(self._processes.close)
-        on_exit(self._end_starts)
         self._say_hello(answer=True)
 
     def close(self) -> None:
@@ -1422,7 +1408,6 @@ class Router:
                 if not request.wants_answer:
                     request.fail(Failure("EntityLost", "its node has not confirmed it"))
             self._handovers.forget_old(now)
-            self._end_starts()
             if now >= sweep_at:
                 sweep_at = now + max(tick, self.settings.idle_timeout / 10)
                 await self._sweep(now)

@@ -148,6 +148,8 @@ class Model:
         entry = self.entries.pop(number, None)
         if entry is None:
             return None
+        # Until the next `set_mailboxes`, the entry is still in the list of those with messages.
+        entry.mailbox = 0
         self._detach(entry)
         for members in list(entry.sorts.values()):
             for child in list(members.values()):

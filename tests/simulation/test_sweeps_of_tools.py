@@ -19,8 +19,11 @@ DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 RARE: dict[Any, set[str]] = {
     transports: {"an out-buffer overflows", "the backlog gives up a client"},
     recording: {"a ring was full", "a capsule was written"},
-    observer_rows: set(),
-    observed_program: set(),
+    observer_rows: {"messages wait below a group", "internal processes are a group"},
+    observed_program: {
+        "a page with open internal processes was compared",
+        "a page with closed internal processes was compared",
+    },
     zombies: {"a zombie held something"},
 }
 

@@ -584,6 +584,37 @@ async def test_an_instrument_or_a_trace_sees_the_messages_and_changes_no_step(
     ]
 
 
+async def test_instruments_learn_the_end_of_a_request_whose_result_nobody_takes(
+    runtime: Runtime,
+) -> None:
+    class Slow(GenServer[None]):
+        async def handle_call(self, request: Any, sender: Any) -> Any:
+            await trio.sleep_forever()
+
+    seen = Seen()
+    server, _ = await started()
+    slow = await Slow.start()
+    runtime.add_instrument(seen)
+    answered = send_request(server, "who")
+    assert seen.events[-2:] == [("answered", answered.result()), ("ended", "answered")]
+    seen.events.clear()
+    unanswered = send_request(slow, "who")
+    await settle()
+    kill(slow)
+    await settle()
+    with pytest.raises(ServerExit):
+        unanswered.result()
+    assert [event[1] for event in seen.events if event[0] == "ended"] == ["server_ended"]
+    seen.events.clear()
+    slow = await Slow.start()
+    given_up = send_request(slow, "who")
+    with trio.move_on_after(0):
+        await given_up.wait_result()
+    kill(slow)
+    await settle()
+    assert [event[1] for event in seen.events if event[0] == "ended"] == ["cancelled"]
+
+
 async def test_the_log_of_a_server_has_the_messages_that_it_handles_at_once(
     runtime: Runtime,
 ) -> None:

@@ -24,7 +24,6 @@ from actors import (
     Ignore,
     InvalidArgument,
     InvalidOption,
-    Pid,
     Reply,
     Runtime,
     Sender,
@@ -40,9 +39,7 @@ from actors import (
     send,
     send_after,
     spawn,
-    stop,
 )
-from actors.instrumentation.instrument import Instrument
 from channels.durable import FenceRefused
 from channels.entities.entity import Entity
 from channels.entities.errors import (
@@ -623,34 +620,3 @@ async def test_a_crash_of_a_process_of_the_router_loses_no_later_request(runtime
         following = (await call(node.via("a"), "who"))[1]
         assert following > fence
         fence = following
-
-
-class OpenCalls(Instrument):
-    """The calls that have begun and not ended."""
-
-    def __init__(self) -> None:
-        self.calls: dict[object, None] = {}
-
-    def call_started(self, caller: Pid | None, server: Pid, call: object, timeout: float) -> None:
-        self.calls[call] = None
-
-    def call_ended(self, call: object, how: str) -> None:
-        del self.calls[call]
-
-
-async def test_observers_see_the_end_of_each_request_to_the_pool(runtime: Runtime) -> None:
-    a = await alone()
-    open_calls = OpenCalls()
-    runtime.add_instrument(open_calls)
-    assert await call(a.via("k"), "add") == 1
-    assert not open_calls.calls
-    # The pool has ended before it gets this request, and the next pool starts the entity.
-    kill(await a.child("entities"))
-    assert await call(a.via("other"), "add") == 1
-    await trio.sleep(2.0)
-    assert not open_calls.calls
-    # The pool does not answer the last request.
-    kill(await a.child("entities"))
-    cast(a.via("last"), "hello")
-    await stop(a.supervisor)
-    assert not open_calls.calls

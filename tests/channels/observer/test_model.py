@@ -183,6 +183,13 @@ def test_a_closed_group_counts_the_messages_that_wait_below_its_members() -> Non
     assert model.rows(View(), lambda pid: "")[f"g1:{INTERNAL}"]["mailbox"] == 5_001
 
 
+def test_a_closed_group_does_not_count_the_messages_of_a_process_that_has_ended() -> None:
+    model = endpoint_with_channels(3)
+    model.set_mailboxes({101: 5_000, 4: 1})
+    model.remove(101)
+    assert model.rows(View(), lambda pid: "")[f"g1:{INTERNAL}"]["mailbox"] == 1
+
+
 def test_a_search_finds_a_process_of_the_endpoint_itself() -> None:
     assert titles(endpoint_with_channels(0), View(search="flush")) == ["endpoint", "flusher"]
 

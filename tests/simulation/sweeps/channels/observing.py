@@ -35,6 +35,7 @@ from channels.observer import model as model_module
 from channels.observer.memory import Memory
 from channels.observer.model import Changes, Entry, Model, View, changes
 from channels.testing import ChannelTest, TestChannel, open_channel_test
+from supervision import Supervisor
 from supervision.laboratory.simulation.world.world import World
 from tests.laws.scenarios import scenario
 
@@ -43,6 +44,7 @@ __all__ = ["observed_program", "observer_rows"]
 _PATH = "/_ashtree/observer/socket"
 
 SORTS = ("Worker", "Room", "Job")
+INTERNAL = "Ashtree's own processes"
 
 
 @contextmanager
@@ -69,11 +71,12 @@ def _small(random: Random) -> Iterator[dict[str, int]]:
 
 
 class Tree:
-    """Living processes as the sweep knows them: parent, label and mailbox."""
+    """Living processes as the sweep knows them: parent, label and mailbox. Some are internal to an endpoint."""
 
     def __init__(self) -> None:
         self.parents: dict[int, tuple[int, ...]] = {}
         self.labels: dict[int, str] = {}
+        self.internal: set[int] = set()
         self.mailboxes: dict[int, int] = {}
 
     def parent_of(self, number: int) -> int | None:
@@ -90,7 +93,16 @@ class Tree:
         ]
 
     def sort(self, number: int) -> str:
-        return self.labels[number].split()[0]
+        return INTERNAL if number in self.internal else self.labels[number].split()[0]
+
+    def mail_within(self, members: list[int]) -> int:
+        """Return the number of messages that wait for some processes and for all processes below them."""
+        within = set(members)
+        return sum(
+            length
+            for number, length in self.mailboxes.items()
+            if number in within or not within.isdisjoint(self.parents[number])
+        )
 
 
 class Rows:
@@ -113,7 +125,8 @@ class Rows:
     def step(self) -> None:
         random, tree = self.random, self.tree
         living = list(tree.labels)
-        what = random.choices(("add", "remove", "label", "mail", "view"), (6, 3, 2, 3, 2))[0]
+        kinds = ("add", "remove", "label", "internal", "mail", "view")
+        what = random.choices(kinds, (6, 3, 2, 1, 3, 2))[0]
         if what == "add" or not living:
             self.add(random.choice(living) if living and random.random() < 0.6 else None)
         elif what == "remove":
@@ -121,10 +134,16 @@ class Rows:
             self.model.remove(number)
             del tree.labels[number]
             tree.mailboxes.pop(number, None)
+            tree.internal.discard(number)
         elif what == "label":
             number = random.choice(living)
             tree.labels[number] = f"{random.choice(SORTS)} {number}"
             self.model.describe(self.model.entries[number], tree.labels[number], None)
+        elif what == "internal":
+            number = random.choice(living)
+            tree.internal ^= {number}
+            is_internal = number in tree.internal
+            self.model.set_internal(self.model.entries[number], is_internal=is_internal)
         elif what == "mail":
             tree.mailboxes = {
                 each: random.randint(1, 9) for each in living if random.random() < 0.3
@@ -197,9 +216,18 @@ class Rows:
                 if (tree.parent_of(each) or 0) == above and tree.sort(each) == row["title"]
             ]
             self.check(row["count"] == len(members), f"{row} has {len(members)} members")
-            mail = sum(tree.mailboxes.get(each, 0) for each in members)
+            # A closed group hides the processes below its members, so it counts their messages, too.
+            mail = tree.mail_within(members)
             self.check(row["mailbox"] == mail, f"{row} has {mail} messages")
-            self.check(len(members) > self.limits["CROWD"], f"{row} is too small for a group")
+            if mail > sum(tree.mailboxes.get(each, 0) for each in members):
+                self.world.sometimes("messages wait below a group")
+            if row["title"] == INTERNAL:
+                self.world.sometimes("internal processes are a group")
+            self.check(self.is_group(members), f"{row} is too small for a group")
+
+    def is_group(self, siblings: list[int]) -> bool:
+        """Return True if siblings of one sort are a group: if they are many, or internal."""
+        return len(siblings) > self.limits["CROWD"] or self.tree.sort(siblings[0]) == INTERNAL
 
     def compare_all(self) -> None:
         """Check that each process is shown, or belongs to a closed group or below a folded or hidden process."""
@@ -211,13 +239,13 @@ class Rows:
                 f"p{above}" in self.page and f"p{above}" not in self.view.folded
             )
             group = f"g{above or 0}:{tree.sort(number)}"
-            is_crowd = len(siblings) > self.limits["CROWD"]
-            self.check((group in self.page) == (shown and is_crowd), f"the group {group} is wrong")
-            if shown and not is_crowd:
+            is_group = self.is_group(siblings)
+            self.check((group in self.page) == (shown and is_group), f"the group {group} is wrong")
+            if shown and not is_group:
                 self.check(f"p{number}" in self.page, f"the process {number} is not shown")
-            if is_crowd and group not in self.view.open:
+            if is_group and group not in self.view.open:
                 self.check(f"p{number}" not in self.page, f"{number} is in a closed group")
-            if shown and is_crowd and group in self.view.open:
+            if shown and is_group and group in self.view.open:
                 self.compare_members(group, siblings)
 
     def compare_members(self, group: str, members: list[int]) -> None:
@@ -310,6 +338,11 @@ class Watched:
         self.runtime = world.runtime
         self.number = 0
         self.own: list[Pid] = []
+        # The supervisor of the endpoint, which is the parent of the watcher.
+        watcher = whereis((endpoint, "observer"))
+        about = None if watcher is None else self.runtime.process_info(watcher)
+        assert about is not None  # the endpoint has just started it
+        self.supervisor: Pid = about["parent"]
         self.pages: list[Page] = []
         self.crashes: list[int] = []
         world.runtime.telemetry.attach(("actors", "process", "crash"), self.crashed)
@@ -338,14 +371,21 @@ class Watched:
         self.number += 1
         self.own.append(spawn(self.puppet, label=f"Worker {self.number}"))
 
+    @property
+    def group(self) -> str:
+        """The key of the row of the endpoint's internal processes."""
+        return f"g{self.supervisor.number}:{INTERNAL}"
+
     async def connect(self, observer: Observer) -> None:
+        opens = self.random.random() < 0.5
         try:
             client = await self.case.connect(_PATH, {"ticket": observer.access.ticket()})
-            first, channel = await client.subscribe_and_join("observer", {})
+            view = {"open": [self.group]} if opens else {}
+            first, channel = await client.subscribe_and_join("observer", view)
         except (JoinRefused, AssertionError):
             # The watcher is restarting.
             return
-        self.pages.append(Page(channel, first))
+        self.pages.append(Page(channel, first, opens=opens))
 
     async def act(self, observer: Observer) -> None:
         random = self.random
@@ -383,21 +423,43 @@ class Watched:
             await trio.sleep_until(due)
             # A process may wake at this very time.
             await self.world.settle()
+        children = await Supervisor.which_children(self.supervisor)
+        # All children of the endpoint are internal, but for those that run code of the application.
+        internal = {
+            child.pid.number
+            for child in children
+            if isinstance(child.pid, Pid)
+            and child.id not in ("children", f"{UserSocket.__name__} channels")
+        }
         for page in self.pages:
             await page.take_all()
         living = {pid.number: self.runtime.process_info(pid) for pid in self.runtime.processes()}
+        folded = {
+            number
+            for number, info in living.items()
+            if number in internal
+            or (info is not None and any(each.number in internal for each in info["ancestors"]))
+        }
         for page in self.pages:
             shown = {row["pid"]: row for row in page.rows.values() if row["type"] == "process"}
+            wanted = living.keys() if page.opens else living.keys() - folded
             self.world.check(
-                shown.keys() == living.keys(),
-                f"a page shows {sorted(shown)}, and {sorted(living)} live",
+                shown.keys() == wanted,
+                f"a page shows {sorted(shown)} in place of {sorted(wanted)}, and {sorted(living)} live",
+            )
+            name = "open" if page.opens else "closed"
+            self.world.sometimes(f"a page with {name} internal processes was compared")
+            group = page.rows.get(self.group)
+            self.world.check(
+                group is not None and group["count"] == len(internal),
+                f"the row of the internal processes {sorted(internal)} is {group}",
             )
             for pid in self.own:
                 row, info = shown.get(pid.number), living.get(pid.number)
                 if row is not None and info is not None:
                     got = row["title"], row["mailbox"]
-                    wanted = info["label"], info["queue_length"]
-                    self.world.check(got == wanted, f"a page shows {got} of {pid!r}, not {wanted}")
+                    known = info["label"], info["queue_length"]
+                    self.world.check(got == known, f"a page shows {got} of {pid!r}, not {known}")
             numbers = [event["n"] for event in page.events]
             self.world.check(
                 numbers == list(range(1, len(numbers) + 1)), f"a page has the events {numbers}"
@@ -415,10 +477,15 @@ class Watched:
 
 
 class Page:
-    """A page. It takes the messages of its channel in the same way as the script in a browser."""
+    """A page. It takes the messages of its channel in the same way as the script in a browser.
 
-    def __init__(self, channel: TestChannel, first: dict[str, Any]) -> None:
+    Attributes:
+        opens: True if the page opens the row of the endpoint's internal processes, which is closed at first.
+    """
+
+    def __init__(self, channel: TestChannel, first: dict[str, Any], *, opens: bool) -> None:
         self.channel = channel
+        self.opens = opens
         self.rows: dict[str, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = list(first["events"])
         self.point: dict[str, Any] = {}
