@@ -1208,7 +1208,8 @@ class Router:
         self._has_moved.set()
         self._unbalanced.set()
         for request in record.take_waiting():
-            self._deliver(record, request)
+            if not request.done:
+                self._deliver(record, request)
         return True
 
     def _hand_over(self, record: Anyone, requests: list[EntityRequest]) -> None:
@@ -1461,7 +1462,7 @@ class Router:
             record.state = State.HELD
         else:
             self._drop(record)
-        for request in record.take_waiting():
+        for request in [each for each in record.take_waiting() if not each.done]:
             if self.placement.takes_keys:
                 self._take(request)
             else:

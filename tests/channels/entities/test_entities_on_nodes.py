@@ -56,9 +56,11 @@ from channels.telemetry import (
     ENTITY_CRASHED,
     ENTITY_HANDOVER_LOST,
     ENTITY_REFUSED,
+    ENTITY_REQUEST_ACCEPTED,
     ENTITY_STARTED,
 )
 from channels.testing import JoinedNodes
+from supervision import Backoff
 from tests.channels.entities.nodes import Counter, Node, child_of, cluster, listen, virtual_runtime
 from tests.channels.support import settle
 
@@ -853,6 +855,49 @@ async def test_an_entity_may_have_attributes_of_any_name(runtime: Runtime) -> No
     _, (a, _) = await cluster("a", "b", cls=Named)
     TARGETS[:] = [a.via("other")]
     assert await call(a.via("k"), "ask") == 1
+
+
+async def test_an_entity_whose_move_is_postponed_gets_no_request_of_a_caller_that_gave_up(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(a)
+    accepted = listen(runtime, ENTITY_REQUEST_ACCEPTED)
+    with trio.move_on_after(1.5):
+        async with trio.open_nursery() as nursery:
+            # The entity owes the first answer, so it does not move after the second call.
+            nursery.start_soon(partial(call, a.via(key), "keep", timeout=60))
+            await trio.sleep(0.1)
+            nursery.start_soon(partial(call, a.via(key), ["sleep", 1.0], timeout=60))
+            await trio.sleep(0.1)
+            a.router.move(a.router.records[key], b.pubsub.node)
+            with pytest.raises(EntityTimeout):
+                await call(a.via(key), "add", timeout=0.1)
+    assert [each["request"].content for each in accepted] == ["keep", ["sleep", 1.0]]
+
+
+async def test_a_key_that_is_given_back_starts_for_no_caller_that_gave_up(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, (a, _) = await cluster("a", "b", max_restarts=0, backoff=Backoff(0.1, 0.1), idle_timeout=1)
+    key = key_of(a)
+    release = a.router.arbiter.release
+
+    async def slow(key: str, fence: int) -> bool:
+        await trio.sleep(1.0)
+        return await release(key, fence)
+
+    monkeypatch.setattr(a.router.arbiter, "release", slow)
+    with pytest.raises(EntityCrashed):
+        await call(a.via(key), "crash")
+    started = listen(runtime, ENTITY_STARTED)
+    while a.router.records[key].state is not State.RELEASING:  # noqa: ASYNC110 - no event for it
+        await trio.sleep(0.1)
+    with pytest.raises(EntityTimeout):
+        await call(a.via(key), "add", timeout=0.1)
+    await trio.sleep(2.0)
+    assert key not in a.router.records
+    assert not started
 
 
 async def test_a_key_that_arrives_on_a_drained_node_moves_on(runtime: Runtime) -> None:
