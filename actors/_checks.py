@@ -31,31 +31,25 @@ from actors._kernel.current import Monitor
 from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import Mailbox
 from actors._kernel.runtime import EnvironmentLike, Process, Runtime, current_process, record_of
+from actors.declared import declared
 from actors.exits import ExitReason
-from actors.messages import Down
 from actors.refs import Pid, Watcher
 from actors.servers import _loop as _server_loop
 from actors.servers._loop import serve
 from actors.servers.gen_server import GenServer
-from actors.small_set import items_of
+from actors.small_set import has_item, items_of
 
 __all__ = ["CheckedRuntime", "InvariantBroken"]
 
 CALLBACKS = ("handle_call", "handle_cast", "handle_info", "handle_continue", "terminate")
 
 
+@declared("invariant {number}: {what}; this is a mistake in Ashtree, please report it")
 class InvariantBroken(AssertionError):
     """An invariant does not hold. This is a bug in Ashtree, not in the program that uses it."""
 
-    def __init__(self, number: int, what: str) -> None:
-        super().__init__(number, what)
-        self.number = number
-        self.what = what
-
-    def __str__(self) -> str:
-        return (
-            f"invariant {self.number}: {self.what}; this is a mistake in Ashtree, please report it"
-        )
+    number: int
+    what: str
 
 
 class CheckedRuntime(Runtime):
@@ -171,9 +165,6 @@ class _CheckedMailbox(Mailbox):
             self.runtime.broken(
                 1, f"{message!r} entered the mailbox of {self.pid!r}, which has ended"
             )
-        # A program may forward a `Down`, so only a `Down` that a monitor itself puts here means that the monitor fired.
-        if type(message) is Down and sys._getframe(1).f_code is Monitor.down.__code__:
-            self.runtime.checked_graph.delivered(cast("Monitor", message.ref))
         super().put(message)
 
     def take(self, match: Callable[[Any], bool] | None) -> tuple[bool, Any]:
@@ -193,7 +184,7 @@ class _CheckedGraph(LinkGraph):
         super().__init__()
         self.broken = broken
         self.active: dict[Monitor, Pid] = {}
-        self.firing: dict[Monitor, Pid] = {}
+        self.firing: list[Monitor] = []
         self.newest = 0
         # By the waiting task, or by themselves if no task waits yet.
         self.calls: dict[object, Sender] = {}
@@ -239,25 +230,19 @@ class _CheckedGraph(LinkGraph):
 
     def remove(self, pid: Pid) -> tuple[tuple[Pid, ...], tuple[Watcher, ...]]:
         peers, watchers = super().remove(pid)
-        for peer in peers:
-            self._symmetric(pid, peer)
         for watcher in watchers:
             if isinstance(watcher, Monitor):
                 if self.active.pop(watcher, None) is not pid:
                     self.broken(4, f"{watcher!r} fires and was not active")
-                self.firing[watcher] = pid
+                self.firing.append(watcher)
             elif isinstance(watcher, Sender):
                 self._forget(watcher)
         return peers, watchers
 
-    def delivered(self, ref: Monitor) -> None:
-        """Record that the `Down` of a monitor enters a mailbox."""
-        if self.firing.pop(ref, None) is None:
-            self.broken(4, f"{ref!r} fired and was not active, or fired twice")
-
     def ended(self, pid: Pid, task: trio.lowlevel.Task | None) -> None:
         """Check that an ended process has no link, watcher or waiting call, and that its monitors have fired."""
-        silent = list(self.firing)
+        # A monitor that fires, or that is removed during the end of its process, is no longer there.
+        silent = [ref for ref in self.firing if has_item(ref.watcher.watching, ref)]
         self.firing.clear()
         if silent:
             self.broken(4, f"{pid!r} has ended, and {silent} did not fire")

@@ -22,6 +22,7 @@ from actors._kernel.current import require_runtime
 from actors._kernel.process import escaping, only_cancellations, only_exits, reason_of
 from actors._kernel.runtime import Process, acting_process, current_process
 from actors.arguments import check_async, check_number
+from actors.declared import declared
 from actors.errors import ActorsError
 from actors.exits import KILL, NORMAL, SHUTDOWN, ExitReason, is_normal_exit
 from actors.refs import Pid
@@ -31,6 +32,7 @@ __all__ = ["ProcessFailed", "adopt", "as_process", "scoped_spawn"]
 T = TypeVar("T")
 
 
+@declared("{pid!r} ended with {reason!r}")
 class ProcessFailed(ActorsError):
     """The process of a block ended with `reason`, and that ended the block.
 
@@ -42,13 +44,8 @@ class ProcessFailed(ActorsError):
         reason: Its exit reason.
     """
 
-    def __init__(self, pid: Pid, reason: ExitReason) -> None:
-        super().__init__(pid, reason)
-        self.pid = pid
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.pid!r} ended with {self.reason!r}"
+    pid: Pid
+    reason: ExitReason
 
 
 @asynccontextmanager

@@ -13,12 +13,12 @@ ActorsError
 ├── NoSuchName          send() got a name that no process has
 ├── DeadProcess         link() or register() got a process that has ended
 ├── NotAProcess         a function that needs a process was used outside one
-├── MailboxBusy         two tasks read one mailbox, or a callback reads its server's mailbox
 ├── RuntimeClosed       the runtime has ended, or there is none
 ├── WrongThread         a function was used in a thread that is not the runtime's
 ├── ThreadQueueFull     a thread sent more than the runtime could take
 ├── ProcessFailed       the process of an as_process or scoped_spawn block ended (in actors.adoption)
 ├── RegistryError       a registry refused an operation (in actors.registry.registry)
+├── InvalidOperation    a function was called where, or when, it cannot work
 ├── InvalidArgument     a function got an argument with which it cannot work
 ├── InvalidOption       an option has an invalid value
 ├── InvalidReturn       a callback returned an invalid value
@@ -56,9 +56,9 @@ __all__ = [
     "DeadProcess",
     "InvalidArgument",
     "InvalidCallback",
+    "InvalidOperation",
     "InvalidOption",
     "InvalidReturn",
-    "MailboxBusy",
     "NameInUse",
     "NameTaken",
     "NoProcess",
@@ -269,36 +269,6 @@ class NotAProcess(ActorsError, RuntimeError):
     verb: str
 
 
-@declared()
-class MailboxBusy(ActorsError, RuntimeError):
-    """`receive` was called by code that may not read the mailbox.
-
-    There are two causes:
-
-    - A helper task called `receive`. Only the process's own task may read its mailbox.
-    - A callback of a server called `receive` without a `match`. The server's loop reads the mailbox for all callbacks.
-
-    Attributes:
-        pid: The process.
-        server: The description of the server; None in a helper task.
-    """
-
-    pid: Pid
-    server: str | None = None
-
-    def __str__(self) -> str:
-        if self.server is not None:
-            return (
-                f"receive() in a callback of {self.server} {self.pid!r} would also take messages for the other "
-                "callbacks; write `async def handle_info(self, message)` to act on messages, or receive(match) "
-                "to wait for one of them"
-            )
-        return (
-            f"only the task of {self.pid!r} itself may receive its messages; "
-            "let the helper task send() its results to the process, or spawn() a process for it"
-        )
-
-
 class RuntimeClosed(ActorsError, RuntimeError):
     """The runtime has ended, or this task belongs to no runtime."""
 
@@ -336,8 +306,21 @@ class ThreadQueueFull(ActorsError, RuntimeError):
     seconds: float
 
 
+@declared("{problem}")
+class InvalidOperation(ActorsError, RuntimeError):
+    """A function was called where, or when, it cannot work, such as `receive` in a helper task of a process.
+
+    Attributes:
+        verb: The function.
+        problem: The place or the state in words, and the correction.
+    """
+
+    verb: str
+    problem: str
+
+
 @declared()
-class InvalidArgument(ActorsError, TypeError):
+class InvalidArgument(ActorsError, TypeError, ValueError):
     """A function got an argument with which it cannot work, such as a class in place of a pid.
 
     Attributes:

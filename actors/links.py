@@ -19,7 +19,7 @@ from actors.errors import DeadProcess
 from actors.exits import KILL, NOPROC, ExitReason
 from actors.messages import Down, Exit
 from actors.refs import Pid, Ref
-from actors.small_set import without_item
+from actors.small_set import has_item, without_item
 
 __all__ = ["demonitor", "kill", "link", "monitor", "send_exit", "trap_exits", "unlink", "wait_exit"]
 
@@ -93,9 +93,10 @@ def demonitor(ref: Ref, *, flush: bool = False) -> bool:
     """
     process = require_process("demonitor")
     removed = False
-    if isinstance(ref, Monitor) and ref.watcher is process:
+    if isinstance(ref, Monitor) and has_item(process.watching, ref):
         process.watching = without_item(process.watching, ref)
-        removed = process.runtime.graph.unwatch(ref.target, ref)
+        process.runtime.graph.unwatch(ref.target, ref)
+        removed = True
     if flush:
         process.mailbox.flush(lambda message: type(message) is Down and message.ref is ref)
     for instrument in process.runtime.instruments:

@@ -7,10 +7,15 @@ hyphens and underscores do not matter, so `access_token`, `accessToken` and `ACC
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+import decimal
 import enum
 import re
+import uuid
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final
 
 import attrs
@@ -22,6 +27,7 @@ __all__ = [
     "FILTERED",
     "KIND_LENGTH",
     "SECRETS",
+    "bounded_copy",
     "fields_of",
     "folded",
     "is_secret",
@@ -29,6 +35,7 @@ __all__ = [
     "names_secret",
     "shown_kind",
     "tells_secret",
+    "without_secrets",
 ]
 
 FILTERED: Final = "[FILTERED]"
@@ -40,7 +47,20 @@ SECRETS: Final = ("password", "token", "secret", "api_key", "authorization")
 """The default terms. The default of Phoenix is only `password`."""
 
 _SEPARATORS = str.maketrans("", "", "_-")
-_PLAIN = (bool, int, float, enum.Enum, Pid, Ref)
+_PLAIN = (
+    bool,
+    int,
+    float,
+    str,
+    enum.Enum,
+    decimal.Decimal,
+    uuid.UUID,
+    dt.date,
+    dt.time,
+    dt.timedelta,
+    Pid,
+    Ref,
+)
 _DEEP = 8
 _MANY = 50
 _NAME = re.compile(r"[\w.-]*")
@@ -71,20 +91,64 @@ def fields_of(cls: type, *, shown: bool = False) -> tuple[str, ...]:
 
 
 def mask(value: Any, terms: Sequence[str] = SECRETS) -> Any:
-    """Return a value with `[FILTERED]` in place of the masked contents.
+    """Return the `bounded_copy` of a value with `[FILTERED]` in place of the masked contents.
 
         >>> mask({"user": "ann", "newPassword": "x"})
         {'user': 'ann', 'newPassword': '[FILTERED]'}
 
     Args:
-        value: any value. Mappings, lists, tuples and records (attrs, msgspec, dataclasses) become mappings and lists.
+        value: any value.
+        terms: parts of names, see `without_secrets`.
+    """
+    return without_secrets(bounded_copy(value), terms)
+
+
+def bounded_copy(value: Any, depth: int = _DEEP, *, marked: bool = False) -> Any:
+    """Return a value in mappings, lists and plain values, so that a filter can look inside.
+
+    Mappings and records (attrs, msgspec, dataclasses) become mappings. Lists, tuples and sets become lists. The result
+    has at most 50 items of each container. Of bytes it shows only the length, and of any other object only the class.
+
+    Args:
+        value: any value.
+        depth: the number of nested levels to show.
+        marked: add the class of each record under the key `""`, and a note to each container that was cut.
+    """
+    if value is None or isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, bytes | bytearray):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, type):
+        return value.__qualname__
+    if depth <= 0:
+        return "..."
+    if isinstance(value, list | tuple | AbstractSet):
+        items = [bounded_copy(each, depth - 1, marked=marked) for each in islice(value, _MANY)]
+        is_cut = marked and len(value) > _MANY
+        return [*items, f"… {len(value) - _MANY} more"] if is_cut else items
+    fields = value
+    if not isinstance(value, Mapping):
+        names = fields_of(type(value))
+        if not names:
+            return f"<{type(value).__qualname__}>"
+        fields = {name: getattr(value, name, None) for name in names}
+    found = {"": type(value).__name__} if marked and fields is not value else {}
+    for key, each in islice(fields.items(), _MANY):
+        found[key] = bounded_copy(each, depth - 1, marked=marked)
+    if marked and len(fields) > _MANY:
+        found["…"] = f"{len(fields) - _MANY} more"
+    return found
+
+
+def without_secrets(value: Any, terms: Sequence[str] = SECRETS) -> Any:
+    """Return a value with `[FILTERED]` in place of the masked contents of its mappings, lists and texts.
+
+    Args:
+        value: any value. Other objects stay as they are.
         terms: parts of names. A term also masks a text that contains it together with `=` or `:`, such as the body of a
             form, or JSON.
-
-    The result has at most 50 items of each container, and eight levels. Of bytes it shows only the length, and of any
-    other object only the class, because no filter can look inside.
     """
-    return _masked(value, folded(terms), _DEEP)
+    return _masked(value, folded(terms))
 
 
 def folded(terms: Sequence[str]) -> tuple[str, ...]:
@@ -105,31 +169,15 @@ def tells_secret(text: str, terms: tuple[str, ...]) -> bool:
     return ("=" in text or ":" in text) and names_secret(text, terms)
 
 
-def _masked(value: Any, terms: tuple[str, ...], depth: int) -> Any:
-    if depth <= 0:
-        return "..."
+def _masked(value: Any, terms: tuple[str, ...]) -> Any:
     if isinstance(value, Mapping):
         return {
-            key: FILTERED if names_secret(key, terms) else _masked(each, terms, depth - 1)
-            for key, each in list(value.items())[:_MANY]
+            key: FILTERED if names_secret(key, terms) else _masked(each, terms)
+            for key, each in value.items()
         }
-    if isinstance(value, list | tuple):
-        return [_masked(each, terms, depth - 1) for each in value[:_MANY]]
-    if isinstance(value, str):
-        return FILTERED if tells_secret(value, terms) else value
-    if value is None or isinstance(value, _PLAIN):
-        return value
-    if isinstance(value, bytes | bytearray):
-        return f"<{len(value)} bytes>"
-    names = fields_of(type(value))
-    if names:
-        return {
-            name: FILTERED
-            if names_secret(name, terms)
-            else _masked(getattr(value, name, None), terms, depth - 1)
-            for name in names
-        }
-    return value.__qualname__ if isinstance(value, type) else f"<{type(value).__qualname__}>"
+    if isinstance(value, list):
+        return [_masked(each, terms) for each in value]
+    return FILTERED if isinstance(value, str) and tells_secret(value, terms) else value
 
 
 def is_secret(name: str) -> bool:

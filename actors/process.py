@@ -33,7 +33,7 @@ from trio.lowlevel import current_task
 from actors._kernel.current import require_process, require_runtime, start_monitor
 from actors._kernel.runtime import Process, Runtime, current_process, record_of
 from actors.arguments import check_address, check_async, check_pid
-from actors.errors import DeadProcess, InvalidArgument, MailboxBusy, NoSuchName, ProcessExit
+from actors.errors import DeadProcess, InvalidArgument, InvalidOperation, NoSuchName, ProcessExit
 from actors.exits import ExitReason
 from actors.places import place_of
 from actors.refs import Address, Pid, ProcessLike, Ref, RuntimeLike
@@ -267,15 +267,24 @@ async def receive(match: Callable[[Any], bool] | None = None, *, timeout: float 
     Raises:
         trio.TooSlowError: No message matched in time.
         ProcessKilled: The process has accepted a fatal exit signal. Do not swallow it.
-        MailboxBusy: The caller is a helper task of a process. Or the caller is a callback of a server other than
+        InvalidOperation: The caller is a helper task of a process. Or the caller is a callback of a server other than
             `terminate`, and `match` is None.
     """
     process = require_process("receive")
     if process.task is not current_task():
-        raise MailboxBusy(process.pid)
+        raise InvalidOperation(
+            "receive",
+            f"only the task of {process.pid!r} itself may receive its messages; "
+            "let the helper task send() its results to the process, or spawn() a process for it",
+        )
     # A server that terminates has a `context`, and its loop reads no more messages.
     if match is None and process.context is None and process.is_server:
-        raise MailboxBusy(process.pid, process.describe())
+        raise InvalidOperation(
+            "receive",
+            f"receive() in a callback of {process.describe()} {process.pid!r} would also take messages for the other "
+            "callbacks; write `async def handle_info(self, message)` to act on messages, or receive(match) "
+            "to wait for one of them",
+        )
     mailbox = process.mailbox
     deadline = trio.current_time() + timeout if timeout < math.inf else math.inf
     await trio.lowlevel.checkpoint()

@@ -26,7 +26,7 @@ from trio.lowlevel import enable_ki_protection
 from actors._kernel.current import ambient_runtime, require_runtime, wait_for_end
 from actors._kernel.runtime import EnvironmentLike, Process, Runtime, current_process
 from actors._kernel.thread_queue import DEFAULT_LIMIT
-from actors.arguments import check_number
+from actors.arguments import check_number, check_seconds
 from actors.exits import SHUTDOWN
 from actors.instrumentation import logger
 from actors.refs import Pid
@@ -129,7 +129,7 @@ async def open_runtime(
     debug: bool | None = None,
     watchdog: float | None = None,
     counts_run_time: bool = False,
-    mailbox_alarm: int = 10_000,
+    mailbox_alarm: float = 10_000,
     max_thread_calls: int = DEFAULT_LIMIT,
     max_crash_reports: float = logger.DEFAULT_MAX_CRASH_REPORTS,
 ) -> AsyncIterator[Runtime]:
@@ -166,7 +166,7 @@ async def open_runtime(
             seconds. This costs about a microsecond for each step of every task.
         mailbox_alarm: The number of waiting messages above which the runtime reports a mailbox. It reports again each
             time the number has doubled. Mailboxes have no bound, because a sender must never wait. After an alarm,
-            bound the messages with calls in place of casts, or add receivers.
+            bound the messages with calls in place of casts, or add receivers. `math.inf` reports no mailbox.
         max_thread_calls: The number of messages from other threads that may wait for the runtime's thread. A thread
             that sends a further message waits until there is room. After 30 seconds, the thread gets ThreadQueueFull.
         max_crash_reports: The maximum number of crash reports in the log per second. When the second is over, one line
@@ -178,11 +178,11 @@ async def open_runtime(
 
     Raises:
         RuntimeError: Trio does not run this code. The program may run under asyncio.
-        ValueError: An option has an invalid value.
+        InvalidOption: An option has an invalid value.
 
     Not guaranteed: the block never ends if a task swallows its cancellation for ever. An error log names the task.
     """
-    _check(max_thread_calls, max_crash_reports)
+    _check(kill_grace, shutdown_deadline, mailbox_alarm, max_thread_calls, max_crash_reports)
     debug = os.environ.get("ASHTREE_DEBUG", "0") not in ("", "0") if debug is None else debug
     make = _checked_runtime() if debug else Runtime
     environment = current_environment.get()
@@ -245,27 +245,38 @@ def _start_log(runtime: Runtime, max_crash_reports: float) -> Callable[[], None]
     return logger.attach(runtime.telemetry, crash_log)
 
 
-def _check(max_thread_calls: int, max_crash_reports: float) -> None:
+def _check(
+    kill_grace: float,
+    shutdown_deadline: float,
+    mailbox_alarm: float,
+    max_thread_calls: int,
+    max_crash_reports: float,
+) -> None:
     if not trio.lowlevel.in_trio_run():
         raise RuntimeError(
             "processes run on Trio, and Trio does not run this code; start a program with trio.run(main), and an ASGI "
             "server on Trio: hypercorn --worker-class trio (Uvicorn has asyncio alone)"
         )
+    check_seconds("open_runtime", "kill_grace", kill_grace)
+    check_seconds("open_runtime", "shutdown_deadline", shutdown_deadline)
     expected = "a whole number above 0"
-    check_number("open_runtime", "max_thread_calls", max_thread_calls, expected, least=1)
+    check_number(
+        "open_runtime", "max_thread_calls", max_thread_calls, expected, least=1, whole=True
+    )
     expected = "a number, 1 or more, or math.inf"
+    check_number("open_runtime", "mailbox_alarm", mailbox_alarm, expected, least=1)
     check_number("open_runtime", "max_crash_reports", max_crash_reports, expected, least=1)
 
 
 @asynccontextmanager
 async def _watched(
-    runtime: Runtime, limit: float | None, counts_run_time: bool
+    runtime: Runtime, watchdog: float | None, counts_run_time: bool
 ) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         if counts_run_time:
             stack.enter_context(count_run_time(runtime))
-        if limit is not None:
-            await stack.enter_async_context(watch_loop(runtime, limit))
+        if watchdog is not None:
+            await stack.enter_async_context(watch_loop(runtime, watchdog))
         yield
 
 

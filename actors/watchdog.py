@@ -123,8 +123,8 @@ class _Turns(trio.abc.Instrument):
     the same step both times.
     """
 
-    def __init__(self, limit: float, too_long: Callable[[float], object]) -> None:
-        self._limit = limit
+    def __init__(self, step_seconds: float, too_long: Callable[[float], object]) -> None:
+        self._step_seconds = step_seconds
         self._too_long = too_long
         self._began = self._measured_at = -math.inf
         self._used = 0.0
@@ -138,12 +138,12 @@ class _Turns(trio.abc.Instrument):
         self.is_waiting = False
         self.number += 1
         self._began = now = time.monotonic()
-        if now - self._measured_at >= self._limit / 8:
+        if now - self._measured_at >= self._step_seconds / 8:
             # Not in every turn, because it is a system call.
             self._measured_at, self._used = now, time.thread_time()
 
     def before_io_wait(self, timeout: float) -> None:
-        if time.monotonic() - self._began >= self._limit and self.reported != self.number:
+        if time.monotonic() - self._began >= self._step_seconds and self.reported != self.number:
             self._report_computation()
         self.is_waiting = True
 
@@ -152,13 +152,13 @@ class _Turns(trio.abc.Instrument):
         used = time.thread_time() - self._used
         # Earlier turns used at most the whole time from the measurement to the begin of this turn.
         used -= self._began - self._measured_at
-        if used >= self._limit:
+        if used >= self._step_seconds:
             self._too_long(used)
 
 
 @asynccontextmanager
-async def watch_loop(runtime: Runtime, limit: float) -> AsyncIterator[None]:
-    """Report every step of a task that blocks the event loop for `limit` seconds, while the body runs.
+async def watch_loop(runtime: Runtime, step_seconds: float) -> AsyncIterator[None]:
+    """Report every step of a task that blocks the event loop for `step_seconds`, while the body runs.
 
     The watching thread logs a line while the step still blocks, with the process, its handler and the line of code.
     The event `BLOCKED` follows when the step is over.
@@ -168,15 +168,15 @@ async def watch_loop(runtime: Runtime, limit: float) -> AsyncIterator[None]:
     expression or in the parser of a huge JSON document. If this takes longer than the limit, a log line names the time,
     but not the process. Costs a microsecond for each turn of the scheduler, and nothing for each step.
     """
-    check_number("open_runtime", "watchdog", limit, "seconds above 0, or None", above=0)
+    check_number("open_runtime", "watchdog", step_seconds, "seconds above 0, or None", above=0)
     stop = threading.Event()
     root = trio.lowlevel.current_root_task()
     assert root is not None  # this runs in a task
-    turns = _Turns(limit, _report_turn)
+    turns = _Turns(step_seconds, _report_turn)
     thread = threading.Thread(
         target=_watch,
         args=(runtime, turns, root),
-        kwargs={"limit": limit, "loop_thread": threading.get_ident(), "stop": stop},
+        kwargs={"step_seconds": step_seconds, "loop_thread": threading.get_ident(), "stop": stop},
         name="actors watchdog",
         daemon=True,  # the end of the program must not wait for it
     )
@@ -205,11 +205,11 @@ def _watch(
     turns: _Turns,
     root: trio.lowlevel.Task,
     *,
-    limit: float,
+    step_seconds: float,
     loop_thread: int,
     stop: threading.Event,
 ) -> None:
-    pause = limit / 8
+    pause = step_seconds / 8
     pauses = _Pauses(_cpu_of(loop_thread), time.monotonic())
     turn, task, since = turns.number, None, None
     while not stop.wait(pause):
@@ -220,7 +220,12 @@ def _watch(
         if number != turn or running is not task:
             turn, task, since = number, running, now
         paused = pauses.until(now, pause, since if task is not None else None)
-        if task is None or since is None or turns.reported == turn or now - since - paused < limit:
+        if (
+            task is None
+            or since is None
+            or turns.reported == turn
+            or now - since - paused < step_seconds
+        ):
             continue
         try:
             blocked = _describe(task, now - since, loop_thread)

@@ -5,8 +5,6 @@ Start with `Channel`, `Socket` and `Endpoint`.
 
 from channels.channel import (
     Channel,
-    NothingToAnswer,
-    NotJoined,
     SocketRef,
     UnhandledEvent,
     reply_to,
@@ -19,7 +17,6 @@ from channels.errors import (
     DecodeError,
     EncodeError,
     InvalidResult,
-    InvalidRoute,
     MissingLibrary,
 )
 from channels.filters import Keep
@@ -32,12 +29,10 @@ from channels.serving.mount import Mount
 from channels.socket import Refusal, Socket
 from channels.tokens.token import (
     Atom,
-    InvalidSecret,
     TokenError,
     TokenExpired,
     TokenInvalid,
     TokenMissing,
-    UnsignableData,
     VerifiedToken,
     decrypt,
     decrypt_with_lifetime,
@@ -65,16 +60,12 @@ __all__ = [
     "InvalidHandler",
     "InvalidPayload",
     "InvalidResult",
-    "InvalidRoute",
-    "InvalidSecret",
     "JoinRefused",
     "Keep",
     "ListenError",
     "LongPoll",
     "MissingLibrary",
     "Mount",
-    "NotJoined",
-    "NothingToAnswer",
     "PeerData",
     "PubSub",
     "PushReply",
@@ -87,7 +78,6 @@ __all__ = [
     "TokenInvalid",
     "TokenMissing",
     "UnhandledEvent",
-    "UnsignableData",
     "Uri",
     "VerifiedToken",
     "decrypt",

@@ -24,7 +24,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from actors.arguments import check_seconds
-from actors.errors import InvalidOption
+from actors.errors import InvalidOperation, InvalidOption
 from actors.exits import ExitReason
 from actors.places import place_of_caller
 from actors.process import current_pid
@@ -44,12 +44,11 @@ __all__ = [
     "Channel",
     "ChannelContext",
     "LogLevelName",
-    "NotJoined",
-    "NothingToAnswer",
     "SocketRef",
     "UnhandledEvent",
     "check_endpoint",
     "connection_of",
+    "not_joined",
     "place",
     "reply_to",
     "server_of",
@@ -57,38 +56,6 @@ __all__ = [
 
 
 LogLevelName: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
-
-
-class NotJoined(ChannelsError, RuntimeError):
-    """A channel pushed or broadcast before its `join` returned.
-
-    Attributes:
-        topic: the topic.
-        verb: `"push"` or `"broadcast"`.
-    """
-
-    def __init__(self, topic: str, verb: str) -> None:
-        super().__init__(
-            f"the channel for {brief(topic)} called {verb} before its join was accepted; return the first data "
-            "from join, or send() a message to current_pid() and push from handle_info"
-        )
-        self.topic = topic
-        self.verb = verb
-
-
-class NothingToAnswer(ChannelsError, RuntimeError):
-    """A channel called `socket_ref` outside a handler, or in the handler of a push that expects no reply.
-
-    Attributes:
-        topic: the topic.
-    """
-
-    def __init__(self, topic: str) -> None:
-        super().__init__(
-            f"the channel for {brief(topic)} called socket_ref() while it was not handling a push that expects a "
-            "reply; call socket_ref() in the handler of the push, and keep its result for reply_to"
-        )
-        self.topic = topic
 
 
 # The maximum number of events in the text of an `UnhandledEvent`.
@@ -347,7 +314,7 @@ class Channel:
         """
         context = self._context
         if not context.joined:
-            raise NotJoined(self.topic, "push")
+            raise not_joined(self.topic, "push")
         if context.declarations is not None:
             context.declarations.check(event, payload)
         link = context.link
@@ -384,7 +351,7 @@ class Channel:
     def _broadcast(self, event: str, payload: Any, sender: Pid | None) -> None:
         context = self._context
         if not context.joined:
-            raise NotJoined(self.topic, "broadcast")
+            raise not_joined(self.topic, "broadcast")
         if context.declarations is not None:
             context.declarations.check(event, payload)
         try:
@@ -418,13 +385,26 @@ class Channel:
         """Return a reference to the current push, to reply later with `reply_to`.
 
         Raises:
-            NothingToAnswer: no handler of a push is running, or the push has no ref and so expects no reply.
+            InvalidOperation: no handler of a push is running, or the push has no ref and so expects no reply.
         """
         context = self._context
         if context.ref is None:
-            raise NothingToAnswer(self.topic)
+            raise InvalidOperation(
+                "socket_ref",
+                f"the channel for {brief(self.topic)} called socket_ref() while it was not handling a push that "
+                "expects a reply; call socket_ref() in the handler of the push, and keep its result for reply_to",
+            )
         ref = SocketRef(context.link, self.topic, context.ticket.channel_ref, context.ref)
         return ref if context.declarations is None else context.declarations.ref(ref)
+
+
+def not_joined(topic: str, verb: str) -> InvalidOperation:
+    """Return the error of a channel that pushes or broadcasts before its `join` has returned."""
+    return InvalidOperation(
+        verb,
+        f"the channel for {brief(topic)} called {verb} before its join was accepted; return the first data "
+        "from join, or send() a message to current_pid() and push from handle_info",
+    )
 
 
 def place(channel: Channel, link: Link, ticket: Ticket) -> ChannelContext:

@@ -17,7 +17,7 @@ from typing import Any
 import trio
 from attrs import field, frozen
 
-from actors.errors import CallExit
+from actors.errors import CallExit, InvalidArgument
 from actors.refs import Pid
 from actors.runtime import current_runtime
 from actors.servers.gen_server import system_call
@@ -25,15 +25,12 @@ from channels.channel import Channel
 from channels.connection.channel_server import ChannelServer
 from channels.connection.session_server import SessionServer
 from channels.endpoint.endpoint import Endpoint
-from channels.errors import ChannelsError
 from channels.protocol.session import Status
 from channels.socket import Socket
 from supervision.dynamic_supervisor import DynamicSupervisor
 
 __all__ = [
     "ChannelInfo",
-    "NotAChannel",
-    "NotASocket",
     "SocketInfo",
     "get_channel",
     "is_channel",
@@ -41,34 +38,6 @@ __all__ = [
     "list_channels",
     "list_sockets",
 ]
-
-
-class NotASocket(ChannelsError, LookupError):
-    """A process does not serve a connected client, or it has ended.
-
-    Attributes:
-        pid: the process.
-    """
-
-    def __init__(self, pid: Pid) -> None:
-        super().__init__(
-            f"{pid!r} is not the process of a connected client; take a pid from list_sockets()"
-        )
-        self.pid = pid
-
-
-class NotAChannel(ChannelsError, LookupError):
-    """A process does not run a channel, or it has ended.
-
-    Attributes:
-        pid: the process.
-    """
-
-    def __init__(self, pid: Pid) -> None:
-        super().__init__(
-            f"{pid!r} is not the process of a channel; take a pid from list_channels()"
-        )
-        self.pid = pid
 
 
 @frozen(kw_only=True)
@@ -139,11 +108,14 @@ async def list_channels(socket: Pid) -> list[ChannelInfo]:
         socket: the process that serves the client, `SocketInfo.pid`.
 
     Raises:
-        NotASocket: the process `socket` does not serve a client, or it has ended.
+        InvalidArgument: the process `socket` does not serve a client, or it has ended.
     """
     channels = await _ask(socket, _channel_infos) if is_socket(socket) else None
     if channels is None:
-        raise NotASocket(socket)
+        problem = (
+            f"{socket!r} is not the process of a connected client; take a pid from list_sockets()"
+        )
+        raise InvalidArgument(None, socket, problem)
     return list(channels)
 
 
@@ -153,11 +125,12 @@ async def get_channel(pid: Pid) -> Channel:
     This is the live object, and its state can change at any time. Read it, and do not change it.
 
     Raises:
-        NotAChannel: the process `pid` does not run a channel, or it has ended.
+        InvalidArgument: the process `pid` does not run a channel, or it has ended.
     """
     channel = await _ask(pid, _channel) if is_channel(pid) else None
     if channel is None:
-        raise NotAChannel(pid)
+        problem = f"{pid!r} is not the process of a channel; take a pid from list_channels()"
+        raise InvalidArgument(None, pid, problem)
     found: Channel = channel
     return found
 

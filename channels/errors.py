@@ -4,9 +4,7 @@
     ├── MissingLibrary       a feature needs a library that is not installed
     ├── DecodeError          a client sent a malformed frame
     ├── EncodeError          a client's wire format cannot express a payload of the application
-    ├── InvalidRoute         the application declared an invalid channel route
-    ├── InvalidResult        a callback of the application returned an invalid result
-    └── InvalidRequirement   the application declared an invalid protocol version
+    └── InvalidResult        a callback of the application returned an invalid result
 
 An option with an invalid value raises `InvalidOption` of `actors`. An error that only one module raises is defined in
 that module, such as `ListenError`. It is a `ChannelsError` too.
@@ -23,7 +21,7 @@ from importlib.util import find_spec
 from typing import Final
 
 from actors.declared import declared
-from actors.errors import InvalidArgument, InvalidOption, InvalidReturn
+from actors.errors import InvalidArgument, InvalidOperation, InvalidOption, InvalidReturn
 from actors.text import brief
 
 __all__ = [
@@ -31,9 +29,7 @@ __all__ = [
     "ChannelsError",
     "DecodeError",
     "EncodeError",
-    "InvalidRequirement",
     "InvalidResult",
-    "InvalidRoute",
     "MissingLibrary",
 ]
 
@@ -46,7 +42,7 @@ class ChannelsError(Exception):
     """The base class of all errors of channels."""
 
 
-MISTAKES: Final = (ChannelsError, InvalidOption, InvalidArgument)
+MISTAKES: Final = (ChannelsError, InvalidOption, InvalidArgument, InvalidOperation)
 """The errors whose text explains a mistake to its author, so that commands show the text without a traceback."""
 
 
@@ -118,32 +114,6 @@ class EncodeError(ChannelsError):
             f"cannot encode the {self.kind} {brief(self.event)} "
             f"on topic {brief(self.topic)}{where}: {self.problem}"
         )
-
-
-@declared("{message}")
-class InvalidRoute(ChannelsError, ValueError):
-    """A channel route has an invalid pattern.
-
-    Attributes:
-        message: the text.
-        pattern: the pattern.
-    """
-
-    message: str
-    pattern: object
-
-
-@declared("{message}")
-class InvalidRequirement(ChannelsError, ValueError):
-    """The version requirement of a serializer does not have the form `~> 2.0.0`.
-
-    Attributes:
-        message: the text.
-        requirement: the requirement.
-    """
-
-    message: str
-    requirement: object
 
 
 class InvalidResult(ChannelsError, InvalidReturn):

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from actors.errors import InvalidOption
-from actors.masking import FILTERED, SECRETS, folded, names_secret, tells_secret
+from actors.masking import FILTERED, SECRETS, without_secrets
 from channels.messages import Binary
 
 __all__ = ["FilterRule", "Keep", "check_rule", "filter_parameters"]
@@ -48,7 +48,7 @@ def filter_parameters(value: Any, rule: FilterRule = SECRETS) -> Any:
     """
     if isinstance(rule, Keep):
         return _keep(value, frozenset(rule.names))
-    return _discard(value, folded(rule))
+    return without_secrets(value, rule)
 
 
 def check_rule(owner: str, rule: object) -> None:
@@ -65,17 +65,6 @@ def check_rule(owner: str, rule: object) -> None:
             rule,
             'a list of terms such as ["password"], or Keep(["id"])',
         )
-
-
-def _discard(value: Any, terms: tuple[str, ...]) -> Any:
-    if isinstance(value, Mapping):
-        return {
-            key: FILTERED if names_secret(key, terms) else _discard(each, terms)
-            for key, each in value.items()
-        }
-    if isinstance(value, list):
-        return [_discard(each, terms) for each in value]
-    return FILTERED if isinstance(value, str) and tells_secret(value, terms) else value
 
 
 def _keep(value: Any, names: frozenset[str]) -> Any:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import msgspec
 
 from actors.arguments import is_number
+from actors.declared import declared
 from actors.places import place_of
 from channels.errors import ChannelsError
 
@@ -42,18 +43,19 @@ _IN = "_ashtree_handle_in"
 _OUT = "_ashtree_handle_out"
 
 
+@declared("{message}")
 class InvalidHandler(ChannelsError, TypeError):
     """A channel or a socket has a handler, a callback or a setting that Ashtree cannot use.
 
     Attributes:
+        message: the text.
         channel: the class; None if Python is still creating it.
         handler: the name of the method or setting.
     """
 
-    def __init__(self, message: str, *, channel: type | None, handler: str) -> None:
-        super().__init__(message)
-        self.channel = channel
-        self.handler = handler
+    message: str
+    channel: type | None
+    handler: str
 
 
 def handle_in(*events: str) -> Callable[[F], F]:

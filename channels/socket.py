@@ -221,7 +221,7 @@ def router_of(
             send without checks.
 
     Raises:
-        InvalidRoute: a pattern is invalid.
+        InvalidArgument: a pattern is invalid.
         InvalidHandler: Ashtree cannot call a callback or a handler, the source of a method shows a mistake, or the
             target of a route is not a channel class.
         InvalidOption: a limit of the class is not a number above 0.

@@ -28,6 +28,8 @@ __all__ = [
     "HISTORY_CONNECTED",
     "HISTORY_DISCONNECTED",
     "HISTORY_EVICTED",
+    "HISTORY_FENCES_FORGOTTEN",
+    "HISTORY_FENCE_REFUSED",
     "HISTORY_FULL",
     "HISTORY_GAP",
     "HISTORY_LOST",
@@ -230,8 +232,8 @@ PUBSUB_DROPPED: Event = ("phoenix", "pubsub_dropped")
 messages as lost. Measurements: `count`. Metadata: `problem`, a text."""
 
 PUBSUB_LOST: Event = ("phoenix", "pubsub_lost")
-"""Messages of another node did not arrive. Measurements: `count`. Metadata: `lost`, a `Lost` with the sender, its
-incarnation, the lane, and the first and last number."""
+"""Messages of another node did not arrive. Measurements: `count`. Metadata: `lost`, a `LostEnvelopes` with the sender,
+its incarnation, the lane, and the first and last number."""
 
 PUBSUB_MALFORMED: Event = ("phoenix", "pubsub_malformed")
 """An adapter received a message that is not an envelope, and dropped it. Measurements: `bytes`. Metadata: `lane`, and
@@ -320,6 +322,14 @@ HISTORY_FULL: Event = ("phoenix", "history_full")
 HISTORY_EVICTED: Event = ("phoenix", "history_evicted")
 """A storage forgot the messages of some topics, to stay within `max_topics` or `max_total_bytes`. Measurements:
 `topics`, the number of these topics."""
+
+HISTORY_FENCE_REFUSED: Event = ("phoenix", "history_fence_refused")
+"""A storage refused a claim with an old fence, or an append with another fence than the claimed one. Metadata: `topic`,
+and `error`, a `FenceRefused`."""
+
+HISTORY_FENCES_FORGOTTEN: Event = ("phoenix", "history_fences_forgotten")
+"""A storage forgot the claimed fences of some topics, to stay within `max_fences`. Measurements: `topics`, the number
+of these topics."""
 
 HISTORY_NOT_SENT: Event = ("phoenix", "history_not_sent")
 """The adapter did not accept a stored message for other nodes. The other nodes find the message in the storage at their

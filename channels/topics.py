@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from attrs import Attribute, field, frozen
 
-from channels.errors import InvalidRoute
+from actors.errors import InvalidArgument
 
 __all__ = ["INTERNAL", "Route", "Router"]
 
@@ -23,23 +23,26 @@ _SPLAT = "*"
 
 def _check_pattern(_route: Route, _attribute: Attribute[str], pattern: Any) -> None:
     if not isinstance(pattern, str):
-        raise InvalidRoute(
+        raise InvalidArgument(
+            None,
+            pattern,
             f"a channel route got the pattern {pattern!r} of type {type(pattern).__name__}; "
             f"write a string such as 'room:*'",
-            pattern=pattern,
         )
     beginning, splat, rest = pattern.partition(_SPLAT)
     if splat and rest:
-        raise InvalidRoute(
+        raise InvalidArgument(
+            None,
+            pattern,
             f"the channel route {pattern!r} has a '*' before its end; write "
             f"{beginning + _SPLAT!r}, and check the rest of the topic in the channel's join",
-            pattern=pattern,
         )
     if pattern.startswith(INTERNAL):
-        raise InvalidRoute(
+        raise InvalidArgument(
+            None,
+            pattern,
             f"the channel route {pattern!r} matches no topic, because topics with the prefix {INTERNAL!r} are for "
             "messages between nodes; write another prefix",
-            pattern=pattern,
         )
 
 
@@ -64,7 +67,7 @@ class Route:
         table: the handlers of the channel. The endpoint sets it.
 
     Raises:
-        InvalidRoute: the pattern is not a string, has a `*` before its end, or begins with `ashtree:`.
+        InvalidArgument: the pattern is not a string, has a `*` before its end, or begins with `ashtree:`.
     """
 
     pattern: str = field(validator=_check_pattern)

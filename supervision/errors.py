@@ -17,12 +17,9 @@
     ├── ApplicationStartFailed  the application did not start
     ├── ApplicationFailed       the application started, and its top supervisor gave up
     ├── ApplicationKilled       a second signal came during the stop
-    ├── InvalidApplication      an application spec is invalid
-    ├── DependencyNotStarted    a dependency of the application is not running
-    ├── ApplicationNotStarted   the application is not running
-    ├── TaskExit                the task ended without a result
-    │   └── TaskTimeout         the task did not end in time
-    └── NotTaskOwner            another process owns the task
+    ├── ApplicationNotStarted   the application, or a dependency of it, is not running
+    └── TaskExit                the task ended without a result
+        └── TaskTimeout         the task did not end in time
 
 `FailedToStartChild` is not an exception. It is the detail in the exit reason of a supervisor whose start failed.
 """
@@ -55,13 +52,10 @@ __all__ = [
     "ChildRunning",
     "ChildStartFailed",
     "ChildStartTimeout",
-    "DependencyNotStarted",
     "FailedToStartChild",
-    "InvalidApplication",
     "InvalidChildSpec",
     "MaxChildren",
     "NoPartitions",
-    "NotTaskOwner",
     "SupervisionError",
     "SupervisorDeadlock",
     "TaskExit",
@@ -390,44 +384,25 @@ def _describe_start(reason: ExitReason) -> str:
     return f"child {' of '.join(reversed(path))} failed: {describe_reason(reason)}"
 
 
-@declared("application {name!r}: {problem}")
-class InvalidApplication(SupervisionError, ValueError):
-    """An application spec is invalid, or two different applications have the same name.
-
-    Attributes:
-        name: The name of the application.
-        problem: The mistake and its correction.
-    """
-
-    name: object
-    problem: str
-
-
-@declared(
-    "application {name!r} depends on {dependency!r}, which is not running; "
-    "ensure_all_started starts both in order"
-)
-class DependencyNotStarted(SupervisionError):
-    """The application did not start, because its dependency is not running.
-
-    Attributes:
-        name: The name of the application.
-        dependency: The name of the dependency.
-    """
-
-    name: str
-    dependency: str
-
-
-@declared("application {name!r} is not running")
+@declared()
 class ApplicationNotStarted(SupervisionError):
-    """The application to stop is not running.
+    """The application to stop is not running, or a dependency of the application to start is not.
 
     Attributes:
-        name: The name of the application.
+        name: The name of the application that is not running.
+        dependent: The name of the application to start, which depends on it; None for a stop.
     """
 
     name: str
+    dependent: str | None = None
+
+    def __str__(self) -> str:
+        if self.dependent is None:
+            return f"application {self.name!r} is not running"
+        return (
+            f"application {self.dependent!r} depends on {self.name!r}, which is not running; "
+            "ensure_all_started starts both in order"
+        )
 
 
 @declared()
@@ -461,24 +436,6 @@ class TaskTimeout(TaskExit, trio.TooSlowError):
 
     reason: ExitReason = fixed(TIMEOUT)
     timeout: float
-
-
-@declared(
-    "{caller!r} cannot wait for {task!r}: the result goes to its owner {owner!r}; "
-    "let the owner wait, or start the task in the process that needs the result"
-)
-class NotTaskOwner(SupervisionError, RuntimeError):
-    """A process other than the owner of a task tried to wait for it.
-
-    Attributes:
-        task: The `Task`.
-        owner: The process that gets the result.
-        caller: The process that tried to wait.
-    """
-
-    task: object
-    owner: Pid
-    caller: Pid
 
 
 @declared(

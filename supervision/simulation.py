@@ -5,7 +5,6 @@ Start with `simulate`. docs/topics/simulation.md lists the things that a seed de
 
 from supervision.laboratory.simulation.comparing.comparison import (
     Comparison,
-    PairLost,
     Policy,
     compare,
 )
@@ -16,7 +15,6 @@ from supervision.laboratory.simulation.errors import (
     Escape,
     InvariantViolated,
     Livelock,
-    NodeError,
     NotReached,
     RunFileError,
     SimulationError,
@@ -28,7 +26,7 @@ from supervision.laboratory.simulation.outcome import Outcome
 from supervision.laboratory.simulation.replaying.run_file import RunFile, load_run, replay, save_run
 from supervision.laboratory.simulation.replaying.self_check import check_determinism, check_many
 from supervision.laboratory.simulation.replaying.story import tell
-from supervision.laboratory.simulation.scenario import Settings, scenario, settings_of
+from supervision.laboratory.simulation.scenario import ScenarioSettings, scenario, settings_of
 from supervision.laboratory.simulation.scheduling.deviations import Deviation, Tape
 from supervision.laboratory.simulation.search.corpus import Corpus, Replayed
 from supervision.laboratory.simulation.search.report import Failures, SweepReport
@@ -36,8 +34,8 @@ from supervision.laboratory.simulation.search.sweep import SeedResult, sweep
 from supervision.laboratory.simulation.shrinking.shrink import Shrunk, shrink
 from supervision.laboratory.simulation.simulate import Scenario, simulate
 from supervision.laboratory.simulation.world.network import (
-    Connection,
     Network,
+    VirtualConnection,
     VirtualListener,
     VirtualStream,
 )
@@ -47,7 +45,6 @@ from supervision.laboratory.simulation.world.world import World
 __all__ = [
     "BudgetSpent",
     "Comparison",
-    "Connection",
     "Corpus",
     "Deadlock",
     "Deviation",
@@ -61,23 +58,22 @@ __all__ = [
     "Livelock",
     "Network",
     "Node",
-    "NodeError",
     "Nodes",
     "NotReached",
     "Outcome",
-    "PairLost",
     "Policy",
     "Replayed",
     "RunFile",
     "RunFileError",
     "Scenario",
+    "ScenarioSettings",
     "SeedResult",
-    "Settings",
     "Shrunk",
     "SimulationError",
     "SimulationFailed",
     "SweepReport",
     "Tape",
+    "VirtualConnection",
     "VirtualListener",
     "VirtualStream",
     "World",

@@ -20,7 +20,7 @@ from actors.errors import NotAProcess, RuntimeClosed
 from actors.exits import ExitReason
 from actors.messages import Down
 from actors.refs import Pid, Ref
-from actors.small_set import with_item, without_item
+from actors.small_set import has_item, with_item, without_item
 
 __all__ = [
     "Monitor",
@@ -100,12 +100,15 @@ class Monitor(Ref):
 
     def down(self, pid: Pid, reason: ExitReason) -> None:
         watcher = self.watcher
+        if not has_item(watcher.watching, self):
+            # The end of `pid` has reached other processes first. One of them handled it at once, and this monitor was
+            # removed meanwhile.
+            return
         watcher.watching = without_item(watcher.watching, self)
-        if not watcher.dead:
-            if watcher.runtime.instruments:
-                for instrument in watcher.runtime.instruments:
-                    instrument.down_sent(watcher.pid, self)
-            watcher.mailbox.put(Down(self, pid, reason, self.name))
+        if watcher.runtime.instruments:
+            for instrument in watcher.runtime.instruments:
+                instrument.down_sent(watcher.pid, self)
+        watcher.mailbox.put(Down(self, pid, reason, self.name))
 
 
 def start_monitor(process: Process, pid: Pid, name: object) -> Ref:

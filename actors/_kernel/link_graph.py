@@ -54,10 +54,11 @@ class LinkGraph:
         return items_of(self._watchers.get(pid))
 
     def remove(self, pid: Pid) -> tuple[tuple[Pid, ...], tuple[Watcher, ...]]:
-        """Remove an ended process. Return its linked processes and its watchers, in the order of their addition."""
+        """Remove an ended process. Return its linked processes and its watchers, in the order of their addition.
+
+        Each linked process keeps its side of the link until `unlink`, which the caller calls before the exit signal.
+        """
         peers = items_of(self._links.pop(pid, None))
-        for peer in peers:
-            remove_from(self._links, peer, pid)
         return peers, items_of(self._watchers.pop(pid, None))
 
     def __len__(self) -> int:

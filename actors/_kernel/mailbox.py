@@ -75,7 +75,7 @@ class Mailbox:
         self.wake_batches = wake_batches if wake_batches is not None else WakeBatches()
         # `put` calls `owner.mailbox_alarm` when the queue is longer than this. It repeats the call each time that the
         # length has doubled.
-        self.alarm_at = sys.maxsize
+        self.alarm_at: float = math.inf
         self.owner: Owner | None = None
         # The number of oldest messages that the current receive has refused.
         self._seen = 0

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 import random
-import sys
 import threading
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -150,7 +149,7 @@ class Runtime:
         self.shows_messages = False
         # True if a sender must ask `admit` first, because an instrument looks at messages or there is a zombie.
         self.guarded = False
-        self.mailbox_alarm = sys.maxsize
+        self.mailbox_alarm: float = math.inf
         self.call_chains: CallChains | None = None
         # True while the runtime adds up the run time of each process.
         self.counts_run_time = False
@@ -555,7 +554,9 @@ class Runtime:
             self._report(CRASH, process, reason, None)
         peers, watchers = self.graph.remove(pid)
         for peer in peers:
-            self.signal(pid, peer, reason, linked=True)
+            # A process may handle its signal at once, and another peer may then remove its link.
+            if self.graph.unlink(peer, pid):
+                self.signal(pid, peer, reason, linked=True)
         for watcher in watchers:
             watcher.down(pid, reason)
         process.forget()

@@ -34,7 +34,8 @@ from actors._kernel.current import require_process, require_runtime
 from actors._kernel.runtime import Process, Runtime, acting_process, record_of
 from actors.addresses import Via
 from actors.arguments import check_whole
-from actors.errors import ActorsError, DeadProcess, InvalidOption
+from actors.declared import declared
+from actors.errors import ActorsError, DeadProcess, InvalidOperation, InvalidOption
 from actors.exits import NORMAL, SHUTDOWN, ExitReason
 from actors.refs import Pid
 from actors.registry._table import Entry, Registered, RegistryTable, Unregistered, strict
@@ -44,8 +45,6 @@ __all__ = [
     "Entry",
     "KeyLocks",
     "KeyTaken",
-    "LockReentered",
-    "NeedsUniqueKeys",
     "NotRegistered",
     "Registered",
     "Registry",
@@ -59,53 +58,30 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
+@declared()
 class RegistryError(ActorsError):
     """A `Registry` refused an operation. `registry` is the registry."""
 
-    def __init__(self, registry: object, *details: object) -> None:
-        super().__init__(registry, *details)
-        self.registry = registry
+    registry: object
 
 
+@declared("{key!r} in {registry!r} belongs to {pid!r} already")
 class KeyTaken(RegistryError):
     """`register` got a `key` that the process `pid` already has. `pid` may be the current process."""
 
-    def __init__(self, registry: object, key: object, pid: Pid) -> None:
-        super().__init__(registry, key, pid)
-        self.key = key
-        self.pid = pid
-
-    def __str__(self) -> str:
-        return f"{self.key!r} in {self.registry!r} belongs to {self.pid!r} already"
+    key: object
+    pid: Pid
 
 
+@declared(
+    "{pid!r} does not have {key!r} in {registry!r}; only the process that "
+    "registered a key can change its value"
+)
 class NotRegistered(RegistryError, LookupError):
     """`update_value` got a `key` that the current process, `pid`, does not have."""
 
-    def __init__(self, registry: object, key: object, pid: Pid) -> None:
-        super().__init__(registry, key, pid)
-        self.key = key
-        self.pid = pid
-
-    def __str__(self) -> str:
-        return (
-            f"{self.pid!r} does not have {self.key!r} in {self.registry!r}; only the process that "
-            "registered a key can change its value"
-        )
-
-
-class NeedsUniqueKeys(RegistryError, TypeError):
-    """The operation named `operation` needs a registry with unique keys."""
-
-    def __init__(self, registry: object, operation: str) -> None:
-        super().__init__(registry, operation)
-        self.operation = operation
-
-    def __str__(self) -> str:
-        return (
-            f"{self.registry!r} has duplicate keys, so {self.operation} has no single process "
-            'to act on; use lookup() or dispatch(), or a Registry("unique")'
-        )
+    key: object
+    pid: Pid
 
 
 class RegistryClosed(RegistryError, RuntimeError):
@@ -115,20 +91,6 @@ class RegistryClosed(RegistryError, RuntimeError):
         return (
             f"{self.registry!r} has ended with its owner; await its start_link() again, or put "
             "its users after it in the same supervisor, with strategy rest_for_one"
-        )
-
-
-class LockReentered(RegistryError, RuntimeError):
-    """A task asked for the lock of `key`, which it already holds, so it would have waited for itself."""
-
-    def __init__(self, registry: object, key: object) -> None:
-        super().__init__(registry, key)
-        self.key = key
-
-    def __str__(self) -> str:
-        return (
-            f"this task already holds the lock of {self.key!r} in {self.registry!r}; take it once, "
-            "around all the code that needs it"
         )
 
 
@@ -234,7 +196,7 @@ class Registry(Generic[K, V]):
 
         Raises:
             NotRegistered: The current process does not have the key, or `function` unregistered it.
-            NeedsUniqueKeys: Keys are duplicate.
+            InvalidOperation: Keys are duplicate.
             NotAProcess: The caller is not a process.
             RegistryClosed: The registry's owner has ended.
         """
@@ -267,7 +229,7 @@ class Registry(Generic[K, V]):
         """Return the process that has the unique `key`, or None.
 
         Raises:
-            NeedsUniqueKeys: Keys are duplicate.
+            InvalidOperation: Keys are duplicate.
         """
         self._want_unique("whereis")
         entry = self._here().table.first(key)
@@ -360,7 +322,7 @@ class Registry(Generic[K, V]):
         step. If the key is taken, the start raises AlreadyStarted. Each use of the address looks the key up again.
 
         Raises:
-            NeedsUniqueKeys: Keys are duplicate.
+            InvalidOperation: Keys are duplicate.
         """
         self._want_unique("via")
         return _RegistryVia(self, key, value)
@@ -384,11 +346,15 @@ class Registry(Generic[K, V]):
         block releases the lock, and so does the end of the process.
 
         Raises:
-            LockReentered: The current task already holds the lock.
+            InvalidOperation: The current task already holds the lock.
         """
         locks, tag = self._state_in(require_runtime("Registry.lock")).locks, strict(key)
         if locks.holds(tag):
-            raise LockReentered(self, key)
+            raise InvalidOperation(
+                "Registry.lock",
+                f"this task already holds the lock of {key!r} in {self!r}; take it once, "
+                "around all the code that needs it",
+            )
         ticket = await locks.acquire(tag)
         try:
             yield
@@ -429,7 +395,11 @@ class Registry(Generic[K, V]):
 
     def _want_unique(self, operation: str) -> None:
         if not self.unique:
-            raise NeedsUniqueKeys(self, operation)
+            raise InvalidOperation(
+                f"Registry.{operation}",
+                f"{self!r} has duplicate keys, so {operation} has no single process "
+                'to act on; use lookup() or dispatch(), or a Registry("unique")',
+            )
 
     def _add(self, process: Process, key: K, value: V) -> Pid | None:
         """Register a key for a process. Return the process that has the key, if it is taken."""

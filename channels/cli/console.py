@@ -88,10 +88,6 @@ def variable(name: str, advice: str = "") -> str:
     return value
 
 
-class _OutputError(ChannelsError):
-    """A write to standard output failed, because the disk is full or the pipe is closed."""
-
-
 class _Output:
     """Standard output. If a write fails, it raises an error that ends the program with one sentence."""
 
@@ -102,7 +98,7 @@ class _Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write text to the stream. Raises _OutputError if the write fails."""
+        """Write text to the stream. Raises ChannelsError if the write fails."""
         if text == "":  # not b"", which the stream must refuse
             # Typer writes "" as a test, and takes any error as the sign of a binary stream.
             return 0
@@ -112,18 +108,18 @@ class _Output:
             raise self._failed(error) from error
 
     def flush(self) -> None:
-        """Flush the stream. Raises _OutputError if the write fails."""
+        """Flush the stream. Raises ChannelsError if the write fails."""
         try:
             self._stream.flush()
         except OSError as error:
             raise self._failed(error) from error
 
-    def _failed(self, error: OSError) -> _OutputError:
+    def _failed(self, error: OSError) -> ChannelsError:
         # Python flushes standard output at exit, and would print a traceback if that failed again.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
-        return _OutputError(
+        return ChannelsError(
             f"cannot write to standard output: {error.strerror or error}; send it elsewhere"
         )
 

@@ -20,14 +20,9 @@ topic.
 
 from __future__ import annotations
 
-import datetime as dt
-import decimal
-import enum
 import inspect
 import traceback
-import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -45,7 +40,7 @@ from actors.exits import (
     is_normal_exit,
 )
 from actors.links import kill, monitor, send_exit
-from actors.masking import fields_of
+from actors.masking import bounded_copy
 from actors.messages import Down, Exit
 from actors.places import place_of_method
 from actors.process import current_pid, receive, send, set_label
@@ -442,24 +437,6 @@ async def _wait_until_gone(pids: tuple[Pid, ...]) -> None:
 # `filter_parameters` masks parts of the state. For an object of an unknown class, a report shows only the name of the
 # class, because the filter cannot look inside.
 
-_PLAIN = (
-    bool,
-    int,
-    float,
-    str,
-    enum.Enum,
-    decimal.Decimal,
-    uuid.UUID,
-    dt.date,
-    dt.time,
-    dt.timedelta,
-    Pid,
-    Ref,
-)
-# The maximum items of a container and the maximum nesting in a report. People read these reports.
-_MOST = 50
-_DEEPEST = 8
-
 # Limits on the join payload that a process keeps for reports. The client chooses the payload, so it can be large.
 _KEPT_VALUES = 100
 _KEPT_CHARACTERS = 2_000
@@ -478,9 +455,9 @@ def channel_state(channel: Channel, payload: Any, rule: FilterRule) -> dict[str,
     attributes = {name: each for name, each in vars(channel).items() if name not in _MACHINERY}
     return {
         "topic": channel.topic,
-        "assigns": filter_parameters(_showable(channel.assigns), rule),
-        "attributes": filter_parameters(_showable(attributes), rule),
-        "join payload": filter_parameters(_showable({} if payload is None else payload), rule),
+        "assigns": filter_parameters(bounded_copy(channel.assigns), rule),
+        "attributes": filter_parameters(bounded_copy(attributes), rule),
+        "join payload": filter_parameters(bounded_copy({} if payload is None else payload), rule),
     }
 
 
@@ -511,26 +488,6 @@ def _is_small(payload: Any) -> bool:
         if values + len(todo) > _KEPT_VALUES or characters > _KEPT_CHARACTERS:
             return False
     return True
-
-
-def _showable(value: Any, depth: int = 0) -> Any:
-    if value is None or isinstance(value, _PLAIN):
-        return value
-    if isinstance(value, bytes | bytearray):
-        return f"<{len(value)} bytes>"
-    if isinstance(value, Binary):
-        return f"<{len(value.data)} bytes>"
-    if depth >= _DEEPEST:
-        return "..."
-    if isinstance(value, Mapping):
-        pairs = islice(value.items(), _MOST)
-        return {key: _showable(each, depth + 1) for key, each in pairs}
-    if isinstance(value, list | tuple | AbstractSet):
-        return [_showable(each, depth + 1) for each in islice(value, _MOST)]
-    names = () if isinstance(value, type) else fields_of(type(value))
-    if names:
-        return {name: _showable(getattr(value, name, None), depth + 1) for name in names}
-    return f"<{type(value).__qualname__}>"
 
 
 # Slow joins

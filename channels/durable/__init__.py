@@ -12,18 +12,21 @@ from channels.durable.sqlite import SQLiteStorage
 from channels.durable.storage import (
     AnswerNotKept,
     AppendFailed,
+    FenceRefused,
     HistoryError,
     HistoryLost,
     Storage,
     StorageError,
 )
-from channels.durable.stream import Recovery
+from channels.durable.stream import Entry, Recovery, Slice
 
 __all__ = [
     "JAVASCRIPT",
     "AnswerNotKept",
     "AppendFailed",
     "DurableChannel",
+    "Entry",
+    "FenceRefused",
     "History",
     "HistoryError",
     "HistoryLost",
@@ -31,6 +34,7 @@ __all__ = [
     "Recovery",
     "RedisStorage",
     "SQLiteStorage",
+    "Slice",
     "Storage",
     "StorageError",
 ]

@@ -24,7 +24,7 @@ from actors.errors import InvalidOption, NotAProcess
 from actors.places import place_of_caller
 from actors.process import current_pid
 from actors.refs import Pid
-from channels.channel import Channel, NotJoined, SocketRef
+from channels.channel import Channel, SocketRef, not_joined
 from channels.durable.answers import KeyedPush
 from channels.durable.history import History
 from channels.durable.server import DurableChannelServer, no_history
@@ -99,6 +99,7 @@ class DurableChannel(Channel):
             EncodeError: the payload is not such an object.
             AppendFailed: the storage did not keep the message, or may not have kept it. If the handler does not catch
                 the error, the channel crashes, and its client rejoins.
+            FenceRefused: a process owns the topic, see `History.claim`. Call this process.
         """
         try:
             history = self._running("append", event, payload)
@@ -134,7 +135,7 @@ class DurableChannel(Channel):
         again.
 
         Raises:
-            NothingToAnswer: no handler of a push is running, or the push has no ref and so expects no reply.
+            InvalidOperation: no handler of a push is running, or the push has no ref and so expects no reply.
         """
         ref = super().socket_ref()
         push = self._context.push
@@ -165,7 +166,7 @@ class DurableChannel(Channel):
     def _running(self, verb: str, event: str, payload: Any) -> History:
         """Return the history for a message. If the channel may not send the message, raise the error."""
         if not self._context.joined or self.history is None:
-            raise NotJoined(self.topic, verb)
+            raise not_joined(self.topic, verb)
         if self._context.declarations is not None:
             self._context.declarations.check(event, payload)
         return self.history

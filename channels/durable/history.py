@@ -18,7 +18,7 @@ from typing import Any
 
 import trio
 
-from actors.arguments import check_positive, check_whole
+from actors.arguments import check_number, check_positive, check_whole
 from actors.errors import InvalidOption, StartIgnored
 from actors.instrumentation.telemetry import Event
 from actors.process import current_pid, on_exit, send
@@ -30,9 +30,11 @@ from channels.durable.logger import attach
 from channels.durable.memory import MemoryStorage
 from channels.durable.queue import Queue, Waiting, encode_payload
 from channels.durable.storage import (
+    MAX_FENCE,
     AnswerNotKept,
     Appended,
     AppendFailed,
+    FenceRefused,
     HistoryError,
     NewAnswer,
     NewMessage,
@@ -57,6 +59,8 @@ from channels.telemetry import (
     HISTORY_APPEND_FAILED,
     HISTORY_CHECK_FAILED,
     HISTORY_EVICTED,
+    HISTORY_FENCE_REFUSED,
+    HISTORY_FENCES_FORGOTTEN,
     HISTORY_FULL,
     HISTORY_GAP,
     HISTORY_LOST,
@@ -80,7 +84,11 @@ _COUNTED = (
     "answered",
     "repeated",
     "forgotten",
+    "fence_refused",
+    "fences_forgotten",
 )
+# The storage may have more than `max_messages` of a topic, if a former History had a greater limit.
+_ALL = 2**53 - 1
 # Seconds until the history repeats a failed check.
 _RETRY = 1.0
 
@@ -115,6 +123,7 @@ class History:
             message that its handler appended. The storage forgets the oldest keys first.
         max_answer_bytes: bytes of these keys and answers. The storage does not remember a larger answer.
         max_answer_age: seconds that the storage remembers these keys.
+        max_fences: topics whose claimed fence the storage remembers. The storage forgets the oldest claims first.
         max_replay: messages that one client gets when it rejoins; by default `max_messages`. They count towards the
             limit of the client's out-buffer, `Endpoint(max_buffered_messages=)`.
         max_waiting: messages that wait for the storage. If more would wait, `append` raises.
@@ -140,6 +149,7 @@ class History:
         max_answers: int = 10_000,
         max_answer_bytes: int = 16 * 1024 * 1024,
         max_answer_age: float = 300.0,
+        max_fences: int = 1_000_000,
         max_replay: int | None = None,
         max_waiting: int = 10_000,
         max_batch: int = 100,
@@ -160,6 +170,7 @@ class History:
             max_answers=max_answers,
             max_answer_bytes=max_answer_bytes,
             max_answer_age=max_answer_age,
+            max_fences=max_fences,
         )
         self.max_replay = max_messages if max_replay is None else max_replay
         self.max_waiting = max_waiting
@@ -250,10 +261,82 @@ class History:
         """Return True if the history runs and sends its messages through this PubSub."""
         return self._pubsub is pubsub
 
+    # Owning a topic
+
+    async def claim(self, topic: str, fence: int) -> None:
+        """Become the owner of a topic: from now on, the storage accepts only appends with this fence.
+
+            await history.claim("auction:42", self.fence)
+            found = await history.read("auction:42")
+            ...
+            await history.append("auction:42", "bid", {"price": 100}, fence=self.fence)
+
+        Claim before you read. Otherwise the earlier owner can still append after your read. Each owner needs a fence
+        that is greater than the fences of all earlier owners of the topic.
+
+        Args:
+            topic: the topic.
+            fence: a whole number from 1 to 2**53 - 1, from the authority that chose this owner.
+
+        Raises:
+            FenceRefused: the topic has this fence or a greater one. Get a fence of at least `claimed + 1`, or stop.
+            HistoryError: the history does not run.
+            StorageError: the storage failed, or took longer than `timeout`. The fence may or may not be claimed.
+            InvalidOption: the fence is not such a number.
+        """
+        _check_fence("History.claim", fence)
+        self._running()
+        with self._limited():
+            claimed = await self.storage.claim(topic, fence)
+        if claimed.forgotten:
+            self._counts["fences_forgotten"] += claimed.forgotten
+            self.execute(HISTORY_FENCES_FORGOTTEN, {"topics": claimed.forgotten}, {})
+        if claimed.refused is not None:
+            error = FenceRefused(topic, fence, claimed.refused, verb="claim")
+            self._note_fence_refused(error)
+            raise error
+
+    async def read(self, topic: str) -> Slice:
+        """Read all kept messages of a topic, oldest first.
+
+            for entry in (await history.read("auction:42")).entries:
+                apply(entry.event, msgspec.json.decode(entry.body))
+
+        Args:
+            topic: the topic.
+
+        Returns:
+            The messages, and the bounds of the stream. If `first` is above 1, the storage no longer keeps the first
+            messages.
+
+        Raises:
+            HistoryError: the history does not run.
+            StorageError: the storage failed, or took longer than `timeout`.
+        """
+        _, runtime = self._running()
+        with self._limited():
+            return await self.storage.read(topic, after=0, limit=_ALL, now=runtime.now())
+
+    def _running(self) -> tuple[PubSub, Runtime]:
+        pubsub, runtime = self._pubsub, self._runtime
+        if pubsub is None or runtime is None:
+            raise HistoryError(f"{self!r} is not running; pass it to Endpoint(histories=[...])")
+        return pubsub, runtime
+
+    def _note_fence_refused(self, error: FenceRefused) -> None:
+        self._counts["fence_refused"] += 1
+        self.execute(HISTORY_FENCE_REFUSED, {}, {"topic": error.topic, "error": error})
+
     # Appending
 
     async def append(
-        self, topic: str, event: str, payload: Any, *, push: KeyedPush | None = None
+        self,
+        topic: str,
+        event: str,
+        payload: Any,
+        *,
+        fence: int | None = None,
+        push: KeyedPush | None = None,
     ) -> str:
         """Keep a message, send it to every client of the topic, and return its position.
 
@@ -266,15 +349,18 @@ class History:
             topic: the topic.
             event: the name of the event.
             payload: a JSON object without the key `_position`.
+            fence: the fence that the calling owner has claimed. A topic with a claimed fence needs it.
             push: the push whose handler appends; for `DurableChannel`.
 
         Raises:
             EncodeError: the payload is not such an object.
+            FenceRefused: the fence is not the one that was claimed last. The caller must stop.
             AppendFailed: the history does not run, too many messages wait, the message is too large, or the storage
                 failed.
+            InvalidOption: the fence is not a whole number from 1 to 2**53 - 1.
         """
-        body = encode_payload(topic, event, payload)
-        waiting = self._append(topic, event, body, trio.Event(), push)
+        message = _new_message("History.append", topic, event, payload, fence)
+        waiting = self._append(message, trio.Event(), push)
         assert waiting.done is not None  # made above
         await waiting.done.wait()
         if waiting.error is not None:
@@ -282,29 +368,30 @@ class History:
         return str(waiting.position)
 
     def append_nowait(
-        self, topic: str, event: str, payload: Any, *, push: KeyedPush | None = None
-    ) -> None:
-        """Keep a message and send it, soon. Any thread can call this.
-
-        The caller does not learn whether the storage failed: see `HISTORY_APPEND_FAILED`. The arguments and the errors
-        are the same as for `append`.
-        """
-        body = encode_payload(topic, event, payload)
-        runtime = self._runtime
-        if runtime is not None and get_ident() != runtime.thread:
-            run_threadsafe(runtime, self._append, topic, event, body, None, None)
-        else:
-            self._append(topic, event, body, None, push)
-
-    def _append(
         self,
         topic: str,
         event: str,
-        body: bytes,
-        done: trio.Event | None,
-        push: KeyedPush | None,
+        payload: Any,
+        *,
+        fence: int | None = None,
+        push: KeyedPush | None = None,
+    ) -> None:
+        """Keep a message and send it, soon. Any thread can call this.
+
+        The caller does not learn whether the storage failed or refused the message: see `HISTORY_APPEND_FAILED` and
+        `HISTORY_FENCE_REFUSED`. The arguments and the other errors are the same as for `append`.
+        """
+        message = _new_message("History.append_nowait", topic, event, payload, fence)
+        runtime = self._runtime
+        if runtime is not None and get_ident() != runtime.thread:
+            run_threadsafe(runtime, self._append, message, None, None)
+        else:
+            self._append(message, None, push)
+
+    def _append(
+        self, message: NewMessage, done: trio.Event | None, push: KeyedPush | None
     ) -> Waiting:
-        message = NewMessage(topic, event, body)
+        topic = message.topic
         most = min(self.limits.max_bytes, self.limits.max_total_bytes)
         problem = self._objection(topic)
         if problem is None and message.size > most:
@@ -313,9 +400,10 @@ class History:
                 f"it has {message.size} bytes, and the limit is {most}; raise History(max_bytes=)"
             )
         if problem is not None:
-            raise AppendFailed(topic, event, problem)
+            raise AppendFailed(topic, message.event, problem)
         if push is not None:
-            message = NewMessage(topic, event, body, push.next_key())
+            key = push.next_key()
+            message = NewMessage(topic, message.event, message.body, key, message.fence)
         waiting = Waiting(message, done, push)
         self._queue.put(waiting)
         return waiting
@@ -334,28 +422,35 @@ class History:
     async def _write(self) -> None:
         """Give the waiting messages to the storage, in batches. Messages that arrive meanwhile are the next batch."""
         while True:
-            batch = await self._queue.next_batch(self.max_batch)
-            in_vain = [each for each in batch if each.is_in_vain]
-            self._fail(in_vain, "a message of its handler was not kept")
-            batch = [each for each in batch if each.error is None]
+            batch = self._fail_in_vain(await self._queue.next_batch(self.max_batch))
             if not batch:
                 await trio.lowlevel.checkpoint()
                 continue
             try:
-                await self._commit(batch)
+                while batch:
+                    batch = await self._commit(batch)
             except StorageError as error:
                 self._fail(batch, error.problem, may_be_kept=error.may_be_kept)
             except BaseException:
                 self._fail(batch, "the history has stopped", may_be_kept=True)
                 raise
 
-    async def _commit(self, batch: list[Waiting]) -> None:
+    def _fail_in_vain(self, batch: list[Waiting]) -> list[Waiting]:
+        in_vain = [each for each in batch if each.is_in_vain]
+        self._fail(in_vain, "a message of its handler was not kept")
+        return [each for each in batch if each.error is None]
+
+    async def _commit(self, batch: list[Waiting]) -> list[Waiting]:
+        """Give a batch to the storage. Return the rest that the storage must get again, because it kept nothing."""
         runtime = self._runtime
         assert runtime is not None  # set before the writer starts
         messages = [each.item for each in batch if isinstance(each.item, NewMessage)]
         answers = [each.item for each in batch if isinstance(each.item, NewAnswer)]
         appended = await self.storage.append(messages, now=runtime.now(), answers=answers)
         # From here on there is no checkpoint, so that channels get the messages in the order of their offsets.
+        if appended.refused:
+            self._refuse(batch, appended.refused)
+            return self._fail_in_vain([each for each in batch if not each.is_settled])
         self._count_appended(appended, len(messages))
         offsets, kept = enumerate(appended.offsets), iter(appended.answers)
         for waiting in batch:
@@ -369,6 +464,15 @@ class History:
                     entry = Entry(appended.epoch, offset, item.event, item.body)
                     self._send(item.topic, entry)
             waiting.settle()
+        return []
+
+    def _refuse(self, batch: list[Waiting], refused: Mapping[int, int]) -> None:
+        messages = [(each, each.item) for each in batch if isinstance(each.item, NewMessage)]
+        for place, claimed in refused.items():
+            waiting, message = messages[place]
+            error = FenceRefused(message.topic, message.fence, claimed, verb="append")
+            waiting.raise_soon(error)
+            self._note_fence_refused(error)
 
     def _count_appended(self, appended: Appended, messages: int) -> None:
         counts = self._counts
@@ -508,9 +612,7 @@ class History:
 
     def follow(self, topic: str) -> None:
         """Send each `Entry` of a topic to the current process, until it ends."""
-        pubsub = self._pubsub
-        if pubsub is None:
-            raise HistoryError(f"{self!r} is not running; pass it to Endpoint(histories=[...])")
+        pubsub, _ = self._running()
         pubsub.subscribe(self.lane(topic), metadata=self)
         self._followed[topic] = self._followed.get(topic, 0) + 1
         channel = current_pid()
@@ -595,6 +697,17 @@ class History:
             "handling": len(self._handled),
             **self._counts,
         }
+
+
+def _check_fence(owner: str, fence: object) -> None:
+    expected = "a whole number from 1 to 2**53 - 1"
+    check_number(owner, "fence", fence, expected, least=1, most=MAX_FENCE, whole=True)
+
+
+def _new_message(owner: str, topic: str, event: str, payload: Any, fence: int | None) -> NewMessage:
+    if fence is not None:
+        _check_fence(owner, fence)
+    return NewMessage(topic, event, encode_payload(topic, event, payload), fence=fence)
 
 
 def _nobody(subscriptions: Iterable[Subscription], sender: Pid | None, message: Any) -> None:

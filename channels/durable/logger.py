@@ -16,6 +16,8 @@ from channels.telemetry import (
     HISTORY_CONNECTED,
     HISTORY_DISCONNECTED,
     HISTORY_EVICTED,
+    HISTORY_FENCE_REFUSED,
+    HISTORY_FENCES_FORGOTTEN,
     HISTORY_FULL,
     HISTORY_LOST,
     HISTORY_NOT_SENT,
@@ -72,6 +74,12 @@ _LINES = (
         HISTORY_EVICTED,
         WARNING,
         "Forgot the messages of topics: %(topics)s; to keep more, raise max_topics or max_total_bytes",
+    ),
+    _line(HISTORY_FENCE_REFUSED, WARNING, "%(error)s"),
+    _line(
+        HISTORY_FENCES_FORGOTTEN,
+        WARNING,
+        "Forgot the fences of topics: %(topics)s; their owners must claim again; to keep more, raise max_fences",
     ),
     _line(
         HISTORY_NOT_SENT,

@@ -8,7 +8,7 @@ from itertools import dropwhile, islice
 
 import trio
 
-from channels.durable.storage import Appended, Ends, NewAnswer, NewMessage, Receiver
+from channels.durable.storage import Appended, Claimed, Ends, NewAnswer, NewMessage, Receiver
 from channels.durable.stream import Entry, Limits, Slice
 from supervision.child_spec import ChildSpec
 
@@ -92,6 +92,9 @@ class MemoryStorage:
         self._keys = _Keys(self._limits)
         self._floor = 0
         self._bytes = 0
+        # By topic, the oldest claim first.
+        self._fences: dict[str, int] = {}
+        self._fence_floor = 0
 
     async def open(self, limits: Limits, *, fresh_epoch: str) -> None:
         """Begin a new epoch, without messages."""
@@ -108,11 +111,22 @@ class MemoryStorage:
         self._streams = {}
         self._keys = _Keys(self._limits)
         self._floor = self._bytes = 0
+        self._fences = {}
+        self._fence_floor = 0
 
     async def append(
         self, batch: Sequence[NewMessage], *, now: float, answers: Sequence[NewAnswer] = ()
     ) -> Appended:
         """Keep the messages in this order, and the answers."""
+        fences = self._fences
+        refused = {
+            place: fences.get(message.topic, 0)
+            for place, message in enumerate(batch)
+            if fences.get(message.topic) != message.fence
+        }
+        if refused:
+            await trio.lowlevel.checkpoint()
+            return Appended(self._epoch, (), refused=refused)
         offsets: list[int] = []
         repeated: list[int] = []
         for place, message in enumerate(batch):
@@ -164,6 +178,21 @@ class MemoryStorage:
             evicted += 1
         return evicted
 
+    async def claim(self, topic: str, fence: int) -> Claimed:
+        """Claim a topic."""
+        await trio.lowlevel.checkpoint()
+        claimed = self._fences.get(topic, self._fence_floor)
+        if fence <= claimed:
+            return Claimed(claimed)
+        self._fences.pop(topic, None)
+        self._fences[topic] = fence
+        forgotten = 0
+        while len(self._fences) > self._limits.max_fences:
+            oldest = self._fences.pop(next(iter(self._fences)))
+            self._fence_floor = max(self._fence_floor, oldest)
+            forgotten += 1
+        return Claimed(forgotten=forgotten)
+
     async def recall(self, key: str, *, now: float) -> bytes | None:
         """Return a remembered answer."""
         await trio.lowlevel.checkpoint()
@@ -198,4 +227,5 @@ class MemoryStorage:
             "messages": messages,
             "bytes": self._bytes,
             "keys": len(self._keys),
+            "fences": len(self._fences),
         }

@@ -9,7 +9,13 @@ import msgspec
 import trio
 
 from channels.durable.answers import KeyedPush
-from channels.durable.storage import AnswerNotKept, AppendFailed, NewAnswer, NewMessage
+from channels.durable.storage import (
+    AnswerNotKept,
+    AppendFailed,
+    FenceRefused,
+    NewAnswer,
+    NewMessage,
+)
 from channels.durable.stream import POSITION, Position
 from channels.errors import EncodeError
 from channels.messages import Broadcast
@@ -35,7 +41,7 @@ class Waiting:
         self.push = push
         self.position: Position | None = None
         self.answer: bytes | None = None
-        self.error: AppendFailed | AnswerNotKept | None = None
+        self.error: AppendFailed | AnswerNotKept | FenceRefused | None = None
 
     @property
     def topic(self) -> str:
@@ -74,11 +80,15 @@ class Waiting:
             error = AppendFailed(item.topic, item.event, problem, may_be_kept=may_be_kept)
         else:
             error = AnswerNotKept(self.topic, self._answered.event, problem)
+        self.raise_soon(error)
+        return error
+
+    def raise_soon(self, error: AppendFailed | AnswerNotKept | FenceRefused) -> None:
+        """Make the waiting caller raise an error."""
         if self.push is not None and self.done is None:
             self.push.has_failed = True
         self.error = error
         self.settle()
-        return error
 
 
 class Queue:

@@ -24,12 +24,15 @@ import trio
 
 from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption
+from actors.runtime import current_runtime
 from channels.durable.redis_connections import RedisConnections
 from channels.durable.redis_script import (
     Kept,
     Keys,
     append_arguments,
+    claim_arguments,
     parse_appended,
+    parse_claimed,
     parse_ends,
     parse_recalled,
     parse_slice,
@@ -37,6 +40,7 @@ from channels.durable.redis_script import (
 )
 from channels.durable.storage import (
     Appended,
+    Claimed,
     Ends,
     NewAnswer,
     NewMessage,
@@ -86,7 +90,7 @@ class RedisStorage:
             `world.network.connect`.
 
     Raises:
-        InvalidRedisUrl: the URL has another form.
+        InvalidArgument: the URL has another form.
         InvalidOption: an option has an invalid value.
 
     A node starts whether the server is there or not. While it is away, appends and joins fail after `timeout`. Clients
@@ -194,6 +198,21 @@ class RedisStorage:
         self._note(appended.epoch, kept)
         return appended
 
+    async def claim(self, topic: str, fence: int) -> Claimed:
+        """Claim a topic. If the connection is lost, send the claim again within `timeout`.
+
+        Raises:
+            StorageError: as for `append`.
+        """
+        # The server recognizes a claim that it gets twice by its ID. To read the fence back would not be enough,
+        # because another owner may have claimed an equal one.
+        id = current_runtime().uuid().hex
+        arguments = claim_arguments(topic, fence, self._limits, id, 2 * self.timeout)
+        answer = await self._run("claim", arguments, parse_claimed, is_repeatable=True)
+        epoch, claimed, kept = answer
+        self._note(epoch, kept)
+        return claimed
+
     async def recall(self, key: str, *, now: float) -> bytes | None:
         """Return a remembered answer.
 
@@ -235,12 +254,19 @@ class RedisStorage:
             self._epoch, self._kept = epoch, kept
 
     async def _run(
-        self, verb: str, arguments: Sequence[str | int | bytes], parse: Callable[[Any], T]
+        self,
+        verb: str,
+        arguments: Sequence[str | int | bytes],
+        parse: Callable[[Any], T],
+        *,
+        is_repeatable: bool = False,
     ) -> T:
         if self._connections is None:
             problem = "it is closed; start its history first"
             raise StorageError("redis", problem, may_be_kept=False)
-        value = await self._connections.run(verb, arguments, self.timeout)
+        value = await self._connections.run(
+            verb, arguments, self.timeout, is_repeatable=is_repeatable
+        )
         try:
             return parse(value)
         except ValueError as error:
@@ -258,5 +284,6 @@ class RedisStorage:
             "messages": kept.messages,
             "bytes": kept.bytes,
             "keys": kept.keys,
+            "fences": kept.fences,
             **({} if connections is None else connections.statistics()),
         }

@@ -126,8 +126,21 @@ class RedisConnections:
         self._keeps = int((writes and is_own) or self._trust_restarts)
         return None
 
-    async def run(self, verb: str, arguments: Sequence[str | int | bytes], timeout: float) -> Any:
+    async def run(
+        self,
+        verb: str,
+        arguments: Sequence[str | int | bytes],
+        timeout: float,
+        *,
+        is_repeatable: bool = False,
+    ) -> Any:
         """Run the script, and return its answer.
+
+        Args:
+            verb: the function of the script.
+            arguments: the arguments of the verb.
+            timeout: seconds until the call fails.
+            is_repeatable: send the command again on the next connection if a connection is lost before its answer.
 
         Raises:
             StorageError: the server was away, answered with an error, or did not answer in time.
@@ -135,6 +148,21 @@ class RedisConnections:
         deadline = trio.current_time() + timeout
         # Encode here, so that this call raises the error.
         encoded = [each.encode() if isinstance(each, str) else each for each in arguments]
+        was_sent = False
+        while True:
+            try:
+                answer = await self._call(verb, encoded, deadline)
+                break
+            except CallFailed as error:
+                was_sent = was_sent or error.was_sent
+                # This does not spin: without a connection, a call waits until its deadline.
+                if not is_repeatable or trio.current_time() >= deadline:
+                    raise StorageError("redis", error.problem, may_be_kept=was_sent) from error
+        if isinstance(answer, ServerError):
+            raise StorageError("redis", f"the server answered: {answer}")
+        return answer
+
+    async def _call(self, verb: str, arguments: Sequence[int | bytes], deadline: float) -> Any:
         # Each call offers a new epoch, so that no epoch begins twice.
         number = next(self._epochs)
         epoch = f"{self._fresh_epoch}.{number}" if number else self._fresh_epoch
@@ -151,18 +179,13 @@ class RedisConnections:
                 self._run_id,
                 self._keeps,
                 _META_TTL,
-                *encoded,
+                *arguments,
             )
 
-        try:
-            answer = await self._caller.call(command("EVALSHA", SHA), deadline=deadline)
-            if isinstance(answer, ServerError) and answer.code == "NOSCRIPT":
-                # The server does not have the script: it has restarted, or a user flushed its scripts.
-                answer = await self._caller.call(command("EVAL", SCRIPT), deadline=deadline)
-        except CallFailed as error:
-            raise StorageError("redis", error.problem, may_be_kept=error.was_sent) from error
-        if isinstance(answer, ServerError):
-            raise StorageError("redis", f"the server answered: {answer}")
+        answer = await self._caller.call(command("EVALSHA", SHA), deadline=deadline)
+        if isinstance(answer, ServerError) and answer.code == "NOSCRIPT":
+            # The server does not have the script: it has restarted, or a user flushed its scripts.
+            answer = await self._caller.call(command("EVAL", SCRIPT), deadline=deadline)
         return answer
 
     def statistics(self) -> dict[str, int]:

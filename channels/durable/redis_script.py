@@ -9,23 +9,27 @@ atomic step.
     PREFIX:KEY:used         sorted set   the topics, by the number of their last append
     PREFIX:KEY:values       hash         for each key of a message or an answer its number, its time and its value
     PREFIX:KEY:order        sorted set   these keys, by their number
+    PREFIX:KEY:fences       sorted set   `t:` and the topic, by the claimed fence; and `floor`, by the greatest
+                                         forgotten fence
+    PREFIX:KEY:claim:ID     string       exists for a while after the claim with this ID
     PREFIX:KEY:EPOCH:TOPIC  stream       the messages of a topic; the ID of the message 17 is 17-0
 
 Redis can lose single keys: it evicts or expires them, or a user deletes them. The epoch and all offsets are in one key,
 so that Redis can lose them only together. If the topics of `used` are lost, the script begins a new epoch. If a stream
 is lost, its offsets stay, and clients get `too_old`. If Redis loses keys of messages and answers, the history treats
-them as forgotten.
+them as forgotten. A new epoch has no fences, because the server may have lost the latest claims.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha1
+from math import ceil
 from typing import Any, Final
 
 from attrs import frozen
 
-from channels.durable.storage import Appended, NewAnswer, NewMessage
+from channels.durable.storage import Appended, Claimed, NewAnswer, NewMessage
 from channels.durable.stream import Entry, Limits, Slice
 
 __all__ = [
@@ -34,7 +38,9 @@ __all__ = [
     "Kept",
     "Keys",
     "append_arguments",
+    "claim_arguments",
     "parse_appended",
+    "parse_claimed",
     "parse_ends",
     "parse_publication",
     "parse_recalled",
@@ -45,7 +51,7 @@ __all__ = [
 SCRIPT: Final = """
 -- KEYS: those of `Keys`. ARGV: the verb, the prefix of streams, a fresh epoch, the run of the server, 1 to keep the
 -- epoch after a restart, milliseconds until the hash expires; then the arguments of the verb.
-local meta, used, values, order = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local meta, used, values, order, fences = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local verb, prefix, run = ARGV[1], ARGV[2], ARGV[4]
 local call = redis.call
 
@@ -54,7 +60,7 @@ local function whole(number) return string.format('%.0f', number) end
 local epoch, known, floor, bytes, messages, appends, key_bytes =
   unpack(call('HMGET', meta, 'epoch', 'run', 'floor', 'bytes', 'messages', 'appends', 'key_bytes'))
 if not epoch or call('HLEN', meta) - 7 ~= call('ZCARD', used) or (known ~= run and ARGV[5] ~= '1') then
-  call('DEL', meta, used, values, order)
+  call('DEL', meta, used, values, order, fences)
   epoch, known, floor, bytes, messages, appends, key_bytes = ARGV[3], run, 0, 0, 0, 0, 0
   call('HSET', meta, 'epoch', epoch, 'run', run, 'floor', 0, 'bytes', 0, 'messages', 0, 'appends', 0, 'key_bytes', 0)
 elseif known ~= run then
@@ -111,7 +117,7 @@ local function evict(max_topics, max_total_bytes)
     messages, bytes = messages - row.count, bytes - row.size
     topics, evicted = topics - 1, evicted + 1
   end
-  return topics, evicted
+  return evicted
 end
 
 -- The value of a remembered key, its time and its number.
@@ -159,19 +165,39 @@ local function trim_keys(max_keys, max_key_bytes, oldest)
   end
 end
 
+-- The fence of a member of `fences`; nil if there is none.
+local function fence_of(member)
+  local text = call('ZSCORE', fences, member)
+  return text and tonumber(text) or nil
+end
+
+local function size()
+  local claims = math.max(0, call('ZCARD', fences) - 1)
+  return {call('ZCARD', used), messages, bytes, call('HLEN', values), appends, claims}
+end
+
 local function expire(key, seconds) call('PEXPIRE', key, whole(math.min(math.ceil(seconds * 1000), 1e12))) end
 
 -- now, kept, max_bytes, max_age, max_topics, max_total_bytes, max_answers, max_answer_bytes, max_answer_age, channel,
--- the number of messages; then topic, event, body and key of each message; then key and body of each answer.
+-- the number of messages; then topic, event, body, key and fence of each message; then key and body of each answer.
 local function append()
   local now, kept, max_bytes, max_age = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-  local max_key_age, first_answer = tonumber(ARGV[15]), 18 + 4 * tonumber(ARGV[17])
+  local max_key_age, first_answer = tonumber(ARGV[15]), 18 + 5 * tonumber(ARGV[17])
   local oldest_key, has_keys = now - max_key_age, first_answer <= #ARGV
+  local refused, has_fences = {}, call('EXISTS', fences) == 1
+  for i = 18, first_answer - 1, 5 do
+    local claimed = has_fences and fence_of('t:' .. ARGV[i]) or nil
+    if claimed ~= tonumber(ARGV[i + 4]) then
+      refused[#refused + 1] = (i - 18) / 5
+      refused[#refused + 1] = claimed or 0
+    end
+  end
+  if #refused > 0 then return {epoch, size(), {}, 0, {}, {}, 0, refused} end
   -- The two hold the same keys, unless one of them was lost.
   if call('HLEN', values) ~= call('ZCARD', order) then call('DEL', values, order) end
   key_bytes = call('EXISTS', values) == 1 and tonumber(key_bytes) or 0
   local rows, touched, offsets, repeated, answers, news = {}, {}, {}, {}, {}, {}
-  for i = 18, first_answer - 1, 4 do
+  for i = 18, first_answer - 1, 5 do
     local topic, event, body, key = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
     local first = key ~= '' and recalled(key, oldest_key)
     if first then
@@ -207,7 +233,7 @@ local function append()
     expire(stream, max_age)
     call('HSET', meta, 't:' .. topic, whole(row.last) .. ' ' .. whole(row.count) .. ' ' .. whole(row.size))
   end
-  local topics, evicted = evict(tonumber(ARGV[11]), tonumber(ARGV[12]))
+  local evicted = evict(tonumber(ARGV[11]), tonumber(ARGV[12]))
   for i = first_answer, #ARGV, 2 do
     local first = recalled(ARGV[i], oldest_key)
     if not first then remember(ARGV[i], ARGV[i + 1], ARGV[7]) end
@@ -221,8 +247,27 @@ local function append()
   call('HSET', meta, 'floor', whole(floor), 'bytes', whole(bytes), 'messages', whole(messages))
   call('HSET', meta, 'appends', whole(appends), 'key_bytes', whole(key_bytes))
   for _, text in ipairs(news) do call('PUBLISH', ARGV[16], text) end
-  local kept_now = {topics, messages, bytes, call('HLEN', values), appends}
-  return {epoch, kept_now, offsets, evicted, repeated, answers, forgotten}
+  return {epoch, size(), offsets, evicted, repeated, answers, forgotten, {}}
+end
+
+-- topic, fence, max_fences, the ID of the claim, milliseconds until a claim is not repeated any more.
+local function claim()
+  local member, fence, mine = 't:' .. ARGV[7], tonumber(ARGV[8]), prefix .. 'claim:' .. ARGV[10]
+  local claimed = fence_of(member) or fence_of('floor') or 0
+  if fence == claimed and call('EXISTS', mine) == 1 then return {epoch, size(), {}, 0} end
+  if fence <= claimed then return {epoch, size(), {claimed}, 0} end
+  call('ZADD', fences, 'NX', 0, 'floor')
+  call('ZADD', fences, ARGV[8], member)
+  call('SET', mine, '', 'PX', ARGV[11])
+  -- No fence is below `floor`, so it stays the first member.
+  local forgotten = math.max(0, call('ZCARD', fences) - 1 - tonumber(ARGV[9]))
+  for _ = 1, forgotten do
+    local oldest = call('ZRANGE', fences, 1, 1)[1]
+    local floor_now = fence_of(oldest)
+    call('ZREM', fences, oldest)
+    call('ZADD', fences, whole(floor_now), 'floor')
+  end
+  return {epoch, size(), {}, forgotten}
 end
 
 -- the key, the time of the oldest key that is remembered.
@@ -262,12 +307,13 @@ local function ends()
     local row = row_of(ARGV[i])
     offsets[#offsets + 1] = row and row.last or 0
   end
-  return {epoch, {call('ZCARD', used), messages, bytes, call('HLEN', values), appends}, offsets}
+  return {epoch, size(), offsets}
 end
 
-local reply = ({append = append, recall = recall, read = read, ends = ends})[verb]()
+local reply = ({append = append, claim = claim, recall = recall, read = read, ends = ends})[verb]()
 call('PEXPIRE', meta, ARGV[6])
 call('PEXPIRE', used, ARGV[6])
+call('PEXPIRE', fences, ARGV[6])
 return reply
 """
 
@@ -288,6 +334,7 @@ class Keys:
     used: bytes
     values: bytes
     order: bytes
+    fences: bytes
     streams: bytes
     channel: bytes
 
@@ -300,6 +347,7 @@ class Keys:
             used=name + b":used",
             values=name + b":values",
             order=name + b":order",
+            fences=name + b":fences",
             streams=name + b":",
             # Channels belong to no database.
             channel=b"%b:@%d" % (name, database),
@@ -308,7 +356,7 @@ class Keys:
     @property
     def names(self) -> tuple[bytes, ...]:
         """KEYS of the script."""
-        return self.meta, self.used, self.values, self.order
+        return self.meta, self.used, self.values, self.order, self.fences
 
 
 @frozen
@@ -320,6 +368,7 @@ class Kept:
     bytes: int = 0
     keys: int = 0
     appends: int = 0
+    fences: int = 0
 
 
 def append_arguments(
@@ -344,7 +393,8 @@ def append_arguments(
         len(batch),
     ]
     for message in batch:
-        arguments += (message.topic, message.event, message.body, message.key or "")
+        fence = "" if message.fence is None else message.fence
+        arguments += (message.topic, message.event, message.body, message.key or "", fence)
     for answer in answers:
         arguments += (answer.key, answer.body)
     return arguments
@@ -354,6 +404,21 @@ def read_arguments(topic: str, after: int, limit: int, oldest: float) -> list[st
     """Return the arguments of a read that follow the arguments of every verb."""
     # A client chooses `after`. Lua counts exactly up to this number, which no topic reaches.
     return [topic, min(after, 2**53 - 1), limit, repr(oldest)]
+
+
+def claim_arguments(
+    topic: str, fence: int, limits: Limits, id: str, seconds: float
+) -> list[str | int | bytes]:
+    """Return the arguments of a claim that follow the arguments of every verb.
+
+    Args:
+        topic: the topic.
+        fence: the fence.
+        limits: the limits of the history.
+        id: identifies this claim, also if the node sends it again.
+        seconds: time within which the node may send the claim again.
+    """
+    return [topic, fence, limits.max_fences, id, ceil(seconds * 1000)]
 
 
 def parse_appended(value: Any) -> tuple[Appended, Kept]:
@@ -371,10 +436,28 @@ def parse_appended(value: Any) -> tuple[Appended, Kept]:
             [*repeated],
             [*answers],
             int(forgotten),
+            [*refused],
         ]:
-            appended = Appended(epoch.decode(), offsets, evicted, repeated, answers, forgotten)
+            pairs = dict(zip(refused[::2], refused[1::2], strict=True))
+            appended = Appended(
+                epoch.decode(), offsets, evicted, repeated, answers, forgotten, pairs
+            )
             return appended, _kept(size)
     raise ValueError("a malformed answer to an append")
+
+
+def parse_claimed(value: Any) -> tuple[str, Claimed, Kept]:
+    """Return the epoch, and the answer to a claim.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    match value:
+        case [bytes(epoch), [*size], [], int(forgotten)]:
+            return epoch.decode(), Claimed(forgotten=forgotten), _kept(size)
+        case [bytes(epoch), [*size], [int(refused)], int()]:
+            return epoch.decode(), Claimed(refused), _kept(size)
+    raise ValueError("a malformed answer to a claim")
 
 
 def parse_recalled(value: Any) -> bytes | None:
@@ -405,8 +488,8 @@ def parse_ends(value: Any) -> tuple[str, list[int], Kept]:
 
 def _kept(size: list[Any]) -> Kept:
     match size:
-        case [int(topics), int(messages), int(bytes_), int(keys), int(appends)]:
-            return Kept(topics, messages, bytes_, keys, appends)
+        case [int(topics), int(messages), int(bytes_), int(keys), int(appends), int(fences)]:
+            return Kept(topics, messages, bytes_, keys, appends, fences)
     raise ValueError("a malformed size of the history")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,15 @@ import trio
 
 from actors.arguments import check_positive
 from actors.errors import InvalidOption
-from channels.durable.storage import Appended, Ends, NewAnswer, NewMessage, Receiver, StorageError
+from channels.durable.storage import (
+    Appended,
+    Claimed,
+    Ends,
+    NewAnswer,
+    NewMessage,
+    Receiver,
+    StorageError,
+)
 from channels.durable.stream import Entry, Limits, Slice
 from supervision.child_spec import ChildSpec
 
@@ -35,9 +44,28 @@ CREATE TABLE IF NOT EXISTS keys (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQU
     size INTEGER NOT NULL, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS keys_total (id INTEGER PRIMARY KEY CHECK (id = 1), keys INTEGER NOT NULL,
     bytes INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS fences (id INTEGER PRIMARY KEY, topic TEXT NOT NULL UNIQUE, fence INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS fences_total (id INTEGER PRIMARY KEY CHECK (id = 1), fences INTEGER NOT NULL,
+    floor INTEGER NOT NULL);
 """
 # The most topics in one query of `ends`. SQLite limits the parameters of a query.
 _ENDS = 500
+
+
+# The most claims in one transaction.
+_CLAIMS = 100
+
+
+class _Claim:
+    """A claim that waits for the writer, and its result."""
+
+    __slots__ = ("fence", "problem", "result", "topic")
+
+    def __init__(self, topic: str, fence: int) -> None:
+        self.topic = topic
+        self.fence = fence
+        self.result: Claimed | None = None
+        self.problem: str | None = None
 
 
 class _Row:
@@ -91,6 +119,9 @@ class SQLiteStorage:
         self.synchronous = synchronous
         self.timeout = timeout
         self._limits = Limits()
+        # The event loop adds claims, and the writer's thread takes them.
+        self._claims: deque[_Claim] = deque()
+        self._turn = trio.Lock()
         # Each connection serves one thread at a time. One connection writes. The others can read at the same time.
         self._writer = _ReaderConnection()
         self._reader = _ReaderConnection()
@@ -153,6 +184,37 @@ class SQLiteStorage:
         return await self._writer.run(
             lambda connection: _append(connection, batch, answers, now, limits)
         )
+
+    async def claim(self, topic: str, fence: int) -> Claimed:
+        """Claim a topic. Claims that wait together share one transaction, because each commit waits for the disk.
+
+        Raises:
+            StorageError: SQLite failed.
+        """
+        claim = _Claim(topic, fence)
+        self._claims.append(claim)
+        # Callers take turns. The thread of an earlier caller may have carried out this claim too.
+        async with self._turn:
+            while claim.result is None and claim.problem is None:
+                await self._writer.run(self._claim_waiting)
+        if claim.result is None:
+            raise StorageError("sqlite", str(claim.problem))
+        return claim.result
+
+    def _claim_waiting(self, connection: sqlite3.Connection) -> None:
+        claims: list[_Claim] = []
+        while self._claims and len(claims) < _CLAIMS:
+            claims.append(self._claims.popleft())
+        try:
+            with _transaction(connection, "IMMEDIATE"):
+                results = [_claim(connection, each, self._limits.max_fences) for each in claims]
+        except BaseException as error:
+            # Every caller must get the failure, whatever it is. Otherwise it would wait for a result for ever.
+            for each in claims:
+                each.problem = str(error)
+            raise
+        for each, result in zip(claims, results, strict=True):
+            each.result = result
 
     async def recall(self, key: str, *, now: float) -> bytes | None:
         """Return a remembered answer.
@@ -256,6 +318,7 @@ def _make(connection: sqlite3.Connection, fresh_epoch: str) -> None:
         connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("INSERT OR IGNORE INTO history VALUES (1, ?, 0, 0, 0)", (fresh_epoch,))
         connection.execute("INSERT OR IGNORE INTO keys_total VALUES (1, 0, 0)")
+        connection.execute("INSERT OR IGNORE INTO fences_total VALUES (1, 0, 0)")
 
 
 def _append(
@@ -269,6 +332,9 @@ def _append(
         epoch, floor, total, appends = connection.execute(
             "SELECT epoch, floor, bytes, appends FROM history"
         ).fetchone()
+        refused = _refused(connection, batch)
+        if refused:
+            return Appended(epoch, (), refused=refused)
         keys = _Keys(connection, now, limits)
         rows: dict[str, _Row] = {}
         offsets: list[int] = []
@@ -302,6 +368,43 @@ def _append(
         kept = [keys.remember(answer) for answer in answers]
         forgotten = keys.trim()
     return Appended(epoch, offsets, evicted, repeated, kept, forgotten)
+
+
+def _refused(connection: sqlite3.Connection, batch: Sequence[NewMessage]) -> dict[int, int]:
+    """Return the claimed fence of each message with a wrong fence, by its index."""
+    (claims,) = connection.execute("SELECT fences FROM fences_total").fetchone()
+    refused: dict[int, int] = {}
+    for place, message in enumerate(batch):
+        claimed = _fence(connection, message.topic) if claims else None
+        if claimed != message.fence:
+            refused[place] = claimed or 0
+    return refused
+
+
+def _fence(connection: sqlite3.Connection, topic: str) -> int | None:
+    found = connection.execute("SELECT fence FROM fences WHERE topic = ?", (topic,)).fetchone()
+    return None if found is None else found[0]
+
+
+def _claim(connection: sqlite3.Connection, claim: _Claim, max_fences: int) -> Claimed:
+    fences, floor = connection.execute("SELECT fences, floor FROM fences_total").fetchone()
+    known = _fence(connection, claim.topic)
+    claimed = floor if known is None else known
+    if claim.fence <= claimed:
+        return Claimed(claimed)
+    # A new row gets the greatest id, so that the oldest claim has the smallest.
+    connection.execute("DELETE FROM fences WHERE topic = ?", (claim.topic,))
+    connection.execute(
+        "INSERT INTO fences (topic, fence) VALUES (?, ?)", (claim.topic, claim.fence)
+    )
+    fences += known is None
+    forgotten = max(0, fences - max_fences)
+    oldest = connection.execute("SELECT id, fence FROM fences ORDER BY id LIMIT ?", (forgotten,))
+    for id, old in oldest.fetchall():
+        connection.execute("DELETE FROM fences WHERE id = ?", (id,))
+        floor = max(floor, old)
+    connection.execute("UPDATE fences_total SET fences = ?, floor = ?", (fences - forgotten, floor))
+    return Claimed(forgotten=forgotten)
 
 
 def _insert(connection: sqlite3.Connection, row: _Row, message: NewMessage, now: float) -> int:
@@ -481,5 +584,7 @@ def _statistics(connection: sqlite3.Connection) -> dict[str, Any]:
     topics, messages, size = connection.execute(
         "SELECT (SELECT count(*) FROM streams), (SELECT count(*) FROM messages), bytes FROM history"
     ).fetchone()
-    (keys,) = connection.execute("SELECT keys FROM keys_total").fetchone()
-    return {"topics": topics, "messages": messages, "bytes": size, "keys": keys}
+    keys, fences = connection.execute(
+        "SELECT (SELECT keys FROM keys_total), (SELECT fences FROM fences_total)"
+    ).fetchone()
+    return {"topics": topics, "messages": messages, "bytes": size, "keys": keys, "fences": fences}

@@ -7,9 +7,9 @@ A storage keeps the streams of one `History`. Ashtree has three storages: `Memor
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from actors.instrumentation.telemetry import Event
 from actors.text import brief
@@ -18,10 +18,13 @@ from channels.errors import ChannelsError
 from supervision.child_spec import ChildSpec
 
 __all__ = [
+    "MAX_FENCE",
     "AnswerNotKept",
     "AppendFailed",
     "Appended",
+    "Claimed",
     "Ends",
+    "FenceRefused",
     "HistoryError",
     "HistoryLost",
     "NewAnswer",
@@ -30,6 +33,10 @@ __all__ = [
     "Storage",
     "StorageError",
 ]
+
+
+MAX_FENCE: Final = 2**53 - 1
+"""The greatest fence. Redis compares fences as floating-point numbers, which are exact up to this number."""
 
 
 class HistoryError(ChannelsError, RuntimeError):
@@ -71,6 +78,46 @@ class AppendFailed(ChannelsError):
         self.event = event
         self.problem = problem
         self.may_be_kept = may_be_kept
+
+
+class FenceRefused(ChannelsError):
+    """A storage refused a claim, or an append to a topic that has another claimed fence. It has kept nothing.
+
+    Attributes:
+        topic: the topic.
+        fence: the fence of the caller; None for an append without a fence.
+        claimed: the fence that the storage compared it with; 0 if no fence is claimed.
+        verb: `"claim"` or `"append"`.
+    """
+
+    def __init__(
+        self, topic: str, fence: int | None, claimed: int, *, verb: Literal["append", "claim"]
+    ) -> None:
+        if verb == "claim":
+            problem = (
+                f"fence {claimed} is claimed already, and a claim needs a greater one; get a new fence of at least "
+                f"{claimed + 1} if this process still owns the topic, else stop it"
+            )
+        elif fence is None:
+            problem = (
+                f"an owner has claimed the topic with fence {claimed}; send the message through the owner, or use a "
+                "topic without an owner"
+            )
+        elif fence < claimed:
+            problem = f"another owner has claimed the topic with fence {claimed}; stop this process"
+        else:
+            known = (
+                f"the claimed fence is {claimed}" if claimed else "the storage has no fence for it"
+            )
+            problem = f"{known}; call History.claim, and then History.read, before the first append"
+        with_fence = "without a fence" if fence is None else f"with fence {fence}"
+        super().__init__(
+            f"the {verb} {with_fence} for the topic {brief(topic)} was refused: {problem}"
+        )
+        self.topic = topic
+        self.fence = fence
+        self.claimed = claimed
+        self.verb = verb
 
 
 class AnswerNotKept(ChannelsError):
@@ -122,12 +169,14 @@ class NewMessage:
         event: the name of the event.
         body: the payload as JSON.
         key: identifies the message, if it must be kept only once.
+        fence: the claimed fence of the topic, if it has one.
     """
 
     topic: str
     event: str
     body: bytes
     key: str | None = None
+    fence: int | None = None
 
     @property
     def size(self) -> int:
@@ -160,6 +209,8 @@ class Appended:
             again. Their offset is the offset of the first message with the key.
         answers: for each answer of the batch, the first answer with the same key.
         forgotten: the number of keys that the storage forgot before `max_answer_age`, to stay within its limits.
+        refused: by the index of each message with a wrong fence, the claimed fence of its topic, or 0. If there is one,
+            the storage has kept nothing of the batch.
     """
 
     epoch: str
@@ -167,6 +218,20 @@ class Appended:
     evicted: int = 0
     repeated: Collection[int] = ()
     answers: Sequence[bytes] = ()
+    forgotten: int = 0
+    refused: Mapping[int, int] = field(factory=dict)
+
+
+@frozen
+class Claimed:
+    """The result of a claim.
+
+    Attributes:
+        refused: None if the storage accepted the claim. Otherwise the fence that the claim must exceed.
+        forgotten: the number of topics whose fences the storage forgot, to stay within `max_fences`.
+    """
+
+    refused: int | None = None
     forgotten: int = 0
 
 
@@ -214,6 +279,11 @@ class Storage(Protocol):
     the value is the answer. A key is ASCII text of up to 64 characters. The storage remembers it for `max_answer_age`
     seconds, even if it forgets the message. The storage forgets the oldest keys first, to stay within `max_answers`
     keys and within `max_answer_bytes` bytes of keys and values.
+
+    A topic has at most one claimed fence, which outlives its messages and the topic itself. A storage may forget the
+    fences of the oldest claims, or the smallest fences, to stay within `max_fences`. A claim of a topic without a fence
+    must exceed the greatest forgotten fence. So a forgotten fence never counts again. When a storage begins a new
+    epoch, it forgets all fences, because it may have lost the latest claims.
     """
 
     @property
@@ -266,6 +336,9 @@ class Storage(Protocol):
         The storage does not keep a message with a remembered key again. An answer with a remembered key changes
         nothing.
 
+        The fence of each message must equal the claimed fence of its topic. A message without a fence needs a topic
+        without one. If one message fails this check, the storage keeps nothing, and returns `Appended.refused`.
+
         Args:
             batch: the messages.
             now: the time of day, in seconds since 1970.
@@ -273,6 +346,26 @@ class Storage(Protocol):
 
         Raises:
             StorageError: the storage failed. The messages and the answers may or may not be kept.
+        """
+        ...
+
+    async def claim(self, topic: str, fence: int) -> Claimed:
+        """Make a fence the claimed fence of a topic, if it is strictly greater than the topic's present fence.
+
+        From then on, the storage refuses appends to the topic with any other fence. An equal fence is refused, because
+        two owners may have got the same fence from an arbiter that lost a write. If the storage cannot know whether its
+        own attempt arrived, it repeats the attempt. It must then recognize its first attempt, and not count it as the
+        claim of another owner.
+
+        Args:
+            topic: the topic.
+            fence: a whole number from 1 to `MAX_FENCE`.
+
+        Returns:
+            The result: accepted, or the fence that refused the claim.
+
+        Raises:
+            StorageError: the storage failed. The fence may or may not be claimed.
         """
         ...
 

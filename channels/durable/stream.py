@@ -273,6 +273,7 @@ _COUNTS = (
     "max_total_bytes",
     "max_answers",
     "max_answer_bytes",
+    "max_fences",
 )
 
 
@@ -298,6 +299,7 @@ class Limits:
     max_answers: int = 10_000
     max_answer_bytes: int = 16 * 1024 * 1024
     max_answer_age: float = 300.0
+    max_fences: int = 1_000_000
 
     def __attrs_post_init__(self) -> None:
         for name in _COUNTS:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from actors.refs import Pid
@@ -19,8 +20,12 @@ from supervision.supervisor import Supervisor
 
 __all__ = ["ChannelPool", "pools_of"]
 
-# spawn_link, because the init of a channel server cannot fail. The supervisor does not wait for the join.
-_CHANNEL = ChildSpec("channel", ChannelServer.spawn_link, restart="temporary")
+
+@cache
+def _spec_of(start: Callable[..., Any] | None) -> ChildSpec:
+    """Return the child spec of the channels that `start` starts; None for the usual `ChannelServer`."""
+    # spawn_link, because the init of a channel server cannot fail. The supervisor does not wait for the join.
+    return ChildSpec("channel", start or ChannelServer.spawn_link, restart="temporary")
 
 
 class ChannelPool:
@@ -57,8 +62,7 @@ class ChannelPool:
 
         If the supervisor is idle, the request is done when this returns. See `DynamicSupervisor.request_start`.
         """
-        start = server_of(ticket.route.channel)
-        spec = _CHANNEL if start is None else ChildSpec("channel", start, restart="temporary")
+        spec = _spec_of(server_of(ticket.route.channel))
         self._next = (self._next + 1) % len(self.names)
         return DynamicSupervisor.request_start(
             self.names[self._next], spec, link, ticket, payload, replaced

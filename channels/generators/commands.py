@@ -9,7 +9,7 @@ from typing import Annotated, Final, TypeAlias
 import typer
 
 from channels.errors import ChannelsError
-from channels.generators.files import FileExists, module_files, project_files, write
+from channels.generators.files import exists_already, module_files, project_files, write
 from channels.generators.names import Name, check_module, check_project, parse_name
 from channels.generators.wheel import build_wheel, wheel_name
 
@@ -23,10 +23,6 @@ _Package: TypeAlias = Annotated[
         metavar="PACKAGE", help="The package for the new module, if this folder has several."
     ),
 ]
-
-
-class NoPackage(ChannelsError):
-    """A generator did not find the package of the project, or found several packages."""
 
 
 def add_generators(app: typer.Typer, gen: typer.Typer) -> None:
@@ -55,7 +51,7 @@ def _new(
     check_project(parsed)
     folder = Path(parsed.snake)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExists(folder, "choose another name, or go to another folder")
+        raise exists_already(folder, "choose another name, or go to another folder")
     contents: dict[str, str | bytes] = {
         **project_files(parsed),
         f"vendor/{wheel_name()}": build_wheel(),
@@ -145,7 +141,7 @@ def _wheel() -> None:
     texts = {path: path.read_text("utf-8") for path in sorted(Path().glob("requirements*.txt"))}
     naming = [path for path, text in texts.items() if _VENDORED.search(text)]
     if not naming:
-        raise NoPackage(
+        raise ChannelsError(
             f"no requirements.txt in {Path.cwd()} names a wheel vendor/ashtree-*.whl; go to a folder that "
             "`ashtree new` created"
         )
@@ -182,11 +178,11 @@ def _package(given: str | None) -> str:
     """Return `given`, or the package of the project in the current folder if `given` is None.
 
     Raises:
-        NoPackage: no package has an `endpoint.py`, several packages have one, or `given` is not a folder here.
+        ChannelsError: no package has an `endpoint.py`, several packages have one, or `given` is not a folder here.
     """
     if given is not None:
         if not given.isidentifier() or not Path(given).is_dir():
-            raise NoPackage(f"--package {given}: there is no such folder here")
+            raise ChannelsError(f"--package {given}: there is no such folder here")
         return given
     found = sorted(path.parent.name for path in Path().glob("*/endpoint.py"))
     if len(found) == 1:
@@ -196,6 +192,6 @@ def _package(given: str | None) -> str:
         if found
         else f"no package in {Path.cwd()} has an endpoint.py"
     )
-    raise NoPackage(
+    raise ChannelsError(
         f"{problem}; go to the folder that `ashtree new` created, or write --package PACKAGE"
     )

@@ -18,7 +18,7 @@ from channels.generators.wheel import wheel_name
 
 __all__ = [
     "PHOENIX_VERSION",
-    "FileExists",
+    "exists_already",
     "module_files",
     "project_files",
     "render",
@@ -34,16 +34,9 @@ _INTEGRITY: Final = "sha384-mkGEZlYH5wncGsOOB5miRhQisfIeC4dI72aeLWaDTUXmfVQwxA3a
 _PLACE: Final = re.compile(r"\{\{(\w+)\}\}")
 
 
-class FileExists(ChannelsError, FileExistsError):
-    """A generator would overwrite a file or a folder, so it writes nothing.
-
-    Attributes:
-        path: the existing file or folder.
-    """
-
-    def __init__(self, path: Path, instead: str) -> None:
-        super().__init__(f"{path} exists already, and nothing was written; {instead}")
-        self.path = path
+def exists_already(path: Path, instead: str) -> ChannelsError:
+    """Return the error of a generator that would overwrite a file or a folder, and so writes nothing."""
+    return ChannelsError(f"{path} exists already, and nothing was written; {instead}")
 
 
 def render(template: str, values: Mapping[str, str]) -> str:
@@ -64,7 +57,7 @@ def project_files(name: Name) -> dict[str, str]:
     """Return the files of a new project, except the wheel of Ashtree, as a dict from paths to texts.
 
     Raises:
-        NotInstalled: Ashtree runs from a folder, but is not installed.
+        ChannelsError: Ashtree runs from a folder, but is not installed.
     """
     package, values = name.snake, _values(name)
     places = {
@@ -126,11 +119,11 @@ def write(folder: Path, contents: Mapping[str, str | bytes]) -> None:
         contents: a dict from paths below the folder to texts or bytes.
 
     Raises:
-        FileExists: one of the files exists. In this case, `write` creates no file.
+        ChannelsError: one of the files exists. In this case, `write` creates no file.
     """
     for path in contents:
         if (folder / path).exists() or (folder / path).is_symlink():
-            raise FileExists(folder / path, "delete it, or choose another name")
+            raise exists_already(folder / path, "delete it, or choose another name")
     for path, text in contents.items():
         place = folder / path
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from attrs import frozen
 from actors.text import brief
 from channels.errors import ChannelsError
 
-__all__ = ["InvalidName", "Name", "check_module", "check_project", "parse_name"]
+__all__ = ["Name", "check_module", "check_project", "parse_name"]
 
 _OURS: Final = {"actors", "ashtree", "channels", "supervision"}
 _TAKEN: Final = {"deploy", "static", "test", "tests"}
@@ -29,18 +29,6 @@ _HIDING: Final = {
 _LONGEST: Final = 40
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _VALID: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-
-
-class InvalidName(ChannelsError, ValueError):
-    """A generator got a name that it cannot use.
-
-    Attributes:
-        name: the name.
-    """
-
-    def __init__(self, name: str, problem: str, instead: str) -> None:
-        super().__init__(f"the name {brief(name)} {problem}; write {instead}")
-        self.name = name
 
 
 @frozen
@@ -76,17 +64,17 @@ def parse_name(text: str) -> Name:
     """Return the `Name` for a text in snake_case or CamelCase.
 
     Raises:
-        InvalidName: the text is neither in snake_case nor in CamelCase, is too long, or is a keyword of Python.
+        ChannelsError: the text is neither in snake_case nor in CamelCase, is too long, or is a keyword of Python.
     """
     snake = _HUMP.sub("_", text).lower()
     if _VALID.fullmatch(snake) is None:
         better = re.sub(r"[^a-z0-9]+", "_", snake).strip("_0123456789")
         instead = f"{better!r}" if _VALID.fullmatch(better) else "a name such as 'game_table'"
-        raise InvalidName(text, "is not lower-case letters, digits and underscores", instead)
+        raise _invalid(text, "is not lower-case letters, digits and underscores", instead)
     if len(snake) > _LONGEST:
-        raise InvalidName(text, f"is longer than {_LONGEST} characters", "a shorter one")
+        raise _invalid(text, f"is longer than {_LONGEST} characters", "a shorter one")
     if keyword.iskeyword(snake) or keyword.issoftkeyword(snake):
-        raise InvalidName(text, "is a keyword of Python", f"another one, such as 'my_{snake}'")
+        raise _invalid(text, "is a keyword of Python", f"another one, such as 'my_{snake}'")
     return Name(snake)
 
 
@@ -94,26 +82,30 @@ def check_module(kind: str, name: Name) -> None:
     """Check that a channel, a presence or a socket may have this name. Its class must not hide one that it uses.
 
     Raises:
-        InvalidName: Ashtree has a class with the name of the class.
+        ChannelsError: Ashtree has a class with the name of the class.
     """
     if name.snake in _HIDING[kind]:
         other = f"another one, such as 'my_{name.snake}'"
-        raise InvalidName(name.snake, "makes a class with the name of a class of Ashtree", other)
+        raise _invalid(name.snake, "makes a class with the name of a class of Ashtree", other)
 
 
 def check_project(name: Name) -> None:
     """Check that a project may have a name: the project's package must not hide another package.
 
     Raises:
-        InvalidName: Python, Ashtree or an installed distribution has a package with this name.
+        ChannelsError: Python, Ashtree or an installed distribution has a package with this name.
     """
     other = f"another one, such as 'my_{name.snake}'"
     if name.snake in _OURS or name.snake in _TAKEN:
-        raise InvalidName(name.snake, "is taken by Ashtree or by a folder of the project", other)
+        raise _invalid(name.snake, "is taken by Ashtree or by a folder of the project", other)
     if name.snake in sys.stdlib_module_names:
-        raise InvalidName(name.snake, "is taken by a module of Python", other)
+        raise _invalid(name.snake, "is taken by a module of Python", other)
     found = importlib.util.find_spec(name.snake)
     # The current folder may be on Python's path. A folder there without `__init__.py` has no origin, so it is no
     # problem.
     if found is not None and found.origin is not None:
-        raise InvalidName(name.snake, f"is taken by an installed package, {found.origin}", other)
+        raise _invalid(name.snake, f"is taken by an installed package, {found.origin}", other)
+
+
+def _invalid(name: str, problem: str, instead: str) -> ChannelsError:
+    return ChannelsError(f"the name {brief(name)} {problem}; write {instead}")

@@ -20,7 +20,7 @@ from typing import Final
 
 from channels.errors import ChannelsError
 
-__all__ = ["IncompleteInstallation", "NotInstalled", "build_wheel", "wheel_name"]
+__all__ = ["build_wheel", "wheel_name"]
 
 _PACKAGES: Final = ("actors", "supervision", "channels")
 # The kinds of files of the packages. A folder may also have other files, such as those of an editor.
@@ -32,29 +32,11 @@ _WHEEL: Final = "Wheel-Version: 1.0\nGenerator: ashtree\nRoot-Is-Purelib: true\n
 _TIME: Final = (1980, 1, 1, 0, 0, 0)
 
 
-class NotInstalled(ChannelsError):
-    """Python runs Ashtree from a folder into which nobody has installed it, so its dependencies are unknown."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(
-            f"Ashtree runs from {folder}, but is not installed; run `pip install --editable {folder}` first"
-        )
-
-
-class IncompleteInstallation(ChannelsError):
-    """The installation of Ashtree does not list its metadata, without which pip cannot install a wheel."""
-
-    def __init__(self, about: str) -> None:
-        super().__init__(
-            f"the installation {about} lists no METADATA, so no wheel can be made of it; reinstall Ashtree with pip"
-        )
-
-
 def wheel_name() -> str:
     """Return the file name of the wheel, such as `ashtree-0.1.0-py3-none-any.whl`.
 
     Raises:
-        NotInstalled: Ashtree is not installed.
+        ChannelsError: Ashtree is not installed.
     """
     return f"ashtree-{_distribution().version}-py3-none-any.whl"
 
@@ -63,8 +45,8 @@ def build_wheel() -> bytes:
     """Return the bytes of a wheel of the Ashtree that runs this program. The same files give the same bytes.
 
     Raises:
-        NotInstalled: Ashtree is not installed.
-        IncompleteInstallation: the description of the distribution is missing.
+        ChannelsError: Ashtree is not installed.
+        ChannelsError: the description of the distribution is missing.
     """
     distribution = _distribution()
     about = f"ashtree-{distribution.version}.dist-info"
@@ -82,7 +64,9 @@ def build_wheel() -> bytes:
         if folder == about and name.partition("/")[0] in _DESCRIBING and place.is_file():
             contents[f"{about}/{name}"] = place.read_bytes()
     if f"{about}/METADATA" not in contents:
-        raise IncompleteInstallation(about)
+        raise ChannelsError(
+            f"the installation {about} lists no METADATA, so no wheel can be made of it; reinstall Ashtree with pip"
+        )
     contents[f"{about}/WHEEL"] = _WHEEL.encode()
     record = "".join(f"{name},{_digest(data)},{len(data)}\n" for name, data in contents.items())
     contents[f"{about}/RECORD"] = f"{record}{about}/RECORD,,\n".encode()
@@ -115,7 +99,9 @@ def _distribution() -> metadata.Distribution:
     try:
         return metadata.distribution("ashtree")
     except metadata.PackageNotFoundError:
-        raise NotInstalled(_root()) from None
+        raise ChannelsError(
+            f"Ashtree runs from {_root()}, but is not installed; run `pip install --editable {_root()}` first"
+        ) from None
 
 
 def _digest(data: bytes) -> str:

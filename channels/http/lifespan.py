@@ -15,6 +15,7 @@ from typing import Any
 
 import trio
 
+from actors.declared import declared
 from actors.text import log_exception
 from channels.errors import ChannelsError
 from channels.transports.asgi_stream import ASGIApplication
@@ -24,6 +25,7 @@ __all__ = ["ApplicationStartError", "Lifespan", "serve_lifespan"]
 _logger = logging.getLogger("channels.http")
 
 
+@declared("the mounted application did not start: {problem}")
 class ApplicationStartError(ChannelsError):
     """The mounted application reported that it cannot start, or did not answer in time.
 
@@ -31,9 +33,7 @@ class ApplicationStartError(ChannelsError):
         problem: the reason.
     """
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"the mounted application did not start: {problem}")
-        self.problem = problem
+    problem: str
 
 
 class Lifespan:

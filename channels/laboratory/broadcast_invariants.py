@@ -16,7 +16,7 @@ from attrs import define, field
 
 from actors.instrumentation.telemetry import Event
 from actors.runtime import Runtime
-from channels.pubsub.adapter import Encoded, Lost
+from channels.pubsub.adapter import Encoded, LostEnvelopes
 from channels.pubsub.exchange import Exchange
 from channels.telemetry import PUBSUB_STARTED
 from supervision.laboratory.chaos.invariants.base import Invariant
@@ -174,7 +174,7 @@ class _Observed:
         ):
             self._wrong(f"{_what(key, number)} is another one than was sent")
 
-    def lost(self, lost: Lost) -> None:
+    def lost(self, lost: LostEnvelopes) -> None:
         """Check a report of lost messages, and pass it on."""
         key = lost.lane, lost.node, lost.incarnation
         arrivals = self._arrivals.get(key)

@@ -1,4 +1,4 @@
-"""The keys of `SimulatedRedis`, and the script of `RedisStorage` in Python.
+"""The script of `RedisStorage` in Python, for `SimulatedRedis`.
 
 This script has the same steps and the same keys as `channels.durable.redis_script.SCRIPT`. One suite tests both
 scripts, and tests/integration/test_redis_server_contract.py compares their answers to random calls.
@@ -7,46 +7,12 @@ scripts, and tests/integration/test_redis_server_contract.py compares their answ
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import trio
+from channels.laboratory.keyspace import ScriptCall
 
-__all__ = ["HistoryScript", "Keyspace"]
-
-
-class Keyspace:
-    """The keys of a database, some of which expire."""
-
-    def __init__(self) -> None:
-        self._values: dict[bytes, Any] = {}
-        self._deadlines: dict[bytes, float] = {}
-
-    def get(self, key: bytes) -> Any:
-        """Return the value of a key, or None."""
-        if self._deadlines.get(key, math.inf) <= trio.current_time():
-            self.delete(key)
-        return self._values.get(key)
-
-    def set(self, key: bytes, value: Any) -> Any:
-        """Give a key a value, and return it."""
-        self._values[key] = value
-        return value
-
-    def expire(self, key: bytes, milliseconds: float) -> None:
-        """Set the time until a key expires, if the key exists."""
-        if self.get(key) is not None:
-            self._deadlines[key] = trio.current_time() + milliseconds / 1000
-
-    def delete(self, key: bytes) -> bool:
-        """Remove a key. Return True if it existed."""
-        self._deadlines.pop(key, None)
-        return self._values.pop(key, None) is not None
-
-    def clear(self) -> None:
-        """Remove all keys."""
-        self._values.clear()
-        self._deadlines.clear()
+__all__ = ["run_history_script"]
 
 
 class _Row:
@@ -90,28 +56,21 @@ class _Value:
         self.value = value
 
 
-class HistoryScript:
-    """One run of the script.
+def run_history_script(call: ScriptCall) -> list[Any]:
+    """Run the script, and return its answer."""
+    return _Run(call).answer()
 
-    Args:
-        keys: the database of the client.
-        publish: takes a channel and a message.
-        names: KEYS of the script.
-        arguments: ARGV of the script.
-    """
 
-    def __init__(
-        self,
-        keys: Keyspace,
-        publish: Callable[[bytes, bytes], Any],
-        names: Sequence[bytes],
-        arguments: Sequence[bytes],
-    ) -> None:
+class _Run:
+    """One run of the script."""
+
+    def __init__(self, call: ScriptCall) -> None:
+        keys, names = call.keys, call.names
         self._keys = keys
-        self._publish = publish
+        self._publish = call.publish
         self._names = tuple(names)
-        self._verb, self._prefix, epoch, run, keeps, ttl, *self._rest = arguments
-        meta_name, used_name, values_name, order_name = names
+        self._verb, self._prefix, epoch, run, keeps, ttl, *self._rest = call.arguments
+        meta_name, used_name, values_name, order_name, self._fences_name = names
         meta: _Meta | None = keys.get(meta_name)
         used: dict[bytes, int] = keys.get(used_name) or {}
         whole = meta is not None and len(meta.rows) == len(used)
@@ -127,21 +86,22 @@ class HistoryScript:
         self._order: dict[bytes, int] = dict(keys.get(order_name) or {})
         self._ttl = int(ttl)
 
-    def run(self) -> list[Any]:
-        """Run the script. Return its answer: bytes, whole numbers, and lists of these."""
+    def answer(self) -> list[Any]:
         verbs = {
             b"append": self._append,
+            b"claim": self._claim,
             b"recall": self._recall,
             b"read": self._read,
             b"ends": self._ends,
         }
         answer = verbs[self._verb]()
-        meta_name, used_name, values_name, order_name = self._names
+        meta_name, used_name, values_name, order_name, fences_name = self._names
         self._store(used_name, self._used)
         self._store(values_name, self._values)
         self._store(order_name, self._order)
         self._keys.expire(meta_name, self._ttl)
         self._keys.expire(used_name, self._ttl)
+        self._keys.expire(fences_name, self._ttl)
         return answer
 
     def _store(self, name: bytes, value: dict[bytes, Any]) -> None:
@@ -188,18 +148,21 @@ class HistoryScript:
     def _append(self) -> list[Any]:
         meta, rest = self._meta, self._rest
         now, max_age, max_key_age = float(rest[0]), float(rest[3]), float(rest[8])
-        channel, first_answer = rest[9], 11 + 4 * int(rest[10])
+        channel, first_answer = rest[9], 11 + 5 * int(rest[10])
+        parts, pairs = rest[11:first_answer], rest[first_answer:]
+        refused = self._refused(parts[::5], parts[4::5])
+        if refused:
+            return [meta.epoch, self._size(), [], 0, [], [], 0, refused]
         if len(self._values) != len(self._order):
             self._values, self._order = {}, {}
         if not self._values:
             meta.key_bytes = 0
-        parts, pairs = rest[11:first_answer], rest[first_answer:]
         rows: dict[bytes, _Row] = {}
         offsets: list[int] = []
         repeated: list[int] = []
         news: list[bytes] = []
         has_keys = bool(pairs)
-        batch = zip(parts[::4], parts[1::4], parts[2::4], parts[3::4], strict=True)
+        batch = zip(parts[::5], parts[1::5], parts[2::5], parts[3::5], strict=True)
         for topic, event, body, key in batch:
             first = self._recalled(key, now - max_key_age) if key else None
             if first is not None:
@@ -227,7 +190,38 @@ class HistoryScript:
             self._expire_keys(math.ceil(max_key_age * 1000))
         for text in news:
             self._publish(channel, text)
-        return [meta.epoch, self._size(), offsets, evicted, repeated, answers, forgotten]
+        return [meta.epoch, self._size(), offsets, evicted, repeated, answers, forgotten, []]
+
+    def _refused(self, topics: Sequence[bytes], fences: Sequence[bytes]) -> list[int]:
+        """Return the index and the claimed fence of each message with a wrong fence."""
+        claims: dict[bytes, int] = self._keys.get(self._fences_name) or {}
+        refused: list[int] = []
+        for place, (topic, fence) in enumerate(zip(topics, fences, strict=True)):
+            claimed = claims.get(b"t:" + topic)
+            if claimed != (int(fence) if fence else None):
+                refused += (place, claimed or 0)
+        return refused
+
+    def _claim(self) -> list[Any]:
+        topic, fence, max_fences, id, milliseconds = self._rest
+        # Copy it, so that a refused claim does not create the key.
+        claims: dict[bytes, int] = dict(self._keys.get(self._fences_name) or {b"floor": 0})
+        member, number, mine = b"t:" + topic, int(fence), b"%bclaim:%b" % (self._prefix, id)
+        claimed = claims.get(member, claims[b"floor"])
+        if number == claimed and self._keys.get(mine) is not None:
+            return [self._meta.epoch, self._size(), [], 0]
+        if number <= claimed:
+            return [self._meta.epoch, self._size(), [claimed], 0]
+        claims[member] = number
+        self._keys.set(mine, b"")
+        self._keys.expire(mine, int(milliseconds))
+        forgotten = max(0, len(claims) - 1 - int(max_fences))
+        for _ in range(forgotten):
+            rest = (each for each in claims if each != b"floor")
+            oldest = min(rest, key=lambda each: (claims[each], each))
+            claims[b"floor"] = claims.pop(oldest)
+        self._keys.set(self._fences_name, claims)
+        return [self._meta.epoch, self._size(), [], forgotten]
 
     def _add(self, rows: dict[bytes, _Row], topic: bytes, message: _Message) -> int:
         """Add a message to its stream. Return its offset."""
@@ -258,7 +252,7 @@ class HistoryScript:
         return body if first is None else first
 
     def _expire_keys(self, milliseconds: int) -> None:
-        _, _, values_name, order_name = self._names
+        _, _, values_name, order_name, _ = self._names
         self._store(values_name, self._values)
         self._store(order_name, self._order)
         self._keys.expire(values_name, milliseconds)
@@ -290,7 +284,8 @@ class HistoryScript:
 
     def _size(self) -> list[int]:
         meta = self._meta
-        return [len(self._used), meta.messages, meta.bytes, len(self._values), meta.appends]
+        claims = max(0, len(self._keys.get(self._fences_name) or ()) - 1)
+        return [len(self._used), meta.messages, meta.bytes, len(self._values), meta.appends, claims]
 
     def _recall(self) -> list[Any]:
         key, oldest = self._rest

@@ -9,24 +9,35 @@
 
 It has the commands that `RedisAdapter` and `RedisStorage` send, with their answers and errors. It treats slow clients
 as a real server does. One suite tests it and a real Valkey server: tests/contracts/test_redis_servers.py. It has no ACL
-rules and no TLS. Its only script is the script of `RedisStorage`, in Python.
+rules and no TLS. It runs the scripts of Ashtree, which `SCRIPTS` lists with their functions in Python.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, Protocol
+from hashlib import sha1
+from typing import Any, Final, Protocol
 
 import trio
 
 from actors.arguments import check_whole
-from channels.durable.redis_script import SCRIPT, SHA
-from channels.laboratory.simulated_history import HistoryScript, Keyspace
+from channels.durable import redis_script
+from channels.laboratory.keyspace import Keyspace, Script, ScriptCall
+from channels.laboratory.simulated_history import run_history_script
 
 __all__ = ["RedisClient", "SimulatedRedis"]
 
+SCRIPTS: Final[Mapping[bytes, Script]] = {redis_script.SCRIPT.encode(): run_history_script}
+"""For the text of each script that a server in memory runs, its function in Python.
+
+To add a script, write a function that does the same in one step, and compare both on a real server, as
+tests/integration/test_redis_server_contract.py does.
+"""
+
+# The time of day of a server that no node runs, when Trio's clock is at 0.
+_EPOCH = 1_767_225_600.0
 _READ_SIZE = 65536
 # The largest piece that the server sends at once, like the buffer of a socket. All bytes after it count as waiting.
 _PIECE = 65536
@@ -41,6 +52,9 @@ class RedisNode(Protocol):
 
     def listen(self, port: int = 0) -> Any:
         """Accept connections to a port of this node."""
+
+    def now(self) -> float:
+        """Return the time of day on the clock of this node, in seconds."""
 
 
 class RedisClient:
@@ -167,7 +181,8 @@ class SimulatedRedis:
         self._running.set()
         self._runs = 0
         self._keys: dict[int, Keyspace] = {}
-        self._has_script = False
+        self._scripts: dict[bytes, Script] = {}
+        self._node: RedisNode | None = None
         self.boot()
 
     # Running
@@ -177,7 +192,7 @@ class SimulatedRedis:
         self._runs += 1
         self.run_id = f"{self._runs:040x}"
         self.clients = {}
-        self._has_script = False
+        self._scripts = {}
         if not self.appendonly:
             self._keys = {}
 
@@ -188,6 +203,7 @@ class SimulatedRedis:
         the start of a real server.
         """
         self.boot()
+        self._node = node
         await trio.serve_listeners(self.serve, [node.listen(self.port)])
 
     async def serve(self, stream: trio.abc.Stream) -> None:
@@ -374,8 +390,12 @@ class SimulatedRedis:
 
     # Keys and scripts
 
+    def now(self) -> float:
+        """Return the time of day of the server, in seconds: the one of its node."""
+        return _EPOCH + trio.current_time() if self._node is None else self._node.now()
+
     def _database(self, client: RedisClient) -> Keyspace:
-        return self._keys.setdefault(client.database, Keyspace())
+        return self._keys.setdefault(client.database, Keyspace(self.now))
 
     def _del(self, client: RedisClient, *names: bytes) -> None:
         keys = self._database(client)
@@ -391,30 +411,34 @@ class SimulatedRedis:
 
     def _script(self, client: RedisClient, verb: bytes, *arguments: bytes) -> None:
         if verb.upper() == b"FLUSH":
-            self._has_script = False
+            self._scripts = {}
             client.write(_OK)
         else:
             shown = verb.decode(errors="replace")
             client.write(_error(f"ERR unknown subcommand '{shown}'. Try SCRIPT HELP."))
 
     def _eval(self, client: RedisClient, script: bytes, number: bytes, *rest: bytes) -> None:
-        if script != SCRIPT.encode():
-            client.write(_error("ERR this server in memory runs the script of RedisStorage only"))
+        run = SCRIPTS.get(script)
+        if run is None:
+            client.write(_error("ERR this server in memory does not know this script"))
             return
-        self._has_script = True
-        self._run_script(client, number, rest)
+        self._scripts[sha1(script).hexdigest().encode()] = run  # noqa: S324 - Redis names scripts by it
+        self._run_script(client, run, number, rest)
 
     def _evalsha(self, client: RedisClient, sha: bytes, number: bytes, *rest: bytes) -> None:
-        if sha.lower() != SHA.encode() or not self._has_script:
+        run = self._scripts.get(sha.lower())
+        if run is None:
             client.write(_error("NOSCRIPT No matching script."))
-            return
-        self._run_script(client, number, rest)
+        else:
+            self._run_script(client, run, number, rest)
 
-    def _run_script(self, client: RedisClient, number: bytes, rest: tuple[bytes, ...]) -> None:
+    def _run_script(
+        self, client: RedisClient, run: Script, number: bytes, rest: tuple[bytes, ...]
+    ) -> None:
         count = int(number)
         keys = self._database(client)
-        script = HistoryScript(keys, self.publish, rest[:count], rest[count:])
-        client.write(_value(script.run()))
+        call = ScriptCall(keys, self.publish, self.now, rest[:count], rest[count:])
+        client.write(_value(run(call)))
 
     def _info(self, client: RedisClient, *sections: bytes) -> None:
         texts = {
@@ -483,6 +507,8 @@ def _bulk(data: bytes) -> bytes:
 
 
 def _value(value: Any) -> bytes:
+    if value is None:
+        return b"_\r\n"
     if isinstance(value, int):
         return b":%d\r\n" % value
     if isinstance(value, bytes):

@@ -287,6 +287,18 @@ METRICS: Final = _table(
         "history",
         "Topics that the storage forgot to stay within its limits.",
     ),
+    (
+        "history_refused_fences_total",
+        "counter",
+        "history",
+        "Claims and appends refused because of their fence.",
+    ),
+    (
+        "history_forgotten_fences_total",
+        "counter",
+        "history",
+        "Topics whose fence the storage forgot to stay within its limit.",
+    ),
     # Presence
     ("presence_topics", "gauge", "presence", "Topics with members."),
     ("presence_members", "gauge", "presence", "Presences of all nodes."),

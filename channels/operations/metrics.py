@@ -648,6 +648,8 @@ _HISTORY = {
     "history_gaps_total": "gaps",
     "history_lost_total": "lost",
     "history_evicted_topics_total": "evicted",
+    "history_refused_fences_total": "fence_refused",
+    "history_forgotten_fences_total": "fences_forgotten",
 }
 
 _PRESENCE = {

@@ -5,7 +5,7 @@ Its lower half is pure: a presence set that nodes exchange as deltas, and snapsh
 
 from channels.presence.announcer import Presences
 from channels.presence.delta import Meta
-from channels.presence.presence import Presence, PresenceError
+from channels.presence.presence import Presence
 from channels.presence.roster import TooManyCalls
 from channels.presence.snapshot import Snapshot
 from channels.presence.state import AlreadyTracked, NotTracked
@@ -15,7 +15,6 @@ __all__ = [
     "Meta",
     "NotTracked",
     "Presence",
-    "PresenceError",
     "Presences",
     "Snapshot",
     "TooManyCalls",

@@ -28,14 +28,14 @@ import msgspec
 import trio
 
 from actors.arguments import check_number, check_pid, check_positive, check_whole
-from actors.errors import InvalidOption, StartIgnored
+from actors.errors import InvalidArgument, InvalidOperation, InvalidOption, StartIgnored
 from actors.instrumentation.telemetry import Event
 from actors.process import current_pid, on_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
 from actors.text import brief
 from channels.channel import Channel, connection_of
-from channels.errors import ChannelsError, EncodeError
+from channels.errors import EncodeError
 from channels.presence import logger
 from channels.presence.announcer import Presences, announce, everybody, fetched
 from channels.presence.delta import Meta
@@ -57,17 +57,13 @@ from channels.telemetry import (
 from supervision.child_spec import ChildSpec, process_spec
 from supervision.supervisor import Supervisor
 
-__all__ = ["Presence", "PresenceError"]
+__all__ = ["Presence"]
 
 _to_json = msgspec.json.Encoder().encode
 _from_json = msgspec.json.Decoder().decode
 
 MOST_META_BYTES = 256 * 1024
 """The highest `max_meta_bytes`: a message with such metadata must fit into an envelope between nodes."""
-
-
-class PresenceError(ChannelsError, RuntimeError):
-    """A mistake in the use of a presence. The message states the correction."""
 
 
 class Presence:
@@ -106,7 +102,7 @@ class Presence:
 
     Raises:
         InvalidOption: an option has an invalid value.
-        PresenceError: a callback is not async.
+        InvalidArgument: a callback is not async.
 
     Each node tracks its own processes, and sends the changes to other nodes within moments. Two nodes that lose contact
     show each other's presences for `down_period`, and again once they reconnect.
@@ -226,20 +222,22 @@ class Presence:
         If the supervisor of a running presence ends and starts again, the presences of all living processes stay.
 
         Raises:
-            PresenceError: the processes run already, or another presence of this PubSub has the same name.
+            InvalidOperation: the processes run already, or another presence of this PubSub has the same name.
         """
         self._check_not_running()
         latest = self._latest if self._runtime is current_runtime() else None
         if latest is not None:
             await latest.wait_ended()
         if pubsub.subscribers(gossip_topic(self.name)):
-            raise PresenceError(
-                f"another presence with the name {self.name!r} runs on {pubsub!r}; write Presence(name=...)"
+            raise InvalidOperation(
+                "Presence.start_link",
+                f"another presence with the name {self.name!r} runs on {pubsub!r}; write Presence(name=...)",
             )
         if len(pubsub.node_name) > MAX_NAME:
-            raise PresenceError(
+            raise InvalidOperation(
+                "Presence.start_link",
                 f"the node name {brief(pubsub.node_name)} has {len(pubsub.node_name)} characters; the limit for "
-                f"presence is {MAX_NAME}"
+                f"presence is {MAX_NAME}",
             )
         if (
             latest is not None
@@ -259,8 +257,9 @@ class Presence:
 
     def _check_not_running(self) -> None:
         if self._tracking is not None:
-            raise PresenceError(
-                f"{self!r} is running already; make another one, with another name, for another endpoint"
+            raise InvalidOperation(
+                "Presence.start_link",
+                f"{self!r} is running already; make another one, with another name, for another endpoint",
             )
 
     async def _begin(self, pubsub: PubSub) -> Tracking:
@@ -317,9 +316,10 @@ class Presence:
     def _running(self, verb: str) -> Tracking:
         tracking = self._tracking
         if tracking is None:
-            raise PresenceError(
+            raise InvalidOperation(
+                f"Presence.{verb}",
                 f"{verb}() was called on {self!r}, which is not running; write Endpoint(presences=[...]), or put its "
-                "child_spec under your supervisor"
+                "child_spec under your supervisor",
             )
         current_runtime().require_thread(f"Presence.{verb}")
         return tracking
@@ -353,7 +353,7 @@ class Presence:
             AlreadyTracked: the process tracks this key of this topic already, with other metadata.
             EncodeError: JSON cannot express the metadata, the key or the topic; or one of them is too large.
             TooManyCalls: the client, or the process, makes more than `max_calls_per_second`.
-            PresenceError: the presence is not running.
+            InvalidOperation: the presence is not running.
             InvalidArgument: `pid` is not a pid.
             WrongThread: this is not the thread of the runtime, or `pid` belongs to another runtime.
 
@@ -396,7 +396,7 @@ class Presence:
 
         Raises:
             NotTracked: the process does not track this key of this topic.
-            EncodeError, TooManyCalls, PresenceError, InvalidArgument, WrongThread: as `track` does.
+            EncodeError, TooManyCalls, InvalidOperation, InvalidArgument, WrongThread: as `track` does.
         """
         tracking = self._running("update")
         topic, name = _names(where, key, "update")
@@ -420,7 +420,7 @@ class Presence:
         """Remove the presence of `key` in `where` at once. It belongs to process `pid`, by default the current one.
 
         Raises:
-            PresenceError, InvalidArgument, WrongThread: as `track` does.
+            InvalidOperation, InvalidArgument, WrongThread: as `track` does.
         """
         tracking = self._running("untrack")
         topic, name = _names(where, key, "untrack")
@@ -430,7 +430,7 @@ class Presence:
         """Remove all presences of the process `pid` at once, by default of the current process.
 
         Raises:
-            PresenceError, InvalidArgument, WrongThread: as `track` does.
+            InvalidOperation, InvalidArgument, WrongThread: as `track` does.
         """
         tracking = self._running("untrack_all")
         tracking.roster.untrack_all(_owner("untrack_all", pid))
@@ -463,7 +463,7 @@ class Presence:
 
         Raises:
             Exception: whatever `fetch` raised, TooSlowError after `callback_timeout`, or InvalidResult.
-            PresenceError, WrongThread: as `track` does.
+            InvalidOperation, WrongThread: as `track` does.
         """
         tracking, topic = self._running("list"), _topic(where)
         return await fetched(self, topic, everybody(_read(tracking, topic)))
@@ -486,7 +486,7 @@ class Presence:
         for a later state, a diff may overtake that state. The state then undoes the diff.
 
         Raises:
-            NotJoined: the join of the channel has not been answered yet.
+            InvalidOperation: the join of the channel has not been answered yet.
             Exception: what `list` raises.
         """
         tracking, topic = self._running("push_state"), channel.topic
@@ -587,7 +587,8 @@ def _check_async(presence: Presence) -> None:
     owner = type(presence).__name__
     for callback in ("fetch", "init", "handle_metas"):
         if not inspect.iscoroutinefunction(getattr(presence, callback)):
-            raise PresenceError(f"{owner}.{callback} is not async; write `async def {callback}`")
+            problem = f"{owner}.{callback} is not async; write `async def {callback}`"
+            raise InvalidArgument(None, presence, problem)
 
 
 _COUNTERS = (
@@ -635,7 +636,8 @@ def _topic(where: Channel | str) -> str:
         return where
     if isinstance(where, Channel):
         return where.topic
-    raise PresenceError(f"a presence got {brief(where)} instead of a channel or a topic")
+    problem = f"a presence got {brief(where)} instead of a channel or a topic"
+    raise InvalidArgument(None, where, problem)
 
 
 def _names(where: Channel | str, key: object, verb: str) -> tuple[str, str]:

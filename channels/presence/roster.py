@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from attrs import define, field, frozen
 
-from actors.text import brief
+from actors.declared import declared
 from channels.errors import ChannelsError
 from channels.presence.delta import Delta, Entry, Meta
 from channels.presence.diff import Diff, DiffBuffer
@@ -37,6 +37,10 @@ from channels.presence.state import State
 __all__ = ["Counting", "Limits", "Roster", "TooManyCalls"]
 
 
+@declared(
+    "{caller!b} tracks and updates presences more than {rate:g} times a second; do it less often, or "
+    "raise max_calls_per_second of the Presence"
+)
 class TooManyCalls(ChannelsError):
     """A client, or another process, changes its presences too often. Nothing has changed.
 
@@ -45,13 +49,8 @@ class TooManyCalls(ChannelsError):
         rate: the limit, in calls per second.
     """
 
-    def __init__(self, caller: Hashable, rate: float) -> None:
-        super().__init__(
-            f"{brief(caller)} tracks and updates presences more than {rate:g} times a second; do it less often, or "
-            "raise max_calls_per_second of the Presence"
-        )
-        self.caller = caller
-        self.rate = rate
+    caller: Hashable
+    rate: float
 
 
 @frozen(kw_only=True)

@@ -20,7 +20,7 @@ from collections.abc import Hashable, Sequence
 
 from attrs import field, frozen
 
-from actors.text import brief
+from actors.declared import declared
 from channels.errors import ChannelsError
 from channels.presence.clock import Clocks, Version
 from channels.presence.delta import Delta, Entry, Meta, Part, Segment
@@ -30,6 +30,7 @@ from channels.presence.generations import DEFAULT_MAX_SIZES, Generations
 __all__ = ["AlreadyTracked", "Merged", "NotTracked", "State", "StateStatistics"]
 
 
+@declared("{owner!b} already tracks {key!b} in {topic!b}; call update to change its data")
 class AlreadyTracked(ChannelsError):
     """An owner tracks the same key of the same topic twice.
 
@@ -39,15 +40,12 @@ class AlreadyTracked(ChannelsError):
         key: the key.
     """
 
-    def __init__(self, owner: Hashable, topic: str, key: str) -> None:
-        super().__init__(
-            f"{brief(owner)} already tracks {brief(key)} in {brief(topic)}; call update to change its data"
-        )
-        self.owner = owner
-        self.topic = topic
-        self.key = key
+    owner: Hashable
+    topic: str
+    key: str
 
 
+@declared("{owner!b} does not track {key!b} in {topic!b}; call track first")
 class NotTracked(ChannelsError):
     """An owner updates a key that it does not track.
 
@@ -57,13 +55,9 @@ class NotTracked(ChannelsError):
         key: the key.
     """
 
-    def __init__(self, owner: Hashable, topic: str, key: str) -> None:
-        super().__init__(
-            f"{brief(owner)} does not track {brief(key)} in {brief(topic)}; call track first"
-        )
-        self.owner = owner
-        self.topic = topic
-        self.key = key
+    owner: Hashable
+    topic: str
+    key: str
 
 
 @frozen(kw_only=True)

@@ -25,6 +25,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from attrs import field, frozen
 
+from actors.declared import declared
 from channels.errors import ChannelsError
 from channels.presence.clock import MAX_INTEGER, Clocks, Version
 from channels.presence.delta import Delta, Entry, Segment
@@ -66,6 +67,9 @@ MAX_NAME = 255
 """The most characters of the name of a node."""
 
 
+@declared(
+    "a node sent an invalid presence message: {problem}; it runs another version, or is no node"
+)
 class InvalidGossip(ChannelsError):
     """Another node sent something that is not a message about presence.
 
@@ -75,11 +79,7 @@ class InvalidGossip(ChannelsError):
         problem: the mistake and its place in the message, as text.
     """
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(
-            f"a node sent an invalid presence message: {problem}; it runs another version, or is no node"
-        )
-        self.problem = problem
+    problem: str
 
 
 # The messages.

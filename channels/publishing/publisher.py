@@ -93,7 +93,7 @@ def publish(url: str, topic: str, event: str, payload: Any, **options: Any) -> N
         EncodeError: the payload is not a JSON object, or the event begins with `phx_`.
         MessageTooLarge: the message exceeds `max_bytes`.
         PublishError: there is no connection, or the server refused the message.
-        InvalidRedisUrl: the URL has another form.
+        InvalidArgument: the URL has another form.
     """
     with Publisher(url, **options) as publisher:
         publisher.publish(topic, event, payload)
@@ -202,7 +202,7 @@ class Publisher(_AnyPublisher):
         ssl_context: the trusted certificates for `rediss://`; None trusts the certificates of the system.
 
     Raises:
-        InvalidRedisUrl: the URL has another form.
+        InvalidArgument: the URL has another form.
         InvalidOption: an option has an invalid value.
     """
 

@@ -29,7 +29,7 @@ __all__ = [
     "Adapter",
     "Encoded",
     "LocalAdapter",
-    "Lost",
+    "LostEnvelopes",
     "Node",
     "Receiver",
     "encode",
@@ -55,7 +55,7 @@ class Node(msgspec.Struct, frozen=True):
     incarnation: str
 
 
-class Lost(msgspec.Struct, frozen=True):
+class LostEnvelopes(msgspec.Struct, frozen=True):
     """Envelopes from another node that did not reach this node.
 
     Attributes:
@@ -187,7 +187,7 @@ class Receiver(Protocol):
         """
         ...
 
-    def lost(self, lost: Lost) -> None:
+    def lost(self, lost: LostEnvelopes) -> None:
         """Report that messages from another node did not arrive.
 
         Args:

@@ -34,6 +34,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 from attrs import frozen
 
+from actors.declared import declared
 from actors.text import brief
 from channels.errors import ChannelsError
 from channels.pubsub.adapter import Encoded
@@ -75,6 +76,7 @@ _check_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _check_value = msgspec.json.Decoder(msgspec.Raw).decode
 
 
+@declared("a message from another node is no envelope: {problem}")
 class MalformedEnvelope(ChannelsError):
     """Bytes from another node are not an envelope that this version understands.
 
@@ -84,11 +86,13 @@ class MalformedEnvelope(ChannelsError):
         problem: the reason.
     """
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"a message from another node is no envelope: {problem}")
-        self.problem = problem
+    problem: str
 
 
+@declared(
+    "a message of {size} bytes on topic {topic!b} is too large for other nodes, whose limit is {limit}; "
+    "send a reference to the data instead, or raise max_bytes of the adapter on every node"
+)
 class MessageTooLarge(ChannelsError):
     """A message is too large to travel to other nodes. No node gets it.
 
@@ -98,14 +102,9 @@ class MessageTooLarge(ChannelsError):
         limit: the largest size, in bytes.
     """
 
-    def __init__(self, topic: str, size: int, limit: int) -> None:
-        super().__init__(
-            f"a message of {size} bytes on topic {brief(topic)} is too large for other nodes, whose limit is {limit}; "
-            "send a reference to the data instead, or raise max_bytes of the adapter on every node"
-        )
-        self.topic = topic
-        self.size = size
-        self.limit = limit
+    topic: str
+    size: int
+    limit: int
 
 
 # The garbage collector need not track an envelope: it refers only to values that existed before it.

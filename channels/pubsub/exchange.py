@@ -14,7 +14,7 @@ import trio
 from actors.process import on_exit
 from actors.runtime import current_runtime
 from channels.pubsub import logger
-from channels.pubsub.adapter import Encoded, Lost, Node, Receiver, new_incarnation
+from channels.pubsub.adapter import Encoded, LostEnvelopes, Node, Receiver, new_incarnation
 from channels.pubsub.envelope import (
     MAX_BYTES,
     Envelope,
@@ -227,7 +227,7 @@ class Exchange:
                 self._newcomer.set()
                 self.receiver.execute(PUBSUB_NODE_UP, {}, {"node": node})
 
-    def _report(self, lost: Lost) -> None:
+    def _report(self, lost: LostEnvelopes) -> None:
         self._lost += lost.count
         self.receiver.lost(lost)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from channels.pubsub.adapter import Lost
+from channels.pubsub.adapter import LostEnvelopes
 
 __all__ = ["Arrivals", "Numbers", "lane_of", "lane_to"]
 
@@ -89,7 +89,7 @@ class Arrivals:
         >>> arrivals = Arrivals()
         >>> arrivals.message("0", "a", "i", 7)
         >>> arrivals.message("0", "a", "i", 10)
-        Lost(lane='0', node='a', incarnation='i', first=8, last=9)
+        LostEnvelopes(lane='0', node='a', incarnation='i', first=8, last=9)
         >>> arrivals.message("0", "a", "i", 10)
         True
 
@@ -104,7 +104,9 @@ class Arrivals:
         self._max_senders = max_senders
         self._last: dict[tuple[str, str, str], int] = {}
 
-    def message(self, lane: str, node: str, incarnation: str, number: int) -> Lost | bool | None:
+    def message(
+        self, lane: str, node: str, incarnation: str, number: int
+    ) -> LostEnvelopes | bool | None:
         """Note an envelope with a message. Deliver it unless the result is True.
 
         Returns:
@@ -122,9 +124,11 @@ class Arrivals:
         if number <= last:
             return True
         self._last[key] = number
-        return Lost(lane, node, incarnation, last + 1, number - 1)
+        return LostEnvelopes(lane, node, incarnation, last + 1, number - 1)
 
-    def heartbeat(self, lane: str, node: str, incarnation: str, number: int) -> Lost | None:
+    def heartbeat(
+        self, lane: str, node: str, incarnation: str, number: int
+    ) -> LostEnvelopes | None:
         """Note the last number of a sender. Return the envelopes up to that number that did not arrive."""
         key = lane, node, incarnation
         # Remove the entry and add it at the end, to keep the table in the order of the latest heartbeats.
@@ -133,7 +137,7 @@ class Arrivals:
             self._add(key, number)
             return None
         self._last[key] = max(last, number)
-        return Lost(lane, node, incarnation, last + 1, number) if number > last else None
+        return LostEnvelopes(lane, node, incarnation, last + 1, number) if number > last else None
 
     def __len__(self) -> int:
         return len(self._last)

@@ -20,15 +20,14 @@ from typing import Any, TypeAlias
 
 import trio
 
-from actors.errors import StartIgnored
+from actors.errors import InvalidArgument, InvalidOperation, StartIgnored
 from actors.instrumentation.telemetry import Event
 from actors.process import current_pid, on_exit
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
 from actors.threads import run_threadsafe
-from channels.errors import ChannelsError
 from channels.messages import Broadcast
-from channels.pubsub.adapter import Adapter, Encoded, LocalAdapter, Lost, Node, encode
+from channels.pubsub.adapter import Adapter, Encoded, LocalAdapter, LostEnvelopes, Node, encode
 from channels.pubsub.local import (
     Leaving,
     Subscription,
@@ -46,14 +45,10 @@ from channels.telemetry import (
 from supervision.child_spec import ChildSpec
 from supervision.supervisor import Supervisor
 
-__all__ = ["Dispatcher", "PubSub", "PubSubError"]
+__all__ = ["Dispatcher", "PubSub"]
 
 Dispatcher: TypeAlias = Callable[[Iterable[Subscription], Pid | None, Any], None]
 """A function that delivers a message to all subscriptions except those of the given sender."""
-
-
-class PubSubError(ChannelsError, RuntimeError):
-    """A mistake in the use of a PubSub. The message states the correction."""
 
 
 class PubSub:
@@ -66,7 +61,7 @@ class PubSub:
         adapter: the adapter that connects this node to others. Without one, messages stay on this node.
 
     Raises:
-        PubSubError: `adapter` is not an adapter.
+        InvalidArgument: `adapter` is not an adapter.
 
     An endpoint starts the processes of the adapter, unless they run already. Without an endpoint, start them yourself:
     put `pubsub.child_spec()` under your supervisor, before all children that use the PubSub.
@@ -133,11 +128,13 @@ class PubSub:
             adapter: the new adapter.
 
         Raises:
-            PubSubError: the present adapter is running, or `adapter` is not an adapter.
+            InvalidOperation: the present adapter is running.
+            InvalidArgument: `adapter` is not an adapter.
         """
         if self._running:
-            raise PubSubError(
-                f"the {self._adapter.name} adapter is running already; call use() before the endpoint starts"
+            raise InvalidOperation(
+                "PubSub.use",
+                f"the {self._adapter.name} adapter is running already; call use() before the endpoint starts",
             )
         self._set_adapter(_checked(adapter))
 
@@ -148,11 +145,12 @@ class PubSub:
             The pid of the supervisor.
 
         Raises:
-            PubSubError: the processes run already.
+            InvalidOperation: the processes run already.
             StartError: a process did not start.
         """
         if self._running:
-            raise PubSubError("this PubSub is running already; make another PubSub")
+            problem = "this PubSub is running already; make another PubSub"
+            raise InvalidOperation("PubSub.start_link", problem)
         runtime = current_runtime()
         self.attach(runtime)
         begun = trio.Event()
@@ -422,7 +420,7 @@ class PubSub:
             about = {"topic": encoded.topic, "event": encoded.event, "error": error}
             self.execute(PUBSUB_UNDELIVERABLE, {}, about)
 
-    def lost(self, lost: Lost) -> None:
+    def lost(self, lost: LostEnvelopes) -> None:
         self._lost += lost.count
         self.execute(PUBSUB_LOST, {"count": lost.count}, {"lost": lost})
 
@@ -462,16 +460,20 @@ _METHODS = ("start", "stop", "broadcast", "direct_broadcast", "nodes", "statisti
 
 
 def _checked(adapter: Adapter) -> Adapter:
-    """Return the argument. Raises PubSubError if it is not an adapter."""
+    """Return the argument. Raises InvalidArgument if it is not an adapter."""
     if isinstance(adapter, type):
-        raise PubSubError(
-            f"a PubSub got the class {adapter.__name__} as its adapter; write {adapter.__name__}(...)"
+        raise InvalidArgument(
+            None,
+            adapter,
+            f"a PubSub got the class {adapter.__name__} as its adapter; write {adapter.__name__}(...)",
         )
     missing = [each for each in _METHODS if not callable(getattr(adapter, each, None))]
     if missing:
         # Do not show the value: it may be a URL with a password.
-        raise PubSubError(
+        raise InvalidArgument(
+            None,
+            type(adapter),
             f"a PubSub got a value of type {type(adapter).__name__} as its adapter, which has no {missing[0]}(); "
-            'write an adapter such as RedisAdapter("redis://127.0.0.1:6379"), or None'
+            'write an adapter such as RedisAdapter("redis://127.0.0.1:6379"), or None',
         )
     return adapter

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from attrs import field, frozen
 
-from channels.errors import InvalidRequirement
+from actors.errors import InvalidArgument
 from channels.messages import Message
 from channels.serializers.v1 import V1
 from channels.serializers.v2 import V2
@@ -89,10 +89,11 @@ def _read_requirement(text: str) -> Version:
     operator, _, version = text.partition(" ")
     minimum = parse_version(version)
     if operator != "~>" or minimum is None:
-        raise InvalidRequirement(
+        raise InvalidArgument(
+            None,
+            text,
             f"the serializer requirement {text!r} is invalid; "
             "write '~>' and three numbers, for example '~> 2.0.0'",
-            requirement=text,
         )
     return minimum
 
@@ -114,7 +115,7 @@ class Requirement:
         minimum: the lowest version.
 
     Raises:
-        InvalidRequirement: the text is not `~>`, a space, and a version.
+        InvalidArgument: the text is not `~>`, a space, and a version.
     """
 
     text: str

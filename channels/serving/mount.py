@@ -165,7 +165,7 @@ class Mount:
     An option of Phoenix has the same default here as in Phoenix.
 
     Raises:
-        InvalidOrigin: an origin is malformed. The endpoint raises this when it starts.
+        InvalidArgument: an origin is malformed. The endpoint raises this when it starts.
         InvalidOption: an option has the wrong type, or a number is not above 0; `connect_info` has an unknown name;
             `check_origin` and `check_csrf` are both False, so any page could use the session of its visitor;
             `websocket` and `longpoll` are both False, so no client could reach the socket.

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from attrs import frozen
 
+from actors.declared import declared
 from actors.links import kill, wait_exit
 from actors.process import is_alive, send
 from actors.refs import Pid
@@ -42,6 +43,7 @@ class ConnectionRefused(ChannelsError):
         self.headers = tuple(refusal.headers)
 
 
+@declared("the join of {topic!r} got the reply {status!r}: {response!r}")
 class JoinFailed(ChannelsError):
     """The join in `subscribe_and_join` failed.
 
@@ -51,11 +53,9 @@ class JoinFailed(ChannelsError):
         response: the response in the reply.
     """
 
-    def __init__(self, topic: str, status: str, response: Any) -> None:
-        super().__init__(f"the join of {topic!r} got the reply {status!r}: {response!r}")
-        self.topic = topic
-        self.status = status
-        self.response = response
+    topic: str
+    status: str
+    response: Any
 
 
 @frozen

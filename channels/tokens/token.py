@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 from attrs import frozen
 
 from actors.arguments import check_whole, is_number
-from actors.errors import InvalidOption
+from actors.declared import declared
+from actors.errors import InvalidArgument, InvalidOption
 from channels.errors import ChannelsError, MissingLibrary
 from channels.tokens._erlang_terms import Atom, NotATerm, NoTermFor, decode, encode
 from channels.tokens._signing import DIGESTS, MAX_TOKEN, Malformed, Signed, derive
@@ -36,13 +37,11 @@ if TYPE_CHECKING:
 __all__ = [
     "MIN_SECRET_BYTES",
     "Atom",
-    "InvalidSecret",
     "Secret",
     "TokenError",
     "TokenExpired",
     "TokenInvalid",
     "TokenMissing",
-    "UnsignableData",
     "VerifiedToken",
     "check_secret",
     "decrypt",
@@ -65,14 +64,12 @@ class TokenError(ChannelsError):
     """
 
 
+@declared(
+    "the client sent no token; if it sets the authToken of phoenix.js, mount its socket with "
+    "Mount(..., auth_token=True)"
+)
 class TokenMissing(TokenError):
     """The token is None."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the client sent no token; if it sets the authToken of phoenix.js, mount its socket with "
-            "Mount(..., auth_token=True)"
-        )
 
 
 class TokenExpired(TokenError):
@@ -91,6 +88,7 @@ class TokenExpired(TokenError):
         self.max_age = max_age
 
 
+@declared("the token is not valid: {problem}")
 class TokenInvalid(TokenError):
     """The token is malformed, changed, or made with another secret or salt.
 
@@ -104,38 +102,8 @@ class TokenInvalid(TokenError):
         problem: the reason as text.
     """
 
-    def __init__(self, reason: InvalidReason, problem: str) -> None:
-        super().__init__(f"the token is not valid: {problem}")
-        self.reason = reason
-        self.problem = problem
-
-
-class UnsignableData(ChannelsError, TypeError):
-    """A token cannot hold the data of the application.
-
-    Attributes:
-        problem: the mistake and its correction. The error does not contain the data.
-    """
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"a token cannot hold this data: {problem}")
-        self.problem = problem
-
-
-class InvalidSecret(ChannelsError, ValueError):
-    """The secret of the application is missing, has the wrong type, or is too short.
-
-    Attributes:
-        length: the length of the secret in bytes; None if it is not text or bytes. The error does not contain the
-            secret.
-    """
-
-    def __init__(self, problem: str, *, length: int | None = None) -> None:
-        super().__init__(
-            f"{problem}; use {MIN_SECRET_BYTES} bytes or more, such as `python -c "
-            '"import secrets; print(secrets.token_urlsafe(48))"` prints, and keep them out of the code'
-        )
-        self.length = length
+    reason: InvalidReason
+    problem: str
 
 
 Secret: TypeAlias = str | bytes | Sequence[str | bytes]
@@ -213,9 +181,9 @@ def sign(
         The token: text of letters, digits, `-`, `_` and `.`.
 
     Raises:
-        InvalidSecret: the secret is too short.
+        InvalidArgument: the secret is too short.
         InvalidOption: an option has an invalid value.
-        UnsignableData: a token cannot hold the data, or the data is longer than 64 KiB.
+        InvalidArgument: a token cannot hold the data, or the data is longer than 64 KiB.
     """
     keys = _keys(
         "sign", secret, salt, iterations=key_iterations, length=key_length, digest=key_digest
@@ -255,7 +223,7 @@ def verify(
         TokenMissing: the token is None.
         TokenExpired: the token is too old.
         TokenInvalid: the token is not valid.
-        InvalidSecret: a secret is too short.
+        InvalidArgument: a secret is too short.
         InvalidOption: an option has an invalid value.
     """
     return verify_with_lifetime(
@@ -467,25 +435,35 @@ def check_secret(secret: Context) -> list[bytes]:
     """Return the bytes of each secret in `secret`.
 
     Raises:
-        InvalidSecret: there is no secret, or a secret is too short.
+        InvalidArgument: there is no secret, or a secret is too short.
     """
     if not isinstance(secret, str | bytes):
         keeper = getattr(secret, "endpoint", secret)
         secret = getattr(keeper, "secret_key_base", keeper)
         if secret is None and keeper is not None:
-            raise InvalidSecret(f"{keeper!r} has no secret_key_base")
+            raise _invalid_secret(f"{keeper!r} has no secret_key_base")
     given = [secret] if isinstance(secret, str | bytes) else secret
     if not isinstance(given, Sequence) or not given:
-        raise InvalidSecret("no secret was given")
+        raise _invalid_secret("no secret was given")
     return [_checked(each) for each in given]
+
+
+def _invalid_secret(problem: str) -> InvalidArgument:
+    # Without the secret itself.
+    return InvalidArgument(
+        None,
+        None,
+        f"{problem}; use {MIN_SECRET_BYTES} bytes or more, such as `python -c "
+        '"import secrets; print(secrets.token_urlsafe(48))"` prints, and keep them out of the code',
+    )
 
 
 def _checked(secret: object) -> bytes:
     if not isinstance(secret, str | bytes):
-        raise InvalidSecret(f"the secret is of type {type(secret).__name__}, not str or bytes")
+        raise _invalid_secret(f"the secret is of type {type(secret).__name__}, not str or bytes")
     data = _bytes(secret)
     if len(data) < MIN_SECRET_BYTES:
-        raise InvalidSecret(f"the secret has only {len(data)} bytes", length=len(data))
+        raise _invalid_secret(f"the secret has only {len(data)} bytes")
     return data
 
 
@@ -504,7 +482,9 @@ def _payload(verb: str, data: Any, signed_at: float | None, max_age: float) -> b
     try:
         return encode((data, _milliseconds(seconds), age))
     except NoTermFor as error:
-        raise UnsignableData(str(error)) from None
+        # Without the data, which may be secret.
+        problem = f"a token cannot hold this data: {error}"
+        raise InvalidArgument(None, type(data), problem) from None
 
 
 def _text(token: object) -> str:

@@ -33,12 +33,11 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from actors.errors import InvalidArgument
 from channels.checks import yes_or_no
-from channels.errors import ChannelsError
 
 __all__ = [
     "CsrfRule",
-    "InvalidOrigin",
     "OriginCheck",
     "OriginRule",
     "SessionHook",
@@ -52,21 +51,6 @@ __all__ = [
 OriginRule: TypeAlias = bool | Literal["conn"] | Sequence[str] | Callable[[SplitResult], bool]
 
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
-
-
-class InvalidOrigin(ChannelsError, ValueError):
-    """An origin in `check_origin` is invalid.
-
-    Attributes:
-        origin: the invalid entry.
-    """
-
-    def __init__(self, origin: object) -> None:
-        super().__init__(
-            f"the origin {origin!r} in check_origin has no host; write it like 'https://example.org', "
-            "'//example.org' or '//*.example.org'"
-        )
-        self.origin = origin
 
 
 class _Allowed(msgspec.Struct, frozen=True):
@@ -103,25 +87,34 @@ def parse_rule(rule: OriginRule) -> OriginCheck:
     """Parse a rule for origins.
 
     Raises:
-        InvalidOrigin: an entry of a list has no host, or the rule has another type.
+        InvalidArgument: an entry of a list has no host, or the rule has another type.
     """
     if isinstance(rule, bool) or rule == "conn":
         return OriginCheck(rule)
     if isinstance(rule, str):
-        raise InvalidOrigin(rule)
+        raise _invalid(rule)
     if callable(rule):
         return OriginCheck(rule)
     try:
         entries = tuple(rule)
     except TypeError:
-        raise InvalidOrigin(rule) from None
+        raise _invalid(rule) from None
     return OriginCheck(True, tuple(map(_parse_entry, entries)))
+
+
+def _invalid(origin: object) -> InvalidArgument:
+    return InvalidArgument(
+        None,
+        origin,
+        f"the origin {origin!r} in check_origin has no host; write it like 'https://example.org', "
+        "'//example.org' or '//*.example.org'",
+    )
 
 
 def _parse_entry(entry: str) -> _Allowed:
     origin = _split(entry) if isinstance(entry, str) else None
     if origin is None or not origin.hostname:
-        raise InvalidOrigin(entry)
+        raise _invalid(entry)
     scheme = origin.scheme or None
     # An entry without a port allows the default port of its scheme. An entry without a scheme and port allows any port.
     return _Allowed(scheme, origin.hostname, _port(origin))

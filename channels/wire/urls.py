@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl, unquote
 
+from actors.declared import declared
 from channels.errors import ChannelsError
 
 __all__ = ["InvalidPath", "InvalidQuery", "PathTable", "cost_of_query", "join_paths", "parse_query"]
@@ -27,16 +28,17 @@ T = TypeVar("T")
 _VARIABLE = re.compile(r":[A-Za-z_][A-Za-z0-9_]*")
 
 
+@declared("{message}")
 class InvalidPath(ChannelsError, ValueError):
     """A mount path is invalid, or another socket has the same path.
 
     Attributes:
+        message: the text.
         path: the path.
     """
 
-    def __init__(self, message: str, *, path: object) -> None:
-        super().__init__(message)
-        self.path = path
+    message: str
+    path: object
 
 
 def join_paths(mount: str, suffix: str) -> str:
@@ -155,6 +157,7 @@ _MAX_DEPTH = 32
 _MAX_FIELDS = 1000
 
 
+@declared("{problem}")
 class InvalidQuery(ChannelsError, ValueError):
     """A client sent a malformed query string.
 
@@ -164,9 +167,7 @@ class InvalidQuery(ChannelsError, ValueError):
         problem: the mistake.
     """
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
+    problem: str
 
 
 def parse_query(query: str) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 
-from actors.runtime import current_runtime
 from channels import Endpoint, JoinRefused, PushReply, Socket, handle_in
 from channels.durable import JAVASCRIPT, DurableChannel, History, Recovery, SQLiteStorage
 from examples.phoenix_js import page_folders
@@ -64,8 +63,7 @@ class DocumentChannel(DurableChannel):
 
     async def read(self, until: float = float("inf")) -> tuple[Text, int]:
         """Return the text after all edits up to `until`, and the offset of the last of these edits."""
-        now = current_runtime().now()
-        found = await history.storage.read(self.topic, after=0, limit=1000, now=now)
+        found = await history.read(self.topic)
         text, at = new_text(), 0
         messages = [(each, msgspec.json.decode(each.body)) for each in found.entries]
         for entry, payload in messages:

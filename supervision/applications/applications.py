@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from attrs import field, frozen
 
-from actors.errors import StartError
+from actors.errors import InvalidArgument, StartError
 from actors.exits import KILL, NORMAL, SHUTDOWN, Crash, ExitReason, Shutdown
 from actors.links import monitor, send_exit, trap_exits
 from actors.messages import Down, Exit
@@ -35,9 +35,7 @@ from supervision.applications.application import Top
 from supervision.errors import (
     ApplicationNotStarted,
     ApplicationStartFailed,
-    DependencyNotStarted,
     FailedToStartChild,
-    InvalidApplication,
     SupervisionError,
     describe_reason,
 )
@@ -82,7 +80,7 @@ class ApplicationSpec:
         stop: An async function that runs after all processes of the application have ended.
 
     Raises:
-        InvalidApplication: A field has an invalid value.
+        InvalidArgument: A field has an invalid value.
 
     If `prep_stop` or `stop` raises, Ashtree emits an event and continues the stop. Source: OTP's applications, without
     code loading, configuration and start phases.
@@ -97,18 +95,22 @@ class ApplicationSpec:
 
     def __attrs_post_init__(self) -> None:
         if self.type not in _TYPES:
-            raise InvalidApplication(
+            raise _invalid(
                 self.name, f'type is {self.type!r}; write "permanent", "transient" or "temporary"'
             )
         for other in self.depends_on:
             if not isinstance(other, ApplicationSpec):
-                raise InvalidApplication(
+                raise _invalid(
                     self.name, f"it depends on {other!r}; write the ApplicationSpec itself"
                 )
 
     def closure(self) -> list[ApplicationSpec]:
         """Return this application and all its dependencies. Each application comes after its own dependencies."""
         return in_order([self])
+
+
+def _invalid(name: str, problem: str) -> InvalidArgument:
+    return InvalidArgument(None, name, f"application {name!r}: {problem}")
 
 
 def in_order(specs: Iterable[ApplicationSpec]) -> list[ApplicationSpec]:
@@ -122,7 +124,7 @@ def in_order(specs: Iterable[ApplicationSpec]) -> list[ApplicationSpec]:
                 add(other)
             ordered[spec.name] = spec
         elif known is not spec:
-            raise InvalidApplication(
+            raise _invalid(
                 spec.name, "two different applications have this name; rename one of them"
             )
 
@@ -194,7 +196,7 @@ class Applications(GenServer[dict[Pid, _Running]]):
             order.
 
         Raises:
-            InvalidApplication: Two applications have the same name; nothing was started.
+            InvalidArgument: Two applications have the same name; nothing was started.
             StartError: An application did not start, and the applications before it were stopped. The reason is
                 `Shutdown(FailedToStartChild(name, reason))`, as from a supervisor.
 
@@ -230,7 +232,7 @@ class Applications(GenServer[dict[Pid, _Running]]):
             False if an application with this name was already running.
 
         Raises:
-            DependencyNotStarted: A dependency is not running.
+            ApplicationNotStarted: A dependency is not running.
             ApplicationStartFailed: The application did not start.
             SupervisorDeadlock: The caller belongs to an application that starts or stops at this moment.
         """
@@ -251,7 +253,7 @@ class Applications(GenServer[dict[Pid, _Running]]):
         Raises:
             ApplicationStartFailed: An application did not start. All applications that this call had started were
                 stopped.
-            InvalidApplication: Two applications have the same name; nothing was started.
+            InvalidArgument: Two applications have the same name; nothing was started.
             SupervisorDeadlock: The caller belongs to an application that starts or stops at this moment.
         """
         started: list[str] = await ask(applications, _Ensure(spec))
@@ -310,7 +312,7 @@ class Applications(GenServer[dict[Pid, _Running]]):
                     return Reply()
                 case _Which():
                     return Reply([each.spec.name for each in reversed(self.state.values())])
-        except SupervisionError as refusal:
+        except (SupervisionError, InvalidArgument) as refusal:
             # Drop the traceback, because it would keep the frames of this process in memory.
             return Reply(refusal.with_traceback(None))
         # A mistaken call must not crash this process, which would end the program. The caller gets a timeout.
@@ -347,7 +349,7 @@ class Applications(GenServer[dict[Pid, _Running]]):
             return False
         for other in spec.depends_on:
             if self._find(other.name) is None:
-                raise DependencyNotStarted(spec.name, other.name)
+                raise ApplicationNotStarted(other.name, spec.name)
         await self._start_missing([spec])
         return True
 

@@ -18,6 +18,7 @@ from warnings import warn
 
 import msgspec
 
+from actors.declared import declared
 from supervision.errors import SupervisionError
 from supervision.recording.schema import SCHEMA_VERSION, problem_of
 
@@ -42,6 +43,7 @@ Later: TypeAlias = tuple[int, Moment, str, Callable[..., str], tuple[Any, ...]]
 _MESSAGES = frozenset(("sent", "received", "call_ended", "frame"))
 
 
+@declared()
 class InvalidTraceFile(SupervisionError, ValueError):
     """A file is not a trace that this version of Ashtree reads.
 
@@ -50,10 +52,8 @@ class InvalidTraceFile(SupervisionError, ValueError):
         schema: the version of its format; None if the file has no header.
     """
 
-    def __init__(self, path: Path, schema: object) -> None:
-        super().__init__(path, schema)
-        self.path = path
-        self.schema = schema
+    path: Path
+    schema: object
 
     def __str__(self) -> str:
         if self.schema is None:

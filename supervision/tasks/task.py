@@ -23,6 +23,7 @@ import msgspec
 import trio
 
 from actors.arguments import check_async, check_choice, check_number
+from actors.errors import InvalidOperation
 from actors.exits import KILL, KILLED, NOPROC, SHUTDOWN, Crash, ExitReason
 from actors.links import demonitor, monitor, send_exit, unlink
 from actors.messages import Down
@@ -31,7 +32,7 @@ from actors.refs import Pid, Ref
 from actors.runtime import current_runtime
 from supervision._children import end_process
 from supervision.child_spec import BRUTAL_KILL, ChildSpec, RestartType, ShutdownLimit
-from supervision.errors import NotTaskOwner, TaskExit, TaskTimeout
+from supervision.errors import TaskExit, TaskTimeout
 from supervision.tasks._process import (
     Recipient,
     TaskReply,
@@ -91,8 +92,9 @@ class Task(Generic[T_co]):
         label: The name of the task in messages.
 
     The owner must wait in its own Trio task, not in a nursery. In any other process the waiting methods raise
-    NotTaskOwner. You can take a result only once. After that, the task has no result, and the waiting methods report
-    the reason `NOPROC`. The same is true after you take the messages of the task out of the mailbox with `receive`.
+    InvalidOperation. You can take a result only once. After that, the task has no result, and the waiting methods
+    report the reason `NOPROC`. The same is true after you take the messages of the task out of the mailbox with
+    `receive`.
 
     An owner that traps exits also gets an `Exit` when the task ends, as for any linked process.
     """
@@ -237,7 +239,7 @@ class Task(Generic[T_co]):
 
         A cancelled wait discards the result, as a timeout does. Source: Elixir's `Task.await`.
         """
-        self._check_owner()
+        self._check_owner("Task.result")
         if self._taken:
             raise TaskExit(self, NOPROC)
         awaited = self._is_awaited()
@@ -265,7 +267,7 @@ class Task(Generic[T_co]):
         Returns:
             `Ok(value)`, `Exited(reason)`, or None if the task is still running.
         """
-        self._check_owner()
+        self._check_owner("Task.yield_")
         if self._taken:
             return Exited(NOPROC)
         awaited = self._is_awaited()
@@ -295,7 +297,7 @@ class Task(Generic[T_co]):
         This also stops a running task after its result was discarded by a timeout of `result`, by `ignore` or by
         `forget`. Source: Elixir's `Task.shutdown`.
         """
-        self._check_owner()
+        self._check_owner("Task.shutdown")
         brutal = timeout == BRUTAL_KILL
         if not brutal:
             expected = 'seconds, from 0, or "brutal_kill"'
@@ -325,7 +327,7 @@ class Task(Generic[T_co]):
         Returns:
             The outcome of the task if it has ended; None if it is still running.
         """
-        self._check_owner()
+        self._check_owner("Task.ignore")
         outcome = await self.yield_(timeout=0)
         if self.pid is not None and is_alive(self.pid) and not isinstance(outcome, Ok):
             # Remove the link even if the result was already discarded, because discarding does not remove the link.
@@ -348,10 +350,14 @@ class Task(Generic[T_co]):
 
     # Parts
 
-    def _check_owner(self) -> None:
+    def _check_owner(self, verb: str) -> None:
         caller = current_pid()
         if caller is not self.owner:
-            raise NotTaskOwner(self, self.owner, caller)
+            raise InvalidOperation(
+                verb,
+                f"{caller!r} cannot wait for {self!r}: the result goes to its owner {self.owner!r}; "
+                "let the owner wait, or start the task in the process that needs the result",
+            )
 
     def _is_awaited(self) -> bool:
         """Return whether a message about this task can still enter the mailbox."""
@@ -418,14 +424,14 @@ async def await_many(tasks: Iterable[Task[T]], *, timeout: float = 5.0) -> list[
         TaskExit: A task ended without a result, or you have taken its result before. The results of the other tasks are
             discarded.
         TaskTimeout: At least one task did not end in time. All results are discarded.
-        NotTaskOwner: A task belongs to another process.
+        InvalidOperation: A task belongs to another process.
 
     The tasks continue after an error. If you do not catch the error, the owner ends, and its links end the tasks.
     Source: Elixir's `Task.await_many`.
     """
     tasks = list(tasks)
     for task in tasks:
-        task._check_owner()
+        task._check_owner("await_many")
     # A result that was taken before does not come again. As in Elixir, the failure of another task comes first, and in
     # place of a wait until the timeout, the call fails as soon as the mailbox has no further outcome.
     ends = _Ends(tasks, timeout)
@@ -472,7 +478,7 @@ async def yield_many(
         Each task with its outcome, in the order of the tasks. The outcome of a task that still runs is None.
 
     Raises:
-        NotTaskOwner: A task belongs to another process.
+        InvalidOperation: A task belongs to another process.
         InvalidOption: `on_timeout` or `limit` has an invalid value.
 
     Source: Elixir's `Task.yield_many`.
@@ -482,7 +488,7 @@ async def yield_many(
     check_number("yield_many", "limit", limit, expected, least=1)
     tasks = list(tasks)
     for task in tasks:
-        task._check_owner()
+        task._check_owner("yield_many")
     outcomes: dict[Ref, TaskOutcome[T] | None] = {
         task.ref: Exited(NOPROC) for task in tasks if task._taken
     }

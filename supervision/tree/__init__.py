@@ -5,8 +5,16 @@ from supervision.tree import snapshot
 print((await snapshot()).to_text())
 """
 
-from supervision.tree.records import Health, ProcessView, Snapshot
+from supervision.tree.records import ProcessHealth, ProcessView, TreeSnapshot
 from supervision.tree.snapshots import snapshot
 from supervision.tree.tree import TreeNode, render, tree_of
 
-__all__ = ["Health", "ProcessView", "Snapshot", "TreeNode", "render", "snapshot", "tree_of"]
+__all__ = [
+    "ProcessHealth",
+    "ProcessView",
+    "TreeNode",
+    "TreeSnapshot",
+    "render",
+    "snapshot",
+    "tree_of",
+]

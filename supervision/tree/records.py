@@ -15,9 +15,9 @@ from attrs import frozen
 from actors.refs import Pid
 from actors.text import printable
 
-__all__ = ["Health", "ProcessView", "Snapshot"]
+__all__ = ["ProcessHealth", "ProcessView", "TreeSnapshot"]
 
-Health: TypeAlias = Literal[
+ProcessHealth: TypeAlias = Literal[
     "idle", "busy", "suspended", "exiting", "silent", "restarting", "stopped"
 ]
 """The state of health of a process.
@@ -64,7 +64,7 @@ class ProcessView:
     mailbox: int
     restarts: int
     age: float | None
-    health: Health
+    health: ProcessHealth
     function: str | None
     links: tuple[Pid, ...]
     monitors: tuple[Pid, ...]
@@ -113,7 +113,7 @@ def brief(value: object) -> str:
 
 
 @frozen(kw_only=True)
-class Snapshot:
+class TreeSnapshot:
     """All processes of a runtime. `snapshot` makes it.
 
     Attributes:

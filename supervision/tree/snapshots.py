@@ -21,7 +21,7 @@ from actors.runtime import Runtime, current_runtime
 from actors.servers.gen_server import system_call
 from supervision._requests import each_child_of, kind_of
 from supervision.child_spec import RESTARTING, ChildInfo
-from supervision.tree.records import Health, ProcessView, Snapshot, brief
+from supervision.tree.records import ProcessHealth, ProcessView, TreeSnapshot, brief
 
 __all__ = ["MAX_ASKED", "SLICE", "snapshot"]
 
@@ -32,7 +32,7 @@ MAX_ASKED: Final = 256
 """The largest number of servers that one snapshot asks. Each question is one more message for a busy server."""
 
 
-async def snapshot(*, deadline: float = 0.5, ask: bool = True) -> Snapshot:
+async def snapshot(*, deadline: float = 0.5, ask: bool = True) -> TreeSnapshot:
     """Return the tree of all processes of the current runtime.
 
         taken = await snapshot()
@@ -59,7 +59,7 @@ async def snapshot(*, deadline: float = 0.5, ask: bool = True) -> Snapshot:
     reader = _Reader(runtime)
     await reader.read()
     silent, asked, not_asked = await _ask_all(reader.busy, deadline) if ask else ((), 0, 0)
-    return Snapshot(
+    return TreeSnapshot(
         roots=await reader.build(frozenset(silent)),
         time=trio.current_time(),
         asked=asked,
@@ -161,7 +161,7 @@ def _is_busy(info: dict[str, Any]) -> bool:
     return status == "running" or (status == "waiting" and length > 0)
 
 
-def _health(info: dict[str, Any]) -> Health:
+def _health(info: dict[str, Any]) -> ProcessHealth:
     status = info["status"]
     if status == "exiting":
         return "exiting"

@@ -159,20 +159,6 @@ async def test_3_a_task_without_a_record_is_noticed() -> None:
     assert "without a record" in await broken(3, sabotage)
 
 
-async def test_4_a_monitor_that_fires_twice_is_noticed() -> None:
-    async def sabotage(runtime: CheckedRuntime) -> None:
-        async def watches(pid: Pid) -> None:
-            ref = monitor(pid)
-            assert isinstance(ref, Monitor)
-            kill(pid)
-            await receive()
-            ref.down(pid, NORMAL)
-
-        spawn(watches, spawn(idle))
-
-    assert "or fired twice" in await broken(4, sabotage)
-
-
 async def test_4_a_down_that_a_program_forwards_or_sends_later_breaks_nothing() -> None:
     got: list[Any] = []
 
@@ -194,19 +180,6 @@ async def test_4_a_down_that_a_program_forwards_or_sends_later_breaks_nothing() 
         spawn(forwards, spawn(collects), target := spawn(idle))
         await trio.sleep(2)
     assert [each.pid for each in got] == [target] * 3
-
-
-async def test_4_a_monitor_that_fires_after_it_was_removed_is_noticed() -> None:
-    async def sabotage(runtime: CheckedRuntime) -> None:
-        async def watches(pid: Pid) -> None:
-            ref = monitor(pid)
-            assert isinstance(ref, Monitor)
-            demonitor(ref)
-            ref.down(pid, NORMAL)
-
-        spawn(watches, spawn(idle))
-
-    assert "was not active" in await broken(4, sabotage)
 
 
 async def test_4_a_monitor_that_does_not_fire_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def test_links_are_in_the_order_of_their_creation() -> None:
     assert graph.remove(a)[0] == (c, b, d)
 
 
-def test_removing_a_process_returns_its_links_and_deletes_both_sides() -> None:
+def test_removing_a_process_returns_its_links_and_each_peer_keeps_its_side_until_unlink() -> None:
     graph, (a, b, c) = LinkGraph(), pids(3)
     first, second = Watch(), Watch()
     graph.link(a, b)
@@ -56,6 +56,9 @@ def test_removing_a_process_returns_its_links_and_deletes_both_sides() -> None:
     graph.watch(a, second)
     graph.watch(a, first)
     assert graph.remove(a) == ((b, c), (second, first))
+    assert graph.links_of(b) == (a, c)
+    assert graph.unlink(b, a)
+    assert not graph.unlink(b, a)
     assert graph.links_of(b) == (c,)
     assert not graph.linked(a, b)
     assert graph.watchers_of(a) == ()
@@ -83,5 +86,6 @@ def test_the_graph_is_empty_when_all_processes_have_ended(count: int) -> None:
         graph.watch(one, Watch())
     assert len(graph) == count
     for one in everybody:
-        graph.remove(one)
+        for peer in graph.remove(one)[0]:
+            graph.unlink(peer, one)
     assert len(graph) == 0

@@ -11,6 +11,7 @@ from attrs import frozen
 from actors.masking import (
     FILTERED,
     KIND_LENGTH,
+    bounded_copy,
     is_secret,
     mask,
     shown_kind,
@@ -107,6 +108,25 @@ def test_a_value_is_cut_at_fifty_items_and_eight_levels() -> None:
         deep = [deep]
     assert "end" not in repr(mask(deep))
     assert len(mask(list(range(1000)))) == 50
+
+
+def test_a_copy_shows_sets_as_lists_and_a_class_by_its_name() -> None:
+    assert bounded_copy({"set": {7}, "class": Opaque, "object": Opaque()}) == {
+        "set": [7],
+        "class": "Opaque",
+        "object": "<Opaque>",
+    }
+    assert bounded_copy([[1]], 1) == ["..."]
+
+
+def test_a_marked_copy_names_the_classes_of_records_and_what_was_cut() -> None:
+    assert bounded_copy(Login("ann", "x"), marked=True) == {
+        "": "Login",
+        "user": "ann",
+        "password": "x",
+    }
+    assert bounded_copy(list(range(53)), marked=True)[50:] == ["… 3 more"]
+    assert bounded_copy(dict.fromkeys(range(53)), marked=True)["…"] == "3 more"
 
 
 @pytest.mark.parametrize("name", ["password", "x" * 1000 + "Api-Key"])

@@ -6,9 +6,11 @@ import math
 from typing import Any
 
 import pytest
+import trio
 
-from actors import InvalidOption
+from actors import InvalidOption, kill, open_runtime, send, spawn, wait_exit
 from actors.arguments import check_choice, check_number, check_seconds, check_whole, is_number
+from tests.actors.helpers import idle
 
 
 @pytest.mark.parametrize("value", [True, "1", None, math.nan, [1]])
@@ -61,3 +63,32 @@ def test_seconds_may_be_infinite_and_a_count_may_not() -> None:
     for wrong in (-1, math.nan, 10**400):
         with pytest.raises(InvalidOption):
             check_seconds("a", "b", wrong)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("kill_grace", -1),
+        ("kill_grace", math.nan),
+        ("kill_grace", None),
+        ("shutdown_deadline", -0.1),
+        ("mailbox_alarm", 0),
+        ("mailbox_alarm", "10"),
+        ("max_thread_calls", 1.5),
+    ],
+)
+async def test_a_runtime_refuses_an_invalid_option(option: str, value: Any) -> None:
+    options: dict[str, Any] = {option: value}
+    with pytest.raises(InvalidOption, match=f"open_runtime got {option}="):
+        async with open_runtime(**options):
+            pytest.fail("the runtime opened")
+
+
+async def test_a_runtime_may_have_no_limits(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_runtime(
+        kill_grace=math.inf, shutdown_deadline=math.inf, mailbox_alarm=math.inf
+    ):
+        pid = spawn(idle)
+        send(pid, "a message")
+        kill(pid)
+        await wait_exit(pid)

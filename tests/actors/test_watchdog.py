@@ -214,7 +214,9 @@ def test_the_thread_searches_no_tasks_while_the_loop_waits_for_input(
         looks.left = 3
         searches.clear()
         thread = threading.get_ident()
-        _watch(nothing, turns, nothing, limit=0.05, loop_thread=thread, stop=cast("Any", looks))
+        _watch(
+            nothing, turns, nothing, step_seconds=0.05, loop_thread=thread, stop=cast("Any", looks)
+        )
         return len(searches)
 
     turns.after_io_wait(0.0)

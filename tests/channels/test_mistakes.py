@@ -20,9 +20,9 @@ import actors
 from actors import (
     GenServer,
     InvalidArgument,
+    InvalidOperation,
     InvalidOption,
     InvalidReturn,
-    MailboxBusy,
     receive,
     spawn,
 )
@@ -516,7 +516,7 @@ REACHED: dict[str, tuple[type[Exception], str]] = {
         r"reply_to got reply=Reply\(value=.*; write channels\.PushReply\(payload\)",
     ),
     "receive": (
-        MailboxBusy,
+        InvalidOperation,
         r"receive\(\) in a callback of Craft 'room:a' <pid \d+> would also take messages .*handle_info",
     ),
     "spawn": (

@@ -15,7 +15,7 @@ from actors.instrumentation.telemetry import Event
 from channels.durable.memory import MemoryStorage
 from channels.durable.redis import RedisStorage
 from channels.durable.sqlite import SQLiteStorage
-from channels.durable.storage import NewAnswer, NewMessage, Receiver, Storage
+from channels.durable.storage import MAX_FENCE, NewAnswer, NewMessage, Receiver, Storage
 from channels.durable.stream import Entry, Limits
 from supervision import Supervisor
 from tests.channels.pubsub.redis.resp_server import RespServer
@@ -314,3 +314,155 @@ async def test_the_oldest_keys_are_forgotten_beyond_their_bytes(opened: Open) ->
     assert (await answered(storage, "k", "l", "m")).forgotten == 1
     assert await storage.recall("k", now=0.0) is None
     assert storage.statistics()["keys"] == 2
+
+
+# Fences
+
+
+async def fenced(storage: Storage, fence: int | None, *topics: str) -> Any:
+    """Append a message with a fence to each topic. Return the offsets, or the refused messages."""
+    batch = [NewMessage(topic, "edited", b"{}", fence=fence) for topic in topics or ("a",)]
+    appended = await storage.append(batch, now=0.0)
+    return dict(appended.refused) if appended.refused else list(appended.offsets)
+
+
+async def claim(storage: Storage, fence: int, topic: str = "a") -> int | None:
+    """Claim a fence. Return None, or the fence that refused it."""
+    return (await storage.claim(topic, fence)).refused
+
+
+async def test_only_a_greater_fence_can_be_claimed(opened: Open) -> None:
+    storage = await opened()
+    assert await claim(storage, 5) is None
+    assert [await claim(storage, fence) for fence in (4, 5)] == [5, 5]
+    assert await claim(storage, 6) is None
+    assert await claim(storage, 1, "b") is None
+
+
+async def test_only_exactly_the_last_claimed_fence_may_append(opened: Open) -> None:
+    storage = await opened()
+    assert await fenced(storage, 5) == {0: 0}
+    await claim(storage, 5)
+    assert [await fenced(storage, fence) for fence in (4, 6, None)] == [{0: 5}] * 3
+    assert await fenced(storage, 5) == [1]
+    assert await kept(storage) == (1, 1, [1])
+
+
+async def test_a_topic_without_a_claimed_fence_takes_messages_without_one(opened: Open) -> None:
+    storage = await opened()
+    await claim(storage, 5, "other")
+    assert await fenced(storage, None) == [1]
+    assert await fenced(storage, 5) == {0: 0}
+
+
+async def test_a_batch_with_a_wrong_fence_is_not_kept_at_all(opened: Open) -> None:
+    heard = Heard()
+    storage = await opened(heard)
+    await claim(storage, 5)
+    batch = [new("b"), new("a"), NewMessage("a", "edited", b"{}", "k", 5)]
+    appended = await storage.append(batch, now=0.0, answers=[NewAnswer("l", b"1")])
+    assert (list(appended.offsets), dict(appended.refused)) == ([], {1: 5})
+    assert await kept(storage, "b") == (1, 0, [])
+    assert await storage.recall("l", now=0.0) is None
+    assert storage.statistics()["messages"] == 0
+    assert await append(storage, "b") == [1]
+    if storage.publishes:
+        await until(lambda: heard.entries != [])
+        assert [topic for topic, _ in heard.entries] == ["b"]
+
+
+async def test_interleaved_appends_of_two_owners_are_kept_only_before_the_later_claim(
+    opened: Open,
+) -> None:
+    storage = await opened()
+    await claim(storage, 5)
+    assert await fenced(storage, 5) == [1]
+    assert await claim(storage, 6) is None
+    assert [await fenced(storage, fence) for fence in (5, 6, 5, 6)] == [{0: 6}, [2], {0: 6}, [3]]
+    assert await kept(storage) == (1, 3, [1, 2, 3])
+
+
+async def test_a_read_after_a_claim_has_everything_that_an_earlier_owner_can_append(
+    opened: Open,
+) -> None:
+    storage = await opened()
+    await claim(storage, 5)
+    await fenced(storage, 5)
+    await claim(storage, 6)
+    before = await kept(storage)
+    assert await fenced(storage, 5) == {0: 6}
+    assert await kept(storage) == before == (1, 1, [1])
+
+
+async def test_a_claim_between_read_and_append_refuses_the_append(opened: Open) -> None:
+    storage = await opened()
+    await claim(storage, 5)
+    assert await kept(storage) == (1, 0, [])
+    await claim(storage, 6)
+    assert await fenced(storage, 5) == {0: 6}
+
+
+async def test_owners_on_two_nodes_are_as_two_owners_on_one(opened: Open) -> None:
+    one = await opened()
+    other = await opened() if one.is_shared else one
+    await claim(one, 5)
+    assert await fenced(one, 5) == [1]
+    assert await claim(other, 5) == 5
+    assert await claim(other, 6) is None
+    assert (await kept(other))[1] == 1
+    assert await fenced(one, 5) == {0: 6}
+    assert await fenced(other, 6) == [2]
+
+
+async def test_an_owner_that_ended_before_its_first_append_still_keeps_its_forerunner_out(
+    opened: Open,
+) -> None:
+    storage = await opened()
+    await claim(storage, 5)
+    await claim(storage, 6)
+    assert await fenced(storage, 5) == {0: 6}
+    assert await claim(storage, 7) is None
+    assert await fenced(storage, 7) == [1]
+
+
+@pytest.mark.parametrize(
+    "limits", [{"max_topics": 1}, {"max_messages": 1}, {"max_age": 1.0}, {"max_total_bytes": 10}]
+)
+async def test_a_fence_outlives_the_messages_and_the_topic(
+    opened: Open, limits: dict[str, Any]
+) -> None:
+    storage = await opened(**limits)
+    await claim(storage, 5)
+    await fenced(storage, 5)
+    await append(storage, *"bcd", now=100.0)
+    assert [await fenced(storage, fence) for fence in (None, 4)] == [{0: 5}] * 2
+    assert await claim(storage, 5) == 5
+    assert isinstance(await fenced(storage, 5), list)
+
+
+async def test_the_greatest_fence_is_exact(opened: Open) -> None:
+    storage = await opened()
+    await claim(storage, MAX_FENCE - 1)
+    assert await fenced(storage, MAX_FENCE) == {0: MAX_FENCE - 1}
+    assert await claim(storage, MAX_FENCE) is None
+    assert await fenced(storage, MAX_FENCE - 1) == {0: MAX_FENCE}
+    assert await fenced(storage, MAX_FENCE) == [1]
+
+
+async def test_the_oldest_claims_are_forgotten_beyond_their_number(opened: Open) -> None:
+    storage = await opened(max_fences=2)
+    found = [(await storage.claim(topic, fence)).forgotten for fence, topic in enumerate("abac", 5)]
+    assert found == [0, 0, 0, 1]
+    assert storage.statistics()["fences"] == 2
+    assert await fenced(storage, 6, "b") == {0: 0}
+    assert await fenced(storage, 7, "a") == [1]
+
+
+async def test_a_forgotten_fence_cannot_be_claimed_again(opened: Open) -> None:
+    storage = await opened(max_fences=1)
+    await claim(storage, 5, "a")
+    await claim(storage, 6, "b")
+    await claim(storage, 7, "c")
+    assert await claim(storage, 5, "a") == 6
+    assert await claim(storage, 6, "never") == 6
+    assert await claim(storage, 8, "a") is None

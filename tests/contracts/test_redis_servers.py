@@ -6,12 +6,13 @@ over a real Valkey server.
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import hiredis
 import pytest
@@ -29,6 +30,8 @@ from channels.durable.redis_script import (
 )
 from channels.durable.storage import NewAnswer, NewMessage
 from channels.durable.stream import Limits
+from channels.laboratory.keyspace import ScriptCall
+from channels.laboratory.simulated_redis import SCRIPTS
 from channels.testing import SimulatedRedis
 from supervision.laboratory.entropy import Streams
 from supervision.laboratory.simulation.knobs import Knobs
@@ -74,6 +77,9 @@ class Simulated:
 
     def listen(self, port: int = 0) -> VirtualListener:
         return self._network.listen("redis", port)
+
+    def now(self) -> float:
+        return 1_767_225_600.0 + trio.current_time()
 
     async def connect(self) -> trio.abc.Stream:
         await trio.lowlevel.checkpoint()
@@ -515,7 +521,7 @@ def appended(
     epoch: bytes, topics: int, messages: int, size: int, *offsets: int, appends: int
 ) -> list[Any]:
     """The answer to an append without keys."""
-    return [epoch, [topics, messages, size, 0, appends], list(offsets), 0, [], [], 0]
+    return [epoch, [topics, messages, size, 0, appends, 0], list(offsets), 0, [], [], 0, []]
 
 
 async def test_a_script_is_known_by_its_sha_after_its_first_run(server: Server) -> None:
@@ -527,6 +533,34 @@ async def test_a_script_is_known_by_its_sha_after_its_first_run(server: Server) 
         assert await client.ask("EVALSHA", SHA, *rest) == [b"e1", 1, 0, 0, []]
         await client.ask("SCRIPT", "FLUSH")
         assert str(await client.ask("EVALSHA", SHA, *rest)).startswith("NOSCRIPT ")
+
+
+ANY_SCRIPT = """
+redis.call('PUBLISH', ARGV[2], ARGV[1])
+return {KEYS[1], ARGV[1], tonumber(redis.call('TIME')[1]), {}, false}
+"""
+
+
+def any_script(call: ScriptCall) -> list[Any]:
+    name, payload = call.names[0], call.arguments[0]
+    call.publish(call.arguments[1], payload)
+    return [name, payload, int(call.now()), [], None]
+
+
+async def test_every_listed_script_runs_with_its_keys_its_arguments_and_the_time(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(cast("Any", SCRIPTS), ANY_SCRIPT.encode(), any_script)
+    sha = hashlib.sha1(ANY_SCRIPT.encode()).hexdigest()
+    async with connected(server) as client, connected(server) as other:
+        await other.subscribe("any")
+        arguments = (1, "a key", b"\xff", "any")
+        assert str(await client.ask("EVALSHA", sha, *arguments)).startswith("NOSCRIPT ")
+        for command in (("EVAL", ANY_SCRIPT), ("EVALSHA", sha.upper())):
+            name, payload, seconds, empty, null = await client.ask(*command, *arguments)
+            assert (name, payload, empty, null) == (b"a key", b"\xff", [], None)
+            assert seconds > 1_700_000_000
+            assert await other.next() == message(b"any", b"\xff")
 
 
 async def test_an_append_publishes_what_it_keeps_before_its_answer(server: Server) -> None:

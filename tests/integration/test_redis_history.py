@@ -17,7 +17,7 @@ import trustme
 
 from actors import open_runtime, stop
 from channels import PubSub
-from channels.durable import History, RedisStorage
+from channels.durable import FenceRefused, History, RedisStorage
 from channels.pubsub.redis.server_errors import HISTORY_ACL_RULE
 from supervision import Backoff
 from tests.integration.phoenix_js import PhoenixJs, connected
@@ -190,6 +190,8 @@ async def test_the_documented_acl_rule_suffices(shared: Valkey) -> None:
         assert shared.command("DEL", "acl:history:used") == 1
         storage = history.storage
         assert (await storage.ends([TOPIC])).offsets == {}
+        await history.claim(TOPIC, 5)
+        await history.append(TOPIC, "edited", {}, fence=5)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +214,47 @@ async def test_a_history_goes_on_after_a_loss_of_the_server(
             await until(lambda: history.statistics()["connected"] == 1)
             with trio.fail_after(PATIENCE):
                 await history.append(TOPIC, "edited", {"text": "b"})
+
+
+async def test_claims_go_on_while_connections_are_killed(tmp_path: Path) -> None:
+    with valkey(tmp_path / "valkey") as server:
+        async with running(server.url) as history, trio.open_nursery() as nursery:
+
+            async def kill() -> None:
+                while True:
+                    await trio.to_thread.run_sync(
+                        server.command, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"
+                    )
+                    await trio.sleep(0.003)
+
+            async def own(topic: str) -> None:
+                fence = 0
+                while history.statistics()["disconnects"] < 10:
+                    fence += 1
+                    await history.claim(topic, fence)
+
+            # No claim is refused, although the answers to some of them are lost.
+            async with trio.open_nursery() as owners:
+                nursery.start_soon(kill)
+                for number in range(50):
+                    owners.start_soon(own, f"document:{number}")
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_a_fence_outlives_a_server_that_writes_every_claim_and_else_needs_a_new_claim(
+    tmp_path: Path, keeps: bool
+) -> None:
+    config = {"appendonly": "yes", "appendfsync": "always" if keeps else "everysec"}
+    with valkey(tmp_path / "valkey", config) as server:
+        async with running(server.url) as history:
+            await history.claim(TOPIC, 6)
+            await trio.to_thread.run_sync(server.kill)
+            await trio.to_thread.run_sync(server.start)
+            await until(lambda: history.statistics()["connected"] == 1)
+            with pytest.raises(FenceRefused) as refused:
+                await history.append(TOPIC, "edited", {}, fence=5)
+            assert refused.value.claimed == (6 if keeps else 0)
 
 
 async def test_a_replica_that_takes_over_begins_a_new_epoch(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from channels.durable.redis_script import append_arguments, read_arguments
+from channels.durable.redis_script import append_arguments, claim_arguments, read_arguments
 from channels.durable.storage import NewAnswer, NewMessage
 from channels.testing import SimulatedRedis
 from tests.contracts import test_redis_servers as contract
@@ -91,6 +91,7 @@ async def test_both_servers_answer_random_calls_of_the_script_alike(
         max_answers=chance.choice([3, 100]),
         max_answer_bytes=chance.choice([20, 10_000]),
         max_answer_age=chance.choice([20.0, 1000.0]),
+        max_fences=chance.choice([2, 100]),
     )
     async with trio.open_nursery() as nursery:
         client, stream = trio.testing.memory_stream_pair()
@@ -98,31 +99,47 @@ async def test_both_servers_answer_random_calls_of_the_script_alike(
         async with connected(shared) as one:
             other = Client(client)
             await other.ask("HELLO", 3)
+            fences: dict[str, int] = {}
             for number in range(300):
-                command = _random_call(chance, history, number)
+                command = _random_call(chance, history, fences, number)
                 assert await one.ask(*command) == await other.ask(*command), (number, command[2:])
         nursery.cancel_scope.cancel()
 
 
-_VERBS = ("append", "read", "recall", "ends", "lose", "run")
-_WEIGHTS = (50, 30, 10, 10, 3, 1)
+_VERBS = ("append", "claim", "read", "recall", "ends", "lose", "run")
+_WEIGHTS = (50, 10, 30, 10, 10, 3, 1)
 
 
 def _random_call(
-    chance: random.Random, history: History, number: int
+    chance: random.Random, history: History, fences: dict[str, int], number: int
 ) -> tuple[str | int | bytes, ...]:
     topics = [chance.choice("abcdef") for _ in range(chance.randint(0, 4))]
     now = number + chance.uniform(-5, 5)
     match chance.choices(_VERBS, _WEIGHTS)[0]:
         case "append":
+            wrong = chance.random() < 0.2
             batch = [
-                NewMessage(each, "e" * chance.randint(0, 9), b"{}", chance.choice([None, "k", "l"]))
+                NewMessage(
+                    each,
+                    "e" * chance.randint(0, 9),
+                    b"{}",
+                    chance.choice([None, "k", "l"]),
+                    chance.choice([None, 1, 10**15]) if wrong else fences.get(each),
+                )
                 for each in topics
             ]
             answers = [NewAnswer(key, b"%d\n" % number) for key in chance.choice(["", "m", "mnk"])]
             channel = history.keys.channel
             arguments = append_arguments(batch, answers, history.limits, channel, now)
             return history.command("append", *arguments)
+        case "claim":
+            # The topics d to f have no owner. Sometimes a claim is sent again, or comes from another owner.
+            topic = chance.choice("abc")
+            fence = fences.get(topic, 10**15) + chance.choice([-1, 0, 1, 1, 1])
+            fences[topic] = max(fence, fences.get(topic, 0))
+            id = chance.choice([f"{topic}{fence}", str(number)])
+            arguments = claim_arguments(topic, fence, history.limits, id, 60.0)
+            return history.command("claim", *arguments)
         case "read":
             after, limit = chance.randint(0, number // 5 + 1), chance.randint(1, 20)
             arguments = read_arguments(chance.choice("abcdef"), after, limit, now - 20)
@@ -134,7 +151,8 @@ def _random_call(
         case "lose":
             streams = [history.stream(f"e{n}", chance.choice("abc")) for n in range(1, number)]
             keys = history.keys
-            return ("DEL", *chance.choice([streams, [keys.used], [keys.values], [keys.order]]), "x")
+            single = [[keys.used], [keys.values], [keys.order], [keys.fences]]
+            return ("DEL", *chance.choice([streams, *single]), "x")
     history.run = str(number)
     history.keeps = chance.random() < 0.5
     return "PING", "a new run"

@@ -50,7 +50,7 @@ def start(folder: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def call(scenario: str) -> subprocess.Popen[str]:
-        options = ["--seeds", "1-1000000", "--jobs", "2", "--check", "0", "--limit", "3600"]
+        options = ["--seeds", "1-1000000", "--jobs", "2", "--check", "0", "--real-seconds", "3600"]
         params = ["--params", f"folder={folder / 'pids'}"]
         process = subprocess.Popen(
             [*COMMAND, "simulate", f"scenes:{scenario}", *options, *params],

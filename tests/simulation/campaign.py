@@ -38,8 +38,8 @@ _VISITS = (0.1, 0.3, 0.6)  # the share of each visit in the time for seeds
 _SHRINKING = 0.15  # the share of the time for shrinking
 _LONGEST_SHRINK = 30.0  # the most real seconds for shrinking one failure
 _FORKS = 0.2  # the share of a visit for forks
-_LIMIT = 120.0  # the most real seconds for one run; long enough for a busy machine
-_CPU_LIMIT = 20.0  # the most CPU seconds for one run
+_REAL_SECONDS = 120.0  # the most real seconds for one run; long enough for a busy machine
+_CPU_SECONDS = 20.0  # the most CPU seconds for one run
 # The share of passing runs to repeat in a fresh process. A repetition takes about a second.
 _CHECKED = 0.002
 _MOST_KINDS = 3  # a sweep ends at this number of kinds of failures
@@ -248,8 +248,8 @@ class Campaign:
             check=self._check,
             # It would take too long to repeat every failure in a fresh process. `examine` repeats one of each kind.
             check_failures=False,
-            limit=_LIMIT,
-            cpu_limit=_CPU_LIMIT,
+            real_seconds=_REAL_SECONDS,
+            cpu_seconds=_CPU_SECONDS,
         )
         with closing(results):
             for result in results:
@@ -263,7 +263,7 @@ def _repeat_elsewhere(found: Sequence[tuple[Part, Failures]]) -> None:
     """Repeat the first run of each kind in a fresh process. If a run differs, add it to the report of its sweep."""
     runs = {index: kind.first.run for index, (_, kind) in enumerate(found)}
     known = {index: run for index, run in runs.items() if run is not None}
-    problems = check_many(known.values(), limit=_LIMIT * max(len(known), 1))
+    problems = check_many(known.values(), real_seconds=_REAL_SECONDS * max(len(known), 1))
     for index, problem in zip(known, problems, strict=True):
         part, kind = found[index]
         kind.first = attrs.evolve(

@@ -297,7 +297,7 @@ def test_an_unwritable_corpus_is_refused_in_one_sentence(
         (["simulate", f"{HERE}:changeable", "--seeds", "1-99999999999"], "sweep them in parts"),
         (["simulate", f"{HERE}:changeable", "--params", "5"], "NAME=VALUE"),
         (["simulate", f"{HERE}:changeable", "--jobs", "-1"], "--jobs"),
-        (["simulate", f"{HERE}:changeable", "--limit", "0"], "--limit"),
+        (["simulate", f"{HERE}:changeable", "--real-seconds", "0"], "--real-seconds"),
         (["simulate", f"{HERE}:changeable", "--check", "2"], "--check"),
         (["simulate", f"{HERE}:changeable", "--corpus", "a-file"], "a-file"),
         (["simulate", f"{HERE}:changeable", "--corpus", "a-file/in/it"], "a-file is a file"),

@@ -15,7 +15,6 @@ from supervision.laboratory.chaos.faults.kinds import Kill
 from supervision.laboratory.chaos.faults.moments import At
 from supervision.laboratory.simulation.comparing.comparison import (
     Comparison,
-    PairLost,
     Policy,
     compare,
     measures_of,
@@ -23,6 +22,7 @@ from supervision.laboratory.simulation.comparing.comparison import (
 from supervision.laboratory.simulation.comparing.statistics import paired, sign_test
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.world.world import World
+from supervision.simulation import SimulationError
 from tests.laws.scenarios import scenario, simulate
 from tests.simulation.sweep_scenarios import ends_its_process
 
@@ -169,7 +169,7 @@ def test_fewer_than_two_policies_and_no_seeds_are_refused() -> None:
 
 
 def test_an_error_names_the_seed_of_a_lost_run() -> None:
-    with pytest.raises(PairLost, match="seed 3 cannot be compared"):
+    with pytest.raises(SimulationError, match="seed 3 cannot be compared"):
         compare({"a": {}, "b": {}}, ends_its_process, seeds=[1, 2, 3], jobs=1)
 
 

@@ -184,7 +184,7 @@ def test_the_command_forks_and_shows_the_forks(
         forks=10,
         bare=0.0,
         check=0.0,
-        limit=60.0,
+        real_seconds=60.0,
         json_file=None,
     )
     assert not sweeping.run()

@@ -223,17 +223,17 @@ def test_a_search_runs_the_sweeps_of_the_layer_of_a_mutant_and_of_the_layers_abo
 
 
 def test_a_mutant_that_breaks_a_promise_is_found(tree: Path) -> None:
-    measured = measure(toy("2 * N", "N + 2"), tree, search_for_double, limit=30)
+    measured = measure(toy("2 * N", "N + 2"), tree, search_for_double, real_seconds=30)
     assert measured.find == {"failure": "wrong", "seed": 3, "seconds": 0.5}
 
 
 def test_a_mutant_without_an_effect_is_not_found(tree: Path) -> None:
-    measured = measure(toy("2 * N", "N + N"), tree, search_for_double, limit=30)
+    measured = measure(toy("2 * N", "N + N"), tree, search_for_double, real_seconds=30)
     assert measured.find is None
 
 
 def test_a_mutant_that_no_longer_applies_is_not_counted(tree: Path) -> None:
-    measured = measure(toy("3 * N", "0"), tree, search_for_double, limit=30)
+    measured = measure(toy("3 * N", "0"), tree, search_for_double, real_seconds=30)
     assert measured.outdated is not None
     found = Measured(mutant=MUTANTS[0], find={"failure": "wrong"})
     assert figure([measured, found]) == "The sweeps found 1 of 1 bugs."

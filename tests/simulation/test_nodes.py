@@ -25,11 +25,12 @@ from actors import (
 )
 from supervision import Supervisor, child_spec
 from supervision.chaos import At, KillNode, SkewClock
-from supervision.laboratory.simulation.errors import Deadlock, InvariantViolated, NodeError
+from supervision.laboratory.simulation.errors import Deadlock, InvariantViolated
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.outcome import Outcome
 from supervision.laboratory.simulation.world.nodes import Node
 from supervision.laboratory.simulation.world.world import World
+from supervision.simulation import SimulationError
 from tests.laws.scenarios import simulate
 from tests.simulation import node_scenarios
 from tests.simulation.node_scenarios import heartbeats
@@ -582,14 +583,14 @@ def test_a_plan_of_faults_kills_nodes_and_skews_their_clocks() -> None:
 def test_an_impossible_request_to_a_node_is_refused_with_its_name() -> None:
     async def scenario(world: World) -> None:
         world.nodes.start("a", echo)
-        with pytest.raises(NodeError, match="there is no node of that name; the nodes are a"):
+        with pytest.raises(SimulationError, match="there is no node of that name; the nodes are a"):
             world.nodes.kill("b")
-        with pytest.raises(NodeError, match="to start it again"):
+        with pytest.raises(SimulationError, match="to start it again"):
             world.nodes.start("a", echo)
-        with pytest.raises(NodeError, match="it is already running"):
+        with pytest.raises(SimulationError, match="it is already running"):
             world.nodes.boot("a")
         world.nodes.kill("a")
-        with pytest.raises(NodeError, match="it is down"):
+        with pytest.raises(SimulationError, match="it is down"):
             world.nodes.kill("a")
         assert world.nodes.names() == ("a",)
 

@@ -162,7 +162,7 @@ def test_runs_share_a_process_and_a_dependence_on_an_earlier_run_is_found(
 
 
 def test_a_hanging_process_is_given_up() -> None:
-    (problem,) = check_many([simulate(sorted_first, 1)], limit=0.01)
+    (problem,) = check_many([simulate(sorted_first, 1)], real_seconds=0.01)
     assert isinstance(problem, RunFileError)
     assert "not over after 0.01 s" in str(problem)
 

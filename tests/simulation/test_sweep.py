@@ -75,7 +75,7 @@ def test_knobs_are_drawn_for_each_seed_unless_swarm_is_false() -> None:
 
 
 def test_runs_that_end_their_process_or_hang_are_reported_with_their_seeds() -> None:
-    results = list(sweep(ends_its_process, range(1, 10), jobs=2, limit=3.0, check=0))
+    results = list(sweep(ends_its_process, range(1, 10), jobs=2, real_seconds=3.0, check=0))
     assert [result.seed for result in results] == list(range(1, 10))
     lost = {result.seed: result.failure for result in results if result.lost}
     assert lost == {3: "SIGSEGV", 5: "time limit", 7: "exit"}
@@ -109,7 +109,7 @@ def test_the_results_have_the_measures() -> None:
     ("options", "problem"),
     [
         ({"jobs": -1}, "jobs=-1"),
-        ({"limit": 0}, "limit=0"),
+        ({"real_seconds": 0}, "real_seconds=0"),
         ({"check": 1.5}, "check=1.5"),
         ({"renew": 0}, "renew=0"),
     ],

@@ -17,10 +17,12 @@ def run(
     count: int,
     *,
     jobs: int = 2,
-    limit: float = 20.0,
+    real_seconds: float = 20.0,
     renew: int = 100,
 ) -> list[bytes | Lost]:
-    return list(in_workers(work, range(count), bytes, jobs=jobs, limit=limit, renew=renew))
+    return list(
+        in_workers(work, range(count), bytes, jobs=jobs, real_seconds=real_seconds, renew=renew)
+    )
 
 
 def is_there(pid: int) -> bool:
@@ -55,7 +57,9 @@ def test_an_endless_loop_ends_at_the_limit_of_cpu_time() -> None:
             pass
         return b"done"
 
-    answers = list(in_workers(work, range(3), bytes, jobs=1, limit=600.0, renew=100, cpu_limit=0.1))
+    answers = list(
+        in_workers(work, range(3), bytes, jobs=1, real_seconds=600.0, renew=100, cpu_seconds=0.1)
+    )
     assert [answers[0], answers[2]] == [b"done", b"done"]
     lost = answers[1]
     assert isinstance(lost, Lost)
@@ -99,7 +103,7 @@ def test_an_item_beyond_the_time_limit_is_lost_with_its_stack() -> None:
             pass
         return b"done"
 
-    first, second, third = run(work, 3, limit=1.0)
+    first, second, third = run(work, 3, real_seconds=1.0)
     assert (first, third) == (b"done", b"done")
     assert isinstance(second, Lost)
     assert second.kind == "time limit"
@@ -122,7 +126,7 @@ def test_leaving_the_loop_ends_busy_workers(tmp_path: Path) -> None:
         return b"first"
 
     # With a limit of an hour, the workers do not end because of the limit.
-    answers = in_workers(work, range(2), bytes, jobs=2, limit=3600.0, renew=100)
+    answers = in_workers(work, range(2), bytes, jobs=2, real_seconds=3600.0, renew=100)
     assert next(answers) == b"first"
     wait_until((tmp_path / "busy").exists)
     pid = int((tmp_path / "busy").read_text())

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias
 import trio
 from attrs import frozen
 
+from actors.declared import declared
 from actors.errors import InvalidOption
 from channels.client.wire import Address, Frame, TransportName, address_of
 
@@ -40,6 +41,7 @@ Params: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 """Parameters, or a function that returns them. The client calls it at every connect."""
 
 
+@declared("{cause}")
 class LinkFailed(Exception):
     """A connection could not be opened.
 
@@ -48,10 +50,8 @@ class LinkFailed(Exception):
         status: the HTTP status of a refusal; None if there was no answer.
     """
 
-    def __init__(self, cause: str, status: int | None = None) -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.status = status
+    cause: str
+    status: int | None = None
 
 
 def refused(what: str, status: int) -> LinkFailed:
@@ -60,6 +60,7 @@ def refused(what: str, status: int) -> LinkFailed:
     return LinkFailed(f"the server refused {what} with the status {status}{hint}", status)
 
 
+@declared()
 class LinkLost(Exception):
     """An open connection has ended.
 
@@ -68,10 +69,8 @@ class LinkLost(Exception):
         reason: in words, or empty.
     """
 
-    def __init__(self, code: int, reason: str = "") -> None:
-        super().__init__(code, reason)
-        self.code = code
-        self.reason = reason
+    code: int
+    reason: str = ""
 
 
 class Link(Protocol):

@@ -80,7 +80,7 @@ class RedisAdapter(ExchangeAdapter):
             `world.network.connect`.
 
     Raises:
-        InvalidRedisUrl: the URL has another form.
+        InvalidArgument: the URL has another form.
         InvalidOption: an option has an invalid value.
 
     Delivery is at most once. While the server is away, broadcasts reach only this node. The node drops and counts

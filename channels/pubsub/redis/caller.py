@@ -17,6 +17,7 @@ from typing import Any
 
 import trio
 
+from actors.declared import declared
 from channels.errors import ChannelsError
 from channels.pubsub.redis.connection import ConnectionLost, Options, RedisConnection, RedisSession
 from channels.pubsub.redis.protocol import Event, Reply
@@ -24,6 +25,7 @@ from channels.pubsub.redis.protocol import Event, Reply
 __all__ = ["CallFailed", "Caller"]
 
 
+@declared("a command got no answer: {problem}")
 class CallFailed(ChannelsError):
     """A command got no answer.
 
@@ -32,10 +34,8 @@ class CallFailed(ChannelsError):
         was_sent: True if the server may have carried it out.
     """
 
-    def __init__(self, problem: str, *, was_sent: bool) -> None:
-        super().__init__(f"a command got no answer: {problem}")
-        self.problem = problem
-        self.was_sent = was_sent
+    problem: str
+    was_sent: bool
 
 
 class _Call:

@@ -26,6 +26,7 @@ from typing import Any, Final, TypeAlias, final
 import hiredis
 from attrs import frozen
 
+from actors.declared import declared
 from actors.text import brief
 from channels.errors import ChannelsError
 from channels.pubsub.redis.server_errors import ServerError
@@ -51,6 +52,7 @@ Message: TypeAlias = tuple[bytes, bytes]
 """A message of a channel: the channel and the payload. A plain tuple, because there is one for every message."""
 
 
+@declared("the server does not follow the protocol of Redis: {problem}")
 class ProtocolViolation(ChannelsError):
     """The other side does not speak RESP3, or sent a reply above the limit. Close the connection.
 
@@ -58,9 +60,7 @@ class ProtocolViolation(ChannelsError):
         problem: the mistake of the other side, as text.
     """
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"the server does not follow the protocol of Redis: {problem}")
-        self.problem = problem
+    problem: str
 
 
 @frozen

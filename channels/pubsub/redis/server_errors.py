@@ -20,7 +20,7 @@ ACL_RULE: Final = (
 HISTORY_ACL_RULE: Final = (
     "resetchannels resetkeys &PREFIX:* ~PREFIX:* -@all +hello +auth +ping +select +client|setname +subscribe +publish "
     "+info +config|get +eval +evalsha +del +exists +pexpire +hmget +hget +hset +hdel +hlen +zadd +zcard +zrange +zrem "
-    "+xadd +xrange +xtrim"
+    "+zscore +set +xadd +xrange +xtrim"
 )
 """The permissions that a `RedisStorage` needs. They also suffice for an adapter."""
 

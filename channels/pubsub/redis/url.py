@@ -16,10 +16,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from attrs import field, frozen
 
+from actors.errors import InvalidArgument
 from actors.text import brief
-from channels.errors import ChannelsError
 
-__all__ = ["DEFAULT_PREFIX", "InvalidRedisUrl", "RedisUrl"]
+__all__ = ["DEFAULT_PREFIX", "RedisUrl"]
 
 DEFAULT_PREFIX = "ashtree"
 
@@ -32,20 +32,6 @@ _PREFIX = re.compile(r"[A-Za-z0-9_.:/-]{1,200}")
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]+")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _ADVICE = "write redis://user:password@host:6379/0, rediss:// for TLS, or unix:///path"
-
-
-class InvalidRedisUrl(ChannelsError, ValueError):
-    """The URL of a Redis or Valkey server is invalid.
-
-    Attributes:
-        url: the URL as far as it is safe to show; `***` stands for user and password.
-        problem: the mistake and its correction, as text.
-    """
-
-    def __init__(self, problem: str, *, url: str) -> None:
-        super().__init__(f"the URL {url} cannot be used: {problem}")
-        self.problem = problem
-        self.url = url
 
 
 @frozen(kw_only=True)
@@ -84,7 +70,7 @@ class RedisUrl:
                 `ashtree`. `prefix` takes letters, digits and `_.:/-`.
 
         Raises:
-            InvalidRedisUrl: the URL has another form, or an unknown option.
+            InvalidArgument: the URL has another form, or an unknown option.
 
         The forms follow the IANA registration of the scheme `redis`, as other clients do. `unix` works as in redis-py.
         """
@@ -108,27 +94,27 @@ class RedisUrl:
 
 def _parse(text: Any) -> RedisUrl:
     if not isinstance(text, str):
-        raise InvalidRedisUrl(f"it is {type(text).__name__}; {_ADVICE}", url="of the server")
+        raise _invalid(f"it is {type(text).__name__}; {_ADVICE}", url="of the server")
     shown = _shown(text)
     if _CONTROL.search(text):
-        raise InvalidRedisUrl(
+        raise _invalid(
             "it contains a space or a control character; write %20 for a space", url=shown
         )
     scheme, separator, _ = text.partition("://")
     if not separator or scheme not in (*_TCP, *_TLS, "unix"):
-        raise InvalidRedisUrl(f"it does not begin with a known scheme; {_ADVICE}", url=shown)
+        raise _invalid(f"it does not begin with a known scheme; {_ADVICE}", url=shown)
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
         # The text of this error repeats parts of the URL, perhaps of the password.
-        raise InvalidRedisUrl(
+        raise _invalid(
             "its port is not a number up to 65535, or its host is invalid; in a password, write %2F for /, %3F for ?, "
             "%23 for # and %40 for @",
             url=shown,
         ) from None
     if parts.fragment:
-        raise InvalidRedisUrl("it contains #; in a password, write %23", url=shown)
+        raise _invalid("it contains #; in a password, write %23", url=shown)
     options = _options(parts.query, shown)
     common: dict[str, Any] = {
         "username": _decoded(parts.username),
@@ -137,16 +123,16 @@ def _parse(text: Any) -> RedisUrl:
     }
     if scheme == "unix":
         if parts.hostname is not None or not parts.path.startswith("/"):
-            raise InvalidRedisUrl(
+            raise _invalid(
                 "a Unix socket has an absolute path and no host; write unix:///path/to/socket",
                 url=shown,
             )
         database = _database("", options.get("db"), shown)
         return RedisUrl(path=unquote(parts.path), database=database, **common)
     if not parts.hostname or not _HOST.fullmatch(parts.hostname):
-        raise InvalidRedisUrl(f"it has no valid host; {_ADVICE}", url=shown)
+        raise _invalid(f"it has no valid host; {_ADVICE}", url=shown)
     if port == 0:
-        raise InvalidRedisUrl("its port is 0; write a number from 1 to 65535", url=shown)
+        raise _invalid("its port is 0; write a number from 1 to 65535", url=shown)
     return RedisUrl(
         host=parts.hostname,
         port=port or _PORT,
@@ -159,9 +145,7 @@ def _parse(text: Any) -> RedisUrl:
 def _options(query: str, shown: str) -> dict[str, str]:
     if "@" in query:
         # This is probably the rest of a password with an unescaped question mark, so do not show it.
-        raise InvalidRedisUrl(
-            "it has @ after ?; in a password, write %3F for ? and %40 for @", url=shown
-        )
+        raise _invalid("it has @ after ?; in a password, write %3F for ? and %40 for @", url=shown)
     options: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in _OPTIONS:
@@ -171,13 +155,13 @@ def _options(query: str, shown: str) -> dict[str, str]:
                 if name in ("username", "password")
                 else f"write one of {', '.join(_OPTIONS)}"
             )
-            raise InvalidRedisUrl(f"it has the unknown option {brief(name)}; {advice}", url=shown)
+            raise _invalid(f"it has the unknown option {brief(name)}; {advice}", url=shown)
         if name in options:
-            raise InvalidRedisUrl(f"it has the option {name} twice; write it once", url=shown)
+            raise _invalid(f"it has the option {name} twice; write it once", url=shown)
         options[name] = value
     prefix = options.get("prefix")
     if prefix is not None and not _PREFIX.fullmatch(prefix):
-        raise InvalidRedisUrl(
+        raise _invalid(
             f"its prefix is {brief(prefix)}; write 1 to 200 letters, digits and _.:/-", url=shown
         )
     return options
@@ -188,14 +172,14 @@ def _database(path: str, option: str | None, shown: str) -> int:
     if not texts:
         return 0
     if len(texts) > 1:
-        raise InvalidRedisUrl(
+        raise _invalid(
             "it names one database behind the last slash and another one in db=; delete one of the two",
             url=shown,
         )
     (text,) = texts
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         # Do not show the text: it is a part of the password if the password contains an unescaped slash.
-        raise InvalidRedisUrl(
+        raise _invalid(
             "its database is not a whole number, 0 or more; write it as in redis://host:6379/0",
             url=shown,
         )
@@ -221,3 +205,8 @@ def _shown(text: str) -> str:
     name, colon, port = address.partition(":")
     known = _HOST.fullmatch(name) and (not colon or port.isdigit())
     return f"{scheme}://{address[:100]}" if known else f"{scheme}://***"
+
+
+def _invalid(problem: str, *, url: str) -> InvalidArgument:
+    """Return the error of an invalid URL. In `url`, `***` stands for user and password."""
+    return InvalidArgument(None, url, f"the URL {url} cannot be used: {problem}")

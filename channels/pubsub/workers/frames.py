@@ -19,6 +19,8 @@ from typing import Final
 
 from attrs import frozen
 
+from actors.declared import declared
+
 __all__ = [
     "DECLARE",
     "EVERYBODY",
@@ -54,6 +56,7 @@ _LENGTH: Final = 4
 _SMALLEST: Final = 2
 
 
+@declared("a frame cannot have {length} bytes")
 class BrokenFrame(Exception):
     """The hub or a worker received bytes that are no frame, so the sender is not a worker of this program.
 
@@ -61,9 +64,7 @@ class BrokenFrame(Exception):
         length: the length in the head of the bytes.
     """
 
-    def __init__(self, length: int) -> None:
-        super().__init__(f"a frame cannot have {length} bytes")
-        self.length = length
+    length: int
 
 
 def frame(lane: str, envelope: bytes = b"", *, kind: int = EVERYBODY) -> bytes:

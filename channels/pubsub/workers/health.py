@@ -23,6 +23,7 @@ from typing import TypeAlias
 import msgspec
 import trio
 
+from actors.declared import declared
 from channels.errors import ChannelsError
 
 __all__ = [
@@ -46,16 +47,17 @@ _PATIENCE = 5.0
 _MAX_PATH = 107
 
 
+@declared("{message}")
 class HealthError(ChannelsError):
     """A health socket cannot be opened or read.
 
     Attributes:
+        message: the text.
         path: the path of the socket.
     """
 
-    def __init__(self, message: str, *, path: Path) -> None:
-        super().__init__(message)
-        self.path = path
+    message: str
+    path: Path
 
 
 class ServerReport(msgspec.Struct, kw_only=True, tag_field="type", tag="server"):

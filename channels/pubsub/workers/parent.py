@@ -135,7 +135,7 @@ async def run_parent(
 
     Raises:
         ListenError: the address cannot be used.
-        WorkersUnavailable: this is not Linux.
+        ChannelsError: this is not Linux.
         HealthError: the health socket cannot be made.
     """
     # Under `nohup`, the process ignores SIGHUP, because it must outlive the terminal.

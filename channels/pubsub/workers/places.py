@@ -21,32 +21,20 @@ import trio
 from channels.errors import ChannelsError
 from channels.transports.listener import Listener, Listening, listening_sockets
 
-__all__ = ["MAX_WORKERS", "PlaceSockets", "WorkersUnavailable", "check_platform", "open_places"]
+__all__ = ["MAX_WORKERS", "PlaceSockets", "check_platform", "open_places"]
 
 MAX_WORKERS = 512
 """The largest number of workers."""
 
 
-class WorkersUnavailable(ChannelsError):
-    """This system cannot serve one port with several workers.
-
-    Attributes:
-        platform: the system, as in `sys.platform`.
-    """
-
-    def __init__(self, platform: str) -> None:
-        super().__init__(
+def check_platform(platform: str = sys.platform) -> None:
+    """Raise ChannelsError unless this system spreads connections over sockets with SO_REUSEPORT."""
+    # macOS has the option, but gives all connections to one socket.
+    if platform != "linux" or not hasattr(socket, "SO_REUSEPORT"):
+        raise ChannelsError(
             f"--workers needs Linux, which spreads the connections of a port over several processes, and this is "
             f"{platform}; leave the option out, or start one server for each port behind a proxy"
         )
-        self.platform = platform
-
-
-def check_platform(platform: str = sys.platform) -> None:
-    """Raise WorkersUnavailable unless this system spreads connections over sockets with SO_REUSEPORT."""
-    # macOS has the option, but gives all connections to one socket.
-    if platform != "linux" or not hasattr(socket, "SO_REUSEPORT"):
-        raise WorkersUnavailable(platform)
 
 
 async def open_places(host: str, port: int, count: int) -> list[list[socket.socket]]:
@@ -60,7 +48,7 @@ async def open_places(host: str, port: int, count: int) -> list[list[socket.sock
     Raises:
         ListenError: the address cannot be used, or another server uses the port. SO_REUSEPORT would allow a second
             server on the port, but the system would then divide the clients between the two.
-        WorkersUnavailable: the system is not Linux, and `count` is above 1.
+        ChannelsError: the system is not Linux, and `count` is above 1.
     """
     if count > 1:
         check_platform()

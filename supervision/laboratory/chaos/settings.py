@@ -10,7 +10,7 @@ from attrs import Attribute, field, frozen
 from supervision.laboratory.chaos.faults.plan import FaultPlan, Storm, checked
 from supervision.laboratory.chaos.invariants.built_in import Chosen, choose
 
-__all__ = ["Settings", "attach", "scenario_name", "settings_of"]
+__all__ = ["ScenarioSettings", "attach", "scenario_name", "settings_of"]
 
 _ATTRIBUTE: Final = "__ashtree_scenario__"
 
@@ -30,7 +30,7 @@ def _kept(invariants: Chosen) -> Chosen:
 
 
 @frozen(kw_only=True)
-class Settings:
+class ScenarioSettings:
     """The settings of one scenario. The arguments of a run override them.
 
     Attributes:
@@ -50,22 +50,22 @@ class Settings:
     invariants: Chosen = field(default="all", converter=_kept)
 
 
-_NONE: Final = Settings()
+_NONE: Final = ScenarioSettings()
 
 
-def attach(scenario: Callable[..., Any], settings: Settings) -> None:
+def attach(scenario: Callable[..., Any], settings: ScenarioSettings) -> None:
     """Set the settings of a scenario."""
     setattr(scenario, _ATTRIBUTE, settings)
 
 
-def settings_of(scenario: Callable[..., Any]) -> Settings:
+def settings_of(scenario: Callable[..., Any]) -> ScenarioSettings:
     """Return the settings of a scenario, or the defaults.
 
     Args:
         scenario: a function with the decorator `scenario`, or without it.
     """
     found = getattr(scenario, _ATTRIBUTE, None)
-    return found if isinstance(found, Settings) else _NONE
+    return found if isinstance(found, ScenarioSettings) else _NONE
 
 
 def scenario_name(scenario: Callable[..., Any]) -> str:

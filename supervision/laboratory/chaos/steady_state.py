@@ -28,19 +28,19 @@ class SteadyState:
     Args:
         trace: the trace, which gets a `steady` event whenever a result changes.
         every: the seconds between two checks.
-        limit: the time limit of an async check in seconds. A check that takes longer does not hold.
+        within: the seconds within which an async check must return. A check that takes longer does not hold.
 
     Attributes:
         problems: the current problems by the names of the checks; empty while the state is steady.
         since: the time of Trio's clock at which the state became steady.
     """
 
-    def __init__(self, trace: Trace, *, every: float = 0.05, limit: float = 5.0) -> None:
+    def __init__(self, trace: Trace, *, every: float = 0.05, within: float = 5.0) -> None:
         self.problems: dict[str, str] = {}
         self.since = 0.0
         self._trace = trace
         self._every = every
-        self._limit = limit
+        self._within = within
         self._checks: dict[str, SteadyCheck] = {}
         self._known: dict[str, str | None] = {}
         self._is_over = False
@@ -93,7 +93,7 @@ class SteadyState:
             await trio.sleep(self._every)
 
     async def _ask(self, check: SteadyCheck) -> str | None:
-        with trio.move_on_after(self._limit) as limit:
+        with trio.move_on_after(self._within) as limit:
             try:
                 answer = check()
                 if inspect.isawaitable(answer):
@@ -103,7 +103,7 @@ class SteadyState:
             if answer is None or isinstance(answer, str):
                 return answer
             return f"the check returned {describe(answer)}; return None, or the problem as text"
-        return f"the check took longer than {self._limit:g} s" if limit.cancelled_caught else None
+        return f"the check took longer than {self._within:g} s" if limit.cancelled_caught else None
 
     def _answered(self, name: str, problem: str | None) -> None:
         if problem is None:

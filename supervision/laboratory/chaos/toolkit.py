@@ -35,6 +35,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from actors.arguments import check_number
+from actors.declared import declared
 from supervision.errors import SupervisionError
 
 __all__ = [
@@ -55,7 +56,7 @@ __all__ = [
     "undo_faults",
 ]
 
-Settings: TypeAlias = Mapping[str, Any] | None
+Configuration: TypeAlias = Mapping[str, Any] | None
 """The configuration or the secrets of an experiment."""
 
 URL: Final = "ASHTREE_CHAOS_URL"
@@ -74,6 +75,7 @@ A fault may have ended the connection, or the supervisor of the connections, whi
 RETRY_PAUSE: Final = 0.2
 
 
+@declared()
 class ControlRefused(SupervisionError):
     """The control of a server refused a request, or did not answer.
 
@@ -83,11 +85,9 @@ class ControlRefused(SupervisionError):
         problem: the reason, as one sentence.
     """
 
-    def __init__(self, url: str, status: int | None, problem: str) -> None:
-        super().__init__(url, status, problem)
-        self.url = url
-        self.status = status
-        self.problem = problem
+    url: str
+    status: int | None
+    problem: str
 
     def __str__(self) -> str:
         status = "did not answer" if self.status is None else f"answered {self.status}"
@@ -97,17 +97,23 @@ class ControlRefused(SupervisionError):
 # Actions
 
 
-def kill_process(target: str, configuration: Settings = None, secrets: Settings = None) -> str:
+def kill_process(
+    target: str, configuration: Configuration = None, secrets: Configuration = None
+) -> str:
     """Kill a process. Return its path."""
     return str(_ask("kill", {"target": target}, configuration, secrets))
 
 
-def suspend_process(target: str, configuration: Settings = None, secrets: Settings = None) -> str:
+def suspend_process(
+    target: str, configuration: Configuration = None, secrets: Configuration = None
+) -> str:
     """Suspend a server process. It handles no messages until `resume_process`. Return the path of the process."""
     return str(_ask("suspend", {"target": target}, configuration, secrets))
 
 
-def resume_process(target: str, configuration: Settings = None, secrets: Settings = None) -> str:
+def resume_process(
+    target: str, configuration: Configuration = None, secrets: Configuration = None
+) -> str:
     """Resume a suspended server process, so that it handles messages again. Return the path of the process."""
     return str(_ask("resume", {"target": target}, configuration, secrets))
 
@@ -115,8 +121,8 @@ def resume_process(target: str, configuration: Settings = None, secrets: Setting
 def inject_fault(
     fault: dict[str, Any],
     wait: float = 5.0,
-    configuration: Settings = None,
-    secrets: Settings = None,
+    configuration: Configuration = None,
+    secrets: Configuration = None,
 ) -> dict[str, Any]:
     """Apply a fault of the catalogue.
 
@@ -143,12 +149,12 @@ def inject_fault(
     return answer
 
 
-def undo_faults(configuration: Settings = None, secrets: Settings = None) -> int:
+def undo_faults(configuration: Configuration = None, secrets: Configuration = None) -> int:
     """Undo all faults that still last, and return their number. Use this function as a rollback."""
     return int(_ask("undo", {}, configuration, secrets))
 
 
-def drain_worker(configuration: Settings = None, secrets: Settings = None) -> str:
+def drain_worker(configuration: Configuration = None, secrets: Configuration = None) -> str:
     """Drain the worker that gets the request, and return its id. The server then replaces the worker.
 
     Raises:
@@ -161,18 +167,20 @@ def drain_worker(configuration: Settings = None, secrets: Settings = None) -> st
 # Probes
 
 
-def tree_is_whole(configuration: Settings = None, secrets: Settings = None) -> bool:
+def tree_is_whole(configuration: Configuration = None, secrets: Configuration = None) -> bool:
     """Return True if every permanent child of every supervisor runs."""
     return not missing_children(configuration, secrets)
 
 
-def missing_children(configuration: Settings = None, secrets: Settings = None) -> list[str]:
+def missing_children(
+    configuration: Configuration = None, secrets: Configuration = None
+) -> list[str]:
     """Return the paths of the permanent children that do not run, and of all children that wait for a restart."""
     return list(_ask("missing", {}, configuration, secrets))
 
 
 def restarts(
-    seconds: float = 60.0, configuration: Settings = None, secrets: Settings = None
+    seconds: float = 60.0, configuration: Configuration = None, secrets: Configuration = None
 ) -> int:
     """Return the number of restarts by all supervisors in the last `seconds`, at most 10,000."""
     return int(_ask("restarts", {"seconds": seconds}, configuration, secrets))
@@ -181,8 +189,8 @@ def restarts(
 def event_loop_lag(
     seconds: float = 10.0,
     figure: str = "p99",
-    configuration: Settings = None,
-    secrets: Settings = None,
+    configuration: Configuration = None,
+    secrets: Configuration = None,
 ) -> float:
     """Return the lag of the server's event loop in seconds.
 
@@ -203,8 +211,8 @@ def event_loop_lag(
 def request_latency(
     url: str | None = None,
     count: int = 5,
-    configuration: Settings = None,
-    secrets: Settings = None,
+    configuration: Configuration = None,
+    secrets: Configuration = None,
 ) -> float:
     """Return the median time of HTTP requests in seconds, measured by the process of the experiment.
 
@@ -228,17 +236,21 @@ def request_latency(
     return median(times)
 
 
-def clients(configuration: Settings = None, secrets: Settings = None) -> int:
+def clients(configuration: Configuration = None, secrets: Configuration = None) -> int:
     """Return the number of connected clients, over WebSocket and long polling."""
     return sum(_ask("clients", {}, configuration, secrets).values())
 
 
-def process_is_alive(target: str, configuration: Settings = None, secrets: Settings = None) -> bool:
+def process_is_alive(
+    target: str, configuration: Configuration = None, secrets: Configuration = None
+) -> bool:
     """Return True if a process with this name or path is alive."""
     return bool(_ask("alive", {"target": target}, configuration, secrets))
 
 
-def check_holds(check: str, configuration: Settings = None, secrets: Settings = None) -> bool | str:
+def check_holds(
+    check: str, configuration: Configuration = None, secrets: Configuration = None
+) -> bool | str:
     """Return True if a check of the application holds. Otherwise return the problem as text.
 
     Give the probe the tolerance `true` in the experiment.
@@ -258,8 +270,8 @@ def check_holds(check: str, configuration: Settings = None, secrets: Settings = 
 def _ask(
     verb: str,
     content: dict[str, Any],
-    configuration: Settings,
-    secrets: Settings,
+    configuration: Configuration,
+    secrets: Configuration,
     *,
     timeout: float = TIMEOUT,
     retry_within: float = RETRY_SECONDS,

@@ -14,7 +14,6 @@ __all__ = [
     "Escape",
     "InvariantViolated",
     "Livelock",
-    "NodeError",
     "NotReached",
     "RunFileError",
     "SimulationError",
@@ -184,19 +183,6 @@ def _run(name: str, event: str | None, said: str | None, line: SourceLine | None
     place = "" if line is None else f"\n    at {line.place}"
     words = "" if said is None else f"{said}\n    "
     return f"  {name}: {words}{event or 'it was over'}{place}\n"
-
-
-@declared("node {node!r}: {problem}")
-class NodeError(SimulationError):
-    """A node is not in the right state for a request.
-
-    Attributes:
-        node: the name of the node.
-        problem: the reason, and what to write instead.
-    """
-
-    node: str
-    problem: str
 
 
 class RunFileError(SimulationError):

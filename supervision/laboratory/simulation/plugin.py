@@ -29,7 +29,7 @@ _OPTIONS: dict[str, Any] = {
     "params": None,
     "faults": None,
     "check": 0.0,
-    "limit": 60.0,
+    "real_seconds": 60.0,
     "shrink": True,
 }
 """The options of the marker, with their defaults."""

@@ -17,13 +17,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from supervision.laboratory.chaos.faults.plan import FaultPlan
 from supervision.laboratory.chaos.invariants.built_in import Chosen
-from supervision.laboratory.chaos.settings import Settings, attach, scenario_name, settings_of
+from supervision.laboratory.chaos.settings import (
+    ScenarioSettings,
+    attach,
+    scenario_name,
+    settings_of,
+)
 from supervision.laboratory.simulation.knobs import Knobs
 
 if TYPE_CHECKING:
     from supervision.laboratory.simulation.world.world import World
 
-__all__ = ["Scenario", "Settings", "scenario", "scenario_name", "settings_of"]
+__all__ = ["Scenario", "ScenarioSettings", "scenario", "scenario_name", "settings_of"]
 
 Scenario: TypeAlias = "Callable[[World], Awaitable[object]]"
 """An async function of one argument, the world."""
@@ -58,7 +63,7 @@ def scenario(
         InvalidFault: `faults` is not a plan, for example a single fault.
         TypeError: `invariants` is a single name and not a sequence.
     """
-    settings = Settings(
+    settings = ScenarioSettings(
         faults=faults, params=dict(params or {}), knobs=knobs, invariants=invariants
     )
 

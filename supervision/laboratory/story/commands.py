@@ -16,7 +16,7 @@ from supervision.laboratory.simulation.errors import SimulationError
 from supervision.laboratory.simulation.replaying.run_file import find_scenario, save_run
 from supervision.laboratory.simulation.simulate import simulate
 from supervision.laboratory.story.mermaid import write_mermaid
-from supervision.laboratory.story.seeds import NoSeed, SeedPlan, plan_of
+from supervision.laboratory.story.seeds import SeedPlan, plan_of
 from supervision.laboratory.story.svg import draw_figures
 from supervision.laboratory.story.text import write_text
 from supervision.recording.reader.figures import figures_of
@@ -116,7 +116,7 @@ def _write_seed(told: StoryModel, found: list[bytes], path: Path, *, source: Pat
             find_scenario(plan.scenario), plan.seed, params=plan.params, faults=plan.faults
         )
         save_run(outcome, path)
-    except (NoSeed, SimulationError) as error:
+    except SimulationError as error:
         sys.stderr.write(f"No seed: {printable(str(error), lines=True)}\n")
         raise SystemExit(1) from None
     _say("")

@@ -15,16 +15,12 @@ from typing import Any
 
 from attrs import frozen
 
-from supervision.errors import SupervisionError
 from supervision.laboratory.chaos.faults.kinds import Fault, Kill, Raise
 from supervision.laboratory.chaos.faults.moments import At
+from supervision.laboratory.simulation.errors import SimulationError
 from supervision.recording.reader.model import Incident, StoryModel
 
-__all__ = ["NoSeed", "SeedPlan", "plan_of"]
-
-
-class NoSeed(SupervisionError):
-    """A recording cannot become a simulated run. The text gives the reason."""
+__all__ = ["SeedPlan", "plan_of"]
 
 
 @frozen(kw_only=True)
@@ -54,12 +50,12 @@ def plan_of(story: StoryModel, *, began: float = 0.0) -> SeedPlan:
         began: the time in the recording at which the plan of faults began, in seconds.
 
     Raises:
-        NoSeed: the recording has no scenario, or no fault that a plan can express.
+        SimulationError: the recording has no scenario, or no fault that a plan can express.
     """
     recording = story.recording
     scenario = None if recording is None else recording.get("scenario")
     if recording is None or scenario is None:
-        raise NoSeed(
+        raise SimulationError(
             "this recording is of a program and not of a scenario, so it cannot become a simulation: it has the "
             "messages of the clients, but not the code that sent them. Write the workload as a scenario, run it with "
             "`ashtree chaos --trace`, and tell that story"
@@ -73,7 +69,7 @@ def plan_of(story: StoryModel, *, began: float = 0.0) -> SeedPlan:
         else:
             left_out.append(f"{incident.number}. {incident.fault.text}: {reason}")
     if not faults:
-        raise NoSeed(
+        raise SimulationError(
             f"no fault of this recording of {scenario} can be planned: "
             + ("; ".join(left_out) if left_out else "it has no incident")
         )

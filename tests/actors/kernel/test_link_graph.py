@@ -32,6 +32,7 @@ from actors import (
     unlink,
     wait_exit,
 )
+from actors._kernel.current import Monitor
 from tests.actors.helpers import (
     dead_process,
     down,
@@ -42,6 +43,18 @@ from tests.actors.helpers import (
     reason_of,
     settle,
 )
+
+
+@in_process()
+async def test_a_monitor_fires_only_once_and_never_after_its_removal() -> None:
+    fired, removed = (monitor(spawn(idle)) for _ in range(2))
+    assert isinstance(fired, Monitor)
+    assert isinstance(removed, Monitor)
+    demonitor(removed)
+    for ref in (fired, fired, removed):
+        ref.down(ref.target, NORMAL)
+    assert (await receive()).ref is fired
+    await nothing_arrives()
 
 
 @pytest.mark.parametrize("reason", [SHUTDOWN, Shutdown("x"), "any", Crash(ValueError(1))], ids=repr)

@@ -3,7 +3,7 @@
 import gc
 import time
 import warnings
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from threading import get_ident
 from typing import Any
 
@@ -25,8 +25,10 @@ from actors import (
     call,
     cast,
     current_pid,
+    demonitor,
     is_alive,
     kill,
+    link,
     monitor,
     open_runtime,
     receive,
@@ -35,6 +37,7 @@ from actors import (
     spawn_link,
     sys,
     trap_exits,
+    unlink,
     wait_exit,
 )
 from actors._kernel.mailbox import CALLS, NESTED
@@ -637,3 +640,63 @@ async def test_an_instrument_may_kill_the_server_before_the_message(runtime: Run
     await settle()
     assert not is_alive(server)
     assert SERVERS[server].state == []
+
+
+class Remover(GenServer[list[Any]]):
+    """A server that runs a function at its first message, and lists the messages and the result of the function."""
+
+    async def init(self, prepare: Callable[[], Any], then: Callable[[Any], Any]) -> None:
+        trap_exits()
+        self.state = []
+        self.kept = prepare()
+        self.then: Callable[[Any], Any] | None = then
+
+    def handle_info_nowait(self, message: Any) -> None:
+        self.state.append(type(message))
+        then, self.then = self.then, None
+        if then is not None:
+            self.state.append(then(self.kept))
+
+    async def handle_call(self, request: Any, sender: object) -> Reply:
+        return Reply(self.state)
+
+
+@pytest.mark.parametrize("flush", [False, True])
+@pytest.mark.parametrize("debug", [False, True])
+async def test_a_monitor_that_is_removed_during_the_end_of_its_process_does_not_fire(
+    flush: bool, debug: bool
+) -> None:
+    async with open_runtime(debug=debug):
+        target = spawn(idle)
+
+        def prepare() -> Any:
+            link(target)
+            return monitor(target), monitor(target)
+
+        server = await Remover.start(prepare, lambda refs: demonitor(refs[1], flush=flush))
+        await settle()
+        kill(target)
+        await settle()
+        # The server handled the Exit at once, before the end reached its monitors.
+        assert await call(server, "state") == [Exit, True, Down]
+
+
+@pytest.mark.parametrize("debug", [False, True])
+async def test_a_link_that_is_removed_during_the_end_of_its_process_sends_no_signal(
+    debug: bool,
+) -> None:
+    async with open_runtime(debug=debug):
+        target = spawn(idle)
+        others: list[Pid] = []
+
+        def prepare() -> None:
+            link(target)
+
+        first = await Remover.start(prepare, lambda _: send(others[0], "unlink"))
+        others.append(await Remover.start(prepare, lambda _: unlink(target)))
+        await settle()
+        kill(target)
+        await settle()
+        # The first server handled its Exit at once, before the signal reached the other server.
+        assert await call(first, "state") == [Exit, None]
+        assert await call(others[0], "state") == [str, None]

@@ -10,6 +10,7 @@ import trio
 import actors
 from actors import (
     Crash,
+    InvalidOperation,
     InvalidReturn,
     Shutdown,
     Stop,
@@ -20,17 +21,7 @@ from actors import (
     send,
     spawn,
 )
-from channels import (
-    Channel,
-    EncodeError,
-    Endpoint,
-    Mount,
-    NotJoined,
-    PushReply,
-    Route,
-    Socket,
-    handle_in,
-)
+from channels import Channel, EncodeError, Endpoint, Mount, PushReply, Route, Socket, handle_in
 from channels.messages import Message
 from channels.protocol.link import Link
 from channels.protocol.session import Membership
@@ -141,8 +132,8 @@ class ExitsInJoin(Room):
     [
         (Room, {"crash": True}, RuntimeError),
         (Broken, {}, RuntimeError),
-        (PushesInJoin, {}, NotJoined),
-        (BroadcastsInJoin, {}, NotJoined),
+        (PushesInJoin, {}, InvalidOperation),
+        (BroadcastsInJoin, {}, InvalidOperation),
         (ExitsInJoin, {}, None),
     ],
 )

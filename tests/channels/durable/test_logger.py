@@ -16,6 +16,8 @@ from channels.durable.logger import QUIET
 from channels.telemetry import (
     HISTORY_CHECK_FAILED,
     HISTORY_EVICTED,
+    HISTORY_FENCE_REFUSED,
+    HISTORY_FENCES_FORGOTTEN,
     HISTORY_FULL,
     HISTORY_LOST,
     HISTORY_NOT_SENT,
@@ -53,6 +55,8 @@ async def test_every_other_event_has_a_line_until_the_history_stops(
         (HISTORY_CHECK_FAILED, {}, {"error": error}),
         (HISTORY_FULL, {"waiting": 3}, {"topic": "a"}),
         (HISTORY_EVICTED, {"topics": 2}, {}),
+        (HISTORY_FENCE_REFUSED, {}, {"topic": "a", "error": error}),
+        (HISTORY_FENCES_FORGOTTEN, {"topics": 2}, {}),
         (HISTORY_NOT_SENT, {}, {"topic": "a", "error": error}),
         (HISTORY_LOST, {}, {"topic": "a", "position": "e:1", "reason": "too_old", "pid": None}),
     ]

@@ -8,12 +8,14 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from actors.errors import InvalidOption
 from channels.durable import SQLiteStorage, StorageError
+from channels.durable import sqlite as sqlite_storage
 from channels.durable.storage import NewMessage
 from channels.durable.stream import Limits
 
@@ -50,6 +52,71 @@ async def test_a_restart_keeps_the_messages_the_offsets_and_the_epoch(tmp_path: 
         found = await storage.read("a", after=0, limit=9, now=0.0)
         assert (found.epoch, len(found.entries)) == ("epoch 1", number)
         storage.close()
+
+
+async def test_a_restart_keeps_the_fences(tmp_path: Path) -> None:
+    for fence in (5, 6):
+        storage = SQLiteStorage(tmp_path / "history.db")
+        await storage.open(Limits(), fresh_epoch="e")
+        assert (await storage.claim("a", fence - 1)).refused == (None if fence == 5 else 5)
+        assert (await storage.claim("a", fence)).refused is None
+        storage.close()
+
+
+async def test_claims_that_wait_together_share_a_transaction_and_its_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transactions = 0
+    transaction, claim = sqlite_storage._transaction, sqlite_storage._claim
+
+    def counted(connection: sqlite3.Connection, kind: str) -> Any:
+        nonlocal transactions
+        transactions += 1
+        return transaction(connection, kind)
+
+    def broken(*args: Any) -> Any:
+        claim(*args)
+        raise sqlite3.OperationalError("the disk is full")
+
+    storage = SQLiteStorage(tmp_path / "history.db")
+    await storage.open(Limits(), fresh_epoch="e")
+    monkeypatch.setattr(sqlite_storage, "_transaction", counted)
+    outcomes: list[Any] = []
+
+    async def own(topic: str, fence: int) -> None:
+        try:
+            outcomes.append((await storage.claim(topic, fence)).refused)
+        except StorageError as error:
+            outcomes.append(error.problem)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(80):
+            nursery.start_soon(own, f"topic {number % 40}", 5)
+    # The first thread may begin before the last claim arrives.
+    assert transactions <= 2
+    assert sorted(outcomes, key=str) == [5] * 40 + [None] * 40
+    outcomes.clear()
+    with monkeypatch.context() as broken_disk:
+        broken_disk.setattr(sqlite_storage, "_claim", broken)
+        async with trio.open_nursery() as nursery:
+            for number in range(40):
+                nursery.start_soon(own, f"topic {number}", 6)
+    assert outcomes == ["the disk is full"] * 40
+    assert (await storage.claim("topic 1", 6)).refused is None
+    storage.close()
+
+
+async def test_more_claims_than_fit_into_a_transaction_are_all_carried_out(tmp_path: Path) -> None:
+    storage = SQLiteStorage(tmp_path / "history.db", synchronous="NORMAL")
+    await storage.open(Limits(), fresh_epoch="e")
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await storage.claim("cancelled", 5)
+    async with trio.open_nursery() as nursery:
+        for number in range(250):
+            nursery.start_soon(storage.claim, f"topic {number}", 5)
+    assert storage.statistics()["fences"] in (250, 251)
+    storage.close()
 
 
 def modes_in(folder: Path) -> dict[str, int]:

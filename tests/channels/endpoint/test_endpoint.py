@@ -13,6 +13,7 @@ import trio
 import actors
 from actors import (
     Crash,
+    InvalidArgument,
     InvalidOption,
     Runtime,
     Shutdown,
@@ -29,7 +30,6 @@ from channels import (
     Endpoint,
     EndpointError,
     InvalidHandler,
-    InvalidRoute,
     ListenError,
     Mount,
     Socket,
@@ -501,7 +501,7 @@ class WrongRouteSocket(Socket):
 
 MISTAKES: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"sockets": {"/socket": WrongHandlerSocket}}, InvalidHandler, "WrongChannel.new_msg"),
-    ({"sockets": {"/socket": WrongRouteSocket}}, InvalidRoute, "'room:*:private'"),
+    ({"sockets": {"/socket": WrongRouteSocket}}, InvalidArgument, "'room:*:private'"),
     ({"sockets": {"socket": UserSocket}}, EndpointError, 'write "/socket"'),
     ({"sockets": {7: UserSocket}}, EndpointError, "7"),
     ({"sockets": {"/socket": Room}}, EndpointError, "not a subclass of Socket"),

@@ -23,7 +23,7 @@ from channels.durable import JAVASCRIPT
 from channels.errors import ChannelsError
 from channels.generators import files
 from channels.generators.commands import add_generators
-from channels.generators.files import FileExists, project_files, render, write
+from channels.generators.files import project_files, render, write
 from channels.generators.names import parse_name
 from channels.generators.wheel import build_wheel, wheel_name
 from channels.pubsub.workers.plan import Timing
@@ -253,7 +253,7 @@ def test_a_module_overwrites_no_file_and_its_test_is_not_written_either(project:
 
 def test_a_broken_link_counts_as_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.txt").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(FileExists):
+    with pytest.raises(ChannelsError):
         write(tmp_path, {"a.txt": "text"})
     assert not (tmp_path / "nowhere").exists()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from channels.generators.names import InvalidName, Name, check_module, check_project, parse_name
+from channels import ChannelsError
+from channels.generators.names import Name, check_module, check_project, parse_name
 
 
 @pytest.mark.parametrize(
@@ -45,18 +46,18 @@ def test_a_title_has_spaces_and_a_capital_letter() -> None:
     ],
 )
 def test_an_invalid_name_is_refused(text: str) -> None:
-    with pytest.raises(InvalidName, match="; write "):
+    with pytest.raises(ChannelsError, match="; write "):
         parse_name(text)
 
 
 def test_the_error_suggests_a_valid_name() -> None:
-    with pytest.raises(InvalidName, match="write 'my_game'"):
+    with pytest.raises(ChannelsError, match="write 'my_game'"):
         parse_name("my-game")
 
 
 @pytest.mark.parametrize("taken", ["json", "channels", "actors", "tests", "static", "trio"])
 def test_a_project_does_not_hide_another_package(taken: str) -> None:
-    with pytest.raises(InvalidName, match="is taken by"):
+    with pytest.raises(ChannelsError, match="is taken by"):
         check_project(Name(taken))
 
 
@@ -65,7 +66,7 @@ def test_a_project_does_not_hide_another_package(taken: str) -> None:
     [("channel", "test"), ("socket", "test"), ("presence", "channel"), ("presence", "presences")],
 )
 def test_a_module_does_not_hide_a_class_that_it_uses(kind: str, taken: str) -> None:
-    with pytest.raises(InvalidName, match=f"write another one, such as 'my_{taken}'"):
+    with pytest.raises(ChannelsError, match=f"write another one, such as 'my_{taken}'"):
         check_module(kind, Name(taken))
     check_module(kind, Name(f"my_{taken}"))
 

@@ -10,7 +10,7 @@ import trio
 from actors import Pid, kill, spawn, stop
 from channels import PubSub
 from channels.presence import Presence
-from channels.pubsub.adapter import Lost
+from channels.pubsub.adapter import LostEnvelopes
 from channels.testing import BroadcastsArrive, JoinedNodes, PresencesAgree
 from supervision import Supervisor
 from supervision.simulation import InvariantViolated, World
@@ -119,7 +119,7 @@ def test_a_report_of_more_than_was_lost_is_found() -> None:
         await trio.sleep(1.0)
         node = nodes.pubsubs["a"].node
         receiver: Any = exchanges[1].receiver
-        receiver.lost(Lost("0", node.name, node.incarnation, 1, 1))
+        receiver.lost(LostEnvelopes("0", node.name, node.incarnation, 1, 1))
         await trio.sleep(1.0)
 
     exchanges: list[Any] = []

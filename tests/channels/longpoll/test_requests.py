@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 import trio
 
-from actors import sys
+from actors import InvalidArgument, sys
 from channels import (
     ConnectInfo,
     ConnectRefused,
     Endpoint,
-    InvalidSecret,
     LongPoll,
     Mount,
     PeerData,
@@ -330,7 +329,7 @@ async def test_a_secret_of_the_endpoint_s_own_is_another_at_each_start(serve: Se
 
 
 def test_a_secret_that_is_too_short_is_found_before_anything_starts() -> None:
-    with pytest.raises(InvalidSecret):
+    with pytest.raises(InvalidArgument):
         Endpoint(sockets={}, secret_key_base="short").check()
 
 

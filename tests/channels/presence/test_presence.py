@@ -12,6 +12,7 @@ import trio
 
 from actors import (
     InvalidArgument,
+    InvalidOperation,
     Pid,
     Runtime,
     StartError,
@@ -25,14 +26,7 @@ from actors import (
 from actors.errors import InvalidOption, WrongThread
 from actors.process import current_pid
 from channels import Channel, EncodeError, Endpoint, PubSub, PushReply, Socket, handle_in
-from channels.presence import (
-    AlreadyTracked,
-    NotTracked,
-    Presence,
-    PresenceError,
-    Presences,
-    TooManyCalls,
-)
+from channels.presence import AlreadyTracked, NotTracked, Presence, Presences, TooManyCalls
 from channels.presence.presence import MOST_META_BYTES
 from channels.presence.wire import MAX_TEXT
 from channels.pubsub.local import Subscription
@@ -347,7 +341,7 @@ async def test_what_is_neither_channel_nor_topic_is_a_mistake(runtime: Runtime) 
     presence = Presence()
     await alone(presence)
     where: Any = None
-    with pytest.raises(PresenceError, match="got None instead of a channel or a topic"):
+    with pytest.raises(InvalidArgument, match="got None instead of a channel or a topic"):
         presence.track(where, "ann", pid=owner())
 
 
@@ -627,9 +621,9 @@ async def test_a_diff_is_delivered_by_the_dispatcher_of_the_presence(runtime: Ru
 
 async def test_a_presence_that_does_not_run_says_how_to_start_it(runtime: Runtime) -> None:
     presence = Presence()
-    with pytest.raises(PresenceError, match=r"not running; write Endpoint\(presences="):
+    with pytest.raises(InvalidOperation, match=r"not running; write Endpoint\(presences="):
         presence.track(TOPIC, "ann", pid=owner())
-    with pytest.raises(PresenceError, match="not running"):
+    with pytest.raises(InvalidOperation, match="not running"):
         await presence.list(TOPIC)
     assert len(presence.snapshot(TOPIC)) == 0
     assert presence.statistics() == {}
@@ -642,7 +636,7 @@ async def test_a_child_spec_runs_a_presence_without_an_endpoint(runtime: Runtime
     supervisor = await Supervisor.start_link([spec])
     presence.track(TOPIC, "ann", pid=owner())
     await stop(supervisor)
-    with pytest.raises(PresenceError):
+    with pytest.raises(InvalidOperation):
         presence.track(TOPIC, "ann", pid=owner())
 
 
@@ -797,7 +791,7 @@ def test_a_callback_that_is_not_async_is_refused() -> None:
             return presences
 
     with pytest.raises(
-        PresenceError, match=r"Blocking.fetch is not async; write `async def fetch`"
+        InvalidArgument, match=r"Blocking.fetch is not async; write `async def fetch`"
     ):
         Blocking()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels.pubsub.adapter import Lost
+from channels.pubsub.adapter import LostEnvelopes
 from channels.pubsub.lanes import Arrivals, Numbers, lane_of
 
 
@@ -17,8 +17,8 @@ def test_the_gaps_are_exactly_what_was_lost_up_to_the_last_heartbeat(fates: list
     sent: set[int] = set()
     reported: set[int] = set()
 
-    def note(found: Lost | bool | None) -> None:
-        if isinstance(found, Lost):
+    def note(found: LostEnvelopes | bool | None) -> None:
+        if isinstance(found, LostEnvelopes):
             gap = set(range(found.first, found.last + 1))
             assert not gap & reported
             assert found.count == len(gap)
@@ -62,7 +62,7 @@ def test_senders_are_bounded_and_the_silent_go_first() -> None:
     arrivals.heartbeat("0", "a", "i", 1)
     arrivals.message("0", "c", "i", 1)
     assert len(arrivals) == 2
-    assert arrivals.message("0", "a", "i", 3) == Lost("0", "a", "i", 2, 2)
+    assert arrivals.message("0", "a", "i", 3) == LostEnvelopes("0", "a", "i", 2, 2)
     assert arrivals.message("0", "b", "i", 9) is None
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels.errors import EncodeError, InvalidRequirement
+from actors import InvalidArgument
+from channels.errors import EncodeError
 from channels.messages import Binary, BinaryFrame, Message
 from channels.serializers.serializer import (
     DEFAULT_SERIALIZERS,
@@ -147,9 +148,9 @@ def test_a_requirement_with_a_patch_or_pre_release_starts_there() -> None:
 
 @pytest.mark.parametrize("text", ["2.0.0", ">= 2.0.0", "~> 2.0", "~>2.0.0", "~> ", "", "~>  2.0.0"])
 def test_a_requirement_without_a_tilde_is_refused_with_a_correction(text: str) -> None:
-    with pytest.raises(InvalidRequirement, match=r"for example '~> 2\.0\.0'") as caught:
+    with pytest.raises(InvalidArgument, match=r"for example '~> 2\.0\.0'") as caught:
         Requirement(text)
-    assert caught.value.requirement == text
+    assert caught.value.value == text
     assert repr(text) in str(caught.value)
 
 

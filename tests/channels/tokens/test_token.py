@@ -13,20 +13,18 @@ from typing import Any
 import pytest
 
 import channels
-from actors import InvalidOption
+from actors import InvalidArgument, InvalidOption
 from channels import (
     Atom,
     Channel,
     ChannelsError,
     Endpoint,
-    InvalidSecret,
     MissingLibrary,
     Socket,
     TokenError,
     TokenExpired,
     TokenInvalid,
     TokenMissing,
-    UnsignableData,
     decrypt,
     decrypt_with_lifetime,
     encrypt,
@@ -429,18 +427,17 @@ def test_a_secret_from_the_environment_may_contain_bytes_that_are_not_utf8() -> 
 def test_an_invalid_secret_is_refused_with_advice_and_not_shown(kind: Kind, secret: Any) -> None:
     make, read = kind
     for use in (lambda: make(secret, SALT, 7), lambda: read(secret, SALT, "x")):
-        with pytest.raises(InvalidSecret) as refused:
+        with pytest.raises(InvalidArgument) as refused:
             use()
         assert "secrets.token_urlsafe" in str(refused.value)
         assert "hush" not in f"{refused.value!r} {vars(refused.value)}"
-    assert not issubclass(InvalidSecret, TokenError)
+    assert not issubclass(InvalidArgument, TokenError)
 
 
 def test_a_secret_of_20_bytes_is_long_enough_counted_in_bytes() -> None:
     assert verify("ä" * 10, SALT, sign("ä" * 10, SALT, 7)) == 7
-    with pytest.raises(InvalidSecret) as refused:
+    with pytest.raises(InvalidArgument, match="has only 19 bytes"):
         sign("x" * 19, SALT, 7)
-    assert refused.value.length == 19
 
 
 @pytest.mark.parametrize(
@@ -511,7 +508,7 @@ def test_sign_requires_a_valid_maximum_age() -> None:
     "data", [{1, 2}, object(), 1j, math.nan, "\ud800", [lambda: 0], "x" * 70_000]
 )
 def test_data_that_a_token_cannot_hold_is_refused_with_advice(kind: Kind, data: Any) -> None:
-    with pytest.raises(UnsignableData) as refused:
+    with pytest.raises(InvalidArgument) as refused:
         kind[0](SECRET, SALT, data)
     assert refused.value.problem
     assert not isinstance(refused.value, TokenError)
@@ -546,8 +543,8 @@ def test_an_atom_survives_pickling() -> None:
     assert (copied, type(copied)) == ("ok", Atom)
 
 
-def test_all_errors_are_those_of_channels() -> None:
-    for error in (TokenError, UnsignableData, InvalidSecret, MissingLibrary):
+def test_all_errors_but_those_of_arguments_are_those_of_channels() -> None:
+    for error in (TokenError, MissingLibrary):
         assert issubclass(error, ChannelsError)
 
 
@@ -563,5 +560,5 @@ def test_the_secret_may_be_that_of_an_endpoint_a_socket_or_a_channel(make: Any, 
 
 
 def test_an_endpoint_without_a_secret_says_so() -> None:
-    with pytest.raises(InvalidSecret, match="<endpoint without sockets> has no secret_key_base"):
+    with pytest.raises(InvalidArgument, match="<endpoint without sockets> has no secret_key_base"):
         sign(Endpoint(sockets={}), "salt", 7)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors import InvalidArgument
 from channels.wire.cross_site import (
-    InvalidOrigin,
     OriginRule,
     csrf_matches,
     origin_allowed,
@@ -101,7 +101,7 @@ def test_a_function_gets_the_parsed_origin() -> None:
 
 @pytest.mark.parametrize("rule", [["example.org"], ["https://"], [5], "example.org", 5, None])
 def test_an_origin_without_a_host_raises_with_a_correction(rule: Any) -> None:
-    with pytest.raises(InvalidOrigin, match=r"write it like 'https://example\.org'"):
+    with pytest.raises(InvalidArgument, match=r"write it like 'https://example\.org'"):
         parse_rule(rule)
 
 

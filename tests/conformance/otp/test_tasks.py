@@ -5,17 +5,18 @@ from typing import Any
 import pytest
 import trio
 
-from actors import NORMAL, TIMEOUT, Crash, Down, current_runtime, monitor, receive, spawn
-from supervision import (
-    Exited,
-    NotTaskOwner,
-    Ok,
-    Task,
-    TaskReply,
-    TaskSupervisor,
-    TaskTimeout,
-    async_stream,
+from actors import (
+    NORMAL,
+    TIMEOUT,
+    Crash,
+    Down,
+    InvalidOperation,
+    current_runtime,
+    monitor,
+    receive,
+    spawn,
 )
+from supervision import Exited, Ok, Task, TaskReply, TaskSupervisor, TaskTimeout, async_stream
 from tests.actors.helpers import down, in_process, nothing_arrives, settle
 
 BOOM = Crash(ValueError("boom"))
@@ -61,7 +62,7 @@ async def test_63_only_the_owner_may_await_a_task() -> None:
     task = Task.async_(later, 1.0)
 
     async def stranger() -> None:
-        with pytest.raises(NotTaskOwner):
+        with pytest.raises(InvalidOperation):
             await task
 
     assert await end_of(stranger) is NORMAL

@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
         measure,
         root=ROOT,
         search=partial(command_for, seconds=seconds) if seconds > 0 else None,
-        limit=seconds * _PATIENCE + 60,
+        real_seconds=seconds * _PATIENCE + 60,
         with_tests=options.tests,
     )
     results: list[Measured] = []

@@ -66,7 +66,12 @@ def copied(root: Path) -> Iterator[Path]:
 
 
 def measure(
-    mutant: Mutant, root: Path, search: Search | None, *, limit: float, with_tests: bool = False
+    mutant: Mutant,
+    root: Path,
+    search: Search | None,
+    *,
+    real_seconds: float,
+    with_tests: bool = False,
 ) -> Measured:
     """Plant a mutant in a copy, run a search and the unit tests there, and return which of them find the mutant.
 
@@ -74,7 +79,8 @@ def measure(
         mutant: The mutant.
         root: The healthy repository.
         search: Returns the command of the search. None to run no search.
-        limit: The real seconds for the search. A search that takes longer counts as a find: a run that does not end.
+        real_seconds: The real seconds for the search. A search that takes longer counts as a find: a run that does not
+            end.
         with_tests: Also run the unit tests of the area.
     """
     with copied(root) as tree:
@@ -83,11 +89,11 @@ def measure(
         except OutdatedMutant as error:
             return Measured(mutant=mutant, outdated=str(error))
         tests_find = _tests_fail(mutant, tree) if with_tests else None
-        find = None if search is None else _found(search(mutant), tree, limit)
+        find = None if search is None else _found(search(mutant), tree, real_seconds)
         return Measured(mutant=mutant, find=find, tests_find=tests_find)
 
 
-def _found(command: Sequence[str], tree: Path, limit: float) -> dict[str, Any] | None:
+def _found(command: Sequence[str], tree: Path, real_seconds: float) -> dict[str, Any] | None:
     try:
         done = subprocess.run(
             command,
@@ -96,12 +102,14 @@ def _found(command: Sequence[str], tree: Path, limit: float) -> dict[str, Any] |
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=limit,
+            timeout=real_seconds,
             check=False,
         )
     except subprocess.TimeoutExpired as late:
         said = late.stdout or b""
-        return finding(said.decode() if isinstance(said, bytes) else said, f"none in {limit:g} s")
+        return finding(
+            said.decode() if isinstance(said, bytes) else said, f"none in {real_seconds:g} s"
+        )
     return finding(done.stdout, f"exit code {done.returncode}")
 
 

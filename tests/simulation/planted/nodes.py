@@ -14,7 +14,7 @@ from channels.presence.replica import Down, Removed, Replicas
 from channels.presence.roster import Roster
 from channels.presence.state import State
 from channels.presence.tracker import Tracker
-from channels.pubsub.adapter import Lost
+from channels.pubsub.adapter import LostEnvelopes
 from channels.pubsub.lanes import Arrivals
 from channels.pubsub.redis.connection import Publisher
 from examples.scenarios.lobby_nodes import a_week
@@ -49,11 +49,11 @@ def _planted(
 
 
 def _no_gaps(
-    message: Callable[..., Lost | bool | None],
-) -> Callable[..., Lost | bool | None]:
-    def without(self: Arrivals, *args: Any) -> Lost | bool | None:
+    message: Callable[..., LostEnvelopes | bool | None],
+) -> Callable[..., LostEnvelopes | bool | None]:
+    def without(self: Arrivals, *args: Any) -> LostEnvelopes | bool | None:
         found = message(self, *args)
-        return None if isinstance(found, Lost) else found
+        return None if isinstance(found, LostEnvelopes) else found
 
     return without
 
@@ -86,9 +86,9 @@ def _send_again(self: Publisher, session: Any) -> None:
 
 
 def _everything_is_new(
-    message: Callable[..., Lost | bool | None],
-) -> Callable[..., Lost | bool | None]:
-    def without(self: Arrivals, *args: Any) -> Lost | bool | None:
+    message: Callable[..., LostEnvelopes | bool | None],
+) -> Callable[..., LostEnvelopes | bool | None]:
+    def without(self: Arrivals, *args: Any) -> LostEnvelopes | bool | None:
         found = message(self, *args)
         return None if found is True else found
 

@@ -15,8 +15,8 @@ from actors import (
     NORMAL,
     SHUTDOWN,
     AlreadyStarted,
+    InvalidOperation,
     KeyTaken,
-    LockReentered,
     NameTaken,
     NoSuchName,
     NotRegistered,
@@ -358,7 +358,7 @@ class Reader:
                     try:
                         async with book.registry.lock(key):
                             model.fail(f"{model.who(life)} got the lock of {key!r} twice")
-                    except LockReentered:
+                    except InvalidOperation:
                         pass
         except RegistryClosed:
             model.expect(book.closed, f"{book.registry!r}: lock raised RegistryClosed")

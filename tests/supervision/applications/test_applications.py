@@ -13,6 +13,7 @@ from actors import (
     CallTimeout,
     Fail,
     GenServer,
+    InvalidArgument,
     Pid,
     Reply,
     Runtime,
@@ -39,9 +40,7 @@ from supervision import (
     Applications,
     ApplicationSpec,
     ApplicationStartFailed,
-    DependencyNotStarted,
     FailedToStartChild,
-    InvalidApplication,
     Supervisor,
     SupervisorDeadlock,
     child_spec,
@@ -128,9 +127,9 @@ async def test_an_application_starts_alone_only_if_its_dependencies_run(
     store = spec("store", log)
     web = spec("web", log, store)
     applications = await Applications.start([])
-    with pytest.raises(DependencyNotStarted) as caught:
+    with pytest.raises(ApplicationNotStarted) as caught:
         await Applications.start_application(applications, web)
-    assert (caught.value.name, caught.value.dependency) == ("web", "store")
+    assert (caught.value.dependent, caught.value.name) == ("web", "store")
     assert await Applications.start_application(applications, store) is True
     assert await Applications.start_application(applications, web) is True
     assert await Applications.start_application(applications, web) is False
@@ -364,10 +363,20 @@ async def test_the_stop_of_an_application_waits_for_its_children(
 def test_two_applications_of_one_name_are_refused(log: Log) -> None:
     one, other = spec("same", log), spec("same", log)
     with pytest.raises(
-        InvalidApplication, match="two different applications have this name"
+        InvalidArgument, match="two different applications have this name"
     ) as caught:
         spec("web", log, one, other).closure()
-    assert caught.value.name == "same"
+    assert caught.value.value == "same"
+
+
+async def test_a_request_with_two_applications_of_one_name_gets_the_error(
+    runtime: Runtime, log: Log
+) -> None:
+    applications = await Applications.start([])
+    web = spec("web", log, spec("same", log), spec("same", log))
+    with pytest.raises(InvalidArgument, match="two different applications have this name"):
+        await Applications.ensure_all_started(applications, web)
+    assert await Applications.which_applications(applications) == []
 
 
 def test_one_application_may_be_needed_by_many(log: Log) -> None:
@@ -379,7 +388,7 @@ def test_one_application_may_be_needed_by_many(log: Log) -> None:
 @pytest.mark.parametrize(("option", "value"), [("type", "eternal"), ("depends_on", ["store"])])
 def test_an_invalid_application_is_refused(option: str, value: Any) -> None:
     options: Any = {option: value}
-    with pytest.raises(InvalidApplication, match="write"):
+    with pytest.raises(InvalidArgument, match="write"):
         ApplicationSpec(name="web", top=[], **options)
 
 

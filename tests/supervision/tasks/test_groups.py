@@ -11,6 +11,7 @@ from actors import (
     NORMAL,
     Crash,
     Exit,
+    InvalidOperation,
     current_pid,
     current_runtime,
     is_alive,
@@ -19,7 +20,7 @@ from actors import (
     trap_exits,
 )
 from actors.errors import InvalidOption
-from supervision.errors import NotTaskOwner, TaskExit, TaskTimeout
+from supervision.errors import TaskExit, TaskTimeout
 from supervision.tasks.task import Exited, Ok, Task, await_many, yield_many
 from tests.actors.helpers import down, in_process, settle
 from tests.supervision.tasks.task_bodies import (
@@ -123,9 +124,9 @@ async def test_only_the_owner_may_wait_for_many() -> None:
     tasks = sleepers(1, 2)
 
     async def other() -> None:
-        with pytest.raises(NotTaskOwner):
+        with pytest.raises(InvalidOperation):
             await await_many(tasks)
-        with pytest.raises(NotTaskOwner):
+        with pytest.raises(InvalidOperation):
             await yield_many(tasks)
 
     assert await outcome_of(other) is NORMAL

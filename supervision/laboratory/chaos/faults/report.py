@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from actors.declared import declared
 from supervision.errors import SupervisionError
 from supervision.laboratory.chaos.faults.kinds import Fault, describe_fault
 
@@ -61,6 +62,7 @@ def is_inert(reports: tuple[FaultReport, ...]) -> bool:
     return bool(reports) and all(report.status != "applied" for report in reports)
 
 
+@declared()
 class InertPlan(SupervisionError):
     """No fault of a plan was applied, so the run tested nothing.
 
@@ -68,9 +70,7 @@ class InertPlan(SupervisionError):
         reports: the report of each fault, with the reason.
     """
 
-    def __init__(self, reports: tuple[FaultReport, ...]) -> None:
-        super().__init__(reports)
-        self.reports = reports
+    reports: tuple[FaultReport, ...]
 
     def __str__(self) -> str:
         lines = [f"none of the {len(self.reports)} planned faults was applied:"]

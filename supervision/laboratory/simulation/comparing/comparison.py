@@ -38,28 +38,11 @@ from supervision.recording.reader.measures import measure
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Comparison", "PairLost", "Policy", "compare", "measures_of"]
+__all__ = ["Comparison", "Policy", "compare", "measures_of"]
 
 # A plan without an applied fault is not a failure of the policy.
 _NO_FAILURE = (None, "InertPlan")
 _RENEW = 100  # seeds after which a worker is replaced
-
-
-class PairLost(SimulationError):
-    """The process that ran a seed died, so the seed cannot be compared.
-
-    Attributes:
-        seed: the seed.
-        why: the reason why the process died.
-    """
-
-    def __init__(self, seed: int, why: str) -> None:
-        super().__init__(seed, why)
-        self.seed = seed
-        self.why = why
-
-    def __str__(self) -> str:
-        return f"seed {self.seed} cannot be compared: {self.why}"
 
 
 @frozen(kw_only=True)
@@ -86,7 +69,7 @@ def compare(
     knobs: Knobs | None = None,
     swarm: bool = True,
     jobs: int | None = None,
-    limit: float = 120.0,
+    real_seconds: float = 120.0,
 ) -> Comparison:
     """Run a scenario with each seed under each policy.
 
@@ -102,14 +85,14 @@ def compare(
         knobs: the settings of the worlds; None takes the scenario's own.
         swarm: draw the knobs anew for each seed. All policies get the same knobs in any case.
         jobs: the number of processes; None takes one per core, and 0 runs everything in this process.
-        limit: the real seconds that a seed may take under all policies together.
+        real_seconds: the real seconds that a seed may take under all policies together.
 
     Returns:
         The figures of `measures_of` for each run.
 
     Raises:
         ValueError: there are fewer than two policies, or no seeds.
-        PairLost: a run ended its process, or exceeded the limit.
+        SimulationError: a run ended its process, or exceeded `real_seconds`.
     """
     if len(policies) < 2:
         raise ValueError(
@@ -132,13 +115,13 @@ def compare(
         seeds,
         dict[str, Figures],
         jobs=cores() if jobs is None else jobs,
-        limit=limit,
+        real_seconds=real_seconds,
         renew=_RENEW,
     )
     runs = []
     for seed, answer in zip(seeds, answers, strict=True):
         if isinstance(answer, Lost):
-            raise PairLost(seed, answer.why)
+            raise SimulationError(f"seed {seed} cannot be compared: {answer.why}")
         runs.append(answer)
     return Comparison(
         scenario=scenario_name(scenario),

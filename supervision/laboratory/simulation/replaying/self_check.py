@@ -37,11 +37,15 @@ from supervision.recording.trace import read_lines
 
 __all__ = ["check_determinism", "check_many", "compare"]
 
-_LIMIT = 600.0
+_REAL_SECONDS = 600.0
 
 
 def check_determinism(
-    outcome: Outcome | RunFile, *, hash_seed: int = 4242, junk: int = 1000, limit: float = _LIMIT
+    outcome: Outcome | RunFile,
+    *,
+    hash_seed: int = 4242,
+    junk: int = 1000,
+    real_seconds: float = _REAL_SECONDS,
 ) -> None:
     """Repeat a run in a fresh process, and compare the two runs event by event.
 
@@ -49,14 +53,14 @@ def check_determinism(
         outcome: the outcome of a run, or its run file. The scenario must be a function of a module.
         hash_seed: the PYTHONHASHSEED of the process.
         junk: the number of objects that the process first creates, so that memory addresses differ.
-        limit: the real seconds after which the process counts as hanging.
+        real_seconds: the real seconds after which the process counts as hanging.
 
     Raises:
         Diverged: the seed does not decide everything in the program. The error has the first different event and the
             line of the program that caused it. If that line is in a loop over a set, the error names the loop too.
         RunFileError: another process cannot repeat the run.
     """
-    for problem in check_many([outcome], hash_seed=hash_seed, junk=junk, limit=limit):
+    for problem in check_many([outcome], hash_seed=hash_seed, junk=junk, real_seconds=real_seconds):
         if problem is not None:
             raise problem
 
@@ -66,7 +70,7 @@ def check_many(
     *,
     hash_seed: int = 4242,
     junk: int = 1000,
-    limit: float = _LIMIT,
+    real_seconds: float = _REAL_SECONDS,
 ) -> list[SimulationError | None]:
     """Repeat runs in one fresh process, one after the other, and compare each run event by event.
 
@@ -78,7 +82,7 @@ def check_many(
         outcomes: the outcomes of runs, or their run files.
         hash_seed: the PYTHONHASHSEED of the process.
         junk: the number of objects that the process first creates, so that memory addresses differ.
-        limit: the real seconds after which the process counts as hanging. It holds for all runs together.
+        real_seconds: the real seconds after which the process counts as hanging. It holds for all runs together.
 
     Returns:
         For each run, the error that `check_determinism` would raise, or None.
@@ -87,7 +91,7 @@ def check_many(
     runs = [each if isinstance(each, RunFile) else describe_run(each) for each in given]
     found: list[SimulationError | None] = [_unfit(run) for run in runs]
     fit = [number for number, problem in enumerate(found) if problem is None]
-    elsewhere = _Elsewhere(hash_seed, junk, limit)
+    elsewhere = _Elsewhere(hash_seed, junk, real_seconds)
     repeated = elsewhere.repeat([runs[number] for number in fit])
     for number, (result, trace) in zip(fit, repeated, strict=True):
         if result.problem is not None:
@@ -169,10 +173,10 @@ def _diverged(
 class _Elsewhere:
     """Start fresh processes with another hash seed, and repeat runs in them."""
 
-    def __init__(self, hash_seed: int, junk: int, limit: float) -> None:
+    def __init__(self, hash_seed: int, junk: int, real_seconds: float) -> None:
         self._hash_seed = hash_seed
         self._junk = junk
-        self._limit = limit
+        self._real_seconds = real_seconds
 
     def repeat(
         self, runs: list[RunFile], event: int | None = None
@@ -208,10 +212,10 @@ class _Elsewhere:
                 text=True,
                 errors="replace",
                 check=False,
-                timeout=self._limit,
+                timeout=self._real_seconds,
             )
         except subprocess.TimeoutExpired:
-            return f"the process was not over after {self._limit:g} s"
+            return f"the process was not over after {self._real_seconds:g} s"
         return done.stderr
 
 

@@ -116,13 +116,15 @@ class Corpus:
             ) from error
         return path
 
-    def replayed(self, scenario: str, *, jobs: int = 1, limit: float = 60.0) -> Iterator[Replayed]:
+    def replayed(
+        self, scenario: str, *, jobs: int = 1, real_seconds: float = 60.0
+    ) -> Iterator[Replayed]:
         """Replay every file of a scenario.
 
         Args:
             scenario: `module:function`.
             jobs: the number of processes; 0 replays the runs in this process, without a limit.
-            limit: the real seconds that a run may take.
+            real_seconds: the real seconds that a run may take.
 
         Returns:
             An iterator over the results, one for each file. It replays while the caller iterates.
@@ -134,7 +136,7 @@ class Corpus:
         if entries:
             find_scenario(scenario)
         runs = [run for _, run in entries]
-        answers = in_workers(_again, runs, _Now, jobs=jobs, limit=limit, renew=_RENEW)
+        answers = in_workers(_again, runs, _Now, jobs=jobs, real_seconds=real_seconds, renew=_RENEW)
         for (path, run), answer in zip(entries, answers, strict=True):
             now = answer
             if isinstance(now, Lost):

@@ -18,7 +18,7 @@ from supervision.laboratory.simulation.shrinking.shrink import shrink
 __all__ = ["Finding", "look_at"]
 
 _SECONDS = 60.0  # real seconds to shrink one failure
-_LIMIT = 300.0  # real seconds to examine one failure
+_REAL_SECONDS = 300.0  # real seconds to examine one failure
 _MOST = 20  # the most kinds of failures to shrink in one sweep
 
 
@@ -80,7 +80,7 @@ class _Small:
 
 def _all_small(runs: list[RunFile], jobs: int, seconds: float) -> Iterator[_Small]:
     small = partial(_small, seconds=seconds)
-    for answer in in_workers(small, runs, _Small, jobs=jobs, limit=_LIMIT, renew=1):
+    for answer in in_workers(small, runs, _Small, jobs=jobs, real_seconds=_REAL_SECONDS, renew=1):
         if isinstance(answer, Lost):
             yield _Small(note=f"it could not be shrunk: {answer.why}")
         else:

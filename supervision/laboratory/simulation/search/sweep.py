@@ -115,8 +115,8 @@ def sweep(
     bare: float = BARE,
     check: float = 0.01,
     check_failures: bool = True,
-    limit: float = 60.0,
-    cpu_limit: float | None = None,
+    real_seconds: float = 60.0,
+    cpu_seconds: float | None = None,
     renew: int = 200,
     measure: Measure | None = None,
 ) -> Generator[SeedResult, None, None]:
@@ -141,8 +141,8 @@ def sweep(
             the instruments hide. With `measure`, no run is bare, because `measure` may read the trace.
         check: the share of passing runs that a fresh process repeats. Unless this is 0, it also repeats all failures.
         check_failures: False repeats no failures in a fresh process.
-        limit: the real seconds that a run may take, including its check.
-        cpu_limit: the CPU seconds that a run may take; None is no limit.
+        real_seconds: the real seconds that a run may take, including its check.
+        cpu_seconds: the CPU seconds that a run may take; None is no limit.
         renew: replace a worker after this many runs, so that memory stays bounded in long sweeps.
         measure: called with each outcome, for `SeedResult.measures`.
 
@@ -156,7 +156,9 @@ def sweep(
     if jobs is not None:
         expected = "the number of processes, 0 for this process, or None for one per core"
         check_number("sweep", "jobs", jobs, expected, least=0)
-    check_number("sweep", "limit", limit, "a number of seconds greater than 0", above=0)
+    check_number(
+        "sweep", "real_seconds", real_seconds, "a number of seconds greater than 0", above=0
+    )
     check_number("sweep", "check", check, "a share from 0 to 1", least=0, most=1)
     check_number("sweep", "bare", bare, "a share from 0 to 1", least=0, most=1)
     check_number("sweep", "renew", renew, "a number of runs, 1 or more", least=1)
@@ -177,8 +179,8 @@ def sweep(
         seeds,
         SeedResult,
         jobs=cores() if jobs is None else jobs,
-        limit=limit,
-        cpu_limit=cpu_limit,
+        real_seconds=real_seconds,
+        cpu_seconds=cpu_seconds,
         renew=renew,
     )
     return _results(seeds, answers)

@@ -53,7 +53,7 @@ class Sweeping:
         forks: the number of runs from each rare state.
         bare: the share of runs without instruments.
         check: the share of passing runs that a fresh process repeats.
-        limit: the real seconds that a run may take.
+        real_seconds: the real seconds that a run may take.
         json_file: a file for the report as JSON.
     """
 
@@ -68,7 +68,7 @@ class Sweeping:
     forks: int
     bare: float
     check: float
-    limit: float
+    real_seconds: float
     json_file: Path | None
     report: SweepReport = field(init=False)
     replayed: list[Replayed] = field(factory=list, init=False)
@@ -107,7 +107,9 @@ class Sweeping:
         self._print()
 
     def _replay_corpus(self) -> None:
-        for again in self.corpus.replayed(self.report.scenario, jobs=self.jobs, limit=self.limit):
+        for again in self.corpus.replayed(
+            self.report.scenario, jobs=self.jobs, real_seconds=self.real_seconds
+        ):
             self.replayed.append(again)
             _print_replayed(self._out, again)
 
@@ -128,7 +130,7 @@ class Sweeping:
             params=self.params,
             bare=self.bare,
             check=self.check,
-            limit=self.limit,
+            real_seconds=self.real_seconds,
         )
         # `closing` ends the workers here. Otherwise they would end only when Python deletes the generator.
         with closing(results):

@@ -68,13 +68,13 @@ def in_workers(
     answers: type[Answer],
     *,
     jobs: int,
-    limit: float,
+    real_seconds: float,
     renew: int,
-    cpu_limit: float | None = None,
+    cpu_seconds: float | None = None,
 ) -> Generator[Answer | Lost, None, None]:
     """Run `work` for each item in forked processes, and yield the answers in the order of the items.
 
-        for answer in in_workers(square, range(100), int, jobs=2, limit=10.0, renew=50):
+        for answer in in_workers(square, range(100), int, jobs=2, real_seconds=10.0, renew=50):
             ...
 
     If the caller leaves the loop early, or on Ctrl-C, all workers end immediately.
@@ -84,10 +84,10 @@ def in_workers(
         items: a sequence, or another object with a length and with items by index.
         answers: the type of the answers. msgspec encodes them in the worker, and decodes them as this type.
         jobs: the number of workers. 0 runs everything in this process, without the limits.
-        limit: the real seconds that an item may take.
+        real_seconds: the real seconds that an item may take.
         renew: replace a worker after this many items, so that leaked memory stays bounded.
-        cpu_limit: the CPU seconds that an item may take. `limit` must be long enough for a busy machine, so `cpu_limit`
-            ends an endless loop earlier.
+        cpu_seconds: the CPU seconds that an item may take. `real_seconds` must be long enough for a busy machine, so
+            `cpu_seconds` ends an endless loop earlier.
     """
     if jobs == 0:
         yield from map(work, items)
@@ -96,9 +96,9 @@ def in_workers(
     pool = _Pool(
         lambda index: msgspec.json.encode(work(items[index])),
         len(items),
-        limit=limit,
+        real_seconds=real_seconds,
         renew=renew,
-        cpu_limit=cpu_limit,
+        cpu_seconds=cpu_seconds,
     )
     try:
         for answer in pool.run(jobs):
@@ -127,14 +127,14 @@ class _Pool:
         work: Callable[[int], bytes],
         count: int,
         *,
-        limit: float,
+        real_seconds: float,
         renew: int,
-        cpu_limit: float | None,
+        cpu_seconds: float | None,
     ) -> None:
         self._work = work
         self._count = count
-        self._limit = limit
-        self._cpu_limit = cpu_limit
+        self._real_seconds = real_seconds
+        self._cpu_seconds = cpu_seconds
         self._renew = renew
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
@@ -212,9 +212,9 @@ class _Pool:
             return Lost(kind="exit", why=f"its process ended with the exit code {code}", said=said)
         name = _name_of(-code)
         if -code in (signal.SIGALRM, signal.SIGPROF):
-            limit = f"{self._limit:g} seconds of real time"
+            limit = f"{self._real_seconds:g} seconds of real time"
             if -code == signal.SIGPROF:
-                limit = f"{self._cpu_limit or 0:g} CPU seconds"
+                limit = f"{self._cpu_seconds or 0:g} CPU seconds"
             why = f"it took more than {limit}"
             return Lost(kind="time limit", why=why, said=said)
         hint = ", perhaps because memory was short" if -code == signal.SIGKILL else ""
@@ -235,8 +235,8 @@ class _Pool:
                 answers_write,
                 errors.fileno(),
                 close=[*others, commands, answers],
-                limit=self._limit,
-                cpu_limit=self._cpu_limit,
+                real_seconds=self._real_seconds,
+                cpu_seconds=self._cpu_seconds,
             )
         try:
             # Parent and worker both make this call, because either may be the first to need the group.
@@ -295,8 +295,8 @@ def _be_a_worker(
     errors: int,
     *,
     close: list[int],
-    limit: float,
-    cpu_limit: float | None,
+    real_seconds: float,
+    cpu_seconds: float | None,
 ) -> NoReturn:
     code = _BROKEN
     try:
@@ -308,7 +308,7 @@ def _be_a_worker(
         # The collector ignores frozen objects, so their memory stays shared with the parent process.
         gc.freeze()
         gc.disable()
-        _serve(work, commands, answers, limit, cpu_limit)
+        _serve(work, commands, answers, real_seconds, cpu_seconds)
         code = 0
     except BaseException as error:  # any error ends this process
         trace = error.__traceback__
@@ -335,8 +335,8 @@ def _serve(
     work: Callable[[int], bytes],
     commands: int,
     answers: int,
-    limit: float,
-    cpu_limit: float | None,
+    real_seconds: float,
+    cpu_seconds: float | None,
 ) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for number in (signal.SIGALRM, signal.SIGPROF):
@@ -345,8 +345,8 @@ def _serve(
         faulthandler.register(number, 2, chain=True)
     while index := os.read(commands, _INDEX.size):
         os.ftruncate(2, 0)
-        signal.setitimer(signal.ITIMER_REAL, limit)
-        signal.setitimer(signal.ITIMER_PROF, cpu_limit or 0)
+        signal.setitimer(signal.ITIMER_REAL, real_seconds)
+        signal.setitimer(signal.ITIMER_PROF, cpu_seconds or 0)
         answer = work(*_INDEX.unpack(index))
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.setitimer(signal.ITIMER_PROF, 0)

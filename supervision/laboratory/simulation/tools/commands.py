@@ -99,14 +99,14 @@ def simulate(
         float,
         typer.Option(min=0, max=1, help="The share of passing runs to repeat in a fresh process."),
     ] = 0.01,
-    limit: Annotated[
+    real_seconds: Annotated[
         float, typer.Option(metavar="SECONDS", help="The real time that a run may take.")
     ] = 60.0,
     json_file: JsonFile = None,
 ) -> None:
     """Run `ashtree simulate`. The exit code is 0 if all runs pass, 1 if one fails, 2 for wrong input."""
-    if not limit > 0:
-        raise typer.BadParameter("--limit must be more than 0 seconds")
+    if not real_seconds > 0:
+        raise typer.BadParameter("--real-seconds must be more than 0 seconds")
     _check_corpus(corpus)
     check_folders(json_file)
     scenario, given = _load_scenario(target), parse_params(params or ())
@@ -123,7 +123,7 @@ def simulate(
         forks=forks,
         bare=bare,
         check=check,
-        limit=limit,
+        real_seconds=real_seconds,
         json_file=json_file,
     )
     try:

@@ -127,7 +127,7 @@ class _Test:
             # A test may read the trace, and the trace of a bare run lacks the events of processes.
             bare=0.0,
             check=options["check"],
-            limit=options["limit"],
+            real_seconds=options["real_seconds"],
         )
         inert = 0
         with closing(results):

@@ -33,7 +33,7 @@ from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.world.pipes import Pipe, Shape
 from supervision.recording.trace import Trace
 
-__all__ = ["Connection", "Network", "VirtualListener", "VirtualStream", "current_host"]
+__all__ = ["Network", "VirtualConnection", "VirtualListener", "VirtualStream", "current_host"]
 
 
 Direction = Literal["both", "to_target", "to_source"]
@@ -55,7 +55,7 @@ class Network:
     """
 
     def __init__(self, knobs: Knobs, streams: Streams, trace: Trace) -> None:
-        self.connections: list[Connection] = []
+        self.connections: list[VirtualConnection] = []
         self.on_fault: Callable[[str], None] = lambda what: None
         self.on_served: Callable[[int, Pid], None] = lambda connection, pid: None
         self.knobs = knobs
@@ -120,7 +120,7 @@ class Network:
             await self._pass(source, host, stream.uniform(*self.knobs.latency))
             listener = self._listeners.get((host, port))
             if listener is not None:
-                connection = Connection(self, source, listener, stream, made)
+                connection = VirtualConnection(self, source, listener, stream, made)
                 listener.offer(connection.target_end)
             await self._pass(host, source, stream.uniform(*self.knobs.latency))
             if listener is None:
@@ -227,7 +227,7 @@ class Network:
         self._trace.add(kind, fields)
 
 
-class Connection:
+class VirtualConnection:
     """One connection, and the faults that it may have.
 
     Attributes:
@@ -400,7 +400,7 @@ class VirtualStream(trio.abc.HalfCloseableStream):
 
     def __init__(
         self,
-        connection: Connection,
+        connection: VirtualConnection,
         side: str,
         pipes: tuple[Pipe, Pipe],
         own: tuple[str, int],

@@ -24,7 +24,7 @@ from typing import Any, Protocol, TypeAlias
 import trio
 
 from actors.runtime import Runtime, current_environment, open_runtime
-from supervision.laboratory.simulation.errors import NodeError
+from supervision.laboratory.simulation.errors import SimulationError
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.scheduling.schedule import Scheduler
 from supervision.laboratory.simulation.scheduling.trio_internals import silence
@@ -168,10 +168,10 @@ class Nodes:
             The node.
 
         Raises:
-            NodeError: a node of that name exists; see `boot`.
+            SimulationError: a node of that name exists; see `boot`.
         """
         if name in self._nodes:
-            raise NodeError(
+            raise _error(
                 name,
                 f"a node of this name exists; call world.nodes.boot({name!r}) to start it again",
             )
@@ -189,11 +189,11 @@ class Nodes:
             The node.
 
         Raises:
-            NodeError: there is no node of that name, or the node is running.
+            SimulationError: there is no node of that name, or the node is running.
         """
         node = self[name]
         if node.up:
-            raise NodeError(name, "it is already running; kill it or stop it first")
+            raise _error(name, "it is already running; kill it or stop it first")
         self._world.network.power_on(name)
         self._begin(node)
         return node
@@ -210,7 +210,7 @@ class Nodes:
                 peer sends something.
 
         Raises:
-            NodeError: there is no node of that name, or it is down.
+            SimulationError: there is no node of that name, or it is down.
 
         A task that kills its own node runs until its next checkpoint, and that checkpoint never returns.
         """
@@ -233,7 +233,7 @@ class Nodes:
             name: the name of the node.
 
         Raises:
-            NodeError: there is no node of that name, or it is down.
+            SimulationError: there is no node of that name, or it is down.
         """
         self._running(name).scope.cancel()
 
@@ -269,7 +269,7 @@ class Nodes:
         node = self._nodes.get(name)
         if node is None:
             known = ", ".join(self._nodes) or "none"
-            raise NodeError(name, f"there is no node of that name; the nodes are {known}")
+            raise _error(name, f"there is no node of that name; the nodes are {known}")
         return node
 
     def names(self) -> tuple[str, ...]:
@@ -315,7 +315,7 @@ class Nodes:
     def _running(self, name: str) -> Node:
         node = self[name]
         if not node.up:
-            raise NodeError(name, f"it is down; call world.nodes.boot({name!r}) to start it again")
+            raise _error(name, f"it is down; call world.nodes.boot({name!r}) to start it again")
         return node
 
     def _begin(self, node: Node) -> None:
@@ -388,3 +388,7 @@ class _TaskOwners(trio.abc.Instrument):
         node = self._nodes.pop(task, None)
         if node is not None:
             del node.tasks[task]
+
+
+def _error(name: str, problem: str) -> SimulationError:
+    return SimulationError(f"node {name!r}: {problem}")

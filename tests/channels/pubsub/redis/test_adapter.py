@@ -16,12 +16,11 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from actors import Pid, Runtime, kill, stop
+from actors import InvalidArgument, Pid, Runtime, kill, stop
 from actors.errors import InvalidOption
 from channels import PubSub
 from channels.pubsub.adapter import Node
 from channels.pubsub.redis.adapter import RedisAdapter
-from channels.pubsub.redis.url import InvalidRedisUrl
 from channels.telemetry import (
     PUBSUB_CONNECTED,
     PUBSUB_DISCONNECTED,
@@ -125,7 +124,7 @@ def test_a_unix_socket_takes_no_function_that_connects() -> None:
 
 
 def test_an_invalid_url_is_refused() -> None:
-    with pytest.raises(InvalidRedisUrl):
+    with pytest.raises(InvalidArgument):
         RedisAdapter("db:6379")
 
 

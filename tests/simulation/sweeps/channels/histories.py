@@ -52,6 +52,29 @@ class StorageModel:
         self.streams: dict[str, Stream] = {}
         self.keys: dict[str, tuple[float, bytes]] = {}
         self.floor = 0
+        # By topic, the oldest claim first.
+        self.fences: dict[str, int] = {}
+        self.fence_floor = 0
+
+    def claim(self, topic: str, fence: int) -> tuple[int | None, int]:
+        known = self.fences.get(topic, self.fence_floor)
+        if fence <= known:
+            return known, 0
+        self.fences.pop(topic, None)
+        self.fences[topic] = fence
+        forgotten = 0
+        while len(self.fences) > self.limits.max_fences:
+            oldest = self.fences.pop(next(iter(self.fences)))
+            self.fence_floor = max(self.fence_floor, oldest)
+            forgotten += 1
+        return None, forgotten
+
+    def refused(self, messages: list[NewMessage]) -> dict[int, int]:
+        return {
+            place: self.fences.get(each.topic, 0)
+            for place, each in enumerate(messages)
+            if each.fence != self.fences.get(each.topic)
+        }
 
     def append(self, messages: list[NewMessage], answers: list[NewAnswer], now: float) -> Any:
         limits = self.limits
@@ -143,6 +166,7 @@ class StorageSweep:
             max_answers=random.choice((2, 4, 100)),
             max_answer_bytes=random.choice((60, 10_000)),
             max_answer_age=random.choice((5.0, 300.0)),
+            max_fences=random.choice((1, 2, 100)),
         )
         self.model = StorageModel(self.limits)
         self.storage: Storage = MemoryStorage()
@@ -151,7 +175,7 @@ class StorageSweep:
             self.kind = "sqlite"
             node: Any = SimpleNamespace(label="node", random=world.random)
             self.storage = SimulatedSQLite(Disk(world.random("disk")), node)
-        self.serial = 0
+        self.serial = self.fence = 0
         self.now = 1000.0
         self.used: dict[tuple[str, int], bytes] = {}
 
@@ -164,7 +188,7 @@ class StorageSweep:
             # These steps add up exactly, so a message is often exactly as old as the limit.
             self.now += self.random.choice((0.0, 0.0, 1.0, 1.0, 5.0))
             await self.random.choice(
-                (self.append, self.append, self.append, self.read, self.recall)
+                (self.append, self.append, self.append, self.read, self.recall, self.claim)
             )()
         self.storage.close()
 
@@ -175,7 +199,11 @@ class StorageSweep:
             body = b'{"n":%d}' % self.serial
             body = body.ljust(random.choice((10, 10, 60, BIG)))
             key = random.choice((None, None, "k1", "k2", "k3"))
-            messages.append(NewMessage(random.choice(TOPICS), "e", body, key))
+            topic = random.choice(TOPICS)
+            fence = self.model.fences.get(topic)
+            if random.random() < 0.05:
+                fence = random.choice((None, 1, (fence or 0) + 1, max(1, (fence or 0) - 1)))
+            messages.append(NewMessage(topic, "e", body, key, fence))
         answers = []
         for _ in range(random.choice((0, 0, 1, 2))):
             self.serial += 1
@@ -185,6 +213,11 @@ class StorageSweep:
         if not messages and not answers:
             return
         done = await self.storage.append(messages, now=self.now, answers=answers)
+        refused = self.model.refused(messages)
+        self.check(done.refused == refused, f"it refused {done.refused}, not {refused}")
+        self.world.sometimes("a storage refuses a fence", refused)
+        if refused:
+            return
         wanted = self.model.append(messages, answers, self.now)
         found = (list(done.offsets), list(done.repeated), list(done.answers))
         self.check(
@@ -222,8 +255,19 @@ class StorageSweep:
                 "messages": sum(len(each.kept) for each in streams),
                 "bytes": sum(each.bytes() for each in streams),
                 "keys": len(self.model.keys),
+                "fences": len(self.model.fences),
             }
             self.check(figures == right, f"the figures are {figures}, not {right}")
+
+    async def claim(self) -> None:
+        # Two topics have owners. The fences of all topics come from one clock, which may be set back.
+        topic = self.random.choice(TOPICS[2:])
+        self.fence = max(1, self.fence + self.random.choice((-2, -1, 0, 1, 1, 2)))
+        done = await self.storage.claim(topic, self.fence)
+        found, wanted = (done.refused, done.forgotten), self.model.claim(topic, self.fence)
+        self.check(found == wanted, f"claim {self.fence} of {topic} gave {found}, not {wanted}")
+        self.world.sometimes("a storage refuses a claim", done.refused is not None)
+        self.world.sometimes("a storage forgets a fence", done.forgotten)
 
     async def recall(self) -> None:
         key = self.random.choice(("p1", "p2", "p3", "p4"))

@@ -38,7 +38,6 @@ from supervision import (
     Applications,
     ApplicationSpec,
     ApplicationStartFailed,
-    DependencyNotStarted,
     Supervisor,
     SupervisorDeadlock,
     child_spec,
@@ -329,7 +328,7 @@ class Program:
                 return list(reversed(self.running))
             case "stop":
                 if not running:
-                    return f"ApplicationNotStarted:{name}"
+                    return f"ApplicationNotStarted:{name}:None"
                 self.stops(plan)
                 return None
             case "ensure":
@@ -340,7 +339,7 @@ class Program:
             return False
         for other in plan.depends_on:
             if other.name not in self.running:
-                return f"DependencyNotStarted:{name}:{other.name}"
+                return f"ApplicationNotStarted:{other.name}:{name}"
         return self.starts_of([plan]) or True
 
     async def ask(self, verb: str, plan: Plan, top: Pid) -> Any:
@@ -355,9 +354,7 @@ class Program:
                     return await Applications.ensure_all_started(top, spec)
             return await Applications.start_application(top, spec)
         except ApplicationNotStarted as error:
-            return f"ApplicationNotStarted:{error.name}"
-        except DependencyNotStarted as error:
-            return f"DependencyNotStarted:{error.name}:{error.dependency}"
+            return f"ApplicationNotStarted:{error.name}:{error.dependent}"
         except ApplicationStartFailed as error:
             return short(error.reason)
 

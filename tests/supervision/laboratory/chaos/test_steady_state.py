@@ -64,7 +64,7 @@ async def test_an_async_check_has_a_time_limit() -> None:
         await trio.sleep(10)
         return None
 
-    state = steady(slow, limit=5.0)
+    state = steady(slow, within=5.0)
     await state.look()
     assert state.problems == {"it works": "the check took longer than 5 s"}
 
@@ -74,7 +74,7 @@ async def test_a_slow_check_that_holds_in_time_holds() -> None:
         await trio.sleep(4)
         return None
 
-    state = steady(slow, limit=5.0)
+    state = steady(slow, within=5.0)
     await state.look()
     assert state.problems == {}
 

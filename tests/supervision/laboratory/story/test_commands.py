@@ -19,11 +19,11 @@ from actors.text import printable
 from supervision import Supervisor, child_spec
 from supervision.laboratory.simulation.replaying.run_file import load_run, replay
 from supervision.laboratory.story.commands import add_story_command
-from supervision.laboratory.story.seeds import NoSeed, plan_of
+from supervision.laboratory.story.seeds import plan_of
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.reader.story import tell_story
 from supervision.recording.trace import write_lines
-from supervision.simulation import World
+from supervision.simulation import SimulationError, World
 from tests.laws.scenarios import simulate
 from tests.supervision.laboratory.story.staged import play
 
@@ -223,5 +223,5 @@ def test_faults_that_a_plan_cannot_have_are_named() -> None:
     known = msgspec.structs.replace(
         story, recording={**story.recording, "scenario": "shop:day", "seed": 1}
     )
-    with pytest.raises(NoSeed, match="this is mailbox"):
+    with pytest.raises(SimulationError, match="this is mailbox"):
         plan_of(known)
