@@ -117,7 +117,7 @@ def _all(operations: list[Operation]) -> dict[Hashable, list[Operation]]:
     return {None: operations}
 
 
-def _check(
+def _check(  # noqa: PLR0917 - the two checks differ in these only
     history: Iterable[Operation],
     model: Model[Any],
     name: str,

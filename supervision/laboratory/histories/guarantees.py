@@ -132,14 +132,19 @@ def check_one_owner(
                         each,
                     )
                 last = each
-            elif each.name == appends and each.fate is Fate.DONE and last is not None:
-                if fence(each) != fence(last) and last.start < each.start:
-                    return broken(
-                        f"an append to {brief(key)} with the fence {fence(each)!r} was accepted, although the owner "
-                        f"has {fence(last)!r}",
-                        last,
-                        each,
-                    )
+            elif (
+                each.name == appends
+                and each.fate is Fate.DONE
+                and last is not None
+                and last.start < each.start
+                and fence(each) != fence(last)
+            ):
+                return broken(
+                    f"an append to {brief(key)} with the fence {fence(each)!r} was accepted, although the owner "
+                    f"has {fence(last)!r}",
+                    last,
+                    each,
+                )
     return _verdict("at most one owner", operations)
 
 

@@ -66,7 +66,7 @@ class OpenOperation:
 
     __slots__ = ("arguments", "client", "key", "life", "name", "result", "start")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - made in one place
         self,
         client: Hashable,
         life: int,

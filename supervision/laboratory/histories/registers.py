@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from supervision.laboratory.histories.models import Model, Register
 from supervision.laboratory.histories.operations import Fate, Operation
@@ -43,7 +44,9 @@ def _key(value: object) -> object:
     return value
 
 
-def conflict(operations: Sequence[Operation], first: object) -> tuple[Operation, ...] | None:
+def conflict(  # noqa: C901 - the three rules of the theorem, in its order
+    operations: Sequence[Operation], first: object
+) -> tuple[Operation, ...] | None:
     """Return operations that no order explains together, or None if the history is linearizable.
 
     Args:
@@ -77,7 +80,7 @@ def conflict(operations: Sequence[Operation], first: object) -> tuple[Operation,
         latest = max(group, key=lambda each: each.start)
         zones.append((-math.inf, latest.start, (latest,)))
     forward = sorted((each for each in zones if each[0] < each[1]), key=lambda each: each[0])
-    for (_, end, one), (start, _, other) in zip(forward, forward[1:], strict=False):
+    for (_, end, one), (start, _, other) in pairwise(forward):
         if start < end:
             return (*one, *other)
     backward = sorted(

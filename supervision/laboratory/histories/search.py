@@ -126,7 +126,9 @@ class _Chain:
         self.after[self.before[position]] = self.before[self.after[position]] = position
 
 
-def _depth_first(operations: Sequence[Operation], model: Model[Any], budget: Budget) -> Found:
+def _depth_first(  # noqa: C901, PLR0915 - one search, whose steps share all variables
+    operations: Sequence[Operation], model: Model[Any], budget: Budget
+) -> Found:
     size = len(operations)
     starts = _Chain(range(size), size)
     ends = _Chain(sorted(range(size), key=lambda each: operations[each].end), size)
@@ -210,7 +212,9 @@ def _depth_first(operations: Sequence[Operation], model: Model[Any], budget: Bud
     return Found(order=tuple(order), longest=tuple(order))
 
 
-def _breadth_first(operations: Sequence[Operation], model: Model[Any], budget: Budget) -> Found:
+def _breadth_first(  # noqa: C901, PLR0912 - one search, whose steps share all variables
+    operations: Sequence[Operation], model: Model[Any], budget: Budget
+) -> Found:
     """Keep every pair of the placed pending operations and the state, and extend all pairs at each end."""
     # At equal positions, a start comes before an end, so that the two operations overlap.
     events = sorted(
@@ -273,7 +277,9 @@ def _unrolled(order: _Order) -> tuple[int, ...]:
     return tuple(reversed(found))
 
 
-def in_client_order(operations: Sequence[Operation], model: Model[Any], budget: Budget) -> Found:
+def in_client_order(  # noqa: C901 - one search, whose steps share all variables
+    operations: Sequence[Operation], model: Model[Any], budget: Budget
+) -> Found:
     """Look for an order that keeps the order of each client's operations, on all keys together.
 
     Args:
