@@ -4,7 +4,16 @@ Start with `open_runtime`, `GenServer` and `call`. For processes that are not se
 """
 
 import actors.installation  # noqa: F401 - it refuses a mixture of two distributions
-from actors.addresses import Alias, Via, alias, register, unalias, unregister, whereis
+from actors.addresses import (
+    Alias,
+    RemoteAddress,
+    Via,
+    alias,
+    register,
+    unalias,
+    unregister,
+    whereis,
+)
 from actors.adoption import ProcessFailed, adopt, as_process, scoped_spawn
 from actors.errors import (
     ActorsError,
@@ -36,6 +45,7 @@ from actors.exits import (
     CALLING_SELF,
     KILL,
     KILLED,
+    NOCONNECTION,
     NOPROC,
     NORMAL,
     SHUTDOWN,
@@ -108,6 +118,7 @@ __all__ = [
     "CALLING_SELF",
     "KILL",
     "KILLED",
+    "NOCONNECTION",
     "NOPROC",
     "NORMAL",
     "SHUTDOWN",
@@ -160,6 +171,7 @@ __all__ = [
     "Registry",
     "RegistryClosed",
     "RegistryError",
+    "RemoteAddress",
     "Reply",
     "Runtime",
     "RuntimeClosed",

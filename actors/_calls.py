@@ -17,7 +17,7 @@ from trio.lowlevel import (
 
 from actors.errors import CallingSelf, ServerExit
 from actors.exits import ExitReason
-from actors.refs import Pid, ProcessLike
+from actors.refs import Address, Pid, ProcessLike
 
 __all__ = [
     "LATE_ANSWER",
@@ -53,13 +53,17 @@ class Sender:
     """The caller that waits for the answer to a call. Any process may pass it to `reply`, once.
 
     Attributes:
-        pid: The calling process; None if the caller is not a process.
+        pid: The calling process, which is a `RemoteAddress` if it runs on another node. None if the caller is not a
+            process.
     """
 
     __slots__ = ("_done", "_failure", "_is_watching", "_server", "_task", "_value", "_waits", "pid")
 
     def __init__(
-        self, pid: Pid | None, server: ProcessLike, task: trio.lowlevel.Task | None = None
+        self,
+        pid: Pid | Address[Any] | None,
+        server: ProcessLike,
+        task: trio.lowlevel.Task | None = None,
     ) -> None:
         self.pid = pid
         self._server = server
@@ -124,7 +128,8 @@ class Sender:
         server = self._server
         runtime = server.runtime
         for instrument in runtime.instruments:
-            instrument.call_started(self.pid, server.pid, self, timeout)
+            # Only a sender that is not sent from here has another kind of address.
+            instrument.call_started(self.pid, server.pid, self, timeout)  # type: ignore[arg-type]
         if not runtime.guarded or runtime.admit(server.pid, message):
             server.mailbox.put(message)
         if not self._done:

@@ -27,7 +27,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from actors._calls import CallChains, Sender
-from actors._kernel.current import Monitor
+from actors._kernel.current import Monitor, RemoteMonitor
 from actors._kernel.link_graph import LinkGraph
 from actors._kernel.mailbox import Mailbox
 from actors._kernel.runtime import EnvironmentLike, Process, Runtime, current_process, record_of
@@ -124,6 +124,9 @@ class CheckedRuntime(Runtime):
         for pid, process in self.table.items():
             if pid.process is not process or process.dead:
                 self.broken(1, f"{pid!r} is in the process table and has ended")
+            for ref in items_of(process.watching):
+                if isinstance(ref, RemoteMonitor) and not ref.is_active:
+                    self.broken(4, f"{ref!r} of {pid!r} has fired or was removed, and is active")
         for name, process in self.names.items():
             if process.dead or process.name != name:
                 self.broken(
@@ -260,7 +263,10 @@ class _CheckedGraph(LinkGraph):
             for other in peers:
                 self._symmetric(one, other)
         watching = {
-            ref: ref.target for process in table.values() for ref in items_of(process.watching)
+            ref: ref.target
+            for process in table.values()
+            for ref in items_of(process.watching)
+            if not isinstance(ref, RemoteMonitor)
         }
         watched = {
             ref: pid

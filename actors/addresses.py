@@ -23,19 +23,32 @@ messages to a dead process. If you send a pid instead of an alias, a late answer
 `reply` alias.
 
 A `Via` is an address that your own code looks up. Most programs only need the addresses that `Registry.via` makes.
+
+A `RemoteAddress` is an address whose process may run on another node. It carries out the verbs itself.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
-from actors._kernel.current import require_process, require_runtime
+from actors._kernel.current import RemoteMonitor, require_process, require_runtime
 from actors._kernel.runtime import Process, Runtime, record_of
 from actors.arguments import check_pid
 from actors.errors import DeadProcess
-from actors.refs import Address, Pid
+from actors.refs import Address, Pid, Ref, RuntimeLike
 
-__all__ = ["Alias", "Via", "alias", "register", "unalias", "unregister", "whereis"]
+__all__ = [
+    "Alias",
+    "RemoteAddress",
+    "RemoteMonitor",
+    "Via",
+    "alias",
+    "register",
+    "send_unattended",
+    "unalias",
+    "unregister",
+    "whereis",
+]
 
 
 def register(name: object, pid: Pid | None = None) -> None:
@@ -146,6 +159,97 @@ class Via(Address[Runtime]):
             TypeError: The class does not override this method, so its addresses cannot be names.
         """
         raise TypeError(f"{self!r} cannot be the name of a process, so unregister() cannot free it")
+
+
+class RemoteAddress(Address[Any]):
+    """An address whose process may run on another node. Subclass it; the instances must be hashable.
+
+    `call`, `cast`, `send`, `send_after`, `send_every` and `monitor` pass their arguments to the methods of the address.
+    All other functions refuse the address with InvalidArgument, because they need a process of this runtime.
+
+    The runtime calls the methods only in its own thread. `cast` and `send` may run outside any task, for a timer or for
+    another thread. They must not wait.
+    """
+
+    __slots__ = ()
+
+    instead = "only call, cast, send, send_after, send_every and monitor take such an address"
+
+    async def call(self, request: Any, *, timeout: float) -> Any:
+        """Send a request, and wait for its answer. The caller is a living process, or a task that is not a process.
+
+        Args:
+            request: The request.
+            timeout: The time limit in seconds; `math.inf` for none.
+
+        Returns:
+            The answer.
+
+        Raises:
+            CallExit: There was no answer. Its `may_have_run` tells if the server may have handled the request.
+        """
+        raise NotImplementedError
+
+    def cast(self, message: Any) -> None:
+        """Send a message to the `handle_cast` of the server. Does nothing if there is no such process.
+
+        Args:
+            message: The message.
+        """
+        raise NotImplementedError
+
+    def send(self, message: Any) -> None:
+        """Send a message to the mailbox of the process. Does nothing if there is no such process.
+
+        Args:
+            message: The message.
+        """
+        raise NotImplementedError
+
+    def monitor(self) -> Ref:
+        """Make the current process monitor the process of this address. Return a new `RemoteMonitor`."""
+        raise NotImplementedError
+
+    def whereis(self, runtime: Runtime) -> None:
+        """Refuse the look-up, because the process need not be in this runtime.
+
+        Args:
+            runtime: The runtime.
+
+        Raises:
+            InvalidArgument: Always.
+        """
+        check_pid("whereis", self)
+
+    def register(self, pid: Pid) -> None:
+        """Refuse to be the name of a process.
+
+        Args:
+            pid: The process.
+
+        Raises:
+            InvalidArgument: Always.
+        """
+        check_pid("register", self)
+
+    def unregister(self, runtime: Runtime) -> None:
+        """Refuse to be the name of a process.
+
+        Args:
+            runtime: The runtime.
+
+        Raises:
+            InvalidArgument: Always.
+        """
+        check_pid("unregister", self)
+
+
+def send_unattended(runtime: RuntimeLike, address: RemoteAddress, message: Any) -> None:
+    """Send a message for a timer or a thread, which cannot get an error. A message that is refused is a dead letter."""
+    try:
+        address.send(message)
+    except Exception:  # for example the message cannot travel; the error would end the runtime
+        runtime.dead_letter(address, message)
 
 
 @final

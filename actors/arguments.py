@@ -19,7 +19,7 @@ from typing import Any, Final, TypeGuard
 
 from actors.errors import InvalidArgument, InvalidOption
 from actors.places import place_of
-from actors.refs import Pid
+from actors.refs import Address, Pid
 
 __all__ = [
     "WRITE_AN_ADDRESS",
@@ -227,6 +227,8 @@ def _address_advice(value: Any) -> str | None:
         return (
             f"the function {name_and_place_of(value)}, which is not a process; {WRITE_AN_ADDRESS}"
         )
+    if isinstance(value, Address) and value.instead is not None:
+        return f"{value!r}, whose process may run on another node; {value.instead}"
     cls = type(value)
     if hasattr(cls, "start_link") and hasattr(cls, "handle_call"):
         return (

@@ -96,7 +96,12 @@ class CallExit(ActorsError):
         server: The address that was called.
         request: The request.
         timeout: The time limit of the call, in seconds.
+        may_have_run: False if the server has certainly not begun to handle the request, so a caller may repeat it. True
+            if the server may have begun.
     """
+
+    # Without an annotation, so that `declared` makes no field of it.
+    may_have_run = True
 
     reason: ExitReason
     server: object
@@ -111,6 +116,7 @@ class CallExit(ActorsError):
 class NoProcess(CallExit):
     """The called server does not exist: the pid is dead, or no process has the name."""
 
+    may_have_run = False
     reason: ExitReason = fixed(NOPROC)
 
     def __str__(self) -> str:
@@ -149,6 +155,7 @@ class CallingSelf(CallExit):
             empty if the process called itself.
     """
 
+    may_have_run = False
     reason: ExitReason = fixed(CALLING_SELF)
     chain: tuple[Pid, ...] = ()
 

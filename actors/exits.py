@@ -19,6 +19,7 @@ __all__ = [
     "CALLING_SELF",
     "KILL",
     "KILLED",
+    "NOCONNECTION",
     "NOPROC",
     "NORMAL",
     "SHUTDOWN",
@@ -44,6 +45,7 @@ class Reason(enum.Enum):
     KILL = "kill"
     KILLED = "killed"
     NOPROC = "noproc"
+    NOCONNECTION = "noconnection"
     TIMEOUT = "timeout"
     CALLING_SELF = "calling_self"
 
@@ -63,6 +65,8 @@ KILLED: Final = Reason.KILLED
 """The reason of a process that got the signal `KILL`."""
 NOPROC: Final = Reason.NOPROC
 """The process did not exist."""
+NOCONNECTION: Final = Reason.NOCONNECTION
+"""The node of the process is lost, so nobody here knows if the process has ended."""
 TIMEOUT: Final = Reason.TIMEOUT
 """An operation took longer than its time limit."""
 CALLING_SELF: Final = Reason.CALLING_SELF

@@ -12,8 +12,15 @@ from threading import get_ident
 
 import trio
 
-from actors._kernel.current import Monitor, require_process, start_monitor, wait_for_end
+from actors._kernel.current import (
+    Monitor,
+    RemoteMonitor,
+    require_process,
+    start_monitor,
+    wait_for_end,
+)
 from actors._kernel.runtime import acting_process
+from actors.addresses import RemoteAddress
 from actors.arguments import check_address, check_pid
 from actors.errors import DeadProcess
 from actors.exits import KILL, NOPROC, ExitReason
@@ -67,10 +74,15 @@ def monitor(target: object) -> Ref:
     Each call makes a new monitor, which fires once. If the process has ended, or no process has the name, the message
     arrives immediately with the reason `NOPROC`. When a `Down` arrives, the monitored process is dead and its name is
     free. A process cannot monitor itself: `monitor(current_pid())` returns a reference without a monitor.
+
+    The `Down` of a `RemoteAddress` has the address as its `name`, and no pid. If the node of the process is lost, its
+    reason is `NOCONNECTION`.
     """
     process = require_process("monitor")
     if type(target) is Pid and target.process is not None:
         return start_monitor(process, target, None)
+    if isinstance(target, RemoteAddress):
+        return target.monitor()
     found = process.runtime.resolve(target)
     if found is None:
         check_address("monitor", target, process.runtime.classes_named)
@@ -97,6 +109,8 @@ def demonitor(ref: Ref, *, flush: bool = False) -> bool:
         process.watching = without_item(process.watching, ref)
         process.runtime.graph.unwatch(ref.target, ref)
         removed = True
+    elif isinstance(ref, RemoteMonitor) and ref.watcher is process:
+        removed = ref.cancel()
     if flush:
         process.mailbox.flush(lambda message: type(message) is Down and message.ref is ref)
     for instrument in process.runtime.instruments:

@@ -32,6 +32,7 @@ from trio.lowlevel import current_task
 
 from actors._kernel.current import require_process, require_runtime, start_monitor
 from actors._kernel.runtime import Process, Runtime, current_process, record_of
+from actors.addresses import RemoteAddress, send_unattended
 from actors.arguments import check_address, check_async, check_pid
 from actors.errors import DeadProcess, InvalidArgument, InvalidOperation, NoSuchName, ProcessExit
 from actors.exits import ExitReason
@@ -226,6 +227,9 @@ def send(address: object, message: Any) -> None:
         if get_ident() != here.thread:
             here.from_threads.put(deliver_from_thread, here, address, message)
             return
+        if isinstance(address, RemoteAddress):
+            address.send(message)
+            return
         process = here.resolve(address)
         if process is None:
             check_address("send", address, here.classes_named)
@@ -241,6 +245,9 @@ def send(address: object, message: Any) -> None:
 def deliver_from_thread(runtime: Runtime, address: object, message: Any) -> None:
     """Deliver a message from another thread. A message without a receiver counts as a dead letter."""
     # This runs outside any task, so there is no current runtime.
+    if isinstance(address, RemoteAddress):
+        send_unattended(runtime, address, message)
+        return
     target = runtime.resolve(address)
     if target is not None:
         send(target.pid, message)

@@ -111,6 +111,8 @@ class Address(Generic[R_contra]):
         "no process has this name; start the server before the call, as a child of a supervisor for example, and give "
         "it the name with start_link(..., name=...)"
     )
+    # The correction for a function that cannot work with this kind of address; None if every function can.
+    instead: ClassVar[str | None] = None
 
     def whereis(self, runtime: R_contra) -> Pid | None:
         raise NotImplementedError

@@ -13,6 +13,7 @@ import trio
 from actors._kernel.current import require_runtime
 from actors._kernel.runtime import acting_process
 from actors._kernel.timer_queue import TimerQueue
+from actors.addresses import RemoteAddress, send_unattended
 from actors.arguments import check_address
 from actors.errors import InvalidOption
 from actors.refs import Pid, ProcessLike, RuntimeLike, TimerRef
@@ -89,7 +90,7 @@ class _Sending:
                 acting_process()
         else:
             self.runtime = runtime = require_runtime(verb)
-            if address not in runtime.names:
+            if not isinstance(address, RemoteAddress) and address not in runtime.names:
                 check_address(verb, address, runtime.classes_named)
 
     def start(self, seconds: float) -> TimerRef:
@@ -123,6 +124,9 @@ class _Sending:
             self.own()
         for instrument in runtime.instruments:
             instrument.timer_fired(timer)
+        if isinstance(self.address, RemoteAddress):
+            send_unattended(runtime, self.address, self.message)
+            return
         process = runtime.resolve(self.address)
         if process is not None and (
             not runtime.guarded or runtime.admit(process.pid, self.message)

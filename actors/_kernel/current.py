@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from threading import get_ident
-from typing import final
+from typing import Any, final
 
 import trio
 from trio.lowlevel import (
@@ -19,11 +20,12 @@ from actors._kernel.runtime import Process, Runtime, acting_process, current_pro
 from actors.errors import NotAProcess, RuntimeClosed
 from actors.exits import ExitReason
 from actors.messages import Down
-from actors.refs import Pid, Ref
+from actors.refs import Address, Pid, Ref
 from actors.small_set import has_item, with_item, without_item
 
 __all__ = [
     "Monitor",
+    "RemoteMonitor",
     "ambient_runtime",
     "require_process",
     "require_runtime",
@@ -109,6 +111,74 @@ class Monitor(Ref):
             for instrument in watcher.runtime.instruments:
                 instrument.down_sent(watcher.pid, self)
         watcher.mailbox.put(Down(self, pid, reason, self.name))
+
+
+@final
+class RemoteMonitor(Ref):
+    """A monitor of an address whose process may run on another node. `RemoteAddress.monitor` returns one.
+
+    The constructor makes the current process monitor the address. The end of the process cancels the monitor.
+
+    Args:
+        target: The address.
+        on_cancel: A function that gets this monitor if it is removed before it has fired. It must not wait.
+
+    Attributes:
+        watcher: The record of the monitoring process. Only the runtime uses it.
+    """
+
+    __slots__ = ("_on_cancel", "target", "watcher")
+
+    def __init__(self, target: Address[Any], on_cancel: Callable[[RemoteMonitor], object]) -> None:
+        process = require_process("monitor")
+        super().__init__(process.runtime.next_ref())
+        self.watcher = process
+        self.target = target
+        self._on_cancel: Callable[[RemoteMonitor], object] | None = on_cancel
+        process.watching = with_item(process.watching, self)
+        process.add_cleanup(self, self.cancel)
+        for instrument in process.runtime.instruments:
+            instrument.monitored(process.pid, self, target)
+
+    def __repr__(self) -> str:
+        return f"<ref {self.number}>"
+
+    @property
+    def is_active(self) -> bool:
+        """True until the monitor has fired or was removed."""
+        return self._on_cancel is not None
+
+    def down(self, pid: Pid | None, reason: ExitReason) -> None:
+        """Put the `Down` into the mailbox of the monitoring process. Does nothing if the monitor is not active.
+
+        This makes the monitor a `Watcher`, so it can also watch a process of this runtime.
+
+        Args:
+            pid: The process that has ended, if it ran in this runtime. The `Down` has the address in its place.
+            reason: The exit reason. `NOCONNECTION` if the node of the process is lost.
+        """
+        if self._on_cancel is None:
+            return
+        self._end()
+        watcher = self.watcher
+        if not watcher.dead:
+            for instrument in watcher.runtime.instruments:
+                instrument.down_sent(watcher.pid, self)
+            watcher.mailbox.put(Down(self, None, reason, self.target))
+
+    def cancel(self) -> bool:
+        """Remove the monitor, as `demonitor` does. Return True if it was active."""
+        on_cancel = self._on_cancel
+        if on_cancel is None:
+            return False
+        self._end()
+        on_cancel(self)
+        return True
+
+    def _end(self) -> None:
+        self._on_cancel = None
+        self.watcher.watching = without_item(self.watcher.watching, self)
+        self.watcher.remove_cleanup(self)
 
 
 def start_monitor(process: Process, pid: Pid, name: object) -> Ref:

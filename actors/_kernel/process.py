@@ -63,13 +63,13 @@ class Host(Protocol):
 
 
 class Monitoring(Watcher, Protocol):
-    """A monitor of another process."""
+    """A monitor of a process, or of an address whose process may run on another node."""
 
     @property
-    def target(self) -> Pid: ...
+    def target(self) -> Any: ...
 
 
-CleanUp: TypeAlias = Callable[[], None]
+CleanUp: TypeAlias = Callable[[], object]
 """A function that the runtime calls at the end of a process."""
 
 R = TypeVar("R", bound=Host)

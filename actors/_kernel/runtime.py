@@ -578,6 +578,7 @@ class Runtime:
             for timer in items_of(process.timers):
                 self.timers.forget(timer)
         if process.watching is not None:
+            # The clean-ups have removed the monitors of remote addresses.
             for monitor in items_of(process.watching):
                 self.graph.unwatch(monitor.target, monitor)
 
@@ -619,7 +620,8 @@ class Runtime:
 
         Keys: `pid`, `name`, `label`, `parent`, `ancestors`, `links`, `monitors`, `trap_exits`, `queue_length`,
         `status` ("running", "waiting", "suspended" or "exiting"), `age` in seconds, `dictionary`; with
-        `open_runtime(counts_run_time=True)` also `run_time`.
+        `open_runtime(counts_run_time=True)` also `run_time`. In `monitors`, a `RemoteAddress` stands for a process that
+        may run on another node.
         """
         process = record_of(pid)
         if process is None:

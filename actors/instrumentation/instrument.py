@@ -12,7 +12,7 @@ from typing import Any
 
 from actors._calls import CallRequest, Cast, SystemRequest
 from actors.exits import ExitReason
-from actors.refs import Pid, Ref, TimerRef
+from actors.refs import Address, Pid, Ref, TimerRef
 
 __all__ = ["Instrument", "callback_for", "deliver", "overriding", "payload_of"]
 
@@ -97,13 +97,14 @@ class Instrument:
             flushed: True if `unlink` also removed every `Exit` of `other` from the mailbox of `pid`.
         """
 
-    def monitored(self, pid: Pid, ref: Ref, target: Pid | None) -> None:
+    def monitored(self, pid: Pid, ref: Ref, target: Pid | Address[Any] | None) -> None:
         """Handle a new monitor.
 
         Args:
             pid: The monitoring process.
             ref: The reference that the `Down` will carry.
-            target: The monitored process; None for a name that no process has.
+            target: The monitored process; None for a name that no process has. A `RemoteAddress` if the process may run
+                on another node, so that the `Down` may arrive at any time.
         """
 
     def demonitored(self, pid: Pid, ref: Ref, flushed: bool) -> None:

@@ -40,9 +40,10 @@ from actors._calls import (
     SystemRequest,
 )
 from actors._kernel.current import require_process, require_runtime
-from actors._kernel.runtime import acting_process, current_process
+from actors._kernel.runtime import Process, acting_process, current_process
 from actors._kernel.start import start
-from actors.arguments import check_address
+from actors.addresses import RemoteAddress
+from actors.arguments import check_address, check_pid
 from actors.errors import (
     CallExit,
     CallingSelf,
@@ -62,6 +63,8 @@ from actors.servers._loop import Loop, ServerStatus, serve
 from actors.servers.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
 
 __all__ = [
+    "CallRequest",
+    "Cast",
     "GenServer",
     "Request",
     "Sender",
@@ -407,6 +410,8 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
             caller.check()
     target = _target(server)
     if target is None or target is caller:
+        if envelope is CallRequest and isinstance(server, RemoteAddress):
+            return await _remote_call(caller, server, request, timeout)
         await trio.lowlevel.checkpoint()
         raise _refusal(envelope, target, server, request, timeout)
     runtime = target.runtime
@@ -454,11 +459,22 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
     raise CallTimeout(server, request, timeout)
 
 
+async def _remote_call(
+    caller: Process | None, server: RemoteAddress, request: Any, timeout: float
+) -> Any:
+    answer = await server.call(request, timeout=timeout)
+    if caller is not None:
+        # If an answer and a kill arrive in the same turn, the kill has priority, as in a local call.
+        caller.check()
+    return answer
+
+
 def _target(server: object) -> ProcessLike | None:
     if type(server) is Pid:
         server.runtime.require_thread("call")
         return server.process
-    return require_runtime("call").resolve(server)
+    runtime = require_runtime("call")
+    return None if isinstance(server, RemoteAddress) else runtime.resolve(server)
 
 
 @enable_ki_protection
@@ -482,6 +498,8 @@ def send_request(server: object, request: Any) -> Request:
         caller = acting_process()
     target = _target(server)
     if target is None or target is caller:
+        if isinstance(server, RemoteAddress):
+            check_pid("send_request", server)
         raise _refusal(CallRequest, target, server, request, math.inf)
     sent = Request(None if caller is None else caller.pid, target, server, request)
     sent.send(CallRequest(request, sent), math.inf)
@@ -565,6 +583,9 @@ def cast(server: object, message: Any) -> None:
         runtime = here = require_runtime()
         target = None
         if get_ident() == here.thread:
+            if isinstance(server, RemoteAddress):
+                server.cast(message)
+                return
             target = here.resolve(server)
             if target is None:
                 check_address("cast", server, here.classes_named)

@@ -99,7 +99,11 @@ def facts_of(runtime: Runtime, target: Pid) -> Record | None:
         "ancestors": [pid.number for pid in info["ancestors"][:PEERS]],
         "links": [pid.number for pid in info["links"][:PEERS]],
         "links_total": len(info["links"]),
-        "monitors": [pid.number for pid in info["monitors"][:PEERS]],
+        # The address of a process on another node has no number here.
+        "monitors": [
+            each.number if isinstance(each, Pid) else str(each)[:200]
+            for each in info["monitors"][:PEERS]
+        ],
         "traps_exits": info["trap_exits"],
         "mailbox": info["queue_length"],
         "status": info["status"],

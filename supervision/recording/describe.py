@@ -19,6 +19,7 @@ from zlib import crc32
 import attrs
 import msgspec
 
+from actors.addresses import RemoteAddress
 from actors.masking import FILTERED, fields_of, is_secret
 from actors.refs import Pid, Ref, TimerRef
 
@@ -177,6 +178,7 @@ _WRITERS: dict[type, Writer] = {
 }
 
 _BASES: tuple[tuple[type, Writer], ...] = (
+    (RemoteAddress, _own),
     (Ref, _plain),
     (enum.Enum, _member),
     (BaseException, _exception),

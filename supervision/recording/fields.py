@@ -143,9 +143,10 @@ def refused_fields(metadata: Data) -> dict[str, Any]:
 
 def late_answer_fields(measurements: Data, metadata: Data) -> dict[str, Any]:
     """Return the fields of an answer that came after its caller had given up."""
-    caller: Pid | None = metadata["caller"]
+    caller = metadata["caller"]
     return {
-        "to": None if caller is None else caller.number,
+        # The pid of a caller on another node has no meaning here.
+        "to": caller.number if isinstance(caller, Pid) else None,
         "how": metadata["how"],
         "seconds": round(measurements["seconds"], 6),
     }

@@ -201,9 +201,11 @@ class Recorder(Instrument):
         sent, server = self._calls.pop(call, (None, None))
         if server is None or sent is None or not isinstance(call, Sender):
             return
-        pid = "null" if call.pid is None else call.pid.number
+        # The pid of a caller on another node has no meaning here.
+        caller = call.pid if isinstance(call.pid, Pid) else None
+        pid = "null" if caller is None else caller.number
         answer = f',"answer":{quoted(describe(call.value))}' if how == "answered" else ""
-        cause = self._cause_of(call.pid)
+        cause = self._cause_of(caller)
         caused = "" if cause is None else f',"cause":{cause}'
         self.trace.add_text(
             "call_ended",

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from attrs import frozen
 
+from actors.addresses import RemoteAddress
 from actors.refs import Pid
 from actors.text import printable
 
@@ -52,7 +53,7 @@ class ProcessView:
         health: its state of health.
         function: the function that it runs or waits in, as `module.function:line`.
         links: the processes that it is linked to, without its parent and its children in this tree.
-        monitors: the processes that it monitors.
+        monitors: the processes that it monitors, and the addresses of those that may run on another node.
         children: the processes that it started, in the order of their starts.
     """
 
@@ -67,7 +68,7 @@ class ProcessView:
     health: ProcessHealth
     function: str | None
     links: tuple[Pid, ...]
-    monitors: tuple[Pid, ...]
+    monitors: tuple[Pid | RemoteAddress, ...]
     children: tuple[ProcessView, ...]
 
     @property
@@ -84,7 +85,7 @@ class ProcessView:
             waiting.extend(reversed(view.children))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the record in JSON types. Pids are numbers; names and ids are text."""
+        """Return the record in JSON types. Pids are numbers. Names, ids and remote addresses are text."""
         return {
             "pid": None if self.pid is None else self.pid.number,
             "id": None if self.id is None else brief(self.id),
@@ -97,7 +98,9 @@ class ProcessView:
             "health": self.health,
             "function": self.function,
             "links": [pid.number for pid in self.links],
-            "monitors": [pid.number for pid in self.monitors],
+            "monitors": [
+                each.number if isinstance(each, Pid) else brief(each) for each in self.monitors
+            ],
             "children": [child.as_dict() for child in self.children],
         }
 

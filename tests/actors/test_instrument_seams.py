@@ -27,6 +27,7 @@ from actors import (
     wait_exit,
 )
 from actors.instrumentation.instrument import Instrument
+from actors.refs import Address
 from actors.runtime import Runtime
 
 
@@ -37,7 +38,7 @@ class Seen(Instrument):
         self.events: list[tuple[Any, ...]] = []
         runtime.add_instrument(self)
 
-    def monitored(self, pid: Pid, ref: Ref, target: Pid | None) -> None:
+    def monitored(self, pid: Pid, ref: Ref, target: Pid | Address[Any] | None) -> None:
         self.events.append(("monitored", pid, ref, target))
 
     def demonitored(self, pid: Pid, ref: Ref, flushed: bool) -> None:

@@ -7,7 +7,7 @@ import math
 from typing import Any, ClassVar
 
 from actors.exits import ExitReason
-from actors.refs import Pid, Ref, TimerRef
+from actors.refs import Address, Pid, Ref, TimerRef
 from actors.runtime import Runtime
 from supervision.laboratory.chaos.invariants.base import Invariant
 
@@ -189,8 +189,8 @@ class NothingLeft(Invariant):
         self._near.setdefault(pid, {})[other] = None
         self._near.setdefault(other, {})[pid] = None
 
-    def monitored(self, pid: Pid, ref: Ref, target: Pid | None) -> None:
-        if target is not None:
+    def monitored(self, pid: Pid, ref: Ref, target: Pid | Address[Any] | None) -> None:
+        if isinstance(target, Pid):
             self.linked(pid, target)
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:

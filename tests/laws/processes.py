@@ -12,7 +12,7 @@ from attrs import define
 from actors.exits import KILL, NORMAL, ExitReason
 from actors.messages import Down
 from actors.process import is_alive
-from actors.refs import Pid, Ref
+from actors.refs import Address, Pid, Ref
 from supervision.laboratory.chaos.invariants.base import Invariant
 
 __all__ = ["Calls", "DeadHandleNothing", "Monitors"]
@@ -24,11 +24,16 @@ class _Watching:
 
     watcher: Pid
     target: Pid | None
+    # True for a `RemoteAddress`, whose end this node cannot see.
+    is_remote: bool
     sent: bool = False
 
 
 class Monitors(Invariant):
-    """A monitor fires once: when its target ends, or immediately without a target. It never fires after `demonitor`."""
+    """A monitor fires once: when its target ends, or immediately without a target. It never fires after `demonitor`.
+
+    The monitor of a `RemoteAddress` may fire at any time.
+    """
 
     name: ClassVar[str] = "monitors"
     only_messages: ClassVar[Mapping[str, type]] = {"message_sent": Down, "message_received": Down}
@@ -44,15 +49,17 @@ class Monitors(Invariant):
         # of these messages that the process has not received yet.
         self._forwarded: dict[Pid, Counter[Ref]] = {}
 
-    def monitored(self, pid: Pid, ref: Ref, target: Pid | None) -> None:
+    def monitored(self, pid: Pid, ref: Ref, target: Pid | Address[Any] | None) -> None:
         if ref in self._monitors:
             self.violated(f"{self.who(pid)} got {ref!r} for a second monitor")
-        self._monitors[ref] = _Watching(pid, target)
+        is_remote = isinstance(target, Address)
+        target = target if isinstance(target, Pid) else None
+        self._monitors[ref] = _Watching(pid, target, is_remote)
         self._of.setdefault(pid, {})[ref] = None
-        if target is None or target not in self._on:
-            self._due[ref] = None
-        else:
+        if target is not None and target in self._on:
             self._on[target][ref] = None
+        elif not is_remote:
+            self._due[ref] = None
 
     def demonitored(self, pid: Pid, ref: Ref, flushed: bool) -> None:
         watching = self._monitors.get(ref)
@@ -69,13 +76,13 @@ class Monitors(Invariant):
             self.violated(
                 f"the monitor {ref!r} of {self.who(pid)} on {self.who(watching.target)} fires a second time"
             )
-        elif ref not in self._due:
+        elif ref not in self._due and not watching.is_remote:
             self.violated(
                 f"the monitor {ref!r} of {self.who(pid)} fires, but {self.who(watching.target)} has not ended"
             )
         else:
             watching.sent = True
-            del self._due[ref]
+            self._due.pop(ref, None)
 
     def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> None:
         # The runtime drops a message to a process that has ended.

@@ -9,7 +9,7 @@ from actors._kernel.runtime import record_of
 from actors.exits import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, ExitReason
 from actors.introspection import scan, status_of
 from actors.messages import Exit
-from actors.refs import Pid, Ref
+from actors.refs import Address, Pid, Ref
 from actors.registry.registry import Registry
 from actors.runtime import Runtime
 from supervision.laboratory.chaos.invariants.base import Invariant
@@ -261,9 +261,10 @@ class DeadSendNothing(Invariant):
         if pid in self._called:
             self._acts(pid, f"began {callback} with {message!r}")
 
-    def monitored(self, pid: Pid, ref: Ref, target: Pid | None) -> None:
+    def monitored(self, pid: Pid, ref: Ref, target: Pid | Address[Any] | None) -> None:
         if pid in self._ended:
-            self._report(pid, f"monitors {self.who(target)}")
+            who = repr(target) if isinstance(target, Address) else self.who(target)
+            self._report(pid, f"monitors {who}")
 
     def _acts(self, pid: Pid, what: str) -> None:
         self.violated(

@@ -16,6 +16,7 @@ from actors import (
     Pid,
     Ref,
     Registry,
+    RemoteAddress,
     current_pid,
     kill,
     monitor,
@@ -61,6 +62,37 @@ async def test_a_monitor_fires_once_and_after_the_end_of_its_target(runtime: Run
     assert told.findings == []
     monitors.message_received(one, Down(ref, other, NORMAL))
     assert "received a Down of" in told.found()
+
+
+class Far(RemoteAddress):
+    """The address of a process on another node."""
+
+
+async def test_the_monitor_of_a_remote_address_fires_once_and_at_any_time(runtime: Runtime) -> None:
+    monitors = Monitors()
+    told = Told(monitors, runtime)
+    one, far, ref, unused = told.pids[0], Far(), Ref(1), Ref(2)
+    monitors.monitored(one, ref, far)
+    monitors.monitored(one, unused, far)
+    assert monitors.check() is None
+    monitors.down_sent(one, ref)
+    monitors.demonitored(one, unused, False)
+    assert told.findings == []
+    monitors.down_sent(one, ref)
+    assert "fires a second time" in told.found()
+
+
+async def test_the_monitor_of_a_remote_address_does_not_fire_after_its_removal(
+    runtime: Runtime,
+) -> None:
+    monitors = Monitors()
+    told = Told(monitors, runtime)
+    monitors.monitored(told.pids[0], Ref(1), Far())
+    ref = Ref(2)
+    monitors.monitored(told.pids[0], ref, Far())
+    monitors.demonitored(told.pids[0], ref, False)
+    monitors.down_sent(told.pids[0], ref)
+    assert "was removed" in told.found()
 
 
 async def test_a_down_that_a_program_forwards_is_no_second_down(runtime: Runtime) -> None:

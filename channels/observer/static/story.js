@@ -173,6 +173,11 @@ export class ProcessPanel {
     if (!numbers || numbers.length === 0) return null
     const place = element("span")
     for (const each of numbers.slice(0, 12)) {
+      if (typeof each === "string") {
+        // The address of a process on another node, which this page cannot open.
+        place.append(element("span", "", each))
+        continue
+      }
       const link = element("button", "link", `<pid ${each}>`)
       link.onclick = () => this.on.open(each)
       place.append(link)

@@ -28,6 +28,7 @@ _ENDS: Final = {
     "killed": "was killed",
     "kill": "was killed",
     "noproc": "was not there",
+    "noconnection": "was on a lost node",
 }
 
 

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from actors import (
     KILLED,
+    NOCONNECTION,
     NOPROC,
     NORMAL,
     SHUTDOWN,
@@ -72,6 +73,7 @@ class Order:
         (Shutdown("closed"), "shutdown_detail"),
         (KILLED, "killed"),
         (NOPROC, "noproc"),
+        (NOCONNECTION, "noconnection"),
         (Crash(ValueError("no")), "crash"),
         ("bored", "other"),
         (None, "other"),

@@ -1,0 +1,1 @@
+"""Entities: processes that run once for each key in the whole cluster."""
