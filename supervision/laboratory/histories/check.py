@@ -32,10 +32,9 @@ class NotExplained(ActorsError, AssertionError):
         verdict: the verdict.
     """
 
-    verdict: Verdict
-
-    def __str__(self) -> str:
-        return str(self.verdict)
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict)
+        self.verdict = verdict
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
