@@ -89,7 +89,9 @@ def in_real_time(operations: Sequence[Operation], model: Model[Any], budget: Bud
         budget: the most steps of the model.
     """
     operations = _without_open_reads(operations, model)
-    first = _depth_first(operations, model, budget.part(_DEPTH_FIRST))
+    part = budget.part(_DEPTH_FIRST)
+    first = _depth_first(operations, model, part)
+    budget.left += max(0, part.left)
     if first.ended:
         return first
     second = _breadth_first(operations, model, budget)
