@@ -40,10 +40,12 @@ NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lo
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run wheel release test test-proxies proxies test-deep test-other-python test-without-integration docs pictures sweep test-portability bench soak bench-actors bench-simulation bench-hostile bench-nodes bench-client bench-durable bench-recorder bench-imports lint format types node chromium curl clean
+.PHONY: help run auction auction-nodes wheel release test test-proxies proxies test-deep test-other-python test-without-integration docs pictures sweep test-portability bench soak soak-entities bench-actors bench-simulation bench-hostile bench-nodes bench-entities bench-client bench-durable bench-recorder bench-imports lint format types node chromium curl postgres clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
+	@echo "make auction    start the auctions at http://127.0.0.1:4000, with a scheduler and a bot (options: ARGS='--workers 2')"
+	@echo "make auction-nodes  the same on two nodes, at the ports 4000 and 4001, with Valkey or Redis"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-other-python  the tests without integration on the second supported Python, if it is installed"
 	@echo "make test-proxies  a new project behind nginx and Caddy, with the configurations of the documentation (takes minutes)"
@@ -56,12 +58,14 @@ help:
 	@echo "make test-portability  the same simulated runs on every Python and Trio (options: ARGS='--seeds 200')"
 	@echo "make bench      what channels cost, next to a bare Trio server and other servers (takes more than an hour, and two minutes with ARGS='--quick')"
 	@echo "make soak       two workers, a second node and Valkey under all kinds of clients and faults, and a verdict (MINUTES=30)"
+	@echo "make soak-entities  entities on workers and on nodes with Valkey, under kills, pauses and deploys, and a verdict (options: ARGS='--nodes 3 --rounds 5')"
 	@echo "make bench-actors  what actors cost, next to raw Trio and other libraries (takes minutes)"
 	@echo "make bench-simulation  what simulated runs cost, next to plain Trio (takes minutes)"
 	@echo "make bench-hostile  what hostile clients cost a server and its other clients (takes minutes)"
 	@echo "make bench-client  the CPU of a push of the client, next to plain trio-websocket, and the memory of a client"
 	@echo "make bench-durable  a durable broadcast next to a plain one, per storage, and 10,000 clients that come back (takes minutes)"
 	@echo "make bench-nodes  what broadcasts and presences cost between several nodes (takes minutes)"
+	@echo "make bench-entities  what calls, starts, memory and moves of entities cost (takes minutes)"
 	@echo "make bench-recorder  the CPU of echoes and broadcasts without a recorder, and with one that is off or on"
 	@echo "make bench-imports  the CPU of importing channels, next to the libraries that it uses"
 	@echo "make lint       ruff, without changing anything"
@@ -73,8 +77,34 @@ help:
 run: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
 	@exec $(BIN)/python -m examples.chat $(ARGS)
 
+AUCTION := $(BIN)/ashtree serve examples.auction.server:endpoint
+# All programs of the auctions share the secret, with which the scheduler and the bot sign their tokens.
+define auction_helpers
+export SECRET_KEY_BASE="$${SECRET_KEY_BASE:-$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(48))')}"; \
+trap 'kill $$helpers 2> /dev/null' EXIT INT TERM; \
+start() { "$$@" & helpers="$$helpers $$!"; }; \
+start $(BIN)/python -m examples.auction.schedule; \
+start $(BIN)/python -m examples.auction.bot
+endef
+
+auction: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
+	@$(auction_helpers); \
+	$(AUCTION) $(ARGS)
+
+# With REDIS_URL, the nodes use that server, and none is started.
+auction-nodes: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
+	@$(auction_helpers); \
+	if [ -z "$$REDIS_URL" ]; then \
+	    server="$$(command -v valkey-server || command -v redis-server)" || { \
+	        echo "No Valkey or Redis. Install the package valkey or redis-server, or set REDIS_URL" >&2; exit 1; }; \
+	    start "$$server" --port 6399 --save "" --maxmemory-policy noeviction --loglevel warning; \
+	    export REDIS_URL=redis://127.0.0.1:6399; \
+	fi; \
+	start env NODE_NAME=south $(AUCTION) --port 4001 $(ARGS); \
+	NODE_NAME=north $(AUCTION) --port 4000 $(ARGS)
+
 # Without ARGS, several test runs and mypy run side by side. With ARGS, pytest runs only the named tests.
-test: $(DEV_STAMP) node chromium curl $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)
+test: $(DEV_STAMP) node chromium curl postgres $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)
 	@$(BIN)/python -m $(if $(strip $(ARGS)),pytest $(ARGS),tests)
 
 # Needs no setup by hand: the second Python gets its own environment. With CI=true, a Python that cannot create one is a
@@ -113,7 +143,7 @@ test-proxies: $(DEV_STAMP) proxies $(NPM_STAMPS)
 	@ASHTREE_PROXIES=1 $(BIN)/python -m pytest -q -s tests/proxies $(ARGS)
 
 # Properties search for a long time here, so the time limit for a hanging test is an hour.
-test-deep: $(DEV_STAMP) node chromium curl $(NPM_STAMPS)
+test-deep: $(DEV_STAMP) node chromium curl postgres $(NPM_STAMPS)
 	@HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest -o faulthandler_timeout=3600 $(ARGS)
 
 wheel: $(DEV_STAMP)
@@ -150,6 +180,9 @@ bench: $(BENCH_CHANNELS_STAMP) $(BENCH_DJANGO_STAMP)
 soak: $(DEV_STAMP)
 	@exec $(BIN)/python -m tests.benchmarks.soak --minutes $(or $(MINUTES),30) $(ARGS)
 
+soak-entities: $(DEV_STAMP)
+	@exec $(BIN)/python -m tests.benchmarks.entities $(ARGS)
+
 # Uses a separate environment, because nothing else needs the compared libraries.
 bench-actors: $(BENCH_STAMP)
 	@$(BENCH_VENV)/bin/python -m tests.benchmarks.actors $(ARGS)
@@ -174,6 +207,9 @@ bench-imports: $(DEV_STAMP)
 
 bench-nodes: $(DEV_STAMP)
 	@$(BIN)/python -m tests.benchmarks.nodes $(ARGS)
+
+bench-entities: $(DEV_STAMP)
+	@$(BIN)/python -m tests.benchmarks.entities.costs $(ARGS)
 
 lint: $(DEV_STAMP)
 	@$(BIN)/ruff check .
@@ -279,6 +315,17 @@ curl:
 	    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends curl >&2; \
 	else \
 	    echo "No curl: its test of HTTP/2 will be skipped. Install the package curl." >&2; \
+	fi > /dev/null
+
+# Debian keeps the server of Postgres out of the PATH.
+postgres:
+	@if command -v postgres || ls /usr/lib/postgresql/*/bin/postgres 2> /dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get; then \
+	    echo "Installing Postgres from Debian's packages ..." >&2; \
+	    apt-get -qq update && \
+	    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends postgresql >&2; \
+	else \
+	    echo "No Postgres: its tests will be skipped. Install the package postgresql." >&2; \
 	fi > /dev/null
 
 clean:

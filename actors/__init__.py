@@ -18,6 +18,7 @@ from actors.adoption import ProcessFailed, adopt, as_process, scoped_spawn
 from actors.errors import (
     ActorsError,
     AlreadyStarted,
+    CallCancelled,
     CallExit,
     CallingSelf,
     CallTimeout,
@@ -39,6 +40,7 @@ from actors.errors import (
     StartError,
     StartIgnored,
     ThreadQueueFull,
+    TooManyCalls,
     WrongThread,
 )
 from actors.exits import (
@@ -127,6 +129,7 @@ __all__ = [
     "Agent",
     "Alias",
     "AlreadyStarted",
+    "CallCancelled",
     "CallEvent",
     "CallExit",
     "CallTimeout",
@@ -189,6 +192,7 @@ __all__ = [
     "ThreadQueueFull",
     "Timeout",
     "TimerRef",
+    "TooManyCalls",
     "Unregistered",
     "Via",
     "Within",

@@ -5,6 +5,8 @@ ActorsError
 │   ├── NoProcess       ... because it does not exist
 │   ├── CallTimeout     ... in time
 │   ├── ServerExit      ... because it ended first
+│   ├── CallCancelled   ... because code in the asyncio loop of an asyncio_call cancelled it
+│   ├── TooManyCalls    ... because the loop or the pool of the call has as many calls as it may have
 │   └── CallingSelf     ... because it is the caller, or waits for the caller
 ├── StartError          a process could not be started
 │   └── AlreadyStarted  ... because its name is taken
@@ -50,6 +52,7 @@ __all__ = [
     "ASYNCIO_ADVICE",
     "ActorsError",
     "AlreadyStarted",
+    "CallCancelled",
     "CallExit",
     "CallTimeout",
     "CallingSelf",
@@ -66,11 +69,13 @@ __all__ = [
     "NotAProcess",
     "ProcessExit",
     "ProcessKilled",
+    "Requested",
     "RuntimeClosed",
     "ServerExit",
     "StartError",
     "StartIgnored",
     "ThreadQueueFull",
+    "TooManyCalls",
     "WrongThread",
     "add_advice",
 ]
@@ -85,6 +90,23 @@ def _in_words(reason: ExitReason) -> str:
     if isinstance(reason, Shutdown) and not isinstance(reason.detail, str):
         return f"Shutdown({reason.detail})"
     return str(reason) if isinstance(reason, Crash | NameInUse) else repr(reason)
+
+
+_LATE: Final = "the server may still carry it out"
+
+
+class Requested(msgspec.Struct, frozen=True):
+    """The request of a call that another function than `call` made, for the text of its errors.
+
+    Attributes:
+        text: The call as source code.
+        absence: The problem if the server does not exist, and the correction.
+        late: The state of the request after its timeout.
+    """
+
+    text: str
+    absence: str
+    late: str = _LATE
 
 
 @declared()
@@ -108,8 +130,15 @@ class CallExit(ActorsError):
     request: object
     timeout: float
 
+    @property
+    def called(self) -> str:
+        """The call as source code."""
+        if isinstance(self.request, Requested):
+            return self.request.text
+        return f"call({self.server!r}, {self.request!r})"
+
     def __str__(self) -> str:
-        return f"call({self.server!r}, {self.request!r}) got no answer: {_in_words(self.reason)}"
+        return f"{self.called} got no answer: {_in_words(self.reason)}"
 
 
 @declared()
@@ -120,28 +149,30 @@ class NoProcess(CallExit):
     reason: ExitReason = fixed(NOPROC)
 
     def __str__(self) -> str:
-        called = f"call({self.server!r}, {self.request!r})"
         if isinstance(self.server, Pid):
-            return f"{called}: this process has ended"
+            return f"{self.called}: this process has ended"
+        if isinstance(self.request, Requested):
+            return f"{self.called}: {self.request.absence}"
         address = self.server if isinstance(self.server, Address) else Address
-        return f"{called}: {address.absence}"
+        return f"{self.called}: {address.absence}"
 
 
-@declared(
-    "call({server!r}, {request!r}) got no answer within {timeout:g} s; "
-    "the server may still carry it out"
-)
+@declared()
 class CallTimeout(CallExit, trio.TooSlowError):
     """The server did not answer in time. It still has the request and may still carry it out."""
 
     reason: ExitReason = fixed(TIMEOUT)
+
+    def __str__(self) -> str:
+        late = _LATE if not isinstance(self.request, Requested) else self.request.late
+        return f"{self.called} got no answer within {self.timeout:g} s; {late}"
 
 
 class ServerExit(CallExit):
     """The server ended before it answered. `reason` is its exit reason."""
 
     def __str__(self) -> str:
-        return f"call({self.server!r}, {self.request!r}): the server ended with {_in_words(self.reason)}"
+        return f"{self.called}: the server ended with {_in_words(self.reason)}"
 
 
 @declared()
@@ -160,16 +191,49 @@ class CallingSelf(CallExit):
     chain: tuple[Pid, ...] = ()
 
     def __str__(self) -> str:
-        called = f"call({self.server!r}, {self.request!r})"
         if not self.chain:
             return (
-                f"{called}: a process cannot call itself; "
+                f"{self.called}: a process cannot call itself; "
                 "call the method directly, or cast() to be served after the current message"
             )
         circle = " -> ".join(map(repr, self.chain))
         return (
-            f"{called}: a circle of calls, {circle}, in which each waits for the next; "
+            f"{self.called}: a circle of calls, {circle}, in which each waits for the next; "
             "let one of them cast(), or answer with NoReply() and reply() later"
+        )
+
+
+@declared()
+class CallCancelled(CallExit):
+    """Code in an asyncio loop cancelled the function of an `asyncio_call`, and not the caller.
+
+    Attributes:
+        reason: `"cancelled"`.
+    """
+
+    reason: ExitReason = fixed("cancelled")
+
+    def __str__(self) -> str:
+        return f"{self.called} was cancelled by code in the loop, and not by its caller"
+
+
+@declared()
+class TooManyCalls(CallExit):
+    """The loop of an `asyncio_call`, or the pool of a `blocking_call`, has too many calls. Nothing has run.
+
+    Attributes:
+        reason: `"too_many_calls"`.
+        limit: The `max_calls` of the loop or the pool.
+    """
+
+    may_have_run = False
+    reason: ExitReason = fixed("too_many_calls")
+    limit: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.called} was refused, because {self.limit} calls have no result yet; limit the callers, or raise "
+            "max_calls"
         )
 
 
@@ -467,8 +531,9 @@ class ProcessKilled(BaseException):
 
 ASYNCIO_ADVICE: Final = (
     "This code needs the event loop of asyncio, but processes run on Trio, which has none. Use Trio's own "
-    "function (trio.sleep, trio.fail_after, trio.open_tcp_stream) or a library that works on Trio, or run a blocking "
-    "library with `await trio.to_thread.run_sync(function, ...)`. See docs/howto/use-blocking-and-asyncio-libraries.md"
+    "function (trio.sleep, trio.fail_after, trio.open_tcp_stream) or a library that works on Trio, or run the function "
+    "in an asyncio loop with `await asyncio_call(function, ...)`, of actors.asyncio_loop. See "
+    "docs/howto/use-blocking-and-asyncio-libraries.md"
 )
 """The note that `add_advice` adds."""
 
@@ -499,17 +564,21 @@ def _needs_asyncio(error: BaseException) -> bool:
         return True
     if not isinstance(error, _TYPES_OF_ASYNCIO):
         return False
+    modules = _modules_of(error)
+    if "actors.asyncio_loop" in modules:
+        # It comes from an asyncio loop.
+        return False
     if _is_about_asyncio(str(error)):
         return True
-    return "asyncio" in sys.modules and _raised_by_asyncio(error)
-
-
-def _raised_by_asyncio(error: BaseException) -> bool:
     # Example: AttributeError: 'NoneType' object has no attribute 'create_future', from a queue.
-    traceback = error.__traceback__
-    if traceback is None:
-        return False
-    while traceback.tb_next is not None:
+    return bool(modules) and modules[-1].partition(".")[0] == "asyncio"
+
+
+def _modules_of(error: BaseException) -> list[str]:
+    """Return the modules of the error's frames, innermost last. Without asyncio, no frame matters."""
+    modules = []
+    traceback = error.__traceback__ if "asyncio" in sys.modules else None
+    while traceback is not None:
+        modules.append(str(traceback.tb_frame.f_globals.get("__name__", "")))
         traceback = traceback.tb_next
-    module = str(traceback.tb_frame.f_globals.get("__name__", ""))
-    return module.partition(".")[0] == "asyncio"
+    return modules

@@ -18,9 +18,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from itertools import islice
-from typing import Final
+from typing import ClassVar, Final
+from weakref import WeakKeyDictionary
 
 import trio
+from trio.abc import Clock
 from trio.lowlevel import enable_ki_protection
 
 from actors._kernel.current import ambient_runtime, require_runtime, wait_for_end
@@ -49,17 +51,18 @@ DEFAULT_KILL_GRACE: Final = 5.0
 
 
 class Environment:
-    """A runtime's source of randomness, identifiers and time of day: the real world.
+    """A runtime's source of randomness, identifiers, time of day and time since the boot: the real world.
 
-    A simulation overrides these methods. So a program should take all three values from its runtime. In a simulation,
-    the seed then decides these values:
+    A simulation overrides these methods. So a program should take these values from its runtime. In a simulation, the
+    seed then decides them:
 
         runtime = current_runtime()
         delay = runtime.random.uniform(0, 1)
         order_id = runtime.uuid()
         created_at = runtime.now()
 
-    For durations use Trio's clock, `trio.current_time()`.
+    For durations use Trio's clock, `trio.current_time()`. In a test on Trio's `MockClock`, such as `autojump_clock`,
+    the time of day passes as this clock does.
     """
 
     def opened(self, runtime: Runtime) -> None:
@@ -76,6 +79,40 @@ class Environment:
     def now(self) -> float:
         """Return the seconds since the epoch."""
         return time.time()
+
+    def since_boot(self) -> float:
+        """Return the seconds since the machine was booted, including those in which it was suspended."""
+        return _since_boot()
+
+
+def _boot_clock() -> Callable[[], float]:
+    """Return the function of the clock that also counts while the machine is suspended."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    if hasattr(time, "CLOCK_MONOTONIC"):
+        # On macOS, this clock counts while the machine sleeps, and `time.monotonic` does not.
+        return partial(time.clock_gettime, time.CLOCK_MONOTONIC)
+    return time.monotonic
+
+
+_since_boot: Final = _boot_clock()
+
+
+class _VirtualTime(Environment):
+    """The real world, but the time of day and the time since the boot pass as a `MockClock` does."""
+
+    # The time of day at the start of each clock, which all runtimes on the clock share.
+    _starts: ClassVar[WeakKeyDictionary[Clock, float]] = WeakKeyDictionary()
+
+    def __init__(self, clock: Clock) -> None:
+        self._current_time = clock.current_time
+        self._start = self._starts.setdefault(clock, time.time() - clock.current_time())
+
+    def now(self) -> float:
+        return self._start + self._current_time()
+
+    def since_boot(self) -> float:
+        return self._current_time()
 
 
 current_environment: ContextVar[Environment] = ContextVar(
@@ -185,7 +222,7 @@ async def open_runtime(
     _check(kill_grace, shutdown_deadline, mailbox_alarm, max_thread_calls, max_crash_reports)
     debug = os.environ.get("ASHTREE_DEBUG", "0") not in ("", "0") if debug is None else debug
     make = _checked_runtime() if debug else Runtime
-    environment = current_environment.get()
+    environment = _environment()
     runtime = make(environment, kill_grace=kill_grace, seed=seed)
     runtime.mailbox_alarm = mailbox_alarm
     runtime.from_threads.limit = max_thread_calls
@@ -228,6 +265,14 @@ async def open_runtime(
     finally:
         # The tracebacks refer to this frame, so exceptions and frame would keep each other in memory.
         del failure, interrupt, host
+
+
+def _environment() -> EnvironmentLike:
+    environment, clock = current_environment.get(), trio.lowlevel.current_clock()
+    # Production code does not import `trio.testing`. If no module has imported it, the clock is not its MockClock.
+    testing = sys.modules.get("trio.testing")
+    is_virtual = testing is not None and isinstance(clock, testing.MockClock)
+    return _VirtualTime(clock) if is_virtual and type(environment) is Environment else environment
 
 
 def _nothing() -> None:

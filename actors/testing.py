@@ -1,4 +1,4 @@
-"""A test tool for actors that finds messages that were changed after they were sent.
+"""Test tools for actors: a finder of messages that were changed after they were sent, and a stand-in for threads.
 
     async with open_runtime() as runtime:
         with SharedMessages.watch(runtime):
@@ -6,6 +6,8 @@
 
 Erlang copies messages, and Ashtree does not. So a sender must not change a message after sending it. `SharedMessages`
 checks this in a test.
+
+`replace_calls` carries out the calls of `asyncio_call` and `blocking_call` in a test without threads.
 """
 
 from __future__ import annotations
@@ -22,13 +24,14 @@ import trio
 from attrs import frozen
 
 from actors._calls import CallRequest, Cast, SystemRequest
+from actors._thread_service import StandIn, stand_in
 from actors.errors import ActorsError
 from actors.exits import ExitReason
 from actors.instrumentation.instrument import Instrument
 from actors.refs import Pid, Ref
 from actors.runtime import Runtime
 
-__all__ = ["ChangedMessage", "MessageChanged", "SharedMessages"]
+__all__ = ["ChangedMessage", "MessageChanged", "SharedMessages", "replace_calls"]
 
 _Picture = dict[str, str]
 
@@ -59,6 +62,35 @@ class ChangedMessage:
     def __str__(self) -> str:
         changes = "; ".join(self.changes)
         return f"{self.receiver} received a message that was changed after {self.sender} had sent it: {changes}"
+
+
+@contextmanager
+def replace_calls(function: StandIn) -> Iterator[None]:
+    """Let a function of the test carry out `asyncio_call` and `blocking_call`, in the task of the caller, on Trio.
+
+        async def stand_in(function, *args):
+            assert function is fetch_price
+            await trio.sleep(0.1)                     # takes virtual time
+            return 7
+
+        with replace_calls(stand_in):
+            await Supervisor.start_link([AsyncioLoop()])
+            price = await asyncio_call(fetch_price, "ann")
+
+    An `AsyncioLoop` or a `BlockingPool` whose process starts in the block has no thread. So it works in a simulation,
+    where threads do not exist, and with a virtual clock, which does not wait for threads. Names, the limit `max_calls`,
+    timeouts, cancellation and the end of the process work as with threads.
+
+    Args:
+        function: An async function. It gets the function of a call and its arguments, without the connection of a pool,
+            and returns the result or raises. For blocking functions that are quick and need no connection, write
+            `return function(*args)`.
+    """
+    token = stand_in.set(function)
+    try:
+        yield
+    finally:
+        stand_in.reset(token)
 
 
 class MessageChanged(ActorsError, AssertionError):

@@ -23,15 +23,16 @@ from types import FrameType
 
 import msgspec
 import trio
+from msgspec import structs
 
-from actors._kernel.runtime import Process, Runtime, current_process
+from actors._kernel.runtime import LoopLike, Process, Runtime, current_process
 from actors.arguments import check_number
 from actors.instrumentation.telemetry import Event
 from actors.places import is_program
 from actors.servers._loop import Loop
 from actors.text import log_exception, printable
 
-__all__ = ["BLOCKED", "DEFAULT_LIMIT", "Blocked", "count_run_time", "watch_loop"]
+__all__ = ["BLOCKED", "DEFAULT_LIMIT", "LOOP_BLOCKED", "Blocked", "count_run_time", "watch_loop"]
 
 DEFAULT_LIMIT = 0.5
 """The seconds that one step may take under `ashtree serve` before the watchdog reports it."""
@@ -41,6 +42,9 @@ BLOCKED: Event = ("actors", "runtime", "blocked")
 
 Measurements: `seconds`, so far. Metadata: `process`, `pid`, `handler`, `file`, `line` and `stack`, as in `Blocked`. The
 runtime emits the event when the step has ended, because no other code can run before that."""
+
+LOOP_BLOCKED: Event = ("actors", "asyncio_loop", "blocked")
+"""One step of a task of an `AsyncioLoop` took too long. Measurements and metadata as for `BLOCKED`, and `call`."""
 
 # Programs configure this logger by this name, which is older than the place of the module.
 _log = logging.getLogger("actors.instrumentation.watchdog")
@@ -60,6 +64,7 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True):
         source: The text of that line.
         handler: The outermost function of the program's own code on the stack.
         stack: The whole stack, as lines.
+        call: The `asyncio_call` that blocks an `AsyncioLoop`; None for a step that blocks Trio's loop.
     """
 
     seconds: float
@@ -71,14 +76,23 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True):
     line: int
     source: str
     stack: list[str]
+    call: str | None = None
 
     def __str__(self) -> str:
         inside = "" if self.function == self.handler else f" (in {self.function})"
+        who, library, thread = (
+            f"Process {self.process} {self.pid!r}",
+            "trio",
+            "trio.to_thread.run_sync",
+        )
+        if self.call is not None:
+            caller = "" if self.pid is None else f" of process {self.process} {self.pid!r}"
+            who, library, thread = f"{self.call}{caller}", "asyncio", "asyncio.to_thread"
         return (
-            f"Process {self.process} {self.pid!r} has let nothing else run for {self.seconds * 1000:.0f} ms. "
+            f"{who} has let nothing else run for {self.seconds * 1000:.0f} ms. "
             f"{self.handler} is at {self.file}:{self.line}{inside}: {self.source}\n"
-            "Write `await trio.sleep(seconds)` in place of time.sleep(), and "
-            "`await trio.to_thread.run_sync(function, ...)` for code that blocks or computes for long. The stack:\n"
+            f"Write `await {library}.sleep(seconds)` in place of time.sleep(), and "
+            f"`await {thread}(function, ...)` for code that blocks or computes for long. The stack:\n"
             + "".join(self.stack)
         )
 
@@ -212,8 +226,14 @@ def _watch(
     pause = step_seconds / 8
     pauses = _Pauses(_cpu_of(loop_thread), time.monotonic())
     turn, task, since = turns.number, None, None
+    others: dict[LoopLike, _OtherLoop] = {}
     while not stop.wait(pause):
         now, number = time.monotonic(), turns.number
+        # The runtime's thread may change its dict meanwhile, so look at a copy.
+        loops = list(runtime.other_loops.values())
+        others = {each: others.get(each) or _OtherLoop(each, step_seconds, now) for each in loops}
+        for other in others.values():
+            other.look(now, pause, runtime)
         # If a new turn has begun since the last look, or if the loop waits, no task blocks the loop. Then this thread
         # must not search, because a search in ten thousand tasks takes milliseconds.
         running = _running(root) if number == turn and not turns.is_waiting else None
@@ -233,8 +253,7 @@ def _watch(
                 # The step ended while this thread read the stack, so the stack may belong to another step.
                 continue
             turns.reported = turn
-            _log.warning("%s", printable(str(blocked), lines=True))
-            runtime.run_sync_soon(_tell, runtime, blocked)
+            _report(runtime, blocked)
         except trio.RunFinishedError:
             return
         except Exception as error:
@@ -245,6 +264,64 @@ def _watch(
                 "The watchdog could not report a step that blocks the event loop",
                 exception=error,
             )
+
+
+def _report(runtime: Runtime, blocked: Blocked) -> None:
+    _log.warning("%s", printable(str(blocked), lines=True))
+    runtime.run_sync_soon(_tell, runtime, blocked)
+
+
+class _OtherLoop:
+    """The looks at another event loop, which answers a ping in each of its turns unless a step blocks it."""
+
+    def __init__(self, loop: LoopLike, step_seconds: float, now: float) -> None:
+        self._loop = loop
+        self._step_seconds = step_seconds
+        self._pauses = _Pauses(_cpu_of(loop.thread), now)
+        self._since: float | None = None
+        self._step: object = None
+        self._has_answered = True
+        self._is_reported = False
+
+    def look(self, now: float, pause: float, runtime: Runtime) -> None:
+        """Report the step that blocks the loop, once, if there is one."""
+        step, process, call = self._loop.running()
+        paused = self._pauses.until(now, pause, self._since)
+        if self._has_answered or step is not self._step:
+            # Ask for a new answer only after the last one, so that a blocked loop collects no pings.
+            if self._has_answered:
+                self._since, self._is_reported = None, False
+                if not self._loop.is_busy():
+                    return
+                self._has_answered = False
+                self._loop.ping(self._answer)
+            self._since, self._step = now, step
+            return
+        if (
+            self._is_reported
+            or self._since is None
+            or now - self._since - paused < self._step_seconds
+        ):
+            return
+        self._is_reported = True
+        try:
+            frames = _frames_in_loop(self._loop.thread)
+            if frames and not self._has_answered:
+                name = "" if process is None else process.describe()
+                pid = None if process is None else process.pid
+                blocked = _blocked(frames, now - self._since, name, pid)
+                _report(runtime, structs.replace(blocked, call=call))
+        except trio.RunFinishedError:
+            # The runtime has ended, and the log has the report.
+            pass
+        except Exception as error:
+            # A repr or a log handler of the program raised. The watchdog must continue.
+            log_exception(
+                _log, "The watchdog could not report a step that blocks a loop", exception=error
+            )
+
+    def _answer(self) -> None:
+        self._has_answered = True
 
 
 def _running(root: trio.lowlevel.Task) -> trio.lowlevel.Task | None:
@@ -312,13 +389,18 @@ def _cpu_of(thread: int) -> Callable[[], float] | None:
 def _describe(task: trio.lowlevel.Task, seconds: float, loop_thread: int) -> Blocked:
     frames = list(_frames_of(task, sys._current_frames().get(loop_thread)))
     process = _idle_process(frames) or task.context.get(current_process)
+    name = task.name if process is None else process.describe()
+    return _blocked(frames, seconds, name, None if process is None else process.pid)
+
+
+def _blocked(frames: list[FrameType], seconds: float, process: str, pid: object) -> Blocked:
     own = [each for each in frames if is_program(each.f_code.co_filename)]
     outer, inner = (own[0], own[-1]) if own else (frames[0], frames[-1])
     file, line = inner.f_code.co_filename, inner.f_lineno
     return Blocked(
         seconds=seconds,
-        process=task.name if process is None else process.describe(),
-        pid=None if process is None else process.pid,
+        process=process,
+        pid=pid,
         handler=_name(outer),
         function=_name(inner),
         file=file,
@@ -351,20 +433,31 @@ def _frames_of(task: trio.lowlevel.Task, innermost: FrameType | None) -> list[Fr
     return frames
 
 
+def _frames_in_loop(thread: int) -> list[FrameType]:
+    """Return the frames of the step that runs in an asyncio loop, outermost first, without the frames of the loop."""
+    frames: list[FrameType] = []
+    frame = sys._current_frames().get(thread)
+    while frame is not None and frame.f_code.co_qualname != "Handle._run":
+        frames.insert(0, frame)
+        frame = frame.f_back
+    # Without such a frame, no step runs, or the loop is not asyncio's own.
+    return frames
+
+
 def _name(frame: FrameType) -> str:
     return frame.f_code.co_qualname.rpartition("<locals>.")[2]
 
 
 def _tell(runtime: Runtime, blocked: Blocked) -> None:
-    runtime.telemetry.execute(
-        BLOCKED,
-        {"seconds": blocked.seconds},
-        {
-            "process": blocked.process,
-            "pid": blocked.pid,
-            "handler": blocked.handler,
-            "file": blocked.file,
-            "line": blocked.line,
-            "stack": blocked.stack,
-        },
-    )
+    metadata = {
+        "process": blocked.process,
+        "pid": blocked.pid,
+        "handler": blocked.handler,
+        "file": blocked.file,
+        "line": blocked.line,
+        "stack": blocked.stack,
+    }
+    event = BLOCKED
+    if blocked.call is not None:
+        event, metadata["call"] = LOOP_BLOCKED, blocked.call
+    runtime.telemetry.execute(event, {"seconds": blocked.seconds}, metadata)

@@ -26,6 +26,7 @@ from channels.payloads import InvalidPayload
 from channels.protocol.longpoll import LongPoll
 from channels.pubsub.pubsub import PubSub
 from channels.serving.mount import Mount
+from channels.serving.services import EndpointChild
 from channels.socket import Refusal, Socket
 from channels.tokens.token import (
     Atom,
@@ -56,6 +57,7 @@ __all__ = [
     "Draining",
     "EncodeError",
     "Endpoint",
+    "EndpointChild",
     "EndpointError",
     "InvalidHandler",
     "InvalidPayload",

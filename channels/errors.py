@@ -23,6 +23,7 @@ from typing import Final
 from actors.declared import declared
 from actors.errors import InvalidArgument, InvalidOperation, InvalidOption, InvalidReturn
 from actors.text import brief
+from supervision.errors import InvalidChildSpec
 
 __all__ = [
     "MISTAKES",
@@ -42,7 +43,13 @@ class ChannelsError(Exception):
     """The base class of all errors of channels."""
 
 
-MISTAKES: Final = (ChannelsError, InvalidOption, InvalidArgument, InvalidOperation)
+MISTAKES: Final = (
+    ChannelsError,
+    InvalidOption,
+    InvalidArgument,
+    InvalidOperation,
+    InvalidChildSpec,
+)
 """The errors whose text explains a mistake to its author, so that commands show the text without a traceback."""
 
 

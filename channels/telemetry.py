@@ -21,6 +21,28 @@ __all__ = [
     "CONNECTION_CLOSED",
     "CONNECTION_REFUSED",
     "ENDPOINT_DRAIN",
+    "ENTITY_ALARM",
+    "ENTITY_ARBITER_CONNECTED",
+    "ENTITY_ARBITER_DISCONNECTED",
+    "ENTITY_BEGAN",
+    "ENTITY_CRASHED",
+    "ENTITY_DROPPED",
+    "ENTITY_ENDED",
+    "ENTITY_FINISHED",
+    "ENTITY_HANDED_OVER",
+    "ENTITY_HANDOVER_LOST",
+    "ENTITY_LEASE_LOST",
+    "ENTITY_MESSAGE_REFUSED",
+    "ENTITY_MOVING",
+    "ENTITY_NODE_DOWN",
+    "ENTITY_NODE_UP",
+    "ENTITY_REFUSED",
+    "ENTITY_REQUEST_ACCEPTED",
+    "ENTITY_REQUEST_ENDED",
+    "ENTITY_SESSION_OPENED",
+    "ENTITY_STARTED",
+    "ENTITY_START_FAILED",
+    "ENTITY_TAKEN_OVER",
     "HISTORY_ANSWERS_FORGOTTEN",
     "HISTORY_ANSWER_REFUSED",
     "HISTORY_APPEND_FAILED",
@@ -34,6 +56,7 @@ __all__ = [
     "HISTORY_GAP",
     "HISTORY_LOST",
     "HISTORY_NOT_SENT",
+    "HISTORY_STARTED",
     "LONGPOLL_ANSWER_LOST",
     "LONGPOLL_LEFT_OUT",
     "LONGPOLL_NOT_FORWARDED",
@@ -291,6 +314,85 @@ PRESENCE_CALLBACK_FAILED: Event = ("phoenix", "presence_callback_failed")
 """`fetch`, `handle_metas` or `counted` raised, took too long, or returned an invalid result. If `fetch` failed, clients
 do not get the diff. Metadata: `callback`, `topic`, and `exception`."""
 
+ENTITY_ARBITER_CONNECTED: Event = ("channels", "entity", "arbiter_connected")
+"""The arbiter of an `EntitySupervisor` has connected to its server, for the first time or again. Measurements:
+`attempts`. Metadata: `supervisor`, its name; `connection`; and `server`, its address without a password."""
+
+ENTITY_ARBITER_DISCONNECTED: Event = ("channels", "entity", "arbiter_disconnected")
+"""The arbiter of an `EntitySupervisor` has lost its server, or could not connect. The entities of this node stop when
+their lease ends, unless the arbiter connects again before. Measurements: `delay`, the seconds until the next attempt.
+Metadata: `supervisor`, `connection`, `server`, and `problem`, a text."""
+
+ENTITY_SESSION_OPENED: Event = ("channels", "entity", "session_opened")
+"""This node has a session at the arbiter, so it may own keys. Metadata: `supervisor` and `router`, as all events of
+entities have: the name of the `EntitySupervisor`, and its `Router` on this node."""
+
+ENTITY_LEASE_LOST: Event = ("channels", "entity", "lease_lost")
+"""The lease of this node's session is lost, so all its entities stop. Metadata: `problem`, a text."""
+
+ENTITY_STARTED: Event = ("channels", "entity", "started")
+"""An entity runs on this node, after its `init`. Metadata: `key`, `fence` and `pid`."""
+
+ENTITY_ENDED: Event = ("channels", "entity", "ended")
+"""The process of an entity has ended, for any reason. Metadata: `key`; `fence`, which is 0 if the process never owned
+the key; `pid`; and `reason`, its exit reason."""
+
+ENTITY_CRASHED: Event = ("channels", "entity", "crashed")
+"""An entity crashed. Measurements: `delay`, the seconds until it may start again; 0 if it starts at once. Metadata:
+`key`, `fence` and `reason`."""
+
+ENTITY_START_FAILED: Event = ("channels", "entity", "start_failed")
+"""The `init` of an entity failed, so the requests that waited for it fail with `EntityStartFailed`. Measurements:
+`delay`, the seconds until a request may start it again. Metadata: `key`, `reason`, and `problem`, a text."""
+
+ENTITY_BEGAN: Event = ("channels", "entity", "began")
+"""An entity begins to run a callback. Metadata: `key`; `fence`; and `request`, an `EntityRequest`, or None if the
+callback has another cause, such as a timer."""
+
+ENTITY_FINISHED: Event = ("channels", "entity", "finished")
+"""The callback of an `ENTITY_BEGAN` has ended, with or without an exception. The metadata is the same."""
+
+ENTITY_REQUEST_ACCEPTED: Event = ("channels", "entity", "request_accepted")
+"""The node that owns a key has put a request into the mailbox of the entity. Metadata: `request` and `fence`."""
+
+ENTITY_REQUEST_ENDED: Event = ("channels", "entity", "request_ended")
+"""A request has ended on this node: with an answer, or with a `Failure`. For a request of another node, that node emits
+this event too. Metadata: `request`, and `failure`, which is None after an answer."""
+
+ENTITY_DROPPED: Event = ("channels", "entity", "dropped")
+"""A cast, a message or an alarm did not reach its entity. Metadata: `key`, `verb`, and `problem`, a text."""
+
+ENTITY_REFUSED: Event = ("channels", "entity", "refused")
+"""A limit of an `EntitySupervisor` was reached. Measurements: `limit`. Metadata: `key`, and `option`, the name of the
+limit."""
+
+ENTITY_ALARM: Event = ("channels", "entity", "alarm")
+"""The alarm of an entity is due, and this node wakes the entity. Metadata: `key`, and `at`, the time of the alarm."""
+
+ENTITY_MOVING: Event = ("channels", "entity", "moving")
+"""This node begins to move a key. Metadata: `key`, `fence`, and `to`, the name of the next node."""
+
+ENTITY_HANDED_OVER: Event = ("channels", "entity", "handed_over")
+"""A key now belongs to another node, which gets its state and its waiting requests. Measurements: `requests` and
+`bytes`. Metadata: `key`; `fence`, that of the next owner; and `to`, the name of its node."""
+
+ENTITY_TAKEN_OVER: Event = ("channels", "entity", "taken_over")
+"""This node got the state and the waiting requests of a key. Measurements: `requests` and `bytes`. Metadata: `key`;
+`fence`, that of this node; and `sender`, the name of the earlier node."""
+
+ENTITY_HANDOVER_LOST: Event = ("channels", "entity", "handover_lost")
+"""The next owner of a key has not confirmed a handover, or could not read the state. Metadata: `key`, and `problem`, a
+text."""
+
+ENTITY_NODE_UP: Event = ("channels", "entity", "node_up")
+"""Another node can own keys. Metadata: `node`, a `Node`."""
+
+ENTITY_NODE_DOWN: Event = ("channels", "entity", "node_down")
+"""Another node has stopped or gone silent. Its keys stay with it until the arbiter says otherwise. Metadata: `node`."""
+
+ENTITY_MESSAGE_REFUSED: Event = ("channels", "entity", "message_refused")
+"""A message between nodes about entities was malformed, or too large for the adapter. Metadata: `problem`, a text."""
+
 HISTORY_ANSWERS_FORGOTTEN: Event = ("phoenix", "history_answers_forgotten")
 """A storage forgot keys of pushes before they expired, to stay within `max_answers` or `max_answer_bytes`.
 Measurements: `keys`, their number."""
@@ -318,6 +420,9 @@ attempt. Metadata: `connection`, `server`, and `problem`, a text."""
 HISTORY_FULL: Event = ("phoenix", "history_full")
 """A history refused a message, because too many messages wait for its storage. Measurements: `waiting`. Metadata:
 `topic`."""
+
+HISTORY_STARTED: Event = ("phoenix", "history_started")
+"""A history has opened its storage, and starts. Metadata: `history`, the `History`."""
 
 HISTORY_EVICTED: Event = ("phoenix", "history_evicted")
 """A storage forgot the messages of some topics, to stay within `max_topics` or `max_total_bytes`. Measurements:

@@ -33,6 +33,20 @@ def check_libraries() -> None:
         )
 
 
+def shared_secret() -> str:
+    """Return the secret of the server, for a program that signs its own token.
+
+    Raises:
+        SystemExit: the environment has no SECRET_KEY_BASE.
+    """
+    secret = os.environ.get("SECRET_KEY_BASE")
+    if not secret:
+        raise SystemExit(
+            "set SECRET_KEY_BASE to the secret of the server, which then accepts this program"
+        )
+    return secret
+
+
 def _relative(path: Path) -> str:
     """Return a path as the reader would type it in the current folder."""
     relative = os.path.relpath(path)

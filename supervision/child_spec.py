@@ -28,6 +28,7 @@ __all__ = [
     "ChildInfo",
     "ChildSpec",
     "ChildType",
+    "HasChildSpec",
     "RestartType",
     "ShutdownLimit",
     "Start",
@@ -65,8 +66,15 @@ class Startable(Protocol):
         """A function that starts the process, linked to the current process."""
 
 
-Supervised: TypeAlias = "ChildSpec | type[Any] | Startable"
-"""A child for a supervisor: a spec, or a class or an object with `start_link`."""
+class HasChildSpec(Protocol):
+    """An object that describes its process."""
+
+    def child_spec(self) -> ChildSpec:
+        """Return the child spec of the process."""
+
+
+Supervised: TypeAlias = "ChildSpec | type[Any] | Startable | HasChildSpec"
+"""A child for a supervisor: a spec, a class or an object with `start_link`, or an object with `child_spec`."""
 
 
 @frozen
@@ -228,8 +236,8 @@ def child_spec(child: Supervised, /, *args: Any, **overrides: Any) -> ChildSpec:
         child_spec(spec, id="second")
 
     Args:
-        child: A class with `start_link`, such as a `GenServer`; another object with an async `start_link`; or a
-            `ChildSpec`. If the object has a method `child_spec`, that method makes the spec.
+        child: A class with `start_link`, such as a `GenServer`; another object with an async `start_link`; an object
+            with a method `child_spec`, which makes the spec; or a `ChildSpec`.
         args: Positional arguments for `start_link`. Not for a `ChildSpec`, which already has arguments.
         overrides: Fields of `ChildSpec`. Keyword arguments of `start_link` go into `kwargs`.
 

@@ -222,6 +222,7 @@ class ProcessRecord(Generic[R]):
             "parent": self.parent,
             "ancestors": self.ancestors,
             "monitors": tuple(each.target for each in items_of(self.watching)),
+            "timers": len(items_of(self.timers)),
             "trap_exits": self.trapping,
             "queue_length": len(self.mailbox),
             "status": self.status,

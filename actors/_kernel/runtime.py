@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EnvironmentLike",
+    "LoopLike",
     "Process",
     "Runtime",
     "acting_process",
@@ -105,12 +106,28 @@ def record_of(pid: Pid) -> Process | None:
 
 
 class EnvironmentLike(Protocol):
-    """The source of a runtime's randomness, identifiers and time of day. See `actors.runtime`."""
+    """The source of a runtime's randomness, identifiers, time of day and time since the boot. See `actors.runtime`."""
 
     def opened(self, runtime: Runtime) -> None: ...
     def random(self, process: Pid | None) -> random.Random | None: ...
     def uuid(self, process: Pid | None) -> uuid.UUID: ...
     def now(self) -> float: ...
+    def since_boot(self) -> float: ...
+
+
+class LoopLike(Protocol):
+    """Another event loop, in a thread of its own, for the watchdog. `thread` is the identifier of the thread."""
+
+    thread: int
+
+    def is_busy(self) -> bool:
+        """Return True if the loop may be running code of the program."""
+
+    def ping(self, answer: Callable[[], object]) -> None:
+        """Make the loop call a function in its next turn."""
+
+    def running(self) -> tuple[object, Process | None, str]:
+        """Return an object for the step that runs now, with the process and the text of the call that it belongs to."""
 
 
 class Runtime:
@@ -153,6 +170,10 @@ class Runtime:
         self.call_chains: CallChains | None = None
         # True while the runtime adds up the run time of each process.
         self.counts_run_time = False
+        # The calls and stops that an `AsyncioLoop` or a `BlockingPool` waits for, so that a virtual clock waits too.
+        self.work_in_threads = 0
+        # The other event loops of this program, by the processes that own them.
+        self.other_loops: dict[Pid, LoopLike] = {}
         self.closed = False
         self.spawned = self.crashed = self.abnormal_stops = 0
         self.dead_letters = self.late_answers = self.zombies_ever = self._numbers = self._refs = 0
@@ -271,6 +292,14 @@ class Runtime:
     def now(self) -> float:
         """Return the time of day, in seconds since the epoch. For durations use `trio.current_time()`."""
         return self.environment.now()
+
+    def since_boot(self) -> float:
+        """Return the seconds since the machine was booted, including those in which it was suspended.
+
+        Trio's clock does not count them. So use this clock to find out whether a promise to another machine has
+        expired.
+        """
+        return self.environment.since_boot()
 
     # Addresses
 
@@ -618,10 +647,10 @@ class Runtime:
     def process_info(self, pid: Pid) -> dict[str, Any] | None:
         """Return a description of a living process, or None if it has ended.
 
-        Keys: `pid`, `name`, `label`, `parent`, `ancestors`, `links`, `monitors`, `trap_exits`, `queue_length`,
-        `status` ("running", "waiting", "suspended" or "exiting"), `age` in seconds, `dictionary`; with
-        `open_runtime(counts_run_time=True)` also `run_time`. In `monitors`, a `RemoteAddress` stands for a process that
-        may run on another node.
+        Keys: `pid`, `name`, `label`, `parent`, `ancestors`, `links`, `monitors`, `timers` (those that send to its pid,
+        as a number), `trap_exits`, `queue_length`, `status` ("running", "waiting", "suspended" or "exiting"), `age` in
+        seconds, `dictionary`; with `open_runtime(counts_run_time=True)` also `run_time`. In `monitors`, a
+        `RemoteAddress` stands for a process that may run on another node.
         """
         process = record_of(pid)
         if process is None:

@@ -34,10 +34,13 @@ from actors.text import bounded, brief, log_exception, printable, shown
 
 __all__ = [
     "CLEANUP_FAILED",
+    "CONNECTION_FAILED",
     "CRASH",
     "CRASHES_LEFT_OUT",
     "DEFAULT_MAX_CRASH_REPORTS",
     "MAILBOX_ALARM",
+    "THREADS_LEFT",
+    "TOO_MANY_CALLS",
     "ZOMBIE",
     "Facts",
     "Line",
@@ -68,6 +71,19 @@ Measurements: limit; waited and refused, the numbers of calls since the last eve
 
 THREAD_CALL_FAILED: Event = ("actors", "threads", "failed")
 """A function call from another thread raised in the runtime's thread. Metadata: function, args, exception."""
+
+TOO_MANY_CALLS: Event = ("actors", "thread_service", "refused")
+"""An `AsyncioLoop` or a `BlockingPool` refused a call, because it had `max_calls` calls without a result.
+
+Measurements: limit; refused, which is 1. Metadata: service, request, process."""
+
+THREADS_LEFT: Event = ("actors", "thread_service", "left")
+"""An `AsyncioLoop` or a `BlockingPool` was killed during its stop, because a function had not returned.
+
+The thread goes on. Measurements: calls. Metadata: service, pid, requests."""
+
+CONNECTION_FAILED: Event = ("actors", "thread_service", "failed")
+"""The `close` or the `cancel` of a `BlockingPool` raised. Metadata: service; function, its name; exception."""
 
 CRASHES_LEFT_OUT: Event = ("actors", "log", "crashes_left_out")
 """More processes crashed in one second than the log reports.
@@ -371,6 +387,10 @@ def _call(facts: Facts) -> Facts:
     return {"function": name, "args": ", ".join(map(shown, facts["args"]))}
 
 
+def _requests(facts: Facts) -> Facts:
+    return {"requests": printable(bounded(", ".join(facts["requests"])))}
+
+
 _LINES = (
     Line(
         CLEANUP_FAILED,
@@ -408,6 +428,28 @@ _LINES = (
         ERROR,
         "A function call from another thread failed in the runtime's thread: %(function)s(%(args)s)",
         fields=_call,
+        with_exception=True,
+    ),
+    Line(
+        TOO_MANY_CALLS,
+        WARNING,
+        "%(service)s refused %(request)s of %(process)s, because %(limit)d calls have no result yet%(earlier)s",
+        every=1,
+        apart="service",
+    ),
+    Line(
+        THREADS_LEFT,
+        ERROR,
+        (
+            "%(service)s %(pid)r was killed before its thread had ended. These calls still keep the thread busy: "
+            "%(requests)s"
+        ),
+        fields=_requests,
+    ),
+    Line(
+        CONNECTION_FAILED,
+        WARNING,
+        "The function %(function)s= of %(service)s raised",
         with_exception=True,
     ),
 )

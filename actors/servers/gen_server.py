@@ -40,7 +40,7 @@ from actors._calls import (
     SystemRequest,
 )
 from actors._kernel.current import require_process, require_runtime
-from actors._kernel.runtime import Process, acting_process, current_process
+from actors._kernel.runtime import acting_process, current_process
 from actors._kernel.start import start
 from actors.addresses import RemoteAddress
 from actors.arguments import check_address, check_pid
@@ -58,9 +58,10 @@ from actors.errors import (
 )
 from actors.exits import NORMAL, ExitReason
 from actors.places import place_of
-from actors.refs import Pid, ProcessLike, RuntimeLike
+from actors.refs import Address, Pid, ProcessLike, RuntimeLike
 from actors.servers._loop import Loop, ServerStatus, serve
 from actors.servers.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
+from actors.text import brief
 
 __all__ = [
     "CallRequest",
@@ -70,6 +71,7 @@ __all__ = [
     "Sender",
     "call",
     "cast",
+    "label_of",
     "move_to_back",
     "pending_call",
     "reply",
@@ -282,7 +284,8 @@ class GenServer(Generic[S]):
             *args: The arguments of `init`.
             **kwargs: The keyword arguments of `init`.
             name: The process's name, registered before init runs.
-            label: The process's description in messages; by default the class's name.
+            label: The process's description in messages; by default the class's name. If `name` is an address with a
+                key, such as `registry.via(42)`, the key follows: `Auction 42`.
             timeout: The seconds that init may take.
 
         Raises:
@@ -293,7 +296,7 @@ class GenServer(Generic[S]):
                 ends too.
         """
         check_constructor(cls)
-        label = label or cls.__name__
+        label = label or label_of(cls.__name__, name)
         return await start(
             serve, (cls, args, kwargs), link=True, name=name, label=label, timeout=timeout
         )
@@ -312,7 +315,7 @@ class GenServer(Generic[S]):
         If a process starts the server, the server is its own parent: an `Exit` from itself stops it.
         """
         check_constructor(cls)
-        label = label or cls.__name__
+        label = label or label_of(cls.__name__, name)
         return await start(
             serve, (cls, args, kwargs), link=False, name=name, label=label, timeout=timeout
         )
@@ -346,7 +349,8 @@ class GenServer(Generic[S]):
             (cls, args, kwargs),
             link=True,
             name=name,
-            label=label or cls.__name__,
+            # Without the call for a server without a name, because a crowd of channels starts here.
+            label=label or (cls.__name__ if name is None else label_of(cls.__name__, name)),
             server=True,
         )
         return process.pid
@@ -378,7 +382,23 @@ async def call(server: object, request: Any, *, timeout: float = 5.0) -> Any:
 
     All of these except InvalidArgument and WrongThread are subclasses of CallExit.
     """
+    if type(server) is not Pid and isinstance(server, RemoteAddress):
+        return await _remote_call(server, request, timeout)
     return await _request(CallRequest, server, request, timeout)
+
+
+async def _remote_call(server: RemoteAddress, request: Any, timeout: float) -> Any:
+    require_runtime("call")
+    caller = current_process.get()
+    if caller is not None and (caller.dying or caller.dead):
+        caller = acting_process()
+        if caller is not None:
+            caller.check()
+    answer = await server.call(request, timeout=timeout)
+    if caller is not None:
+        # If an answer and a kill arrive in the same turn, the kill has priority, as in a local call.
+        caller.check()
+    return answer
 
 
 class PendingCall(msgspec.Struct, frozen=True):
@@ -410,8 +430,6 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
             caller.check()
     target = _target(server)
     if target is None or target is caller:
-        if envelope is CallRequest and isinstance(server, RemoteAddress):
-            return await _remote_call(caller, server, request, timeout)
         await trio.lowlevel.checkpoint()
         raise _refusal(envelope, target, server, request, timeout)
     runtime = target.runtime
@@ -457,16 +475,6 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
     if isinstance(failure, Ended):
         raise ServerExit(failure.reason, server, request, timeout)
     raise CallTimeout(server, request, timeout)
-
-
-async def _remote_call(
-    caller: Process | None, server: RemoteAddress, request: Any, timeout: float
-) -> Any:
-    answer = await server.call(request, timeout=timeout)
-    if caller is not None:
-        # If an answer and a kill arrive in the same turn, the kill has priority, as in a local call.
-        caller.check()
-    return answer
 
 
 def _target(server: object) -> ProcessLike | None:
@@ -680,6 +688,20 @@ _CALLBACKS: Final[dict[str, tuple[str, ...] | None]] = {
     "handle_continue": ("argument",),
     "terminate": ("reason",),
 }
+
+
+def label_of(owner: str, name: object) -> str:
+    """Return the default label of a server: its class, and the key of its address in a registry.
+
+    Args:
+        owner: The name of the class.
+        name: The name of the process; None without one.
+    """
+    key = getattr(name, "key", None) if isinstance(name, Address) else None
+    if key is None:
+        return owner
+    is_plain = isinstance(key, str) and key.isprintable() and len(key) <= 80
+    return f"{owner} {key if is_plain else brief(key)}"
 
 
 def check_server_class(cls: type) -> None:

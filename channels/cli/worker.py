@@ -47,6 +47,7 @@ from channels.endpoint.endpoint import Endpoint
 from channels.errors import MISTAKES
 from channels.pubsub.workers.adapter import WorkersAdapter
 from channels.pubsub.workers.control import ControlLine, Setup, read_setup
+from channels.pubsub.workers.grant_line import GrantClient
 from channels.pubsub.workers.lifeline import Lifeline
 from channels.pubsub.workers.places import PlaceSockets
 from channels.pubsub.workers.plan import Timing
@@ -98,7 +99,8 @@ def _work(
     number: Annotated[int, typer.Argument(metavar="NUMBER", help="Of the control socket.")],
 ) -> None:
     sock, setup = _inherit(number)
-    os.set_inheritable(setup.lifeline, False)
+    for descriptor in (setup.lifeline, setup.lock):
+        os.set_inheritable(descriptor, False)
     lifeline = Lifeline(setup.lifeline, application.exit_now)
     options = msgspec.convert(setup.options, Options)
     open_log(options.log_level, options.log_format, worker=setup.id)
@@ -176,12 +178,13 @@ def _serve(
 ) -> None:
     sockets = PlaceSockets([_own(number) for number in setup.listening])
     internal = PlaceSockets([_own(number) for number in setup.internal])
-    hub = _own(setup.hub)
+    hub, grants = _own(setup.hub), _own(setup.grants)
     if endpoint.pubsub.is_local:
-        endpoint.pubsub.use(WorkersAdapter(hub))
+        endpoint.pubsub.use(WorkersAdapter(hub, grants=GrantClient(grants)))
     else:
         # The application has its own adapter, which also reaches the other workers.
         hub.close()
+        grants.close()
     shutdown_deadline = endpoint.draining.shutdown_deadline
     worker = _Worker(endpoint, line, sockets, internal)
     # The same limit as that of the parent.

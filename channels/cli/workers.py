@@ -209,7 +209,12 @@ def table_of(report: Sequence[Report]) -> Table:
             table.add_row(*_row(each))
             if each.last_end is not None:
                 ends[each.place] = f"Place {each.place}: its last worker {each.last_end}."
-    table.caption = "\n".join(ends.values()) or None
+    lines = list(ends.values())
+    owners = [each for each in report if isinstance(each, WorkerReport) and each.entities]
+    if owners:
+        counts = ", ".join(f"{each.entities} in worker {each.id}" for each in owners)
+        lines.append(f"Entities: {counts}.")
+    table.caption = "\n".join(lines) or None
     return table
 
 

@@ -65,6 +65,7 @@ from channels.telemetry import (
     HISTORY_GAP,
     HISTORY_LOST,
     HISTORY_NOT_SENT,
+    HISTORY_STARTED,
 )
 from channels.topics import INTERNAL
 from supervision.child_spec import ChildSpec, process_spec
@@ -231,6 +232,7 @@ class History:
         runtime = current_runtime()
         await self.storage.open(self.limits, fresh_epoch=f"{runtime.random.getrandbits(64):016x}")
         self._runtime, self._pubsub = runtime, pubsub
+        self.execute(HISTORY_STARTED, {}, {})
         children = [
             ChildSpec("storage", self._hold, restart="temporary"),
             *self.storage.processes(self),
@@ -276,10 +278,11 @@ class History:
 
         Args:
             topic: the topic.
-            fence: a whole number from 1 to 2**53 - 1, from the authority that chose this owner.
+            fence: a whole number from 1 to 2**53 - 1, from the authority that chose this owner, such as `Entity.fence`.
 
         Raises:
-            FenceRefused: the topic has this fence or a greater one. Get a fence of at least `claimed + 1`, or stop.
+            FenceRefused: the topic has this fence or a greater one. Get a fence of at least `claimed + 1`, or stop. An
+                `Entity` gets one if its `init` raises this error.
             HistoryError: the history does not run.
             StorageError: the storage failed, or took longer than `timeout`. The fence may or may not be claimed.
             InvalidOption: the fence is not such a number.
@@ -306,8 +309,8 @@ class History:
             topic: the topic.
 
         Returns:
-            The messages, and the bounds of the stream. If `first` is above 1, the storage no longer keeps the first
-            messages.
+            The messages, and the bounds of the stream. If `first` is above 1, the storage has forgotten the first
+            messages because of the limits of the history, such as `max_age`.
 
         Raises:
             HistoryError: the history does not run.

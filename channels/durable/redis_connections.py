@@ -10,7 +10,7 @@ topics at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -20,7 +20,7 @@ from channels.durable.redis_script import SCRIPT, SHA, Keys, parse_publication
 from channels.durable.storage import Receiver, StorageError
 from channels.pubsub.redis.caller import Caller, CallFailed
 from channels.pubsub.redis.connection import Options, Subscriber
-from channels.pubsub.redis.protocol import pack_command
+from channels.pubsub.redis.protocol import Script, pack_command, run_id_of
 from channels.pubsub.redis.server_errors import ServerError
 from channels.pubsub.redis.url import RedisUrl
 from channels.telemetry import HISTORY_CONNECTED, HISTORY_DISCONNECTED
@@ -28,7 +28,7 @@ from supervision.child_spec import ChildSpec
 
 __all__ = ["RedisConnections"]
 
-_RUN = re.compile(rb"^run_id:([0-9a-f]+)\r?$", re.MULTILINE)
+_SCRIPT = Script(SCRIPT, SHA)
 # The settings of a server that writes each message to its disk before its answer.
 _WRITES_ALL = {
     b"appendonly": b"yes",
@@ -114,10 +114,10 @@ class RedisConnections:
         info, replication, config = answers
         if isinstance(info, ServerError):
             return f"the server answered to INFO: {info}"
-        found = _RUN.search(info) if isinstance(info, bytes) else None
-        if found is None:
+        run_id = run_id_of(info)
+        if run_id is None:
             return "the server did not tell its run_id in INFO"
-        self._run_id = found[1]
+        self._run_id = run_id
         # A user may lack the permission for CONFIG. Then the node does not know the persistence of the server, and
         # treats a restart as a loss.
         facts = config if isinstance(config, dict) else {}
@@ -167,10 +167,9 @@ class RedisConnections:
         number = next(self._epochs)
         epoch = f"{self._fresh_epoch}.{number}" if number else self._fresh_epoch
 
-        def command(*begin: str) -> Callable[[], bytes]:
-            # The caller packs the command once it is connected, so it knows the run of the server then.
-            return lambda: pack_command(
-                *begin,
+        # The caller calls this once it is connected, so this node knows the run of the server then.
+        def packed() -> Sequence[str | int | bytes]:
+            return (
                 len(self._keys.names),
                 *self._keys.names,
                 verb,
@@ -182,11 +181,7 @@ class RedisConnections:
                 *arguments,
             )
 
-        answer = await self._caller.call(command("EVALSHA", SHA), deadline=deadline)
-        if isinstance(answer, ServerError) and answer.code == "NOSCRIPT":
-            # The server does not have the script: it has restarted, or a user flushed its scripts.
-            answer = await self._caller.call(command("EVAL", SCRIPT), deadline=deadline)
-        return answer
+        return await self._caller.run(_SCRIPT, packed, deadline=deadline)
 
     def statistics(self) -> dict[str, int]:
         """Return the counters of the connections."""

@@ -146,11 +146,13 @@ class SQLiteStorage:
 
     def _connect(self) -> sqlite3.Connection:
         # Only the owner may read the messages of clients. SQLite itself would create the file with the rights of the
-        # umask. It gives the two files beside it the rights of this one. An existing file keeps its rights.
+        # umask. It gives the two files beside it the rights of this one. An existing file keeps its rights. It must not
+        # be opened here: closing it would drop the locks that SQLite has on it through other connections of this
+        # process. Another process would then remove the log of changes as the supposedly last user.
         try:
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         except OSError:
-            # SQLite gives the reason why the file cannot be opened.
+            # The file exists, or SQLite gives the reason why it cannot be opened.
             pass
         connection = sqlite3.connect(
             self.path, timeout=self.timeout, isolation_level=None, check_same_thread=False

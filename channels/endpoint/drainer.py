@@ -11,6 +11,9 @@ drainer logs the failure, and runs the loop again after a pause.
 The drainer ends the sessions of polling clients first. Each session answers its open poll. The client's next request
 finds no session.
 
+When all clients have left, the drainer drains the endpoint's `EndpointChild` objects, in the reverse order of their
+start. Their processes stop later, after the channels.
+
 Source: Phoenix.Socket.PoolDrainer. Phoenix counts the channels in a batch. Ashtree counts clients, which are WebSockets
 and polling sessions. So it also closes clients that have not joined any topic.
 """
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 
 import msgspec
 import trio
@@ -34,7 +38,7 @@ from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer
 from actors.text import log_exception
 from channels.connection.session_server import Drain
-from channels.serving.services import Services
+from channels.serving.services import EndpointChild, Services
 from channels.telemetry import ENDPOINT_DRAIN
 from channels.transports.out_buffer import Flusher
 from channels.transports.poller import Poller
@@ -54,7 +58,8 @@ class Draining(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         batch_size: clients in one batch.
         batch_interval: seconds between two batches.
-        timeout: seconds for the whole drain. After that, the endpoint cuts the open connections.
+        timeout: seconds for the whole drain, of clients and of children. After that, the endpoint cuts the open
+            connections.
         notice: seconds from the moment when readiness probes get 503 to the first batch. In this time, the endpoint
             still accepts clients, and the load balancer can notice the failed probes. In development there is no
             notice.
@@ -89,12 +94,17 @@ class DrainerServer(GenServer[None]):
     """A process that drains the endpoint when the endpoint stops it."""
 
     async def init(
-        self, services: Services, supervisors: tuple[object, ...], draining: Draining
+        self,
+        services: Services,
+        supervisors: Sequence[object],
+        draining: Draining,
+        children: Sequence[EndpointChild] = (),
     ) -> None:
         trap_exits()
         self.services = services
         self.supervisors = supervisors
         self.draining = draining
+        self.children = children
 
     async def terminate(self, reason: ExitReason) -> None:
         admission = self.services.admission
@@ -109,6 +119,7 @@ class DrainerServer(GenServer[None]):
             with trio.move_on_after(self.draining.timeout):
                 await self.services.http.drain()
                 await self._drain()
+                await self._drain_children()
             nursery.cancel_scope.cancel()
 
     async def _drain(self) -> None:
@@ -134,6 +145,17 @@ class DrainerServer(GenServer[None]):
         while refs:
             down = await receive(lambda message: type(message) is Down)
             refs.discard(down.ref)
+
+    async def _drain_children(self) -> None:
+        for child in reversed(self.children):
+            try:
+                await child.drain()
+            except trio.Cancelled:
+                _logger.warning("the drain ended before %r had drained", child)
+                raise
+            except Exception as error:
+                # Broad, because the children before this one must drain too.
+                log_exception(_logger, "%r failed to drain", child, exception=error)
 
 
 async def _run(loop: Flusher | Poller) -> None:

@@ -13,6 +13,7 @@ A running endpoint is a supervision tree. It starts its children from top to bot
     ├── pubsub                                connects to other nodes, if there is an adapter
     ├── presence Online                       one for each `Presence`, here for a class `Online`
     ├── relay                                 forwards polling requests to other nodes, if there is an adapter
+    ├── children (one_for_one)                the application's own processes, if it has some
     ├── UserSocket channels (one_for_one)     one for each socket class
     │   ├── 0 (dynamic)                       one temporary process for each channel
     │   └── 1 (dynamic)
@@ -69,7 +70,7 @@ from channels.endpoint.listening import (
     serve_websocket,
     start_application,
 )
-from channels.endpoint.pools import ChannelPool, pools_of
+from channels.endpoint.pools import CHILDREN, ChannelPool, pools_of
 from channels.errors import ChannelsError
 from channels.filters import FilterRule, check_rule
 from channels.handlers import Declarations
@@ -81,7 +82,7 @@ from channels.pubsub.pubsub import PubSub
 from channels.serving.mount import Mount
 from channels.serving.mounted import Mounted, mount_all
 from channels.serving.plug import Plug
-from channels.serving.services import Admission, LateAnswer, Service, Services
+from channels.serving.services import Admission, EndpointChild, LateAnswer, Service, Services
 from channels.socket import Socket, router_of
 from channels.tokens.token import Secret, check_secret
 from channels.topics import Router
@@ -95,9 +96,10 @@ from channels.transports.out_buffer import (
 from channels.transports.poller import DEFAULT_LONGEST_REST
 from channels.transports.transports import DEFAULT_MAX_INCOMING_BYTES, NO_STATISTICS, Transports
 from channels.wire.urls import InvalidPath
-from supervision.child_spec import ChildSpec, process_spec
+from supervision.child_spec import ChildSpec, Supervised, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.events import RECORDER_WANTED
+from supervision.strategy import DEFAULT_MAX_RESTARTS, DEFAULT_MAX_SECONDS, Strategy
 from supervision.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -152,6 +154,15 @@ class Endpoint:
         pubsub: the PubSub for broadcasts. By default the endpoint has its own PubSub, for this node alone.
         presences: all `Presence` objects of the application. The endpoint starts and stops their processes.
         histories: all `History` objects of the application, for its durable topics. The endpoint starts and stops them.
+        children: the application's own processes, as a supervisor takes them: classes with `start_link`, child specs,
+            and `EndpointChild` objects. They start in this order after the PubSub, the presences and the histories, and
+            before the first channel. They stop in reverse order after the last channel. So a channel may call them from
+            `join` to `terminate`. Each node and each worker runs its own.
+        children_strategy: the children to restart when a child ends, as in `Supervisor`: "one_for_one", "one_for_all"
+            or "rest_for_one".
+        children_max_restarts: the number of restarts of children within `children_max_seconds`. At the next restart the
+            endpoint stops too.
+        children_max_seconds: the length of this restart window in seconds.
         head_timeout: seconds for a client to send the head of its first request. After that, the client gets 408.
         max_connections: the maximum number of open connections. A further client gets 503. By default, the number of
             connections for which the process has file descriptors, up to 100,000.
@@ -211,6 +222,10 @@ class Endpoint:
         pubsub: PubSub | None = None,
         presences: Sequence[Service] = (),
         histories: Sequence[Service] = (),
+        children: Sequence[Supervised | EndpointChild] = (),
+        children_strategy: Strategy = "one_for_one",
+        children_max_restarts: float = DEFAULT_MAX_RESTARTS,
+        children_max_seconds: float = DEFAULT_MAX_SECONDS,
         head_timeout: float = 10.0,
         max_connections: int | None = None,
         max_internal_connections: int = 64,
@@ -243,6 +258,7 @@ class Endpoint:
             )
         _check_list("presences", presences, "Presence()")
         _check_list("histories", histories, "History()")
+        _check_list("children", children, "Counter")
         _check_list("plugs", plugs, "Health()")
         self.sockets = dict(sockets)
         self.http = http
@@ -250,6 +266,10 @@ class Endpoint:
         self.pubsub = PubSub() if pubsub is None else pubsub
         self.presences = tuple(presences)
         self.histories = tuple(histories)
+        self.children = tuple(children)
+        self.children_strategy = children_strategy
+        self.children_max_restarts = children_max_restarts
+        self.children_max_seconds = children_max_seconds
         self.head_timeout = head_timeout
         self.max_connections = max_connections
         self.max_internal_connections = max_internal_connections
@@ -398,7 +418,10 @@ class Endpoint:
             children.insert(-1, ChildSpec("listener", ListenerServer.start_link, listener))
         # The observer is the first child, so that it sees the start and the stop of all other children.
         children[:0] = self._observers(self.secret_key_base or secret_key_base)
-        pid = await Supervisor.start_link(children, label="endpoint")
+        # The supervisor of the application's children is the significant child: if it gives up, the endpoint does too.
+        pid = await Supervisor.start_link(
+            children, auto_shutdown="any_significant", label="endpoint"
+        )
         services.admission.started = True
         self._services, self._internal, self._supervisor = services, internal, pid
         self._announce(has_port=port is not None, tls=ssl_context is not None)
@@ -693,6 +716,14 @@ class Endpoint:
                 raise InvalidOption("Endpoint", option, value, f"{kind.__name__}(...), or None")
         for option, owner in (("presences", "Presence"), ("histories", "History")):
             _check_services(option, owner, getattr(self, option))
+        self._check_children()
+
+    def _check_children(self) -> None:
+        for child in self.children:
+            if isinstance(child, type) and issubclass(child, EndpointChild):
+                raise InvalidOption("Endpoint", "children", child, f"[{child.__name__}(...)]")
+        # The children that are left out make their specs with the services, when the endpoint starts.
+        self._supervisor_of([each for each in self.children if not isinstance(each, EndpointChild)])
 
     def _check_http(self) -> None:
         check_positive("Endpoint", "keep_alive_timeout", self.keep_alive_timeout)
@@ -730,6 +761,7 @@ class Endpoint:
         transports = services.transports
         children = [
             ChildSpec("services", _hold_services, (services, internal, plugs), restart="temporary"),
+            *self._children_of_application(services),
             *(pool.child_spec() for pool in pools),
             process_spec(transports.flusher.main, id="flusher"),
             *(process_spec(each.main, id=name) for name, each in transports.pollers.items()),
@@ -747,11 +779,39 @@ class Endpoint:
             ChildSpec(
                 "drainer",
                 DrainerServer.start_link,
-                (services, (sessions, connections), self._draining()),
+                (services, (sessions, connections), self._draining(), self._drained_children()),
                 shutdown=self.draining.longest + 5.0,
             )
         )
         return children
+
+    def _children_of_application(self, services: Services) -> list[ChildSpec]:
+        """Return the supervisor of the application's children; empty without children."""
+        children = [
+            child.child_spec(services) if isinstance(child, EndpointChild) else child
+            for child in self.children
+        ]
+        return [self._supervisor_of(children)] if children else []
+
+    def _supervisor_of(self, children: Sequence[Supervised]) -> ChildSpec:
+        try:
+            return Supervisor.child_spec(
+                children,
+                id=CHILDREN,
+                label=CHILDREN,
+                # Restarted after a kill. An end after too many restarts is final, and ends the endpoint.
+                restart="transient",
+                significant=True,
+                strategy=self.children_strategy,
+                max_restarts=self.children_max_restarts,
+                max_seconds=self.children_max_seconds,
+            )
+        except InvalidOption as error:
+            option = f"children_{error.option}"
+            raise InvalidOption("Endpoint", option, error.value, error.expected) from None
+
+    def _drained_children(self) -> tuple[EndpointChild, ...]:
+        return tuple(child for child in self.children if isinstance(child, EndpointChild))
 
     def _draining(self) -> Draining:
         """Return the options of the drain. In development no proxy waits for the notice, so there is none."""

@@ -1,10 +1,10 @@
-"""The pools of an endpoint, whose supervisors run the channels."""
+"""The pools of an endpoint, whose supervisors run the channels, and the ids of its children with user processes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from actors.refs import Pid
 from actors.servers.gen_server import Request
@@ -18,7 +18,11 @@ from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.supervisor import Supervisor
 
-__all__ = ["ChannelPool", "pools_of"]
+__all__ = ["CHILDREN", "ChannelPool", "ids_of_application", "pools_of"]
+
+CHILDREN: Final = "children"
+"""The id of the supervisor of the application's own children, below the endpoint."""
+_CHANNELS: Final = " channels"
 
 
 @cache
@@ -53,9 +57,8 @@ class ChannelPool:
             )
             for number, name in enumerate(self.names)
         ]
-        return Supervisor.child_spec(
-            supervisors, id=f"{self.name} channels", label=f"{self.name} channels"
-        )
+        id = f"{self.name}{_CHANNELS}"
+        return Supervisor.child_spec(supervisors, id=id, label=id)
 
     def start(self, link: Link, ticket: Ticket, payload: Any, replaced: tuple[Pid, ...]) -> Request:
         """Ask for the start of the channel server of a membership. The supervisors of the pool take turns.
@@ -67,6 +70,12 @@ class ChannelPool:
         return DynamicSupervisor.request_start(
             self.names[self._next], spec, link, ticket, payload, replaced
         )
+
+
+def ids_of_application(sockets: Mapping[str, type[Socket] | Mount]) -> frozenset[str]:
+    """Return the ids of an endpoint's children that run code of the application: its children, and its channels."""
+    classes = (each.socket if isinstance(each, Mount) else each for each in sockets.values())
+    return frozenset((CHILDREN, *(f"{each.__name__}{_CHANNELS}" for each in classes)))
 
 
 def pools_of(owner: object, mounts: Mapping[str, Mount]) -> dict[type[Socket], ChannelPool]:

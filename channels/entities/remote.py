@@ -39,7 +39,7 @@ from actors.refs import Pid, ProcessLike, Ref, TimerRef
 from actors.runtime import Runtime, current_runtime
 from actors.servers.gen_server import CallRequest, Sender, cast
 from actors.text import bounded
-from actors.timers import send_after
+from actors.timers import read_timer, send_after
 from channels.pubsub.adapter import Node
 
 __all__ = [
@@ -522,7 +522,9 @@ class RemoteProcesses:
         self._calls: dict[int, _Call] = {}
         # Work after the loss of nodes, in small steps.
         self._steps: deque[Callable[[], object]] = deque()
-        self._is_ticking = self._is_closed = False
+        # The timer of the latest `Tick` from a timer.
+        self._timer: TimerRef | None = None
+        self._is_closed = False
         self._late_answers = 0
 
     def statistics(self) -> dict[str, int]:
@@ -676,9 +678,8 @@ class RemoteProcesses:
             self._router.post(node, message)
 
     def _keep_ticking(self) -> None:
-        if not self._is_ticking and not self._is_closed:
-            self._is_ticking = True
-            send_after(self._router.pid, _TICK, _TICK_INTERVAL)
+        if self._timer is None and not self._is_closed:
+            self._timer = send_after(self._router.pid, _TICK, _TICK_INTERVAL)
 
     def tick(self) -> None:
         """Do a bounded part of the work that is due. The router calls this for each `Tick`."""
@@ -686,6 +687,9 @@ class RemoteProcesses:
             self._steps.popleft()()
         if self._steps:
             send(self._router.pid, _TICK)
+            return
+        if self._timer is not None and read_timer(self._timer) is not None:
+            # This `Tick` came for the steps, and the timer brings another one for the rest.
             return
         now = trio.current_time()
         late, due = now - CONFIRM_TIMEOUT, now - RECHECK_INTERVAL
@@ -706,7 +710,7 @@ class RemoteProcesses:
                 break
             del self._watched[key]
             watched.remove()
-        self._is_ticking = False
+        self._timer = None
         if self._unconfirmed or self._confirmed or self._watched:
             self._keep_ticking()
 

@@ -34,7 +34,8 @@ def add_generators(app: typer.Typer, gen: typer.Typer) -> None:
     """
     app.command("new", help="Create a project: a server, a channel, a page and tests.")(_new)
     for kind, command in _COMMANDS.items():
-        gen.command(kind, help=f"Create a {kind} and its test in this project.")(command)
+        article = "an" if kind == "entity" else "a"
+        gen.command(kind, help=f"Create {article} {kind} and its test in this project.")(command)
     gen.command("durable", help="Write durable.mjs, for bundled pages with durable topics.")(
         _durable
     )
@@ -87,6 +88,19 @@ def _presence(
     typer.echo(f"  endpoint = Endpoint(..., presences=[{parsed.snake}])\n")
     typer.echo('The socket must set self.assigns["user"] in connect. `ashtree gen socket user`')
     typer.echo("creates such a socket.")
+
+
+def _entity(
+    name: Annotated[str, typer.Argument(help="Such as auction, one process for each auction.")],
+    package: _Package = None,
+) -> None:
+    parsed, where = _parsed("entity", name), _package(package)
+    _create(module_files("entity", parsed, where))
+    typer.echo(f"Now give it to the endpoint in {where}/endpoint.py:\n")
+    typer.echo(f"  from {where}.{parsed.snake} import {parsed.plural}, history\n")
+    typer.echo(f"  endpoint = Endpoint(..., histories=[history], children=[{parsed.plural}])\n")
+    typer.echo("A channel on any node can then call it:\n")
+    typer.echo(f'  state = await call({parsed.plural}.via("42"), Add(1), timeout=5)')
 
 
 def _socket(
@@ -159,7 +173,12 @@ def _wheel() -> None:
 
 # The name of the wheel in a requirements file.
 _VENDORED: Final = re.compile(r"(?<=vendor/)ashtree-[^/\s\[;#]+\.whl")
-_COMMANDS: Final = {"channel": _channel, "presence": _presence, "socket": _socket}
+_COMMANDS: Final = {
+    "channel": _channel,
+    "presence": _presence,
+    "entity": _entity,
+    "socket": _socket,
+}
 
 
 def _parsed(kind: str, text: str) -> Name:

@@ -1,4 +1,4 @@
-"""The files of generated projects, channels, presences and sockets, from their templates.
+"""The files of generated projects, channels, presences, entities and sockets, from their templates.
 
 A template is a file of this package. It contains placeholders such as `{{key}}`. `render` replaces them with values.
 `write` creates no file if one of the files exists.
@@ -85,12 +85,12 @@ def module_files(kind: str, name: Name, package: str, **more: str) -> dict[str, 
     """Return a module and its test, as a dict from paths to texts.
 
     Args:
-        kind: `channel`, `presence` or `socket`.
-        name: the name of the channel, the presence or the socket.
+        kind: `channel`, `presence`, `entity` or `socket`.
+        name: the name of the channel, the presence, the entity or the socket.
         package: the package of the project.
         more: further values of the templates: `mount`, the path at which the endpoint mounts a socket.
     """
-    module = name.snake if kind == "presence" else f"{name.snake}_{kind}"
+    module = name.snake if kind in ("presence", "entity") else f"{name.snake}_{kind}"
     values = {**_values(name), "package": package, **more}
     return {
         f"{package}/{module}.py": render(f"{kind}/{kind}.py", values),
@@ -104,6 +104,10 @@ def _values(name: Name) -> dict[str, str]:
         "Name": name.camel,
         "dashed": name.dashed,
         "title": name.title,
+        "words": name.words,
+        "plural": name.plural,
+        # As a formatter sorts them.
+        "history_and_plural": ", ".join(sorted(("history", name.plural))),
         "wheel": wheel_name(),
         "phoenix": PHOENIX_VERSION,
         "cdn": _CDN,

@@ -1,4 +1,4 @@
-"""The names of generated projects, channels, presences and sockets.
+"""The names of generated projects, channels, presences, entities and sockets.
 
 *pure*, except that `check_project` looks for installed packages.
 """
@@ -24,6 +24,10 @@ _TAKEN: Final = {"deploy", "static", "test", "tests"}
 _HIDING: Final = {
     "channel": {"test"},
     "presence": {"channel", "presence", "presences"},
+    "entity": {
+        *("add", "any", "entity", "entity_supervisor", "history", "look"),
+        *("reply", "sender", "state", "struct"),
+    },
     "socket": {"test"},
 }
 _LONGEST: Final = 40
@@ -57,7 +61,19 @@ class Name:
     @property
     def title(self) -> str:
         """The name for text that people read, such as `Game table`."""
-        return self.snake.replace("_", " ").capitalize()
+        return self.words.capitalize()
+
+    @property
+    def words(self) -> str:
+        """The name within a sentence, such as `game table`."""
+        return self.snake.replace("_", " ")
+
+    @property
+    def plural(self) -> str:
+        """The name of several, such as `game_tables`, by the regular rules of English."""
+        if re.search(r"(s|x|z|ch|sh)$", self.snake):
+            return f"{self.snake}es"
+        return f"{re.sub(r'(?<=[^aeiou])y$', 'ie', self.snake)}s"
 
 
 def parse_name(text: str) -> Name:
@@ -79,7 +95,7 @@ def parse_name(text: str) -> Name:
 
 
 def check_module(kind: str, name: Name) -> None:
-    """Check that a channel, a presence or a socket may have this name. Its class must not hide one that it uses.
+    """Check that a generated module may have this name. Its class must not hide one that the module or its test uses.
 
     Raises:
         ChannelsError: Ashtree has a class with the name of the class.

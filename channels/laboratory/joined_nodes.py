@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import count
 
 import trio
 
 from actors.arguments import check_positive, check_whole
+from channels.entities.arbiters.local import LocalArbiter
 from channels.pubsub.adapter import Receiver
 from channels.pubsub.envelope import MAX_BYTES
 from channels.pubsub.exchange import Exchange, ExchangeAdapter
+from channels.pubsub.workers.grants import Grants
 from channels.telemetry import PUBSUB_DROPPED
 from supervision.child_spec import ChildSpec, process_spec
 
@@ -59,6 +62,8 @@ class JoinedNodes:
         self.max_waiting = max_waiting
         self.loses: Callable[[str, str, str, bytes], bool] = lambda *_: False
         self._adapters: list[JoinedAdapter] = []
+        self._grants = Grants()
+        self._holders = count(1)
         self._cuts: set[frozenset[str]] = set()
 
     def adapter(self, name: str, *, shards: int = 1, max_bytes: int = MAX_BYTES) -> JoinedAdapter:
@@ -76,6 +81,13 @@ class JoinedNodes:
             InvalidOption: `shards` is not a whole number, 1 or more.
         """
         return JoinedAdapter(self, name, shards, max_bytes)
+
+    def arbiter(self) -> LocalArbiter:
+        """Return the arbiter of the entities of one node, for `EntitySupervisor(arbiter=)`. All nodes share its table.
+
+        A cut does not separate a node from it.
+        """
+        return LocalArbiter(grants=self._grants, holder=next(self._holders))
 
     def cut(self, one: str, other: str) -> None:
         """Lose everything between two nodes, in both directions, until `heal`.

@@ -25,11 +25,15 @@ import trio
 from actors.arguments import check_whole
 from channels.durable import redis_script
 from channels.laboratory.keyspace import Keyspace, Script, ScriptCall
+from channels.laboratory.simulated_arbiter import ARBITER_SCRIPTS
 from channels.laboratory.simulated_history import run_history_script
 
 __all__ = ["RedisClient", "SimulatedRedis"]
 
-SCRIPTS: Final[Mapping[bytes, Script]] = {redis_script.SCRIPT.encode(): run_history_script}
+SCRIPTS: Final[Mapping[bytes, Script]] = {
+    redis_script.SCRIPT.encode(): run_history_script,
+    **ARBITER_SCRIPTS,
+}
 """For the text of each script that a server in memory runs, its function in Python.
 
 To add a script, write a function that does the same in one step, and compare both on a real server, as

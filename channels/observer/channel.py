@@ -12,7 +12,7 @@ The page asks for a view (`view`, `node`, `process`, `timeline`) and for actions
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import trio
@@ -70,6 +70,7 @@ class ObserverChannel(Channel):
         self.view = View()
         self.view.update(payload)
         self.rows: dict[str, Row] = {}
+        self.entities: Sequence[Record] = ()
         self.news: News | None = None
         self.inspector: Pid | None = None
         self.inspected: int | None = None
@@ -163,7 +164,9 @@ class ObserverChannel(Channel):
             payload["gone"] = difference.gone
         if not self.rows:
             payload["all"] = True
-        self.rows = after
+        if news.entities != self.entities or (news.entities and not self.rows):
+            payload["entities"] = news.entities
+        self.rows, self.entities = after, news.entities
         return payload
 
     # Another node

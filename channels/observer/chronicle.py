@@ -28,6 +28,7 @@ from supervision.events import (
     CHILD_TERMINATED,
     GAVE_UP,
 )
+from supervision.recording.places import component_of
 from supervision.tree.supervisors import kind_of
 
 __all__ = ["Chronicle", "label_of"]
@@ -213,7 +214,7 @@ class Chronicle:
 
     @staticmethod
     def _child(id: Any, pid: Pid | None, entry: Entry | None) -> str:
-        title = entry.title if entry is not None else str(id)[:80]
+        title = entry.title if entry is not None else component_of(id)[:80]
         return title if pid is None else _who(title, pid)
 
 

@@ -26,6 +26,7 @@ each request names the incarnation of the rows on the page. A node refuses an ac
 | `number` | the number of this answer |
 | `follows` | the number of the answer to which the changes apply; 0 if this answer has all rows |
 | `set`, `gone`, `now` | the rows, as in a `tick` of the page |
+| `entities` | the tables of entities, as in a `tick` |
 | `process`, `about` | the facts about the process, and its path, title and last crash |
 | `job`, `problem` | the number of an action, and its problem, or None |
 """
@@ -93,7 +94,7 @@ class Elsewhere:
         if incarnation != self.incarnation:
             self.incarnation, self.pid = incarnation, None
         self.last = number
-        tick = {name: answer[name] for name in ("set", "gone", "now") if name in answer}
+        tick = {name: answer[name] for name in ("set", "gone", "now", "entities") if name in answer}
         return {**tick, "all": True} if follows == 0 else tick
 
     def state(self, now: float) -> Record:

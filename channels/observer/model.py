@@ -25,6 +25,8 @@ PAGE: Final = 40
 
 The group first shows the members with the longest mailboxes, then the oldest members.
 """
+INTERNAL: Final = "Ashtree's own processes"
+"""The title of the group of an endpoint's own processes. It follows the processes of the application."""
 MAX_FOUND: Final = 100
 """The largest number of processes that a search shows."""
 MAX_KEYS: Final = 1000
@@ -52,6 +54,7 @@ class Entry:
         mailbox: the number of waiting messages.
         rank: its position among the children of its supervisor; None below other processes.
         absent: children of this supervisor that do not run.
+        is_internal: True for a process of the endpoint itself, such as its listener.
         sorts: its children, grouped by their sort.
     """
 
@@ -66,11 +69,14 @@ class Entry:
     rank: int | None = None
     parent: Entry | None = None
     absent: tuple[Absent, ...] = ()
+    is_internal: bool = False
     sorts: dict[str, dict[int, Entry]] = field(factory=dict, repr=False)
 
     @property
     def sort(self) -> str:
-        """The first word of the label. Processes with the same first word are of one sort."""
+        """The first word of the label. Processes with the same first word are of one sort. Internal ones are too."""
+        if self.is_internal:
+            return INTERNAL
         found = _WORD.search(self.label)
         return found[0] if found else "process"
 
@@ -156,6 +162,13 @@ class Model:
             self._attach(entry)
         entry.kind = kind
 
+    def set_internal(self, entry: Entry, *, is_internal: bool) -> None:
+        """Move a process into the group of the endpoint's own processes, or out of it."""
+        if is_internal != entry.is_internal:
+            self._detach(entry)
+            entry.is_internal = is_internal
+            self._attach(entry)
+
     def set_mailboxes(self, lengths: Mapping[int, int]) -> None:
         """Set the lengths of all mailboxes that are not empty. The mailboxes of other processes become empty."""
         for entry in self._waiting:
@@ -227,7 +240,7 @@ class Model:
         for child in () if above is None else above.absent:
             yield _absent(child, parent)
         for sort, members in sorts.items():
-            if len(members) <= CROWD:
+            if len(members) <= CROWD and sort != INTERNAL:
                 for entry in members.values():
                     yield from self._rows_of(entry, parent, view)
                 continue
@@ -308,17 +321,24 @@ def _process(entry: Entry, parent: str | None) -> Row:
 def _group(
     key: str, parent: str | None, sort: str, members: dict[int, Entry], waiting: list[Entry]
 ) -> Row:
-    lengths = [each.mailbox for each in waiting if members.get(each.number) is each]
+    lengths = [each.mailbox for each in waiting if _is_within(each, members)]
     return {
         "key": key,
         "parent": parent,
-        "order": next(iter(members)),
+        "order": 10**11 if sort == INTERNAL else next(iter(members)),
         "type": "group",
         "title": sort,
         "count": len(members),
         "mailbox": sum(lengths),
         "children": True,
     }
+
+
+def _is_within(entry: Entry | None, members: dict[int, Entry]) -> bool:
+    """Return True if a process or one of its ancestors is a member."""
+    while entry is not None and members.get(entry.number) is not entry:
+        entry = entry.parent
+    return entry is not None
 
 
 def _absent(child: Absent, parent: str | None) -> Row:

@@ -70,6 +70,7 @@ class News:
     point: Record
     pids: Mapping[int, Pid]
     nodes: Sequence[Record]
+    entities: Sequence[Record]
 
 
 @frozen(eq=False)

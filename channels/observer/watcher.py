@@ -21,10 +21,12 @@ from actors.introspection import scan
 from actors.links import monitor
 from actors.messages import Down
 from actors.process import current_pid, on_exit, send, spawn
-from actors.refs import Pid
+from actors.refs import Address, Pid
 from actors.servers.gen_server import GenServer, Sender
 from actors.servers.results import Reply
 from actors.timers import send_after
+from channels.endpoint.pools import ids_of_application
+from channels.entities.supervisor import EntitySupervisor
 from channels.observer.chronicle import label_of
 from channels.observer.control import act
 from channels.observer.elsewhere import Served
@@ -36,6 +38,7 @@ from channels.observer.settings import Answered, Look, News, ObserverSettings, W
 from channels.telemetry import CHANNEL_HANDLED_IN
 from supervision.child_spec import RESTARTING
 from supervision.recording.fields import LABELLED
+from supervision.recording.places import component_of
 from supervision.tree.supervisors import kind_of, some_children
 
 __all__ = ["Watcher"]
@@ -44,6 +47,8 @@ SLICE: Final = 50
 CHILDREN: Final = 200
 """The largest number of children of one supervisor whose ids and restarts the page shows."""
 SAMPLES: Final = 1000
+ENTITIES: Final = 50
+"""The largest number of keys of one supervisor of entities that the page shows."""
 SUMMARY_SECONDS: Final = 1.0
 
 
@@ -71,6 +76,10 @@ class Watcher(GenServer[None]):
         pubsub = settings.endpoint.pubsub
         self._nodes = Nodes(pubsub.node_name)
         self._served = Served()
+        # The supervisor of the endpoint, which starts this process.
+        self._ids_of_application = ids_of_application(settings.endpoint.sockets)
+        own = self.runtime.process_info(current_pid())
+        self._endpoint = None if own is None else own["parent"]
         self._told = (0.0, self.memory.last)
         if not pubsub.is_local:
             pubsub.subscribe(settings.topic)
@@ -132,6 +141,7 @@ class Watcher(GenServer[None]):
         rows = self.model.rows(view, lambda number: status_shown(self._pids.get(number)))
         answer = self._served.answer(request["from"], request["page"], request["last"], rows)
         answer["now"] = round(self.runtime.now(), 3)
+        answer["entities"] = self._entities()
         if request["pid"] is not None and is_current:
             pid = self._pids.get(request["pid"])
             facts = None if pid is None else facts_of(self.runtime, pid)
@@ -157,7 +167,15 @@ class Watcher(GenServer[None]):
 
     def _news(self, point: Record) -> News:
         nodes = self._nodes.rows(point, trio.current_time())
-        return News(self.model, point, self._pids, nodes)
+        return News(self.model, point, self._pids, nodes, self._entities())
+
+    def _entities(self) -> list[Record]:
+        """Return a table for each supervisor of entities among the children of the endpoint."""
+        return [
+            {"name": child.name, "count": figures["entities"], "rows": list(child.rows(ENTITIES))}
+            for child in self.settings.endpoint.children
+            if isinstance(child, EntitySupervisor) and (figures := child.statistics())
+        ]
 
     async def _start_looking(self) -> None:
         if self._looking:
@@ -290,10 +308,14 @@ class Watcher(GenServer[None]):
                     below.restarts = child.restarts
                     if child.id is not None:
                         below.rank = rank
-                        below.id = str(child.id)[:80]
+                        # The label has the class and the key of an address in a registry.
+                        below.id = None if isinstance(child.id, Address) else str(child.id)[:80]
+                    if supervisor is self._endpoint:
+                        is_internal = child.id not in self._ids_of_application
+                        self.model.set_internal(below, is_internal=is_internal)
             elif child.id is not None:
                 status = "restarting" if child.pid == RESTARTING else "stopped"
-                absent.append(Absent(str(child.id)[:80], status, child.restarts, rank))
+                absent.append(Absent(component_of(child.id)[:80], status, child.restarts, rank))
         entry.absent = tuple(absent)
 
     def _point(self) -> Record:

@@ -33,6 +33,7 @@ from actors.refs import Pid
 from actors.runtime import in_runtime
 from actors.watchdog import BLOCKED
 from channels import telemetry as events
+from channels.entities.supervisor import EntitySupervisor
 from channels.errors import ChannelsError, MissingLibrary
 from channels.operations.metric_table import (
     METRICS,
@@ -571,6 +572,7 @@ async def _read(services: Services) -> list[Family]:
         *await _processes(services),
         *_nodes(services),
         *_histories(services),
+        *_entities(services),
         *_presences(services),
     ]
 
@@ -652,6 +654,30 @@ _HISTORY = {
     "history_forgotten_fences_total": "fences_forgotten",
 }
 
+_ENTITIES = {
+    "entities_running": "entities",
+    "entities_waiting_requests": "waiting",
+    "entities_started_total": "started",
+    "entities_crashed_total": "crashed",
+    "entities_failed_starts_total": "start_failed",
+    "entities_idle_stops_total": "idle_stops",
+    "entities_handed_over_total": "handed_over",
+    "entities_taken_over_total": "taken_over",
+    "entities_lost_handovers_total": "handovers_lost",
+    "entities_lost_leases_total": "leases_lost",
+    "entities_remote_requests": "remote_waiting",
+    "entities_dropped_messages_total": "dropped",
+    "entities_malformed_messages_total": "messages_refused",
+}
+
+_ENTITY_LIMITS = (
+    "max_entities",
+    "max_waiting",
+    "max_request_bytes",
+    "max_remote_waiting",
+    "max_handover_bytes",
+)
+
 _PRESENCE = {
     "presence_topics": "topics",
     "presence_members": "presences",
@@ -663,6 +689,27 @@ _PRESENCE = {
 
 def _histories(services: Services) -> list[Family]:
     return _statistics(_HISTORY, services.endpoint.histories)
+
+
+def _entities(services: Services) -> list[Family]:
+    figures = {
+        each.name: each.statistics()
+        for each in services.endpoint.children
+        if isinstance(each, EntitySupervisor)
+    }
+    if not figures:
+        return []
+    # A supervisor that does not run has no figures.
+    limited = [
+        ((name, limit), float(each.get(f"refused_{limit}", 0)))
+        for name, each in figures.items()
+        for limit in _ENTITY_LIMITS
+    ]
+    found = [
+        _family(metric, [((name,), float(each.get(key, 0))) for name, each in figures.items()])
+        for metric, key in _ENTITIES.items()
+    ]
+    return [*found, _family("entities_limited_requests_total", limited)]
 
 
 def _presences(services: Services) -> list[Family]:

@@ -70,6 +70,10 @@ _Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 _decode_usual = msgspec.json.Decoder(
     tuple[Literal[1], _Name, _Name, _Number, str, str | None]
 ).decode
+# The header of a binary event, such as the messages between the routers of entities.
+_decode_binary = msgspec.json.Decoder(
+    tuple[Literal[1], _Name, _Name, _Number, str, str, Literal["binary"]]
+).decode
 _NO_KIND = "its header does not have the items of any kind of envelope"
 # These decoders check the whole text, but build no Python values.
 _check_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -184,6 +188,15 @@ def unpack(data: bytes, *, max_bytes: int = MAX_BYTES) -> Envelope | Heartbeat:
     if len(data) > max_bytes:
         raise MalformedEnvelope(f"it has {len(data)} bytes, and the limit is {max_bytes}")
     line, newline, body = data.partition(b"\n")
+    if newline and line.endswith(b'"binary"]'):
+        try:
+            _, node, incarnation, number, topic, name, _ = _decode_binary(line)
+        except NOT_DECODABLE:
+            pass  # an event with this name, or malformed
+        else:
+            if name.startswith("phx_"):
+                raise MalformedEnvelope(_reserved(name))
+            return Envelope(node, incarnation, number, Encoded(topic, name, body, binary=True))
     try:
         # Decoding with types checks nearly every message at once, in a tenth of the time that the patterns below need.
         _, node, incarnation, number, topic, event = _decode_usual(line)

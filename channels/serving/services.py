@@ -32,7 +32,15 @@ from channels.wire.request import Headers
 from channels.wire.urls import PathTable
 from supervision.child_spec import ChildSpec
 
-__all__ = ["Admission", "Http", "LateAnswer", "Service", "Services", "Tracer"]
+__all__ = [
+    "Admission",
+    "EndpointChild",
+    "Http",
+    "LateAnswer",
+    "Service",
+    "Services",
+    "Tracer",
+]
 
 Decision = TypeVar("Decision")
 
@@ -48,6 +56,29 @@ class Service(Protocol):
     def statistics(self) -> dict[str, int]: ...
 
 
+class EndpointChild:
+    """Base class of objects in `Endpoint(children=[...])` that use the endpoint, or that have work to move at a drain.
+
+    Other children need no base class: the endpoint takes everything that a supervisor takes.
+    """
+
+    def child_spec(self, services: Services) -> ChildSpec:
+        """Return the child spec of the object's process. The endpoint calls this at each start.
+
+        Args:
+            services: the services of the endpoint that starts, such as `services.pubsub` and `services.endpoint`.
+        """
+        raise NotImplementedError
+
+    async def drain(self) -> None:
+        """Move the work of this node to other nodes. The endpoint calls this after its clients have left.
+
+        The drainer drains the children in the reverse order of their start. `Draining(timeout=)` is the time limit for
+        clients and children together; at its end, the drainer cancels this call. A child that was drained still runs,
+        and answers until the endpoint stops it.
+        """
+
+
 class Owner(Broadcaster, Protocol):
     """The part of an endpoint that its connections use."""
 
@@ -56,6 +87,10 @@ class Owner(Broadcaster, Protocol):
     max_sessions: int
     presences: tuple[Service, ...]
     histories: tuple[Service, ...]
+
+    @property
+    def children(self) -> tuple[object, ...]:
+        """The application's own processes."""
 
 
 class Tracer(Protocol):

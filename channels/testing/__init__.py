@@ -1,6 +1,15 @@
 """Tools for tests of channels: clients without a network, on a running endpoint. Start with `open_channel_test`."""
 
 from channels.laboratory.broadcast_invariants import BroadcastsArrive
+from channels.laboratory.entity_invariants import (
+    ENTITY_INVARIANTS,
+    EntitiesRunOnce,
+    EntityCallsEnd,
+    EntityCastsArrive,
+    EntityMonitorsFire,
+    EntityRequestsRunOnce,
+)
+from channels.laboratory.fence_invariants import FencesHold
 from channels.laboratory.invariants import JoinsAnswered
 from channels.laboratory.joined_nodes import JoinedNodes
 from channels.laboratory.live_network import LiveNetwork
@@ -18,10 +27,17 @@ from channels.testing.inbox import ANYTHING, Expected
 
 __all__ = [
     "ANYTHING",
+    "ENTITY_INVARIANTS",
     "BroadcastsArrive",
     "ChannelTest",
     "ConnectionRefused",
+    "EntitiesRunOnce",
+    "EntityCallsEnd",
+    "EntityCastsArrive",
+    "EntityMonitorsFire",
+    "EntityRequestsRunOnce",
     "Expected",
+    "FencesHold",
     "JoinFailed",
     "JoinedNodes",
     "JoinsAnswered",

@@ -84,15 +84,15 @@ async def open_channel_test(
     try:
         pid = await endpoint.start_link(port=0)
         listener = await Subscriber.start()
-        try:
-            with waiting_for_threads():
+        with waiting_for_threads():
+            try:
                 yield ChannelTest(endpoint, pid, listener, timeout)
-        finally:
-            # Shield the stop, because the next test starts the endpoint again. The shutdown limits of the children
-            # bound the wait.
-            with trio.CancelScope(shield=True):
-                await stop(listener)
-                await stop(pid, SHUTDOWN)
+            finally:
+                # Shield the stop, because the next test starts the endpoint again. The shutdown limits of the children
+                # bound the wait.
+                with trio.CancelScope(shield=True):
+                    await stop(listener)
+                    await stop(pid, SHUTDOWN)
     finally:
         endpoint.listen, endpoint.checks_declarations = listen, checks
 

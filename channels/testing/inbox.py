@@ -12,7 +12,9 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, final
 import trio
 import trio.testing
 
-from channels.testing.threads import THREAD_PATIENCE
+from actors.errors import RuntimeClosed
+from actors.runtime import current_runtime
+from channels.testing.threads import THREAD_PATIENCE, working_threads
 
 __all__ = ["ANYTHING", "Expected", "Inbox", "Wanted", "fits"]
 
@@ -52,7 +54,7 @@ class Expected(AssertionError):
 
     def __init__(self, expected: str, arrived: tuple[Any, ...], seconds: float) -> None:
         super().__init__(expected, arrived, seconds)
-        self.threads = trio.testing.active_thread_count() if trio.lowlevel.in_trio_run() else 0
+        self.threads = _working_threads()
         self.expected = expected
         self.arrived = arrived
         self.seconds = seconds
@@ -66,6 +68,13 @@ class Expected(AssertionError):
                 "real time for threads"
             )
         return f"expected {self.expected} within {self.seconds:g} s; the inbox contains:{there}{threads}"
+
+
+def _working_threads() -> int:
+    try:
+        return working_threads(current_runtime())
+    except RuntimeClosed:
+        return trio.testing.active_thread_count() if trio.lowlevel.in_trio_run() else 0
 
 
 def fits(value: Any, wanted: Any) -> bool:

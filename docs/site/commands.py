@@ -34,6 +34,7 @@ GUIDES = {
     "ashtree observe": "[Watch a running system](../howto/watch-a-running-system.md)",
     "ashtree broadcast": "[Publish from outside](../howto/publish-from-outside.md)",
     "ashtree new": "[Start a project](../howto/start-a-project.md)",
+    "ashtree gen entity": "[State that must live once](../topics/state-that-must-live-once.md)",
     "ashtree gen types": "[Types for clients](../howto/types-for-clients.md)",
     "ashtree token sign": "[Token](token.md)",
     "ashtree story": "[Record a program](../howto/record-and-tell.md)",

@@ -1,7 +1,7 @@
 """Serve the game: `python -m examples.game --port 4000`."""
 
-from examples.programs import run_program
+from channels.cli.serve import run_endpoint
 
-from .server import endpoint, room_supervisor
+from .server import endpoint
 
-run_program(endpoint, [room_supervisor])
+run_endpoint(endpoint, default_port=4000)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from random import Random
+from types import MappingProxyType
 from typing import Any, Literal
 
 from attrs import asdict, define
@@ -27,10 +29,15 @@ class Player:
 class Board:
     """The players by their ids, and the places of the coins."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(
+        self,
+        random: Random,
+        players: Mapping[str, Player] = MappingProxyType({}),
+        coins: Iterable[tuple[int, int]] = (),
+    ) -> None:
         self.random = random
-        self.players: dict[str, Player] = {}
-        self.coins: set[tuple[int, int]] = set()
+        self.players = dict(players)
+        self.coins = set(coins)
         self.refill()
 
     def enter(self, id: str, name: str) -> bool:

@@ -12,11 +12,10 @@ from attrs import evolve
 from actors import kill
 from channels.pytest_plugin import OpenChannelTest
 from channels.testing import ChannelTest, TestChannel
-from supervision import Supervisor
 
 from . import rules
 from .rules import Board
-from .server import SECONDS_AWAY, endpoint, room_supervisor, rooms
+from .server import SECONDS_AWAY, endpoint, rooms
 
 # Rules
 
@@ -65,9 +64,7 @@ def test_a_full_board_takes_only_players_that_it_knows() -> None:
 
 @pytest.fixture
 async def case(channel_test: OpenChannelTest) -> ChannelTest:
-    case = await channel_test(endpoint)
-    await Supervisor.start_link([room_supervisor])
-    return case
+    return await channel_test(endpoint)
 
 
 async def play(case: ChannelTest, name: str, room: str = "lobby") -> TestChannel:
@@ -78,6 +75,12 @@ async def play(case: ChannelTest, name: str, room: str = "lobby") -> TestChannel
 
 def guest(name: str) -> dict[str, str]:
     return {"id": f"the tab of {name}", "name": name}
+
+
+async def room_of(name: str) -> Any:
+    """Return the process of a room, or None."""
+    place = await rooms.where(name)
+    return None if place is None else place.pid
 
 
 def player(board: Any, name: str) -> Any:
@@ -99,7 +102,7 @@ async def test_all_players_of_a_room_see_each_step(case: ChannelTest) -> None:
 async def test_a_player_who_crashes_comes_back_into_the_same_game(case: ChannelTest) -> None:
     ann, bob = await play(case, "Ann"), await play(case, "Bob")
     before = await bob.assert_push("board", lambda board: len(board["players"]) == 2)
-    room = rooms.whereis("lobby")
+    room = await room_of("lobby")
     ann.push("crash")
     await ann.assert_push("phx_error")
     await bob.refute_push("phx_error")
@@ -108,7 +111,7 @@ async def test_a_player_who_crashes_comes_back_into_the_same_game(case: ChannelT
     await trio.sleep(SECONDS_AWAY - 1)
     _, again = await ann.client.join("game:lobby", guest("Ann"))
     assert again is not None
-    assert rooms.whereis("lobby") == room
+    assert await room_of("lobby") == room
     after = await again.assert_push("board", lambda board: player(board, "Ann")["here"])
     assert player(after, "Ann") == player(before, "Ann")
 
@@ -134,7 +137,7 @@ async def test_a_player_who_stays_away_leaves_and_an_empty_game_ends(case: Chann
     await bob.assert_push("board", lambda board: len(board["players"]) == 1)
     await bob.client.disconnect()
     await trio.sleep(SECONDS_AWAY + 1)
-    assert rooms.whereis("lobby") is None
+    assert await room_of("lobby") is None
 
 
 async def test_a_move_from_an_older_tab_of_a_player_who_left_does_not_end_the_game(
@@ -143,25 +146,25 @@ async def test_a_move_from_an_older_tab_of_a_player_who_left_does_not_end_the_ga
     older, newer, bob = [await play(case, name) for name in ("Ann", "Ann", "Bob")]
     await newer.client.disconnect()
     await trio.sleep(SECONDS_AWAY + 1)
-    room = rooms.whereis("lobby")
+    room = await room_of("lobby")
     older.push("move", {"direction": "up"})
     await bob.assert_push("board", lambda board: len(board["players"]) == 1)
     await bob.refute_push("phx_error")
-    assert rooms.whereis("lobby") == room
+    assert await room_of("lobby") == room
 
 
 async def test_a_game_that_crashes_is_restarted_and_its_players_join_again(
     case: ChannelTest,
 ) -> None:
     ann = await play(case, "Ann")
-    room = rooms.whereis("lobby")
+    room = await room_of("lobby")
     assert room is not None
     kill(room)
     await ann.assert_push("phx_error")
     _, again = await ann.client.join("game:lobby", guest("Ann"))
     assert again is not None
     await again.assert_push("board", lambda board: player(board, "Ann")["here"])
-    assert rooms.whereis("lobby") not in (room, None)
+    assert await room_of("lobby") not in (room, None)
 
 
 @pytest.mark.parametrize("room", ["", "A room", "x" * 21])

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
-from examples.programs import run_program
-from supervision import process_spec
+from channels.cli.serve import serve_endpoint
 
 from .server import EXAMPLE_PAGE, endpoint_for
-from .watching import watch
 
 parser = argparse.ArgumentParser(description="Serve a folder with live reload of CSS.")
 parser.add_argument("folder", type=Path, nargs="?", default=EXAMPLE_PAGE)
 parser.add_argument("--port", type=int, default=4000, help="0 takes any free one")
 arguments = parser.parse_args()
-folder = arguments.folder.resolve()
-endpoint = endpoint_for(folder)
-
-
-def tell(path: str) -> None:
-    """Tell all pages that the style sheet with this URL path has changed."""
-    endpoint.broadcast("assets", "css_changed", {"path": path})
-
-
-run_program(endpoint, after=[process_spec(watch, folder, tell)], port=arguments.port)
+logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+serve_endpoint(
+    endpoint_for(arguments.folder.resolve()),
+    port=arguments.port,
+    on_started=lambda url: print(f"Serving on {url} (Ctrl-C stops it)", flush=True),
+)

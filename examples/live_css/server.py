@@ -6,6 +6,9 @@ from pathlib import Path
 
 from channels import Channel, Endpoint, Socket
 from examples.phoenix_js import shared_folders
+from supervision import process_spec
+
+from .watching import watch
 
 _HERE = Path(__file__).parent
 EXAMPLE_PAGE = _HERE / "page"
@@ -23,8 +26,13 @@ class PageSocket(Socket):
 
 def endpoint_for(folder: Path) -> Endpoint:
     """Return an endpoint that serves the pages in a folder. Use it only for development."""
+
+    def tell(path: str) -> None:
+        """Tell all pages that the style sheet with this URL path has changed."""
+        endpoint.broadcast("assets", "css_changed", {"path": path})
+
     shared = shared_folders(_HERE)
-    return Endpoint(
+    endpoint = Endpoint(
         sockets={"/live/socket": PageSocket},
         static={
             "/": folder,
@@ -32,4 +40,6 @@ def endpoint_for(folder: Path) -> Endpoint:
             "/live/style": shared["/style"],
             "/live/phoenix": shared["/phoenix"],
         },
+        children=[process_spec(watch, folder, tell)],
     )
+    return endpoint

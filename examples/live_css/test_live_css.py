@@ -7,10 +7,9 @@ from pathlib import Path
 import trio
 
 from channels.pytest_plugin import OpenChannelTest
-from supervision import Supervisor, process_spec
 
 from .server import endpoint_for
-from .watching import changed, stamps, watch
+from .watching import changed, stamps
 
 
 def test_new_and_different_style_sheets_have_changed_and_others_have_not() -> None:
@@ -32,16 +31,11 @@ async def test_a_saved_style_sheet_reaches_all_pages_once(
     theme = tmp_path / "theme.css"
     theme.write_text("a {}")
     case = await channel_test(endpoint_for(tmp_path))
-
-    def tell(path: str) -> None:
-        case.endpoint.broadcast("assets", "css_changed", {"path": path})
-
     pages = []
     for _ in range(2):
         client = await case.connect("/live/socket")
         _, channel = await client.subscribe_and_join("assets")
         pages.append(channel)
-    await Supervisor.start_link([process_spec(watch, tmp_path, tell)])
     await trio.sleep(1)  # so that the watcher reads the folder before the change
     theme.write_text("a { color: red }")
     for channel in pages:

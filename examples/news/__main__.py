@@ -1,7 +1,7 @@
 """Serve the news: `SECRET_KEY_BASE=... python -m examples.news --port 4000`."""
 
-from examples.programs import run_program
+from channels.cli.serve import run_endpoint
 
-from .server import desk, endpoint
+from .server import endpoint
 
-run_program(endpoint, [desk])
+run_endpoint(endpoint, default_port=4000)

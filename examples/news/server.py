@@ -27,6 +27,7 @@ from channels import (
     handle_out,
     verify,
 )
+from examples.one_worker import check_one_worker
 from examples.phoenix_js import shared_folders
 from supervision import child_spec
 
@@ -67,9 +68,6 @@ class Desk(GenServer[tuple[dict[str, Any], ...]]):
         self.state = (*self.state, story)[-20:]
         endpoint.broadcast("news", "story", story)
         return Reply(self.number)
-
-
-desk = child_spec(Desk, kwargs={"name": "desk"})
 
 
 class NewsroomChannel(Channel):
@@ -122,7 +120,9 @@ class NewsSocket(Socket):
             self.assigns["publisher"] = verify(SECRET, "newsroom", token, max_age=ONE_DAY)
 
 
+check_one_worker("the desk of the news")
 endpoint = Endpoint(
     sockets={"/socket": Mount(NewsSocket, auth_token=True)},
     static=shared_folders(Path(__file__).parent),
+    children=[child_spec(Desk, kwargs={"name": "desk"})],
 )

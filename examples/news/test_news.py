@@ -7,16 +7,13 @@ import pytest
 from channels import ConnectInfo, sign
 from channels.pytest_plugin import OpenChannelTest
 from channels.testing import ChannelTest, ConnectionRefused, TestChannel
-from supervision import Supervisor
 
-from .server import SECRET, desk, endpoint
+from .server import SECRET, endpoint
 
 
 @pytest.fixture
 async def case(channel_test: OpenChannelTest) -> ChannelTest:
-    case = await channel_test(endpoint)
-    await Supervisor.start_link([desk])
-    return case
+    return await channel_test(endpoint)
 
 
 async def reader(case: ChannelTest, *sections: str) -> TestChannel:

@@ -1,7 +1,7 @@
 """Serve the lights: `python -m examples.sensors --port 4000`."""
 
-from examples.programs import run_program
+from channels.cli.serve import run_endpoint
 
-from .server import endpoint, lamps
+from .server import endpoint
 
-run_program(endpoint, lamps)
+run_endpoint(endpoint, default_port=4000)

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from actors import call, cast, current_pid, send
 from channels import Channel, Endpoint, JoinRefused, Mount, PushReply, Socket, handle_in
+from examples.one_worker import check_one_worker
 from examples.phoenix_js import shared_folders
 from supervision import child_spec
 
@@ -74,12 +75,12 @@ def tell(report: dict[str, Any]) -> None:
     endpoint.broadcast("lights", "lamp", report)
 
 
-lamps = [child_spec(Lamp, room, tell, kwargs={"name": f"lamp {room}"}) for room in ROOMS]
-
+check_one_worker("the lamps")
 endpoint = Endpoint(
     sockets={
         "/devices": Mount(DeviceSocket, websocket=False, longpoll=True),
         "/socket": PageSocket,
     },
     static=shared_folders(Path(__file__).parent),
+    children=[child_spec(Lamp, room, tell, kwargs={"name": f"lamp {room}"}) for room in ROOMS],
 )

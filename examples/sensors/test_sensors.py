@@ -7,17 +7,14 @@ import trio
 
 from channels.pytest_plugin import OpenChannelTest
 from channels.testing import ChannelTest, TestChannel
-from supervision import Supervisor
 
 from .lamp import SECONDS_LIT
-from .server import ROOMS, endpoint, lamps
+from .server import ROOMS, endpoint
 
 
 @pytest.fixture
 async def case(channel_test: OpenChannelTest) -> ChannelTest:
-    case = await channel_test(endpoint)
-    await Supervisor.start_link(lamps)
-    return case
+    return await channel_test(endpoint)
 
 
 async def page(case: ChannelTest) -> TestChannel:

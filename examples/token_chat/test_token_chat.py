@@ -10,8 +10,9 @@ import pytest
 from channels import ConnectInfo, sign
 from channels.pytest_plugin import OpenChannelTest
 from channels.testing import ChannelTest, ConnectionRefused, TestChannel
+from examples.log_in import MAX_FORM, TWO_WEEKS
 
-from .server import MAX_FORM, SECRET, TWO_WEEKS, UserSocket, endpoint
+from .server import SECRET, UserSocket, endpoint
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from attrs import define
 
 from actors.exits import ExitReason
 from actors.instrumentation.instrument import Instrument
-from actors.refs import Pid
+from actors.refs import Address, Pid
 from actors.runtime import Runtime
 from supervision.events import CHILD_STARTING
 from supervision.recording.describe import describe, without_addresses
@@ -132,6 +132,8 @@ class Places(Instrument):
         above = self.living.get(parent)
         has_id = parent in self._starting
         id = self._starting.pop(parent) if has_id else None
+        # The label of a child whose id is an address in a registry has the key, and the class too.
+        has_id = has_id and not isinstance(id, Address)
         component = component_of(id) if has_id else self._name_or_label(pid, label)
         path = f"{'' if above is None else above.path}/{component}"
         # Only partitions have numbers as ids.
@@ -205,5 +207,7 @@ def fits(path: str, pattern: str) -> bool:
 
 
 def component_of(id: object) -> str:
-    """Return the path component for a child id."""
+    """Return the path component for a child id. The key stands for an address such as `registry.via(42)`."""
+    if isinstance(id, Address):
+        id = getattr(id, "key", id)
     return id if isinstance(id, str) else describe(id)

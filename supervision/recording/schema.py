@@ -300,6 +300,9 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "node_started": {"node": str},
         "node_killed": {"node": str, "host": str, "power": bool},
         "node_skewed": {"node": str, "seconds": float},
+        "node_paused": {"node": str},
+        "node_resumed": {"node": str},
+        "node_suspended": {"node": str, "seconds": float},
         "node_ended": {"node": str},
     }
 )

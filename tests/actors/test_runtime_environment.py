@@ -5,6 +5,8 @@ import time
 import uuid
 
 import pytest
+import trio
+import trio.testing
 
 from actors import Pid, Runtime, open_runtime, spawn, wait_exit
 from actors.runtime import Environment, current_environment
@@ -67,3 +69,29 @@ async def test_a_seed_overrides_the_randomness_of_an_environment(
     else:
         stream = random.Random(seed)
         assert drawn == [stream.random(), stream.random()]
+
+
+async def test_the_time_of_day_follows_a_virtual_clock_in_all_runtimes_on_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_runtime() as runtime:
+        before = runtime.now()
+        assert abs(before - time.time()) < 60
+        await trio.sleep(86_400)
+        assert runtime.now() == pytest.approx(before + 86_400, abs=1e-3)
+        async with open_runtime() as inner:
+            assert inner.now() == runtime.now()
+    async with open_runtime() as later:
+        assert later.now() == pytest.approx(before + 86_400, abs=1e-3)
+
+
+async def test_a_virtual_clock_does_not_replace_the_environment_of_a_simulation(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    token = current_environment.set(Toy())
+    try:
+        async with open_runtime() as runtime:
+            await trio.sleep(10)
+            assert runtime.now() == 1e9
+    finally:
+        current_environment.reset(token)

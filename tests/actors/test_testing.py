@@ -4,23 +4,29 @@ from collections import deque
 from typing import Any
 
 import pytest
+import trio
 from attrs import define, frozen
 
 from actors import (
+    CallTimeout,
     GenServer,
     Pid,
     Reply,
     Runtime,
     Sender,
+    TooManyCalls,
     call,
     cast,
     current_pid,
     kill,
+    open_runtime,
     receive,
     send,
     spawn,
 )
-from actors.testing import MessageChanged, SharedMessages
+from actors.asyncio_loop import AsyncioLoop, asyncio_call
+from actors.blocking_pool import BlockingPool, blocking_call
+from actors.testing import MessageChanged, SharedMessages, replace_calls
 from tests.actors.helpers import idle, listen, settle
 
 
@@ -165,3 +171,34 @@ async def test_messages_that_are_never_received_are_dropped(runtime: Runtime) ->
     kill(pid)
     await settle()
     assert shared._sent == {}
+
+
+async def never() -> None:
+    raise AssertionError
+
+
+async def test_replaced_calls_keep_their_limit_their_timeout_and_their_cancellation() -> None:
+    async def stand_in(function: object, *args: object) -> object:
+        assert function in (never, len)
+        await trio.sleep(10)
+        return args
+
+    loop = AsyncioLoop(max_calls=1)
+    with replace_calls(stand_in):
+        async with open_runtime():
+            await loop.start_link()
+            await BlockingPool().start_link()
+            began = trio.current_time()
+            answer: object = await blocking_call(len, "four")
+            assert answer == ("four",)
+            assert trio.current_time() == began + 10
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(asyncio_call, never)
+                await settle()
+                with pytest.raises(TooManyCalls):
+                    await asyncio_call(never)
+                nursery.cancel_scope.cancel()
+            with pytest.raises(CallTimeout, match="within 3 s"):
+                await asyncio_call(never, timeout=3)
+            assert trio.current_time() == began + 13
+            assert loop.statistics()["calls"] == 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,7 +15,7 @@ import trio
 import trio.testing
 
 from actors import GenServer, Pid, open_runtime, receive, send, spawn, wait_exit, watchdog
-from actors.watchdog import BLOCKED, Blocked, _Pauses, _Turns, _watch
+from actors.watchdog import BLOCKED, LOOP_BLOCKED, Blocked, _OtherLoop, _Pauses, _Turns, _watch
 from tests.patience import PATIENCE
 
 
@@ -208,7 +209,7 @@ def test_the_thread_searches_no_tasks_while_the_loop_waits_for_input(
     searches: list[object] = []
     monkeypatch.setattr(watchdog, "_running", searches.append)
     turns, looks = _Turns(0.05, print), Looks()
-    nothing: Any = None
+    nothing: Any = SimpleNamespace(other_loops={})
 
     def searches_in_three_looks() -> int:
         looks.left = 3
@@ -279,3 +280,78 @@ def test_the_computing_of_earlier_turns_and_the_pauses_of_the_machine_do_not_cou
         clocks.compute(seconds)
         turns.before_io_wait(0.0)
     assert reported == [pytest.approx(0.6)]
+
+
+class OtherLoop:
+    """An event loop of another thread, as the watchdog sees it."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.is_calling = True
+        self.is_answering = True
+        self.step: object = None
+        self.pings = 0
+
+    def is_busy(self) -> bool:
+        return self.is_calling
+
+    def ping(self, answer: Callable[[], object]) -> None:
+        self.pings += 1
+        if self.is_answering:
+            answer()
+
+    def running(self) -> tuple[object, None, str]:
+        return self.step, None, "asyncio_call(fetch)"
+
+
+async def looks_at(
+    loop: OtherLoop, times: Iterable[float], change: Callable[[int], object] = lambda _: None
+) -> list[Mapping[str, Any]]:
+    """Look at a loop at these times with a limit of 1 s, and return the reports."""
+    told: list[Mapping[str, Any]] = []
+    async with open_runtime() as runtime:
+        runtime.telemetry.attach(LOOP_BLOCKED, lambda _, how, about: told.append({**how, **about}))
+        seen = _OtherLoop(loop, 1.0, 0.0)
+        for number, now in enumerate(times):
+            change(number)
+            seen.look(now, 0.5, runtime)
+        await trio.testing.wait_all_tasks_blocked()
+    return told
+
+
+SECONDS = [0.5 * number for number in range(1, 9)]
+
+
+async def test_another_loop_that_answers_is_not_reported_and_an_idle_one_is_not_asked() -> None:
+    loop = OtherLoop()
+    assert await looks_at(loop, SECONDS) == []
+    assert loop.pings == len(SECONDS)
+    loop.is_calling = False
+    assert await looks_at(loop, SECONDS) == []
+    assert loop.pings == len(SECONDS)
+
+
+async def test_a_step_that_blocks_another_loop_is_reported_once_with_its_call() -> None:
+    loop = OtherLoop()
+    loop.is_answering = False
+    [about] = await looks_at(loop, SECONDS)
+    assert about["seconds"] == 1.0
+    assert about["call"] == "asyncio_call(fetch)"
+    assert any("seen.look(now, 0.5, runtime)" in line for line in about["stack"])
+    assert loop.pings == 1
+
+
+async def test_many_short_steps_of_another_loop_are_not_one_long_step() -> None:
+    loop = OtherLoop()
+    loop.is_answering = False
+
+    def goes_on(number: int) -> None:
+        loop.step = number
+
+    assert await looks_at(loop, SECONDS, goes_on) == []
+
+
+async def test_a_pause_of_the_machine_does_not_count_for_another_loop() -> None:
+    loop = OtherLoop()
+    loop.is_answering = False
+    assert await looks_at(loop, [0.5, 3.0]) == []

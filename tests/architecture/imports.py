@@ -63,6 +63,7 @@ PURE = (
     "channels.durable.answers",
     "channels.durable.redis_script",
     "channels.durable.stream",
+    "channels.entities.arbiters.redis_scripts",
     "channels.filters",
     "channels.messages",
     "channels.observer.console.lines",
@@ -90,6 +91,7 @@ PURE = (
     "channels.presence.transfer",
     "channels.presence.wire",
     "channels.pubsub.workers.frames",
+    "channels.pubsub.workers.grants",
     "channels.pubsub.workers.plan",
     "channels.wire",
 )

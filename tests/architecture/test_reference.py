@@ -18,7 +18,8 @@ PAGES = {
 
 FACADES = [
     *PACKAGES,
-    *("channels.client", "channels.durable", "channels.observer", "channels.presence"),
+    *("channels.client", "channels.durable", "channels.entities", "channels.observer"),
+    "channels.presence",
     *("channels.publishing", "channels.pubsub.redis", "channels.telemetry", "channels.testing"),
     *("supervision.chaos", "supervision.events", "supervision.tree", "supervision.simulation"),
     "supervision.story",

@@ -5,6 +5,7 @@ One table has the mistakes that Ashtree finds before the start, the other has th
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import re
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from attrs import frozen
 
 import actors
@@ -26,6 +28,8 @@ from actors import (
     receive,
     spawn,
 )
+from actors.asyncio_loop import AsyncioLoop, asyncio_call
+from actors.blocking_pool import BlockingPool, blocking_call
 from actors.instrumentation.logger import CRASH
 from channels import (
     Channel,
@@ -50,7 +54,7 @@ from channels.telemetry import (
     SOCKET_UNMATCHED_TOPIC,
     SOCKET_WITHOUT_CHANNELS,
 )
-from channels.testing import Expected
+from channels.testing import Expected, open_channel_test
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket
 from tests.channels.support import Server, head, settle
@@ -908,6 +912,50 @@ async def test_a_virtual_clock_stops_while_a_handler_waits_for_a_thread(
     began = trio.current_time()
     await room.assert_reply(room.push("hash"), "ok", lambda response: len(response["digest"]) == 64)
     assert trio.current_time() == began
+    # And jumps again afterwards.
+    await trio.sleep(3600)
+
+
+async def cleans_up() -> None:
+    """End slowly."""
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.to_thread(in_a_pool)
+
+
+async def in_asyncio() -> str:
+    background.append(asyncio.create_task(cleans_up()))
+    await asyncio.to_thread(in_a_pool)
+    return "from asyncio"
+
+
+background: list[asyncio.Task[None]] = []
+
+
+def in_a_pool() -> str:
+    hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 100_000)
+    return "from a pool"
+
+
+async def test_a_virtual_clock_stops_for_the_calls_and_the_stop_of_loops_and_pools(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Asking(Channel):
+        @handle_in("ask")
+        async def ask(self, payload: Any) -> PushReply:
+            answers = [await asyncio_call(in_asyncio), await blocking_call(in_a_pool)]
+            return PushReply({"answers": answers})
+
+    began = trio.current_time()
+    endpoint = serving(Asking, children=[AsyncioLoop(), BlockingPool()])
+    async with open_channel_test(endpoint) as case:
+        client = await case.connect()
+        _, room = await client.subscribe_and_join("room:a")
+        answers = {"answers": ["from asyncio", "from a pool"]}
+        await room.assert_reply(room.push("ask"), "ok", answers)
+    assert trio.current_time() == began
+    assert "was killed before its thread had ended" not in caplog.text
     # And jumps again afterwards.
     await trio.sleep(3600)
 

@@ -24,6 +24,7 @@ DIGESTS = FOLDER / "pages.json"
 _STYLE = "examples/style"
 
 PAGES = {
+    "auction": ["examples/auction", _STYLE],
     "game": ["examples/game", _STYLE],
     "chat": ["examples/chat"],
     "document": ["examples/document"],

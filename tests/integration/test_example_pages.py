@@ -14,6 +14,9 @@ import pytest
 import trio
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
+from channels import sign
+from channels.client import open_socket
+from examples.auction import schedule
 from examples.news.publish import publish as news_publish
 from examples.sensors.device import watch_room
 from tests.examples import pictures
@@ -51,6 +54,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
                         {
                             "SECRET_KEY_BASE": SECRET,
                             "DOCUMENT": str(folder / "document.db"),
+                            "AUCTIONS": str(folder / "auctions.db"),
                             "ASHTREE_ENV": "development",  # turns the development page on
                         },
                     )
@@ -121,6 +125,52 @@ def test_two_users_log_in_and_talk_under_the_names_of_their_tokens(
     expect(bob.get_by_label("Your name")).to_be_visible()
     say(ann, "Are you there?")
     expect(ann.locator("#transcript .message")).to_have_count(4)
+
+
+def open_auction(server: Server, title: str) -> None:
+    """Open an auction from outside the server."""
+
+    async def open_it() -> None:
+        url = server.socket_url.replace("/socket", "/scheduler")
+        async with (
+            open_socket(url, auth_token=sign(SECRET, "scheduler", "")) as socket,
+            socket.channel("auctions") as hall,
+        ):
+            await schedule.open_auction(hall, title, 10, 60.0)
+
+    trio.run(open_it)
+
+
+def bid(page: Page, amount: int) -> None:
+    page.get_by_label("Your bid").fill(str(amount))
+    page.get_by_role("button", name="Bid").click()
+
+
+def test_bidders_see_each_bid_and_why_a_bid_is_refused(served: Served, open_page: OpenPage) -> None:
+    server = served("examples.auction")
+    open_auction(server, "A map of the old city")
+    ann, bob = open_page(server.url, state=""), open_page(server.url, state="", size=PHONE)
+    log_in(ann, "Ann")
+    log_in(bob, "Bob")
+    expect(ann.locator("#bidders li")).to_have_text(["Ann", "Bob"])
+    bid(ann, 20)
+    expect(bob.locator("#leader")).to_have_text("Leading: Ann")
+    bid(bob, 45)
+    bid(ann, 45)
+    expect(ann.locator("#answer")).to_have_text("Refused: the price is 45 already")
+    bid(ann, 60)
+    expect(bob.locator("#bids li")).to_have_text(["Ann60", "Bob45", "Ann20"])
+    expect(ann.locator("#leader")).to_have_text("Leading: you")
+    expect(ann.locator("#countdown")).to_contain_text("s left")
+    assert fits(bob)
+    pictures.take(ann, "auction")
+
+    # The page follows the scheduler only when its auction is over.
+    open_auction(server, "A chair of ash wood")
+    expect(ann.locator("#auctions li").first).to_have_text("A chair of ash wood")
+    expect(ann.locator("#title")).to_have_text("A map of the old city")
+    ann.get_by_role("button", name="A chair of ash wood").click()
+    expect(ann.locator("#leader")).to_have_text("No bid yet")
 
 
 def test_readers_get_the_stories_of_a_program_outside_and_of_their_sections_only(
@@ -278,6 +328,11 @@ def show_token_chat(page: Page) -> None:
     expect(page.locator("#transcript")).to_contain_text("Hello")
 
 
+def show_auction(page: Page) -> None:
+    log_in(page, "Ann")
+    expect(page.locator("#state")).to_have_text("Connected")
+
+
 def show_game(page: Page) -> None:
     expect(page.locator("#players li")).not_to_have_count(0)
 
@@ -312,6 +367,8 @@ def show_observer(page: Page) -> None:
         (("examples.document", "/"), show_document),
         (("examples.token_chat", "/"), show_login),
         (("examples.token_chat", "/"), show_token_chat),
+        (("examples.auction", "/"), show_login),
+        (("examples.auction", "/"), show_auction),
         (("examples.news", "/"), show_news),
         (("examples.game", "/"), show_game),
         (("examples.sensors", "/"), show_sensors),

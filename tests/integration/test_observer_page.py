@@ -299,6 +299,10 @@ def test_the_tree_works_with_the_keyboard_and_the_search(observer: Observer) -> 
     expect(observer.row("flusher")).to_have_count(1)
     expect(observer.row("listener")).to_have_count(0)
     page.locator("#search").fill("")
+    # The processes of the endpoint itself are one closed row below those of the application.
+    expect(observer.row("UserSocket channels")).to_have_count(1)
+    expect(observer.row("listener")).to_have_count(0)
+    observer.row("Ashtree's own processes").click()
     expect(observer.row("listener")).to_have_count(1)
     page.locator("#tree").focus()
     page.keyboard.press("Home")

@@ -24,7 +24,7 @@ from tests.channels.generators import typed_chat
 from tests.integration.phoenix_js import FOLDER, require_node
 
 MODULES = FOLDER / "node_modules"
-EXAMPLES = ("chat", "document", "game", "news", "sensors", "token_chat", "vehicles")
+EXAMPLES = ("auction", "chat", "document", "game", "news", "sensors", "token_chat", "vehicles")
 
 # The compiler must refuse exactly the lines with the comment `refused`.
 USE = """\

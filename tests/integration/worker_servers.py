@@ -27,12 +27,12 @@ RETRIES = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5)  # those of phoenix.js, in sec
 
 
 class WorkersServer:
-    """`ashtree serve --workers`, from its start to its end."""
+    """`ashtree serve --workers`, from its start to its end. With None, it serves without the option."""
 
     def __init__(
         self,
         folder: Path,
-        workers: int,
+        workers: int | None,
         *options: str,
         target: str = TARGET,
         environment: Mapping[str, str] | None = None,
@@ -48,8 +48,10 @@ class WorkersServer:
             "BROKEN": str(self.broken),
             **(environment or {}),
         }
-        self.arguments = [target, "--port", str(self.port), "--workers", str(workers), *options]
-        self.arguments += ["--health-socket", str(self.health_socket)]
+        self.arguments = [target, "--port", str(self.port), *options]
+        if workers is not None:
+            self.arguments += ["--workers", str(workers)]
+            self.arguments += ["--health-socket", str(self.health_socket)]
         self.process: Program | None = None
 
     def start(self) -> None:

@@ -20,6 +20,7 @@ from tests.simulation.sweeps.channels.client_times import client_times
 from tests.simulation.sweeps.channels.clients import Client
 from tests.simulation.sweeps.channels.crowd import crowd
 from tests.simulation.sweeps.channels.endpoint import connections
+from tests.simulation.sweeps.channels.entities import entities
 from tests.simulation.sweeps.channels.histories import durable_channels, storages
 from tests.simulation.sweeps.channels.lockstep import lockstep
 from tests.simulation.sweeps.channels.longpoll import bodies, polling
@@ -54,6 +55,7 @@ SEEDS: dict[Any, int] = {
     flusher: 3,
     workers: 3,
     bodies: 3,
+    entities: 3,
 }
 
 
@@ -80,6 +82,7 @@ def test_a_sweep_passes_on_a_healthy_tree(sweep: Any) -> None:
         flusher,
         workers,
         bodies,
+        entities,
     ],
     ids=lambda sweep: sweep.__name__,
 )

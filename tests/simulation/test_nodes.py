@@ -580,6 +580,99 @@ def test_a_plan_of_faults_kills_nodes_and_skews_their_clocks() -> None:
     assert log == ["a begins at 0", "a#2 begins at 103", "a#2 cleans up"]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_paused_node_does_nothing_and_its_deadlines_have_passed_when_it_resumes(
+    seed: int,
+) -> None:
+    log: list[tuple[str, float]] = []
+    resumed: list[float] = []
+
+    async def main(node: Node) -> None:
+        listener = node.listen(4000)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ticks, node)
+            stream = await listener.accept()
+            with trio.move_on_after(3.0):
+                log.append((f"{node.name} got {bytes(await stream.receive_some())!r}", node.now()))
+                await stream.receive_some()
+            log.append((f"{node.name} gave up", node.now()))
+
+    async def ticks(node: Node) -> None:
+        while True:
+            await trio.sleep(1.0)
+            log.append((node.name, node.now()))
+
+    async def scenario(world: World) -> None:
+        for name in "ab":
+            world.nodes.start(name, main)
+        await trio.sleep(0.5)
+        stream = await world.network.connect("a", 4000)
+        await trio.sleep(1.0)
+        world.nodes.pause("a")
+        log.clear()
+        await stream.send_all(b"x")
+        await trio.sleep(10.0)
+        assert [name for name, _ in log] == ["b"] * 10
+        log.clear()
+        resumed.append(world.seconds)
+        world.nodes.resume("a")
+        world.nodes.resume("a")
+        await trio.sleep(2.2)
+
+    outcome = simulate(scenario, seed, knobs=Knobs(epoch=0.0)).check()
+    mine = [(name, round(at - resumed[0], 6)) for name, at in log if name != "b"]
+    # The tick that was due, and two more.
+    assert [each for each in mine if each[0] == "a"] == [("a", 0.0), ("a", 1.0), ("a", 2.0)]
+    assert ("a gave up", 0.0) in mine
+    assert [event["node"] for event in events(outcome, "node_paused")] == ["a"]
+    assert [event["node"] for event in events(outcome, "node_resumed")] == ["a"]
+
+
+@pytest.mark.parametrize("end", ["nothing", "kill", "stop"])
+def test_a_run_ends_with_a_paused_node(end: str) -> None:
+    log: list[str] = []
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", sleeps, log)
+        await trio.sleep(1.0)
+        world.nodes.pause("a")
+        with pytest.raises(SimulationError, match="'a': it is paused already"):
+            world.nodes.pause("a")
+        if end == "kill":
+            world.nodes.kill("a")
+            world.nodes.boot("a")
+        elif end == "stop":
+            world.nodes.stop("a")
+        await trio.sleep(1.0)
+        assert world.nodes.is_up("a")
+
+    simulate(scenario, seed=1).check()
+    expected = ["a#2 begins", "a#2 cleans up"] if end == "kill" else ["a cleans up"]
+    assert log == ["a begins", *expected]
+
+
+def test_a_suspend_moves_the_clocks_of_a_node_and_not_the_clock_of_trio() -> None:
+    seen: list[float] = []
+
+    async def main(node: Node) -> None:
+        runtime = current_runtime()
+        before = (runtime.since_boot(), runtime.now(), trio.current_time())
+        await trio.sleep(10.0)
+        after = (runtime.since_boot(), runtime.now(), trio.current_time())
+        seen.extend(round(b - a, 6) for a, b in zip(before, after, strict=True))
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", main)
+        await trio.sleep(5.0)
+        world.nodes.suspend("a", 3600.0)
+        assert current_runtime().since_boot() == trio.current_time()
+        await trio.sleep(10.0)
+
+    outcome = simulate(scenario, seed=1).check()
+    assert seen == [3610.0, 3610.0, 10.0]
+    assert [event["seconds"] for event in events(outcome, "node_suspended")] == [3600.0]
+
+
 def test_an_impossible_request_to_a_node_is_refused_with_its_name() -> None:
     async def scenario(world: World) -> None:
         world.nodes.start("a", echo)

@@ -6,6 +6,7 @@ from trio import _threads as threads_module
 from trio._core import _run as run_module
 
 from supervision.laboratory.simulation.scheduling.trio_internals import (
+    make_ready,
     scheduling,
     silence,
     thread_starts,
@@ -77,6 +78,31 @@ def test_tasks_that_were_woken_in_the_order_of_a_set_are_sorted() -> None:
 
     with scheduling(Recorder(reverse=True)):
         assert trio.run(main) == list(range(50))
+
+
+def test_a_task_that_was_taken_out_of_a_batch_runs_when_it_is_put_back() -> None:
+    held: list[trio.lowlevel.Task] = []
+    ran: list[float] = []
+
+    class Holding(Recorder):
+        def shuffle(self, batch: list[trio.lowlevel.Task], /) -> None:
+            held.extend(task for task in batch if task.name == "late")
+            batch[:] = [task for task in batch if task.name != "late"]
+
+    async def late() -> None:
+        ran.append(trio.current_time())
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(late, name="late")
+            await trio.sleep(5)
+            (task,) = held
+            task.name = "on time"
+            make_ready(held)
+
+    with scheduling(Holding(reverse=True)):
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert ran == [5.0]
 
 
 def test_the_private_names_are_restored() -> None:

@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Footer, Input, OptionList, RichLog, Static
 from textual.widgets.option_list import Option
 
 from actors.text import printable
-from channels.observer.console.lines import Board, figures, line_of
+from channels.observer.console.lines import Board, entity_lines, figures, line_of
 from channels.observer.console.remote import Remote
 
 __all__ = ["ObserveApp"]
@@ -37,6 +37,7 @@ class ObserveApp(App[None]):
     #state { height: 1; padding: 0 1; background: $success; color: $text; text-style: bold; }
     #state.stale { background: $error; }
     #figures { height: 1; padding: 0 1; color: $text-muted; }
+    #entities { height: auto; max-height: 25%; overflow-y: auto; border: round $primary; padding: 0 1; display: none; }
     #search { height: 1; }
     #tree { width: 3fr; height: 1fr; border: round $primary; }
     #right { width: 2fr; }
@@ -75,6 +76,8 @@ class ObserveApp(App[None]):
     def compose(self) -> ComposeResult:
         yield Static("Connecting", id="state")
         yield Static("", id="figures")
+        with VerticalScroll(id="entities", can_focus=False):
+            yield Static("", id="keys", markup=False)
         yield Input(placeholder="Find a process", id="search", compact=True)
         with Horizontal():
             yield OptionList(id="tree", markup=False)
@@ -125,6 +128,10 @@ class ObserveApp(App[None]):
         self.heard, self.lost = time.monotonic(), None
         if "point" in tick:
             self.query_one("#figures", Static).update(Content(figures(tick["point"])))
+        if "entities" in tick:
+            lines = entity_lines(tick["entities"], tick["now"])
+            self.query_one("#entities").display = bool(lines)
+            self.query_one("#keys", Static).update(Content("\n".join(lines)))
         for event in tick.get("events", ()):
             self._show_event(event)
         if self.board.apply(tick):

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from actors.text import printable
 from channels.observer.model import Row
 
-__all__ = ["Board", "figures", "line_of"]
+__all__ = ["Board", "entity_lines", "figures", "line_of"]
 
 
 class Board:
@@ -82,3 +82,24 @@ def figures(point: Mapping[str, Any]) -> str:
     if memory is not None:
         parts.append(f"{memory / 2**20:.0f} MB")
     return " · ".join(parts)
+
+
+def entity_lines(tables: Iterable[Mapping[str, Any]], now: float) -> list[str]:
+    """Return the tables of entities as lines."""
+    lines = []
+    for table in tables:
+        lines.append(f"{printable(table['name'])}: {table['count']:,} running")
+        for row in table["rows"]:
+            parts = [f"  {printable(row['key'])} on {printable(row['node'])}"]
+            if row["state"] not in ("running", "moved"):
+                parts.append(row["state"])
+            if "born" in row:
+                parts.append(f"{max(0.0, now - row['born']):.0f} s old")
+            if "messages" in row:
+                parts.append(f"{row['messages']:,} messages")
+            if "handover" in row:
+                way, node = next(iter(row["handover"].items()))
+                ago = max(0.0, now - row["handover"]["at"])
+                parts.append(f"moved {way} {printable(node)} {ago:.0f} s ago")
+            lines.append(", ".join(parts))
+    return lines

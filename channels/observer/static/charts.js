@@ -1,6 +1,6 @@
 // The figures above the tree: the present number, and a small chart of the last minutes.
 
-import { bytes, element, milliseconds, number } from "./story.js"
+import { bytes, duration, element, milliseconds, number } from "./story.js"
 
 const FIGURES = [
   { name: "Processes", of: (point) => point.processes, show: number },
@@ -151,3 +151,63 @@ export class Nodes {
 }
 
 const nameOf = (row) => (row.own ? `${row.node} (this page)` : row.node)
+
+const ENTITY_COLUMNS = [
+  ["node", ({ node, state }) => (state === "running" || state === "moved" ? node : `${node} (${state})`)],
+  ["age", ({ born }, ago) => (born === undefined ? "–" : ago(born))],
+  ["messages", ({ messages }) => (messages === undefined ? "–" : number(messages))],
+  ["last handover", ({ handover }, ago) => (handover === undefined ? "–" : `${handover.to === undefined ? `from ${handover.from}` : `to ${handover.to}`}, ${ago(handover.at)} ago`)],
+]
+
+// A table for each supervisor of entities. `open` shows the process of an entity.
+export class Entities {
+  constructor(place, open) {
+    this.place = place
+    this.open = open
+    this.tables = []
+    this.lines = []
+    this.names = ""
+  }
+
+  // Show new tables, or the present ones at a later time.
+  show(now, tables = this.tables) {
+    this.tables = tables
+    this.place.hidden = tables.length === 0
+    // As in `Nodes`, a replaced button would lose a click.
+    const names = JSON.stringify(tables.map(({ name, rows }) => [name, rows.map(({ key, pid, state }) => [key, pid, state])]))
+    if (names !== this.names) this.arrange(tables)
+    this.names = names
+    const ago = (at) => duration(Math.max(0, now - at))
+    tables.forEach((table, at) => {
+      const { words, cells } = this.lines[at]
+      const shown = table.rows.filter((row) => row.state !== "moved").length
+      words.textContent = ` ${number(table.count)} running${table.count > shown ? `; these are the newest ${shown}` : ""}`
+      table.rows.forEach((row, line) => {
+        ENTITY_COLUMNS.forEach(([, say], column) => { cells[line][column].textContent = say(row, ago) })
+      })
+    })
+  }
+
+  arrange(tables) {
+    this.lines = tables.map(({ rows }) => ({
+      words: element("span"),
+      cells: rows.map(() => ENTITY_COLUMNS.map(() => element("td"))),
+    }))
+    this.place.replaceChildren(...tables.map(({ name, rows }, at) => {
+      const { words, cells } = this.lines[at]
+      const head = ["key", ...ENTITY_COLUMNS.map(([title]) => title)].map((title) => element("th", "", title))
+      const lines = rows.map((row, line) => element("tr", row.state, undefined, this.title(row), ...cells[line]))
+      const caption = element("caption", "", undefined, element("b", "", name), words)
+      return element("table", "", undefined, caption, element("tr", "", undefined, ...head), ...lines)
+    }))
+  }
+
+  title({ key, pid }) {
+    if (pid === undefined) return element("td", "", key)
+    const button = element("button", "", key)
+    button.type = "button"
+    button.title = `Show the process of ${key}`
+    button.onclick = () => this.open(pid, key)
+    return element("td", "", undefined, button)
+  }
+}

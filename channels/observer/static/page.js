@@ -1,7 +1,7 @@
 // The observer page: one channel of phoenix.js, whose news the tree, the charts and the list of events show.
 
 import { Socket } from "./phoenix.mjs"
-import { Charts, Nodes } from "./charts.js"
+import { Charts, Entities, Nodes } from "./charts.js"
 import { Past } from "./past.js"
 import { duration, Events, ProcessPanel } from "./story.js"
 import { Tree } from "./tree.js"
@@ -54,6 +54,7 @@ function lose(why) {
 
 const charts = new Charts(byId("figures"))
 const nodes = new Nodes(byId("nodes"), showNode)
+const entities = new Entities(byId("entities"), (pid, key) => openProcess(pid, key))
 const tree = new Tree(byId("tree"), {
   pick: (row) => openProcess(row.pid, row.title),
   view: (view) => channel?.push("view", view),
@@ -106,6 +107,7 @@ function showNode(node) {
   if (panel.number !== null) closeProcess()
   shown = node
   incarnation = null
+  entities.show(0, [])
   channel.push("node", { node })
   sayElsewhere(node === null ? null : { node, silent: 0, answered: false })
 }
@@ -175,6 +177,7 @@ function start() {
       if (tick.elsewhere) noteIncarnation(tick.elsewhere.incarnation)
       if (tick.now !== undefined) tree.apply(tick)
       if (tick.elsewhere) sayElsewhere(tick.elsewhere)
+      if (tick.now !== undefined) entities.show(tick.now, tick.entities)
     }
     if (tick.point) {
       charts.add(tick.point)

@@ -88,6 +88,10 @@ class RedisAdapter(ExchangeAdapter):
 
     A node starts whether the server is there or not. The log, the event `PUBSUB_DISCONNECTED` and `statistics` show
     that it is not connected.
+
+    Attributes:
+        url: the server and the prefix.
+        options: the arguments of `Options` for each connection to the server.
     """
 
     name = "redis"
@@ -140,7 +144,7 @@ class RedisAdapter(ExchangeAdapter):
         self._max_bytes = max_bytes
         self._heartbeat = heartbeat
         self._node_timeout = node_timeout
-        self._options: dict[str, Any] = {
+        self.options: dict[str, Any] = {
             **times,
             "max_waiting_bytes": max_waiting_bytes,
             "connect": connect,
@@ -178,7 +182,7 @@ class RedisAdapter(ExchangeAdapter):
             url=self.url,
             client_name=f"{self.url.prefix}:{self.node_name}",
             report=report,
-            **self._options,
+            **self.options,
         )
         # These heartbeats say that this node sent nothing before. So other nodes notice if its first messages are lost.
         first = [(self._channel(lane), data) for lane, data in exchange.heartbeats()]

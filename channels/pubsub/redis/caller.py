@@ -20,7 +20,8 @@ import trio
 from actors.declared import declared
 from channels.errors import ChannelsError
 from channels.pubsub.redis.connection import ConnectionLost, Options, RedisConnection, RedisSession
-from channels.pubsub.redis.protocol import Event, Reply
+from channels.pubsub.redis.protocol import Event, Reply, Script, pack_command
+from channels.pubsub.redis.server_errors import ServerError
 
 __all__ = ["CallFailed", "Caller"]
 
@@ -112,6 +113,34 @@ class Caller(RedisConnection):
         if call.problem is not None:
             raise CallFailed(call.problem, was_sent=call.was_sent)
         return call.value
+
+    async def run(
+        self,
+        script: Script,
+        arguments: Callable[[], Sequence[str | int | bytes]],
+        *,
+        deadline: float,
+    ) -> Any:
+        """Run a script, and return the answer of the server, which may be a `ServerError`.
+
+        Args:
+            script: the script.
+            arguments: returns the number of KEYS, then KEYS and ARGV. As for `call`, it is called on a connection whose
+                introduction was answered.
+            deadline: Trio's time at which the call fails.
+
+        Raises:
+            CallFailed: as for `call`.
+        """
+
+        def command(verb: str, name: str) -> Callable[[], bytes]:
+            return lambda: pack_command(verb, name, *arguments())
+
+        answer = await self.call(command("EVALSHA", script.sha), deadline=deadline)
+        if isinstance(answer, ServerError) and answer.code == "NOSCRIPT":
+            # The server does not have the script: it has restarted, or a user flushed its scripts.
+            answer = await self.call(command("EVAL", script.text), deadline=deadline)
+        return answer
 
     def _late(self, call: _Call | None) -> CallFailed:
         if call is not None and call.was_sent:

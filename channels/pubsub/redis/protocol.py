@@ -19,9 +19,11 @@ Three properties of the protocol decide the form of this class:
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, TypeAlias, final
+from hashlib import sha1
+from typing import Any, Final, NamedTuple, TypeAlias, final
 
 import hiredis
 from attrs import frozen
@@ -42,11 +44,15 @@ __all__ = [
     "Ready",
     "Refused",
     "Reply",
+    "Script",
     "pack_command",
     "pack_publish",
+    "run_id_of",
 ]
 
 DEFAULT_MAX_REPLY_BYTES: Final = 8 * 1024 * 1024
+
+_RUN: Final = re.compile(rb"^run_id:([0-9a-f]+)\r?$", re.MULTILINE)
 
 Message: TypeAlias = tuple[bytes, bytes]
 """A message of a channel: the channel and the payload. A plain tuple, because there is one for every message."""
@@ -128,6 +134,30 @@ def pack_command(*args: str | int | bytes) -> bytes:
     """
     # The stub of hiredis takes tuples of one item only.
     return hiredis.pack_command(args)  # type: ignore[arg-type,no-any-return]
+
+
+class Script(NamedTuple):
+    """A script in Lua, and the name that a server gives it. See `Caller.run`."""
+
+    text: str
+    sha: str
+
+    @classmethod
+    def of(cls, text: str) -> Script:
+        """Return the script with this text."""
+        return cls(text, sha1(text.encode()).hexdigest())  # noqa: S324 - Redis names scripts by it
+
+
+def run_id_of(info: Any) -> bytes | None:
+    r"""Return the id of the server's run, from its answer to `INFO server`. None if the answer has none.
+
+    >>> run_id_of(b"# Server
+    run_id:5f1c
+    ")
+    b'5f1c'
+    """
+    found = _RUN.search(info) if isinstance(info, bytes) else None
+    return None if found is None else found[1]
 
 
 class _Awaited:

@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import frozen
 
-__all__ = ["ACL_RULE", "HISTORY_ACL_RULE", "ServerError"]
+__all__ = ["ACL_RULE", "ENTITY_ACL_RULE", "HISTORY_ACL_RULE", "ServerError"]
 
 ACL_RULE: Final = (
     "resetchannels &PREFIX:* -@all +hello +auth +ping +select +client|setname +subscribe +publish"
@@ -24,6 +24,13 @@ HISTORY_ACL_RULE: Final = (
 )
 """The permissions that a `RedisStorage` needs. They also suffice for an adapter."""
 
+ENTITY_ACL_RULE: Final = (
+    "resetchannels resetkeys &PREFIX:* ~PREFIX:entities ~PREFIX:entities:* -@all +hello +auth +ping +select "
+    "+client|setname +subscribe +publish +info +eval +evalsha +time +get +set +del +pexpire +hmget +hget +hset +hdel "
+    "+hscan +zadd +zrem +zscore +zrangebyscore"
+)
+"""The permissions that a `RedisArbiter` needs. They also suffice for an adapter."""
+
 _CODE = re.compile(r"([A-Z][A-Z0-9]*)(?: |$)")
 # If a server does not know HELLO, its error repeats the arguments, including the password.
 _ARGUMENTS = re.compile(r",? with args beginning with.*", re.DOTALL | re.IGNORECASE)
@@ -35,7 +42,7 @@ _ADVICE: Final = {
     "NOAUTH": "the server asks for a password; write it into the URL, as redis://:password@host",
     "WRONGPASS": "user or password are wrong, or the user is disabled; correct the URL or the ACL of the server",
     "NOPERM": f"the user lacks a permission; this ACL rule suffices for a RedisAdapter: {ACL_RULE}; and this one for a "
-    f"RedisStorage: {HISTORY_ACL_RULE}",
+    f"RedisStorage: {HISTORY_ACL_RULE}; and this one for entities: {ENTITY_ACL_RULE}",
     "NOPROTO": _OLD,
     "OOM": "the server has reached its maxmemory; raise it, or set an eviction policy",
     "MISCONF": "the server cannot save to its disk; free space there, or correct its dir and permissions",

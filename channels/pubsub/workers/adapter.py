@@ -29,6 +29,7 @@ from channels.pubsub.workers.frames import (
     frame,
     unframe,
 )
+from channels.pubsub.workers.grant_line import GrantClient
 from channels.telemetry import PUBSUB_DROPPED
 from supervision.child_spec import ChildSpec, process_spec
 
@@ -46,6 +47,7 @@ class WorkersAdapter(ExchangeAdapter):
 
     Args:
         sock: the worker's end of the socket pair that connects it to the hub. The adapter does not close it.
+        grants: the worker's end of the line to the table of grants in the parent, for entities; None for no entities.
         node_name: the name of this node. By default it is `worker.` and the id of the worker.
         heartbeat: seconds between two heartbeats.
         node_timeout: seconds without a heartbeat after which another worker counts as gone.
@@ -54,6 +56,9 @@ class WorkersAdapter(ExchangeAdapter):
 
     Raises:
         InvalidOption: a number is out of its range, or the name is too long for a lane.
+
+    Attributes:
+        grants: the argument.
 
     If the parent has ended, a worker cannot reach other workers. While it drains, the adapter drops and counts outgoing
     messages.
@@ -65,6 +70,7 @@ class WorkersAdapter(ExchangeAdapter):
         self,
         sock: socket.socket,
         *,
+        grants: GrantClient | None = None,
         node_name: str | None = None,
         heartbeat: float = 5.0,
         node_timeout: float = 30.0,
@@ -85,6 +91,7 @@ class WorkersAdapter(ExchangeAdapter):
         if len(lane_to(self.node_name).encode()) > MAX_LANE:
             raise InvalidOption(owner, "node_name", self.node_name, f"at most {MAX_LANE - 1} bytes")
         sock.setblocking(False)
+        self.grants = grants
         self._socket = sock
         self._heartbeat = heartbeat
         self._node_timeout = node_timeout
@@ -107,7 +114,9 @@ class WorkersAdapter(ExchangeAdapter):
             node_timeout=self._node_timeout,
         )
         self._append(frame(lane_to(self.node_name), kind=DECLARE))
+        grants = [] if self.grants is None else [self.grants]
         return [
+            *(process_spec(each.main, id="grants", restart="transient") for each in grants),
             process_spec(self._read, exchange, id="reader", restart="transient"),
             process_spec(self._write, id="writer", restart="transient"),
             process_spec(exchange.beat, self.publish, self._heartbeat, id="heartbeat"),

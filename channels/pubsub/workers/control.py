@@ -45,6 +45,8 @@ class Setup(msgspec.Struct, kw_only=True, frozen=True):
         listening: the file descriptors of the listening sockets of the worker's place.
         internal: the file descriptors of the listening sockets of the internal port, if the server has one.
         hub: the file descriptor of the worker's socket to the hub.
+        grants: the file descriptor of the worker's socket to the table of grants.
+        lock: the file descriptor of a locked file. It stays locked until all workers have ended.
         lifeline: the file descriptor of a pipe that ends with the parent.
         secret: the secret that signs tokens if the endpoint has no secret. All workers get the same secret.
         options: further values for the program of the worker.
@@ -58,6 +60,8 @@ class Setup(msgspec.Struct, kw_only=True, frozen=True):
     listening: list[int]
     internal: list[int] = []
     hub: int
+    grants: int
+    lock: int
     lifeline: int
     secret: bytes
     options: dict[str, Any]

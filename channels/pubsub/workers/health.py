@@ -100,6 +100,7 @@ class WorkerReport(msgspec.Struct, kw_only=True, tag_field="type", tag="worker")
         answers: True if the worker answered within a second. A stopped or blocked worker does not.
         connections: clients of the worker: WebSockets, polling sessions and requests.
         topics: topics with subscribers in the worker.
+        entities: keys of entities that the worker owns in the table of the parent.
         memory: its resident memory in bytes.
         cpu: seconds of CPU that it used.
         received: envelopes that the hub got from the worker.
@@ -118,6 +119,7 @@ class WorkerReport(msgspec.Struct, kw_only=True, tag_field="type", tag="worker")
     answers: bool = False
     connections: int | None = None
     topics: int | None = None
+    entities: int = 0
     memory: int | None = None
     cpu: float | None = None
     received: int = 0

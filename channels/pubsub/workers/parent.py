@@ -8,7 +8,7 @@ control socket is the last argument of the worker. Each worker has its own proce
 reaches only the parent, which then stops the workers.
 
 If the parent is killed, its workers notice that their control lines and a pipe have ended. They drain and stop. A new
-parent on the same address waits until they have released the port.
+parent on the same address waits until they have released the port, and until their processes have ended.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import trio
 from attrs import Factory, define, frozen
@@ -34,6 +35,8 @@ from channels import service_manager
 from channels.errors import ChannelsError
 from channels.pubsub.adapter import WORKER, WORKERS_COUNT, WORKERS_FOLDER
 from channels.pubsub.workers.control import ControlLine, Setup
+from channels.pubsub.workers.grant_line import GrantLink
+from channels.pubsub.workers.grants import Grants
 from channels.pubsub.workers.health import (
     Report,
     ServerReport,
@@ -43,6 +46,7 @@ from channels.pubsub.workers.health import (
     was_left_behind,
 )
 from channels.pubsub.workers.hub import MAX_BUFFERED_BYTES, Hub, Link
+from channels.pubsub.workers.lock import lock_file
 from channels.pubsub.workers.places import open_places
 from channels.pubsub.workers.plan import (
     Action,
@@ -77,6 +81,8 @@ _RETRY = 0.1
 _DROPS = 60.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+
+T = TypeVar("T")
 
 
 Watch: TypeAlias = Callable[[Callable[[str], Awaitable[None]]], Awaitable[None]]
@@ -137,11 +143,12 @@ async def run_parent(
         ListenError: the address cannot be used.
         ChannelsError: this is not Linux.
         HealthError: the health socket cannot be made.
+        WorkersRemain: workers of an earlier parent on this address still run after that time.
     """
     # Under `nohup`, the process ignores SIGHUP, because it must outlive the terminal.
     follows_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
     with trio.open_signal_receiver(*_SIGNALS) as signals, ExitStack() as opened:
-        places = await _open_places(settings, signals)
+        places = await _unless_signalled(signals, partial(_open_when_free, settings))
         if places is None:
             return 0
         for place in places:
@@ -159,6 +166,15 @@ async def run_parent(
         opened.callback(os.close, parent.lifeline)
         path = settings.health_socket or path_for(host, port)
         async with serve_health(path, parent.report):
+            # After a kill of the parent, a stopped worker may still run its entities when the port is free.
+            seconds = settings.timing.start_timeout
+            lock = await _unless_signalled(
+                signals, partial(lock_file, path.with_name(f"{path.name}.lock"), seconds)
+            )
+            if lock is None:
+                return 0
+            parent.lock = lock
+            opened.callback(os.close, lock)
             return await parent.run(signals, follows_terminal=follows_terminal)
 
 
@@ -175,13 +191,13 @@ class _Sockets:
         return [*self.public, *self.internal]
 
 
-async def _open_places(settings: WorkersSettings, signals: Any) -> list[_Sockets] | None:
-    """Open the sockets of all places. Return None if a signal stopped the wait for the workers of a killed parent."""
+async def _unless_signalled(signals: Any, wait: Callable[[], Awaitable[T]]) -> T | None:
+    """Wait for the workers of a killed parent. Return None if a signal stopped the wait."""
     failure: ChannelsError | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope)
         try:
-            return await _open_when_free(settings)
+            return await wait()
         except ChannelsError as error:
             # An exception that leaves the nursery would become an ExceptionGroup.
             failure = error
@@ -266,6 +282,9 @@ class _Process:
     process: trio.Process | None = None
     control: ControlLine | None = None
     link: Link | None = None
+    # Its number in the table of grants, and its line to it.
+    holder: int = 0
+    grants: GrantLink | None = None
     # Signals for a process that has not been started yet.
     pending: list[int] = Factory(list)
     report: Mapping[str, Any] | None = None
@@ -293,12 +312,16 @@ class _Parent:
         self.folder: Path | None = None
         # The end of a pipe that the workers inherit. Only this process has the other end.
         self.lifeline = -1
+        # A file that is locked while this process or a worker lives.
+        self.lock = -1
         self.sockets = sockets
         self.port = port
         self.address = address
         self.on_serving = on_serving
         self.plan = Plan(settings.workers, settings.timing, reloads=settings.watch is not None)
         self.hub = Hub(max_buffered_bytes=settings.max_buffered_bytes, on_dropped=self._note_drop)
+        self.grants = Grants()
+        self.holders = count(1)
         self.secret = secrets.token_bytes(64)
         self.processes: dict[Worker, _Process] = {}
         self.started = trio.current_time()
@@ -345,7 +368,7 @@ class _Parent:
     def _carry_out(self, action: Action, nursery: trio.Nursery) -> None:
         match action:
             case Start(worker):
-                process = self.processes[worker] = _Process(worker)
+                process = self.processes[worker] = _Process(worker, holder=next(self.holders))
                 nursery.start_soon(self._run_worker, process)
             case Stop(worker, signum, together):
                 process = self.processes[worker]
@@ -434,19 +457,25 @@ class _Parent:
             theirs.enter_context(control)
             process.control = line = ControlLine(ours)
             try:
-                ours_too, hub = socket.socketpair()
+                hub_end, hub = socket.socketpair()
                 theirs.enter_context(hub)
-                process.link = link = self.hub.attach(process.worker.id, ours_too)
+                process.link = link = self.hub.attach(process.worker.id, hub_end)
+                grants_end, grants = socket.socketpair()
+                theirs.enter_context(grants)
+                process.grants = GrantLink(grants_end, self.grants, process.holder)
                 try:
-                    await self._spawn(process, control, hub)
+                    await self._spawn(process, control, hub, grants)
                     theirs.close()
-                    return await self._serve(process, line, link)
+                    return await self._serve(process, line, link, process.grants)
                 finally:
+                    process.grants.close()
                     link.close()
             finally:
                 line.close()
 
-    async def _spawn(self, process: _Process, control: socket.socket, hub: socket.socket) -> None:
+    async def _spawn(
+        self, process: _Process, control: socket.socket, hub: socket.socket, grants: socket.socket
+    ) -> None:
         worker = process.worker
         sockets = self.sockets[worker.place - 1]
         setup = Setup(
@@ -457,6 +486,8 @@ class _Parent:
             listening=[sock.fileno() for sock in sockets.public],
             internal=[sock.fileno() for sock in sockets.internal],
             hub=hub.fileno(),
+            grants=grants.fileno(),
+            lock=self.lock,
             lifeline=self.lifeline,
             secret=self.secret,
             options=dict(self.settings.options),
@@ -470,6 +501,8 @@ class _Parent:
             pass_fds=(
                 control.fileno(),
                 hub.fileno(),
+                grants.fileno(),
+                self.lock,
                 self.lifeline,
                 *setup.listening,
                 *setup.internal,
@@ -485,14 +518,25 @@ class _Parent:
         for signum in process.pending:
             process.process.send_signal(signum)
 
-    async def _serve(self, process: _Process, line: ControlLine, link: Link) -> End:
+    async def _serve(
+        self, process: _Process, line: ControlLine, link: Link, grants: GrantLink
+    ) -> End:
         assert process.process is not None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, process, line)
             nursery.start_soon(link.main)
+            nursery.start_soon(grants.main)
             code = await process.process.wait()
             nursery.cancel_scope.cancel()
+        self._free(process)
         return End(code)
+
+    def _free(self, process: _Process) -> None:
+        """Free the keys of a worker whose process was reaped, and tell the other workers at once."""
+        lost = self.grants.free(process.holder)
+        for other in self.processes.values():
+            if lost and other is not process and other.grants is not None:
+                other.grants.tell_lost(lost)
 
     async def _listen(self, process: _Process, line: ControlLine) -> None:
         worker = process.worker
@@ -569,6 +613,7 @@ class _Parent:
         answer = process.report or {}
         report.answers = process.report is not None
         report.connections, report.topics = answer.get("connections"), answer.get("topics")
+        report.entities = self.grants.keys_of(process.holder)
         if process.process is not None:
             report.pid = process.process.pid
             report.memory, report.cpu = _usage(process.process.pid)

@@ -242,6 +242,8 @@ class _Run:
                 ) as error:  # raised below, unless a killed node keeps the nursery open
                     self._raised = error
                 self._over = True
+                for name in self.world.nodes.names():
+                    self.world.nodes.resume(name)
                 # This shuts down the remaining nodes cleanly.
                 nursery.cancel_scope.cancel()
             if self._raised is not None:

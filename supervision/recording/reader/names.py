@@ -5,6 +5,7 @@
 | what | name |
 |---|---|
 | a process | its path, such as `/top/store`; `/top/store#2` for the second process at the path |
+| a process of the application, below the children of an endpoint | the last part of its path, if no other path has it |
 | a process with another label | its path and its label, such as `/top/worker (order 17)` |
 | a channel | its class and its topic, and its client: `Room 'room:lobby' of ann` |
 | a client | the id of its socket, or the host that it connected from |
@@ -26,6 +27,9 @@ SCENARIO = "the scenario"
 """The name of the task that runs the scenario."""
 
 _PID = re.compile(r"<pid (\d+)>")
+_NUMBER = re.compile(r"#\d+$")
+# The supervisor of an endpoint's children, which are the processes of the application.
+_CHILDREN = "/endpoint/children/"
 
 
 class Names:
@@ -104,8 +108,20 @@ class Names:
             if base:
                 self._clients[key] = _numbered(base, taken)
 
+    def _short_names(self) -> dict[Key, str]:
+        """Return the last part of each path below the children of an endpoint, if it belongs to one path only."""
+        parts: dict[Key, str] = {}
+        owners: dict[str, set[str]] = {}
+        for key, path in self._paths.items():
+            if _CHILDREN in path:
+                parts[key] = path.rpartition("/")[2]
+                # The processes at one path differ only in the number after the last part.
+                owners.setdefault(_unnumbered(parts[key]), set()).add(_unnumbered(path))
+        return {key: part for key, part in parts.items() if len(owners[_unnumbered(part)]) == 1}
+
     def _name_processes(self) -> None:
         taken: dict[tuple[str, str | None], int] = {}
+        short = self._short_names()
         for key, path in self._paths.items():
             label, client = self._labels.get(key), self._clients.get(key)
             if client is not None:
@@ -117,9 +133,9 @@ class Names:
                 name = label if number == 1 else f"{label}#{number}"
                 self._made[key] = name if owner is None else f"{name} of {owner}"
             elif label is None or label in path:
-                self._made[key] = path
+                self._made[key] = short.get(key, path)
             else:
-                self._made[key] = f"{path} ({label})"
+                self._made[key] = f"{short.get(key, path)} ({label})"
 
     def _name_tasks(self, acting: Iterable[int]) -> None:
         taken: dict[str, int] = {}
@@ -195,6 +211,10 @@ class _Callers:
         """Return the process that requested a start, for the `spawned` event of that start."""
         sent = self._received.get(event.get("cause", -1))
         return None if sent is None or sent["pid"] is None else key_of(sent)
+
+
+def _unnumbered(path: str) -> str:
+    return _NUMBER.sub("", path)
 
 
 def _numbered(name: str, taken: dict[str, int]) -> str:

@@ -20,6 +20,7 @@ from actors import (
     Pid,
     Runtime,
     RuntimeClosed,
+    cancel_timer,
     current_pid,
     current_runtime,
     is_alive,
@@ -29,6 +30,7 @@ from actors import (
     receive,
     send,
     send_after,
+    send_every,
     spawn,
     spawn_link,
     trap_exits,
@@ -242,6 +244,7 @@ async def test_a_runtime_lists_and_describes_its_processes() -> None:
         "ancestors": (me,),
         "links": (me,),
         "monitors": (),
+        "timers": 0,
         "trap_exits": False,
         "queue_length": 3,
         "status": "running",
@@ -397,3 +400,11 @@ async def test_the_process_of_a_task_is_known_before_its_first_step() -> None:
         kill(pid)
         await settle()
         assert runtime.process_of(task) is None
+
+
+async def test_a_description_counts_the_timers_that_send_to_the_process(runtime: Runtime) -> None:
+    pid = spawn(trio.sleep_forever)
+    first, _ = send_after(pid, "tick", 10), send_every(pid, "tock", 10)
+    assert (runtime.process_info(pid) or {})["timers"] == 2
+    cancel_timer(first)
+    assert (runtime.process_info(pid) or {})["timers"] == 1

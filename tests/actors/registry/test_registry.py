@@ -17,12 +17,14 @@ from actors import (
     InvalidOperation,
     NotAProcess,
     NotRegistered,
+    Pid,
     Registered,
     Registry,
     RegistryClosed,
     Shutdown,
     Unregistered,
     current_pid,
+    current_runtime,
     is_alive,
     kill,
     monitor,
@@ -40,6 +42,7 @@ from actors import (
     unregister,
     whereis,
 )
+from actors.text import brief
 from supervision import ChildSpec, Supervisor, child_spec
 from tests.actors.helpers import dead_process, down, idle, in_process, nothing_arrives, settle
 
@@ -449,3 +452,34 @@ async def test_a_supervisor_and_its_child_can_be_named_by_a_via() -> None:
     await Supervisor.terminate_child(trees.via("top"), trees.via("lobby"))
     assert trees.keys(top) == ["top"]
     assert trees.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "label"),
+    [
+        (42, "Counter 42"),
+        ("lobby", "Counter lobby"),
+        (("game", 7), "Counter ('game', 7)"),
+        ("\x1b[2J", r"Counter '\x1b[2J'"),
+        ("x" * 5_000_000, f"Counter {brief('x' * 5_000_000)}"),
+    ],
+)
+@in_process()
+async def test_a_server_is_labelled_with_its_class_and_its_key(key: Any, label: str) -> None:
+    class Counter(GenServer[None]):
+        pass
+
+    def label_of(pid: Pid) -> Any:
+        info = current_runtime().process_info(pid)
+        assert info is not None
+        return info["label"]
+
+    registry = Registry[Any, None]("unique", name="counters")
+    for start in (Counter.start, Counter.start_link):
+        pid = await start(name=registry.via(key))
+        assert label_of(pid) == label
+        await stop(pid)
+    pid = Counter.spawn_link(name=registry.via(key))
+    assert label_of(pid) == label
+    await stop(pid)
+    assert label_of(await Counter.start(name=registry.via(key), label="first")) == "first"

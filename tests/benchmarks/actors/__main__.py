@@ -25,6 +25,7 @@ from tests.benchmarks.actors.report import (
     quantile,
     ratio,
 )
+from tests.benchmarks.actors.threads import BARE, CALL, ROWS
 
 RAW = "raw Trio"
 OWN = "Ashtree"
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--skip-memory", action="store_true")
     parser.add_argument("--skip-stress", action="store_true")
+    parser.add_argument("--skip-threads", action="store_true")
     options = parser.parse_args()
     print(_versions(), "\n")
     goals: list[Goal] = []
@@ -77,6 +79,8 @@ def main() -> None:
         goals += _memory_goals(weights)
     if not options.skip_stress:
         goals += _stress()
+    if not options.skip_threads:
+        goals += _threads()
     print(goal_lines(goals))
 
 
@@ -206,6 +210,27 @@ def _storms(how: str, *options: str) -> float:
         f"{', '.join(f'{each * 1e3:.0f}' for each in worst)} ms"
     )
     return statistics.median(worst)
+
+
+def _threads() -> list[Goal]:
+    command = [sys.executable, "-m", "tests.benchmarks.actors.threads"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=300)
+    figures: dict[str, list[float]] = json.loads(done.stdout)
+    rows = [["CPU of a call, µs", "median", "more than the bare coroutine"]]
+    for name in ROWS:
+        more = _more(figures, name)
+        rows.append([name, in_micros(statistics.median(figures[name])), in_micros(more)])
+    print(grid(rows), "\n")
+    more = _more(figures, CALL)
+    goal = "asyncio_call: 100 µs of CPU more than the bare coroutine"
+    return [Goal(goal, f"{in_micros(more)} µs", more <= 100e-6)]
+
+
+def _more(figures: dict[str, list[float]], name: str) -> float:
+    """Return the median of the differences in each round."""
+    return statistics.median(
+        each - bare for each, bare in zip(figures[name], figures[BARE], strict=True)
+    )
 
 
 def _run_stress(scenario: str, count: int, *options: str) -> dict[str, float]:

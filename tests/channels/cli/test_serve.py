@@ -290,6 +290,14 @@ def test_a_mistake_in_a_program_is_one_sentence_and_exit_code_1(run: Run) -> Non
     assert "Wrong.new_msg" in err
 
 
+def test_a_wrong_child_of_the_endpoint_is_one_sentence_and_exit_code_1(run: Run) -> None:
+    endpoint = Endpoint(sockets={}, children=[7])  # type: ignore[list-item]
+    code, _, err = run("--port", "0", command=lambda: run_endpoint(endpoint))
+    assert code == 1
+    assert_one_sentence(err)
+    assert "7 cannot be a child" in err
+
+
 def test_a_port_in_use_is_one_sentence_and_exit_code_1(
     run: Run, module: Callable[[str], str]
 ) -> None:

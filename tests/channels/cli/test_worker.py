@@ -43,6 +43,8 @@ def setup(*, replaces: bool) -> Setup:
         port=4000,
         listening=[],
         hub=0,
+        grants=0,
+        lock=0,
         lifeline=0,
         secret=b"",
         options={},

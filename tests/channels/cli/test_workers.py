@@ -96,6 +96,14 @@ def test_the_table_fits_into_80_columns_and_shows_what_is_wrong() -> None:
     ]
 
 
+def test_the_entities_of_each_worker_are_shown() -> None:
+    workers = [
+        WorkerReport(place=place, id=place, state="serving", restarts=0, entities=count)
+        for place, count in ((1, 512), (2, 0), (3, 488))
+    ]
+    assert "Entities: 512 in worker 1, 488 in worker 3." in shown([REPORT[0], *workers])
+
+
 def test_a_replacement_is_shown() -> None:
     assert isinstance(REPORT[0], ServerReport)
     server = ServerReport(

@@ -169,6 +169,41 @@ async def test_two_processes_share_the_offsets_and_a_kill_loses_no_answered_appe
     storage.close()
 
 
+STOPPER = """
+import sys, trio
+from channels.durable.sqlite import SQLiteStorage
+from channels.durable.stream import Limits
+
+async def main():
+    storage = SQLiteStorage(sys.argv[1])
+    await storage.open(Limits(), fresh_epoch="other")
+    storage.close()
+
+trio.run(main)
+"""
+
+
+async def test_a_process_that_stops_takes_no_messages_from_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    storage = SQLiteStorage(path)
+    await storage.open(Limits(), fresh_epoch="e")
+    # A second storage of this process must not drop the locks of the first.
+    other = SQLiteStorage(path)
+    await other.open(Limits(), fresh_epoch="e")
+    await storage.append([NEW], now=0.0)
+    await trio.to_thread.run_sync(
+        lambda: subprocess.run([sys.executable, "-c", STOPPER, str(path)], check=True)
+    )
+    # SQLite removes the log with the last user of the file. This process still uses it.
+    assert path.with_name("history.db-wal").exists()
+    await storage.append([NEW], now=0.0)
+    copy = sqlite3.connect(path)
+    assert copy.execute("SELECT count(*) FROM messages").fetchone() == (2,)
+    copy.close()
+    for each in (storage, other):
+        each.close()
+
+
 async def test_an_append_that_fails_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
     storage = SQLiteStorage(path, timeout=0.01)

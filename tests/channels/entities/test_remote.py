@@ -679,6 +679,23 @@ async def test_the_loss_of_a_node_fires_each_monitor_of_its_processes_once() -> 
 
 
 @in_process()
+async def test_the_loss_of_a_node_leaves_one_timer_for_the_other_monitors() -> None:
+    network, a, b = await two_nodes()
+    c = await network.start("c")
+    monitor(pid_at(b, c, await Shop.start()))
+    await trio.sleep(0.5)
+    before = current_runtime().statistics()["timers"]
+    for _ in range(3):
+        lost = monitor(pid_at(b, a, await Shop.start()))
+        await trio.sleep(2.25)
+        b.node_down(Node("a", "1"))
+        a.node_down(Node("b", "1"))
+        assert (await down(lost)).reason is NOCONNECTION
+    await trio.sleep(2.25)
+    assert current_runtime().statistics()["timers"] == before
+
+
+@in_process()
 async def test_the_loss_of_a_watching_node_removes_its_monitors() -> None:
     _network, a, b = await two_nodes()
     shop = await Shop.start()

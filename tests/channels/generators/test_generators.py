@@ -69,7 +69,12 @@ def project(shell: Shell) -> Shell:
     """A project with one module of each kind, in the current folder."""
     assert shell.run("new", "game_table")[0] == 0
     shell.enter("game_table")
-    for arguments in (("channel", "Score"), ("presence", "online"), ("socket", "user")):
+    for arguments in (
+        ("channel", "Score"),
+        ("presence", "online"),
+        ("entity", "Auction"),
+        ("socket", "user"),
+    ):
         code, printed = shell.run("gen", *arguments)
         assert code == 0, printed
     return shell
@@ -77,7 +82,7 @@ def project(shell: Shell) -> Shell:
 
 def test_the_tests_of_a_generated_project_pass(project: Shell, pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("--rootdir", ".", "-c", "pyproject.toml", "tests")
-    result.assert_outcomes(passed=13)
+    result.assert_outcomes(passed=15)
 
 
 def test_generated_code_is_formatted(project: Shell) -> None:
@@ -147,6 +152,17 @@ def test_a_presence_prints_its_route_and_takes_the_user_from_the_socket(shell: S
     module = Path("chat/online.py").read_text()
     assert 'track(self, self.assigns["user"], {})' in module
     assert "payload[" not in module
+
+
+def test_an_entity_prints_what_to_give_to_the_endpoint_and_how_to_call_it(shell: Shell) -> None:
+    shell.run("new", "chat")
+    shell.enter("chat")
+    _, printed = shell.run("gen", "entity", "Company")
+    assert "  from chat.company import companies, history\n" in printed
+    assert "  endpoint = Endpoint(..., histories=[history], children=[companies])\n" in printed
+    assert '  state = await call(companies.via("42"), Add(1), timeout=5)\n' in printed
+    code, printed = shell.run("gen", "entity", "state")
+    assert (code, "write another one, such as 'my_state'" in printed) == (1, True)
 
 
 def test_durable_writes_the_module_for_a_bundler_and_replaces_an_older_one(shell: Shell) -> None:

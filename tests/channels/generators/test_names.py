@@ -22,6 +22,21 @@ def test_a_name_has_three_forms(text: str, snake: str, camel: str, dashed: str) 
     assert (name.snake, name.camel, name.dashed) == (snake, camel, dashed)
 
 
+@pytest.mark.parametrize(
+    ("one", "several"),
+    [
+        ("auction", "auctions"),
+        ("game_table", "game_tables"),
+        ("company", "companies"),
+        ("day", "days"),
+        ("box", "boxes"),
+        ("match", "matches"),
+    ],
+)
+def test_a_plural_follows_the_regular_rules(one: str, several: str) -> None:
+    assert Name(one).plural == several
+
+
 def test_a_title_has_spaces_and_a_capital_letter() -> None:
     assert Name("game_table").title == "Game table"
 

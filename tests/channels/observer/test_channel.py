@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,38 @@ from typing import Any
 import pytest
 import trio
 
-from actors import Pid, Runtime, kill, receive, send, set_label, spawn, whereis
+from actors import (
+    GenServer,
+    Pid,
+    Registry,
+    Runtime,
+    call,
+    kill,
+    receive,
+    send,
+    set_label,
+    spawn,
+    whereis,
+)
 from channels import Endpoint
+from channels.entities import EntitySupervisor, LocalArbiter
 from channels.observer import Observer
 from channels.observer.access import Access
+from channels.observer.console.lines import Board, line_of
 from channels.observer.elsewhere import ASK_SECONDS
-from channels.observer.model import Entry, Model
+from channels.observer.model import INTERNAL, Entry, Model
+from channels.presence import Presence
 from channels.pubsub.adapter import Node
 from channels.pubsub.pubsub import PubSub
+from channels.pubsub.workers.grants import Grants
 from channels.testing import (
     ChannelTest,
     ConnectionRefused,
     JoinedNodes,
     open_channel_test,
 )
-from supervision import Supervisor, process_spec
+from supervision import Supervisor, child_spec, process_spec
+from tests.channels.entities.nodes import Counter
 from tests.channels.observer.pages import PATH, Observe, Page, UserSocket, enter, open_page
 
 
@@ -229,7 +246,10 @@ async def test_many_channels_are_one_group_that_can_be_opened_and_searched(
 
 @asynccontextmanager
 async def two_nodes(
-    phoenix_js: Path, *, control: tuple[bool, bool] = (True, True)
+    phoenix_js: Path,
+    *,
+    control: tuple[bool, bool] = (True, True),
+    children: tuple[Sequence[Any], Sequence[Any]] = ((), ()),
 ) -> AsyncIterator[tuple[JoinedNodes, Page, ChannelTest]]:
     """Start the nodes one and two. Yield their network, a page on node one, and the channel test of node two."""
     network = JoinedNodes()
@@ -243,8 +263,9 @@ async def two_nodes(
             pubsub=PubSub(network.adapter(name)),
             observer=observer,
             secret_key_base="s" * 64,
+            children=own,
         )
-        for name, observer in zip(("one", "two"), observers, strict=True)
+        for name, observer, own in zip(("one", "two"), observers, children, strict=True)
     ]
     async with (
         open_channel_test(endpoints[0], timeout=5) as here,
@@ -301,6 +322,37 @@ async def test_a_page_shows_the_processes_of_another_node_and_only_their_changes
         while "all" not in (tick := await page.tick()):
             pass
         assert "elsewhere" not in tick
+
+
+async def test_a_page_shows_the_entities_of_its_node_and_of_another_one(
+    runtime: Runtime, phoenix_js: Path
+) -> None:
+    grants = Grants()
+    one, two = (
+        EntitySupervisor("counters", Counter, arbiter=LocalArbiter(grants=grants, holder=holder))
+        for holder in (1, 2)
+    )
+    async with two_nodes(phoenix_js, children=([one], [two])) as (_, page, _):
+        await trio.sleep(1)
+        for number in range(20):
+            await call(one.via(f"k{number}"), "add")
+        expected = one.statistics()["entities"]
+        tick = await page.tick()
+        while tick.get("entities", [{"count": 0}])[0]["count"] < expected:
+            tick = await page.tick()
+        [table] = tick["entities"]
+        assert (table["name"], table["count"]) == ("counters", expected)
+        assert {row["node"] for row in table["rows"]} == {"one"}
+        assert all(row["born"] <= tick["now"] for row in table["rows"])
+        later = [await page.tick() for _ in range(4)]
+        assert [each["entities"] for each in later if "entities" in each] == []
+        [table] = (await page.show("two"))["entities"]
+        assert {row["node"] for row in table["rows"]} == {"two"}
+        assert table["count"] == 20 - one.statistics()["entities"]
+        await page.ask("node", {"node": None})
+        while "entities" not in (tick := await page.tick()) or "elsewhere" in tick:
+            pass
+        assert {row["node"] for row in tick["entities"][0]["rows"]} == {"one"}
 
 
 def whereis_number(runtime: Runtime, number: int) -> Pid:
@@ -540,3 +592,42 @@ async def test_a_page_sets_the_level_of_a_logger(observe: Observe) -> None:
     finally:
         logger.setLevel(before)
     assert "the log level of supervision to ERROR" in (await page.until_event("level"))["text"]
+
+
+async def test_the_processes_of_the_application_stand_first_by_class_and_key(
+    channel_test: Any, phoenix_js: Path
+) -> None:
+    class Auction(GenServer[None]):
+        pass
+
+    class Clock(GenServer[None]):
+        pass
+
+    registry = Registry[int, None]("unique", name="auctions")
+    observer = Observer(phoenix_js=phoenix_js)
+    endpoint = Endpoint(
+        sockets={"/socket": UserSocket},
+        observer=observer,
+        presences=[Presence()],
+        children=[Clock, child_spec(Auction, kwargs={"name": registry.via(42)})],
+    )
+    page = await open_page(await channel_test(endpoint), observer)
+    await enter(page.case)
+    await page.until_row("RoomChannel 'room:lobby'")
+    board = Board()
+    board.apply({"set": list(page.rows.values())})
+    lines = [line_of(depth, row).partition(" <pid")[0] for depth, row in board.lines()]
+    assert lines[:9] == [
+        "endpoint (one_for_one)",
+        "  children (one_for_one)",
+        "    Clock",
+        "    Auction 42",
+        "  UserSocket channels (one_for_one)",
+        "    0 (dynamic)",
+        "    1 (dynamic)",
+        "      RoomChannel 'room:lobby'",
+        # The observer, the presence, the listener and so on are one closed group.
+        f"  {INTERNAL} × 10",
+    ]
+    (group,) = [row for row in page.rows.values() if row["title"] == INTERNAL]
+    assert [row for row in page.rows.values() if row["parent"] == group["key"]] == []

@@ -8,6 +8,7 @@ import pytest
 
 from channels.observer.model import (
     CROWD,
+    INTERNAL,
     MAX_FOUND,
     MAX_ROWS,
     PAGE,
@@ -149,3 +150,44 @@ def test_wishes_of_a_page_are_bounded() -> None:
     view.update({"open": [str(number) for number in range(5000)], "search": "x" * 5000})
     assert len(view.open) == 1000
     assert len(view.search) == 100
+
+
+def endpoint_with_channels(channels: int) -> Model:
+    model = Model()
+    model.add(entry(1, "endpoint"))
+    for number, label in enumerate(("children", "Room channels", "flusher", "connections"), 2):
+        model.add(entry(number, label, 1, id=label, rank=number))
+    for number in range(100, 100 + channels):
+        model.add(entry(number, "Connection", 5, 1))
+    for number in (4, 5):
+        model.set_internal(model.entries[number], is_internal=True)
+    return model
+
+
+def test_the_processes_of_the_endpoint_itself_are_one_closed_group_after_those_of_the_application() -> (
+    None
+):
+    model = endpoint_with_channels(3)
+    assert titles(model) == ["endpoint", "children", "Room channels", INTERNAL]
+    rows = model.rows(View(), lambda pid: "")
+    group = rows[f"g1:{INTERNAL}"]
+    assert (group["type"], group["count"], group["parent"]) == ("group", 2, "p1")
+    assert group["order"] > max(rows["p2"]["order"], rows["p3"]["order"])
+    opened = titles(model, View(open={f"g1:{INTERNAL}"}))
+    assert opened[3:] == [INTERNAL, "flusher", "connections", *["Connection"] * 3]
+
+
+def test_a_closed_group_counts_the_messages_that_wait_below_its_members() -> None:
+    model = endpoint_with_channels(3)
+    model.set_mailboxes({101: 5_000, 4: 1, 2: 7})
+    assert model.rows(View(), lambda pid: "")[f"g1:{INTERNAL}"]["mailbox"] == 5_001
+
+
+def test_a_search_finds_a_process_of_the_endpoint_itself() -> None:
+    assert titles(endpoint_with_channels(0), View(search="flush")) == ["endpoint", "flusher"]
+
+
+def test_a_process_that_is_no_longer_internal_leaves_the_group() -> None:
+    model = endpoint_with_channels(0)
+    model.set_internal(model.entries[4], is_internal=False)
+    assert "flusher" in titles(model)

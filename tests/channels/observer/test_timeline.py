@@ -11,6 +11,7 @@ from actors import Runtime, current_pid, current_runtime, kill, open_runtime, re
 from channels.observer.access import Access
 from channels.observer.chronicle import Chronicle
 from channels.observer.memory import Memory
+from channels.observer.model import INTERNAL
 from channels.observer.settings import Drawn, ObserverSettings, TimelinePart
 from channels.observer.timeline import MESSAGES, follow_timeline
 from supervision.recording.flight import FlightRecorder
@@ -184,6 +185,8 @@ async def test_the_page_gets_a_problem_and_can_begin_again_after_its_timeline_wa
     observe: Observe,
 ) -> None:
     page = await observe()
+    group = await page.until_row(INTERNAL)
+    page.channel.push("view", {"open": [group["key"]]})
     row = await page.until_row("ObserverChannel 'observer'")
     page.channel.push("timeline", {"on": True})
     await page.channel.assert_push("timeline", timeout=5)

@@ -11,11 +11,12 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from actors import Crash, InvalidOption, Pid, kill, send, send_exit, spawn
+from actors import Crash, InvalidOption, Pid, Reply, call, kill, send, send_exit, spawn
 from actors.runtime import current_runtime
 from actors.watchdog import BLOCKED
 from channels import Channel, Draining, Endpoint, Mount, PushReply, Socket, handle_in
 from channels.durable.history import History
+from channels.entities import Entity, EntityBusy, EntitySupervisor
 from channels.errors import ChannelsError
 from channels.operations.metric_table import METRICS, BoundedLabels, Figure
 from channels.operations.metrics import Metrics
@@ -51,6 +52,11 @@ class Echo(Channel):
 
 class EchoSocket(Socket):
     channels = {"echo:*": Echo}
+
+
+class Counting(Entity):
+    async def handle_call(self, request: Any, sender: Any) -> Reply:
+        return Reply(request)
 
 
 class Scrape(dict[str, float]):
@@ -271,6 +277,24 @@ async def test_histories_and_presences_appear_by_name() -> None:
     assert found["ashtree_history_appended_messages_total{history=news}"] == 1
     assert found["ashtree_history_lost_total{history=news}"] == 0
     assert found["ashtree_presence_members{presence=online}"] == 0
+
+
+async def test_entities_appear_by_the_name_of_their_supervisor() -> None:
+    counters = EntitySupervisor("counters", Counting, max_entities=2)
+    endpoint = Endpoint(sockets=SOCKETS, children=[counters], plugs=[Metrics(token=None)])
+    async with endpoint.running():
+        for key in ("a", "b", "b"):
+            await call(counters.via(key), 1, timeout=1.0)
+        with pytest.raises(EntityBusy):
+            await call(counters.via("c"), 1, timeout=1.0)
+        await counters.stop("b")
+        found = Scrape((await request(endpoint))[1])
+    assert found["ashtree_entities_started_total{entities=counters}"] == 2
+    assert found["ashtree_entities_running{entities=counters}"] == 1
+    assert found["ashtree_entities_handed_over_total{entities=counters}"] == 0
+    refused = "ashtree_entities_limited_requests_total{{entities=counters,limit={}}}"
+    assert found[refused.format("max_entities")] == 1
+    assert found[refused.format("max_waiting")] == 0
 
 
 async def test_a_blocked_event_loop_counts_with_its_seconds(serve: Serve) -> None:

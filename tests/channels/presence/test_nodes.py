@@ -29,6 +29,7 @@ async def test_the_metas_of_a_user_stand_in_one_order_on_all_nodes(runtime: Runt
     heard = [await node.hears() for node in everyone]
     for number, node in enumerate([b, a, c, a, b, c]):
         node.joins("ann", n=number)
+        await trio.sleep(0.001)  # the clocks of the nodes tell the order
         if number == 3:
             nodes.isolate("b")
             await trio.sleep(8.0)

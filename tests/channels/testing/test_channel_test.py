@@ -517,3 +517,9 @@ def test_anything_equals_every_value() -> None:
     assert [ANYTHING, {"a": ANYTHING}] == [1, {"a": 2}]
     assert repr({"a": ANYTHING}) == "{'a': ANYTHING}"
     assert len({ANYTHING, ANYTHING}) == 1
+
+
+async def test_the_time_of_day_follows_the_virtual_clock(case: ChannelTest) -> None:
+    before = current_runtime().now()
+    await trio.sleep(3600)
+    assert current_runtime().now() == pytest.approx(before + 3600, abs=1e-3)

@@ -1,11 +1,25 @@
 """Paths and incarnations: where in its tree a process is."""
 
+from typing import Any
+
 import pytest
 
-from actors import KILL, Agent, GenServer, Pid, Runtime, is_alive, kill, send_exit, spawn, wait_exit
+from actors import (
+    KILL,
+    Agent,
+    GenServer,
+    Pid,
+    Registry,
+    Runtime,
+    is_alive,
+    kill,
+    send_exit,
+    spawn,
+    wait_exit,
+)
 from supervision import DynamicSupervisor, PartitionSupervisor, Supervisor, child_spec
 from supervision.errors import ChildStartFailed
-from supervision.recording.places import REMEMBERED, Places, fits
+from supervision.recording.places import REMEMBERED, Places, component_of, fits
 from tests.supervision.workers import settle
 
 
@@ -172,3 +186,14 @@ async def test_a_name_with_quotes_keeps_them_in_the_path(runtime: Runtime) -> No
     await Worker.start(name="'quoted'")
     await Worker.start(name=("a", 1))
     assert paths(places) == ["/'quoted'#1", "/('a', 1)#1"]
+
+
+async def test_a_child_with_an_address_as_its_id_has_its_class_and_key_in_its_path(
+    runtime: Runtime,
+) -> None:
+    registry = Registry[Any, None]("unique", name="shops")
+    places = Places(runtime)
+    await Supervisor.start_link([child_spec(Worker, kwargs={"name": registry.via(42)})], name="top")
+    assert places.find("/top/Worker 42") == registry.whereis(42)
+    assert component_of(registry.via(42)) == "42"
+    assert component_of(registry.via("lobby")) == "lobby"

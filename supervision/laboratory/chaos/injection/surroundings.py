@@ -303,3 +303,6 @@ class _SkewedEnvironment(Environment):
 
     def now(self) -> float:
         return self.inner.now() + self.seconds
+
+    def since_boot(self) -> float:
+        return self.inner.since_boot()

@@ -123,8 +123,15 @@ class Invariant(Instrument):
 
         Args:
             what: the name of the trace event, which is the start or the end of a network fault or a node fault:
-                `partition`, `healed`, `reset`, `node_killed`, `node_started` and others.
+                `partition`, `healed`, `reset`, `node_killed`, `node_paused` and others.
             ongoing: True if a partition or a held connection is in effect now.
+        """
+
+    def paused(self, *, ongoing: bool) -> None:
+        """Handle the begin or the end of a pause of this runtime's node, in which none of its tasks runs.
+
+        Args:
+            ongoing: True if the pause begins.
         """
 
     def detach(self) -> None:
@@ -265,6 +272,15 @@ class Watch(Instrument):
         """
         for invariant in self._disturbed:
             invariant.disturbed(what, ongoing=ongoing)
+
+    def paused(self, *, ongoing: bool) -> None:
+        """Tell the invariants that the node of their runtime stands still from now on, or runs again.
+
+        Args:
+            ongoing: True if the pause begins.
+        """
+        for invariant in self.invariants:
+            invariant.paused(ongoing=ongoing)
 
     def close(self) -> None:
         """Stop watching."""

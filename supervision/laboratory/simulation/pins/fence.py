@@ -130,7 +130,10 @@ def fence(on_escape: OnEscape) -> Iterator[None]:
 
     def start_thread(self: threading.Thread) -> None:
         if threading.get_ident() == thread:
-            escape("a thread", _THREAD, on_escape)
+            # A thread of Ashtree may have its own advice. Its name is then the part of the program that needs it.
+            instead = getattr(self, "instead_in_simulation", None)
+            what = "a thread" if instead is None else f"the thread of {self.name}"
+            escape(what, instead or _THREAD, on_escape)
         start(self)
 
     def start_trio_thread(*_: object) -> None:

@@ -26,6 +26,7 @@ from supervision.laboratory.simulation.scheduling.deviations import (
     distinct,
     moved,
 )
+from supervision.laboratory.simulation.scheduling.trio_internals import make_ready
 
 __all__ = ["Policy", "Scheduler"]
 
@@ -71,6 +72,9 @@ class Scheduler(trio.abc.Instrument):
         self.steps = array("I")
         self.taken: dict[int, tuple[int, ...]] = {}
         self.dead: set[trio.lowlevel.Task] = set()
+        self._paused: set[trio.lowlevel.Task] = set()
+        # The paused tasks that could run, in the order in which they could.
+        self._held: list[trio.lowlevel.Task] = []
         self._batch: list[trio.lowlevel.Task] = []
         self._chance = stream.random
         self.named: list[Deviation] = []
@@ -108,7 +112,25 @@ class Scheduler(trio.abc.Instrument):
     def kill(self, tasks: Iterable[trio.lowlevel.Task]) -> None:
         """Never run these tasks again, not even in the current round."""
         self.dead.update(tasks)
+        self._paused.difference_update(self.dead)
+        self._held = [task for task in self._held if task not in self.dead]
         self._batch[:] = [task for task in self._batch if task not in self.dead]
+
+    def pause(self, tasks: Iterable[trio.lowlevel.Task]) -> None:
+        """Do not run these tasks until `resume`, not even in the current round."""
+        self._paused.update(tasks)
+        self._hold(self._batch)
+
+    def resume(self, tasks: Iterable[trio.lowlevel.Task]) -> None:
+        """Run these tasks again, from the next round on."""
+        self._paused.difference_update(tasks)
+        held, self._held = self._held, []
+        make_ready([task for task in held if task not in self._paused])
+        self._held = [task for task in held if task in self._paused]
+
+    def _hold(self, batch: list[trio.lowlevel.Task]) -> None:
+        self._held += [task for task in batch if task in self._paused]
+        batch[:] = [task for task in batch if task not in self._paused]
 
     # Order
 
@@ -118,6 +140,8 @@ class Scheduler(trio.abc.Instrument):
         self._batch = batch
         if self.dead:
             batch[:] = [task for task in batch if task not in self.dead]
+        if self._paused:
+            self._hold(batch)
         if self._timed:
             self._count_turn()
         steps, numbers = self.steps, self.numbers

@@ -4,6 +4,7 @@
   order of spawning, and then pass them to a replaceable object that shuffles them. Hypothesis uses this, and Trio tests
   it.
 - Threads: the function by which Trio starts threads. A simulated world has no threads.
+- Tasks of a paused node, which run later: the queue of the tasks that run in the next round.
 - Tasks of a killed node, which never run again: the function that Trio calls to cancel a task, and the cancel scopes
   around a task. The clock would wait for the deadlines of these scopes.
 
@@ -21,11 +22,14 @@ import trio
 from trio import _threads as threads_module
 from trio._core import _run as run_module
 
-__all__ = ["Order", "scheduling", "silence", "thread_starts"]
+__all__ = ["Order", "make_ready", "scheduling", "silence", "thread_starts"]
 
 _SORTED_FIRST = "_ALLOW_DETERMINISTIC_SCHEDULING"
 _SHUFFLER = "_r"
 _START_THREAD = "start_thread_soon"
+_CONTEXT = "GLOBAL_RUN_CONTEXT"
+_RUNNER = "runner"
+_READY = "runq"
 _ON_CANCEL = "_abort_func"
 _SCOPES = "_cancel_status"
 _SCOPE_OF = "_scope"
@@ -57,6 +61,11 @@ def thread_starts(start: Callable[..., None]) -> Iterator[None]:
     """Call `start` wherever Trio would start a thread, in this block."""
     with _replaced(threads_module, _START_THREAD, start):
         yield
+
+
+def make_ready(tasks: Iterable[trio.lowlevel.Task]) -> None:
+    """Run tasks in the next round that were taken out of the batch of an earlier round. A task of Trio calls this."""
+    getattr(getattr(getattr(run_module, _CONTEXT), _RUNNER), _READY).extend(tasks)
 
 
 def silence(tasks: Iterable[trio.lowlevel.Task], within: trio.CancelScope) -> None:

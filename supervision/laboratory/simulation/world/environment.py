@@ -1,4 +1,4 @@
-"""Random numbers, identifiers and the time of day of a world, and of each node in it."""
+"""Random numbers, identifiers, the time of day and the time since the boot of a world, and of each node in it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class SimulatedEnvironment(Environment):
         name: the label of the node, `a` or `a#2`; empty for the runtimes outside of nodes.
         streams: the random streams of the run.
         now: returns the time of day, in seconds since the epoch.
+        since_boot: returns the seconds since the boot, including those in which the machine was suspended.
         record: starts to record a runtime under a label.
 
     Attributes:
@@ -33,12 +34,14 @@ class SimulatedEnvironment(Environment):
         name: str,
         streams: Streams,
         now: Callable[[], float],
+        since_boot: Callable[[], float],
         record: Callable[[Runtime, str | int], Recorder],
     ) -> None:
         self.recorders: list[Recorder] = []
         self._name = name
         self._streams = streams
         self._now = now
+        self._since_boot = since_boot
         self._record = record
         self._numbers = itertools.count()
 
@@ -58,6 +61,9 @@ class SimulatedEnvironment(Environment):
 
     def now(self) -> float:
         return self._now()
+
+    def since_boot(self) -> float:
+        return self._since_boot()
 
     def _stream(self, purpose: str, process: Pid | None) -> Random:
         """Return the stream of a process, which depends on its path and incarnation, not on its pid."""

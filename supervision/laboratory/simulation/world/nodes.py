@@ -57,7 +57,9 @@ class NodeWorld(Protocol):
     def random(self, *purpose: object) -> Random:
         """Return the stream of random numbers for one purpose."""
 
-    def new_environment(self, name: str, now: Callable[[], float]) -> SimulatedEnvironment:
+    def new_environment(
+        self, name: str, now: Callable[[], float], since_boot: Callable[[], float]
+    ) -> SimulatedEnvironment:
         """Create the environment of a node."""
 
     def forget(self, environment: SimulatedEnvironment) -> None:
@@ -65,6 +67,9 @@ class NodeWorld(Protocol):
 
     def disturbed(self, what: str) -> None:
         """Tell the invariants that a fault of a node has begun or ended."""
+
+    def paused(self, environment: SimulatedEnvironment, *, ongoing: bool) -> None:
+        """Tell the invariants of a node that it stands still from now on, or runs again."""
 
 
 class Node:
@@ -75,7 +80,9 @@ class Node:
         incarnation: the number of its boots so far; 1 after the first start.
         disk: a dict that survives a kill. A write is durable immediately. Store only immutable values.
         up: True while the node runs.
-        seconds_ahead: the seconds by which its clock is ahead of the world's clock.
+        paused: True while its tasks are stopped.
+        seconds_ahead: the seconds by which its time of day is ahead of the world's clock.
+        seconds_suspended: the seconds for which its machine was suspended.
         runtime: the runtime of this incarnation, set when its main starts.
     """
 
@@ -86,7 +93,9 @@ class Node:
         self.incarnation = 0
         self.disk: dict[Any, Any] = {}
         self.up = False
+        self.paused = False
         self.seconds_ahead = 0.0
+        self.seconds_suspended = 0.0
         self.environment: SimulatedEnvironment | None = None
         self.tasks: dict[trio.lowlevel.Task, None] = {}
         self.scope = trio.CancelScope()
@@ -128,7 +137,11 @@ class Node:
     def now(self) -> float:
         """Return the time of day on the clock of this node, in seconds since the epoch."""
         world = self._world
-        return world.knobs.epoch + world.seconds + self.seconds_ahead
+        return world.knobs.epoch + world.seconds + self.seconds_ahead + self.seconds_suspended
+
+    def since_boot(self) -> float:
+        """Return the seconds since the boot of the machine, including those in which it was suspended."""
+        return self._world.seconds + self.seconds_suspended
 
     async def run(self) -> None:
         """Run one incarnation."""
@@ -222,6 +235,7 @@ class Nodes:
         self._down(node)
         # The scheduler keeps these tasks. Without a reference to them, Python would run their clean-up.
         node.tasks = {}
+        node.paused = False
         self._killed = True
         self._world.network.host_gone(name, "unplugged" if power else "killed")
         self._world.disturbed("node_killed")
@@ -248,6 +262,59 @@ class Nodes:
         node.seconds_ahead += seconds
         self._world.trace.add("node_skewed", {"node": node.label, "seconds": seconds})
         self._world.disturbed("node_skewed")
+
+    def pause(self, name: str) -> None:
+        """Stop the tasks of a node until `resume`, as SIGSTOP does. Its connections stay open.
+
+        Time goes on: when the node resumes, its deadlines have passed and its connections have data.
+
+        Args:
+            name: the name of the node.
+
+        Raises:
+            SimulationError: there is no node of that name, or it is down or paused.
+
+        A task that pauses its own node runs until its next checkpoint.
+        """
+        node = self._running(name)
+        if node.paused:
+            raise _error(name, "it is paused already; resume it first")
+        node.paused = True
+        self._scheduler.pause(node.tasks)
+        self._note_pause(node, "node_paused")
+
+    def resume(self, name: str) -> None:
+        """Let the tasks of a paused node run again, as SIGCONT does. Does nothing if the node is not paused.
+
+        Args:
+            name: the name of the node.
+        """
+        node = self[name]
+        if node.paused:
+            node.paused = False
+            self._scheduler.resume(node.tasks)
+            self._note_pause(node, "node_resumed")
+
+    def _note_pause(self, node: Node, what: str) -> None:
+        self._world.trace.add(what, {"node": node.label})
+        assert node.environment is not None  # the node is up
+        self._world.paused(node.environment, ongoing=node.paused)
+        self._world.disturbed(what)
+
+    def suspend(self, name: str, seconds: float) -> None:
+        """Let the clocks of a node jump as after a suspend that took `seconds`, such as the sleep of a laptop.
+
+        `runtime.now()` and `runtime.since_boot()` jump forward there. Trio's clock does not count a suspend, so time
+        limits do not expire. The other nodes have not lived on meanwhile: for that, see `pause`.
+
+        Args:
+            name: the name of the node.
+            seconds: the duration of the suspend.
+        """
+        node = self[name]
+        node.seconds_suspended += seconds
+        self._world.trace.add("node_suspended", {"node": node.label, "seconds": seconds})
+        self._world.disturbed("node_suspended")
 
     def disk(self, name: str) -> dict[Any, Any]:
         """Return the disk of a node, which survives every kill.
@@ -326,7 +393,7 @@ class Nodes:
         node.incarnation += 1
         node.up = True
         node.scope = trio.CancelScope()
-        node.environment = world.new_environment(node.label, node.now)
+        node.environment = world.new_environment(node.label, node.now, node.since_boot)
         world.trace.add("node_started", {"node": node.label})
         world.disturbed("node_started")
         with self._owners.root_of(node):
@@ -383,6 +450,9 @@ class _TaskOwners(trio.abc.Instrument):
             self._scheduler.kill((task,))
         else:
             node.tasks[task] = None
+            if node.paused:
+                # A task of another node has started this task.
+                self._scheduler.pause((task,))
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         node = self._nodes.pop(task, None)

@@ -92,8 +92,12 @@ class World(ScenarioWorld):
         # Raise before the run if the choice is invalid.
         choose(self._invariants)
         self._watches: dict[Runtime, Watch] = {}
+        # The watches of paused nodes. Such a node is never at rest, because its work waits.
+        self._paused: dict[Watch, None] = {}
         self._clock = clock
-        self.environment = self.new_environment("", lambda: knobs.epoch + clock.now)
+        self.environment = self.new_environment(
+            "", lambda: knobs.epoch + clock.now, lambda: clock.now
+        )
         self._settling: list[trio.lowlevel.Task] = []
 
     # For scenarios
@@ -148,17 +152,20 @@ class World(ScenarioWorld):
         """The runtimes of this world, except the runtimes of nodes that are down."""
         return [recorder.runtime for recorder in self.recorders]
 
-    def new_environment(self, name: str, now: Callable[[], float]) -> SimulatedEnvironment:
+    def new_environment(
+        self, name: str, now: Callable[[], float], since_boot: Callable[[], float]
+    ) -> SimulatedEnvironment:
         """Create the environment of a node. If `name` is empty, create the environment outside of nodes.
 
         Args:
             name: the label of the node, `a` or `a#2`, or an empty string.
             now: a function that returns the time of day on the clock of the node, in seconds since the epoch.
+            since_boot: a function that returns the seconds since the boot of the node's machine.
 
         Returns:
             The environment.
         """
-        return SimulatedEnvironment(name, self._streams, now, self._record)
+        return SimulatedEnvironment(name, self._streams, now, since_boot, self._record)
 
     def _record(self, runtime: Runtime, node: str | int) -> Recorder:
         name = "" if isinstance(node, int) else self.nodes.name_of(node)
@@ -195,6 +202,7 @@ class World(ScenarioWorld):
         for recorder in gone:
             watch = self._watches.pop(recorder.runtime, None)
             if watch is not None:
+                self._paused.pop(watch, None)
                 watch.close()
             self.faults.remove(recorder.runtime)
         self.recorders = [each for each in self.recorders if each not in gone]
@@ -209,6 +217,22 @@ class World(ScenarioWorld):
         for watch in self._watches.values():
             watch.disturbed(what, ongoing=ongoing)
 
+    def paused(self, environment: SimulatedEnvironment, *, ongoing: bool) -> None:
+        """Tell the invariants of a node that it is paused from now on, or runs again.
+
+        Args:
+            environment: the environment of the node.
+            ongoing: True if the pause begins.
+        """
+        for recorder in environment.recorders:
+            watch = self._watches.get(recorder.runtime)
+            if watch is not None:
+                if ongoing:
+                    self._paused[watch] = None
+                else:
+                    del self._paused[watch]
+                watch.paused(ongoing=ongoing)
+
     def look(self, *, at_rest: bool) -> InvariantViolated | None:
         """Return the first violation. `at_rest` means that no task can run unless time passes.
 
@@ -219,7 +243,8 @@ class World(ScenarioWorld):
         for watch in self._watches.values():
             if problem is not None:
                 break
-            violation = watch.at_rest() if at_rest else watch.check()
+            rests = at_rest and watch not in self._paused
+            violation = watch.at_rest() if rests else watch.check()
             if violation is not None:
                 problem = InvariantViolated(violation.name, self.seconds, violation.problem)
         if problem is not None:

@@ -85,9 +85,15 @@ function makePlaces() {
     if (process.title) place.titles.add(process.title)
   }
   for (const place of places.values()) {
+    // Below an endpoint, its own processes follow the processes of the application: the children and the channels.
+    if (place.name === "endpoint") place.below.sort((one, other) => isInternal(one) - isInternal(other))
     place.crowd = crowdOf(place.processes)
     place.crowded = place.crowd.peak > MANY || place.titles.size > MANY
   }
+}
+
+function isInternal({ name }) {
+  return name !== "children" && !name.endsWith(" channels")
 }
 
 function below(place) {

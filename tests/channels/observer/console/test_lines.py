@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from channels.observer.console.lines import Board, figures, line_of
+from channels.observer.console.lines import Board, entity_lines, figures, line_of
 
 
 def row(key: str, parent: str | None, order: int, title: str, **more: Any) -> dict[str, Any]:
@@ -69,3 +69,26 @@ def test_figures_are_one_line() -> None:
         "10,022 processes · 12.5 pushes/s · p99 – · 0 waiting · 1 restarts · 2 crashes · "
         "0 gave up · 50 MB"
     )
+
+
+def test_entities_are_lines_with_their_place_and_their_last_handover() -> None:
+    rows = [
+        {
+            "key": "42",
+            "node": "one",
+            "state": "running",
+            "pid": 7,
+            "born": 90.0,
+            "messages": 1234,
+            "handover": {"from": "two", "at": 90.0},
+        },
+        {"key": "43", "node": "one", "state": "starting", "messages": 0},
+        {"key": "\x1b44", "node": "two", "state": "moved", "handover": {"to": "two", "at": 98.0}},
+    ]
+    assert entity_lines([{"name": "auctions", "count": 1500, "rows": rows}], 100.0) == [
+        "auctions: 1,500 running",
+        "  42 on one, 10 s old, 1,234 messages, moved from two 10 s ago",
+        "  43 on one, starting, 0 messages",
+        "  \\x1b44 on two, moved to two 2 s ago",
+    ]
+    assert entity_lines([], 100.0) == []

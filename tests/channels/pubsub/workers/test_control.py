@@ -22,7 +22,9 @@ SETUP = Setup(
     port=4000,
     listening=[7, 8],
     hub=9,
-    lifeline=10,
+    grants=10,
+    lock=11,
+    lifeline=12,
     secret=b"\0secret\xff",
     options={"log_level": "info"},
 )

@@ -32,6 +32,30 @@ def test_a_process_of_a_node_has_the_name_of_the_node() -> None:
     assert Names([spawned(1, "/top", node="a#2")]).process(("a#2", 1)) == "a#2/top"
 
 
+def test_a_process_below_the_children_of_an_endpoint_has_the_last_part_of_its_path() -> None:
+    names = Names(
+        [
+            spawned(1, "/Supervisor/endpoint/children"),
+            spawned(2, "/Supervisor/endpoint/children/houses/Auction 42"),
+            spawned(3, "/Supervisor/endpoint/children/houses/Auction 42", inc=2),
+            spawned(4, "/Supervisor/endpoint/children/mailer"),
+            event("labelled", 4, label="order 17"),
+        ]
+    )
+    assert names.process((0, 1)) == "/Supervisor/endpoint/children"
+    assert names.process((0, 2)) == "Auction 42"
+    assert names.process((0, 3)) == "Auction 42#2"
+    assert names.process((0, 4)) == "mailer (order 17)"
+
+
+def test_children_with_the_same_last_part_keep_their_paths() -> None:
+    paths = [f"/endpoint/children/{house}/Auction 42" for house in ("attic", "hall")]
+    names = Names([spawned(number, path) for number, path in enumerate(paths)])
+    assert [names.process((0, number)) for number in range(2)] == paths
+    nodes = [spawned(1, paths[0], node=node) for node in ("a", "b")]
+    assert Names(nodes).process(("b", 1)) == f"b{paths[0]}"
+
+
 def test_a_label_stands_behind_the_path() -> None:
     names = Names([spawned(1, "/top/Worker"), event("labelled", 1, label="order 17")])
     assert names.process((0, 1)) == "/top/Worker (order 17)"

@@ -11,8 +11,8 @@ import re
 import sys
 from typing import Any
 
-import django  # type: ignore[import-not-found] # in the environment of the benchmark
-from django.conf import settings  # type: ignore[import-not-found] # likewise
+import django  # type: ignore[import-untyped] # in the environment of the benchmark
+from django.conf import settings  # type: ignore[import-untyped] # likewise
 
 
 def layer(url: str | None) -> dict[str, Any]:
@@ -27,7 +27,7 @@ SERVER, PORT, *REDIS = sys.argv[1:]
 settings.configure(CHANNEL_LAYERS={"default": layer(REDIS[0] if REDIS else None)})
 django.setup()
 
-from django.urls import path  # type: ignore[import-not-found]  # noqa: E402
+from django.urls import path  # type: ignore[import-untyped]  # noqa: E402
 
 from channels.generic.websocket import (  # type: ignore[import-not-found]  # noqa: E402
     AsyncJsonWebsocketConsumer,

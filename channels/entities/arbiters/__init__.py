@@ -1,0 +1,1 @@
+"""The arbiters: local, of the workers' parent, and in Redis or Valkey."""

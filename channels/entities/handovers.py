@@ -1,0 +1,127 @@
+"""The parts of handovers, on their way to and from other nodes. *pure*: the time is an argument."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from channels.entities.codec import CannotTravel
+from channels.entities.messages import Handover
+from channels.pubsub.adapter import Node
+
+__all__ = ["Departures", "Handovers", "parts_of"]
+
+PART = 256 * 1024
+"""Bytes in one part. Its JSON text fits into an envelope between nodes."""
+
+MAX_DONE = 10_000
+"""The most complete handovers that a node remembers, so that a repeated part does not begin a handover again."""
+
+# Seconds after which an incomplete handover is dropped.
+_FORGET = 60.0
+
+
+def parts_of(key: str, fence: int, data: bytes) -> list[Handover]:
+    """Split the bytes of a handover."""
+    count = max(1, -(-len(data) // PART))
+    return [
+        Handover(
+            key=key,
+            fence=fence,
+            part=each,
+            parts=count,
+            data=data[each * PART : (each + 1) * PART],
+        )
+        for each in range(count)
+    ]
+
+
+class Departures:
+    """The handovers that leave one node.
+
+    Parts of `PART` bytes together travel at a time, because the lines between nodes drop what exceeds their bounds. The
+    others follow when the parts before them have arrived.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Node, Handover]] = deque()
+        # The size of each part that travels, by its key, fence and number.
+        self._travelling: dict[tuple[str, int, int], int] = {}
+
+    def add(self, to: Node, key: str, fence: int, data: bytes) -> None:
+        """Let a handover wait until its parts may travel."""
+        self._waiting.extend((to, part) for part in parts_of(key, fence, data))
+
+    def arrived(self, key: str, fence: int, part: int) -> None:
+        """Take note that a part has arrived."""
+        self._travelling.pop((key, fence, part), None)
+
+    def drop(self, key: str, fence: int) -> None:
+        """Send no more of a handover, and wait for no part of it."""
+        kept = [each for each in self._waiting if (each[1].key, each[1].fence) != (key, fence)]
+        self._waiting = deque(kept)
+        for each in [each for each in self._travelling if each[:2] == (key, fence)]:
+            del self._travelling[each]
+
+    def take(self) -> list[tuple[Node, Handover]]:
+        """Return the parts that may travel now, with their nodes. From now on they travel."""
+        taken: list[tuple[Node, Handover]] = []
+        size = sum(self._travelling.values())
+        while self._waiting:
+            _, part = self._waiting[0]
+            size += len(part.data)
+            if size > PART and self._travelling:
+                break
+            taken.append(self._waiting.popleft())
+            self._travelling[part.key, part.fence, part.part] = len(part.data)
+        return taken
+
+
+class _Assembly(msgspec.Struct):
+    parts: dict[int, bytes]
+    since: float
+
+
+class Handovers:
+    """The handovers that arrive at one node.
+
+    Args:
+        max_bytes: the most bytes of one handover.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        # One more, because the limit does not count the frame around the state.
+        self._max_parts = max_bytes // PART + 2
+        self._assemblies: dict[tuple[Node, str, int], _Assembly] = {}
+        self._done: dict[tuple[Node, str, int], None] = {}
+
+    def collect(self, sender: Node, part: Handover, now: float) -> bytes | None:
+        """Take a part. Return all bytes of its handover if it is complete now, and None otherwise.
+
+        Raises:
+            CannotTravel: the part does not fit to its handover, or the handover is too large.
+        """
+        handover = sender, part.key, part.fence
+        if handover in self._done:
+            return None
+        if not 0 <= part.part < part.parts <= self._max_parts or len(part.data) > PART:
+            raise CannotTravel(
+                f"part {part.part} of {part.parts} with {len(part.data)} bytes; max_handover_bytes allows "
+                f"{self._max_parts} parts"
+            )
+        assembly = self._assemblies.setdefault(handover, _Assembly({}, now))
+        assembly.parts[part.part] = part.data
+        if len(assembly.parts) < part.parts:
+            return None
+        del self._assemblies[handover]
+        self._done[handover] = None
+        if len(self._done) > MAX_DONE:
+            del self._done[next(iter(self._done))]
+        return b"".join(assembly.parts[each] for each in sorted(assembly.parts))
+
+    def forget_old(self, now: float) -> None:
+        """Drop the handovers that have not been completed for a long time."""
+        old = [key for key, each in self._assemblies.items() if now - each.since > _FORGET]
+        for key in old:
+            del self._assemblies[key]

@@ -1,0 +1,433 @@
+"""Entities when something goes wrong: restarted routers, stale caches, pauses, stalled lines, and lost nodes."""
+
+from __future__ import annotations
+
+from collections import Counter as Counts
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+
+from actors import (
+    SHUTDOWN,
+    CallExit,
+    GenServer,
+    NoReply,
+    Pid,
+    Reply,
+    Runtime,
+    Sender,
+    call,
+    cast,
+    current_pid,
+    kill,
+    monitor,
+    send,
+    send_after,
+    spawn,
+    stop,
+    trap_exits,
+)
+from channels.entities.entity import Entity
+from channels.entities.errors import EntityLost
+from channels.entities.messages import Ask, Handover
+from channels.entities.placement import winner
+from channels.pubsub.adapter import Node as NodeName
+from channels.telemetry import ENTITY_ALARM
+from supervision import Supervisor
+from tests.channels.entities.nodes import Counter, Node, alone, cluster, listen, virtual_runtime
+from tests.channels.entities.test_entities_on_nodes import key_of
+
+VIRTUAL_CLOCK = True
+
+
+@pytest.fixture
+async def runtime() -> AsyncIterator[Runtime]:
+    async with virtual_runtime() as opened:
+        yield opened
+
+
+class Slow(Entity):
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        answer, seconds = request
+        await trio.sleep(seconds)
+        return Reply(answer)
+
+
+async def restart(node: Node) -> None:
+    """Restart the EntitySupervisor of a node, with a new router."""
+    children = await Supervisor.which_children(node.supervisor)
+    (pid,) = [each.pid for each in children if each.id == "entities counters"]
+    assert isinstance(pid, Pid)
+    kill(pid)
+    await trio.sleep(1)
+
+
+async def outcome(node: Node, key: str, request: Any, results: list[Any]) -> None:
+    """Add the answer or the error of a call to a list."""
+    try:
+        results.append(await call(node.via(key), request, timeout=20))
+    except CallExit as error:
+        results.append(error)
+
+
+async def test_an_answer_to_a_router_before_its_restart_answers_no_later_request(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Slow)
+    key, other = key_of(b), key_of(b, "other")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outcome, a, key, ["old answer", 3], [])
+        await trio.sleep(0.5)
+        await restart(a)
+        assert await call(a.via(other), ["new answer", 5], timeout=10) == "new answer"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_restarted_router_reaches_keys_that_were_refused_to_the_earlier_one(
+    runtime: Runtime,
+) -> None:
+    _, (a, b, _c) = await cluster("a", "b", "c")
+    for number in range(30):
+        await call(a.via(key_of(b, f"x{number}-")), "add")
+    key = key_of(b)
+    sent: list[Ask] = []
+    post = a.router.post
+
+    def overhear(node: Any, message: Any) -> None:
+        sent.append(message)
+        post(node, message)
+
+    a.router.post = overhear  # type: ignore[method-assign]
+    assert await call(a.via(key), "add") == 1
+    b.router.refusals.add(a.router.node, key, sent[0].generation, sent[0].turn)
+    await restart(a)
+    assert await call(a.via(key), "add") == 2
+
+
+async def test_a_refused_generation_stays_refused_although_its_node_seemed_lost(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    b.router.refusals.add(a.router.node, key, 10_000_000, 1)
+    b.router.node_lost(a.router.node)
+    # The line of the other node had stalled, and this request was sent to another node meanwhile.
+    a.router.post(b.router.node, Ask(id=1, turn=2, generation=10_000_000, key=key, verb="start"))
+    await trio.sleep(1)
+    assert key not in b.router.records
+
+
+async def test_an_alarm_wakes_its_entity_although_a_node_remembers_another_owner(
+    runtime: Runtime,
+) -> None:
+    joined, (b,) = await cluster("b")
+    names = [NodeName("a", ""), NodeName("b", "")]
+    keys = [f"k{number}" for number in range(100)]
+    key = next(each for each in keys if winner(each, names) == names[0])
+    await b.entities.start(key)
+    a = b.another(joined.adapter("a"), holder=7)
+    await a.start()
+    await trio.sleep(0.5)
+    # The key stops before it moves. So a should own it, but remembers b, and b knows that a should own it.
+    assert await call(a.via(key), "add") == 1
+    await b.router.set_alarm(b.router.records[key], runtime.now() + 100)
+    await b.entities.stop(key)
+    alarms = listen(runtime, ENTITY_ALARM)
+    await trio.sleep(150)
+    assert [each["key"] for each in alarms] == [key]
+    assert a.router._alarms_sent == b.router._alarms_sent == {}
+
+
+async def test_a_cast_that_the_owner_has_accepted_waits_as_long_as_a_local_one(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(call, b.via(key), ["sleep", 40], timeout=100))
+        await trio.sleep(0.1)
+        cast(a.via(key), "remote")
+        await trio.sleep(0.1)
+        cast(b.via(key), "local")
+    await trio.sleep(1)
+    assert await call(b.via(key), "heard") == [["cast", "remote"], ["cast", "local"]]
+
+
+class Witness(Counter):
+    """An entity that notes its callbacks around a move."""
+
+    ran: list[str] = []
+
+    async def init(self, key: str, state: Any = None) -> None:
+        self.ran.append(f"init {self.fence}")
+        await super().init(key, state)
+
+    async def handle_handoff(self) -> Any:
+        self.ran.append("handoff")
+        return await super().handle_handoff()
+
+
+async def test_no_callback_of_a_move_runs_after_a_pause_beyond_the_lease(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Witness)
+    key = key_of(a)
+    await a.entities.start(key)
+    a.router.move(a.router.records[key], b.router.node)
+    Witness.ran.clear()
+    # The process was suspended until now.
+    lease = a.router.lease
+    assert lease is not None
+    lease.until = -1.0
+    await trio.sleep(1)
+    assert Witness.ran == []
+
+
+async def test_a_start_that_waits_for_a_handover_ends_if_the_lease_is_lost_meanwhile(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Witness, handover_timeout=5)
+    key = key_of(a)
+    await a.entities.start(key)
+    post = a.router.post
+    a.router.post = lambda node, message: (  # type: ignore[method-assign]
+        None if isinstance(message, Handover) else post(node, message)
+    )
+    a.router.move(a.router.records[key], b.router.node)
+    await trio.sleep(0.5)
+    Witness.ran.clear()
+    send(b.via(key), "wake")
+    await trio.sleep(1)
+    arrival, lease = b.router.records[key].arrival, b.router.lease
+    assert arrival is not None
+    assert lease is not None
+    # The process was suspended until now, and is the first to run.
+    lease.until = -1.0
+    arrival.set()
+    await trio.sleep(1)
+    assert Witness.ran == []
+
+
+async def test_keys_of_a_lost_node_start_no_processes_while_its_lease_lasts(
+    runtime: Runtime,
+) -> None:
+    joined, (a, b) = await cluster("a", "b")
+    keys = [key for n in range(300) if (key := key_of(b, f"{n}-"))]
+    for key in keys:
+        await b.entities.start(key)
+    # a does not hear of b any more, but the arbiter does.
+    joined.cut("a", "b")
+    a.router.node_lost(b.router.node)
+    before = runtime.statistics()["spawned"]
+    results: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        for key in keys:
+            nursery.start_soon(outcome, a, key, "add", results)
+        await trio.sleep(8)
+        spawned = runtime.statistics()["spawned"] - before
+        await b.router.arbiter.close_session()
+        began = trio.current_time()
+    assert results == [1] * len(keys)
+    assert trio.current_time() - began < 0.5
+    assert spawned < 1.2 * len(keys)
+
+
+class Parent(Entity):
+    """An entity whose helper process calls it."""
+
+    results: list[Any] = []
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        if request == "spawn":
+            spawn(call_later, self.results)
+        elif request == "slow":
+            await trio.sleep(5)
+        return Reply(request)
+
+
+NODES: list[Node] = []
+
+
+async def call_later(results: list[Any]) -> None:
+    await trio.sleep(1)
+    await outcome(NODES[0], "x", "plain", results)
+
+
+async def test_a_process_that_an_entity_has_spawned_may_call_it(runtime: Runtime) -> None:
+    NODES[:] = [await alone(Parent)]
+    address = NODES[0].via("x")
+    await call(address, "spawn")
+    assert await call(address, "slow", timeout=20) == "slow"
+    await trio.sleep(1)
+    assert Parent.results == ["plain"]
+
+
+class Polite(Entity):
+    """An entity that says goodbye."""
+
+    async def init(self, key: str, state: Any = None) -> None:
+        trap_exits()
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        self.peer = sender.pid
+        return Reply(request)
+
+    async def terminate(self, reason: Any) -> None:
+        assert self.peer is not None
+        cast(self.peer, "bye")
+
+
+class Peer(GenServer[list[Any]]):
+    async def init(self, address: Any) -> None:
+        self.state = []
+        await call(address, "hello")
+        self.ref = monitor(address)
+
+    async def handle_cast(self, message: Any) -> None:
+        self.state.append(message)
+
+    async def handle_info(self, message: Any) -> None:
+        assert message.ref is self.ref
+        self.state.append(message.reason)
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        return Reply(self.state)
+
+
+async def test_an_entity_of_a_node_that_stops_reaches_other_nodes_until_its_end(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Polite)
+    peer = await Peer.start(a.via(key_of(b)))
+    await trio.sleep(0.1)
+    await stop(b.supervisor)
+    await trio.sleep(1)
+    assert await call(peer, "state") == ["bye", SHUTDOWN]
+
+
+async def test_requests_to_a_node_that_stops_go_to_the_next_owner(runtime: Runtime) -> None:
+    class Leaving(Counter):
+        async def init(self, key: str, state: Any = None) -> None:
+            trap_exits()
+            await super().init(key, state)
+
+        async def terminate(self, reason: Any) -> None:
+            await trio.sleep(2)
+
+    _, (a, b) = await cluster("a", "b", cls=Leaving)
+    key = key_of(b)
+    assert await call(a.via(key), "add") == 1
+    ours: list[Any] = []
+    theirs: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stop, b.supervisor)
+        await trio.sleep(1)
+        nursery.start_soon(outcome, a, key, "add", theirs)
+        nursery.start_soon(outcome, b, key, "add", ours)
+        await trio.sleep(1.1)
+    assert [type(each) for each in theirs] == [int]
+    assert key in a.router.records
+    # The node that stops cannot wait for the answer to its own request.
+    assert [type(each) for each in ours] == [EntityLost]
+
+
+async def test_a_drain_that_is_cut_off_leaves_no_key_behind(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b")
+    # More handlers do not end than keys can move at a time.
+    stuck, free = [key_of(b, f"{number}-") for number in range(70)], key_of(b, "free")
+    results: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        for key in stuck:
+            nursery.start_soon(outcome, a, key, ["sleep", 1000], results)
+        await trio.sleep(0.1)
+        await call(a.via(free), "add")
+        with trio.move_on_after(15) as scope:
+            await b.entities.drain()
+        assert scope.cancelled_caught
+        # They hold up no other key.
+        assert await call(a.via(free), "handed over")
+        await stop(b.supervisor)
+        await trio.sleep(0.1)
+        # The session has ended, so nobody waits for its lease.
+        assert await call(a.via(stuck[0]), "add") == 1
+    assert {type(each) for each in results} == {EntityLost}
+
+
+class Heavy(Counter):
+    """An entity with a large state."""
+
+    async def handle_handoff(self) -> Any:
+        return {"count": self.count, "rest": "x" * 900_000}
+
+
+async def test_many_large_states_move_without_a_flood_between_the_nodes(runtime: Runtime) -> None:
+    joined, (a, b) = await cluster("a", "b", cls=Heavy, latency=0.02)
+    keys = [key_of(b, f"{number}-") for number in range(20)]
+    for key in keys:
+        await call(a.via(key), "add")
+    sent: Counts[float] = Counts()
+
+    def count(one: str, _other: str, _lane: str, data: bytes) -> bool:
+        if one == "b":
+            sent[trio.current_time()] += len(data)
+        return False
+
+    joined.loses = count
+    await b.entities.drain()
+    await stop(b.supervisor)
+    # The messages that the other node has not confirmed fit into the smallest outbox of an adapter.
+    assert max(sent.values()) < 500_000
+    assert [await call(a.via(key), "handed over") for key in keys] == [True] * len(keys)
+
+
+class Late(Entity):
+    """An entity that answers a call later, or never."""
+
+    async def init(self, key: str, state: Any = None) -> None:
+        self.owed: list[Sender] = []
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply | NoReply:
+        match request:
+            case ["later", seconds]:
+                self.owed.append(sender)
+                send_after(current_pid(), "answer", seconds)
+                return NoReply()
+            case "never":
+                return NoReply()
+        return Reply(request)
+
+    async def handle_info(self, message: Any) -> None:
+        self.owed.pop().answer(self.fence)
+
+
+async def test_a_drain_waits_for_the_answers_that_entities_owe(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Late, handover_timeout=5)
+    key = key_of(b)
+    owed: list[Any] = []
+    others: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outcome, a, key, ["later", 3], owed)
+        await trio.sleep(0.1)
+        nursery.start_soon(b.entities.drain)
+        # Requests go on until the answer is given, and after it.
+        for number in range(40):
+            await trio.sleep(0.1)
+            nursery.start_soon(outcome, a, key, number, others)
+    assert [type(each) for each in owed] == [int]
+    assert sorted(others) == list(range(40))
+    assert key in a.router.records
+
+
+async def test_a_drain_does_not_wait_for_ever_for_an_answer(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Late, handover_timeout=5)
+    key = key_of(b)
+    results: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outcome, a, key, "never", results)
+        await trio.sleep(0.1)
+        began = trio.current_time()
+        await b.entities.drain()
+        assert 5 <= trio.current_time() - began < 7
+    assert [type(each) for each in results] == [EntityLost]
+    assert key not in b.router.records
