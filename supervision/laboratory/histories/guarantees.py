@@ -33,6 +33,9 @@ def check_exactly_once(
         history: the operations that cause an effect each.
         effects: the effects that the system shows at the end.
         effect: a function that returns the id of an operation's effect; by default the first argument.
+
+    Returns:
+        The verdict. `ok` is never None.
     """
     operations = checked(history)
     found = Tally(effects)
@@ -73,6 +76,9 @@ def check_session(
         history: the operations.
         writes: the names of the operations that write.
         reads: the names of the operations that read.
+
+    Returns:
+        The verdict. `ok` is never None.
     """
     operations = checked(history)
     writes, reads = frozenset(writes), frozenset(reads)
@@ -113,6 +119,9 @@ def check_one_owner(
         owns: the name of the operation of an owner.
         appends: the name of the operation of a write.
         fence: a function that returns the fence of an operation; by default the first argument.
+
+    Returns:
+        The verdict. `ok` is never None.
     """
     operations = checked(history)
 

@@ -58,11 +58,20 @@ class Model(Generic[S]):
         )
 
     def agrees(self, expected: Any, operation: Operation) -> bool:
-        """Return True if the result that the client got fits the result of the model. By default they must be equal."""
+        """Return True if the result that the client got fits the result of the model. By default they must be equal.
+
+        Args:
+            expected: the result of the model.
+            operation: the operation, with the result that its client got.
+        """
         return bool(expected == operation.result)
 
     def unknown(self, operation: Operation) -> InvalidArgument:
-        """Return the error for an operation that the model does not have."""
+        """Return the error for an operation that the model does not have.
+
+        Args:
+            operation: the operation.
+        """
         return InvalidArgument(
             None,
             operation,

@@ -120,6 +120,9 @@ class OperationHistory:
             name: the name of the operation in the model.
             *arguments: its arguments.
             key: the object on which it acts.
+
+        Returns:
+            A context manager. Set `result` of its value to the answer.
         """
         number = self.begin(client, name, arguments, key)
         operation = self._under_way[number]
@@ -135,20 +138,37 @@ class OperationHistory:
         self.end(number, Fate.DONE, operation.result)
 
     def begin(self, client: Hashable, name: str, arguments: tuple[Any, ...], key: Hashable) -> int:
-        """Note the start of an operation, and return its number."""
+        """Note the start of an operation, and return its number.
+
+        Args:
+            client: the client.
+            name: the name of the operation in the model.
+            arguments: its arguments.
+            key: the object on which it acts.
+        """
         start = next(self._positions)
         life = self._lives.get(client, 0)
         self._under_way[start] = OpenOperation(client, life, name, arguments, key, start)
         return start
 
     def end(self, number: int, fate: Fate, result: Any = None) -> None:
-        """Note the end of an operation."""
+        """Note the end of an operation.
+
+        Args:
+            number: the result of `begin`.
+            fate: what the client knows about the operation.
+            result: the answer, if the operation is done.
+        """
         operation = self._under_way.pop(number)
         operation.result = result
         self._ended.append(self._operation(operation, fate, next(self._positions)))
 
     def give_up(self, number: int) -> None:
-        """Note that the client of an operation no longer waits for its answer."""
+        """Note that the client of an operation no longer waits for its answer.
+
+        Args:
+            number: the result of `begin`.
+        """
         operation = self._under_way.pop(number)
         operation.result = None
         self._ended.append(self._operation(operation, Fate.OPEN, math.inf))
@@ -178,6 +198,9 @@ class OperationHistory:
         Args:
             describe: a function that returns the operation of a request, such as `describe_request`.
             runtime: the runtime; by default the current one.
+
+        Returns:
+            A context manager without a value.
         """
         runtime = current_runtime() if runtime is None else runtime
         remove = runtime.add_instrument(_Calls(self, describe))
