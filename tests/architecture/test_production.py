@@ -46,6 +46,7 @@ LABORATORY = (
 DOORS = (
     "supervision.chaos",
     "supervision.simulation",
+    "supervision.histories",
     "supervision.story",
     "channels.cli.command",
     "channels.operations.chaos_control",

@@ -22,6 +22,7 @@ FACADES = [
     "channels.presence",
     *("channels.publishing", "channels.pubsub.redis", "channels.telemetry", "channels.testing"),
     *("supervision.chaos", "supervision.events", "supervision.tree", "supervision.simulation"),
+    "supervision.histories",
     "supervision.story",
 ]
 """The modules from which users import."""

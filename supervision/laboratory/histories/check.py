@@ -1,0 +1,250 @@
+"""The checks of a history, and their verdicts."""
+
+from __future__ import annotations
+
+import math
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from actors.arguments import check_positive
+from actors.errors import ActorsError
+from actors.text import brief
+from supervision.laboratory.histories import registers
+from supervision.laboratory.histories.models import Model, Register
+from supervision.laboratory.histories.operations import Fate, Operation, by_key, checked
+from supervision.laboratory.histories.search import Budget, Found, in_client_order, in_real_time
+
+__all__ = ["NotExplained", "Verdict", "check_linearizable", "check_sequential"]
+
+DEFAULT_MAX_STEPS = 20_000_000
+"""The most steps of the model. Python takes about a microsecond for each."""
+
+
+class NotExplained(ActorsError, AssertionError):
+    """A history breaks its model, or the check did not end.
+
+    Attributes:
+        verdict: the verdict.
+    """
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict)
+        self.verdict = verdict
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of a check.
+
+    Attributes:
+        property: the property: `"linearizable"`, `"sequential"` and so on.
+        ok: True if the history has the property; False if it does not; None if the check ended at its limit.
+        problem: a sentence that says why; empty if the history has the property.
+        operations: the number of operations that were checked.
+        window: the smallest group of operations that was found to break the property, in the order of their starts.
+    """
+
+    property: str
+    ok: bool | None
+    problem: str = ""
+    operations: int = 0
+    window: tuple[Operation, ...] = ()
+
+    def __str__(self) -> str:
+        if self.ok:
+            return f"{self.operations} operations are {self.property}"
+        lines = [self.problem, *(f"  {each}" for each in self.window)]
+        return "\n".join(lines)
+
+    def require(self) -> None:
+        """Raise NotExplained unless the history has the property. A check that did not end raises, too."""
+        if not self.ok:
+            raise NotExplained(self)
+
+
+def check_linearizable(
+    history: Iterable[Operation],
+    model: Model[Any],
+    *,
+    timeout: float = 30.0,
+    max_steps: int = DEFAULT_MAX_STEPS,
+) -> Verdict:
+    """Check that one order of the operations explains all results, with each operation between its start and its end.
+
+        verdict = check_linearizable(history, Register())
+        verdict.require()
+
+    The check looks at each key alone, because a history is linearizable if that of each object is (Herlihy and Wing).
+    An operation without an answer may have had its effect, or not; the check accepts both.
+
+    Args:
+        history: the operations.
+        model: the model of the object behind each key.
+        timeout: seconds for the check. In a simulated run its clock stands still, so that only `max_steps` counts.
+        max_steps: the most steps of the model.
+
+    Returns:
+        The verdict. `ok` is None if the check reached a limit, and never True then.
+
+    Raises:
+        InvalidArgument: an operation is malformed, or the model does not have it.
+        Exception: an exception of the model, with a note that names the operation.
+    """
+    return _check(history, model, "linearizable", by_key, in_real_time, timeout, max_steps)
+
+
+def check_sequential(
+    history: Iterable[Operation],
+    model: Model[Any],
+    *,
+    timeout: float = 30.0,
+    max_steps: int = DEFAULT_MAX_STEPS,
+) -> Verdict:
+    """Check that one order explains all results and keeps the order of each client's operations, but no other.
+
+    So an answer may be old, as long as no client sees the past return. All keys are in one order, so the model must
+    know the keys. The check suits about 100 operations. See `check_linearizable`.
+    """
+    return _check(history, model, "sequential", _all, in_client_order, timeout, max_steps)
+
+
+def _all(operations: list[Operation]) -> dict[Hashable, list[Operation]]:
+    return {None: operations}
+
+
+def _check(  # noqa: PLR0917 - the two checks differ in these only
+    history: Iterable[Operation],
+    model: Model[Any],
+    name: str,
+    parts_of: Callable[[list[Operation]], dict[Hashable, list[Operation]]],
+    search: Callable[[Sequence[Operation], Model[Any], Budget], Found],
+    timeout: float,
+    max_steps: int,
+) -> Verdict:
+    check_positive(f"check_{name}", "timeout", timeout)
+    check_positive(f"check_{name}", "max_steps", max_steps)
+    operations = checked(history)
+    end = time.monotonic() + timeout
+    budget = Budget(max_steps, lambda: time.monotonic() > end)
+    guarded = _Guarded(model)
+    unknown: Verdict | None = None
+    for key, part in parts_of(operations).items():
+        where = "" if key is None else f" on {brief(key)}"
+        if name == "linearizable" and registers.applies(part, model):
+            assert isinstance(model, Register)
+            window = registers.conflict(part, model.first)
+            if window is not None:
+                return _broken(name, where, operations, window)
+            continue
+        found = search(part, guarded, budget)
+        if found.order is not None:
+            continue
+        if found.ended:
+            again = Budget(max_steps // 4, budget.is_late)
+            window = _shrunk(part, guarded, search, again)
+            return _broken(name, where, operations, window)
+        limit = (
+            f"{timeout:g} s" if budget.is_late() else f"{max_steps:,} steps or the memory for them"
+        )
+        unknown = Verdict(
+            property=name,
+            ok=None,
+            problem=f"unknown after {limit}: the check of {len(part)} operations{where} did not end. It explained "
+            f"{len(found.longest)} of them in one order. Record fewer operations, or give them keys",
+            operations=len(operations),
+        )
+    return unknown or Verdict(property=name, ok=True, operations=len(operations))
+
+
+def _broken(
+    name: str, where: str, operations: Sequence[Operation], window: Sequence[Operation]
+) -> Verdict:
+    window = tuple(sorted(window, key=lambda each: (each.start, each.end)))
+    these = "this operation" if len(window) == 1 else f"these {len(window)} operations"
+    return Verdict(
+        property=name,
+        ok=False,
+        problem=f"not {name}: no order of {these}{where} gives the results that the clients got",
+        operations=len(operations),
+        window=window,
+    )
+
+
+class _Guarded(Model[Any]):
+    """A model whose exceptions name the operation."""
+
+    def __init__(self, model: Model[Any]) -> None:
+        self._model = model
+        self.reads = model.reads  # type: ignore[misc] # the reads of this model, not of the class
+
+    def init(self) -> Any:
+        return self._model.init()
+
+    def step(self, state: Any, operation: Operation) -> tuple[Any, Any]:
+        try:
+            following, result = self._model.step(state, operation)
+            hash(following)
+        except Exception as error:
+            error.add_note(
+                f"{type(self._model).__name__}.step got `{operation}` in the state {brief(state)}"
+            )
+            raise
+        return following, result
+
+    def agrees(self, expected: Any, operation: Operation) -> bool:
+        try:
+            return self._model.agrees(expected, operation)
+        except Exception as error:
+            error.add_note(
+                f"{type(self._model).__name__} cannot compare the result {brief(expected)} with that of `{operation}`"
+            )
+            raise
+
+
+def _shrunk(
+    operations: Sequence[Operation],
+    model: Model[Any],
+    search: Callable[[Sequence[Operation], Model[Any], Budget], Found],
+    budget: Budget,
+) -> list[Operation]:
+    """Return few operations that break the model by themselves. Ends early if the budget does."""
+
+    def is_broken(trial: Sequence[Operation]) -> bool:
+        found = search(trial, model, budget)
+        return found.order is None and found.ended
+
+    # The beginning of a linearizable history is linearizable. So find the first answer at which it is not.
+    ends = sorted(each.end for each in operations if each.fate is Fate.DONE)
+    first = bisect_left(ends, True, key=lambda end: is_broken(_until(operations, end)))
+    certain = _until(operations, ends[min(first, len(ends) - 1)])
+    # Leaving out an operation whose effect another one has seen would make a break of its own. So a left-out operation
+    # becomes an open one, which the search may place anywhere after its start, or nowhere.
+    opened = {number for number, each in enumerate(certain) if each.fate is Fate.OPEN}
+    size = max(1, len(certain) // 2)
+    while True:
+        changed = False
+        kept = [number for number in range(len(certain)) if number not in opened]
+        for place in range(0, len(kept), size):
+            trial = opened.union(kept[place : place + size])
+            if is_broken([_opened(each) if n in trial else each for n, each in enumerate(certain)]):
+                opened, changed = trial, True
+            if budget.left <= 0 or budget.is_late():
+                break
+        else:
+            if changed or size > 1:
+                size = max(1, size // 2)
+                continue
+        return [each for number, each in enumerate(certain) if number not in opened]
+
+
+def _until(operations: Sequence[Operation], end: float) -> list[Operation]:
+    """Return the history as it was right after an answer."""
+    return [_opened(each) if each.end > end else each for each in operations if each.start <= end]
+
+
+def _opened(operation: Operation) -> Operation:
+    return structs.replace(operation, end=math.inf, fate=Fate.OPEN)
