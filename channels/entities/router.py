@@ -824,7 +824,8 @@ class Router:
             return
         record.state = State.HELD
         for request in requests:
-            self._deliver(record, request)
+            # A node that stops drops the record at the first of them.
+            self._take(request)
 
     def _crashed(self, record: Anyone, reason: ExitReason, requests: list[EntityRequest]) -> None:
         delay = record.count_crash(self.settings.limits, self._now())
