@@ -39,6 +39,7 @@ from actors import (
     send,
     send_after,
     spawn,
+    stop,
 )
 from channels.durable import FenceRefused
 from channels.entities.entity import Entity
@@ -56,6 +57,7 @@ from channels.entities.supervisor import EntitySupervisor
 from channels.telemetry import (
     ENTITY_BEGAN,
     ENTITY_CRASHED,
+    ENTITY_DROPPED,
     ENTITY_ENDED,
     ENTITY_LEASE_LOST,
     ENTITY_REFUSED,
@@ -620,3 +622,21 @@ async def test_a_crash_of_a_process_of_the_router_loses_no_later_request(runtime
         following = (await call(node.via("a"), "who"))[1]
         assert following > fence
         fence = following
+
+
+async def test_a_node_that_stops_reports_each_cast_that_waits(runtime: Runtime) -> None:
+    a = await alone()
+    dropped = listen(runtime, ENTITY_DROPPED)
+    assert await call(a.via("k"), "add") == 1
+
+    async def keep_busy() -> None:
+        with pytest.raises(EntityError):
+            await call(a.via("k"), ["sleep", 9.0], timeout=10)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep_busy)
+        await trio.sleep(0.1)
+        for number in range(3):
+            cast(a.via("k"), number)
+        await stop(a.supervisor)
+    assert len(dropped) == 3
