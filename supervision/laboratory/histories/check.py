@@ -136,9 +136,9 @@ def _check(  # noqa: PLR0917 - the two checks differ in these only
         where = "" if key is None else f" on {brief(key)}"
         if name == "linearizable" and registers.applies(part, model):
             assert isinstance(model, Register)
-            window = registers.conflict(part, model.first)
-            if window is not None:
-                return _broken(name, where, operations, window)
+            contradiction = registers.conflict(part, model.first)
+            if contradiction is not None:
+                return _broken(name, where, operations, contradiction)
             continue
         found = search(part, guarded, budget)
         if found.order is not None:

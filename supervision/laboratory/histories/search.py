@@ -267,8 +267,8 @@ def _breadth_first(  # noqa: C901, PLR0912 - one search, whose steps share all v
             return Found(order=None, longest=max(map(_unrolled, pairs.values()), key=len))
         pairs = after
         pending.remove(number)
-    order = _unrolled(next(iter(pairs.values())))
-    return Found(order=order, longest=order)
+    whole = _unrolled(next(iter(pairs.values())))
+    return Found(order=whole, longest=whole)
 
 
 def _unrolled(order: _Order) -> tuple[int, ...]:
@@ -290,10 +290,10 @@ def in_client_order(  # noqa: C901 - one search, whose steps share all variables
         budget: the most steps of the model.
     """
     lanes: dict[Hashable, list[int]] = {}
-    for number, each in enumerate(operations):
+    for number, operation in enumerate(operations):
         # An open operation may take effect after the later ones of its client.
-        lane = (each.client, number if each.fate is Fate.OPEN else None)
-        lanes.setdefault(lane, []).append(number)
+        key = (operation.client, number if operation.fate is Fate.OPEN else None)
+        lanes.setdefault(key, []).append(number)
     clients = list(lanes.values())
     total = sum(each.fate is Fate.DONE for each in operations)
     begin = (0,) * len(clients)
