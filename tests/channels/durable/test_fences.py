@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,7 +19,6 @@ from channels.durable import (
     HistoryError,
     MemoryStorage,
     RedisStorage,
-    SQLiteStorage,
     StorageError,
 )
 from channels.durable.storage import Appended, NewMessage
@@ -248,20 +246,6 @@ async def test_a_read_has_every_kept_message_and_shows_if_the_first_ones_are_gon
     )
     await history.append(TOPIC, "edited", {"n": 3})
     assert (await history.read(TOPIC)).first == 2
-
-
-async def test_a_read_has_the_latest_messages_after_the_limit_was_lowered(
-    runtime: Runtime, tmp_path: Path
-) -> None:
-    for limit in (5, 2):
-        history = History(SQLiteStorage(tmp_path / "history.db"), max_messages=limit)
-        pid = await history.start_link(PubSub())
-        if limit == 5:
-            for _ in range(4):
-                await history.append(TOPIC, "edited", {})
-        found = await history.read(TOPIC)
-        await stop(pid)
-    assert [entry.offset for entry in found.entries] == [1, 2, 3, 4]
 
 
 # Batches
