@@ -177,7 +177,8 @@ def _serve(
     context: ssl.SSLContext | None,
 ) -> None:
     sockets = PlaceSockets([_own(number) for number in setup.listening])
-    internal = PlaceSockets([_own(number) for number in setup.internal])
+    # While this worker starts, its predecessor answers the probes, which would get 503 here.
+    internal = PlaceSockets([_own(number) for number in setup.internal], waits=setup.replaces)
     hub, grants = _own(setup.hub), _own(setup.grants)
     if endpoint.pubsub.is_local:
         endpoint.pubsub.use(WorkersAdapter(hub, grants=GrantClient(grants)))
@@ -192,6 +193,7 @@ def _serve(
 
     def started(_: Pid) -> None:
         tune_collector()
+        internal.begin()
         line.send({"type": "ready", "stop_seconds": shutdown_deadline})
 
     application.run(

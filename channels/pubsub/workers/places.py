@@ -76,18 +76,29 @@ class PlaceSockets:
 
     Args:
         own: the sockets of the place of the worker. This object closes them.
+        waits: True to accept nothing before `begin`, because another worker still accepts from the same sockets.
     """
 
-    def __init__(self, own: Sequence[socket.socket]) -> None:
+    def __init__(self, own: Sequence[socket.socket], *, waits: bool = False) -> None:
         self._sockets = list(own)
+        self._waits = waits
         self._listener: _PlaceListener | None = None
         self._closed = False
 
     async def listen(self, host: str, port: int) -> Listening:
         """Open a listener on all sockets, for an endpoint. A restarted listener accepts from the same sockets."""
         await trio.lowlevel.checkpoint()
-        self._listener = _PlaceListener([_duplicate(sock) for sock in self._sockets])
+        listeners = [_duplicate(sock) for sock in self._sockets]
+        self._listener = _PlaceListener(listeners)
+        if not self._waits:
+            self._listener.begin()
         return self._listener
+
+    def begin(self) -> None:
+        """Accept from now on. Does nothing if this object accepts already."""
+        self._waits = False
+        if self._listener is not None:
+            self._listener.begin()
 
     def adopt(self, sockets: Sequence[socket.socket]) -> None:
         """Accept from the sockets of another place too. Close them if this object has been closed."""
@@ -127,8 +138,13 @@ class _PlaceListener:
 
     def __init__(self, listeners: list[Listener]) -> None:
         self.host, self.port = listeners[0].host, listeners[0].port
+        self._has_begun = trio.Event()
         self._listeners = listeners
         self._start: Callable[[Listener], object] | None = None
+
+    def begin(self) -> None:
+        """Let `main` accept connections."""
+        self._has_begun.set()
 
     def add(self, listener: Listener) -> None:
         """Accept from a further socket. Close it if this listener has been closed."""
@@ -141,6 +157,7 @@ class _PlaceListener:
 
     async def main(self, on_connection: Callable[[Any], object]) -> None:
         """Pass connections to `on_connection`, until `close`. Run it once. When it has ended, this object is closed."""
+        await self._has_begun.wait()
         running = 0
 
         async def run(listener: Listener) -> None:
@@ -166,6 +183,8 @@ class _PlaceListener:
 
     def close(self) -> None:
         """Accept no more connections. May be called twice."""
+        # `main` may still wait to begin. It then ends at once.
+        self._has_begun.set()
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener.close()

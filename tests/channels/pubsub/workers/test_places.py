@@ -104,6 +104,24 @@ async def test_a_worker_accepts_from_the_places_that_it_adopts() -> None:
         sock.close()
 
 
+async def test_a_worker_that_replaces_another_accepts_nothing_before_it_is_ready() -> None:
+    ((own,),) = await open_places("127.0.0.1", 0, 1)
+    sockets = PlaceSockets([own], waits=True)
+    listener = await sockets.listen("127.0.0.1", 0)
+    accepted: list[socket.socket] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listener.main, accepted.append)
+        client = socket.create_connection(("127.0.0.1", own.getsockname()[1]))
+        await wait_all_tasks_blocked()
+        assert not accepted
+        sockets.begin()
+        await until(lambda: len(accepted) == 1)
+        listener.close()
+    sockets.close()
+    for sock in (client, *accepted):
+        sock.close()
+
+
 async def test_a_restarted_listener_accepts_from_adopted_places_too() -> None:
     (own,), adopted = await open_places("127.0.0.1", 0, 2)
     sockets = PlaceSockets([own])
