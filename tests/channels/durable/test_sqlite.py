@@ -21,6 +21,8 @@ from channels.durable.storage import NewMessage
 from channels.durable.stream import Limits
 from channels.pubsub.pubsub import PubSub
 
+REAL_CLOCK = True
+
 NEW = NewMessage("a", "edited", b"{}")
 
 WRITER = """
