@@ -285,48 +285,31 @@ $(call npm_stamp,$(1)):
 endef
 $(foreach folder,$(NPM_FOLDERS),$(eval $(call npm_rule,$(folder))))
 
+# Install a package of Debian. The arguments: its name, a command that finds its program, and what needs it.
+define debian
+@if $(2); then :; \
+elif [ "$$(id -u)" = 0 ] && command -v apt-get; then \
+    echo "Installing $(1) from Debian's packages ..." >&2; \
+    apt-get -qq update && \
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $(1) >&2; \
+else \
+    echo "No $(1): $(3) will be skipped. Install the package $(1)." >&2; \
+fi > /dev/null
+endef
+
 chromium:
-	@if command -v chromium || command -v chromium-browser; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get; then \
-	    echo "Installing Chromium from Debian's packages ..." >&2; \
-	    apt-get -qq update && \
-	    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium >&2; \
-	else \
-	    echo "No Chromium: the tests in a browser will be skipped. Install the package chromium." >&2; \
-	fi > /dev/null
+	$(call debian,chromium,command -v chromium || command -v chromium-browser,the tests in a browser)
 
 proxies:
-	@for package in nginx caddy; do \
-	    if PATH="$$PATH:/usr/sbin" command -v $$package; then :; \
-	    elif [ "$$(id -u)" = 0 ] && command -v apt-get; then \
-	        echo "Installing $$package from Debian's packages ..." >&2; \
-	        apt-get -qq update && \
-	        DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $$package >&2; \
-	    else \
-	        echo "No $$package: its tests will be skipped. Install the package $$package." >&2; \
-	    fi; \
-	done > /dev/null
+	$(call debian,nginx,PATH="$$PATH:/usr/sbin" command -v nginx,its tests)
+	$(call debian,caddy,PATH="$$PATH:/usr/sbin" command -v caddy,its tests)
 
 curl:
-	@if command -v curl; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get; then \
-	    echo "Installing curl from Debian's packages ..." >&2; \
-	    apt-get -qq update && \
-	    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends curl >&2; \
-	else \
-	    echo "No curl: its test of HTTP/2 will be skipped. Install the package curl." >&2; \
-	fi > /dev/null
+	$(call debian,curl,command -v curl,its test of HTTP/2)
 
 # Debian keeps the server of Postgres out of the PATH.
 postgres:
-	@if command -v postgres || ls /usr/lib/postgresql/*/bin/postgres 2> /dev/null; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get; then \
-	    echo "Installing Postgres from Debian's packages ..." >&2; \
-	    apt-get -qq update && \
-	    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends postgresql >&2; \
-	else \
-	    echo "No Postgres: its tests will be skipped. Install the package postgresql." >&2; \
-	fi > /dev/null
+	$(call debian,postgresql,command -v postgres || ls /usr/lib/postgresql/*/bin/postgres 2> /dev/null,its tests)
 
 clean:
 	rm -rf $(VENV) $(OTHER_VENV) $(BENCH_VENV) $(BENCH_CHANNELS_VENV) $(BENCH_DJANGO_VENV) .venv-portability build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -162,6 +162,7 @@ def _depth_first(  # noqa: C901, PLR0915 - one search, whose steps share all var
                 return True, True, -operation.end
             helps = False
             if urgent is not None and urgent is not operation:
+                budget.left -= 2
                 then, _ = model.step(state, operation)
                 helps = model.agrees(model.step(then, urgent)[1], urgent)
             return False, helps, -operation.end

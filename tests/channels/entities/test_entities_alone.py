@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -64,16 +63,10 @@ from channels.telemetry import (
     ENTITY_STARTED,
 )
 from supervision import Backoff
-from tests.channels.entities.nodes import Counter, alone, listen, virtual_runtime
+from tests.channels.entities.nodes import Counter, alone, listen
 from tests.channels.support import settle
 
 VIRTUAL_CLOCK = True
-
-
-@pytest.fixture
-async def runtime() -> AsyncIterator[Runtime]:
-    async with virtual_runtime() as opened:
-        yield opened
 
 
 async def test_the_first_message_starts_the_entity_of_a_key(runtime: Runtime) -> None:

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 
 import pytest
 import trio
 
 from actors import CallExit, Runtime, call, cast
-from tests.channels.entities.nodes import Node, alone, virtual_runtime
+from tests.channels.entities.nodes import Node, alone
 
 VIRTUAL_CLOCK = True
-
-
-@pytest.fixture
-async def runtime() -> AsyncIterator[Runtime]:
-    async with virtual_runtime() as opened:
-        yield opened
 
 
 async def ask(node: Node, request: object) -> None:

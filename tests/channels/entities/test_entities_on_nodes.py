@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -61,16 +60,10 @@ from channels.telemetry import (
 )
 from channels.testing import JoinedNodes
 from supervision import Backoff
-from tests.channels.entities.nodes import Counter, Node, child_of, cluster, listen, virtual_runtime
+from tests.channels.entities.nodes import Counter, Node, child_of, cluster, listen
 from tests.channels.support import settle
 
 VIRTUAL_CLOCK = True
-
-
-@pytest.fixture
-async def runtime() -> AsyncIterator[Runtime]:
-    async with virtual_runtime() as opened:
-        yield opened
 
 
 def key_of(node: Node, like: str = "k") -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
-import pytest
 import trio
 
 from actors import (
@@ -37,16 +35,10 @@ from channels.entities.placement import winner
 from channels.pubsub.adapter import Node as NodeName
 from channels.telemetry import ENTITY_ALARM
 from supervision import Supervisor
-from tests.channels.entities.nodes import Counter, Node, alone, cluster, listen, virtual_runtime
+from tests.channels.entities.nodes import Counter, Node, alone, cluster, listen
 from tests.channels.entities.test_entities_on_nodes import key_of
 
 VIRTUAL_CLOCK = True
-
-
-@pytest.fixture
-async def runtime() -> AsyncIterator[Runtime]:
-    async with virtual_runtime() as opened:
-        yield opened
 
 
 class Slow(Entity):
