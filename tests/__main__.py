@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +36,11 @@ class Part:
     def of_tests(cls, name: str, *arguments: str) -> Part:
         """Return a run of pytest."""
         return cls(name, ("pytest", "-q", *arguments))
+
+    @property
+    def slug(self) -> str:
+        """Return the name in a form that a path may contain."""
+        return re.sub(r"\W+", "-", self.name)
 
 
 def parts() -> list[Part]:
@@ -86,6 +92,7 @@ def shares(folder: str, count: int) -> list[Part]:
 class Run:
     """The state of the run, shared by the threads that wait for the parts."""
 
+    temporary: Path
     started: float = field(factory=time.monotonic)
     failed: list[str] = field(factory=list)
     passed: int = 0
@@ -94,8 +101,13 @@ class Run:
 
     def do(self, part: Part) -> None:
         """Run a part, and print how it went."""
+        # Each run of pytest gets a folder of its own. In pytest's common folder, two runs would delete the old folders
+        # at the same moment, and one of them would fail.
+        apart = (
+            (f"--basetemp={self.temporary / part.slug}",) if part.arguments[0] == "pytest" else ()
+        )
         done = subprocess.run(
-            [sys.executable, "-m", *part.arguments],
+            [sys.executable, "-m", *part.arguments, *apart],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -139,11 +151,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests", description="Run all tests and mypy.")
     parser.add_argument("--without-integration", action="store_true", help="nor mypy")
     options = parser.parse_args()
-    run = Run()
     todo = parts_without_integration() if options.without_integration else parts()
     workers = (os.cpu_count() or 1) + 2
     print(f"{len(todo)} parts, {workers} at a time", flush=True)
-    with ThreadPoolExecutor(workers) as pool:
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="ashtree-tests-", ignore_cleanup_errors=True
+        ) as temporary,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        run = Run(Path(temporary))
         try:
             for each in [pool.submit(run.do, part) for part in todo]:
                 each.result()
