@@ -124,6 +124,9 @@ MAX_OWNERS = 100_000
 MAX_GONE = 20
 """The most handed-over keys that a node remembers for a table."""
 
+MAX_LOST = 100
+"""The most lost nodes that a node remembers."""
+
 # Seconds of silence after which a node counts as gone, unless the lease is shorter, and the hellos in this time. The
 # keys of a dead node are free after the lease at the latest, and then a caller should not wait for its answer.
 _SILENCE = 10.0
@@ -254,6 +257,10 @@ class Router:
         self._is_stopping = False
         self._owners: dict[str, Node] = {}
         self._handovers = Handovers(settings.max_handover_bytes)
+        # The keys whose start waits for a handover, with the sender and the event that ends the wait.
+        self._awaited: dict[str, tuple[Node | None, trio.Event]] = {}
+        # The nodes that were lost last.
+        self._lost: deque[Node] = deque(maxlen=MAX_LOST)
         self._departures = Departures()
         # The handovers that their new owners have not confirmed, with the requests in them.
         self._unconfirmed: dict[tuple[str, int], tuple[Node, list[Callable[[Failure], None]]]] = {}
@@ -861,10 +868,16 @@ class Router:
             record.owner = owned.node
             exit(NORMAL)
         record.fence = owned.fence
-        if owned.arrived and record.handoff_fence != owned.fence:
+        is_awaited = owned.arrived and record.handoff_fence != owned.fence
+        # A lost node sends nothing more, so the process loads its state at once.
+        if is_awaited and owned.sender not in self._lost:
             record.arrival = trio.Event()
-            with trio.move_on_after(self.settings.handover_timeout):
-                await record.arrival.wait()
+            self._awaited[record.key] = owned.sender, record.arrival
+            try:
+                with trio.move_on_after(self.settings.handover_timeout):
+                    await record.arrival.wait()
+            finally:
+                del self._awaited[record.key]
             record.arrival = None
         if not self.may_run or lease is not self.lease:
             exit(LEASE_LOST)
@@ -1352,6 +1365,8 @@ class Router:
         if hello.goodbye:
             self.node_lost(sender)
             return
+        if sender in self._lost:
+            self._lost.remove(sender)
         for each in self.placement.others():
             if each.node.name == sender.name and each.node.incarnation < sender.incarnation:
                 self.node_lost(each.node)
@@ -1377,6 +1392,11 @@ class Router:
         if self.placement.forget(node):
             self.execute(ENTITY_NODE_DOWN, {"node": node})
             self._unbalanced.set()
+        if node not in self._lost:
+            self._lost.append(node)
+        for sender, arrival in self._awaited.values():
+            if sender == node:
+                arrival.set()
         for (key, fence), (to, _) in list(self._unconfirmed.items()):
             if to == node:
                 self._handover_lost(key, fence)

@@ -201,6 +201,57 @@ async def test_a_start_that_waits_for_a_handover_ends_if_the_lease_is_lost_meanw
     assert Witness.ran == []
 
 
+async def begun_handover() -> tuple[Node, Node, str]:
+    """Return nodes a and b, and a key that a has transferred to b without its state."""
+    _, (a, b) = await cluster("a", "b", handover_timeout=5)
+    key = key_of(a)
+    assert await call(a.via(key), "add") == 1
+    post = a.router.post
+    a.router.post = lambda node, message: (  # type: ignore[method-assign]
+        None if isinstance(message, Handover) else post(node, message)
+    )
+    a.router.move(a.router.records[key], b.router.node)
+    await trio.sleep(0.5)
+    return a, b, key
+
+
+async def test_a_start_waits_for_no_handover_of_a_node_that_is_lost_meanwhile(
+    runtime: Runtime,
+) -> None:
+    a, b, key = await begun_handover()
+    began, results = trio.current_time(), list[Any]()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outcome, b, key, "add", results)
+        await trio.sleep(1)
+        # The start goes on to wait, although another node is lost.
+        b.router.node_lost(NodeName("c", "1"))
+        await trio.sleep(1)
+        assert results == []
+        b.router.node_lost(a.router.node)
+    assert results == [1]
+    assert trio.current_time() - began < 2.1
+
+
+async def test_a_start_waits_for_no_handover_of_a_node_that_was_lost_before(
+    runtime: Runtime,
+) -> None:
+    a, b, key = await begun_handover()
+    b.router.node_lost(a.router.node)
+    began = trio.current_time()
+    assert await call(b.via(key), "add") == 1
+    assert trio.current_time() - began < 0.1
+
+
+async def test_a_start_waits_for_the_handover_of_a_node_that_seemed_lost(runtime: Runtime) -> None:
+    a, b, key = await begun_handover()
+    b.router.node_lost(a.router.node)
+    a.router._say_hello()
+    await trio.sleep(0.1)
+    began = trio.current_time()
+    assert await call(b.via(key), "add", timeout=10) == 1
+    assert trio.current_time() - began > 4.9
+
+
 async def test_keys_of_a_lost_node_start_no_processes_while_its_lease_lasts(
     runtime: Runtime,
 ) -> None:
