@@ -578,7 +578,7 @@ class Router:
 
     async def _owns(self, lost: Node, key: str) -> bool:
         """Return True while a lost node owns a key. All its keys become free at once, so one look is enough."""
-        if not self.may_run or self.placement.knows(lost):
+        if not self.may_run or self.placement.may_own(lost):
             return False
         try:
             return await self.arbiter.owner(key) == lost
@@ -754,13 +754,14 @@ class Router:
 
     def _owned_by(self, record: Anyone, owner: Node, requests: list[EntityRequest]) -> None:
         """Pass requests on to the node that owns their key."""
-        if self.placement.knows(owner):
+        if self.placement.may_own(owner):
             self._drop(record)
             self._remember(record.key, owner)
             for request in requests:
                 self._pass_on(request, owner)
             return
-        # The owner is gone, and its lease lasts. The requests wait until it is over, or until their own time is over.
+        # The owner is gone, and its lease lasts. Or the owner has drained, and the key still travels to it, and comes
+        # back. The requests wait until another node owns the key, or until their own time is over.
         if not requests:
             self._drop(record)
             return

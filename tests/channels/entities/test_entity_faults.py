@@ -37,6 +37,7 @@ from channels.telemetry import ENTITY_ALARM
 from supervision import Supervisor
 from tests.channels.entities.nodes import Counter, Node, alone, cluster, listen
 from tests.channels.entities.test_entities_on_nodes import key_of
+from tests.channels.support import settle
 
 VIRTUAL_CLOCK = True
 
@@ -250,6 +251,23 @@ async def test_a_start_waits_for_the_handover_of_a_node_that_seemed_lost(runtime
     began = trio.current_time()
     assert await call(b.via(key), "add", timeout=10) == 1
     assert trio.current_time() - began > 4.9
+
+
+async def test_requests_wait_while_their_key_travels_to_a_node_that_has_drained(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b", latency=0.1)
+    await trio.sleep(0.5)
+    key = key_of(a)
+    assert await call(a.via(key), "add") == 1
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(b.entities.drain)
+        await trio.sleep(0.15)
+        # a has decided this before b began to drain.
+        a.router.move(a.router.records[key], b.router.node)
+        await settle()
+        assert await call(a.via(key), "add") == 2
+    assert key in a.router.records
 
 
 async def test_keys_of_a_lost_node_start_no_processes_while_its_lease_lasts(

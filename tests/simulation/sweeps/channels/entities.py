@@ -111,11 +111,72 @@ class Sent:
         self.end: Any = None
 
 
+class Log:
+    """The log of all requests of a run. It knows what each of them may do.
+
+    Attributes:
+        sent: the requests, by id.
+        last: the number of the last request of each sender that each key has handled.
+        counts: figures for the report.
+        truth: the ids of the requests that the storage has accepted, by key.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.sent: dict[str, Sent] = {}
+        self.last: dict[tuple[str, str], int] = {}
+        self.counts: Counter[str] = Counter()
+        self.truth: dict[str, list[str]] = {}
+
+    def check(self, holds: object, problem: str) -> None:
+        if not holds:
+            self.world.check(False, problem)
+
+    def send(self, label: str, sender: str, number: int, key: str, verb: str) -> Sent:
+        sent = Sent(label, sender, number, key, verb)
+        self.sent[sent.id] = sent
+        self.counts[f"{verb}s"] += 1
+        return sent
+
+    def runs(self, request: str, key: str, where: str) -> None:
+        """Note that an entity begins to handle a request."""
+        sent = self.sent[request]
+        what = f"{request} for {key} runs on {where}"
+        self.check(sent.key == key, f"{what}, and is for {sent.key}")
+        sent.runs += 1
+        self.check(sent.runs == 1, f"{what} for the {sent.runs}nd time")
+        if isinstance(sent.end, CallExit):
+            self.check(sent.end.may_have_run, f"{what} after {sent.end!r}")
+        lane = sent.sender, key
+        last = self.last.get(lane, -1)
+        self.check(last < sent.number, f"{what} after number {last} of its sender")
+        self.last[lane] = sent.number
+
+    def ended(self, sent: Sent, end: Any) -> None:
+        """Note the end of a call."""
+        self.check(sent.end is None, f"{sent.id} ends twice: {sent.end!r}, {end!r}")
+        sent.end = end
+        if isinstance(end, CallExit):
+            self.counts["calls failed"] += 1
+            self.counts[f"calls failed with {type(end).__name__}"] += 1
+            expected = isinstance(end, EntityError | CallTimeout | CallingSelf)
+            self.check(expected, f"{sent.id} fails with {end!r}")
+            if isinstance(end, EntityCrashed):
+                self.check(sent.runs, f"{sent.id} has not run, and fails with {end!r}")
+            if not end.may_have_run:
+                self.check(not sent.runs, f"{sent.id} has run, and fails with {end!r}")
+            return
+        self.counts["calls answered"] += 1
+        self.check(sent.runs == 1, f"{sent.id} is answered, and has run {sent.runs} times")
+        if end["kept"]:
+            truth = self.truth.get(sent.key, [])
+            self.check(sent.id in truth, f"{sent.id} is answered, and {sent.key} has {truth}")
+
+
 class Store(MemoryStorage):
     """A storage that all nodes share. It executes operations after a delay, also those of a node that was killed.
 
     Attributes:
-        truth: the ids of the accepted messages, by topic.
         claims: the accepted fences, by topic.
     """
 
@@ -129,7 +190,6 @@ class Store(MemoryStorage):
         self._run = run
         self._random = run.world.random("store")
         self._is_open = False
-        self.truth: dict[str, list[str]] = {}
         self.claims: dict[str, list[int]] = {}
 
     async def open(self, limits: Limits, *, fresh_epoch: str) -> None:
@@ -187,7 +247,7 @@ class Store(MemoryStorage):
             self._run.check(
                 message.fence == claims[-1], f"an append with {message.fence} of {claims}"
             )
-            self.truth.setdefault(message.topic, []).append(msgspec.json.decode(message.body)["id"])
+            self._run.truth.setdefault(message.topic, []).append(msgspec.json.decode(message.body)["id"])
         return result
 
     async def read(self, topic: str, *, after: int, limit: int, now: float) -> Slice:
@@ -196,16 +256,13 @@ class Store(MemoryStorage):
         return result
 
 
-class Run:
+class Run(Log):
     """The common data of one run. It outlives the nodes.
 
     Attributes:
-        sent: the log of requests, by id.
-        last: the number of the last request of each sender that each key has handled.
         alarms: the alarms that are set, by key, with the runs of Redis at that time.
         alarm_fences: the fence of the last process that has set an alarm, by key.
         alarms_handled: the key and the time of each alarm that has come.
-        counts: figures for the report.
         supervisors: the `EntitySupervisor` of each node.
         disturbed: the end of the last fault; infinity during a fault.
         resumed: the time of the end of the last pause of each node.
@@ -219,16 +276,13 @@ class Run:
 
     def __init__(self, world: World, nursery: trio.Nursery) -> None:
         random = world.random("run")
-        self.world = world
+        super().__init__(world)
         self.nursery = nursery
         self.redis = SimulatedRedis(appendonly=random.random() < 0.4)
         self.store = Store(self)
-        self.sent: dict[str, Sent] = {}
-        self.last: dict[tuple[str, str], int] = {}
         self.alarms: dict[str, tuple[float, str]] = {}
         self.alarm_fences: dict[str, int] = {}
         self.alarms_handled: set[tuple[str, float]] = set()
-        self.counts: Counter[str] = Counter()
         self.supervisors: dict[str, EntitySupervisor] = {}
         self.tops: dict[str, Pid] = {}
         self.leaving: dict[str, trio.Event] = {}
@@ -249,56 +303,10 @@ class Run:
         self.weights = (random.choice((1, 4, 12)), 1, 1, 1, 1)
         self.pause = random.choice((0.15, 0.3, 0.6))
 
-    def check(self, holds: object, problem: str) -> None:
-        if not holds:
-            self.world.check(False, problem)
-
     def lives(self, label: str) -> bool:
         """Return True if this incarnation of a node runs."""
         nodes = self.world.nodes
         return any(nodes[name].label == label and nodes.is_up(name) for name in NAMES)
-
-    # The log
-
-    def send(self, node: Node, sender: str, number: int, key: str, verb: str) -> Sent:
-        sent = Sent(node.label, sender, number, key, verb)
-        self.sent[sent.id] = sent
-        self.counts[f"{verb}s"] += 1
-        return sent
-
-    def runs(self, request: str, key: str, where: str) -> None:
-        """Note that an entity begins to handle a request."""
-        sent = self.sent[request]
-        what = f"{request} for {key} runs on {where}"
-        self.check(sent.key == key, f"{what}, and is for {sent.key}")
-        sent.runs += 1
-        self.check(sent.runs == 1, f"{what} for the {sent.runs}nd time")
-        if isinstance(sent.end, CallExit):
-            self.check(sent.end.may_have_run, f"{what} after {sent.end!r}")
-        lane = sent.sender, key
-        last = self.last.get(lane, -1)
-        self.check(last < sent.number, f"{what} after number {last} of its sender")
-        self.last[lane] = sent.number
-
-    def ended(self, sent: Sent, end: Any) -> None:
-        """Note the end of a call."""
-        self.check(sent.end is None, f"{sent.id} ends twice: {sent.end!r}, {end!r}")
-        sent.end = end
-        if isinstance(end, CallExit):
-            self.counts["calls failed"] += 1
-            self.counts[f"calls failed with {type(end).__name__}"] += 1
-            expected = isinstance(end, EntityError | CallTimeout | CallingSelf)
-            self.check(expected, f"{sent.id} fails with {end!r}")
-            if isinstance(end, EntityCrashed):
-                self.check(sent.runs, f"{sent.id} has not run, and fails with {end!r}")
-            if not end.may_have_run:
-                self.check(not sent.runs, f"{sent.id} has run, and fails with {end!r}")
-            return
-        self.counts["calls answered"] += 1
-        self.check(sent.runs == 1, f"{sent.id} is answered, and has run {sent.runs} times")
-        if end["kept"]:
-            truth = self.store.truth.get(sent.key, [])
-            self.check(sent.id in truth, f"{sent.id} is answered, and {sent.key} has {truth}")
 
     async def call(
         self, node: Node, sent: Sent, supervisor: EntitySupervisor, acts: list[Any], timeout: float
@@ -338,7 +346,7 @@ class Account(Entity):
             state = kept
         else:
             self.run.counts["handed-off states"] += 1
-        claims, truth = self.run.store.claims[key], self.run.store.truth.get(key, [])
+        claims, truth = self.run.store.claims[key], self.run.truth.get(key, [])
         if claims[-1] == self.fence:
             self.run.check(
                 state == truth, f"{key} on {self.node.label} begins with {state}, not {truth}"
@@ -414,7 +422,7 @@ class Account(Entity):
 
     async def call(self, key: str) -> None:
         self.calls += 1
-        sent = self.run.send(self.node, f"{self.key}#{self.fence}", self.calls, key, "call")
+        sent = self.run.send(self.node.label, f"{self.key}#{self.fence}", self.calls, key, "call")
         supervisor = self.run.supervisors[self.node.name]
         await self.run.call(self.node, sent, supervisor, ["append"], timeout=0.5)
 
@@ -460,7 +468,7 @@ class Client:
 
     def send(self, key: str, verb: str) -> Sent:
         self.number += 1
-        return self.run.send(self.node, self.name, self.number, key, verb)
+        return self.run.send(self.node.label, self.name, self.number, key, verb)
 
     def acts(self) -> list[Any]:
         random = self.random
@@ -810,7 +818,7 @@ async def probe(client: Client, key: str) -> None:
     """Call a key until it answers."""
     run, node = client.run, client.node
     for number in range(1000):
-        sent = run.send(node, f"prober of {key} on {node.label}", number, key, "call")
+        sent = run.send(node.label, f"prober of {key} on {node.label}", number, key, "call")
         if await run.call(node, sent, client.supervisor, [], 3 * run.exchange + 1.0):
             run.unanswered.pop((node.name, key), None)
             return
