@@ -559,7 +559,7 @@ class Router:
                     try:
                         owner = await self.arbiter.owner(request.key)
                     except ArbiterUnavailable as error:
-                        request.fail(_unavailable(str(error)))
+                        request.fail(_unavailable(str(error), error.retry_after))
                     else:
                         if request.done:
                             pass  # its caller has given up meanwhile
@@ -863,7 +863,7 @@ class Router:
         try:
             owned = await self.arbiter.acquire(record.key, at_least=at_least)
         except ArbiterUnavailable as error:
-            record.failure = _unavailable(str(error))
+            record.failure = _unavailable(str(error), error.retry_after)
             exit(NORMAL)
         if isinstance(owned, OwnedBy):
             record.owner = owned.node
@@ -1622,8 +1622,8 @@ class _Watching:
             pid.runtime.graph.unwatch(pid, ref)
 
 
-def _unavailable(problem: str) -> Failure:
-    return Failure("EntityUnavailable", problem)
+def _unavailable(problem: str, retry_after: float = 0.0) -> Failure:
+    return Failure("EntityUnavailable", problem, retry_after=retry_after)
 
 
 def _request_in(entry: Any) -> EntityRequest | None:

@@ -716,7 +716,7 @@ async def entity_routers(world: World) -> dict[str, int]:
     run.joined.heal()
     run.is_over = True
     await every_key_answers(run)
-    await trio.sleep(60.0 if random.random() < 0.3 else 16.0)
+    await trio.sleep(60.0 if run.idle_timeout > 1.0 and random.random() < 0.5 else 16.0)
     check_rest(run)
     for home in run.homes.values():
         home.end_clients()
