@@ -247,7 +247,9 @@ class Store(MemoryStorage):
             self._run.check(
                 message.fence == claims[-1], f"an append with {message.fence} of {claims}"
             )
-            self._run.truth.setdefault(message.topic, []).append(msgspec.json.decode(message.body)["id"])
+            self._run.truth.setdefault(message.topic, []).append(
+                msgspec.json.decode(message.body)["id"]
+            )
         return result
 
     async def read(self, topic: str, *, after: int, limit: int, now: float) -> Slice:
