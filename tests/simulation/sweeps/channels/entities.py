@@ -185,9 +185,10 @@ class Store(MemoryStorage):
     # The clients do not read histories, so nothing is published.
     publishes = True
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Log, nursery: trio.Nursery) -> None:
         super().__init__()
         self._run = run
+        self._nursery = nursery
         self._random = run.world.random("store")
         self._is_open = False
         self.claims: dict[str, list[int]] = {}
@@ -213,7 +214,7 @@ class Store(MemoryStorage):
             await trio.sleep(delays[1])
             done.set()
 
-        self._run.nursery.start_soon(execute)
+        self._nursery.start_soon(execute)
         await done.wait()
         return results[0]
 
@@ -281,7 +282,7 @@ class Run(Log):
         super().__init__(world)
         self.nursery = nursery
         self.redis = SimulatedRedis(appendonly=random.random() < 0.4)
-        self.store = Store(self)
+        self.store = Store(self, nursery)
         self.alarms: dict[str, tuple[float, str]] = {}
         self.alarm_fences: dict[str, int] = {}
         self.alarms_handled: set[tuple[str, float]] = set()
