@@ -569,7 +569,8 @@ class Router:
                             request.fail(_unavailable(f"its node {owner.name!r} does not run"))
                         else:
                             self._remember(request.key, owner)
-                            self._route(request)
+                            # Requests may wait here for this key by now, and later ones must not overtake them.
+                            self.submit(request)
                 self._unlocated.popleft()
             for owner in list(self._blocked):
                 if not await self._owns(owner, self._blocked[owner][0].key):

@@ -253,6 +253,39 @@ async def test_a_start_waits_for_the_handover_of_a_node_that_seemed_lost(runtime
     assert trio.current_time() - began > 4.9
 
 
+async def test_a_look_up_lets_no_later_request_overtake_one_that_waits_for_its_key(
+    runtime: Runtime,
+) -> None:
+    joined, (a,) = await cluster("a", latency=0.05)
+    names = [NodeName("a", ""), NodeName("c", "")]
+    key = next(each for each in map(str, range(100)) if winner(each, names) == names[1])
+    await a.entities.start(key)
+    c = a.another(joined.adapter("c"), holder=7)
+    await c.start()
+    await trio.sleep(0.5)
+    owner, acquire = c.router.arbiter.owner, c.router.arbiter.acquire
+
+    async def late_owner(key: str) -> Any:
+        await trio.sleep(0.2)
+        return await owner(key)
+
+    async def late_acquire(key: str, *, at_least: int = 0) -> Any:
+        await trio.sleep(0.5)
+        return await acquire(key, at_least=at_least)
+
+    c.router.arbiter.owner = late_owner  # type: ignore[method-assign]
+    c.router.arbiter.acquire = late_acquire  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(c.entities.where, key)
+        await trio.sleep(0.1)
+        # The key should live on c, so the first cast waits there for the arbiter.
+        cast(c.via(key), 1)
+        await trio.sleep(0.15)
+        cast(c.via(key), 2)
+    await trio.sleep(0.3)
+    assert await call(c.via(key), "heard") == [["cast", 1], ["cast", 2]]
+
+
 async def test_requests_wait_while_their_key_travels_to_a_node_that_has_drained(
     runtime: Runtime,
 ) -> None:

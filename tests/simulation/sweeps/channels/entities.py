@@ -127,9 +127,13 @@ class Log:
         self.last: dict[tuple[str, str], int] = {}
         self.counts: Counter[str] = Counter()
         self.truth: dict[str, list[str]] = {}
+        # The telemetry would swallow the error of a check in a handler of events. The invariant fails the run then.
+        self.broken: str | None = None
+        world.invariant("log", lambda: self.broken)
 
     def check(self, holds: object, problem: str) -> None:
         if not holds:
+            self.broken = self.broken or problem
             self.world.check(False, problem)
 
     def send(self, label: str, sender: str, number: int, key: str, verb: str) -> Sent:
