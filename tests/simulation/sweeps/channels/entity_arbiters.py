@@ -120,6 +120,7 @@ class Member:
                 for working in run.working.values():
                     working[:] = [each for each in working if each[0] is not self]
                 self.least.clear()
+                run.valid[self.label] = trio.current_time()
                 lease = await self.arbiter.open_session(self.me)
             except ArbiterUnavailable:
                 await trio.sleep(0.1)
