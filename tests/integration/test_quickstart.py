@@ -201,6 +201,9 @@ def follow_the_readme(project: Project, browser: Browser) -> None:
     say(bob, "still here")
     expect(ann.get_by_role("log")).to_contain_text("still here")
 
+    # The page may show the problem before the server has logged that the replacement ended.
+    wait_until(lambda: "the replacement has ended" in project.output(), project.output)
+
     # Saved once, so that the server replaces its worker once, and logs one line about it.
     printed = len(project.output())
     project.edit((_WRONG, _RIGHT), ('{"body": payload.body}', '{"body": payload.body.upper()}'))
