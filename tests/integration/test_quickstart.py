@@ -75,6 +75,12 @@ class Project:
             text = text.replace(old, new)
         module.write_text(text)
 
+    def kill(self) -> None:
+        """End the server, if it runs. After Ctrl-C, a server that does not reload would wait for proxies."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(PATIENCE)
+
     def interrupt(self) -> int:
         """Send the server the signal of Ctrl-C, and return its exit code."""
         assert self._process is not None
@@ -105,8 +111,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
     )
     project = Project(tmp_path / "chat", FROM_TREE, environment)
     yield project
-    if project.url:
-        project.interrupt()
+    project.kill()
 
 
 def opened(browser: Browser, url: str, errors: list[str]) -> Page:
