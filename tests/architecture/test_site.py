@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from docs.site import contents
 from docs.site.build import described, main, prepared, source_page
 from docs.site.commands import PAGE, page
 from docs.site.recordings import RECORDINGS, recorded
@@ -100,6 +101,10 @@ def test_the_site_builds_without_a_warning() -> None:
 
 def test_the_page_of_the_command_line_shows_the_commands_as_they_are() -> None:
     assert PAGE.read_text() == page(), "run `python -m docs.site.commands`"
+
+
+def test_the_list_of_all_pages_is_the_navigation() -> None:
+    assert contents.PAGE.read_text() == contents.page(), "run `python -m docs.site.contents`"
 
 
 def test_the_page_of_settings_lists_every_environment_variable() -> None:
