@@ -1,12 +1,15 @@
 """Bugs that the search of the sweeps missed, planted by an author who had not seen the sweeps.
 
-The author read only the product, planted bugs in it, and froze the list. Then one search of 15 CPU seconds, with the
-sweeps of the bug's area and the seeds from 1, ran for each bug. The list below is all that this search missed, so it
-measures a new search. A comparison must run both searches on other seeds with equal CPU time: by the choice of these
-bugs, the old search was unlucky once.
+The author read only the product, planted 139 bugs in it, and froze the list. Then the search ran for each of 78 bugs,
+drawn at random from those that no mutant repeats. It had 15 CPU seconds, the sweeps of the bug's area, and the seeds
+from 1. It found 33. The other 45 are below, to measure a new search. A comparison must run both searches on other seeds
+with equal CPU time, because these bugs were chosen by one miss of the old search.
 
-The bugs are not part of `MUTANTS`. Nobody should adapt a sweep to them. The unit tests of their
-areas were not measured.
+The scenarios of that time do not reach the places of five bugs: the three in `grants`, `Numbers.next` and
+`State.renew`. A search alone cannot find these.
+
+The bugs are not part of `MUTANTS`, and nobody should adapt a sweep to them. The unit tests of their areas were not
+measured.
 """
 
 from __future__ import annotations
