@@ -816,7 +816,9 @@ class Router:
             self.runtime.timers.at(at, partial(self._start_held, record))
 
     def _start_held(self, record: Anyone) -> None:
-        if self.records.get(record.key) is record and record.state is State.HELD:
+        is_held = self.records.get(record.key) is record and record.state is State.HELD
+        # It may have failed too often since, and must wait then.
+        if is_held and self._now() >= record.held_until:
             self._start(record)
 
     def _stopped(self, record: Anyone, requests: list[EntityRequest]) -> None:

@@ -28,13 +28,15 @@ from actors import (
     stop,
     trap_exits,
 )
+from channels.entities.arbiter import ArbiterUnavailable
 from channels.entities.entity import Entity
 from channels.entities.errors import EntityLost
 from channels.entities.messages import Ask, Handover
+from channels.entities.ownership import Record, State
 from channels.entities.placement import winner
 from channels.pubsub.adapter import Node as NodeName
 from channels.telemetry import ENTITY_ALARM
-from supervision import Supervisor
+from supervision import Backoff, Supervisor
 from tests.channels.entities.nodes import Counter, Node, alone, cluster, listen
 from tests.channels.entities.test_entities_on_nodes import key_of
 from tests.channels.support import settle
@@ -284,6 +286,31 @@ async def test_a_look_up_lets_no_later_request_overtake_one_that_waits_for_its_k
         cast(c.via(key), 2)
     await trio.sleep(0.3)
     assert await call(c.via(key), "heard") == [["cast", 1], ["cast", 2]]
+
+
+async def test_a_start_that_was_planned_before_too_many_crashes_waits_for_the_backoff(
+    runtime: Runtime,
+) -> None:
+    node = await alone(max_restarts=0, backoff=Backoff(10, 10))
+    away = True
+    acquire = node.router.arbiter.acquire
+
+    async def unavailable_acquire(key: str, *, at_least: int = 0) -> Any:
+        if away:
+            raise ArbiterUnavailable("local", "it is away", may_have_run=False)
+        return await acquire(key, at_least=at_least)
+
+    node.router.arbiter.acquire = unavailable_acquire  # type: ignore[method-assign]
+    record = node.router.records["x"] = Record("x")
+    record.fence = 1
+    # The arbiter does not answer, so the key starts again after one or two seconds.
+    node.router._start(record)
+    await trio.sleep(0.5)
+    away = False
+    await node.entities.start("x")
+    cast(node.via("x"), "crash")
+    await trio.sleep(5)
+    assert record.state is State.HELD
 
 
 async def test_requests_wait_while_their_key_travels_to_a_node_that_has_drained(

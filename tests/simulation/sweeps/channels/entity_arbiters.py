@@ -52,6 +52,8 @@ class Run(Log):
         self.working: dict[str, list[tuple[Member, Lease]]] = {key: [] for key in KEYS}
         self.members: dict[str, Member] = {}
         self.valid: dict[str, float] = {}
+        # True while no node should own a key.
+        self.rests = False
         self.is_over = False
 
     def lives(self, member: Member) -> bool:
@@ -135,7 +137,7 @@ class Member:
         while not run.is_over:
             await trio.sleep(random.expovariate(20.0))
             lease = self.arbiter.lease
-            if not lease.is_valid:
+            if not lease.is_valid or run.rests:
                 continue
             try:
                 answer = await self.arbiter.acquire(key, at_least=self.least.get(key, 0))
@@ -159,7 +161,7 @@ class Member:
         run, random = self.run, self.random
         if (await run.store.claim(key, fence)).refused is not None:
             return False
-        for number in range(random.randint(1, 6)):
+        for number in range(random.choice((1, 4, 40))):
             if not lease.is_valid:
                 return False
             run.works(key, self)
@@ -167,15 +169,17 @@ class Member:
             if (await run.store.append([message], now=0.0)).refused:
                 return False
             await trio.sleep(random.random() * 0.1)
+            if run.rests:
+                break
         return True
 
     async def give_up(self, key: str, fence: int, lease: Lease) -> None:
         """End the ownership, or let the next process of this node have it."""
         run, random = self.run, self.random
-        if not lease.is_valid or random.random() < 0.2:
+        if not lease.is_valid or (random.random() < 0.2 and not run.rests):
             return
         try:
-            if random.random() < 0.5:
+            if random.random() < 0.5 or run.rests:
                 is_done = await self.arbiter.release(key, fence)
             else:
                 to = random.choice([each for each in run.members.values() if each is not self])
@@ -229,7 +233,7 @@ async def trouble(run: Run, random: Random) -> None:
             network.partition_oneway("redis", name)
             await trio.sleep(random.uniform(MARGIN, TIMEOUT))
             network.heal("redis", name)
-            await trio.sleep(random.random() * RENEW)
+            await trio.sleep(random.choice((0.0, random.random() * RENEW)))
             network.partition(name, "redis")
             await trio.sleep(run.lease + 1.0)
             network.heal(name, "redis")
@@ -238,9 +242,14 @@ async def trouble(run: Run, random: Random) -> None:
             await trio.sleep(seconds)
             network.heal(name, "redis")
         case "restart":
+            # Without owners, nobody restores the last fence.
+            run.rests = random.random() < 0.5
+            await trio.sleep(1.0 if run.rests else 0.0)
             nodes.kill("redis", power=random.random() < 0.3)
             await trio.sleep(random.choice((0.0, random.random() * 2.0)))
             nodes.boot("redis")
+            await trio.sleep(run.lease if run.rests else 0.0)
+            run.rests = False
         case _:
             run.redis.pause()
             await trio.sleep(seconds)
