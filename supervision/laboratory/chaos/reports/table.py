@@ -34,7 +34,8 @@ def print_report(outcome: LiveOutcome, console: Console) -> None:
     for problem in outcome.problems:
         console.print(Text(f"✗ {problem}", style="bold red"), soft_wrap=True)
     held = "the steady state came back" if measures.steady else _UNASKED
-    what = {"held": held, "failed": "failed", "overloaded": _OVERLOADED}[outcome.verdict]
+    other = {"overloaded": _OVERLOADED, "error": "the scenario raised an exception"}
+    what = other.get(outcome.verdict, "failed" if outcome.failed else held)
     early = " The run ended early." if outcome.interrupted else ""
     console.print(
         Text(
