@@ -33,7 +33,7 @@ from supervision.simulation import simulate
 from tests.integration.servers import ROOT
 from tests.patience import PATIENCE, wait_until
 
-CHANNELS = "/top/endpoint/UserSocket channels/*/ChannelServer"
+CHANNELS = "/top/endpoint/UserSocket channels/*/RoomChannel"
 CONNECTIONS = "/top/endpoint/connections/Connection"
 PROGRAM = [sys.executable, "-c", "from channels.cli.command import main; main()"]
 

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from supervision.recording.reader.model import Incident, StoryModel
+from supervision.recording.reader.model import Incident, Recovery, StoryModel
 
 __all__ = [
     "BOUNDS",
@@ -202,16 +202,14 @@ def figures_of(story: StoryModel) -> RecoveryFigures:
         The figures.
     """
     incidents = story.incidents
-    restarts: Counter[str] = Counter()
-    for incident in incidents:
-        restarts.update(incident.recovery.restarts)
+    total = sum((incident.recovery for incident in incidents), Recovery())
     return RecoveryFigures(
         rows=[_row(incident) for incident in incidents],
         restarted=_measured(incident.recovery.restarted_after for incident in incidents),
         rejoined=_measured(away for incident in incidents for away in incident.away),
-        messages_lost=sum(incident.recovery.messages_lost for incident in incidents),
-        answers_lost=sum(incident.recovery.answers_lost for incident in incidents),
-        restarts=dict(restarts.most_common()),
+        messages_lost=total.messages_lost,
+        answers_lost=total.answers_lost,
+        restarts=dict(Counter(total.restarts).most_common()),
     )
 
 

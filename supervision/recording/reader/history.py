@@ -301,7 +301,6 @@ class HistoryReader:
             key=key,
             name=ProcessName(node=key[0], pid=key[1], path=event["path"], incarnation=event["inc"]),
             host=event.get("host"),
-            shown_path=_shown_path(parent, event["path"]),
             role=event["role"],
             parent=parent,
             born=event["t"],
@@ -721,23 +720,31 @@ class HistoryReader:
         connection = self._process(event, "connection_pid")
         if process is None or process.title:
             return
-        name = event["channel"]
-        process.title = f"{name} {event['topic']}"
-        process.connection = connection
         process.client = event.get("client") or ""
-        if connection is not None and connection.client:
-            process.client, process.is_named = connection.client, connection.is_named
-        process.shown_path = f"{process.shown_path.rpartition('/')[0]}/{name}"
-        self.changed[process.index] = process
+        self._name_channel(process, event["channel"], event["topic"], connection)
         if event["result"] == "ok" and process.ended is None:
             process.joined = event
             self._topics.setdefault(key_of(event, "connection_pid"), {})[event["topic"]] = process
             self._replace(process)
 
+    def _name_channel(
+        self, channel: ProcessRecord, name: str, topic: str, connection: ProcessRecord | None
+    ) -> None:
+        channel.title, channel.connection = f"{name} {topic}", connection
+        if connection is not None and connection.client:
+            channel.client, channel.is_named = connection.client, connection.is_named
+        self.changed[channel.index] = channel
+
     def _take_client_told(self, event: Event) -> None:
         channel, connection = self._process(event, "channel"), self._process(event)
         if channel is None or channel.incident is None:
             return
+        if not channel.title and connection is not None:
+            # Its join crashed, so it has no `joined` event. The last part of its path is its class.
+            self._missing.get(_place(channel), {}).pop(channel.index, None)
+            name = channel.path.rpartition("/")[2]
+            self._name_channel(channel, name, event["topic"], connection)
+            self._expect_replacement(channel)
         unanswered = sum(
             loss.process is channel.name
             and connection is not None
@@ -883,13 +890,6 @@ def _undescribed(event: Event) -> int:
 
 def _name(process: ProcessRecord | None) -> ProcessName | None:
     return None if process is None else process.name
-
-
-def _shown_path(parent: ProcessRecord | None, path: str) -> str:
-    """Return the path of a process with the names of the channels above it."""
-    if parent is None or not path.startswith(f"{parent.path}/"):
-        return path
-    return f"{parent.shown_path}{path[len(parent.path) :]}"
 
 
 def _place(process: ProcessRecord) -> _Place:

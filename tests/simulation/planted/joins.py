@@ -45,7 +45,7 @@ class Members(Socket):
 
 
 STORM = Storm(
-    ["*/ChannelServer", "*/TestSession"], count=8, within=6.0, kinds=("kill", "crash", "slow")
+    ["*/Room", "*/TestSession"], count=8, within=6.0, kinds=("kill", "crash", "slow")
 )
 
 

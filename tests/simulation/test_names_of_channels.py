@@ -1,0 +1,72 @@
+"""The class of a channel names its process in the targets of faults, in stories and in figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from channels import Channel, Endpoint, Route, Socket
+from channels.client import open_socket
+from channels.durable import DurableChannel, History, MemoryStorage
+from supervision import Supervisor
+from supervision.chaos import At, Kill, On
+from supervision.laboratory.simulation.outcome import Outcome
+from supervision.recording.reader.history import read_history
+from supervision.recording.reader.measures import measure
+from supervision.recording.reader.story import tell_story
+from supervision.simulation import World, simulate
+
+
+class Hall(Channel):
+    async def join(self, topic: str, payload: Any) -> None: ...
+
+
+class AuctionChannel(DurableChannel):
+    async def join(self, topic: str, payload: Any) -> None: ...
+
+
+async def visit(world: World) -> None:
+    """A client that stays in a plain and in a durable channel, and joins again when it has lost one."""
+
+    history = History(MemoryStorage())
+
+    class House(Socket):
+        channels = {"hall": Hall, "auction:*": Route("auction:*", AuctionChannel, history=history)}
+
+        def id(self) -> str:
+            return "ann"
+
+    endpoint = Endpoint(sockets={"/socket": House}, histories=[history], listen=world.network.open)
+    await Supervisor.start_link([endpoint.child_spec(host="house", port=4000)], label="top")
+    async with (
+        open_socket("ws://house:4000/socket", connect=world.network.connect) as socket,
+        socket.channel("hall", wait=False),
+        socket.channel("auction:5", durable=True),
+    ):
+        await trio.sleep(5)
+
+
+def test_the_class_of_a_durable_channel_is_a_target_of_faults() -> None:
+    fault = Kill(target="*/AuctionChannel", when=At(1))
+    outcome = simulate(visit, 1, faults=[fault]).check()
+    (report,) = outcome.fault_reports
+    assert (report.status, report.where) == (
+        "applied",
+        "/top/endpoint/House channels/0/AuctionChannel#1",
+    )
+    (measured,) = outcome_paths(outcome)
+    assert measured == "/top/endpoint/House channels/*/AuctionChannel"
+
+
+def outcome_paths(outcome: Outcome) -> list[str]:
+    return [each.path for each in measure(read_history(outcome.trace)).paths]
+
+
+def test_a_client_whose_join_crashed_is_back_when_it_has_joined() -> None:
+    fault = Kill(target="*/Hall", when=On("init"))
+    outcome = simulate(visit, 1, faults=[fault]).check()
+    (incident,) = tell_story(outcome.trace).incidents
+    assert [client.saw for client in incident.clients] == ["join crashed"]
+    assert incident.recovery.not_rejoined == 0
+    assert incident.steps[-1].text.startswith("ann was joined to hall again")
