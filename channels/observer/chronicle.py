@@ -168,6 +168,8 @@ class Chronicle:
     ) -> None:
         self.memory.totals["restarts"] += 1
         self.restarted.add(about["supervisor"])
+        if about["replaces"] is not None:
+            self.memory.add_replacement(about["replaces"].number, about["pid"].number)
         self.note("restarted", pid=about["pid"].number, **self._decision(measures, about))
 
     def _gave_up(self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]) -> None:
@@ -204,13 +206,7 @@ class Chronicle:
         entry = self.model.entries.get(supervisor.number)
         info = self.runtime.process_info(supervisor)
         title = label_of(info) if info is not None else "a supervisor"
-        if entry is not None:
-            above = entry.parent
-            # Supervisors of a pool have numbers.
-            title = (
-                f"{above.title}/{entry.title}" if above and entry.title.isdigit() else entry.title
-            )
-        return _who(title, supervisor)
+        return _who(title if entry is None else entry.title, supervisor)
 
     @staticmethod
     def _child(id: Any, pid: Pid | None, entry: Entry | None) -> str:

@@ -74,7 +74,7 @@ class Watcher(GenServer[None]):
         self._due = self._before = 0.0
         self._looking = False
         pubsub = settings.endpoint.pubsub
-        self._nodes = Nodes(pubsub.node_name)
+        self._nodes = Nodes(pubsub.node_name, self.memory.known)
         self._served = Served()
         # The supervisor of the endpoint, which starts this process.
         self._ids_of_application = ids_of_application(settings.endpoint.sockets)
@@ -110,10 +110,11 @@ class Watcher(GenServer[None]):
                 if page.number == number:
                     send(page, Answered(answer))
             return
-        events = self._nodes.hear(message, trio.current_time())
-        if self.pages:
-            for event in events:
-                self.chronicle.note("elsewhere", **event)
+        for event in self._nodes.hear(message, trio.current_time(), watched=bool(self.pages)):
+            self.memory.add(event.pop("t"), "elsewhere", **event)
+        known = self._nodes.known_of(message, self.memory.program)
+        if known is not None:
+            self._told = (self._told[0], min(self._told[1], known))
         if trio.current_time() < self._nodes.wanted_until:
             await self._start_looking()
 
@@ -145,7 +146,7 @@ class Watcher(GenServer[None]):
         if request["pid"] is not None and is_current:
             pid = self._pids.get(request["pid"])
             facts = None if pid is None else facts_of(self.runtime, pid)
-            answer["process"] = {"ended": True} if facts is None else facts
+            answer["process"] = self.memory.ended(request["pid"]) if facts is None else facts
             crash = self.memory.crashes.get(request["pid"])
             answer["about"] = {"crash": crash, **self.model.about(request["pid"])}
         _reply(self.settings, request, answer)
@@ -226,7 +227,8 @@ class Watcher(GenServer[None]):
             return
         own = [event for event in self.memory.since(last) if event["kind"] != "elsewhere"]
         self._told = (now, self.memory.last)
-        message = summary(pubsub.node_name, point, own, asks=bool(self.pages))
+        program = self.memory.program
+        message = summary(self._nodes, point, own, program=program, asks=bool(self.pages))
         pubsub.broadcast(self.settings.topic, message, sender=current_pid())
 
     def _forget(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from supervision.laboratory.simulation.replaying.exchanges import Exchanges
@@ -35,7 +37,7 @@ def two_of_one_role(restarted: bool) -> Exchanges:
     cast = {"kind": "sent", "pid": None, "task": 1, "via": "cast"}
     first = {**cast, "message_kind": "int", "message": "1"}
     second = {**cast, "message_kind": "str", "message": "'two'"}
-    events = [
+    events: list[dict[str, Any]] = [
         {"n": 0, "t": 0.0, "pid": 2, **SPAWNED},
         {"n": 1, "t": 0.0, "pid": 3, **CHILD},
         {"n": 2, "t": 1.0, "to": 3, **first},

@@ -28,7 +28,6 @@ class AuctionChannel(DurableChannel):
 
 async def visit(world: World) -> None:
     """A client that stays in a plain and in a durable channel, and joins again when it has lost one."""
-
     history = History(MemoryStorage())
 
     class House(Socket):

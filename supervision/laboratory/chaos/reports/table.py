@@ -34,7 +34,9 @@ def print_report(outcome: LiveOutcome, console: Console) -> None:
     console.print(_histogram(measures.recovery))
     for problem in outcome.problems:
         console.print(Text(f"✗ {problem}", style="bold red"), soft_wrap=True)
-    unasked = f"{', '.join(measures.unrecovered)}; {_NO_CHECKS}" if measures.unrecovered else _UNASKED
+    unasked = (
+        f"{', '.join(measures.unrecovered)}; {_NO_CHECKS}" if measures.unrecovered else _UNASKED
+    )
     held = "the steady state came back" if measures.steady else unasked
     other = {"overloaded": _OVERLOADED, "error": "the scenario raised an exception"}
     what = other.get(outcome.verdict, "failed" if outcome.failed else held)
@@ -101,7 +103,7 @@ def _figures(measures: Measures) -> Table:
         "restarts": f"{processes.restarted} by supervisors; {processes.gave_up} gave up, "
         f"{processes.failed_starts} starts failed",
         "time to recover": f"median {_length(recovery.median)}, p99 {_length(recovery.p99)}, "
-        f"longest {_length(recovery.longest)}; {recovery.not_back} were not replaced, {recovery.missing} of them not back",
+        f"longest {_length(recovery.longest)}; {recovery.not_back} not replaced, {recovery.missing} not back",
         "messages lost": f"{mail.lost} of {mail.sent + mail.omitted}: {mail.in_hand} being handled, "
         f"{mail.in_mailboxes} in mailboxes, {mail.to_the_dead} to the dead, {mail.dropped} dropped",
         "answers lost": str(mail.answers_lost),
