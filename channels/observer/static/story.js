@@ -134,7 +134,7 @@ export class ProcessPanel {
     for (const button of this.parts.buttons.children) button.disabled = true
     if (this.parts.status) this.parts.status.textContent = "ended"
     const words = element("p", "ended", "This process has ended.")
-    if (replacement) words.append(" A supervisor has started its replacement, ", this.pids([replacement], 1), ".")
+    if (replacement) words.append(" Its replacement is ", this.pids([replacement], 1))
     if (this.parts.ended) this.parts.ended.replaceWith(words)
     else this.parts.body.prepend(words)
     this.parts.ended = words
