@@ -26,8 +26,8 @@ _FAR = 0.5
 _POINTED = 3.0
 """The additional score of a sentence to which a hint points."""
 _APART = 0.4
-"""The share of its score that a sentence keeps if its event is not in the causal past of the failure. The trace does not
-show all influences: processes may share an object."""
+"""The share of its score that a sentence keeps outside the causal past of the failure. A trace does not show all
+influences, because processes may share an object."""
 _FEWEST = 8
 """A story keeps at least this number of sentences, even if their scores are low."""
 _PLAIN = frozenset((
@@ -44,6 +44,7 @@ def chosen(
     lines: Sequence[Line],
     about: str,
     most: int,
+    *,
     pointed: Collection[int] = (),
     kept: Collection[int] = (),
     past: Collection[int] | None = None,
@@ -56,7 +57,7 @@ def chosen(
         most: the largest number of sentences to return, without those that `kept` adds.
         pointed: the numbers of the events to which a hint points.
         kept: the numbers of the events whose sentences always stay.
-        past: the numbers of the events that may have led to the failure. Other sentences count less. None is all events.
+        past: the numbers of the events that may have led to the failure. Their sentences count more. None is all events.
     """
     if len(lines) > most:
         lines = [line for line in lines if line.weight > 0 or line.n in kept]

@@ -379,7 +379,7 @@ def _consequences(outcome: Outcome, story: Story, most: int) -> Iterator[tuple[s
     pointed = frozenset(number for hint in hints for number in hint.events)
     past = None if _sees_all(outcome.error) else causal_past(story.events)
     kept = rare(story.events, past or frozenset(range(len(story.events))))
-    shown = chosen(lines, _about(outcome.error), most, pointed, kept, past)
+    shown = chosen(lines, _about(outcome.error), most, pointed=pointed, kept=kept, past=past)
     left_out = len(lines) - len(shown)
     for before, line in gaps(shown, lines):
         if before and left_out:
