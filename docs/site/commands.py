@@ -34,7 +34,7 @@ GUIDES = {
     "ashtree observe": "[Watch a running system](../howto/watch-a-running-system.md)",
     "ashtree broadcast": "[Publish from outside](../howto/publish-from-outside.md)",
     "ashtree new": "[Start a project](../howto/start-a-project.md)",
-    "ashtree gen entity": "[State that must live once](../howto/run-processes-of-your-own.md#state-that-must-live-once)",
+    "ashtree gen entity": "[Run processes of your own](../howto/run-processes-of-your-own.md)",
     "ashtree gen types": "[Types for clients](../howto/start-a-project.md#types-for-clients)",
     "ashtree token sign": "[Token](token.md)",
     "ashtree story": "[Record a program](../howto/record-and-tell.md)",
