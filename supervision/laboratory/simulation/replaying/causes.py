@@ -7,6 +7,7 @@ signal, or any other cause in the trace. All tasks of a scenario count as one pr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from supervision.recording.reader.records import Event, key_of
@@ -16,6 +17,7 @@ __all__ = ["causal_past", "rare"]
 _RARE = 3
 """The largest number of events of one sort that count as rare."""
 _TASKS = "tasks"
+_NUMBER = re.compile(r"\d+")
 
 
 def causal_past(events: Sequence[Event]) -> frozenset[int]:
@@ -72,7 +74,7 @@ def rare(events: Sequence[Event], past: frozenset[int]) -> frozenset[int]:
     """Return the numbers of those events of the past whose sort is rare in the whole run.
 
     Events have the same sort if they have the same kind, happen to processes with the same role, and are about messages
-    of the same kind.
+    of the same kind, or notes with the same text. Numbers in these make no difference.
     """
     roles = {key_of(event): event["role"] for event in events if event["kind"] == "spawned"}
     sorts: dict[object, list[int]] = {}
@@ -81,7 +83,7 @@ def rare(events: Sequence[Event], past: frozenset[int]) -> frozenset[int]:
             events[event["cause"]] if event["kind"] == "received" and "cause" in event else event
         )
         kind = about.get("message_kind") or about.get("event") or event.get("text")
-        sort = event["kind"], roles.get(key_of(event)), about["kind"], kind
+        sort = event["kind"], roles.get(key_of(event)), about["kind"], _NUMBER.sub("#", str(kind))
         sorts.setdefault(sort, []).append(number)
     few = (number for numbers in sorts.values() if len(numbers) <= _RARE for number in numbers)
     return past.intersection(few)

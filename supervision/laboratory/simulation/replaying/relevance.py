@@ -54,9 +54,9 @@ def chosen(
     Args:
         lines: the sentences in order.
         about: the text of the failure.
-        most: the largest number of sentences to return, without those that `kept` adds.
+        most: the largest number of sentences to return, apart from those that `kept` adds.
         pointed: the numbers of the events to which a hint points.
-        kept: the numbers of the events whose sentences always stay.
+        kept: the numbers of the events whose sentences stay in addition, at most `most` of them.
         past: the numbers of the events that may have led to the failure. Their sentences count more. None is all events.
     """
     if len(lines) > most:
@@ -68,7 +68,8 @@ def chosen(
         for line, score in zip(lines, _scores(lines, about, pointed), strict=True)
     ]
     # For equal scores, prefer the later sentence, which is closer to the failure.
-    best = sorted(range(len(lines)), key=lambda index: (scores[index], index), reverse=True)[:most]
+    ranked = sorted(range(len(lines)), key=lambda index: (scores[index], index), reverse=True)
+    best = ranked[:most]
     limit = _FAR * scores[best[0]] if best else 0.0
     good = [
         index
@@ -77,7 +78,7 @@ def chosen(
         or scores[index] >= limit
         or lines[index].weight >= _EVENTFUL
     ]
-    stay = [index for index, line in enumerate(lines) if line.n in kept]
+    stay = [index for index in ranked if lines[index].n in kept][:most]
     return [lines[index] for index in sorted({*good, *stay})]
 
 
