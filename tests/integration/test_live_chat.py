@@ -270,6 +270,19 @@ def test_a_scenario_that_cannot_run_exits_with_one_sentence(
     assert err.count("\n") == 1
 
 
+def test_a_scenario_that_raises_has_an_exit_code_of_its_own_also_on_an_overloaded_machine(
+    ashtree: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "it_raises.py").write_text(
+        "async def a_day(world):\n    raise ValueError('no more tickets')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    # With this limit, any machine is overloaded.
+    code, out, _ = ashtree("chaos", "it_raises:a_day", "--max-load", "1e-9", "--steady-for", "0.1")
+    assert code == 4
+    assert "the scenario raised ValueError: no more tickets" in out
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

@@ -57,7 +57,7 @@ def chosen(
         most: the largest number of sentences to return, apart from those that `kept` adds.
         pointed: the numbers of the events to which a hint points.
         kept: the numbers of the events whose sentences stay in addition, at most `most` of them.
-        past: the numbers of the events that may have led to the failure. Their sentences count more. None is all events.
+        past: the numbers of the events that may have led to the failure; None is all events. They count more.
     """
     if len(lines) > most:
         lines = [line for line in lines if line.weight > 0 or line.n in kept]

@@ -207,7 +207,7 @@ function processFacts(process) {
     ["reason", process.reason],
     ["because of", faults[process.fault]?.words ?? ""],
     ["replaced", back ? `after ${length((back.born - process.ended) / 1000)}${back.restarted ? ", by its supervisor" : ""}` : process.fault >= 0 ? "never" : ""],
-    ["messages", `${sent} sent, ${got.length} received, ${got.filter((message) => message.lost).length} lost`],
+    [LIVE || RUN.messages_left_out ? "messages shown" : "messages", `${sent} sent, ${got.length} received, ${got.filter((message) => message.lost).length} lost`],
   ]
 }
 
