@@ -32,7 +32,6 @@ class Memory:
         crashes: the last crashes by the number of their pid, oldest first.
         points: the last figures, oldest first.
         replaced: for each process that a supervisor restarted last, by number, the number of its replacement.
-        known: see `channels.observer.nodes.Nodes`.
         last: the number of the last event.
         program: the time of the first event. It distinguishes two runs of a program.
     """
@@ -42,7 +41,6 @@ class Memory:
         self.crashes: dict[int, Record] = {}
         self.points: deque[Record] = deque(maxlen=MAX_POINTS)
         self.replaced: dict[int, int] = {}
-        self.known: dict[str, tuple[float, int]] = {}
         self.last = 0
         self.program = 0.0
         self.totals = {"crashes": 0, "restarts": 0, "gave_up": 0}

@@ -74,7 +74,7 @@ class Watcher(GenServer[None]):
         self._due = self._before = 0.0
         self._looking = False
         pubsub = settings.endpoint.pubsub
-        self._nodes = Nodes(pubsub.node_name, self.memory.known)
+        self._nodes = Nodes(pubsub.node_name)
         self._served = Served()
         # The supervisor of the endpoint, which starts this process.
         self._ids_of_application = ids_of_application(settings.endpoint.sockets)
@@ -110,11 +110,10 @@ class Watcher(GenServer[None]):
                 if page.number == number:
                     send(page, Answered(answer))
             return
-        for event in self._nodes.hear(message, trio.current_time(), watched=bool(self.pages)):
-            self.memory.add(event.pop("t"), "elsewhere", **event)
-        known = self._nodes.known_of(message, self.memory.program)
-        if known is not None:
-            self._told = (self._told[0], min(self._told[1], known))
+        for event in self._nodes.hear(message, trio.current_time()):
+            # Also without a page here: the other node tells each event once.
+            about = {"node": event["node"], "from": event.get("kind"), "words": event["words"]}
+            self.memory.add(event["t"], "elsewhere", **about)
         if trio.current_time() < self._nodes.wanted_until:
             await self._start_looking()
 
@@ -227,8 +226,7 @@ class Watcher(GenServer[None]):
             return
         own = [event for event in self.memory.since(last) if event["kind"] != "elsewhere"]
         self._told = (now, self.memory.last)
-        program = self.memory.program
-        message = summary(self._nodes, point, own, program=program, asks=bool(self.pages))
+        message = summary(pubsub.node_name, point, own, asks=bool(self.pages))
         pubsub.broadcast(self.settings.topic, message, sender=current_pid())
 
     def _forget(self) -> None:
