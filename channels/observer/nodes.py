@@ -29,7 +29,9 @@ def summary(node: str, point: Record, events: list[Record], *, asks: bool) -> di
         events: its events since the last message.
         asks: True if a page watches on this node.
     """
-    texts = [{name: event[name] for name in ("t", "kind", "text")} for event in events[-MAX_EVENTS:]]
+    texts = [
+        {name: event[name] for name in ("t", "kind", "text")} for event in events[-MAX_EVENTS:]
+    ]
     return {"node": node, "point": point, "events": texts, "asks": asks}
 
 
