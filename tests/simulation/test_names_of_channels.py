@@ -63,9 +63,11 @@ def outcome_paths(outcome: Outcome) -> list[str]:
 
 
 def test_a_client_whose_join_crashed_is_back_when_it_has_joined() -> None:
-    fault = Kill(target="*/Hall", when=On("init"))
-    outcome = simulate(visit, 1, faults=[fault]).check()
-    (incident,) = tell_story(outcome.trace).incidents
-    assert [client.saw for client in incident.clients] == ["join crashed"]
-    assert incident.recovery.not_rejoined == 0
-    assert incident.steps[-1].text.startswith("ann was joined to hall again")
+    faults = [Kill(target="*/Hall", when=At(1)), Kill(target="*/Hall", when=On("init", nth=2))]
+    outcome = simulate(visit, 1, faults=faults).check()
+    killed, crashed = tell_story(outcome.trace).incidents
+    assert [client.saw for client in killed.clients] == ["phx_error"]
+    assert [client.saw for client in crashed.clients] == ["join crashed"]
+    for incident in (killed, crashed):
+        assert incident.recovery.not_rejoined == 0
+        assert incident.steps[-1].text.startswith("ann was joined to hall again")

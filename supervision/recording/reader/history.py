@@ -430,16 +430,19 @@ class HistoryReader:
                 self._missing.setdefault(place, {})[process.index] = process
 
     def _replace(self, process: ProcessRecord) -> None:
-        """Let a process replace the one that has been missing for the longest time in its place."""
-        found = None
-        for place in _places(process):
-            missing = self._missing.get(place, {})
-            waiting = (each for each in missing.values() if _may_be_replaced(each, process))
-            found = found or next(waiting, None)
-        if found is not None:
-            for place in _places(found):
-                self._missing.get(place, {}).pop(found.index, None)
-            self._come_back(found, process)
+        """Let a process replace the one that has been missing for the longest time in its place.
+
+        A channel replaces all earlier ones of its topic on its connection, because joins of its client may have crashed.
+        """
+        *own, place = _places(process)
+        found = [each for at in own for each in self._missing.get(at, {}).values()]
+        if not found:
+            missing = self._missing.get(place, {}).values()
+            found = [each for each in missing if _may_be_replaced(each, process)][:1]
+        for each in found:
+            for at in _places(each):
+                self._missing.get(at, {}).pop(each.index, None)
+            self._come_back(each, process)
 
     def _come_back(self, process: ProcessRecord, back: ProcessRecord) -> None:
         process.back = back
