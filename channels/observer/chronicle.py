@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from actors.exits import NORMAL, ExitReason, is_normal_exit
 from actors.instrumentation.telemetry import Event
-from actors.refs import Pid
+from actors.refs import Address, Pid
 from actors.runtime import Runtime
 from channels.channel import Channel
 from channels.observer.memory import Memory, Record
@@ -208,9 +208,12 @@ class Chronicle:
         title = label_of(info) if info is not None else "a supervisor"
         return _who(title if entry is None else entry.title, supervisor)
 
-    @staticmethod
-    def _child(id: Any, pid: Pid | None, entry: Entry | None) -> str:
+    def _child(self, id: Any, pid: Pid | None, entry: Entry | None) -> str:
         title = entry.title if entry is not None else component_of(id)[:80]
+        info = None if pid is None else self.runtime.process_info(pid)
+        if isinstance(id, Address) and entry is None and info is not None:
+            # The label has the class and the key.
+            title = label_of(info)
         return title if pid is None else _who(title, pid)
 
 

@@ -56,6 +56,7 @@ from supervision.recording.reader.records import (
     ProcessRecord,
     key_of,
 )
+from supervision.recording.reader.words import child_name
 from supervision.recording.schema import CLEAN_EXITS
 
 __all__ = ["HistoryReader", "read_history"]
@@ -432,7 +433,8 @@ class HistoryReader:
     def _replace(self, process: ProcessRecord) -> None:
         """Let a process replace the one that has been missing for the longest time in its place.
 
-        A channel replaces all earlier ones of its topic on its connection, because joins of its client may have crashed.
+        A channel replaces all earlier ones of its topic on its connection, because some of its client's joins may have
+        crashed.
         """
         *own, place = _places(process)
         found = [each for at in own for each in self._missing.get(at, {}).values()]
@@ -497,7 +499,7 @@ class HistoryReader:
                 event=event["n"],
                 supervisor=supervisor.name,
                 action=action,
-                child=event["component"],
+                child=child_name(event["component"], None if process is None else process.path),
                 process=_name(process),
                 strategy=event.get("strategy"),
                 restart_type=event.get("restart_type"),

@@ -235,19 +235,19 @@ class Story:
 
     def _restarted(self, event: Event) -> str:
         new = self.names.process(key_of(event, "child"))
-        return f"{self._who(event)} {restarted_as(event['component'], new)}"
+        return f"{self._who(event)} {restarted_as(self.names.child(event), new)}"
 
     def _start_failed(self, event: Event) -> str:
         return f"{self._who(event)} could not start {event['component']}: {self._reason(event)}"
 
     def _stop_failed(self, event: Event) -> str:
-        return f"{self._who(event)} could not stop {event['component']}: {self._reason(event)}"
+        return f"{self._who(event)} could not stop {self.names.child(event)}: {self._reason(event)}"
 
     def _reason(self, event: Event) -> str:
         return short(self.names.text(event["reason"], event.get("node", 0)))
 
     def _gave_up(self, event: Event) -> str:
-        return f"{self._who(event)} gave up on {event['component']}"
+        return f"{self._who(event)} gave up on {self.names.child(event)}"
 
     def _zombie(self, event: Event) -> str:
         return f"{self._who(event)} did not end when it was killed, and was declared dead"

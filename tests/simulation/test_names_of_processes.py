@@ -1,4 +1,4 @@
-"""The class of a channel names its process in the targets of faults, in stories and in figures."""
+"""The user's class, and the key of a registry, name a process in the targets of faults, stories and figures."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from typing import Any
 
 import trio
 
+from actors import GenServer, Registry
 from channels import Channel, Endpoint, Route, Socket
 from channels.client import open_socket
 from channels.durable import DurableChannel, History, MemoryStorage
-from supervision import Supervisor
+from supervision import Supervisor, child_spec
 from supervision.chaos import At, Kill, On
 from supervision.laboratory.simulation.outcome import Outcome
+from supervision.laboratory.simulation.replaying.story import tell
+from supervision.laboratory.story.text import write_text
 from supervision.recording.reader.history import read_history
 from supervision.recording.reader.measures import measure
 from supervision.recording.reader.story import tell_story
@@ -71,3 +74,23 @@ def test_a_client_whose_join_crashed_is_back_when_it_has_joined() -> None:
     for incident in (killed, crashed):
         assert incident.recovery.not_rejoined == 0
         assert incident.steps[-1].text.startswith("ann was joined to hall again")
+
+
+class Auction(GenServer[None]):
+    """A server that a registry names."""
+
+
+async def sale(world: World) -> None:
+    lots = Registry[int, None]("unique", name="lots")
+    children = [child_spec(Auction, kwargs={"name": lots.via(5)})]
+    await Supervisor.start(children, label="house")
+    await trio.sleep(2)
+    raise RuntimeError("sold out")
+
+
+def test_the_class_and_the_key_name_a_server_in_targets_and_in_both_stories() -> None:
+    outcome = simulate(sale, 1, faults=[Kill(target="*/Auction 5", when=At(1))])
+    assert [report.status for report in outcome.fault_reports] == ["applied"]
+    restarted = "the supervisor /house started Auction 5 again, as /house/Auction 5#2"
+    assert restarted in tell(outcome)
+    assert restarted in write_text(tell_story(outcome.trace))
