@@ -23,12 +23,14 @@ class Operations:
     Args:
         socket: the socket, which stands for the client.
         telemetry: emits the events.
+        name: the name of the client's host in a simulated or proxied network; None without one.
     """
 
-    __slots__ = ("_joins", "_socket", "_telemetry")
+    __slots__ = ("_joins", "_name", "_socket", "_telemetry")
 
-    def __init__(self, socket: object, telemetry: Telemetry) -> None:
+    def __init__(self, socket: object, telemetry: Telemetry, name: str | None) -> None:
         self._socket = socket
+        self._name = name
         self._telemetry = telemetry
         self._joins: set[ChannelRecord] = set()
 
@@ -37,7 +39,7 @@ class Operations:
     ) -> None:
         """Announce the start of an operation."""
         about = {"kind": kind, "topic": channel.topic, "event": event, "payload": payload}
-        about |= {"operation": operation, "client": self._socket}
+        about |= {"operation": operation, "client": self._socket, "name": self._name}
         self._telemetry.execute(OPERATION_BEGAN, {}, about)
 
     def end(self, operation: object, how: str, status: str = "ok", response: Any = None) -> None:

@@ -268,7 +268,9 @@ class ClientSocket:
             self.telemetry = Telemetry() if telemetry is None else telemetry
             random = chance.random if random is None else random
         self._options = options
-        self._operations = Operations(self, self.telemetry)
+        # As in `connect=partial(world.network.connect, source="ann")`.
+        source = getattr(options.connect, "keywords", {}).get("source")
+        self._operations = Operations(self, self.telemetry, source)
         self._max_buffered = settings.max_buffered
         self._random = random
         self._protocol = Protocol(settings, random)

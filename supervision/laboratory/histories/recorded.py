@@ -265,7 +265,8 @@ class OperationHistory:
         """Record each `call` of a runtime, and each operation of its `channels.client`, within the block.
 
         Operations that have no answer at the end of the block stay open. The block records no calls of Ashtree's own
-        code. A process is the client of its calls, and a socket is `"client 1"`, `"client 2"` and so on.
+        code. A process is the client of its calls. The client of a socket is the `source` of its network, or
+        `"client 1"` and so on.
 
         Args:
             *targets: the servers and topics to record: pids, names of servers, or patterns for topics, such as
@@ -313,7 +314,8 @@ class _Clients:
         self._names: dict[object, str] = {}
 
     def began(self, _event: Event, _measured: object, about: Mapping[str, Any]) -> None:
-        name = self._names.setdefault(about["client"], f"client {len(self._names) + 1}")
+        known = about["name"] or f"client {len(self._names) + 1}"
+        name = self._names.setdefault(about["client"], known)
         request = ClientRequest(about["kind"], about["event"], about["payload"])
         try:
             number = self._begin(name, about["topic"], request)

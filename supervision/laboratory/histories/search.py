@@ -71,8 +71,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         order: positions of operations, in an order that explains them; None if there is no such order, or if the search
             has not ended.
         ended: False if the budget ran out.
-        longest: the longest order that the search could explain. If there is no order of all, the next operation of
-            the history does not fit behind it.
+        longest: an order with the most answered operations that the search could explain. If there is no order of all,
+            no other answered operation fits behind it.
     """
 
     order: tuple[int, ...] | None
@@ -138,6 +138,9 @@ def _depth_first(  # noqa: C901, PLR0915 - one search, whose steps share all var
     seen: set[Pair] = set()
     order: list[int] = []
     longest: tuple[int, ...] = ()
+    # The smallest number of answered operations that are left behind any order. Operations without an answer do not
+    # count, because an order may always contain more of them.
+    least = left
     state = model.init()
     placed = 0
     # For each placed operation: the state before it, and the other candidates for its place.
@@ -200,8 +203,8 @@ def _depth_first(  # noqa: C901, PLR0915 - one search, whose steps share all var
             ends.remove(each)
             order.append(each)
             left -= operations[each].fate is Fate.DONE
-            if len(order) > len(longest):
-                longest = tuple(order)
+            if left < least:
+                least, longest = left, tuple(order)
             waiting = candidates()
             continue
         if not frames:
@@ -301,12 +304,13 @@ def in_client_order(  # noqa: C901 - one search, whose steps share all variables
     seen: set[tuple[tuple[int, ...], Hashable]] = set()
     stack: list[tuple[tuple[int, ...], Any, tuple[int, ...], int]] = [(begin, model.init(), (), 0)]
     longest: tuple[int, ...] = ()
+    most = 0
     while stack:
         places, state, order, done = stack.pop()
         if done == total:
             return Found(order=order, longest=order)
-        if len(order) > len(longest):
-            longest = order
+        if done > most:
+            most, longest = done, order
         following: list[tuple[tuple[int, ...], Any, tuple[int, ...], int]] = []
         for index, lane in enumerate(clients):
             if places[index] == len(lane):
