@@ -29,12 +29,14 @@ from supervision.laboratory.histories.models import (
 from supervision.laboratory.histories.operations import Fate, Operation
 from supervision.laboratory.histories.picture import lanes
 from supervision.laboratory.histories.recorded import (
+    ClientRequest,
     OpenOperation,
     OperationHistory,
     describe_request,
 )
 
 __all__ = [
+    "ClientRequest",
     "Counter",
     "Fate",
     "Lock",

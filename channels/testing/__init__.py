@@ -10,6 +10,13 @@ from channels.laboratory.entity_invariants import (
     EntityRequestsRunOnce,
 )
 from channels.laboratory.fence_invariants import FencesHold
+from channels.laboratory.history_models import (
+    DurableTopic,
+    KeyedPush,
+    Presences,
+    describe_durable,
+    describe_keyed,
+)
 from channels.laboratory.invariants import JoinsAnswered
 from channels.laboratory.joined_nodes import JoinedNodes
 from channels.laboratory.live_network import LiveNetwork
@@ -31,6 +38,7 @@ __all__ = [
     "BroadcastsArrive",
     "ChannelTest",
     "ConnectionRefused",
+    "DurableTopic",
     "EntitiesRunOnce",
     "EntityCallsEnd",
     "EntityCastsArrive",
@@ -41,12 +49,16 @@ __all__ = [
     "JoinFailed",
     "JoinedNodes",
     "JoinsAnswered",
+    "KeyedPush",
     "LiveNetwork",
     "PresenceDiffsFit",
+    "Presences",
     "PresencesAgree",
     "PushAnswer",
     "SimulatedRedis",
     "TestChannel",
     "TestClient",
+    "describe_durable",
+    "describe_keyed",
     "open_channel_test",
 ]

@@ -316,6 +316,9 @@ class _Clients:
     def began(self, _event: Event, _measured: object, about: Mapping[str, Any]) -> None:
         known = about["name"] or f"client {len(self._names) + 1}"
         name = self._names.setdefault(about["client"], known)
+        if about["kind"] == "message":
+            # Messages arrive while a push is under way.
+            name = f"{name} (messages)"
         request = ClientRequest(about["kind"], about["event"], about["payload"])
         try:
             number = self._begin(name, about["topic"], request)
