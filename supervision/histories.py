@@ -28,6 +28,11 @@ from supervision.laboratory.histories.models import (
 )
 from supervision.laboratory.histories.operations import Fate, Operation
 from supervision.laboratory.histories.picture import lanes
+from supervision.laboratory.histories.reading import (
+    IncompleteRecording,
+    operations_in,
+    read_operations,
+)
 from supervision.laboratory.histories.recorded import (
     ClientRequest,
     OpenOperation,
@@ -39,6 +44,7 @@ __all__ = [
     "ClientRequest",
     "Counter",
     "Fate",
+    "IncompleteRecording",
     "Lock",
     "Map",
     "Model",
@@ -57,4 +63,6 @@ __all__ = [
     "check_session",
     "describe_request",
     "lanes",
+    "operations_in",
+    "read_operations",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from actors import Reply as Answer
 from actors import Sender, call, current_pid, send_after
 from channels import Channel, PushReply, handle_in
 from examples.scenarios.cells import CellChannel, Cells, busy_clients, check_cells
-from supervision.histories import NotExplained
+from supervision.histories import NotExplained, Register, check_linearizable, read_operations
 from supervision.laboratory.simulation.replaying.story import tell
+from supervision.recording.trace import write_lines
 from supervision.simulation import World, scenario, simulate
 
 # Stale
@@ -148,7 +150,7 @@ class SetsTwice(CellChannel):
         return PushReply({"done": done})
 
 
-PLANTED: list[type[Channel] | type[Cells]] = [
+PLANTED: list[type[Channel | Cells]] = [
     CachedReads,
     ReadsFromReplica,
     OldSnapshotsAfterRestart,
@@ -169,7 +171,7 @@ def test_clients_of_a_correct_channel_leave_a_linearizable_history(seed: int) ->
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.__name__)
 def test_a_planted_bug_of_a_channel_is_found_and_shown_as_lanes(
-    planted: type[Channel] | type[Cells],
+    planted: type[Channel | Cells],
 ) -> None:
     @scenario(params={"clients": 4, "pushes": 8})
     async def wrong(world: World) -> None:
@@ -190,3 +192,28 @@ def test_a_planted_bug_of_a_channel_is_found_and_shown_as_lanes(
     for operation in verdict.window:
         assert re.search(rf"\n +{operation.client} +\|-+ ", story)
         assert operation.name in story
+
+
+def test_the_trace_of_a_run_gives_the_same_verdict_as_the_history_in_it(tmp_path: Path) -> None:
+    @scenario(params={"clients": 4, "pushes": 8})
+    async def wrong(world: World) -> None:
+        await check_cells(world, cells=WritesBoth)
+
+    for of_run, passes in ((busy_clients, True), (wrong, False)):
+        outcome = simulate(of_run, 1)
+        assert outcome.passed is passes
+        path = tmp_path / "run.jsonl"
+        write_lines(path, outcome.trace)
+        history = read_operations(path, "cell:*")
+        assert len(history) > 20
+        verdict = check_linearizable(history, Register())
+        assert verdict.ok is passes
+        of_calls = check_linearizable(
+            read_operations(path, "*/cells", describe=as_calls), Register()
+        )
+        assert of_calls.ok is passes
+
+
+def as_calls(server: str, request: tuple[str, Any]) -> tuple[str, tuple[Any, ...], str]:
+    name, topic, *values = request
+    return name, tuple(values), topic

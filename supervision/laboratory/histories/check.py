@@ -197,7 +197,9 @@ def _broken(  # noqa: PLR0917 - the parts of one verdict
         numbers = [n for n in numbers if n not in opened]
     trial, found, _ = explained(numbers)
     window = tuple(part[n] for n in numbers)
-    problem = f"no order of these {len(window)} operations{where} gives the results that the clients got"
+    problem = (
+        f"no order of these {len(window)} operations{where} gives the results that the clients got"
+    )
     if len(window) == 1:
         problem = f"no operation{where} explains the result of `{window[0]}`"
     elif found.ended and found.order is None:
