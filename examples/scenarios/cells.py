@@ -1,6 +1,7 @@
 """A key-value channel whose history is checked: could a correct register have given all these answers?
 
 ashtree simulate examples.scenarios.cells:busy_clients
+ashtree chaos examples.scenarios.cells:busy_clients --for 3
 """
 
 from __future__ import annotations
@@ -61,12 +62,12 @@ class CellChannel(Channel):
         return PushReply({"done": await call("cells", request)})
 
 
-async def use(world: World, name: str) -> None:
+async def use(world: World, url: str, name: str) -> None:
     """Read and change two cells at random. A push without an answer may have had its effect or not."""
     stream = world.random("client", name)
-    line = partial(world.network.connect, source=name)
+    line = partial(world.connect, source=name)
     async with (
-        open_socket("ws://server:4000/socket", connect=line) as socket,
+        open_socket(url, connect=line) as socket,
         socket.channel("cell:a", wait=False) as one,
         socket.channel("cell:b", wait=False) as other,
     ):
@@ -98,15 +99,17 @@ async def check_cells(
     class CellSocket(Socket):
         channels = {"cell:*": channel}
 
-    endpoint = Endpoint(sockets={"/socket": CellSocket}, listen=world.network.open)
+    endpoint = Endpoint(sockets={"/socket": CellSocket}, listen=world.listen)
     store = child_spec(cells, kwargs={"name": "cells"})
-    server = endpoint.child_spec(host="server", port=4000)
+    server = endpoint.child_spec(host="127.0.0.1", port=0)
     await Supervisor.start_link([store, server], label="server")
+    host, port = endpoint.address
     history = OperationHistory()
     with history.recording("cell:*"):
         async with trio.open_nursery() as nursery:
             for number in range(world.params["clients"]):
-                nursery.start_soon(use, world, f"client {number}")
+                nursery.start_soon(use, world, f"ws://{host}:{port}/socket", f"client {number}")
+    await world.until_over()
     world.sometimes("a client changed a cell", any(each.result is True for each in history))
     check_linearizable(history, Register()).require()
 
@@ -119,7 +122,7 @@ async def check_cells(
         within=1.0,
         kinds=["kill", "reset_connection", "slow_connection"],
     ),
-    params={"clients": 4, "pushes": 8},
+    params={"clients": 4, "pushes": 8, "seconds": 3},
 )
 async def busy_clients(world: World) -> None:
     """Clients use the cells, while channels and connections end. Each cell stays one register."""

@@ -173,7 +173,7 @@ def test_clients_of_a_correct_channel_leave_a_linearizable_history(seed: int) ->
 def test_a_planted_bug_of_a_channel_is_found_and_shown_as_lanes(
     planted: type[Channel | Cells],
 ) -> None:
-    @scenario(params={"clients": 4, "pushes": 8})
+    @scenario(params={"clients": 4, "pushes": 8, "seconds": 3})
     async def wrong(world: World) -> None:
         if issubclass(planted, Channel):
             await check_cells(world, channel=planted)
@@ -195,7 +195,7 @@ def test_a_planted_bug_of_a_channel_is_found_and_shown_as_lanes(
 
 
 def test_the_trace_of_a_run_gives_the_same_verdict_as_the_history_in_it(tmp_path: Path) -> None:
-    @scenario(params={"clients": 4, "pushes": 8})
+    @scenario(params={"clients": 4, "pushes": 8, "seconds": 3})
     async def wrong(world: World) -> None:
         await check_cells(world, cells=WritesBoth)
 

@@ -90,6 +90,11 @@ def operations_in(
         take = getattr(reading, f"take_{event['kind']}", None)
         if take is not None:
             take(event)
+    if not reading.history:
+        raise IncompleteRecording(
+            f"it has no operation of {', '.join(targets) or 'a server or a client'} that `describe` keeps; the trace "
+            "of a live experiment has no pushes, so record them there with `OperationHistory.recording`"
+        )
     return reading.history
 
 
