@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import trio
+import typer
+from typer.testing import CliRunner
 
 from actors import Reply as Answer
 from actors import Sender, call, current_pid, send_after
@@ -15,6 +17,7 @@ from channels import Channel, PushReply, handle_in
 from examples.scenarios.cells import CellChannel, Cells, busy_clients, check_cells
 from supervision.histories import NotExplained, Register, check_linearizable, read_operations
 from supervision.laboratory.simulation.replaying.story import tell
+from supervision.laboratory.story.commands import add_story_command
 from supervision.recording.trace import write_lines
 from supervision.simulation import World, scenario, simulate
 
@@ -217,3 +220,35 @@ def test_the_trace_of_a_run_gives_the_same_verdict_as_the_history_in_it(tmp_path
 def as_calls(server: str, request: tuple[str, Any]) -> tuple[str, tuple[Any, ...], str]:
     name, topic, *values = request
     return name, tuple(values), topic
+
+
+def test_the_command_story_checks_the_history_of_a_recording(tmp_path: Path) -> None:
+    @scenario(params={"clients": 4, "pushes": 8, "seconds": 3})
+    async def wrong(world: World) -> None:
+        await check_cells(world, cells=WritesBoth)
+
+    app = typer.Typer()
+    add_story_command(app)
+    path, page = tmp_path / "run.jsonl", tmp_path / "run.html"
+
+    def check(model: str, *more: str) -> Any:
+        return CliRunner().invoke(app, [str(path), "--check", model, *more])
+
+    write_lines(path, simulate(busy_clients, 1).trace)
+    result = check("register", "--of", "cell:*")
+    assert result.exit_code == 0, result.output
+    assert "operations are linearizable" in result.output
+    write_lines(path, simulate(wrong, 1).trace)
+    result = check("register", "--of", "cell:*", "--html", str(page))
+    assert result.exit_code == 1
+    assert "not linearizable: no " in result.output
+    assert re.search(r"client \d +\|-", result.output)
+    assert "not linearizable: no " in page.read_text()
+    for model, more, problem in [
+        ("Jump", (), "Jump is not a model; write Counter"),
+        ("channels.testing:DurableTopic", ("--of", "cell:*"), "has no operation"),
+        ("register", ("--of", "room:*"), "no operation of room:*"),
+    ]:
+        result = check(model, *more)
+        assert result.exit_code == 2
+        assert problem in " ".join(result.output.replace("│", " ").split())

@@ -201,7 +201,7 @@ def _broken(  # noqa: PLR0917 - the parts of one verdict
         f"no order of these {len(window)} operations{where} gives the results that the clients got"
     )
     if len(window) == 1:
-        problem = f"no operation{where} explains the result of `{window[0]}`"
+        problem = f"no operation{where} explains the result of `{_without_key(window[0])}`"
     elif found.ended and found.order is None:
         # At the end of the longest order, no other operation has a result that the model explains.
         state = model.init()
@@ -209,10 +209,11 @@ def _broken(  # noqa: PLR0917 - the parts of one verdict
             state, _ = model.step(state, trial[place])
         left = (n for n, each in enumerate(trial) if n not in found.longest)
         stuck = min((trial[n] for n in left), key=lambda each: each.end)
-        before = [f"`{part[numbers[place]]}`" for place in found.longest[-_SHOWN:]]
+        last = found.longest[-_SHOWN:]
+        before = [f"`{_without_key(part[numbers[place]])}`" for place in last]
         after = f"after {', '.join(before)}" if before else "at the beginning"
         answer = brief(model.step(state, stuck)[1])
-        problem += f": {after}, a correct answer to `{stuck}` is {answer}"
+        problem += f": {after}, a correct answer to `{_without_key(stuck)}` is {answer}"
     return Verdict(
         property=name,
         ok=False,
@@ -220,6 +221,11 @@ def _broken(  # noqa: PLR0917 - the parts of one verdict
         operations=len(operations),
         window=window,
     )
+
+
+def _without_key(operation: Operation) -> Operation:
+    """Return an operation for a sentence that has named the key."""
+    return structs.replace(operation, key=None)
 
 
 class _Guarded(Model[Any]):

@@ -185,6 +185,13 @@ def test_a_history_that_is_too_hard_is_unknown_and_never_correct() -> None:
         verdict.require()
 
 
+def test_a_check_that_reaches_its_time_limit_is_unknown() -> None:
+    history = _busy_history(random.Random(0), values=5, keys=1)
+    verdict = check_linearizable(history, Register(), timeout=0.01)
+    assert verdict.ok is None
+    assert verdict.problem.startswith("unknown after 0.01 s: the check of 1019 operations on 0 ")
+
+
 def test_a_stale_read_is_sequential_and_not_linearizable() -> None:
     history = [
         Operation(client="a", name="write", arguments=(1,), start=1, end=2),
