@@ -6,7 +6,7 @@ import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import structs
@@ -22,7 +22,17 @@ from supervision.laboratory.histories.search import Budget, Found, in_client_ord
 
 __all__ = ["NotExplained", "Verdict", "check_linearizable", "check_sequential"]
 
-_Search: TypeAlias = Callable[[Sequence[Operation], Model[Any], Budget], Found]
+
+class _Search(Protocol):
+    def __call__(
+        self,
+        operations: Sequence[Operation],
+        model: Model[Any],
+        budget: Budget,
+        *,
+        repeats: bool = ...,
+    ) -> Found: ...
+
 
 _SHOWN = 3  # the most operations that a sentence names
 _EXPLANATION = 100_000  # the most steps for that sentence
@@ -178,21 +188,25 @@ def _broken(  # noqa: PLR0917 - the parts of one verdict
 ) -> Verdict:
     """Return the verdict about operations that break the model, although some of them may have had any effect."""
     numbers = [n for n, each in enumerate(part) if n not in opened or each.name not in model.reads]
-    budget = Budget(_EXPLANATION, lambda: False)
 
-    def explained(numbers: list[int]) -> tuple[list[Operation], Found, int]:
+    def explained(
+        numbers: list[int], *, repeats: bool = False
+    ) -> tuple[list[Operation], Found, int]:
         trial = [_opened(part[n]) if n in opened else part[n] for n in numbers]
-        found = search(trial, model, budget)
+        found = search(trial, model, _explanation(), repeats=repeats)
         return trial, found, sum(numbers[place] not in opened for place in found.longest)
 
-    trial, found, count = explained(numbers)
     # Of the others, keep those that the longest order needs.
+    _, found, _ = explained(numbers, repeats=True)
+    used = {numbers[place] for place in found.longest}
+    numbers = [n for n in numbers if n not in opened or n in used]
+    trial, found, count = explained(numbers)
     for n in sorted(opened.intersection(numbers)):
         fewer = [each for each in numbers if each != n]
         if found.ended and explained(fewer)[2] == count:
             numbers = fewer
     rest = [each if n in numbers else _opened(each) for n, each in enumerate(part)]
-    if search(rest, model, budget).order is not None:
+    if not any(_is_broken(rest, model, search, _explanation(), repeats=r) for r in (True, False)):
         # The model treats an operation differently if its client got no answer, as `Lock` does.
         numbers = [n for n in numbers if n not in opened]
     trial, found, _ = explained(numbers)
@@ -278,27 +292,27 @@ def _shrunk(
 
     Ends early if the budget does.
     """
-
-    def is_broken(trial: Sequence[Operation]) -> bool:
-        found = search(trial, model, budget)
-        return found.order is None and found.ended
-
     # The beginning of a linearizable history is linearizable. So find the first answer at which it is not.
     ends = sorted(each.end for each in operations if each.fate is Fate.DONE)
-    first = bisect_left(ends, True, key=lambda end: is_broken(_until(operations, end)))
+    first = bisect_left(
+        ends, True, key=lambda end: _is_broken(_until(operations, end), model, search, budget)
+    )
     last = ends[min(first, len(ends) - 1)]
     # Those after it are open reads or open writes, which nothing needs.
     certain = [_opened(each) if each.end > last else each for each in operations]
     # Leaving out an operation whose effect another one has seen would make a break of its own. So a left-out operation
     # becomes an open one, which the search may place anywhere after its start, or nowhere.
     opened = {number for number, each in enumerate(certain) if each.fate is Fate.OPEN}
+    # That would make the search long, so let such operations have any number of effects, if the break remains.
+    repeats = _is_broken(certain, model, search, budget, repeats=True)
     size = max(1, len(certain) // 2)
     while True:
         changed = False
         kept = [number for number in range(len(certain)) if number not in opened]
         for place in range(0, len(kept), size):
             trial = opened.union(kept[place : place + size])
-            if is_broken([_opened(each) if n in trial else each for n, each in enumerate(certain)]):
+            left = [_opened(each) if n in trial else each for n, each in enumerate(certain)]
+            if _is_broken(left, model, search, budget, repeats=repeats):
                 opened, changed = trial, True
             if budget.left <= 0 or budget.is_late():
                 break
@@ -307,6 +321,22 @@ def _shrunk(
                 size = max(1, size // 2)
                 continue
         return frozenset(opened)
+
+
+def _is_broken(
+    operations: Sequence[Operation],
+    model: Model[Any],
+    search: _Search,
+    budget: Budget,
+    *,
+    repeats: bool = False,
+) -> bool:
+    found = search(operations, model, budget, repeats=repeats)
+    return found.order is None and found.ended
+
+
+def _explanation() -> Budget:
+    return Budget(_EXPLANATION, lambda: False)
 
 
 def _until(operations: Sequence[Operation], end: float) -> list[Operation]:

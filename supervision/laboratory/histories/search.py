@@ -80,15 +80,21 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     longest: tuple[int, ...] = ()
 
 
-def in_real_time(operations: Sequence[Operation], model: Model[Any], budget: Budget) -> Found:
+def in_real_time(
+    operations: Sequence[Operation], model: Model[Any], budget: Budget, *, repeats: bool = False
+) -> Found:
     """Look for a linearization of operations that all act on one object.
 
     Args:
         operations: operations in the order of their starts.
         model: the model.
         budget: the most steps of the model.
+        repeats: let an operation without an answer have its effect any number of times. More histories have an order
+            then, but a search with many such operations is much shorter.
     """
     operations = _without_open_reads(operations, model)
+    if repeats:
+        return _depth_first(operations, model, budget.part(_DEPTH_FIRST), repeats=True)
     part = budget.part(_DEPTH_FIRST)
     first = _depth_first(operations, model, part)
     budget.left += max(0, part.left)
@@ -129,9 +135,14 @@ class _Chain:
 
 
 def _depth_first(  # noqa: C901, PLR0915 - one search, whose steps share all variables
-    operations: Sequence[Operation], model: Model[Any], budget: Budget
+    operations: Sequence[Operation], model: Model[Any], budget: Budget, *, repeats: bool = False
 ) -> Found:
     size = len(operations)
+    bits = [
+        0 if repeats and each.fate is Fate.OPEN else 1 << number
+        for number, each in enumerate(operations)
+    ]
+    most = 4 * size
     starts = _Chain(range(size), size)
     ends = _Chain(sorted(range(size), key=lambda each: operations[each].end), size)
     left = sum(each.fate is Fate.DONE for each in operations)
@@ -177,14 +188,15 @@ def _depth_first(  # noqa: C901, PLR0915 - one search, whose steps share all var
     while left:
         following = None
         while waiting:
-            if not budget.spend():
+            # Repeated operations may lead to ever new states, such as those of a queue.
+            if not budget.spend() or len(order) > most:
                 return Found(order=None, ended=False, longest=longest)
             each = waiting.pop()
             operation = operations[each]
             then, expected = model.step(state, operation)
             if operation.fate is Fate.DONE and not model.agrees(expected, operation):
                 continue
-            pair = (placed | 1 << each, then)
+            pair = (placed | bits[each], then)
             if pair not in seen:
                 if len(seen) >= _MAX_PAIRS:
                     return Found(order=None, ended=False, longest=longest)
@@ -198,9 +210,10 @@ def _depth_first(  # noqa: C901, PLR0915 - one search, whose steps share all var
             each, then = following
             # A legal read needs no alternative.
             frames.append((state, [] if operations[each].name in model.reads else waiting))
-            state, placed = then, placed | 1 << each
-            starts.remove(each)
-            ends.remove(each)
+            state, placed = then, placed | bits[each]
+            if bits[each]:
+                starts.remove(each)
+                ends.remove(each)
             order.append(each)
             left -= operations[each].fate is Fate.DONE
             if left < least:
@@ -211,9 +224,10 @@ def _depth_first(  # noqa: C901, PLR0915 - one search, whose steps share all var
             return Found(order=None, longest=longest)
         each = order.pop()
         state, waiting = frames.pop()
-        placed ^= 1 << each
-        ends.restore(each)
-        starts.restore(each)
+        placed ^= bits[each]
+        if bits[each]:
+            ends.restore(each)
+            starts.restore(each)
         left += operations[each].fate is Fate.DONE
     return Found(order=tuple(order), longest=tuple(order))
 
@@ -283,8 +297,8 @@ def _unrolled(order: _Order) -> tuple[int, ...]:
     return tuple(reversed(found))
 
 
-def in_client_order(  # noqa: C901 - one search, whose steps share all variables
-    operations: Sequence[Operation], model: Model[Any], budget: Budget
+def in_client_order(  # noqa: C901, PLR0912 - one search, whose steps share all variables
+    operations: Sequence[Operation], model: Model[Any], budget: Budget, *, repeats: bool = False
 ) -> Found:
     """Look for an order that keeps the order of each client's operations, on all keys together.
 
@@ -292,6 +306,7 @@ def in_client_order(  # noqa: C901 - one search, whose steps share all variables
         operations: operations in the order of their starts.
         model: the model.
         budget: the most steps of the model.
+        repeats: as for `in_real_time`.
     """
     lanes: dict[Hashable, list[int]] = {}
     for number, operation in enumerate(operations):
@@ -318,7 +333,9 @@ def in_client_order(  # noqa: C901 - one search, whose steps share all variables
             each = lane[places[index]]
             operation = operations[each]
             moved = (*places[:index], places[index] + 1, *places[index + 1 :])
-            if not budget.spend():
+            if repeats and operation.fate is Fate.OPEN:
+                moved = places
+            if not budget.spend() or len(order) > 4 * len(operations):
                 return Found(order=None, ended=False, longest=longest)
             then, expected = model.step(state, operation)
             if operation.fate is Fate.DONE and not model.agrees(expected, operation):
