@@ -8,6 +8,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from supervision.histories import (
     Fate,
@@ -95,9 +96,13 @@ def _random_history(draw: random.Random, kind: str) -> list[Operation]:
     return sorted(operations, key=lambda each: (each.start, each.end))
 
 
-@pytest.mark.parametrize(
-    ("first", "count"), [(0, 3000), pytest.param(1_000_000, 100_000, marks=pytest.mark.deep)]
-)
+DEEP = [
+    pytest.param(first, 20_000, marks=pytest.mark.deep)
+    for first in range(1_000_000, 1_100_000, 20_000)
+]
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 3000), *DEEP])
 def test_the_check_agrees_with_brute_force_on_random_histories(first: int, count: int) -> None:
     verdicts = {True: 0, False: 0}
     for seed in range(first, first + count):
@@ -174,6 +179,17 @@ def test_a_thousand_operations_of_twenty_busy_clients_are_checked(
     history = _busy_history(random.Random(1), values=values, keys=keys)
     verdict = check_linearizable(history, Register(), max_steps=1_000_000)
     assert verdict.ok is True
+
+
+def test_a_wrong_answer_among_a_thousand_operations_is_found_and_shrunk_to_a_few() -> None:
+    history = _busy_history(random.Random(2), values=5, keys=5)
+    reads = [number for number, each in enumerate(history) if each.name == "read"]
+    wrong = reads[len(reads) // 2]
+    history[wrong] = structs.replace(history[wrong], result=99)
+    verdict = check_linearizable(history, Register(), max_steps=1_000_000)
+    assert verdict.ok is False
+    assert history[wrong] in verdict.window
+    assert len(verdict.window) < 10
 
 
 def test_a_history_that_is_too_hard_is_unknown_and_never_correct() -> None:
