@@ -217,7 +217,7 @@ def test_the_trace_of_a_run_gives_the_same_verdict_as_the_history_in_it(tmp_path
         assert of_calls.ok is passes
 
 
-def as_calls(server: str, request: tuple[str, Any]) -> tuple[str, tuple[Any, ...], str]:
+def as_calls(server: str, request: Any) -> tuple[str, tuple[Any, ...], str]:
     name, topic, *values = request
     return name, tuple(values), topic
 

@@ -11,7 +11,7 @@ import trio
 from actors import current_runtime
 from actors.masking import FILTERED
 from actors.runtime import open_runtime
-from channels import Channel, Endpoint, Socket
+from channels import Endpoint, Socket
 from channels.recording import record_channels
 from channels.testing import open_channel_test
 from examples.scenarios.cells import CellChannel, Cells
@@ -39,7 +39,7 @@ async def recorded(cells: type[Cells], **options: Any) -> list[bytes]:
     """Return the recording of a client that writes a cell once, and reads it twice."""
 
     class CellSocket(Socket):
-        channels: dict[str, type[Channel]] = {"cell:*": CellChannel}
+        channels = {"cell:*": CellChannel}
 
     endpoint = Endpoint(sockets={"/socket": CellSocket})
     async with open_runtime(log=False), open_channel_test(endpoint) as case:
@@ -69,7 +69,7 @@ async def test_the_pushes_and_the_calls_of_a_recording_are_checked(
     ]
     assert check_linearizable(pushes, Register()).ok is is_correct
 
-    def of_cells(server: str, request: tuple[str, Any]) -> tuple[str, tuple[Any, ...], str]:
+    def of_cells(server: str, request: Any) -> tuple[str, tuple[Any, ...], str]:
         name, topic, *values = request
         return name, tuple(values), topic
 

@@ -123,6 +123,9 @@ class NoPair(Register):
         return None
 
 
+UNHASHABLE: Any = [["x"]]
+
+
 class Incomparable:
     """An array compares its items, so that `if one == other` raises."""
 
@@ -172,7 +175,7 @@ def test_an_exception_of_a_wrong_model_names_the_operation_and_the_mistake(
             "check_session compares versions; a write returns the one it made: `a: read() -> 'x'`",
         ),
         (
-            lambda history: check_exactly_once(history, [[]]),
+            lambda history: check_exactly_once(history, UNHASHABLE),
             [op("a", "append", "x", at=(1, 2))],
             "check_exactly_once needs effects that are hashable",
         ),
