@@ -323,6 +323,7 @@ class _Clients:
         try:
             number = self._begin(name, about["topic"], request)
         except Exception as error:
+            # Broad, because `describe` is the user's. The block of the recording raises it.
             error.add_note(f"describe got {brief(about['topic'])} and {brief(request)}")
             self.error = self.error or error
             return
