@@ -11,7 +11,7 @@ for the trace stays text. Two equal values have equal texts.
 from __future__ import annotations
 
 import ast
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from supervision.laboratory.histories.recorded import (
     ClientRequest,
     Describe,
     OperationHistory,
+    Requests,
     describe_request,
-    is_wanted,
     plain_answer,
 )
 from supervision.recording.reader.names import Names
@@ -85,47 +85,28 @@ def operations_in(
         IncompleteRecording: events are missing, or their contents.
     """
     events = [_decode(line) for line in lines]
-    reading = _Reading(Names(events), targets, describe)
+    history = OperationHistory()
+    reading = _Reading(Names(events), Requests(history, targets, describe))
     for event in events:
         take = getattr(reading, f"take_{event['kind']}", None)
         if take is not None:
             take(event)
-    if not reading.history:
+    if not history:
         raise IncompleteRecording(
             f"it has no operation of {', '.join(targets) or 'a server or a client'} that `describe` keeps; the trace "
             "of a live experiment has no pushes, so record them there with `OperationHistory.recording`"
         )
-    return reading.history
+    return history
 
 
 class _Reading:
     """One reading of a trace. Each method takes the events of one kind."""
 
-    def __init__(self, names: Names, targets: tuple[str, ...], describe: Describe) -> None:
-        self.history = OperationHistory()
+    def __init__(self, names: Names, requests: Requests) -> None:
         self._names = names
-        self._targets = targets
-        self._describe = describe
-        # The operations under way. A call has the number of its `call` or `sent` event.
-        self._numbers: dict[Hashable, int] = {}
+        self._requests = requests
         # The `call` event of which the next message is the request. Simulated runs have none.
         self._call: Event | None = None
-
-    def _begin(self, identity: Hashable, client: str, target: Any, request: Any) -> None:
-        if is_wanted(self._targets, target):
-            described = self._describe(target, request)
-            if described is not None:
-                self._numbers[identity] = self.history.begin(client, *described)
-
-    def _end(self, identity: Hashable, status: str | None, result: Any = None) -> None:
-        """End an operation. Without a status, it has no answer."""
-        number = self._numbers.pop(identity, None)
-        if number is None:
-            return
-        if status is None:
-            self.history.give_up(number)
-        else:
-            self.history.end(number, Fate.DONE, result)
 
     def take_recording(self, event: Event) -> None:
         if not event["contents"]:
@@ -149,13 +130,13 @@ class _Reading:
         client = self._names.who(event) if event["pid"] is not None else f"{identity}"
         server = key_of(event, "to")
         target = self._names.role(server) or self._names.process(server)
-        self._begin(identity, client, target, _request_in(event["message"]))
+        self._requests.begin(identity, client, target, _request_in(event["message"]))
 
     def take_call_ended(self, event: Event) -> None:
         number = event["sent"] if "sent" in event else event["call"]
-        status = "ok" if event["how"] == "answered" else None
+        fate = Fate.DONE if event["how"] == "answered" else Fate.OPEN
         answer = _value_in(event["answer"]) if "answer" in event else None
-        self._end(("call", event.get("node", 0), number), status, answer)
+        self._requests.end(("call", event.get("node", 0), number), fate, answer)
 
     def take_frame(self, event: Event) -> None:
         if event.get("topic", _HEARTBEATS) == _HEARTBEATS or event["event"] in _ENDS:
@@ -164,16 +145,17 @@ class _Reading:
         client, payload = self._names.client(connection), _value_in(event["payload"])
         identity = connection, topic, event.get("ref")
         if event["event"] == "phx_reply":
-            status = event.get("status", "ok")
-            self._end(identity, status, plain_answer(status, payload))
+            answer = plain_answer(event.get("status", "ok"), payload)
+            self._requests.end(identity, Fate.DONE, answer)
         elif event["direction"] == "in":
             kind = {"phx_join": "join", "phx_leave": "leave"}.get(event["event"], "push")
-            self._begin(identity, client, topic, ClientRequest(kind, event["event"], payload))
+            request = ClientRequest(kind, event["event"], payload)
+            self._requests.begin(identity, client, topic, request)
         else:
             request = ClientRequest("message", event["event"], payload)
             identity = connection, topic, event["n"]
-            self._begin(identity, f"{client} (messages)", topic, request)
-            self._end(identity, "ok")
+            self._requests.begin(identity, f"{client} (messages)", topic, request)
+            self._requests.end(identity, Fate.DONE)
 
 
 def _value_in(text: str) -> Any:

@@ -15,8 +15,7 @@ The ends have the order in which the program saw them, so a check of the history
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from itertools import count
@@ -36,8 +35,8 @@ __all__ = [
     "Describe",
     "OpenOperation",
     "OperationHistory",
+    "Requests",
     "describe_request",
-    "is_wanted",
     "plain_answer",
 ]
 
@@ -113,15 +112,6 @@ def _public(payload: Any) -> Any:
     return {name: value for name, value in payload.items() if not str(name).startswith("_")}
 
 
-def is_wanted(targets: tuple[Pid | str, ...], target: Any) -> bool:
-    """Return True if a server or topic is among the targets, which may be patterns. No targets are all."""
-    return not targets or any(
-        target == each
-        or (isinstance(each, str) and isinstance(target, str) and fnmatchcase(target, each))
-        for each in targets
-    )
-
-
 class OpenOperation:
     """An operation under way.
 
@@ -129,23 +119,9 @@ class OpenOperation:
         result: the answer of the system. Set it before the end of the block.
     """
 
-    __slots__ = ("arguments", "client", "key", "lane", "name", "result", "start")
+    __slots__ = ("result",)
 
-    def __init__(  # noqa: PLR0917 - made in one place
-        self,
-        client: Hashable,
-        lane: int,
-        name: str,
-        arguments: tuple[Any, ...],
-        key: Hashable,
-        start: int,
-    ) -> None:
-        self.client = client
-        self.lane = lane
-        self.name = name
-        self.arguments = arguments
-        self.key = key
-        self.start = start
+    def __init__(self) -> None:
         self.result: Any = None
 
 
@@ -159,15 +135,14 @@ class OperationHistory:
     def __init__(self) -> None:
         self._positions = count(1)
         self._ended: list[Operation] = []
-        self._under_way: dict[int, OpenOperation] = {}
+        self._under_way: dict[int, Operation] = {}
         # The lanes of each client that have an operation under way, or one without an answer, which may still run.
         self._busy: dict[Hashable, set[int]] = {}
+        self._lanes: dict[int, tuple[set[int], int]] = {}
 
     def __iter__(self) -> Iterator[Operation]:
-        open_ones = [
-            self._operation(each, Fate.OPEN, math.inf) for each in self._under_way.values()
-        ]
-        return iter(sorted([*self._ended, *open_ones], key=lambda each: each.start))
+        operations = (*self._ended, *self._under_way.values())
+        return iter(sorted(operations, key=lambda each: each.start))
 
     def __len__(self) -> int:
         return len(self._ended) + len(self._under_way)
@@ -191,15 +166,12 @@ class OperationHistory:
             A context manager. Set `result` of its value to the answer.
         """
         number = self.begin(client, name, arguments, key)
-        operation = self._under_way[number]
+        operation = OpenOperation()
         try:
             yield operation
         except BaseException as error:
             # Broad, because each exception says something about the operation. It is raised again.
-            if getattr(error, "may_have_run", True):
-                self.give_up(number)
-            else:
-                self.end(number, Fate.FAILED)
+            self.end(number, Fate.OPEN if getattr(error, "may_have_run", True) else Fate.FAILED)
             raise
         self.end(number, Fate.DONE, operation.result)
 
@@ -216,7 +188,15 @@ class OperationHistory:
         busy = self._busy.setdefault(client, set())
         lane = next(each for each in count() if each not in busy)
         busy.add(lane)
-        self._under_way[start] = OpenOperation(client, lane, name, arguments, key, start)
+        self._lanes[start] = busy, lane
+        self._under_way[start] = Operation(
+            client=(client, lane) if lane else client,
+            name=name,
+            arguments=arguments,
+            key=key,
+            start=start,
+            fate=Fate.OPEN,
+        )
         return start
 
     def end(self, number: int, fate: Fate, result: Any = None) -> None:
@@ -224,36 +204,17 @@ class OperationHistory:
 
         Args:
             number: the result of `begin`.
-            fate: what the client knows about the operation.
+            fate: what the client knows about the operation. An open one has no end.
             result: the answer, if the operation is done.
         """
         operation = self._under_way.pop(number)
-        operation.result = result
-        self._busy[operation.client].remove(operation.lane)
-        self._ended.append(self._operation(operation, fate, next(self._positions)))
-
-    def give_up(self, number: int) -> None:
-        """Note that the client of an operation no longer waits for its answer.
-
-        Args:
-            number: the result of `begin`.
-        """
-        operation = self._under_way.pop(number)
-        operation.result = None
-        self._ended.append(self._operation(operation, Fate.OPEN, math.inf))
-
-    @staticmethod
-    def _operation(operation: OpenOperation, fate: Fate, end: float) -> Operation:
-        return Operation(
-            client=(operation.client, operation.lane) if operation.lane else operation.client,
-            name=operation.name,
-            arguments=operation.arguments,
-            result=operation.result if fate is Fate.DONE else None,
-            key=operation.key,
-            start=operation.start,
-            end=end,
-            fate=fate,
-        )
+        busy, lane = self._lanes.pop(number)
+        if fate is not Fate.OPEN:
+            busy.remove(lane)
+            operation = msgspec.structs.replace(
+                operation, result=result, end=next(self._positions), fate=fate
+            )
+        self._ended.append(operation)
 
     @contextmanager
     def recording(
@@ -278,16 +239,10 @@ class OperationHistory:
             A context manager without a value.
         """
         runtime = current_runtime() if runtime is None else runtime
-
-        def begin(client: Hashable, target: Any, request: Any) -> int | None:
-            if not is_wanted(targets, target):
-                return None
-            described = describe(target, request)
-            return None if described is None else self.begin(client, *described)
-
-        clients = _Clients(self, begin)
+        requests = Requests(self, targets, describe)
+        clients = _Clients(requests)
         with ExitStack() as attached:
-            attached.callback(runtime.add_instrument(_Calls(self, begin, runtime)))
+            attached.callback(runtime.add_instrument(_Calls(requests, runtime)))
             attached.callback(runtime.telemetry.attach(OPERATION_BEGAN, clients.began))
             attached.callback(runtime.telemetry.attach(OPERATION_ENDED, clients.ended))
             yield
@@ -295,7 +250,43 @@ class OperationHistory:
             raise clients.error
 
 
-_Begin: TypeAlias = Callable[[Hashable, Any, Any], int | None]
+class Requests:
+    """The requests under way in a run or in a recording, by identities that their source chooses.
+
+    Args:
+        history: the history of the requests that `targets` and `describe` choose.
+        targets: servers, and patterns for names of servers and for topics; if empty, all.
+        describe: a function that returns the operation of a request.
+    """
+
+    def __init__(
+        self, history: OperationHistory, targets: Sequence[Pid | str], describe: Describe
+    ) -> None:
+        self.history = history
+        self._targets = targets
+        self._describe = describe
+        self._numbers: dict[Hashable, int] = {}
+
+    def begin(self, identity: Hashable, client: Hashable, target: Any, request: Any) -> None:
+        """Note the start of a request."""
+        if not self._targets or any(_fits(target, each) for each in self._targets):
+            described = self._describe(target, request)
+            if described is not None:
+                self._numbers[identity] = self.history.begin(client, *described)
+
+    def end(self, identity: Hashable, fate: Fate, result: Any = None) -> None:
+        """Note the end of a request."""
+        number = self._numbers.pop(identity, None)
+        if number is not None:
+            self.history.end(number, fate, result)
+
+
+def _fits(target: Any, wanted: Pid | str) -> bool:
+    is_text = isinstance(target, str) and isinstance(wanted, str)
+    return target == wanted or (is_text and fnmatchcase(target, wanted))
+
+
+_FATES = {"answered": Fate.DONE, "refused": Fate.FAILED}
 
 
 class _Clients:
@@ -307,10 +298,8 @@ class _Clients:
 
     error: Exception | None = None
 
-    def __init__(self, history: OperationHistory, begin: _Begin) -> None:
-        self._history = history
-        self._begin = begin
-        self._numbers: dict[object, int] = {}
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
         self._names: dict[object, str] = {}
 
     def began(self, _event: Event, _measured: object, about: Mapping[str, Any]) -> None:
@@ -321,36 +310,26 @@ class _Clients:
             name = f"{name} (messages)"
         request = ClientRequest(about["kind"], about["event"], about["payload"])
         try:
-            number = self._begin(name, about["topic"], request)
+            self._requests.begin(about["operation"], name, about["topic"], request)
         except Exception as error:
             # Broad, because `describe` is the user's. The block of the recording raises it.
             error.add_note(f"describe got {brief(about['topic'])} and {brief(request)}")
             self.error = self.error or error
-            return
-        if number is not None:
-            self._numbers[about["operation"]] = number
 
     def ended(self, _event: Event, _measured: object, about: Mapping[str, Any]) -> None:
-        number = self._numbers.pop(about["operation"], None)
-        if number is None:
-            return
-        if about["how"] == "open":
-            self._history.give_up(number)
-        elif about["how"] == "refused":
-            self._history.end(number, Fate.FAILED)
-        else:
-            self._history.end(number, Fate.DONE, plain_answer(about["status"], about["response"]))
+        fate = _FATES.get(about["how"], Fate.OPEN)
+        result = plain_answer(about["status"], about["response"]) if fate is Fate.DONE else None
+        self._requests.end(about["operation"], fate, result)
 
 
 class _Calls(Instrument):
     """The instrument that records calls."""
 
-    def __init__(self, history: OperationHistory, begin: _Begin, runtime: Runtime) -> None:
-        self._history = history
-        self._begin = begin
+    def __init__(self, requests: Requests, runtime: Runtime) -> None:
+        self._requests = requests
         self._runtime = runtime
         self._starting: tuple[object, Pid | None] | None = None
-        self._numbers: dict[object, int] = {}
+        self._tasks = count(1)
         self._answers: dict[object, Any] = {}
 
     def call_started(self, caller: Pid | None, server: Pid, call: object, timeout: float) -> None:
@@ -366,22 +345,14 @@ class _Calls(Instrument):
             return
         # A replacement has the name of the server before it, but not its pid.
         info = self._runtime.process_info(receiver)
-        name = None if info is None else info["name"]
+        target = receiver if info is None or info["name"] is None else info["name"]
         # A task that is no process is a client for each of its calls.
-        client = caller if caller is not None else call
-        number = self._begin(client, receiver if name is None else name, request)
-        if number is not None:
-            self._numbers[call] = number
+        client = f"task {next(self._tasks)}" if caller is None else caller
+        self._requests.begin(call, client, target, request)
 
     def call_answered(self, call: object, value: Any) -> None:
-        if call in self._numbers:
-            self._answers[call] = value
+        self._answers[call] = value
 
     def call_ended(self, call: object, how: str) -> None:
-        number = self._numbers.pop(call, None)
-        if number is None:
-            return
-        if how == "answered":
-            self._history.end(number, Fate.DONE, self._answers.pop(call))
-        else:
-            self._history.give_up(number)
+        answer = self._answers.pop(call, None)
+        self._requests.end(call, Fate.DONE if how == "answered" else Fate.OPEN, answer)
