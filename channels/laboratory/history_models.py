@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from supervision.histories import ClientRequest, Model, Operation, describe_request
+from supervision.histories import Model, Operation
 
-__all__ = ["DurableTopic", "KeyedPush", "Presences", "describe_durable", "describe_keyed"]
+__all__ = ["DurableTopic", "KeyedPush", "Presences"]
 
 _Log: TypeAlias = tuple[bytes, ...]
 _Readers: TypeAlias = frozenset[tuple[Any, int]]
@@ -26,6 +26,13 @@ class DurableTopic(Model[tuple[_Log, _Readers]]):
     Positions are numbers from 1, or texts such as `"5f1c:17"`. A read returns all messages after a position. A client
     receives the messages from any first one on, in their order and without a gap. Record less than the limits of the
     history, because the model never forgets a message.
+
+        def describe(topic, request):
+            match request:
+                case ClientRequest(kind="push", event="say", payload=payload):
+                    return "append", (payload["text"],), topic
+                case ClientRequest(kind="message", event="say", payload=payload):
+                    return "receive", (payload["_position"], payload["text"]), topic
     """
 
     reads = frozenset({"read"})
@@ -66,7 +73,8 @@ class KeyedPush(Model[tuple[Any, _Answers]]):
 
         check_linearizable(history, KeyedPush(Counter()))
 
-    The first argument of each operation is its key, except of those that only read.
+    The first argument of each operation is its key, except of those that only read. A client of a durable topic puts
+    the key into the field `_key` of the payload.
 
     Args:
         model: the model of the channel without keys.
@@ -133,44 +141,6 @@ class Presences(Model[frozenset[tuple[Any, int]]]):
         if not isinstance(found, Mapping):
             return bool(set(expected) == set(found))
         return bool(expected == {key: len(each["metas"]) for key, each in found.items()})
-
-
-def describe_durable(topic: Any, request: Any) -> Any:
-    """Return the operation of a client of a durable topic whose pushes the channel appends as they are.
-
-    A push is an `append` of `[event, payload]`. A message with a position is a `receive`. All else is left out.
-
-    Args:
-        topic: the topic.
-        request: the request.
-    """
-    match request:
-        case ClientRequest(kind="push", event=event, payload=payload):
-            return "append", ([event, _public(payload)],), topic
-        case ClientRequest(kind="message", event=event, payload={"_position": position}):
-            return "receive", (position, [event, _public(request.payload)]), topic
-    return None
-
-
-def describe_keyed(topic: Any, request: Any) -> Any:
-    """Return the operation of a push, with its key `_key` as the first argument if it has one.
-
-    Args:
-        topic: the topic.
-        request: the request.
-    """
-    described = describe_request(topic, request)
-    match request:
-        case ClientRequest(kind="push", payload={"_key": key}) if described is not None:
-            name, arguments, where = described
-            return name, (key, *arguments), where
-    return described
-
-
-def _public(payload: Any) -> Any:
-    if not isinstance(payload, dict):
-        return payload
-    return {name: each for name, each in payload.items() if not name.startswith("_")}
 
 
 def _encoded(message: Any) -> bytes:

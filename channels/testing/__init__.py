@@ -10,13 +10,7 @@ from channels.laboratory.entity_invariants import (
     EntityRequestsRunOnce,
 )
 from channels.laboratory.fence_invariants import FencesHold
-from channels.laboratory.history_models import (
-    DurableTopic,
-    KeyedPush,
-    Presences,
-    describe_durable,
-    describe_keyed,
-)
+from channels.laboratory.history_models import DurableTopic, KeyedPush, Presences
 from channels.laboratory.invariants import JoinsAnswered
 from channels.laboratory.joined_nodes import JoinedNodes
 from channels.laboratory.live_network import LiveNetwork
@@ -58,7 +52,5 @@ __all__ = [
     "SimulatedRedis",
     "TestChannel",
     "TestClient",
-    "describe_durable",
-    "describe_keyed",
     "open_channel_test",
 ]

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trio
 from msgspec import structs
 
-from channels import Endpoint, PushReply, Socket, handle_in
+from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.client import PushTimeout, open_socket
 from channels.durable import DurableChannel, History
-from channels.testing import (
-    DurableTopic,
-    KeyedPush,
-    Presences,
-    describe_durable,
-)
+from channels.testing import DurableTopic, KeyedPush, Presences
 from supervision import Supervisor
 from supervision.chaos import Storm
 from supervision.histories import (
+    ClientRequest,
     Counter,
     Fate,
     Model,
@@ -153,6 +149,16 @@ class KeepsAnother(Log):
         return await super().say({**payload, "by": "somebody"})
 
 
+def describe_durable(topic: str, request: ClientRequest) -> Any:
+    match request:
+        case ClientRequest(kind="push", event="say", payload=payload):
+            return "append", ([payload["number"], payload["by"]],), topic
+        case ClientRequest(kind="message", event="say", payload=payload):
+            message = [payload["number"], payload["by"]]
+            return "receive", (payload["_position"], message), topic
+    return None
+
+
 async def run(world: World, channel: type[Log]) -> None:
     channel.history = History()
 
@@ -211,3 +217,87 @@ def test_a_durable_channel_that_keeps_something_else_is_found(channel: type[Log]
     outcome = simulate(durable_log, 1, params={"channel": channel.__name__})
     assert isinstance(outcome.error, NotExplained)
     assert outcome.error.verdict.ok is False
+
+
+class Tally(DurableChannel):
+    """Counts. Every second time it takes longer than its clients wait."""
+
+    total: ClassVar[int]
+
+    @handle_in("increment")
+    async def increment(self, payload: Any) -> PushReply:
+        return await counted(type(self))
+
+
+class PlainTally(Channel):
+    total: ClassVar[int]
+
+    @handle_in("increment")
+    async def increment(self, payload: Any) -> PushReply:
+        return await counted(type(self))
+
+
+async def counted(channel: Any) -> PushReply:
+    channel.total += 1
+    total = channel.total
+    await trio.sleep(0.3 if total % 2 else 0)
+    return PushReply({"total": total})
+
+
+def describe_keyed(topic: str, request: ClientRequest) -> Any:
+    if request.kind == "push":
+        return request.event, (request.payload["_key"],), topic
+    return None
+
+
+async def count(world: World, channel: Any) -> None:
+    channel.total = 0
+    histories = []
+    if issubclass(channel, DurableChannel):
+        channel.history = History()
+        histories.append(channel.history)
+
+    class TallySocket(Socket):
+        channels = {"tally": channel}
+
+    endpoint = Endpoint(
+        sockets={"/socket": TallySocket}, listen=world.network.open, histories=histories
+    )
+    await Supervisor.start_link([endpoint.child_spec(host="server", port=4000)], label="server")
+    history = OperationHistory()
+
+    async def use(name: str) -> None:
+        connect = partial(world.network.connect, source=name)
+        async with (
+            open_socket("ws://server:4000/socket", connect=connect) as socket,
+            socket.channel("tally") as tally,
+        ):
+            for number in range(3):
+                key = f"{name} {number}"
+                with trio.move_on_after(10) as waiting:
+                    while not waiting.cancelled_caught:
+                        try:
+                            await tally.push("increment", {"_key": key}, timeout=0.2)
+                            break
+                        except PushTimeout:
+                            world.sometimes("a push was repeated", True)
+
+    with history.recording("tally", describe=describe_keyed):
+        async with trio.open_nursery() as nursery:
+            for name in ("ann", "ben"):
+                nursery.start_soon(use, name)
+    check_linearizable(history, KeyedPush(Counter())).require()
+
+
+@pytest.mark.parametrize(("channel", "is_correct"), [(Tally, True), (PlainTally, False)])
+def test_a_push_that_a_client_repeats_with_its_key_counts_once(
+    channel: type[Channel], *, is_correct: bool
+) -> None:
+    async def main(world: World) -> None:
+        await count(world, channel)
+
+    outcome = simulate(main, 1)
+    assert outcome.passed is is_correct
+    assert outcome.sometimes["a push was repeated"]
+    if not is_correct:
+        assert isinstance(outcome.error, NotExplained)
