@@ -6,7 +6,7 @@ import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import structs
@@ -23,16 +23,7 @@ from supervision.laboratory.histories.search import Budget, Found, in_client_ord
 __all__ = ["NotExplained", "Verdict", "check_linearizable", "check_sequential"]
 
 
-class _Search(Protocol):
-    def __call__(
-        self,
-        operations: Sequence[Operation],
-        model: Model[Any],
-        budget: Budget,
-        *,
-        repeats: bool = ...,
-    ) -> Found: ...
-
+_Search: TypeAlias = Callable[..., Found]
 
 _SHOWN = 3  # the most operations that a sentence names
 _EXPLANATION = 100_000  # the most steps for that sentence
