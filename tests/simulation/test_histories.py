@@ -18,7 +18,7 @@ from examples.scenarios.cells import CellChannel, Cells, busy_clients, check_cel
 from supervision.histories import NotExplained, Register, check_linearizable, read_operations
 from supervision.laboratory.simulation.replaying.story import tell
 from supervision.laboratory.story.commands import add_story_command
-from supervision.recording.trace import write_lines
+from supervision.recording.trace import read_lines, write_lines
 from supervision.simulation import World, scenario, simulate
 
 # Stale
@@ -244,10 +244,13 @@ def test_the_command_story_checks_the_history_of_a_recording(tmp_path: Path) -> 
     assert "not linearizable: no " in result.output
     assert re.search(r"client \d +\|-", result.output)
     assert "not linearizable: no " in page.read_text()
+    lists = [re.sub(rb"'value': (\d)", rb"'value': [\1]", line) for line in read_lines(path)]
+    write_lines(path, lists)
     for model, more, problem in [
         ("Jump", (), "Jump is not a model; write Counter"),
         ("channels.testing:DurableTopic", ("--of", "cell:*"), "has no operation"),
         ("register", ("--of", "room:*"), "no operation of room:*"),
+        ("register", ("--of", "cell:*"), "A state must be hashable"),
     ]:
         result = check(model, *more)
         assert result.exit_code == 2

@@ -36,6 +36,7 @@ __all__ = ["IncompleteRecording", "operations_in", "read_operations"]
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _HEARTBEATS = "phoenix"  # the topic of heartbeats
+_CONTENT = frozenset(("topic", "event", "payload"))
 _ENDS = frozenset(("phx_error", "phx_close"))
 
 
@@ -139,7 +140,7 @@ class _Reading:
         self._requests.end(("call", event.get("node", 0), number), fate, answer)
 
     def take_frame(self, event: Event) -> None:
-        if event.get("topic", _HEARTBEATS) == _HEARTBEATS or event["event"] in _ENDS:
+        if not event.keys() >= _CONTENT or event["topic"] == _HEARTBEATS or event["event"] in _ENDS:
             return
         connection, topic = key_of(event), event["topic"]
         client, payload = self._names.client(connection), _value_in(event["payload"])

@@ -146,8 +146,10 @@ def _checked(found: list[bytes], name: str, targets: list[str]) -> Verdict:
         )
     try:
         return check_linearizable(operations_in(found, *targets), made())
-    except (IncompleteRecording, InvalidArgument) as error:
-        raise typer.BadParameter(str(error)) from None
+    except (IncompleteRecording, InvalidArgument, TypeError) as error:
+        # A TypeError comes from values that the model cannot keep or compare. Its notes name them.
+        notes = getattr(error, "__notes__", ())
+        raise typer.BadParameter(". ".join((str(error), *notes))) from None
 
 
 def _write_seed(told: StoryModel, found: list[bytes], path: Path, *, source: Path | None) -> None:

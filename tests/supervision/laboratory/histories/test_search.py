@@ -224,3 +224,39 @@ def test_a_stale_read_is_sequential_and_not_linearizable() -> None:
         ),
     ]
     assert check_sequential(reordered, Register()).ok is False
+
+
+def _keeps_the_order_of_each_client(operations: Sequence[Operation], model: Model[Any]) -> bool:
+    """Try every order that keeps the order of each client, as the definition of `sequential` says."""
+    done = {number for number, each in enumerate(operations) if each.fate is Fate.DONE}
+
+    def extend(placed: frozenset[int], state: Hashable) -> bool:
+        if done <= placed:
+            return True
+        for number, each in enumerate(operations):
+            earlier = {
+                n
+                for n, other in enumerate(operations[:number])
+                if other.client == each.client and n in done and each.fate is Fate.DONE
+            }
+            if number in placed or not earlier <= placed:
+                continue
+            then, expected = model.step(state, each)
+            fits = each.fate is Fate.OPEN or model.agrees(expected, each)
+            if fits and extend(placed | {number}, then):
+                return True
+        return False
+
+    return extend(frozenset(), model.init())
+
+
+def test_the_sequential_check_agrees_with_brute_force_on_random_histories() -> None:
+    verdicts = {True: 0, False: 0}
+    for seed in range(600):
+        draw = random.Random(seed)
+        kind = draw.choice(list(_MODELS))
+        history, model = _random_history(draw, kind)[:6], _MODELS[kind]
+        expected = _keeps_the_order_of_each_client(history, model)
+        assert check_sequential(history, model).ok is expected, f"seed {seed}"
+        verdicts[expected] += 1
+    assert min(verdicts.values()) > 60
