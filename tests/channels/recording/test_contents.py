@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from actors import current_runtime
+from actors.errors import InvalidArgument
 from actors.masking import FILTERED
 from actors.runtime import open_runtime
 from channels import Endpoint, Socket
@@ -68,6 +69,9 @@ async def test_the_pushes_and_the_calls_of_a_recording_are_checked(
         "read['cell:a']() -> 7",
     ]
     assert check_linearizable(pushes, Register()).ok is is_correct
+
+    with pytest.raises(InvalidArgument, match="no operation 'write' with 2 arguments"):
+        check_linearizable(operations_in(lines, "*cells*"), Register())
 
     def of_cells(server: str, request: Any) -> tuple[str, tuple[Any, ...], str]:
         name, topic, *values = request
