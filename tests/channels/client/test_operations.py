@@ -104,7 +104,9 @@ def test_a_push_without_an_answer_is_open_and_one_that_was_never_sent_has_failed
             await trio.sleep(0.1)
             with pytest.raises(PushTimeout):
                 await room.push("echo", {"number": 3}, timeout=0.1)
-            unsent = room.push_nowait("echo", {"number": 4})
+            with trio.move_on_after(0.1):
+                await room.push("echo", {"number": 4})
+            unsent = room.push_nowait("echo", {"number": 5})
         with pytest.raises(ChannelClosed):
             await unsent.wait()
 
@@ -116,7 +118,34 @@ def test_a_push_without_an_answer_is_open_and_one_that_was_never_sent_has_failed
         ("push crash", Fate.OPEN),
         ("push echo", Fate.FAILED),
         ("push echo", Fate.FAILED),
+        ("push echo", Fate.FAILED),
     ]
+
+
+def test_a_push_that_reaches_a_topic_without_its_channel_has_failed() -> None:
+    refused = []
+
+    async def program(socket: Any) -> None:
+        async with socket.channel("room:a") as room:
+            for number in range(20):
+                await room.wait_joined()
+                room.push_nowait("crash")
+                # The channel has ended, and the client does not know it yet.
+                await trio.sleep(number * 0.001)
+                try:
+                    await room.push("echo", {"number": number}, timeout=0.5)
+                except Refused as error:
+                    refused.append((error.payload, number))
+                except PushTimeout:
+                    pass
+
+    pushes = {
+        each.arguments[0]["number"]: each for each in record(program) if each.name == "push echo"
+    }
+    assert refused
+    for payload, number in refused:
+        assert payload == {"reason": "unmatched topic"}
+        assert pushes[number].fate is Fate.FAILED
 
 
 def test_each_attempt_to_join_is_an_operation() -> None:
