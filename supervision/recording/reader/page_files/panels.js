@@ -20,7 +20,7 @@ function showVerdict() {
   badge.className = problems.length || (!steady.length && unrecovered.length) ? "bad" : "good"
   badge.textContent = loop?.overloaded || machine?.overloaded ? "overloaded" : problems.length ? plural(problems.length, "problem") : words || "no problems"
   byId("problems").hidden = problems.length === 0
-  byId("problems").replaceChildren(...problems.map((problem) => element("li", "", problem)))
+  byId("problems").replaceChildren(...problems.map(problemItem))
 }
 
 function showFigures() {
