@@ -6,11 +6,15 @@ from typing import Any
 
 from attrs import field, frozen
 
+from actors.errors import CallExit
+from actors.exits import Crash, ExitReason, Reason
 from supervision.laboratory.chaos.expectations import CHECK, failures_in, problem_of
 from supervision.laboratory.chaos.faults.kinds import Fault
 from supervision.laboratory.chaos.faults.report import FaultReport
+from supervision.laboratory.simulation.draws import Draw, Drawn
 from supervision.laboratory.simulation.errors import (
     BudgetSpent,
+    Deadlock,
     InvariantViolated,
     NotReached,
     SimulationFailed,
@@ -19,9 +23,10 @@ from supervision.laboratory.simulation.forks import Fork
 from supervision.laboratory.simulation.frames import raised_in
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.scheduling.deviations import Deviation, Deviations
+from supervision.laboratory.simulation.scheduling.tasks import SCENARIO
 from supervision.recording.trace import Events
 
-__all__ = ["Outcome", "failures_in", "identify", "problem_of"]
+__all__ = ["Outcome", "failures_in", "identify", "problem_of", "reason_of"]
 
 _NAMED = 3  # the most failures of a group to name in its kind
 
@@ -47,6 +52,8 @@ class Outcome:
         deviations: the deviations from the canonical schedule.
         named: the deviations with the names of tasks, for a run with `label_tasks`.
         forks: the moments at which the run began to use other random numbers.
+        draws: the values that replaced values of the seed.
+        drawn: the calls of `world.random`, for a run with `label_tasks`.
         faults: the fault plan of the run.
         fault_reports: the report of each fault.
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
@@ -71,6 +78,8 @@ class Outcome:
     deviations: Deviations = field(repr=False)
     named: tuple[Deviation, ...] = field(default=(), repr=False)
     forks: tuple[Fork, ...] = ()
+    draws: tuple[Draw, ...] = ()
+    drawn: tuple[Drawn, ...] = field(default=(), repr=False)
     faults: tuple[Fault, ...] = ()
     fault_reports: tuple[FaultReport, ...] = field(default=(), repr=False)
     sometimes: dict[str, bool] = field(factory=dict)
@@ -125,6 +134,34 @@ def identify(error: BaseException | None) -> str | None:
     kinds = sorted({_kind(each) for each in failures_in(error)})
     more = [f"{len(kinds) - _NAMED} more"] if len(kinds) > _NAMED else []
     return " and ".join([*kinds[:_NAMED], *more])
+
+
+def reason_of(error: BaseException) -> tuple[str, ...]:
+    """Return the reason of a failure. Shrinking keeps it, because one kind of failure may have several reasons.
+
+    The reason adds the following to the kind of each failure: the exit reason in an error of a call, with the kind of
+    the exception if the server crashed; the exceptions that led to this one; and the line at which the scenario waits
+    in a deadlock.
+    """
+    return tuple(sorted({_reason(each) for each in failures_in(error)}))
+
+
+def _reason(error: BaseException) -> str:
+    found = [_kind(error)]
+    if isinstance(error, Deadlock):
+        found += [line.rpartition(", at ")[2] for line in error.waiting if line.startswith(SCENARIO)]
+    if isinstance(error, CallExit):
+        reason = error.reason
+        crashed = isinstance(reason, Crash)
+        found.append(_reason(reason.exception) if crashed else _name_of(reason))
+    if error.__cause__ is not None:
+        found.append(_reason(error.__cause__))
+    return ", because of ".join(found)
+
+
+def _name_of(reason: ExitReason) -> str:
+    # The value may contain a number that shrinking lowers.
+    return repr(reason) if isinstance(reason, Reason | str) else type(reason).__qualname__
 
 
 def _kind(error: BaseException) -> str:

@@ -25,6 +25,7 @@ from supervision.laboratory.chaos.faults.kinds import Fault, needs_instrument
 from supervision.laboratory.chaos.faults.plan import FaultPlan, draw_plan
 from supervision.laboratory.chaos.faults.report import InertPlan, is_inert
 from supervision.laboratory.entropy import Streams
+from supervision.laboratory.simulation.draws import Draw, Draws
 from supervision.laboratory.simulation.errors import (
     BudgetSpent,
     Deadlock,
@@ -56,6 +57,7 @@ def simulate(
     faults: FaultPlan = None,
     deviations: Schedule = None,
     forks: Iterable[Fork] = (),
+    draws: Iterable[Draw] = (),
     keep_trace: bool = True,
     label_tasks: bool = False,
     on_event: Callable[[int], None] | None = None,
@@ -74,14 +76,16 @@ def simulate(
             plan was applied, the run ends with `InertPlan`.
         deviations: orders for rounds of the scheduler, from `Outcome.deviations` or `Outcome.named`, or a `Tape`.
         forks: moments at which the run begins to use other random numbers; see `Fork`.
+        draws: values that replace values drawn from `world.random`; see `Draw`.
         keep_trace: False keeps only the digest of the trace. This saves memory in long runs.
-        label_tasks: fill `Outcome.named`. This takes some time and changes nothing else.
+        label_tasks: fill `Outcome.named` and `Outcome.drawn`. This takes some time and changes nothing else.
         on_event: for debuggers. The run calls it with the number of each event of the trace, when the event happens.
 
     Returns:
         The outcome, also of a failed run. `Outcome.error` is the exception.
 
     Raises:
+        InvalidOption: a parameter is out of the bounds that the scenario declares.
         RuntimeError: the caller is within Trio.
         KeyboardInterrupt: the user pressed Ctrl-C.
 
@@ -101,6 +105,7 @@ def simulate(
         faults=faults,
         deviations=deviations,
         forks=forks,
+        draws=tuple(draws),
         keep_trace=keep_trace,
         label_tasks=label_tasks,
         on_event=on_event,
@@ -133,11 +138,13 @@ class _Run:
         faults: FaultPlan,
         deviations: Schedule,
         forks: Iterable[Fork],
+        draws: tuple[Draw, ...],
         keep_trace: bool,
         label_tasks: bool,
         on_event: Callable[[int], None] | None,
     ) -> None:
         settings = settings_of(scenario)
+        settings.check_params("simulate", params)
         knobs = knobs or settings.knobs or Knobs()
         self.scenario = scenario
         self.knobs: Knobs = knobs
@@ -158,6 +165,7 @@ class _Run:
         )
         self.clock.dead = self.scheduler.dead
         self.on_event = on_event
+        self.draws = Draws(draws) if draws or label_tasks else None
         self.trace = Trace(self._moment if on_event is None else self._event, keep=keep_trace)
         self.world = World(
             seed=seed,
@@ -168,6 +176,7 @@ class _Run:
             trace=self.trace,
             invariants=settings.invariants,
             reached=self._reached if self.forks else None,
+            draws=self.draws,
         )
         self._root = trio.CancelScope()
         # Copies of the limits, because every round reads them.
@@ -391,6 +400,8 @@ class _Run:
             deviations=scheduler.taken,
             named=tuple(scheduler.named),
             forks=self.forks,
+            draws=() if self.draws is None else self.draws.replaced,
+            drawn=() if self.draws is None else tuple(self.draws.drawn),
             faults=self.plan,
             fault_reports=reports,
             sometimes=dict(self.world.expectations.seen),

@@ -7,7 +7,7 @@
 
 A failed random run has many faults and a shuffled schedule, but the failure needs few faults and few reordered rounds.
 So shrinking repeats the run with fewer faults. Then it tries more rounds in the canonical order, smaller parameters,
-and rounder numbers. Two runs fail alike if `identify` returns the same kind for both failures.
+simpler draws, and rounder numbers. Two runs fail alike if `reason_of` returns the same reason for both failures.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from attrs import field, frozen
 
 from supervision.laboratory.chaos.faults.kinds import Fault
 from supervision.laboratory.chaos.faults.report import FaultReport
+from supervision.laboratory.chaos.settings import settings_of
+from supervision.laboratory.simulation.draws import Draw, Drawn, Value
 from supervision.laboratory.simulation.errors import BudgetSpent, RunFileError
 from supervision.laboratory.simulation.forks import Fork
-from supervision.laboratory.simulation.outcome import Outcome, failures_in, identify
+from supervision.laboratory.simulation.outcome import Outcome, failures_in, identify, reason_of
 from supervision.laboratory.simulation.replaying.run_file import (
     RunFile,
     describe_run,
@@ -49,6 +51,7 @@ __all__ = ["Budget", "Candidate", "Shrunk", "Trials", "shrink"]
 
 _RESTARTS = 4
 _FEW = 3
+_DRAW_RUNS = 200  # the most runs to simplify draws in one pass
 
 
 @frozen(kw_only=True)
@@ -134,6 +137,7 @@ class _Shrinking:
     def __init__(self, trials: Trials, quantum: float) -> None:
         self.trials = trials
         self.quantum = quantum
+        self._draw_limit = 0
 
     @property
     def best(self) -> Candidate:
@@ -173,6 +177,7 @@ class _Shrinking:
             before = self.best
             self.schedule()
             self.workload()
+            self.draws()
             self.targets()
             self.numbers()
             if self.best == before or self.trials.budget.spent:
@@ -250,16 +255,65 @@ class _Shrinking:
     # Workload
 
     def workload(self) -> None:
-        """Lower the integers among the parameters of the scenario."""
+        """Lower the integers among the parameters of the scenario, within the bounds that it declares."""
         for name, value in self.best.params.items():
             if isinstance(value, int) and not isinstance(value, bool):
-                least(value, lambda number, name=name: self._fails_with(name, number))  # type: ignore[misc]
+                lowest = math.ceil(self.trials.bounds.get(name, (0, 0))[0])
+                least(value, lambda number, name=name: self._fails_with(name, number), lowest=lowest)  # type: ignore[misc]
 
     def _fails_with(self, name: str, number: int) -> bool:
         failed = self._fails(params={**self.best.params, name: number})
         if failed:
             self.schedule()
         return failed
+
+    # Draws
+
+    def draws(self) -> None:
+        """Make the values simpler that the scenario draws from `world.random`."""
+        self._draw_limit = self.trials.budget.used + _DRAW_RUNS
+        begun = self.best
+        some = [each for each in self.trials.drawn if not each.is_simple]
+        if not some:
+            return
+
+        def fails(kept: list[Drawn]) -> bool:
+            own = {id(each) for each in kept}
+            return self._draws_fail(
+                begun, [each.with_value(each.simplest) for each in some if id(each) not in own]
+            )
+
+        ddmin(some, fails)
+        for drawn in [each for each in self.trials.drawn if not each.is_simple]:
+            self._draw(drawn)
+        if len(self.best.deviations or ()) > len(begun.deviations or ()):
+            self.schedule()
+
+    def _draw(self, drawn: Drawn) -> None:
+        """Lower one value that cannot be replaced by its simplest value."""
+        value, best = drawn.draw.value, self.best
+
+        def fails(nearer: Value) -> bool:
+            return self._draws_fail(best, [drawn.with_value(nearer)])
+
+        if isinstance(value, int):
+            least(value, fails)
+        elif isinstance(value, float):
+            any(fails(near) for near in rounder(value))
+        else:
+            for nearer in drawn.simpler():
+                if fails(nearer):
+                    break
+
+    def _draws_fail(self, base: Candidate, changes: Sequence[Draw]) -> bool:
+        if self.trials.budget.used >= self._draw_limit:
+            return False
+        other = {(each.purpose, each.number): each for each in (*base.draws, *changes)}
+        changed = attrs.evolve(base, draws=tuple(other.values()))
+        if not changed.deviations:
+            return self.trials.fails(changed)
+        loose = [attrs.evolve(each, seconds=None, turn=None) for each in changed.deviations]
+        return self.trials.fails(changed, changed.with_schedule(loose), changed.with_schedule(None))
 
     # The rest of the faults
 
@@ -355,12 +409,14 @@ class Candidate:
         params: the parameters of the scenario.
         deviations: the deviations from the canonical schedule; None for the schedule of the seed.
         forks: the moments at which the run begins to use other random numbers.
+        draws: the values that replace values drawn from `world.random`.
     """
 
     faults: tuple[Fault, ...] | None
     params: Mapping[str, Any]
     deviations: tuple[Deviation, ...] | None
     forks: tuple[Fork, ...] = ()
+    draws: tuple[Draw, ...] = ()
 
     def with_schedule(self, deviations: Iterable[Deviation] | None) -> Candidate:
         """Return the same candidate with another schedule."""
@@ -394,6 +450,8 @@ class Trials:
     Attributes:
         best: the candidate that failed last, with the deviations of its run.
         reports: the fault reports of the best candidate.
+        drawn: the calls of `world.random` of the best candidate.
+        bounds: the bounds of the scenario's parameters.
         cut_short: True if the budget ran out.
     """
 
@@ -407,12 +465,18 @@ class Trials:
         self.cut_short = False
         self._passed: set[str] = set()
         self.reports: tuple[FaultReport, ...] = ()
+        self.drawn: tuple[Drawn, ...] = ()
+        self.bounds = settings_of(scenario).bounds
         self._scenario = scenario
         self._progress = progress
         self._max_steps = run.knobs.max_steps
         schedule = run.schedule() if run.knobs.policy == "canonical" else None
         self.best = Candidate(
-            faults=run.faults, params=dict(run.params), deviations=schedule, forks=run.forks
+            faults=run.faults,
+            params=dict(run.params),
+            deviations=schedule,
+            forks=run.forks,
+            draws=run.draws,
         )
         self._begin()
 
@@ -426,6 +490,7 @@ class Trials:
                 "before; shrink an outcome of simulate(), with the same program"
             )
         assert outcome.error is not None  # only an error has a kind of failure
+        self._reason = reason_of(outcome.error)
         if not any(isinstance(each, BudgetSpent) for each in failures_in(outcome.error)):
             # Give up candidates that run much longer than the failure.
             self._max_steps = min(self._max_steps, 10 * outcome.steps + 10_000)
@@ -446,6 +511,7 @@ class Trials:
             faults=candidate.faults,
             deviations=candidate.deviations,
             forks=candidate.forks,
+            draws=candidate.draws,
             label_tasks=True,
         )
 
@@ -461,7 +527,7 @@ class Trials:
                 continue
             self.budget.used += 1
             outcome = self.outcome(candidate)
-            failed = identify(outcome.error) == self.failure
+            failed = outcome.error is not None and reason_of(outcome.error) == self._reason
             if failed:
                 self._accept(candidate, outcome)
             else:
@@ -475,9 +541,11 @@ class Trials:
 
     def _accept(self, candidate: Candidate, outcome: Outcome) -> None:
         self.reports = outcome.fault_reports
+        self.drawn = outcome.drawn
         self.best = attrs.evolve(
             candidate,
             faults=outcome.faults,
             params=dict(outcome.params),
             deviations=tuple(outcome.named),
+            draws=outcome.draws,
         )

@@ -7,7 +7,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 import typer
 
+from actors.errors import InvalidOption
 from actors.text import printable
 from supervision.applications.command_line.arguments import (
     check_folders,
@@ -111,6 +112,7 @@ def simulate(
     check_folders(json_file)
     scenario, given = _load_scenario(target), parse_params(params or ())
     _warn_of_unknown(target, scenario, given)
+    _check_bounds(scenario, given)
     sweeping = Sweeping(
         scenario=scenario,
         seeds=_parse_seeds(seeds),
@@ -195,6 +197,8 @@ def compare(
     _warn_of_unknown(
         target, scenario, [*given, *(key for each in policies.values() for key in each)]
     )
+    for own in policies.values():
+        _check_bounds(scenario, {**given, **own})
     check_folders(svg, json_file)
     try:
         with _terminable():
@@ -284,6 +288,13 @@ def _warn_of_unknown(target: str, scenario: Scenario, names: Iterable[str]) -> N
         sys.stderr.write(
             f"{target} does not declare the parameter {', '.join(map(repr, unknown))}; it declares {', '.join(known)}\n"
         )
+
+
+def _check_bounds(scenario: Scenario, params: Mapping[str, Any]) -> None:
+    try:
+        settings_of(scenario).check_params("--params", params)
+    except InvalidOption as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _parse_seeds(text: str) -> Sequence[int]:

@@ -12,6 +12,7 @@ The runtime shuts down cleanly when the scenario returns.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from random import Random
 from typing import Any, TypeAlias
 
 import trio
@@ -25,6 +26,7 @@ from supervision.laboratory.chaos.invariants.base import Watch
 from supervision.laboratory.chaos.invariants.built_in import Chosen, choose
 from supervision.laboratory.chaos.scenario_world import ScenarioWorld
 from supervision.laboratory.entropy import Streams
+from supervision.laboratory.simulation.draws import Draws
 from supervision.laboratory.simulation.errors import InvariantViolated
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.world.clock import VirtualClock
@@ -64,7 +66,9 @@ class World(ScenarioWorld):
         trace: Trace,
         invariants: Chosen = "all",
         reached: Callable[[str], None] | None = None,
+        draws: Draws | None = None,
     ) -> None:
+        self._draws = draws
         self.network = Network(knobs, streams, trace)
         self.network.on_fault = self.disturbed
         self.network.on_served = self._served
@@ -101,6 +105,10 @@ class World(ScenarioWorld):
         self._settling: list[trio.lowlevel.Task] = []
 
     # For scenarios
+
+    def random(self, *purpose: object) -> Random:
+        stream = super().random(*purpose)
+        return stream if self._draws is None else self._draws.stream(purpose, stream)
 
     async def until_over(self) -> None:
         """Wait for `params["seconds"]` seconds, 60 by default. Then stop the faults and wait for the steady state.
