@@ -3,8 +3,8 @@
     draws = Draws([Draw(purpose=("orders",), number=1, call="randrange", value=3)])
     draws.stream(("orders",), Random(7)).randrange(100)          # 3
 
-Each record is one call of the scenario, such as `randrange(100)`, and not the raw numbers behind it. So a replaced value
-is always a possible result of its call, and it keeps its meaning:
+Each record is one call of the scenario, such as `randrange(100)`, and not the raw numbers behind it. So a replaced
+value is always a possible result of its call, and it keeps its meaning:
 
 - A number from a range, and a choice, shrink towards the first of their possible values.
 - The result of `random()` is usually a chance. It keeps one significant digit of its distance to the nearer of 0 and 1,
@@ -27,7 +27,7 @@ from attrs import evolve, field, frozen
 
 from supervision.recording.describe import describe
 
-__all__ = ["Draw", "Draws", "Drawn", "Value"]
+__all__ = ["Draw", "Drawn", "Draws", "Value"]
 
 Value: TypeAlias = int | float | tuple[int, ...]
 """A number, a position among the possible values, or several positions."""
@@ -226,17 +226,17 @@ class _Stream(Random):
 
     # Items
 
-    def choice(self, seq: Sequence[Any]) -> Any:
+    def choice(self, seq: Any) -> Any:
         return self._one("choice", seq)
 
-    def _one(self, call: str, items: Sequence[Any]) -> Any:
+    def _one(self, call: str, items: Any) -> Any:
         count = len(items)
         own = self._source.choice(range(count))
         return items[self._use(call, own, 0, lambda value: 0 <= value < count, items.__getitem__)]
 
     def choices(
         self,
-        population: Sequence[Any],
+        population: Any,
         weights: Sequence[Any] | None = None,
         *,
         cum_weights: Sequence[Any] | None = None,
@@ -267,7 +267,7 @@ class _Stream(Random):
         x[:] = self._several("shuffle", list(x), tuple(own), tuple(range(len(x))))
 
     def _several(
-        self, call: str, items: Sequence[Any], own: tuple[int, ...], simplest: tuple[int, ...]
+        self, call: str, items: Any, own: tuple[int, ...], simplest: tuple[int, ...]
     ) -> list[Any]:
         def fits(value: tuple[int, ...]) -> bool:
             distinct = call == "choices" or len(set(value)) == len(value)

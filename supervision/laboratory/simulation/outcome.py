@@ -149,11 +149,12 @@ def reason_of(error: BaseException) -> tuple[str, ...]:
 def _reason(error: BaseException) -> str:
     found = [_kind(error)]
     if isinstance(error, Deadlock):
-        found += [line.rpartition(", at ")[2] for line in error.waiting if line.startswith(SCENARIO)]
+        found += [
+            line.rpartition(", at ")[2] for line in error.waiting if line.startswith(SCENARIO)
+        ]
     if isinstance(error, CallExit):
         reason = error.reason
-        crashed = isinstance(reason, Crash)
-        found.append(_reason(reason.exception) if crashed else _name_of(reason))
+        found.append(_reason(reason.exception) if isinstance(reason, Crash) else _name_of(reason))
     if error.__cause__ is not None:
         found.append(_reason(error.__cause__))
     return ", because of ".join(found)

@@ -49,6 +49,7 @@ _MORE = 6
 _WAITS = 12
 _FORGOTTEN = 3
 _HINTS = 2
+_DRAWS = 3
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 # In these failures, something did not happen. So the story shows the processes that wait.
@@ -73,6 +74,7 @@ def tell(outcome: Outcome, *, lines: int = _LINES) -> str:
     reasons = [
         *(_fault(report, story) for report in outcome.fault_reports),
         *_orders(outcome, story),
+        *_draws(outcome),
     ]
     if reasons:
         told.append("; ".join(reasons))
@@ -365,6 +367,15 @@ def _order(deviation: Deviation, story: Story) -> str:
     if len(tasks) > 6:
         tasks[5:] = [f"{len(tasks) - 5} more"]
     return f"{', then '.join(tasks)} ran in this order{when}"
+
+
+def _draws(outcome: Outcome) -> list[str]:
+    """Describe the first draws of a shrunk run that could not get their simplest values."""
+    needed = [each.draw for each in outcome.drawn if outcome.draws and not each.is_simple]
+    told = [f"{draw}" for draw in needed[:_DRAWS]]
+    if len(needed) > _DRAWS:
+        told.append(f"and {len(needed) - _DRAWS} more draws")
+    return told
 
 
 # The sentences

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -22,12 +23,8 @@ import attrs
 from attrs import field, frozen
 
 from supervision.laboratory.chaos.faults.kinds import Fault
-from supervision.laboratory.chaos.faults.report import FaultReport
-from supervision.laboratory.chaos.settings import settings_of
 from supervision.laboratory.simulation.draws import Draw, Drawn, Value
-from supervision.laboratory.simulation.errors import BudgetSpent, RunFileError
-from supervision.laboratory.simulation.forks import Fork
-from supervision.laboratory.simulation.outcome import Outcome, failures_in, identify, reason_of
+from supervision.laboratory.simulation.outcome import Outcome
 from supervision.laboratory.simulation.replaying.run_file import (
     RunFile,
     describe_run,
@@ -35,7 +32,14 @@ from supervision.laboratory.simulation.replaying.run_file import (
 )
 from supervision.laboratory.simulation.replaying.story import tell
 from supervision.laboratory.simulation.scheduling.deviations import Deviation
+from supervision.laboratory.simulation.shrinking.candidates import (
+    Budget,
+    Candidate,
+    Progress,
+    Trials,
+)
 from supervision.laboratory.simulation.shrinking.ddmin import ddmin, least
+from supervision.laboratory.simulation.shrinking.nearest import nearest_pass
 from supervision.laboratory.simulation.shrinking.simpler import (
     Field,
     aimed,
@@ -44,9 +48,9 @@ from supervision.laboratory.simulation.shrinking.simpler import (
     rounder,
     value_of,
 )
-from supervision.laboratory.simulation.simulate import Scenario, simulate
+from supervision.laboratory.simulation.simulate import Scenario
 
-__all__ = ["Budget", "Candidate", "Shrunk", "Trials", "shrink"]
+__all__ = ["Shrunk", "shrink"]
 
 
 _RESTARTS = 4
@@ -61,6 +65,8 @@ class Shrunk:
     Attributes:
         run: the run file.
         story: the story, in a few lines.
+        difference: the difference between this run and the nearest run that passes, in a few lines; empty if none of
+            the runs passed.
         runs: the number of runs that shrinking made.
         seconds: the real seconds that shrinking took.
         complete: False if shrinking ran out of its budget.
@@ -72,6 +78,7 @@ class Shrunk:
 
     run: RunFile
     story: str
+    difference: str
     runs: int
     seconds: float
     complete: bool
@@ -118,9 +125,11 @@ def shrink(
     _Shrinking(trials, run.knobs.quantum).all()
     best = trials.best
     outcome = trials.outcome(best, whole=True)
+    difference = nearest_pass(trials, outcome)
     return Shrunk(
         run=describe_run(outcome),
         story=tell(outcome),
+        difference=difference,
         runs=budget.used,
         seconds=budget.took,
         complete=not trials.cut_short,
@@ -258,8 +267,8 @@ class _Shrinking:
         """Lower the integers among the parameters of the scenario, within the bounds that it declares."""
         for name, value in self.best.params.items():
             if isinstance(value, int) and not isinstance(value, bool):
-                lowest = math.ceil(self.trials.bounds.get(name, (0, 0))[0])
-                least(value, lambda number, name=name: self._fails_with(name, number), lowest=lowest)  # type: ignore[misc]
+                bound, _ = self.trials.bounds.get(name, (0, 0))
+                least(value, partial(self._fails_with, name), lowest=math.ceil(max(bound, 0)))
 
     def _fails_with(self, name: str, number: int) -> bool:
         failed = self._fails(params={**self.best.params, name: number})
@@ -395,157 +404,3 @@ class _Shrinking:
     def _moment(self, seconds: float) -> float:
         quantum = self.quantum
         return math.ceil(seconds / quantum - 1e-6) * quantum if quantum else seconds
-
-
-Progress = Callable[[int, int, int], None]
-
-
-@frozen(kw_only=True)
-class Candidate:
-    """The parts of a run that shrinking makes smaller.
-
-    Attributes:
-        faults: the plan; None lets the scenario draw its own.
-        params: the parameters of the scenario.
-        deviations: the deviations from the canonical schedule; None for the schedule of the seed.
-        forks: the moments at which the run begins to use other random numbers.
-        draws: the values that replace values drawn from `world.random`.
-    """
-
-    faults: tuple[Fault, ...] | None
-    params: Mapping[str, Any]
-    deviations: tuple[Deviation, ...] | None
-    forks: tuple[Fork, ...] = ()
-    draws: tuple[Draw, ...] = ()
-
-    def with_schedule(self, deviations: Iterable[Deviation] | None) -> Candidate:
-        """Return the same candidate with another schedule."""
-        return attrs.evolve(self, deviations=None if deviations is None else tuple(deviations))
-
-
-class Budget:
-    """The limits of shrinking: the most runs, and the most seconds of a clock."""
-
-    def __init__(self, runs: int, seconds: float, clock: Callable[[], float]) -> None:
-        self.used = 0
-        self._runs = runs
-        self._clock = clock
-        self._begun = clock()
-        self._ends = self._begun + seconds
-
-    @property
-    def spent(self) -> bool:
-        """True if no runs or no seconds are left."""
-        return self.used >= self._runs or self._clock() >= self._ends
-
-    @property
-    def took(self) -> float:
-        """The real seconds so far."""
-        return self._clock() - self._begun
-
-
-class Trials:
-    """The trials of candidates, and the last candidate that failed in the same way as the first run.
-
-    Attributes:
-        best: the candidate that failed last, with the deviations of its run.
-        reports: the fault reports of the best candidate.
-        drawn: the calls of `world.random` of the best candidate.
-        bounds: the bounds of the scenario's parameters.
-        cut_short: True if the budget ran out.
-    """
-
-    def __init__(
-        self, scenario: Scenario, run: RunFile, budget: Budget, progress: Progress | None
-    ) -> None:
-        self.budget = budget
-        self.seed = run.seed
-        self.knobs = run.knobs
-        self.failure = run.failure
-        self.cut_short = False
-        self._passed: set[str] = set()
-        self.reports: tuple[FaultReport, ...] = ()
-        self.drawn: tuple[Drawn, ...] = ()
-        self.bounds = settings_of(scenario).bounds
-        self._scenario = scenario
-        self._progress = progress
-        self._max_steps = run.knobs.max_steps
-        schedule = run.schedule() if run.knobs.policy == "canonical" else None
-        self.best = Candidate(
-            faults=run.faults,
-            params=dict(run.params),
-            deviations=schedule,
-            forks=run.forks,
-            draws=run.draws,
-        )
-        self._begin()
-
-    def _begin(self) -> None:
-        outcome = self.outcome(self.best)
-        failure = identify(outcome.error)
-        if failure != self.failure or failure is None:
-            raise RunFileError(
-                f"there is nothing to shrink: with seed {self.seed} the run of {outcome.scenario} "
-                f"{'passes' if failure is None else f'fails with {failure}'} now, and failed with {self.failure} "
-                "before; shrink an outcome of simulate(), with the same program"
-            )
-        assert outcome.error is not None  # only an error has a kind of failure
-        self._reason = reason_of(outcome.error)
-        if not any(isinstance(each, BudgetSpent) for each in failures_in(outcome.error)):
-            # Give up candidates that run much longer than the failure.
-            self._max_steps = min(self._max_steps, 10 * outcome.steps + 10_000)
-        self._accept(self.best, outcome)
-
-    def outcome(self, candidate: Candidate, *, whole: bool = False) -> Outcome:
-        """Run a candidate and return the outcome. With `whole`, the knobs set the limit of steps."""
-        knobs = attrs.evolve(
-            self.knobs,
-            policy="seeded" if candidate.deviations is None else "canonical",
-            max_steps=self.knobs.max_steps if whole else self._max_steps,
-        )
-        return simulate(
-            self._scenario,
-            self.seed,
-            knobs=knobs,
-            params=candidate.params,
-            faults=candidate.faults,
-            deviations=candidate.deviations,
-            forks=candidate.forks,
-            draws=candidate.draws,
-            label_tasks=True,
-        )
-
-    def fails(self, *candidates: Candidate) -> bool:
-        """Return True if a candidate fails in the same way as the first run. That candidate becomes the best."""
-        for candidate in candidates:
-            if self.budget.spent:
-                self.cut_short = True
-                return False
-            # A run that passed once passes again.
-            key = repr(candidate)
-            if key in self._passed:
-                continue
-            self.budget.used += 1
-            outcome = self.outcome(candidate)
-            failed = outcome.error is not None and reason_of(outcome.error) == self._reason
-            if failed:
-                self._accept(candidate, outcome)
-            else:
-                self._passed.add(key)
-            if self._progress is not None:
-                best = self.best
-                self._progress(self.budget.used, len(best.faults or ()), len(best.deviations or ()))
-            if failed:
-                return True
-        return False
-
-    def _accept(self, candidate: Candidate, outcome: Outcome) -> None:
-        self.reports = outcome.fault_reports
-        self.drawn = outcome.drawn
-        self.best = attrs.evolve(
-            candidate,
-            faults=outcome.faults,
-            params=dict(outcome.params),
-            deviations=tuple(outcome.named),
-            draws=outcome.draws,
-        )
