@@ -56,7 +56,7 @@ class Draw:
 
     def __str__(self) -> str:
         purpose = ", ".join(map(repr, self.purpose))
-        return f"{self.call} number {self.number} of world.random({purpose}) gave {self.result}"
+        return f"world.random({purpose}) gave {self.result} in call {self.number}, {self.call}()"
 
 
 @frozen(kw_only=True)

@@ -268,6 +268,7 @@ class _Run:
                 debug=self.knobs.checked,
             ) as self.world.runtime:
                 faults.start(self.plan)
+                self.world.began()
                 try:
                     await self.scenario(self.world)
                 except BaseException as error:
@@ -327,6 +328,7 @@ class _Run:
             self._moments.append(self.scheduler.round)
             self._moments.append(now)
             self._rounds_in_moment = 0
+            self.world.time_passed()
             if now > self._max_seconds:
                 self._out_of("seconds", self._max_seconds)
         else:

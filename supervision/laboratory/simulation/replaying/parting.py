@@ -9,7 +9,6 @@ changes nothing may add a round.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -38,11 +37,12 @@ def agreement(failed: Outcome, passed: Outcome) -> int:
 def parting(failed: Outcome, passed: Outcome) -> str:
     """Describe the first difference between a failed run and a run that passes, in a few lines."""
     step = agreement(failed, passed)
-    here, there = _next(failed, step), _next(passed, step)
+    here, there = _told(failed), _told(passed)
+    at = first_difference(here, there)
     return (
         f"the runs agree for {step} {'event' if step == 1 else 'events'}; then\n"
-        f"  this run: {here}\n"
-        f"  the other: {there}"
+        f"  this run: {_sentence(here, at)}\n"
+        f"  the other: {_sentence(there, at)}"
     )
 
 
@@ -54,11 +54,13 @@ def _comparable(outcome: Outcome) -> list[dict[str, Any]]:
     return events
 
 
-def _next(outcome: Outcome, step: int) -> str:
-    """Return the first event from `step` on that has a sentence, in words."""
-    story = Story(outcome.trace, None, outcome.tasks)
-    for event in islice(story.events, step, None):
-        sentence = story.sentence(event)
-        if sentence is not None:
-            return f"{sentence}, at {in_seconds(event['t'])}"
-    return f"nothing more until its end, at {in_seconds(outcome.seconds)}"
+def _told(outcome: Outcome) -> list[tuple[float, str]]:
+    story = Story(outcome.trace, outcome.failed_at, outcome.tasks)
+    return [(line.t, line.text) for line in story.lines()]
+
+
+def _sentence(told: Sequence[tuple[float, str]], at: int) -> str:
+    if at == len(told):
+        return "nothing more happens before its end"
+    seconds, text = told[at]
+    return f"{text}, at {in_seconds(seconds)}"

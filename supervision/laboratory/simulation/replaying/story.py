@@ -42,7 +42,7 @@ from supervision.recording.reader.names import Names
 from supervision.recording.reader.records import Event, Key, key_of
 from supervision.recording.reader.words import how_it_ended, in_seconds, restarted_as, short
 
-__all__ = ["Story", "tell"]
+__all__ = ["Story", "fault_text", "tell"]
 
 _LINES = 30
 _MORE = 6
@@ -72,7 +72,7 @@ def tell(outcome: Outcome, *, lines: int = _LINES) -> str:
     story = Story(outcome.trace, outcome.failed_at, outcome.tasks)
     told = [_head(outcome)]
     reasons = [
-        *(_fault(report, story) for report in outcome.fault_reports),
+        *(fault_text(report, story) for report in outcome.fault_reports),
         *_orders(outcome, story),
         *_draws(outcome),
     ]
@@ -333,7 +333,7 @@ def _head(outcome: Outcome) -> str:
     return f"{outcome.scenario} {verb} with seed {outcome.seed}{params}"
 
 
-def _fault(report: FaultReport, story: Story) -> str:
+def fault_text(report: FaultReport, story: Story) -> str:
     """Describe a fault. Add the process that a pattern matched, and the time of a fault that waited for a callback."""
     where = None if report.where is None else story.name(report.where)
     text, found = report.text, []

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from supervision.laboratory.chaos.faults.kinds import describe_fault
 from supervision.laboratory.simulation.outcome import Outcome
 from supervision.laboratory.simulation.replaying.parting import agreement, parting
+from supervision.laboratory.simulation.replaying.story import Story, fault_text
 from supervision.laboratory.simulation.shrinking.candidates import Candidate, Trials
 
 __all__ = ["nearest_pass"]
@@ -25,10 +26,9 @@ def nearest_pass(trials: Trials, failed: Outcome) -> str:
     if not found:
         return ""
     candidate, outcome = max(found, key=lambda pair: agreement(failed, pair[1]))
-    what = _changes(
-        trials.best, candidate, seed=None if outcome.seed == trials.seed else outcome.seed
-    )
-    return f"the nearest run that passes has {what}: {parting(failed, outcome)}"
+    what = [] if outcome.seed == trials.seed else [f"has seed {outcome.seed}"]
+    what += _changes(failed, trials.best, candidate)
+    return f"the nearest run that passes {' and '.join(what)}: {parting(failed, outcome)}"
 
 
 def _other_seeds(trials: Trials) -> Iterator[tuple[Candidate, Outcome]]:
@@ -42,20 +42,21 @@ def _other_seeds(trials: Trials) -> Iterator[tuple[Candidate, Outcome]]:
             yield candidate, outcome
 
 
-def _changes(best: Candidate, other: Candidate, *, seed: int | None) -> str:
+def _changes(failed: Outcome, best: Candidate, other: Candidate) -> Iterator[str]:
     """Describe the input of a run by its differences from the best candidate."""
-    found = [] if seed is None else [f"seed {seed}"]
-    removed = [each for each in best.faults or () if each not in (other.faults or ())]
-    added = [each for each in other.faults or () if each not in (best.faults or ())]
-    found += [f"no {describe_fault(fault)}" for fault in removed]
-    found += [f"{describe_fault(fault)} instead" for fault in added]
-    found += [
-        f"{name}={value!r}" for name, value in other.params.items() if best.params[name] != value
-    ]
+    story = Story(failed.trace, failed.failed_at, failed.tasks)
+    for report in failed.fault_reports:
+        if report.fault not in (other.faults or ()):
+            yield f"lacks the fault {fault_text(report, story)!r}"
+    for fault in other.faults or ():
+        if fault not in (best.faults or ()):
+            yield f"has the fault {describe_fault(fault)!r}"
+    for name, value in other.params.items():
+        if best.params[name] != value:
+            yield f"has {name}={value!r}"
     if other.deviations is None:
-        found.append("the schedule of its seed")
+        yield "has the schedule of its seed"
     elif other.deviations != best.deviations:
-        found.append("another order of tasks")
+        yield "has another order of tasks"
     if other.draws != best.draws:
-        found.append("other draws")
-    return " and ".join(found) or "the same input"
+        yield "has other draws"

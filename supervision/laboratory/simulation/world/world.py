@@ -74,8 +74,15 @@ class World(ScenarioWorld):
         self.network.on_served = self._served
         self.nodes = Nodes(self)
         self.faults = Injector(
-            trace=trace, connections=self.network, nodes=self.nodes, stall=clock.stall
+            trace=trace,
+            connections=self.network,
+            nodes=self.nodes,
+            stall=clock.stall,
+            checking=self._is_checking,
         )
+        # The scenario's task, and the number of nurseries around it. `_has_worked` is True once it has had its own.
+        self._scenario: tuple[trio.lowlevel.Task, int] | None = None
+        self._has_worked = False
         super().__init__(
             seed=seed,
             params=params,
@@ -154,6 +161,28 @@ class World(ScenarioWorld):
         return await self.network.connect(host, port, source=source)
 
     # For the run
+
+    def began(self) -> None:
+        """Remember the current task as the task of the scenario, which is about to begin."""
+        task = trio.lowlevel.current_task()
+        self._scenario = task, len(task.child_nurseries)
+
+    def _is_checking(self) -> bool:
+        """Return True if the current task is the scenario's, which has had nurseries for its work and has none now."""
+        if self._scenario is None or not self._has_worked or self._is_working:
+            return False
+        return trio.lowlevel.current_task() is self._scenario[0]
+
+    @property
+    def _is_working(self) -> bool:
+        assert self._scenario is not None  # the scenario has begun
+        task, around = self._scenario
+        return len(task.child_nurseries) > around
+
+    def time_passed(self) -> None:
+        """Look for nurseries of the scenario. Their tasks do its work, so a final check can only follow them."""
+        if not self._has_worked and self._scenario is not None:
+            self._has_worked = self._is_working
 
     @property
     def runtimes(self) -> list[Runtime]:
