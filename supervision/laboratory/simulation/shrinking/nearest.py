@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import attrs
+
 from supervision.laboratory.chaos.faults.kinds import describe_fault
 from supervision.laboratory.simulation.outcome import Outcome
 from supervision.laboratory.simulation.replaying.parting import agreement, parting
@@ -22,17 +24,21 @@ def nearest_pass(trials: Trials, failed: Outcome) -> str:
         trials: the trials of the failure. If no candidate has passed, a few seeds are tried with the same input.
         failed: the outcome of the best candidate.
     """
-    found = trials.passing or list(_other_seeds(trials))
+    kept = sorted(trials.passing, key=lambda pair: trials.best.distance(pair[0]))
+    found = kept or list(_other_seeds(trials))
     if not found:
         return ""
     candidate, outcome = max(found, key=lambda pair: agreement(failed, pair[1]))
-    what = [] if outcome.seed == trials.seed else [f"has seed {outcome.seed}"]
-    what += _changes(failed, trials.best, candidate)
+    if outcome.seed == trials.seed:
+        what = list(_changes(failed, trials.best, candidate))
+    else:
+        what = [f"has seed {outcome.seed}"]
     return f"the nearest run that passes {' and '.join(what)}: {parting(failed, outcome)}"
 
 
 def _other_seeds(trials: Trials) -> Iterator[tuple[Candidate, Outcome]]:
-    candidate = trials.best.with_schedule(None)
+    # The draws of the failure would have the same values with every seed.
+    candidate = attrs.evolve(trials.best, deviations=None, draws=())
     for seed in range(trials.seed, trials.seed + _SEEDS):
         if trials.budget.spent:
             return
