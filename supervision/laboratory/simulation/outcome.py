@@ -59,6 +59,7 @@ class Outcome:
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
         failed_at: the number of events and the virtual seconds when the run failed; None if it passed. Later events
             come from the clean-up of the run.
+        returned_at: the same numbers when the scenario returned; None if it did not return.
         tasks: the names of the tasks in the trace, by number.
     """
 
@@ -84,6 +85,7 @@ class Outcome:
     fault_reports: tuple[FaultReport, ...] = field(default=(), repr=False)
     sometimes: dict[str, bool] = field(factory=dict)
     failed_at: tuple[int, float] | None = None
+    returned_at: tuple[int, float] | None = None
     tasks: dict[int, str] = field(factory=dict, repr=False)
 
     @property

@@ -191,6 +191,7 @@ class _Run:
         self._steps = 0
         self._checked = False
         self._failed_at: tuple[int, float] | None = None
+        self._returned_at: tuple[int, float] | None = None
         self._over = False
         self._tasks: dict[int, str] = {}
         self._raised: BaseException | None = None
@@ -271,6 +272,7 @@ class _Run:
                 self.world.began()
                 try:
                     await self.scenario(self.world)
+                    self._returned_at = self.trace.count, self.clock.now
                 except BaseException as error:
                     self._failing(error)
                     raise
@@ -408,5 +410,6 @@ class _Run:
             fault_reports=reports,
             sometimes=dict(self.world.expectations.seen),
             failed_at=self._failed_at if self.error is not None else None,
+            returned_at=self._returned_at,
             tasks=self._tasks,
         )

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from supervision.laboratory.simulation.outcome import Outcome
-from supervision.laboratory.simulation.replaying.story import CLEAN_END, Story
+from supervision.laboratory.simulation.replaying.story import Story
 from supervision.recording.reader.words import in_seconds
 
 __all__ = ["agreement", "first_difference", "parting"]
@@ -55,9 +55,8 @@ def _comparable(outcome: Outcome) -> list[dict[str, Any]]:
 
 
 def _told(outcome: Outcome) -> list[tuple[float, str]]:
-    story = Story(outcome.trace, outcome.failed_at, outcome.tasks)
-    # A run that passes shuts its processes down, and a run that fails ends before that.
-    return [(line.t, line.text) for line in story.lines() if line.weight > CLEAN_END]
+    story = Story(outcome.trace, outcome.failed_at or outcome.returned_at, outcome.tasks)
+    return [(line.t, line.text) for line in story.lines()]
 
 
 def _sentence(told: Sequence[tuple[float, str]], at: int) -> str:

@@ -42,10 +42,7 @@ from supervision.recording.reader.names import Names
 from supervision.recording.reader.records import Event, Key, key_of
 from supervision.recording.reader.words import how_it_ended, in_seconds, restarted_as, short
 
-__all__ = ["CLEAN_END", "Story", "fault_text", "tell"]
-
-CLEAN_END = 0.5
-"""The weight of the sentence about the clean end of a process."""
+__all__ = ["Story", "fault_text", "tell"]
 
 _LINES = 30
 _MORE = 6
@@ -199,7 +196,7 @@ class Story:
     def _weight(self, event: Event) -> float:
         if event["kind"] == "exited" and event["exit"] in ("normal", "shutdown", "shutdown_detail"):
             own = self.names.is_connection(key_of(event)) or key_of(event) in self.names.connections
-            return 0.0 if own or event["exit"] == "shutdown_detail" else CLEAN_END
+            return 0.0 if own or event["exit"] == "shutdown_detail" else 0.5
         return _WEIGHTS.get(event["kind"], 5.0)
 
     def sentence(self, event: Event) -> str | None:
