@@ -391,7 +391,7 @@ def test_the_nearest_run_that_passes_lacks_the_last_fault() -> None:
         "the nearest run that passes lacks the fault 'kill /a at 1 s': the runs agree for 2 events; then"
     )
     assert here == "  this run: /a was killed, at 1 s"
-    assert there == "  the other: nothing more happens before its end"
+    assert there == "  the other: nothing more before it passes"
 
 
 def test_the_nearest_run_that_passes_has_another_order() -> None:

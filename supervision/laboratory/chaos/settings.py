@@ -27,11 +27,10 @@ def _check_bounds(
     settings: ScenarioSettings, attribute: Attribute[Any], bounds: Mapping[str, Any]
 ) -> None:
     for name, pair in bounds.items():
-        match pair:
-            case (least, most) if is_number(least) and is_number(most, least=least):
-                continue
-        expected = "the least and the greatest value, as in (1, 10); math.inf is no limit"
-        raise InvalidOption("scenario", f"bounds[{name!r}]", pair, expected)
+        numbers = isinstance(pair, tuple) and len(pair) == 2 and all(map(is_number, pair))
+        if not numbers or pair[0] > pair[1]:
+            expected = "the least and the greatest value, as in (1, 10); math.inf is no limit"
+            raise InvalidOption("scenario", f"bounds[{name!r}]", pair, expected)
     settings.check_params("scenario", settings.params)
 
 

@@ -7,11 +7,11 @@ from typing import Any
 from attrs import field, frozen
 
 from actors.errors import CallExit
-from actors.exits import Crash, ExitReason, Reason
+from actors.exits import Crash, Reason
 from supervision.laboratory.chaos.expectations import CHECK, failures_in, problem_of
 from supervision.laboratory.chaos.faults.kinds import Fault
 from supervision.laboratory.chaos.faults.report import FaultReport
-from supervision.laboratory.simulation.draws import Draw, Drawn
+from supervision.laboratory.simulation.draws import Draw
 from supervision.laboratory.simulation.errors import (
     BudgetSpent,
     Deadlock,
@@ -52,8 +52,7 @@ class Outcome:
         deviations: the deviations from the canonical schedule.
         named: the deviations with the names of tasks, for a run with `label_tasks`.
         forks: the moments at which the run began to use other random numbers.
-        draws: the values that replaced values of the seed.
-        drawn: the calls of `world.random`, for a run with `label_tasks`.
+        drawn: the calls of `world.random`, for a run with `label_tasks` or with draws.
         faults: the fault plan of the run.
         fault_reports: the report of each fault.
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
@@ -79,8 +78,7 @@ class Outcome:
     deviations: Deviations = field(repr=False)
     named: tuple[Deviation, ...] = field(default=(), repr=False)
     forks: tuple[Fork, ...] = ()
-    draws: tuple[Draw, ...] = ()
-    drawn: tuple[Drawn, ...] = field(default=(), repr=False)
+    drawn: tuple[Draw, ...] = field(default=(), repr=False)
     faults: tuple[Fault, ...] = ()
     fault_reports: tuple[FaultReport, ...] = field(default=(), repr=False)
     sometimes: dict[str, bool] = field(factory=dict)
@@ -97,6 +95,11 @@ class Outcome:
     def digest(self) -> str:
         """The SHA-256 of the trace."""
         return self.digest_without_trace or self.recorded.digest()
+
+    @property
+    def draws(self) -> tuple[Draw, ...]:
+        """The calls of `world.random` whose values replaced values of the seed."""
+        return tuple(each for each in self.drawn if each.value != each.own)
 
     @property
     def bare(self) -> bool:
@@ -152,19 +155,13 @@ def _reason(error: BaseException) -> str:
     found = [_kind(error)]
     if isinstance(error, Deadlock):
         found += [
-            line.rpartition(", at ")[2] for line in error.waiting if line.startswith(SCENARIO)
+            each.rpartition(", at ")[2] for each in error.waiting if each.startswith(SCENARIO)
         ]
-    if isinstance(error, CallExit):
-        reason = error.reason
-        found.append(_reason(reason.exception) if isinstance(reason, Crash) else _name_of(reason))
-    if error.__cause__ is not None:
-        found.append(_reason(error.__cause__))
-    return ", because of ".join(found)
-
-
-def _name_of(reason: ExitReason) -> str:
-    # The value may contain a number that shrinking lowers.
-    return repr(reason) if isinstance(reason, Reason | str) else type(reason).__qualname__
+    reason = error.reason if isinstance(error, CallExit) else None
+    behind = [error.__cause__, reason.exception if isinstance(reason, Crash) else None]
+    found += [_reason(each) for each in behind if each is not None]
+    # The value of another reason may contain a number that shrinking lowers.
+    return f"{found} {reason if isinstance(reason, Reason | str) else type(reason)}"
 
 
 def _kind(error: BaseException) -> str:

@@ -149,7 +149,9 @@ class _Run:
         self.scenario = scenario
         self.knobs: Knobs = knobs
         self.error: BaseException | None = None
-        self.streams = Streams(seed)
+        self.draws = Draws(draws)
+        recorded = draws or label_tasks
+        self.streams = Streams(seed, self.draws.new) if recorded else Streams(seed)
         self.forks = tuple(forks)
         self.plan = self._draw(settings.faults if faults is None else faults)
         self.clock = VirtualClock(knobs.quantum, settled=self._settled, stuck=self._stuck)
@@ -165,7 +167,6 @@ class _Run:
         )
         self.clock.dead = self.scheduler.dead
         self.on_event = on_event
-        self.draws = Draws(draws) if draws or label_tasks else None
         self.trace = Trace(self._moment if on_event is None else self._event, keep=keep_trace)
         self.world = World(
             seed=seed,
@@ -176,7 +177,6 @@ class _Run:
             trace=self.trace,
             invariants=settings.invariants,
             reached=self._reached if self.forks else None,
-            draws=self.draws,
         )
         self._root = trio.CancelScope()
         # Copies of the limits, because every round reads them.
@@ -404,8 +404,7 @@ class _Run:
             deviations=scheduler.taken,
             named=tuple(scheduler.named),
             forks=self.forks,
-            draws=() if self.draws is None else self.draws.replaced,
-            drawn=() if self.draws is None else tuple(self.draws.drawn),
+            drawn=tuple(self.draws.drawn),
             faults=self.plan,
             fault_reports=reports,
             sometimes=dict(self.world.expectations.seen),

@@ -70,7 +70,7 @@ class Injector:
         nodes: the nodes; None makes `KillNode` not applicable.
         stall: blocks the event loop for some seconds; the default is `time.sleep`.
         checking: returns True if the current task is the scenario in its final check. No fault is applied while such a
-            check waits for the answer to a call. None if there is no such check.
+            check waits for the answer to a call.
 
     No fault affects the reply to a call, because a reply goes directly to the caller and not through a mailbox.
     """
@@ -85,7 +85,7 @@ class Injector:
         connections: Connections | None = None,
         nodes: NodeControl | None = None,
         stall: Callable[[float], None] = time.sleep,
-        checking: Callable[[], bool] | None = None,
+        checking: Callable[[], bool] = lambda: False,
     ) -> None:
         self._checking = checking
         # The open calls of the scenario's final check. They are the keys.
@@ -129,9 +129,8 @@ class Injector:
         target = TargetRuntime(runtime, places, recorder, node)
         self._targets.append(target)
         if observe:
-            instrument = _FaultPoints(
-                target, self._callbacks, self._messages, self._final_calls, self._checking
-            )
+            instrument = _FaultPoints(target, self._callbacks, self._messages, self._checking)
+            instrument.final_calls = self._final_calls
             self._detach[target] = runtime.add_instrument(instrument)
 
     def remove(self, runtime: Runtime) -> None:
@@ -298,11 +297,10 @@ class _FaultPoints(Instrument):
         target: TargetRuntime,
         callbacks: CallbackFaults,
         messages: MessageFaults,
-        final_calls: dict[object, None],
-        checking: Callable[[], bool] | None,
+        checking: Callable[[], bool],
     ) -> None:
         self._target = target
-        self._final_calls = final_calls
+        self.final_calls: dict[object, None] = {}
         self._checking = checking
         self._callbacks = callbacks
         self._messages = messages
@@ -310,22 +308,22 @@ class _FaultPoints(Instrument):
     def callback_started(self, pid: Pid, callback: str, message: Any) -> Awaitable[None] | None:
         # Most plans have no fault that waits for a callback. For these plans, this check saves a call per callback.
         callbacks = self._callbacks
-        if not callbacks.waiting or self._final_calls:
+        if not callbacks.waiting or self.final_calls:
             return None
         return callbacks.started(self._target, pid, callback, message)
 
     def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> bool | None:
         messages = self._messages
-        if (not messages.waiting and not messages.overtaken) or self._final_calls:
+        if (not messages.waiting and not messages.overtaken) or self.final_calls:
             return None
         return messages.sent(self._target, sender, receiver, message)
 
     def call_started(self, caller: Pid | None, server: Pid, call: object, timeout: float) -> None:
-        if caller is None and self._checking is not None and self._checking():
-            self._final_calls[call] = None
+        if caller is None and self._checking():
+            self.final_calls[call] = None
 
     def call_ended(self, call: object, how: str) -> None:
-        self._final_calls.pop(call, None)
+        self.final_calls.pop(call, None)
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
         self._callbacks.forget(pid)

@@ -2,24 +2,18 @@
 
     parting(failed, passed)           # "the runs agree for 26 events; then, at 0.5 s, ..."
 
-Two runs agree as long as their events are the same. The numbers of rounds and tasks do not count, because a fault that
-changes nothing may add a round.
+Two runs agree as long as the lines of their traces are the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import msgspec
 
 from supervision.laboratory.simulation.outcome import Outcome
 from supervision.laboratory.simulation.replaying.story import Story
 from supervision.recording.reader.words import in_seconds
 
 __all__ = ["agreement", "first_difference", "parting"]
-
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def first_difference(first: Sequence[object], second: Sequence[object]) -> int:
@@ -31,7 +25,7 @@ def first_difference(first: Sequence[object], second: Sequence[object]) -> int:
 
 def agreement(failed: Outcome, passed: Outcome) -> int:
     """Return the number of events for which two runs agree."""
-    return first_difference(_comparable(failed), _comparable(passed))
+    return first_difference(failed.trace, passed.trace)
 
 
 def parting(failed: Outcome, passed: Outcome) -> str:
@@ -41,26 +35,12 @@ def parting(failed: Outcome, passed: Outcome) -> str:
     at = first_difference(here, there)
     return (
         f"the runs agree for {step} {'event' if step == 1 else 'events'}; then\n"
-        f"  this run: {_sentence(here, at)}\n"
-        f"  the other: {_sentence(there, at)}"
+        f"  this run: {here[at]}\n"
+        f"  the other: {there[at]}"
     )
 
 
-def _comparable(outcome: Outcome) -> list[dict[str, Any]]:
-    events = [_decode(line) for line in outcome.trace]
-    for event in events:
-        event.pop("round", None)
-        event.pop("task", None)
-    return events
-
-
-def _told(outcome: Outcome) -> list[tuple[float, str]]:
+def _told(outcome: Outcome) -> list[str]:
     story = Story(outcome.trace, outcome.failed_at or outcome.returned_at, outcome.tasks)
-    return [(line.t, line.text) for line in story.lines()]
-
-
-def _sentence(told: Sequence[tuple[float, str]], at: int) -> str:
-    if at == len(told):
-        return "nothing more happens before its end"
-    seconds, text = told[at]
-    return f"{text}, at {in_seconds(seconds)}"
+    told = [f"{line.text}, at {in_seconds(line.t)}" for line in story.lines()]
+    return [*told, f"nothing more before it {'passes' if outcome.passed else 'fails'}"]

@@ -371,11 +371,10 @@ def _order(deviation: Deviation, story: Story) -> str:
 
 def _draws(outcome: Outcome) -> list[str]:
     """Describe the first draws of a shrunk run that could not get their simplest values."""
-    needed = [each.draw for each in outcome.drawn if outcome.draws and not each.is_simple]
-    told = [f"{draw}" for draw in needed[:_DRAWS]]
+    needed = [str(each) for each in outcome.drawn if outcome.draws and not each.is_simple]
     if len(needed) > _DRAWS:
-        told.append(f"and {len(needed) - _DRAWS} more draws")
-    return told
+        needed[_DRAWS:] = [f"and {len(needed) - _DRAWS} more draws"]
+    return needed
 
 
 # The sentences

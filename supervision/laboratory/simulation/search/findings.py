@@ -30,8 +30,8 @@ class Finding:
         failures: the runs that failed alike.
         run: the run that the report shows, which is the shrunk run if shrinking succeeded; None if no run was kept.
         path: the run file, if there is one.
-        story: the story of the shrunk run; empty without shrinking.
-        difference: the difference between the shrunk run and the nearest run that passes; empty if none was found.
+        story: the story of the shrunk run, with its difference from the nearest run that passes; empty without
+            shrinking.
         note: the reason why shrinking failed; None if it did not fail.
     """
 
@@ -39,7 +39,6 @@ class Finding:
     run: RunFile | None = None
     path: Path | None = None
     story: str = ""
-    difference: str = ""
     note: str | None = None
 
 
@@ -71,22 +70,15 @@ def look_at(
             yield Finding(failures=kind)
             continue
         made = next(made_small, _Small())
-        path = corpus.keep(made.run or run, stale=stale)
-        yield Finding(
-            failures=kind,
-            run=made.run or run,
-            path=path,
-            story=made.story,
-            difference=made.difference,
-            note=made.note,
-        )
+        shown = made.run or run
+        path = corpus.keep(shown, stale=stale)
+        yield Finding(failures=kind, run=shown, path=path, story=made.story, note=made.note)
 
 
 @frozen(kw_only=True)
 class _Small:
     run: RunFile | None = None
     story: str = ""
-    difference: str = ""
     note: str | None = None
 
 
@@ -104,4 +96,4 @@ def _small(run: RunFile, seconds: float) -> _Small:
         shrunk = shrink(run, max_seconds=seconds)
     except SimulationError as error:
         return _Small(note=f"it could not be shrunk: {error}")
-    return _Small(run=shrunk.run, story=shrunk.story, difference=shrunk.difference)
+    return _Small(run=shrunk.run, story=f"{shrunk.story}\n{shrunk.difference}".rstrip())

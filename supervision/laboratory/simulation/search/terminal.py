@@ -329,8 +329,6 @@ def print_finding(
     if finding.story:
         console.print("  the story:")
         console.print(textwrap.indent(finding.story, "    "))
-    if finding.difference:
-        console.print(textwrap.indent(finding.difference, "  "))
     if finding.note is not None:
         console.print(f"  {finding.note}")
     console.print(f"  repeat it with: {_command(report, finding, params)}")

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Any
@@ -22,24 +23,22 @@ from typing import Any
 import attrs
 from attrs import field, frozen
 
-from supervision.laboratory.chaos.faults.kinds import Fault
-from supervision.laboratory.simulation.draws import Draw, Drawn, Value
-from supervision.laboratory.simulation.outcome import Outcome
+from supervision.laboratory.chaos.faults.kinds import Fault, describe_fault
+from supervision.laboratory.chaos.faults.report import FaultReport
+from supervision.laboratory.chaos.settings import settings_of
+from supervision.laboratory.simulation.draws import Draw, Value
+from supervision.laboratory.simulation.errors import BudgetSpent, RunFileError
+from supervision.laboratory.simulation.forks import Fork
+from supervision.laboratory.simulation.outcome import Outcome, failures_in, identify, reason_of
+from supervision.laboratory.simulation.replaying.parting import agreement, parting
 from supervision.laboratory.simulation.replaying.run_file import (
     RunFile,
     describe_run,
     find_scenario,
 )
-from supervision.laboratory.simulation.replaying.story import tell
+from supervision.laboratory.simulation.replaying.story import Story, fault_text, tell
 from supervision.laboratory.simulation.scheduling.deviations import Deviation
-from supervision.laboratory.simulation.shrinking.candidates import (
-    Budget,
-    Candidate,
-    Progress,
-    Trials,
-)
 from supervision.laboratory.simulation.shrinking.ddmin import ddmin, least
-from supervision.laboratory.simulation.shrinking.nearest import nearest_pass
 from supervision.laboratory.simulation.shrinking.simpler import (
     Field,
     aimed,
@@ -48,14 +47,15 @@ from supervision.laboratory.simulation.shrinking.simpler import (
     rounder,
     value_of,
 )
-from supervision.laboratory.simulation.simulate import Scenario
+from supervision.laboratory.simulation.simulate import Scenario, simulate
 
-__all__ = ["Shrunk", "shrink"]
+__all__ = ["Budget", "Candidate", "Shrunk", "Trials", "shrink"]
 
 
 _RESTARTS = 4
 _FEW = 3
-_DRAW_RUNS = 200  # the most runs to simplify draws in one pass
+_KEPT = 8  # the most passing runs to keep
+_SEEDS = 5  # the number of seeds to try if no candidate has passed
 
 
 @frozen(kw_only=True)
@@ -125,7 +125,7 @@ def shrink(
     _Shrinking(trials, run.knobs.quantum).all()
     best = trials.best
     outcome = trials.outcome(best, whole=True)
-    difference = nearest_pass(trials, outcome)
+    difference = _nearest_pass(trials, outcome)
     return Shrunk(
         run=describe_run(outcome),
         story=tell(outcome),
@@ -146,7 +146,6 @@ class _Shrinking:
     def __init__(self, trials: Trials, quantum: float) -> None:
         self.trials = trials
         self.quantum = quantum
-        self._draw_limit = 0
 
     @property
     def best(self) -> Candidate:
@@ -186,9 +185,10 @@ class _Shrinking:
             before = self.best
             self.schedule()
             self.workload()
-            self.draws()
             self.targets()
             self.numbers()
+            # The last step, because a run may have very many draws.
+            self.draws()
             if self.best == before or self.trials.budget.spent:
                 return
             self.faults(self.best.faults or ())
@@ -280,49 +280,40 @@ class _Shrinking:
 
     def draws(self) -> None:
         """Make the values simpler that the scenario draws from `world.random`."""
-        self._draw_limit = self.trials.budget.used + _DRAW_RUNS
         begun = self.best
         some = [each for each in self.trials.drawn if not each.is_simple]
-        if not some:
-            return
 
-        def fails(kept: list[Drawn]) -> bool:
-            own = {id(each) for each in kept}
+        def fails(kept: list[Draw]) -> bool:
+            changed = [each for each in some if each not in kept]
             return self._draws_fail(
-                begun, [each.with_value(each.simplest) for each in some if id(each) not in own]
+                begun, [attrs.evolve(each, value=each.simplest) for each in changed]
             )
 
         ddmin(some, fails)
-        for drawn in [each for each in self.trials.drawn if not each.is_simple]:
-            self._draw(drawn)
+        for draw in [each for each in self.trials.drawn if not each.is_simple]:
+            self._draw(draw)
         if len(self.best.deviations or ()) > len(begun.deviations or ()):
             self.schedule()
 
-    def _draw(self, drawn: Drawn) -> None:
+    def _draw(self, draw: Draw) -> None:
         """Lower one value that cannot be replaced by its simplest value."""
-        value, best = drawn.draw.value, self.best
+        best = self.best
 
-        def fails(nearer: Value) -> bool:
-            return self._draws_fail(best, [drawn.with_value(nearer)])
+        def fails(value: Value) -> bool:
+            return self._draws_fail(best, [attrs.evolve(draw, value=value)])
 
-        if isinstance(value, int):
-            least(value, fails)
-        elif isinstance(value, float):
-            any(fails(near) for near in rounder(value))
+        if isinstance(draw.value, int):
+            least(draw.value, fails)
         else:
-            for nearer in drawn.simpler():
-                if fails(nearer):
-                    break
+            nearer = rounder(draw.value) if isinstance(draw.value, float) else draw.simpler_orders()
+            any(map(fails, nearer))
 
     def _draws_fail(self, base: Candidate, changes: Sequence[Draw]) -> bool:
-        if self.trials.budget.used >= self._draw_limit:
-            return False
-        other = {(each.purpose, each.number): each for each in (*base.draws, *changes)}
-        changed = attrs.evolve(base, draws=tuple(other.values()))
-        if not changed.deviations:
-            return self.trials.fails(changed)
-        loose = [attrs.evolve(each, seconds=None, turn=None) for each in changed.deviations]
-        return self.trials.fails(changed, changed.with_schedule(loose), changed.with_schedule(None))
+        draws = {(each.purpose, each.number): each for each in (*base.draws, *changes)}
+        other = attrs.evolve(base, draws=tuple(draws.values()))
+        if not other.deviations:
+            return self.trials.fails(other)
+        return self.trials.fails(other, _loose(other), other.with_schedule(None))
 
     # The rest of the faults
 
@@ -389,10 +380,7 @@ class _Shrinking:
         if not deviations:
             return self.trials.fails(changed)
         moved = [self._later(each, before, number) for each in deviations]
-        loose = [attrs.evolve(each, seconds=None, turn=None) for each in deviations]
-        return self.trials.fails(
-            changed, changed.with_schedule(moved), changed.with_schedule(loose)
-        )
+        return self.trials.fails(changed, changed.with_schedule(moved), _loose(changed))
 
     def _later(self, deviation: Deviation, before: float, now: float) -> Deviation:
         """Return the deviation. If it comes after a fault whose time changes, move it by the same amount."""
@@ -404,3 +392,211 @@ class _Shrinking:
     def _moment(self, seconds: float) -> float:
         quantum = self.quantum
         return math.ceil(seconds / quantum - 1e-6) * quantum if quantum else seconds
+
+
+def _loose(candidate: Candidate) -> Candidate:
+    """Return a candidate whose deviations apply at any time."""
+    return candidate.with_schedule(
+        attrs.evolve(each, seconds=None, turn=None) for each in candidate.deviations or ()
+    )
+
+
+Progress = Callable[[int, int, int], None]
+
+
+@frozen(kw_only=True)
+class Candidate:
+    """The parts of a run that shrinking makes smaller.
+
+    Attributes:
+        faults: the plan; None lets the scenario draw its own.
+        params: the parameters of the scenario.
+        deviations: the deviations from the canonical schedule; None for the schedule of the seed.
+        forks: the moments at which the run begins to use other random numbers.
+        draws: the values that replace values drawn from `world.random`.
+    """
+
+    faults: tuple[Fault, ...] | None
+    params: Mapping[str, Any]
+    deviations: tuple[Deviation, ...] | None
+    forks: tuple[Fork, ...] = ()
+    draws: tuple[Draw, ...] = ()
+
+    def with_schedule(self, deviations: Iterable[Deviation] | None) -> Candidate:
+        """Return the same candidate with another schedule."""
+        return attrs.evolve(self, deviations=None if deviations is None else tuple(deviations))
+
+
+class Budget:
+    """The limits of shrinking: the most runs, and the most seconds of a clock."""
+
+    def __init__(self, runs: int, seconds: float, clock: Callable[[], float]) -> None:
+        self.used = 0
+        self._runs = runs
+        self._clock = clock
+        self._begun = clock()
+        self._ends = self._begun + seconds
+
+    @property
+    def spent(self) -> bool:
+        """True if no runs or no seconds are left."""
+        return self.used >= self._runs or self._clock() >= self._ends
+
+    @property
+    def took(self) -> float:
+        """The real seconds so far."""
+        return self._clock() - self._begun
+
+
+class Trials:
+    """The trials of candidates, and the last candidate that failed in the same way as the first run.
+
+    Attributes:
+        best: the candidate that failed last, with the deviations of its run.
+        reports: the fault reports of the best candidate.
+        drawn: the calls of `world.random` of the best candidate.
+        bounds: the bounds of the scenario's parameters.
+        passing: the last candidates that passed, with their outcomes.
+        cut_short: True if the budget ran out.
+    """
+
+    def __init__(
+        self, scenario: Scenario, run: RunFile, budget: Budget, progress: Progress | None
+    ) -> None:
+        self.budget = budget
+        self.seed = run.seed
+        self.knobs = run.knobs
+        self.failure = run.failure
+        self.cut_short = False
+        self._passed: set[str] = set()
+        self.reports: tuple[FaultReport, ...] = ()
+        self.drawn: tuple[Draw, ...] = ()
+        self.passing = deque[tuple[Candidate, Outcome]](maxlen=_KEPT)
+        self.bounds = settings_of(scenario).bounds
+        self._scenario = scenario
+        self._progress = progress
+        self._max_steps = run.knobs.max_steps
+        schedule = run.schedule() if run.knobs.policy == "canonical" else None
+        self.best = Candidate(
+            faults=run.faults,
+            params=dict(run.params),
+            deviations=schedule,
+            forks=run.forks,
+            draws=run.draws,
+        )
+        self._begin()
+
+    def _begin(self) -> None:
+        outcome = self.outcome(self.best)
+        failure = identify(outcome.error)
+        if failure != self.failure or failure is None:
+            raise RunFileError(
+                f"there is nothing to shrink: with seed {self.seed} the run of {outcome.scenario} "
+                f"{'passes' if failure is None else f'fails with {failure}'} now, and failed with {self.failure} "
+                "before; shrink an outcome of simulate(), with the same program"
+            )
+        assert outcome.error is not None  # only an error has a kind of failure
+        self._reason = reason_of(outcome.error)
+        if not any(isinstance(each, BudgetSpent) for each in failures_in(outcome.error)):
+            # Give up candidates that run much longer than the failure.
+            self._max_steps = min(self._max_steps, 10 * outcome.steps + 10_000)
+        self._accept(self.best, outcome)
+
+    def outcome(
+        self, candidate: Candidate, *, whole: bool = False, seed: int | None = None
+    ) -> Outcome:
+        """Run a candidate and return the outcome. With `whole`, the knobs set the limit of steps."""
+        knobs = attrs.evolve(
+            self.knobs,
+            policy="seeded" if candidate.deviations is None else "canonical",
+            max_steps=self.knobs.max_steps if whole else self._max_steps,
+        )
+        return simulate(
+            self._scenario,
+            self.seed if seed is None else seed,
+            knobs=knobs,
+            params=candidate.params,
+            faults=candidate.faults,
+            deviations=candidate.deviations,
+            forks=candidate.forks,
+            draws=candidate.draws,
+            label_tasks=True,
+        )
+
+    def fails(self, *candidates: Candidate) -> bool:
+        """Return True if a candidate fails in the same way as the first run. That candidate becomes the best."""
+        for candidate in candidates:
+            if self.budget.spent:
+                self.cut_short = True
+                return False
+            # A run that passed once passes again.
+            key = repr(candidate)
+            if key in self._passed:
+                continue
+            self.budget.used += 1
+            outcome = self.outcome(candidate)
+            failed = outcome.error is not None and reason_of(outcome.error) == self._reason
+            if failed:
+                self._accept(candidate, outcome)
+            else:
+                self._passed.add(key)
+                if outcome.passed:
+                    self.passing.append((candidate, outcome))
+            if self._progress is not None:
+                best = self.best
+                self._progress(self.budget.used, len(best.faults or ()), len(best.deviations or ()))
+            if failed:
+                return True
+        return False
+
+    def _accept(self, candidate: Candidate, outcome: Outcome) -> None:
+        self.reports = outcome.fault_reports
+        self.drawn = outcome.drawn
+        self.best = attrs.evolve(
+            candidate,
+            faults=outcome.faults,
+            params=dict(outcome.params),
+            deviations=tuple(outcome.named),
+            draws=outcome.draws,
+        )
+
+
+# The nearest run that passes
+
+
+def _nearest_pass(trials: Trials, failed: Outcome) -> str:
+    """Describe the run that passes and agrees longest with a failed run; empty if no run passed.
+
+    Args:
+        trials: the trials of the failure. If no candidate has passed, a few seeds are tried with the same input.
+        failed: the outcome of the best candidate.
+    """
+    # The draws of the failure would have the same values with every seed.
+    other = attrs.evolve(trials.best, deviations=None, draws=())
+    found = list(reversed(trials.passing))
+    for seed in range(trials.seed, trials.seed + _SEEDS):
+        if not trials.passing and not trials.budget.spent:
+            trials.budget.used += 1
+            outcome = trials.outcome(other, seed=seed)
+            found += [(other, outcome)] if outcome.passed else []
+    story = Story(failed.trace, failed.failed_at, failed.tasks)
+    told = [(_changes(failed, trials.best, candidate, story), run) for candidate, run in found]
+    if not told:
+        return ""
+    # Of runs that agree equally long, take the one with the fewest changes.
+    what, passed = max(told, key=lambda pair: (agreement(failed, pair[1]), -len(pair[0])))
+    if passed.seed != trials.seed:
+        what = [f"has seed {passed.seed}"]
+    return f"the nearest run that passes {' and '.join(what)}: {parting(failed, passed)}"
+
+
+def _changes(failed: Outcome, best: Candidate, other: Candidate, story: Story) -> list[str]:
+    """Describe the input of a run by its differences from the best candidate."""
+    faults, params = other.faults or (), other.params.items()
+    removed = [each for each in failed.fault_reports if each.fault not in faults]
+    added = [fault for fault in faults if fault not in (best.faults or ())]
+    what = [f"lacks the fault {fault_text(each, story)!r}" for each in removed]
+    what += [f"has the fault {describe_fault(fault)!r}" for fault in added]
+    what += [f"has {name}={value!r}" for name, value in params if best.params[name] != value]
+    what += ["has another order of tasks"] if other.deviations != best.deviations else []
+    return what + (["has other draws"] if other.draws != best.draws else [])

@@ -185,8 +185,8 @@ class _Test:
             try:
                 shrunk = shrink(outcome, scenario=self.scenario, max_seconds=_SHRINKING)
                 shown = shrunk.outcome
-                lines += ["the story:", textwrap.indent(shrunk.story, "  ")]
-                lines += filter(None, [shrunk.difference])
+                story = f"{shrunk.story}\n{shrunk.difference}".rstrip()
+                lines += ["the story:", textwrap.indent(story, "  ")]
             except SimulationError as error:
                 lines.append(f"it could not be shrunk: {error}")
         lines += self._how_to_repeat(outcome, describe_run(shown))

@@ -12,7 +12,6 @@ The runtime shuts down cleanly when the scenario returns.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from random import Random
 from typing import Any, TypeAlias
 
 import trio
@@ -26,7 +25,6 @@ from supervision.laboratory.chaos.invariants.base import Watch
 from supervision.laboratory.chaos.invariants.built_in import Chosen, choose
 from supervision.laboratory.chaos.scenario_world import ScenarioWorld
 from supervision.laboratory.entropy import Streams
-from supervision.laboratory.simulation.draws import Draws
 from supervision.laboratory.simulation.errors import InvariantViolated
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.world.clock import VirtualClock
@@ -66,9 +64,7 @@ class World(ScenarioWorld):
         trace: Trace,
         invariants: Chosen = "all",
         reached: Callable[[str], None] | None = None,
-        draws: Draws | None = None,
     ) -> None:
-        self._draws = draws
         self.network = Network(knobs, streams, trace)
         self.network.on_fault = self.disturbed
         self.network.on_served = self._served
@@ -81,7 +77,7 @@ class World(ScenarioWorld):
             checking=self._is_checking,
         )
         # The scenario's task, and the number of nurseries around it. `_has_worked` is True once it has had its own.
-        self._scenario: tuple[trio.lowlevel.Task, int] | None = None
+        self._scenario: tuple[trio.lowlevel.Task | None, int] = None, 0
         self._has_worked = False
         super().__init__(
             seed=seed,
@@ -112,10 +108,6 @@ class World(ScenarioWorld):
         self._settling: list[trio.lowlevel.Task] = []
 
     # For scenarios
-
-    def random(self, *purpose: object) -> Random:
-        stream = super().random(*purpose)
-        return stream if self._draws is None else self._draws.stream(purpose, stream)
 
     async def until_over(self) -> None:
         """Wait for `params["seconds"]` seconds, 60 by default. Then stop the faults and wait for the steady state.
@@ -167,22 +159,17 @@ class World(ScenarioWorld):
         task = trio.lowlevel.current_task()
         self._scenario = task, len(task.child_nurseries)
 
-    def _is_checking(self) -> bool:
-        """Return True if the current task is the scenario's, which has had nurseries for its work and has none now."""
-        if self._scenario is None or not self._has_worked or self._is_working:
-            return False
-        return trio.lowlevel.current_task() is self._scenario[0]
-
-    @property
-    def _is_working(self) -> bool:
-        assert self._scenario is not None  # the scenario has begun
-        task, around = self._scenario
-        return len(task.child_nurseries) > around
-
     def time_passed(self) -> None:
         """Look for nurseries of the scenario. Their tasks do its work, so a final check can only follow them."""
-        if not self._has_worked and self._scenario is not None:
-            self._has_worked = self._is_working
+        task, around = self._scenario
+        self._has_worked |= task is not None and len(task.child_nurseries) > around
+
+    def _is_checking(self) -> bool:
+        """Return True if the current task is the scenario's, which has had nurseries for its work and has none now."""
+        task, around = self._scenario
+        if task is not trio.lowlevel.current_task():
+            return False
+        return self._has_worked and len(task.child_nurseries) == around
 
     @property
     def runtimes(self) -> list[Runtime]:
