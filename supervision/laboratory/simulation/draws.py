@@ -117,8 +117,8 @@ class _Stream(Random):
     records: Draws
     purpose: tuple[str, ...]
     calls = 0
-    # Python would select another method, because this class replaces `random`.
-    _randbelow = Random._randbelow_with_getrandbits  # type: ignore[attr-defined]
+    # Without this line, Python would draw whole numbers from `random`, because this class replaces it.
+    getrandbits = Random.getrandbits
 
     def _use(
         self,
