@@ -54,6 +54,7 @@ __all__ = ["Budget", "Candidate", "Shrunk", "Trials", "shrink"]
 
 _RESTARTS = 4
 _FEW = 3
+_DRAW_RUNS = 100  # the most runs to simplify draws, because a run may have very many draws
 _KEPT = 8  # the most passing runs to keep
 _SEEDS = 5  # the number of seeds to try if no candidate has passed
 
@@ -146,6 +147,7 @@ class _Shrinking:
     def __init__(self, trials: Trials, quantum: float) -> None:
         self.trials = trials
         self.quantum = quantum
+        self._draw_runs = _DRAW_RUNS
 
     @property
     def best(self) -> Candidate:
@@ -187,7 +189,6 @@ class _Shrinking:
             self.workload()
             self.targets()
             self.numbers()
-            # The last step, because a run may have very many draws.
             self.draws()
             if self.best == before or self.trials.budget.spent:
                 return
@@ -309,6 +310,9 @@ class _Shrinking:
             any(map(fails, nearer))
 
     def _draws_fail(self, base: Candidate, changes: Sequence[Draw]) -> bool:
+        if not self._draw_runs:
+            return False
+        self._draw_runs -= 1
         draws = {(each.purpose, each.number): each for each in (*base.draws, *changes)}
         other = attrs.evolve(base, draws=tuple(draws.values()))
         if not other.deviations:
