@@ -199,6 +199,17 @@ def test_lost_messages_do_not_become_all_messages() -> None:
     assert all(0 < float(result) < 1 for result in values(after.outcome))
 
 
+def test_simpler_draws_do_not_make_the_run_longer() -> None:
+    async def scenario(world: World) -> None:
+        pauses = world.random("pauses")
+        while world.seconds < 100:
+            await trio.sleep(pauses.uniform(1, 20))
+        world.check(False, "always")
+
+    _, after = shrunk(scenario)
+    assert after.outcome.steps <= simulate(scenario, after.outcome.seed).steps
+
+
 def test_other_randomness_is_not_recorded_and_does_not_change() -> None:
     async def scenario(world: World) -> None:
         await trio.sleep(world.random("pause").uniform(1, 2))

@@ -53,8 +53,8 @@ def scenario(
         faults: a sequence of faults, a `Storm`, or a function of a `random.Random` that returns faults. Plans draw from
             their own random stream, so another plan does not change the other random numbers of the run.
         params: the parameters for `world.params`.
-        bounds: the least and the greatest number for a parameter, as in `{"clients": (1, 10)}`. A run with another value
-            is an error, and shrinking stays within the bounds.
+        bounds: the least and the greatest number for a parameter, as in `{"clients": (1, 10)}`. A run with another
+            value is an error, and shrinking stays within the bounds.
         knobs: the settings of the simulated world; None takes the defaults.
         invariants: the invariants to check: "all" built-in ones, or a sequence of names, "all" and classes of your own
             (`docs/howto/write-an-invariant.md`).

@@ -3,8 +3,8 @@
     reached = list(measured(SWEEPS, seeds=range(1, 3), jobs=2))
     print(share_of(reached))
 
-Measuring makes a run several times slower. So only a few seeds of each sweep are measured, after the sweeps. Lines count
-if they are inside functions, because an import runs the other lines.
+Measuring makes a run several times slower. So only a few seeds of each sweep are measured, after the sweeps. Only lines
+inside functions count, because an import runs the other lines.
 """
 
 from __future__ import annotations

@@ -280,7 +280,7 @@ class _Shrinking:
     # Draws
 
     def draws(self) -> None:
-        """Make the values simpler that the scenario draws from `world.random`."""
+        """Make the values simpler that the scenario draws from `world.random`, unless the run becomes longer."""
         begun = self.best
         some = [each for each in self.trials.drawn if not each.is_simple]
 
@@ -315,9 +315,10 @@ class _Shrinking:
         self._draw_runs -= 1
         draws = {(each.purpose, each.number): each for each in (*base.draws, *changes)}
         other = attrs.evolve(base, draws=tuple(draws.values()))
-        if not other.deviations:
-            return self.trials.fails(other)
-        return self.trials.fails(other, _loose(other), other.with_schedule(None))
+        candidates = [other]
+        if other.deviations:
+            candidates += [_loose(other), other.with_schedule(None)]
+        return self.trials.fails(*candidates, most=self.trials.steps)
 
     # The rest of the faults
 
@@ -459,6 +460,7 @@ class Trials:
         best: the candidate that failed last, with the deviations of its run.
         reports: the fault reports of the best candidate.
         drawn: the calls of `world.random` of the best candidate.
+        steps: the number of steps of the best candidate.
         bounds: the bounds of the scenario's parameters.
         passing: the last candidates that passed, with their outcomes.
         cut_short: True if the budget ran out.
@@ -475,6 +477,7 @@ class Trials:
         self._passed: set[str] = set()
         self.reports: tuple[FaultReport, ...] = ()
         self.drawn: tuple[Draw, ...] = ()
+        self.steps = 0
         self.passing = deque[tuple[Candidate, Outcome]](maxlen=_KEPT)
         self.bounds = settings_of(scenario).bounds
         self._scenario = scenario
@@ -527,8 +530,13 @@ class Trials:
             label_tasks=True,
         )
 
-    def fails(self, *candidates: Candidate) -> bool:
-        """Return True if a candidate fails in the same way as the first run. That candidate becomes the best."""
+    def fails(self, *candidates: Candidate, most: float = math.inf) -> bool:
+        """Return True if a candidate fails in the same way as the first run. That candidate becomes the best.
+
+        Args:
+            *candidates: the candidates to try, in order.
+            most: the most steps of a run that fails.
+        """
         for candidate in candidates:
             if self.budget.spent:
                 self.cut_short = True
@@ -539,7 +547,8 @@ class Trials:
                 continue
             self.budget.used += 1
             outcome = self.outcome(candidate)
-            failed = outcome.error is not None and reason_of(outcome.error) == self._reason
+            alike = outcome.error is not None and reason_of(outcome.error) == self._reason
+            failed = alike and outcome.steps <= most
             if failed:
                 self._accept(candidate, outcome)
             else:
@@ -556,6 +565,7 @@ class Trials:
     def _accept(self, candidate: Candidate, outcome: Outcome) -> None:
         self.reports = outcome.fault_reports
         self.drawn = outcome.drawn
+        self.steps = outcome.steps
         self.best = attrs.evolve(
             candidate,
             faults=outcome.faults,
