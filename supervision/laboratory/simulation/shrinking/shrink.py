@@ -54,7 +54,7 @@ __all__ = ["Budget", "Candidate", "Shrunk", "Trials", "shrink"]
 
 _RESTARTS = 4
 _FEW = 3
-_DRAW_RUNS = 100  # the most runs to simplify draws, because a run may have very many draws
+_DRAW_RUNS = 300  # the most runs to simplify draws, because a run may have very many draws
 _KEPT = 8  # the most passing runs to keep
 _SEEDS = 5  # the number of seeds to try if no candidate has passed
 
