@@ -54,7 +54,7 @@ __all__ = ["Budget", "Candidate", "Shrunk", "Trials", "shrink"]
 
 _RESTARTS = 4
 _FEW = 3
-_DRAW_RUNS = 300  # the most runs to simplify draws, because a run may have very many draws
+_DRAW_TRIALS = 300  # the most trials of simpler draws, because a run may have very many draws
 _KEPT = 8  # the most passing runs to keep
 _SEEDS = 5  # the number of seeds to try if no candidate has passed
 
@@ -147,7 +147,7 @@ class _Shrinking:
     def __init__(self, trials: Trials, quantum: float) -> None:
         self.trials = trials
         self.quantum = quantum
-        self._draw_runs = _DRAW_RUNS
+        self._draw_trials = _DRAW_TRIALS
 
     @property
     def best(self) -> Candidate:
@@ -285,14 +285,17 @@ class _Shrinking:
         some = [each for each in self.trials.drawn if not each.is_simple]
 
         def fails(kept: list[Draw]) -> bool:
-            changed = [each for each in some if each not in kept]
+            own = set(map(id, kept))
+            changed = [each for each in some if id(each) not in own]
             return self._draws_fail(
                 begun, [attrs.evolve(each, value=each.simplest) for each in changed]
             )
 
         ddmin(some, fails)
         for draw in [each for each in self.trials.drawn if not each.is_simple]:
-            self._draw(draw)
+            # An earlier draw may have changed the calls after it.
+            if draw in self.trials.drawn:
+                self._draw(draw)
         if len(self.best.deviations or ()) > len(begun.deviations or ()):
             self.schedule()
 
@@ -310,9 +313,9 @@ class _Shrinking:
             any(map(fails, nearer))
 
     def _draws_fail(self, base: Candidate, changes: Sequence[Draw]) -> bool:
-        if not self._draw_runs:
+        if not self._draw_trials:
             return False
-        self._draw_runs -= 1
+        self._draw_trials -= 1
         draws = {(each.purpose, each.number): each for each in (*base.draws, *changes)}
         other = attrs.evolve(base, draws=tuple(draws.values()))
         candidates = [other]
