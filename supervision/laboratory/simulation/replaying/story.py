@@ -26,6 +26,7 @@ from supervision.laboratory.chaos.expectations import CHECK
 from supervision.laboratory.chaos.faults.kinds import describe_fault
 from supervision.laboratory.chaos.faults.moments import At
 from supervision.laboratory.chaos.faults.report import FaultReport
+from supervision.laboratory.histories.check import NotExplained
 from supervision.laboratory.simulation.errors import (
     BudgetSpent,
     Deadlock,
@@ -443,7 +444,7 @@ def _failure(error: BaseException) -> str:
         return f"invariant {error.invariant!r} does not hold: {error.problem}"
     name = "" if isinstance(error, SimulationError) else type(error).__qualname__
     first, *rest = ": ".join(filter(None, (name, str(error)))).splitlines() or [name]
-    if len(rest) > _MORE:
+    if len(rest) > _MORE and not isinstance(error, NotExplained):
         rest[_MORE:] = ["..."]
     return "\n".join([first, *(f"            {line.strip()}" for line in rest)])
 
