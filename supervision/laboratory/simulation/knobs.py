@@ -17,6 +17,10 @@ __all__ = ["Knobs"]
 _EPOCH = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 
 
+def _share(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    check_number("Knobs", attribute.name, value, "a chance from 0 to 1", least=0, most=1)
+
+
 def _not_negative(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
     check_number("Knobs", attribute.name, value, "0 or a greater number", least=0)
 
@@ -52,6 +56,7 @@ class Knobs:
 
     quantum: float = field(default=0.005, validator=_not_negative)
     policy: Policy = "seeded"
+    change: float = field(default=0.1, validator=_share)
     latency: tuple[float, float] = (0.001, 0.02)
     segment: int = field(default=1460, validator=positive)
     window: int = field(default=65536, validator=positive)
@@ -75,10 +80,16 @@ class Knobs:
         """
         stream = Streams(seed).fresh("knobs")
         least = stream.choice((0.0, 0.001, 0.005))
-        return attrs.evolve(
+        drawn = attrs.evolve(
             self,
             quantum=stream.choice((0.0, 0.001, 0.005, 0.02, 0.1)),
             latency=(least, least + stream.choice((0.0, 0.005, 0.02, 0.2))),
             segment=stream.choice((7, 64, 1460, 65536)),
             window=stream.choice((2048, 65536, 1 << 20)),
         )
+        if self.policy != "seeded":
+            return drawn
+        # The last draws, so that half of the seeds give the same runs as without these policies.
+        policy = stream.choice(("seeded", "seeded", "pct", "reshuffle"))
+        change = stream.choice((0.1, 0.01, 0.001)) if policy == "pct" else 0.1
+        return attrs.evolve(drawn, policy=policy, change=change)

@@ -34,6 +34,7 @@ from supervision.laboratory.simulation.replaying.run_file import (
 )
 from supervision.laboratory.simulation.replaying.self_check import check_determinism
 from supervision.laboratory.simulation.scenario import Scenario, scenario_name, settings_of
+from supervision.laboratory.simulation.search.novelty import features_of
 from supervision.laboratory.simulation.search.workers import Lost, cores, in_workers
 from supervision.laboratory.simulation.simulate import simulate
 
@@ -96,6 +97,7 @@ class SeedResult:
     branches: Mapping[str, Mapping[str, int]] = field(factory=dict)
     sometimes: dict[str, bool] = field(factory=dict)
     measures: dict[str, float] = field(factory=dict)
+    features: dict[int, int] = field(factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -119,6 +121,7 @@ def sweep(
     cpu_seconds: float | None = None,
     renew: int = 200,
     measure: Measure | None = None,
+    novelty: bool = False,
 ) -> Generator[SeedResult, None, None]:
     """Run a scenario with each seed, in forked processes, and yield the results in the order of the seeds.
 
@@ -172,6 +175,7 @@ def sweep(
         check=check if _can_be_found(scenario) else 0.0,
         check_failures=check_failures,
         measure=measure,
+        novelty=novelty,
     )
     plan.try_to_write()
     answers = in_workers(
@@ -213,6 +217,7 @@ class _Plan:
     check: float
     check_failures: bool
     measure: Measure | None
+    novelty: bool
 
     def try_to_write(self) -> None:
         """Fail here, and not in a worker, if JSON cannot express the parameters."""
@@ -232,6 +237,8 @@ class _Plan:
         else:
             outcome = self._simulate(seed, forks, knobs)
         result = _result_of(outcome)
+        if self.novelty:
+            result = evolve(result, features=features_of(outcome.trace, outcome.sometimes))
         if self.measure is not None:
             result = evolve(result, measures=dict(self.measure(outcome)))
         if self._to_check(outcome):

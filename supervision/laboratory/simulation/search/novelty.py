@@ -1,0 +1,154 @@
+"""Novelty: the features of runs, and the runs from which a search continues.
+
+A *feature* is something that happened in a run, such as two kinds of events one after the other in one process. A run
+with a feature that no earlier run had is *novel*. The search keeps novel runs and forks them at the round of the new
+feature, because a bug behind a rare state is near runs that reach the state. Features name processes by their role in
+the tree. They contain no times, pids or payloads, because otherwise every run would be novel.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from attrs import define, field
+
+from supervision.laboratory.simulation.forks import ForkedSeed
+
+__all__ = ["Novelty", "features_of"]
+
+_SLOTS = 65_536
+_DIGITS = re.compile(r"\d+")
+_DEPTH = 3  # the most forks in one run
+_BATCH = 4  # runs between two choices of the run to continue
+_MOST = 32  # the most runs of one turn
+_KEPT = 2_000  # the most novel runs to keep
+
+_STEADY_SEEDS = 200  # the fewest fresh seeds of a plateau
+_STEADY_RUNS = 100  # the fewest runs without a new feature before a plateau
+_RATE = 0.02  # new features per further seed at a plateau
+
+
+class _Event(msgspec.Struct, gc=False):
+    """The fields of an event of which features consist."""
+
+    n: int
+    round: int
+    kind: str
+    pid: int | str | None = None
+    to: int | str | None = None
+    cause: int | None = None
+    role: str = ""
+    inc: int = 0
+    exit: str = ""
+    message_kind: str = ""
+    fault: str = ""
+    status: str = ""
+    how: str = ""
+    node: int | str = 0
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+
+
+def features_of(trace: Sequence[bytes], sometimes: Mapping[str, bool]) -> dict[int, int]:
+    """Return the features of a run as numbers of slots, each with the round of its first appearance.
+
+    Args:
+        trace: the events of the run.
+        sometimes: the conditions of `world.sometimes`.
+    """
+    first: dict[tuple[object, ...], int] = {}
+    counts: Counter[tuple[object, ...]] = Counter()
+    roles: dict[tuple[int | str, int | str | None], str] = {}
+    last: dict[tuple[int | str, int | str | None], str] = {}
+    handled: dict[tuple[int | str, int | str | None], tuple[str, int | str | None]] = {}
+    sent: dict[int, tuple[str, int | str | None]] = {}
+    found: dict[int, int] = {}
+    for line in trace:
+        event = _decode(line)
+        kind = event.kind
+        if kind == "sent":
+            sent[event.n] = event.message_kind, event.pid
+            continue
+        where = event.node, event.pid
+        role = roles.get(where, "")
+        if kind == "spawned":
+            role = roles[where] = _DIGITS.sub("#", event.role)
+        names = [(role, last.get(where, ""), kind)]
+        last[where] = kind
+        if kind == "received":
+            message, sender = sent.pop(-1 if event.cause is None else event.cause, (event.message_kind, None))
+            before, other = handled.get(where, ("", None))
+            handled[where] = message, sender
+            names.append((role, before, message, sender == other))
+        elif kind == "exited":
+            names.append((role, event.exit, min(event.inc, 4)))
+        elif kind == "fault":
+            names.append((role, event.fault, event.status))
+        elif kind == "call_ended":
+            names.append((roles.get((event.node, event.to), ""), event.how, ""))
+        for name in names:
+            count = counts[name] = counts[name] + 1
+            bucket = _bucket(count)
+            if bucket is not None:
+                slot = _slot(name, bucket)
+                if slot not in found:
+                    found[slot] = event.round
+    for name, happened in sometimes.items():
+        if happened:
+            found.setdefault(_slot((name,), 1), 0)
+    return found
+
+
+_slots: dict[tuple[object, ...], int] = {}
+
+
+def _bucket(count: int) -> int | None:
+    """Return the bucket that begins at a count: 1, 2, 3, 4, 8 and 16; None if no bucket begins there."""
+    return count if count in (1, 2, 3, 4, 8, 16) else None
+
+
+def _slot(name: tuple[object, ...], bucket: int) -> int:
+    # Not `hash`, which differs between processes.
+    return zlib.crc32(repr((name, bucket)).encode()) % _SLOTS
+
+
+@define(eq=False)
+class _Kept:
+    """A novel run, and the number of its turns."""
+
+    start: ForkedSeed
+    features: Mapping[int, int]
+    turns: int = 0
+
+
+@define(eq=False)
+class Novelty:
+    """The features of the runs of a sweep, and the novel runs."""
+
+    _runs: Counter[int] = field(factory=Counter, init=False)
+    _kept: list[_Kept] = field(factory=list, init=False)
+    _forks: int = field(default=0, init=False)
+
+    def add(self, start: ForkedSeed, features: Mapping[int, int], *, passed: bool = True) -> int:
+        """Count the features of a run. Return the number of its new features."""
+        new = sum(slot not in self._runs for slot in features)
+        self._runs.update(features.keys())
+        if new and passed and len(start.forks) < _DEPTH and len(self._kept) < _KEPT:
+            self._kept.append(_Kept(start, features))
+        return new
+
+    def forks(self) -> list[ForkedSeed]:
+        if not self._kept:
+            return []
+        kept = min(self._kept, key=lambda each: min(map(self._runs.__getitem__, each.features)))
+        slot = min(kept.features, key=self._runs.__getitem__)
+        kept.turns += 1
+        energy = min(_MOST, max(1, 4 * 2**kept.turns // self._runs[slot]))
+        first = self._forks
+        self._forks += energy
+        return [kept.start.then(kept.features[slot], first + number) for number in range(energy)]
