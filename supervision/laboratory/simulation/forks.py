@@ -2,9 +2,10 @@
 
     simulate(scenario, seed=7, forks=[Fork(at="a join found the room closing", seed=1)])
 
-The fork comes when the scenario first passes a true condition with this name to `world.sometimes`, or in a given round of
-the scheduler. Up to that moment, the run is the same as the run of seed 7. Then all random streams begin anew from the seed of the fork. The plan of
-faults stays the same. So a sweep that has found a rare state once can start many runs there.
+The fork comes when the scenario first passes a true condition with this name to `world.sometimes`, or in a given round
+of the scheduler. Up to that moment, the run is the same as the run of seed 7. Then all random streams begin anew from
+the seed of the fork. The plan of faults stays the same. So a sweep that has found a rare state once can start many runs
+there.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ class Fork:
     """A moment at which a run begins to use other random numbers.
 
     Args:
-        at: the name of a `world.sometimes` condition, or the number of a round. The run forks when the condition is true
-            for the first time, or just before the tasks of the round run.
+        at: the name of a `world.sometimes` condition, or the number of a round. The run forks when the condition is
+            true for the first time, or just before the tasks of the round run.
         seed: a whole number. Each number gives another continuation of the run.
     """
 

@@ -34,7 +34,9 @@ class Knobs:
     Args:
         quantum: virtual time advances in multiples of this, in seconds. Tasks with deadlines close to each other then
             run in the same round, in any order. With 0, time is exact, and a simulation finds hardly any races.
-        policy: "seeded" orders the tasks of each round at random. "canonical" orders them by age.
+        policy: the order of the tasks in each round. "seeded" shuffles each round. "pct" and "reshuffle" keep a random
+            order for many rounds. "canonical" orders the tasks by age.
+        change: the chance that a round changes the order of "pct" or "reshuffle".
         latency: the least and the greatest time that a piece of data travels, in seconds.
         segment: the maximal size of a piece in bytes.
         window: the number of bytes in transit or unread at which a sender must wait.
@@ -73,7 +75,9 @@ class Knobs:
     invariants: Literal["all"] | tuple[str, ...] = "all"
 
     def drawn(self, seed: int) -> Knobs:
-        """Return the settings with quantum, latency, segment and window drawn from a seed, for a search.
+        """Return the settings with some of them drawn from a seed, for a search.
+
+        These are quantum, latency, segment, window and change, and the policy if it is "seeded".
 
         Args:
             seed: a whole number. The same seed gives the same settings.
@@ -87,9 +91,9 @@ class Knobs:
             segment=stream.choice((7, 64, 1460, 65536)),
             window=stream.choice((2048, 65536, 1 << 20)),
         )
-        if self.policy != "seeded":
-            return drawn
-        # The last draws, so that half of the seeds give the same runs as without these policies.
+        # The last draws, so that half of the seeds give the same runs as before these policies existed.
         policy = stream.choice(("seeded", "seeded", "pct", "reshuffle"))
-        change = stream.choice((0.1, 0.01, 0.001)) if policy == "pct" else 0.1
-        return attrs.evolve(drawn, policy=policy, change=change)
+        change = stream.choice((0.1, 0.01, 0.001))
+        return attrs.evolve(
+            drawn, policy=policy if self.policy == "seeded" else self.policy, change=change
+        )

@@ -6,8 +6,8 @@ cannot delay a ready task to a later round.
 A schedule is a policy and *deviations*. The policy "seeded" shuffles every round. "pct" and "reshuffle" give each task
 a random priority, so that two tasks keep their order for many rounds: "pct" now and then makes one task the last, and
 "reshuffle" now and then draws all priorities anew. The policy "canonical" runs tasks in the order of their spawning. A
-deviation changes the order of one round. It contains positions in the canonical order,
-or the names of the tasks that it reorders. A run of any policy is the canonical run with the deviations that it reports.
+deviation changes the order of one round. It contains positions in the canonical order, or the names of the tasks that
+it reorders. A run of any policy is the canonical run with the deviations that it reports.
 
 Naming a task is slow, so the scheduler names tasks only on request, and only in the rounds that need names.
 """

@@ -23,7 +23,7 @@ __all__ = ["Novelty", "features_of"]
 _SLOTS = 65_536
 _DIGITS = re.compile(r"\d+")
 _DEPTH = 3  # the most forks in one run
-_BATCH = 4  # runs between two choices of the run to continue
+_BATCH = 4  # runs of the first turn
 _MOST = 32  # the most runs of one turn
 _KEPT = 2_000  # the most novel runs to keep
 
@@ -61,7 +61,6 @@ def features_of(trace: Sequence[bytes], sometimes: Mapping[str, bool]) -> dict[i
         trace: the events of the run.
         sometimes: the conditions of `world.sometimes`.
     """
-    first: dict[tuple[object, ...], int] = {}
     counts: Counter[tuple[object, ...]] = Counter()
     roles: dict[tuple[int | str, int | str | None], str] = {}
     last: dict[tuple[int | str, int | str | None], str] = {}
@@ -81,7 +80,9 @@ def features_of(trace: Sequence[bytes], sometimes: Mapping[str, bool]) -> dict[i
         names = [(role, last.get(where, ""), kind)]
         last[where] = kind
         if kind == "received":
-            message, sender = sent.pop(-1 if event.cause is None else event.cause, (event.message_kind, None))
+            message, sender = sent.pop(
+                -1 if event.cause is None else event.cause, (event.message_kind, None)
+            )
             before, other = handled.get(where, ("", None))
             handled[where] = message, sender
             names.append((role, before, message, sender == other))
@@ -102,9 +103,6 @@ def features_of(trace: Sequence[bytes], sometimes: Mapping[str, bool]) -> dict[i
         if happened:
             found.setdefault(_slot((name,), 1), 0)
     return found
-
-
-_slots: dict[tuple[object, ...], int] = {}
 
 
 def _bucket(count: int) -> int | None:
@@ -128,27 +126,53 @@ class _Kept:
 
 @define(eq=False)
 class Novelty:
-    """The features of the runs of a sweep, and the novel runs."""
+    """The features of the runs of a search, and the novel runs from which it continues."""
 
     _runs: Counter[int] = field(factory=Counter, init=False)
+    _seeds: Counter[int] = field(factory=Counter, init=False)
+    _count: int = field(default=0, init=False)
+    _runs_without: int = field(default=0, init=False)
     _kept: list[_Kept] = field(factory=list, init=False)
     _forks: int = field(default=0, init=False)
 
-    def add(self, start: ForkedSeed, features: Mapping[int, int], *, passed: bool = True) -> int:
+    def add(self, start: ForkedSeed, features: Mapping[int, int], *, passed: bool) -> int:
         """Count the features of a run. Return the number of its new features."""
         new = sum(slot not in self._runs for slot in features)
         self._runs.update(features.keys())
+        self._runs_without = 0 if new else self._runs_without + 1
+        if not start.forks:
+            self._count += 1
+            self._seeds.update(features.keys())
         if new and passed and len(start.forks) < _DEPTH and len(self._kept) < _KEPT:
             self._kept.append(_Kept(start, features))
         return new
 
+    @property
+    def has_kept(self) -> bool:
+        """True if there is a run to continue from."""
+        return bool(self._kept)
+
     def forks(self) -> list[ForkedSeed]:
-        if not self._kept:
-            return []
+        """Return forks of the novel run with the rarest feature, at the first round of this feature."""
+        # The rarity of a run is the smallest number of runs that share one of its features.
         kept = min(self._kept, key=lambda each: min(map(self._runs.__getitem__, each.features)))
         slot = min(kept.features, key=self._runs.__getitem__)
         kept.turns += 1
-        energy = min(_MOST, max(1, 4 * 2**kept.turns // self._runs[slot]))
-        first = self._forks
+        energy = min(_MOST, max(1, _BATCH * 2**kept.turns // self._runs[slot]))
         self._forks += energy
-        return [kept.start.then(kept.features[slot], first + number) for number in range(energy)]
+        return [
+            kept.start.then(kept.features[slot], number)
+            for number in range(self._forks - energy, self._forks)
+        ]
+
+    @property
+    def plateau(self) -> float | None:
+        """The new features per further seed if the search has reached a plateau; None if it has not.
+
+        By Good and Turing, this rate is about the share of the seeds whose run has a feature that no other seed has.
+        """
+        seeds = self._count
+        if seeds < _STEADY_SEEDS or self._runs_without < max(_STEADY_RUNS, seeds / 4):
+            return None
+        rate = sum(count == 1 for count in self._seeds.values()) / seeds
+        return rate if rate < _RATE else None

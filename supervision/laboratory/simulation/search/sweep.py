@@ -34,6 +34,7 @@ from supervision.laboratory.simulation.replaying.run_file import (
 )
 from supervision.laboratory.simulation.replaying.self_check import check_determinism
 from supervision.laboratory.simulation.scenario import Scenario, scenario_name, settings_of
+from supervision.laboratory.simulation.scheduling.schedule import Policy
 from supervision.laboratory.simulation.search.novelty import features_of
 from supervision.laboratory.simulation.search.workers import Lost, cores, in_workers
 from supervision.laboratory.simulation.simulate import simulate
@@ -76,6 +77,8 @@ class SeedResult:
         branches: the same numbers for each branch of the fault plan, such as `kill` or `crash on init`.
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
         measures: the result of the `measure` argument of `sweep`.
+        strategy: the policy of the run, or "forks" or "novelty" for a run that a search continued.
+        features: the features of the run, each with the round of its first appearance; see `novelty`.
     """
 
     seed: int
@@ -97,6 +100,7 @@ class SeedResult:
     branches: Mapping[str, Mapping[str, int]] = field(factory=dict)
     sometimes: dict[str, bool] = field(factory=dict)
     measures: dict[str, float] = field(factory=dict)
+    strategy: str = ""
     features: dict[int, int] = field(factory=dict)
 
     @property
@@ -121,6 +125,7 @@ def sweep(
     cpu_seconds: float | None = None,
     renew: int = 200,
     measure: Measure | None = None,
+    policy: Policy | None = None,
     novelty: bool = False,
 ) -> Generator[SeedResult, None, None]:
     """Run a scenario with each seed, in forked processes, and yield the results in the order of the seeds.
@@ -148,6 +153,8 @@ def sweep(
         cpu_seconds: the CPU seconds that a run may take; None is no limit.
         renew: replace a worker after this many runs, so that memory stays bounded in long sweeps.
         measure: called with each outcome, for `SeedResult.measures`.
+        policy: the order of tasks in all runs. None draws it from the seed, if `swarm` is set.
+        novelty: find `SeedResult.features`.
 
     Returns:
         A generator of the results. It runs the seeds while the caller iterates.
@@ -175,6 +182,7 @@ def sweep(
         check=check if _can_be_found(scenario) else 0.0,
         check_failures=check_failures,
         measure=measure,
+        policy=policy,
         novelty=novelty,
     )
     plan.try_to_write()
@@ -217,6 +225,7 @@ class _Plan:
     check: float
     check_failures: bool
     measure: Measure | None
+    policy: Policy | None
     novelty: bool
 
     def try_to_write(self) -> None:
@@ -232,6 +241,8 @@ class _Plan:
         began = time.perf_counter()
         seed, forks = _start_of(item)
         knobs = knobs_of(self.scenario, seed, self.knobs, swarm=self.swarm)
+        if self.policy is not None:
+            knobs = evolve(knobs, policy=self.policy)
         if is_bare(seed, self.bare):
             outcome = self._bare(seed, forks, knobs)
         else:
@@ -310,6 +321,7 @@ def _result_of(outcome: Outcome) -> SeedResult:
         faults=Counter(report.status for report in outcome.fault_reports),
         branches=branches,
         sometimes=dict(outcome.sometimes),
+        strategy="random" if outcome.knobs.policy == "seeded" else outcome.knobs.policy,
     )
 
 

@@ -22,12 +22,12 @@ from rich.text import Text
 
 from supervision.applications.command_line.arguments import params_as_options
 from supervision.applications.command_line.console import plain_console
-from supervision.laboratory.simulation.forks import ForkedSeed, described
+from supervision.laboratory.simulation.forks import described
 from supervision.laboratory.simulation.scenario import Scenario, scenario_name
 from supervision.laboratory.simulation.search.corpus import Corpus, Replayed
 from supervision.laboratory.simulation.search.findings import Finding, look_at
-from supervision.laboratory.simulation.search.report import ENOUGH_SEEDS, Forking, SweepReport
-from supervision.laboratory.simulation.search.sweep import sweep
+from supervision.laboratory.simulation.search.report import ENOUGH_SEEDS, SweepReport
+from supervision.laboratory.simulation.search.searching import Search, Strategy
 
 __all__ = ["Sweeping", "print_divergences", "print_finding", "print_inert"]
 
@@ -51,6 +51,7 @@ class Sweeping:
         params: parameters of the scenario.
         stop_after: stop the sweep after this many failures; 0 never stops.
         forks: the number of runs from each rare state.
+        strategy: the strategy of the search.
         bare: the share of runs without instruments.
         check: the share of passing runs that a fresh process repeats.
         real_seconds: the real seconds that a run may take.
@@ -66,6 +67,7 @@ class Sweeping:
     params: dict[str, Any]
     stop_after: int
     forks: int
+    strategy: Strategy
     bare: float
     check: float
     real_seconds: float
@@ -77,6 +79,7 @@ class Sweeping:
     _progress: Console = field(factory=lambda: plain_console(stderr=True), init=False)
     _began: float = field(factory=time.perf_counter, init=False)
     _took: float = field(default=0.0, init=False)
+    _plateau: str = field(default="", init=False)
 
     def __attrs_post_init__(self) -> None:
         self.report = SweepReport(scenario=scenario_name(self.scenario))
@@ -114,34 +117,31 @@ class Sweeping:
             _print_replayed(self._out, again)
 
     def _sweep(self) -> None:
-        with self._shown_progress() as show:
-            self._run(self.seeds, show)
-        forking = Forking(self.forks)
-        while not self._has_failed_enough and (forks := forking.of(self.report)):
-            self._progress.print(f"{len(forks)} runs fork at rare states")
-            self._run(forks, lambda: None)
-
-    def _run(self, seeds: Sequence[int | ForkedSeed], show: Callable[[], None]) -> None:
-        results = sweep(
-            self.scenario,
-            seeds,
-            jobs=self.jobs,
-            swarm=self.swarm,
-            params=self.params,
-            bare=self.bare,
-            check=self.check,
-            real_seconds=self.real_seconds,
+        options = {
+            "jobs": self.jobs,
+            "swarm": self.swarm,
+            "params": self.params,
+            "bare": self.bare,
+            "check": self.check,
+            "real_seconds": self.real_seconds,
+        }
+        search = Search(
+            scenario=self.scenario,
+            seeds=self.seeds,
+            report=self.report,
+            strategy=self.strategy,
+            forks=self.forks,
+            options=options,
         )
-        # `closing` ends the workers here. Otherwise they would end only when Python deletes the generator.
-        with closing(results):
-            for result in results:
-                self.report.add(result)
+        with self._shown_progress() as show, closing(search.results()) as results:
+            for _ in results:
                 show()
                 if self._has_failed_enough:
                     self._progress.print(
                         f"stopped after {self.report.failed} failures (--stop-after)"
                     )
                     break
+        self._plateau = search.plateau
 
     @property
     def _has_failed_enough(self) -> bool:
@@ -159,6 +159,8 @@ class Sweeping:
     def _print(self) -> None:
         self._out.print()
         self._out.print(_summary(self.report, took=self._took, jobs=self.jobs))
+        if self._plateau:
+            self._out.print(f"\n{self._plateau}")
         print_inert(self._out, self.report)
         print_divergences(self._out, self.report)
         for finding in self.findings:
@@ -194,9 +196,11 @@ class Sweeping:
 
             def print_line() -> None:
                 nonlocal tenths
-                before, tenths = tenths, report.runs * _LINES // total
+                before, tenths = tenths, (report.runs - report.forked) * _LINES // total
                 if tenths > before:
-                    console.print(f"{report.runs} of {total} seeds, {report.failed} failed")
+                    console.print(
+                        f"{report.runs - report.forked} of {total} seeds, {report.failed} failed"
+                    )
 
             yield print_line
             return
@@ -222,7 +226,7 @@ class Sweeping:
             drawn = now
             bar.update(
                 task,
-                completed=report.runs,
+                completed=report.runs - report.forked,
                 description=f"{report.failed} failed" if report.failed else "all pass so far",
                 speed=f"{report.runs / max(now - began, 1e-9):.0f}/s",
             )
@@ -233,6 +237,14 @@ class Sweeping:
 
 
 # The report
+
+
+def counted(strategies: Mapping[str, int]) -> str:
+    """Return the number of runs of each strategy as text, the most runs first."""
+    return ", ".join(
+        f"{name} {count:,}"
+        for name, count in sorted(strategies.items(), key=lambda each: (-each[1], each[0]))
+    )
 
 
 def _summary(report: SweepReport, *, took: float, jobs: int) -> Table:
@@ -247,9 +259,13 @@ def _summary(report: SweepReport, *, took: float, jobs: int) -> Table:
     )
     if report.forked:
         table.add_row("", f"{report.forked:,} of them forked at rare states")
+    if len(report.strategies) > 1:
+        table.add_row("strategies", counted(report.strategies))
     for alike in report.failures.values():
         seeds = ", ".join(map(str, alike.seeds[:8])) + (", ..." if alike.count > 8 else "")
         table.add_row("", Text(f"{alike.count:,} x {alike.failure} (seeds {seeds})"))
+        if len(report.strategies) > 1:
+            table.add_row("", f"    found by {counted(alike.strategies)}")
     if took > 0:
         where = f"in {jobs} processes" if jobs > 1 else "in one process"
         table.add_row(

@@ -1,0 +1,158 @@
+"""A search: the runs of a scenario, chosen from the results of the earlier runs.
+
+    search = Search(scenario, range(1, 1001), strategy="auto", report=SweepReport(scenario="shop:opening_day"))
+    for result in search.results():
+        ...
+
+The search runs fresh seeds, and forks of the runs that reached a rare state. The strategy "auto" divides the steps of
+the runs between these sources: fresh seeds get half, and the other sources share the rest by the number of new features
+that they have found per step. It counts steps, because they are the same on every machine, so a repeated search has the
+same report.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from typing import Any, Literal, TypeAlias
+
+from attrs import define, evolve, field
+
+from supervision.laboratory.simulation.forks import ForkedSeed
+from supervision.laboratory.simulation.scenario import Scenario
+from supervision.laboratory.simulation.scheduling.schedule import Policy
+from supervision.laboratory.simulation.search.novelty import Novelty
+from supervision.laboratory.simulation.search.report import FORKS, Forking, SweepReport
+from supervision.laboratory.simulation.search.sweep import SeedResult, sweep
+
+__all__ = ["Search", "Strategy"]
+
+Strategy: TypeAlias = Literal["auto", "random", "pct", "reshuffle"]
+
+_POLICIES: Mapping[Strategy, Policy | None] = {
+    # The seed draws the policy.
+    "auto": None,
+    "random": "seeded",
+    "pct": "pct",
+    "reshuffle": "reshuffle",
+}
+_BATCH = 32  # runs between two decisions
+_FRESH = 0.5  # the share of fresh seeds in the steps
+_LEAST = 0.2  # the least share of a source in the steps of the forks
+
+
+@define(kw_only=True, eq=False)
+class Search:
+    """The runs of a scenario.
+
+    Args:
+        scenario: the scenario.
+        seeds: the seeds.
+        report: the totals, to which the search adds each result.
+        strategy: "auto", or a policy for the order of tasks.
+        forks: the number of runs from each rare state; 0 runs only the seeds.
+        stops: end the search at a plateau.
+        options: more arguments for `sweep`.
+
+    Attributes:
+        is_over: True after the last run.
+        plateau: the sentences about the end of the search at a plateau; empty without one.
+    """
+
+    scenario: Scenario
+    seeds: Sequence[int]
+    report: SweepReport
+    strategy: Strategy = "auto"
+    forks: int = FORKS
+    stops: bool = True
+    options: dict[str, Any] = field(factory=dict)
+    is_over: bool = field(default=False, init=False)
+    plateau: str = field(default="", init=False)
+    _position: int = field(default=0, init=False)
+    _waiting: deque[int | ForkedSeed] = field(factory=deque, init=False)
+    _rare: list[ForkedSeed] = field(factory=list, init=False)
+    _source: str = field(default="", init=False)
+    _steps: Counter[str] = field(factory=Counter, init=False)
+    _new: Counter[str] = field(factory=Counter, init=False)
+    _novelty: Novelty = field(factory=Novelty, init=False)
+    _forking: Forking = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._forking = Forking(self.forks)
+
+    @property
+    def _is_guided(self) -> bool:
+        return self.strategy == "auto" and self.forks > 0
+
+    def results(self) -> Generator[SeedResult, None, None]:
+        """Run the search, add each result to the report, and yield it.
+
+        If the caller leaves the loop, all workers end. A later call goes on with the next run.
+        """
+        while self._waiting or self._choose():
+            # `closing` ends the workers here. Otherwise they would end only when Python deletes the generator.
+            results = sweep(
+                self.scenario,
+                list(self._waiting),
+                policy=_POLICIES[self.strategy],
+                novelty=self._is_guided,
+                **self.options,
+            )
+            with closing(results):
+                for result in results:
+                    yield self._learned(self._waiting.popleft(), result)
+        self.is_over = True
+
+    def _choose(self) -> bool:
+        """Choose the next runs. Return False if there are none."""
+        if self.stops and (rate := self._novelty.plateau) is not None:
+            self._end_at_plateau(rate)
+            return False
+        self._rare += self._forking.of(self.report)
+        self._source = self._guided()
+        if self._source == "forks":
+            chosen: Sequence[int | ForkedSeed] = self._rare[:_BATCH]
+            del self._rare[:_BATCH]
+        elif self._source == "novelty":
+            chosen = self._novelty.forks()
+        else:
+            chosen = self.seeds[self._position : self._position + _BATCH]
+            self._position += len(chosen)
+        self._waiting.extend(chosen)
+        return bool(chosen)
+
+    def _guided(self) -> str:
+        """Return the source of forks that is due; an empty text if fresh seeds are due."""
+        steps = self._steps
+        if self._position < (_BATCH if self._is_guided else len(self.seeds)):
+            return ""
+        if not self._is_guided:
+            return "forks" if self._rare else ""
+        if steps["forks"] + steps["novelty"] >= steps[""]:
+            return ""
+        ready = {"forks": bool(self._rare), "novelty": self._novelty.has_kept}
+        rates = {each: self._new[each] / max(1, steps[each]) for each in ready}
+        total = sum(rates.values()) or 1.0
+        due = {
+            each: steps[each] / max(_LEAST, rates[each] / total) for each in ready if ready[each]
+        }
+        return min(due, key=due.__getitem__, default="")
+
+    def _end_at_plateau(self, rate: float) -> None:
+        seeds = self.report.runs - self.report.forked
+        self.plateau = f"Plateau: about {rate:.1g} new features per further seed."
+        if not self.report.failed:
+            self.plateau += f" With 95 % confidence, fewer than {3 / seeds:.1%} of seeds fail."
+
+    def _learned(self, item: int | ForkedSeed, result: SeedResult) -> SeedResult:
+        """Add a result to the report and to the features."""
+        source = self._source
+        if source:
+            result = evolve(result, strategy=source)
+        self.report.add(result)
+        self._steps[source] += max(1, result.steps)
+        if self._is_guided and result.features:
+            start = item if isinstance(item, ForkedSeed) else ForkedSeed(item, ())
+            self._new[source] += self._novelty.add(start, result.features, passed=result.passed)
+        return result
