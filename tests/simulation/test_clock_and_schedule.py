@@ -268,9 +268,14 @@ def rounds_of(policy: Policy, seed: int, change: float) -> list[list[int]]:
 
 
 def test_priorities_keep_an_order_for_many_rounds_and_a_shuffle_seldom_does() -> None:
+    policies: tuple[tuple[Policy, float], ...] = (
+        ("seeded", 0.1),
+        ("pct", 0.03),
+        ("reshuffle", 0.1),
+    )
     found = {
         policy: sum(in_the_same_order(rounds_of(policy, seed, change), 8) for seed in range(40))
-        for policy, change in (("seeded", 0.1), ("pct", 0.03), ("reshuffle", 0.1))
+        for policy, change in policies
     }
     assert found["seeded"] < 10
     assert found["pct"] > 35

@@ -183,6 +183,8 @@ def test_the_command_forks_and_shows_the_forks(
         stop_after=1,
         forks=10,
         strategy="auto",
+        deviations=1,
+        limit=1,
         bare=0.0,
         check=0.0,
         real_seconds=60.0,

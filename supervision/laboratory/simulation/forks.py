@@ -14,6 +14,8 @@ from collections.abc import Iterable
 
 from attrs import field, frozen
 
+from supervision.laboratory.simulation.scheduling.deviations import Deviations
+
 __all__ = ["Fork", "ForkedSeed", "described"]
 
 
@@ -37,17 +39,20 @@ class Fork:
 
 @frozen
 class ForkedSeed:
-    """A run that forks. `sweep` accepts it in place of a seed.
+    """A run that forks, or that has another schedule. `sweep` accepts it in place of a seed.
 
         sweep(scenario, [ForkedSeed(7, [Fork("a join found the room closing", n)]) for n in range(10)])
 
     Args:
         seed: the seed of the run.
         forks: the forks.
+        deviations: the orders of rounds, by round number. All other rounds have the canonical order. None for the
+            policy of the knobs.
     """
 
     seed: int
-    forks: tuple[Fork, ...] = field(converter=tuple[Fork, ...])
+    forks: tuple[Fork, ...] = field(default=(), converter=tuple[Fork, ...])
+    deviations: Deviations | None = None
 
     def then(self, at: str | int, number: int) -> ForkedSeed:
         """Return this run with a further fork.

@@ -92,8 +92,10 @@ class Knobs:
             window=stream.choice((2048, 65536, 1 << 20)),
         )
         # The last draws, so that half of the seeds give the same runs as before these policies existed.
-        policy = stream.choice(("seeded", "seeded", "pct", "reshuffle"))
-        change = stream.choice((0.1, 0.01, 0.001))
+        policies: tuple[Policy, ...] = ("seeded", "seeded", "pct", "reshuffle")
+        policy = stream.choice(policies)
         return attrs.evolve(
-            drawn, policy=policy if self.policy == "seeded" else self.policy, change=change
+            drawn,
+            policy=policy if self.policy == "seeded" else self.policy,
+            change=stream.choice((0.1, 0.01, 0.001)),
         )

@@ -391,6 +391,7 @@ class _Run:
             events=self.trace.count,
             recorded=self.trace.events,
             digest_without_trace=None if self.trace.keep else self.trace.digest(),
+            ran=scheduler.steps,
             steps_digest=sha256(scheduler.steps.tobytes() + self._moments.tobytes()).hexdigest(),
             deviations=scheduler.taken,
             named=tuple(scheduler.named),

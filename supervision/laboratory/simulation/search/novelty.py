@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import msgspec
 from attrs import define, field
@@ -21,6 +22,7 @@ from supervision.laboratory.simulation.forks import ForkedSeed
 __all__ = ["Novelty", "features_of"]
 
 _SLOTS = 65_536
+_BUCKETS = frozenset((1, 2, 3, 4, 8, 16))
 _DIGITS = re.compile(r"\d+")
 _DEPTH = 3  # the most forks in one run
 _BATCH = 4  # runs of the first turn
@@ -38,8 +40,8 @@ class _Event(msgspec.Struct, gc=False):
     n: int
     round: int
     kind: str
-    pid: int | str | None = None
-    to: int | str | None = None
+    pid: object = None
+    to: object = None
     cause: int | None = None
     role: str = ""
     inc: int = 0
@@ -61,56 +63,59 @@ def features_of(trace: Sequence[bytes], sometimes: Mapping[str, bool]) -> dict[i
         trace: the events of the run.
         sometimes: the conditions of `world.sometimes`.
     """
-    counts: Counter[tuple[object, ...]] = Counter()
-    roles: dict[tuple[int | str, int | str | None], str] = {}
-    last: dict[tuple[int | str, int | str | None], str] = {}
-    handled: dict[tuple[int | str, int | str | None], tuple[str, int | str | None]] = {}
-    sent: dict[int, tuple[str, int | str | None]] = {}
-    found: dict[int, int] = {}
+    reader, counts = _Reader(), Counter[_Name]()
+    found = {_slot((name,), 1): 0 for name, happened in sometimes.items() if happened}
     for line in trace:
         event = _decode(line)
-        kind = event.kind
-        if kind == "sent":
-            sent[event.n] = event.message_kind, event.pid
-            continue
-        where = event.node, event.pid
-        role = roles.get(where, "")
-        if kind == "spawned":
-            role = roles[where] = _DIGITS.sub("#", event.role)
-        names = [(role, last.get(where, ""), kind)]
-        last[where] = kind
-        if kind == "received":
-            message, sender = sent.pop(
-                -1 if event.cause is None else event.cause, (event.message_kind, None)
-            )
-            before, other = handled.get(where, ("", None))
-            handled[where] = message, sender
-            names.append((role, before, message, sender == other))
-        elif kind == "exited":
-            names.append((role, event.exit, min(event.inc, 4)))
-        elif kind == "fault":
-            names.append((role, event.fault, event.status))
-        elif kind == "call_ended":
-            names.append((roles.get((event.node, event.to), ""), event.how, ""))
-        for name in names:
+        for name in reader.names(event):
             count = counts[name] = counts[name] + 1
-            bucket = _bucket(count)
-            if bucket is not None:
-                slot = _slot(name, bucket)
-                if slot not in found:
-                    found[slot] = event.round
-    for name, happened in sometimes.items():
-        if happened:
-            found.setdefault(_slot((name,), 1), 0)
+            # A feature has several slots, for the counts from 1, 2, 3, 4, 8 and 16 on.
+            if count in _BUCKETS:
+                found.setdefault(_slot(name, count), event.round)
     return found
 
 
-def _bucket(count: int) -> int | None:
-    """Return the bucket that begins at a count: 1, 2, 3, 4, 8 and 16; None if no bucket begins there."""
-    return count if count in (1, 2, 3, 4, 8, 16) else None
+_Name: TypeAlias = tuple[object, ...]
+_Process: TypeAlias = tuple[object, object]
+_Message: TypeAlias = tuple[str, object]
 
 
-def _slot(name: tuple[object, ...], bucket: int) -> int:
+@define(eq=False)
+class _Reader:
+    """The processes of a trace: their roles, their last events, and the messages that they have handled."""
+
+    _roles: dict[_Process, str] = field(factory=dict)
+    _last: dict[_Process, str] = field(factory=dict)
+    _handled: dict[_Process, _Message] = field(factory=dict)
+    _sent: dict[int, _Message] = field(factory=dict)
+
+    def names(self, event: _Event) -> Iterator[_Name]:
+        """Yield the names of the features of an event."""
+        kind, process = event.kind, (event.node, event.pid)
+        if kind == "sent":
+            self._sent[event.n] = event.message_kind, event.pid
+            return
+        if kind == "spawned":
+            # Numbers tell processes of one role apart, and there may be any number of them.
+            self._roles[process] = _DIGITS.sub("#", event.role)
+        role = self._roles.get(process, "")
+        yield role, self._last.get(process, ""), kind
+        self._last[process] = kind
+        if kind == "received":
+            cause = -1 if event.cause is None else event.cause
+            message, sender = self._sent.pop(cause, (event.message_kind, None))
+            before, other = self._handled.get(process, ("", None))
+            self._handled[process] = message, sender
+            yield role, before, message, sender == other
+        elif kind == "exited":
+            yield role, event.exit, min(event.inc, 4)
+        elif kind == "fault":
+            yield role, event.fault, event.status
+        elif kind == "call_ended":
+            yield self._roles.get((event.node, event.to), ""), event.how
+
+
+def _slot(name: _Name, bucket: int) -> int:
     # Not `hash`, which differs between processes.
     return zlib.crc32(repr((name, bucket)).encode()) % _SLOTS
 

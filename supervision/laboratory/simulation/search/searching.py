@@ -22,13 +22,14 @@ from attrs import define, evolve, field
 from supervision.laboratory.simulation.forks import ForkedSeed
 from supervision.laboratory.simulation.scenario import Scenario
 from supervision.laboratory.simulation.scheduling.schedule import Policy
+from supervision.laboratory.simulation.search.exhaustive import Exhaustive
 from supervision.laboratory.simulation.search.novelty import Novelty
 from supervision.laboratory.simulation.search.report import FORKS, Forking, SweepReport
 from supervision.laboratory.simulation.search.sweep import SeedResult, sweep
 
 __all__ = ["Search", "Strategy"]
 
-Strategy: TypeAlias = Literal["auto", "random", "pct", "reshuffle"]
+Strategy: TypeAlias = Literal["auto", "random", "pct", "reshuffle", "exhaustive"]
 
 _POLICIES: Mapping[Strategy, Policy | None] = {
     # The seed draws the policy.
@@ -36,6 +37,7 @@ _POLICIES: Mapping[Strategy, Policy | None] = {
     "random": "seeded",
     "pct": "pct",
     "reshuffle": "reshuffle",
+    "exhaustive": "canonical",
 }
 _BATCH = 32  # runs between two decisions
 _FRESH = 0.5  # the share of fresh seeds in the steps
@@ -52,12 +54,14 @@ class Search:
         report: the totals, to which the search adds each result.
         strategy: "auto", or a policy for the order of tasks.
         forks: the number of runs from each rare state; 0 runs only the seeds.
+        deviations: the most deviations of a schedule, for "exhaustive".
+        limit: the most schedules, for "exhaustive".
         stops: end the search at a plateau.
         options: more arguments for `sweep`.
 
     Attributes:
         is_over: True after the last run.
-        plateau: the sentences about the end of the search at a plateau; empty without one.
+        end: the sentences about the end of the search, if it has reached a plateau or has run all schedules.
     """
 
     scenario: Scenario
@@ -65,10 +69,12 @@ class Search:
     report: SweepReport
     strategy: Strategy = "auto"
     forks: int = FORKS
+    deviations: int = 1
+    limit: int = 10_000
     stops: bool = True
     options: dict[str, Any] = field(factory=dict)
     is_over: bool = field(default=False, init=False)
-    plateau: str = field(default="", init=False)
+    end: str = field(default="", init=False)
     _position: int = field(default=0, init=False)
     _waiting: deque[int | ForkedSeed] = field(factory=deque, init=False)
     _rare: list[ForkedSeed] = field(factory=list, init=False)
@@ -77,9 +83,11 @@ class Search:
     _new: Counter[str] = field(factory=Counter, init=False)
     _novelty: Novelty = field(factory=Novelty, init=False)
     _forking: Forking = field(init=False)
+    _schedules: Exhaustive = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._forking = Forking(self.forks)
+        self._schedules = Exhaustive(self.seeds, self.deviations, self.limit)
 
     @property
     def _is_guided(self) -> bool:
@@ -106,6 +114,10 @@ class Search:
 
     def _choose(self) -> bool:
         """Choose the next runs. Return False if there are none."""
+        if self.strategy == "exhaustive":
+            self._waiting.extend(self._schedules.take(_BATCH))
+            self.end = str(self._schedules)
+            return bool(self._waiting)
         if self.stops and (rate := self._novelty.plateau) is not None:
             self._end_at_plateau(rate)
             return False
@@ -141,9 +153,9 @@ class Search:
 
     def _end_at_plateau(self, rate: float) -> None:
         seeds = self.report.runs - self.report.forked
-        self.plateau = f"Plateau: about {rate:.1g} new features per further seed."
+        self.end = f"Plateau: about {rate:.1g} new features per further seed."
         if not self.report.failed:
-            self.plateau += f" With 95 % confidence, fewer than {3 / seeds:.1%} of seeds fail."
+            self.end += f" With 95 % confidence, fewer than {3 / seeds:.1%} of seeds fail."
 
     def _learned(self, item: int | ForkedSeed, result: SeedResult) -> SeedResult:
         """Add a result to the report and to the features."""
@@ -152,7 +164,9 @@ class Search:
             result = evolve(result, strategy=source)
         self.report.add(result)
         self._steps[source] += max(1, result.steps)
+        start = item if isinstance(item, ForkedSeed) else ForkedSeed(item)
+        if self.strategy == "exhaustive":
+            self._schedules.add(start, result.choices)
         if self._is_guided and result.features:
-            start = item if isinstance(item, ForkedSeed) else ForkedSeed(item, ())
             self._new[source] += self._novelty.add(start, result.features, passed=result.passed)
         return result

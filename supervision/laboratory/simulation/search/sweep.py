@@ -35,6 +35,7 @@ from supervision.laboratory.simulation.replaying.run_file import (
 from supervision.laboratory.simulation.replaying.self_check import check_determinism
 from supervision.laboratory.simulation.scenario import Scenario, scenario_name, settings_of
 from supervision.laboratory.simulation.scheduling.schedule import Policy
+from supervision.laboratory.simulation.search.exhaustive import choices_after
 from supervision.laboratory.simulation.search.novelty import features_of
 from supervision.laboratory.simulation.search.workers import Lost, cores, in_workers
 from supervision.laboratory.simulation.simulate import simulate
@@ -78,6 +79,8 @@ class SeedResult:
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
         measures: the result of the `measure` argument of `sweep`.
         strategy: the policy of the run, or "forks" or "novelty" for a run that a search continued.
+        choices: the rounds with a choice after the last deviation of the item, each with its number of tasks; empty
+            for an item without deviations.
         features: the features of the run, each with the round of its first appearance; see `novelty`.
     """
 
@@ -101,6 +104,7 @@ class SeedResult:
     sometimes: dict[str, bool] = field(factory=dict)
     measures: dict[str, float] = field(factory=dict)
     strategy: str = ""
+    choices: list[int] = field(factory=list)
     features: dict[int, int] = field(factory=dict)
 
     @property
@@ -204,9 +208,9 @@ def _results(
     for item, answer in zip(seeds, answers, strict=True):
         if isinstance(answer, Lost):
             problem = f"{answer.why}\n{answer.said}".rstrip()
-            seed, forks = _start_of(item)
+            start = _start_of(item)
             yield SeedResult(
-                seed=seed, forks=forks, failure=answer.kind, problem=problem, lost=True
+                seed=start.seed, forks=start.forks, failure=answer.kind, problem=problem, lost=True
             )
         else:
             yield answer
@@ -239,15 +243,18 @@ class _Plan:
 
     def run(self, item: int | ForkedSeed) -> SeedResult:
         began = time.perf_counter()
-        seed, forks = _start_of(item)
-        knobs = knobs_of(self.scenario, seed, self.knobs, swarm=self.swarm)
-        if self.policy is not None:
-            knobs = evolve(knobs, policy=self.policy)
-        if is_bare(seed, self.bare):
-            outcome = self._bare(seed, forks, knobs)
+        start = _start_of(item)
+        knobs = knobs_of(self.scenario, start.seed, self.knobs, swarm=self.swarm)
+        policy = self.policy if start.deviations is None else "canonical"
+        if policy is not None:
+            knobs = evolve(knobs, policy=policy)
+        if is_bare(start.seed, self.bare):
+            outcome = self._bare(start, knobs)
         else:
-            outcome = self._simulate(seed, forks, knobs)
+            outcome = self._simulate(start, knobs)
         result = _result_of(outcome)
+        if start.deviations is not None:
+            result = evolve(result, choices=choices_after(outcome.ran, start.deviations))
         if self.novelty:
             result = evolve(result, features=features_of(outcome.trace, outcome.sometimes))
         if self.measure is not None:
@@ -256,20 +263,26 @@ class _Plan:
             result = _checked(result, outcome)
         return evolve(result, took=time.perf_counter() - began)
 
-    def _bare(self, seed: int, forks: tuple[Fork, ...], knobs: Knobs) -> Outcome:
+    def _bare(self, start: ForkedSeed, knobs: Knobs) -> Outcome:
         """Run a seed without instruments. If the run fails, repeat it with instruments.
 
         If the repetition fails alike, return the repetition, because its story is better.
         """
-        outcome = self._simulate(seed, forks, evolve(knobs, bare=True))
+        outcome = self._simulate(start, evolve(knobs, bare=True))
         if outcome.passed:
             return outcome
-        seen = self._simulate(seed, forks, knobs)
+        seen = self._simulate(start, knobs)
         return seen if identify(seen.error) == identify(outcome.error) else outcome
 
-    def _simulate(self, seed: int, forks: tuple[Fork, ...], knobs: Knobs) -> Outcome:
+    def _simulate(self, start: ForkedSeed, knobs: Knobs) -> Outcome:
         return simulate(
-            self.scenario, seed, knobs=knobs, params=self.params, faults=self.faults, forks=forks
+            self.scenario,
+            start.seed,
+            knobs=knobs,
+            params=self.params,
+            faults=self.faults,
+            forks=start.forks,
+            deviations=start.deviations,
         )
 
     def _to_check(self, outcome: Outcome) -> bool:
@@ -278,8 +291,8 @@ class _Plan:
         return derive(outcome.seed, "self-check") % _PARTS < self.check * _PARTS
 
 
-def _start_of(item: int | ForkedSeed) -> tuple[int, tuple[Fork, ...]]:
-    return (item.seed, item.forks) if isinstance(item, ForkedSeed) else (item, ())
+def _start_of(item: int | ForkedSeed) -> ForkedSeed:
+    return item if isinstance(item, ForkedSeed) else ForkedSeed(item)
 
 
 def is_bare(seed: int, share: float) -> bool:

@@ -52,6 +52,8 @@ class Sweeping:
         stop_after: stop the sweep after this many failures; 0 never stops.
         forks: the number of runs from each rare state.
         strategy: the strategy of the search.
+        deviations: the most deviations of a schedule, for the strategy "exhaustive".
+        limit: the most schedules, for the strategy "exhaustive".
         bare: the share of runs without instruments.
         check: the share of passing runs that a fresh process repeats.
         real_seconds: the real seconds that a run may take.
@@ -68,6 +70,8 @@ class Sweeping:
     stop_after: int
     forks: int
     strategy: Strategy
+    deviations: int
+    limit: int
     bare: float
     check: float
     real_seconds: float
@@ -79,7 +83,7 @@ class Sweeping:
     _progress: Console = field(factory=lambda: plain_console(stderr=True), init=False)
     _began: float = field(factory=time.perf_counter, init=False)
     _took: float = field(default=0.0, init=False)
-    _plateau: str = field(default="", init=False)
+    _end: str = field(default="", init=False)
 
     def __attrs_post_init__(self) -> None:
         self.report = SweepReport(scenario=scenario_name(self.scenario))
@@ -131,6 +135,8 @@ class Sweeping:
             report=self.report,
             strategy=self.strategy,
             forks=self.forks,
+            deviations=self.deviations,
+            limit=self.limit,
             options=options,
         )
         with self._shown_progress() as show, closing(search.results()) as results:
@@ -141,7 +147,7 @@ class Sweeping:
                         f"stopped after {self.report.failed} failures (--stop-after)"
                     )
                     break
-        self._plateau = search.plateau
+        self._end = search.end
 
     @property
     def _has_failed_enough(self) -> bool:
@@ -159,8 +165,8 @@ class Sweeping:
     def _print(self) -> None:
         self._out.print()
         self._out.print(_summary(self.report, took=self._took, jobs=self.jobs))
-        if self._plateau:
-            self._out.print(f"\n{self._plateau}")
+        if self._end:
+            self._out.print(f"\n{self._end}")
         print_inert(self._out, self.report)
         print_divergences(self._out, self.report)
         for finding in self.findings:

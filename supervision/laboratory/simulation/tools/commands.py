@@ -97,6 +97,12 @@ def simulate(
         Strategy,
         typer.Option(help="The strategy of the search. auto divides the time between all of them."),
     ] = "auto",
+    deviations: Annotated[
+        int, typer.Option(min=0, metavar="N", help="The most reordered rounds, for exhaustive.")
+    ] = 1,
+    limit: Annotated[
+        int, typer.Option(min=1, metavar="N", help="The most schedules, for exhaustive.")
+    ] = 10_000,
     bare: Annotated[
         float, typer.Option(min=0, max=1, help="The share of runs without instruments.")
     ] = BARE,
@@ -127,6 +133,8 @@ def simulate(
         stop_after=stop_after,
         forks=forks,
         strategy=strategy,
+        deviations=deviations,
+        limit=limit,
         bare=bare,
         check=check,
         real_seconds=real_seconds,
