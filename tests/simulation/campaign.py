@@ -71,18 +71,21 @@ class Part:
     Attributes:
         sweep: the sweep.
         scenario: its scenario.
-        report: the totals.
-        search: chooses the runs.
+        search: its runs, and their totals.
         seconds: the real seconds so far.
         cpu_seconds: the CPU seconds of its processes so far.
     """
 
     sweep: Sweep
     scenario: Scenario
-    report: SweepReport
     search: Search
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+
+    @property
+    def report(self) -> SweepReport:
+        """The totals."""
+        return self.search.report
 
     @property
     def has_found_enough(self) -> bool:
@@ -195,7 +198,7 @@ class Campaign:
             yield part, finding
 
     def _part(self, chosen: Sweep, seeds: Sequence[int]) -> Part:
-        scenario, report = find_scenario(chosen.path), SweepReport(scenario=chosen.path)
+        scenario = find_scenario(chosen.path)
         options = {
             "jobs": self.jobs,
             "params": chosen.params,
@@ -206,8 +209,8 @@ class Campaign:
             "cpu_seconds": _CPU_SECONDS,
         }
         # A campaign has a limit of time, so a plateau does not end a sweep.
-        search = Search(scenario=scenario, seeds=seeds, report=report, stops=False, options=options)
-        return Part(sweep=chosen, scenario=scenario, report=report, search=search)
+        search = Search(scenario, seeds, stops=False, options=options)
+        return Part(sweep=chosen, scenario=scenario, search=search)
 
     def _visit(self, part: Part, end: float) -> None:
         """Continue the search of a sweep until `end`, with at least one run."""

@@ -1,36 +1,27 @@
 """Searches: all schedules of a small program, novel runs, the plateau, and the time of each strategy."""
 
 from collections import Counter
-from pathlib import Path
+from typing import Any
 
-import pytest
 import trio
 
 from supervision.laboratory.simulation.forks import Fork, ForkedSeed
 from supervision.laboratory.simulation.replaying.run_file import run_again
 from supervision.laboratory.simulation.search.exhaustive import choices_after
 from supervision.laboratory.simulation.search.novelty import Novelty, features_of
-from supervision.laboratory.simulation.search.report import SweepReport
 from supervision.laboratory.simulation.search.searching import Search, Strategy
 from supervision.laboratory.simulation.search.sweep import SeedResult
 from supervision.laboratory.simulation.simulate import Scenario
 from supervision.laboratory.simulation.world.world import World
 from tests.laws.scenarios import simulate
 
-QUICK = {"jobs": 0, "check": 0, "bare": 0}
+QUICK: dict[str, Any] = {"jobs": 0, "check": 0, "bare": 0}
 
 
 def searched(
-    scenario: Scenario, seeds: range, strategy: Strategy = "auto", **more: int
+    scenario: Scenario, seeds: range, strategy: Strategy = "auto", **more: Any
 ) -> tuple[Search, list[SeedResult]]:
-    search = Search(
-        scenario=scenario,
-        seeds=seeds,
-        report=SweepReport(scenario="any"),
-        strategy=strategy,
-        options=QUICK,
-        **more,
-    )
+    search = Search(scenario, seeds, strategy=strategy, options=QUICK, **more)
     return search, list(search.results())
 
 
@@ -107,7 +98,7 @@ def test_a_run_has_the_same_features_again_and_they_have_no_pids_and_times() -> 
     assert features_of(first.trace, {"rare": True}).keys() > features_of(first.trace, {}).keys()
 
 
-def test_the_novel_run_with_the_rarest_feature_forks_at_the_round_of_this_feature() -> None:
+def test_the_novel_run_with_the_rarest_feature_forks_after_this_feature() -> None:
     novelty = Novelty()
     assert novelty.add(ForkedSeed(1), {10: 3, 11: 4}, passed=True) == 2
     assert novelty.add(ForkedSeed(2), {10: 3, 12: 7}, passed=True) == 1
@@ -133,14 +124,7 @@ def test_a_fork_at_a_round_is_the_same_run_up_to_this_round() -> None:
 def test_a_guided_search_finds_a_failure_behind_rare_states_with_fewer_steps() -> None:
     def until_found(strategy: Strategy, first: int) -> int:
         seeds = range(first, first + 2000)
-        search = Search(
-            scenario=two_doors,
-            seeds=seeds,
-            report=SweepReport(scenario="any"),
-            strategy=strategy,
-            stops=False,
-            options=QUICK,
-        )
+        search = Search(two_doors, seeds, strategy=strategy, stops=False, options=QUICK)
         for result in search.results():
             if not result.passed:
                 break

@@ -19,7 +19,7 @@ from attrs import define, field
 
 from supervision.laboratory.simulation.forks import ForkedSeed
 
-__all__ = ["Novelty", "features_of"]
+__all__ = ["Features", "Novelty", "features_of"]
 
 _SLOTS = 65_536
 _BUCKETS = frozenset((1, 2, 3, 4, 8, 16))
@@ -56,22 +56,28 @@ class _Event(msgspec.Struct, gc=False):
 _decode = msgspec.json.Decoder(_Event).decode
 
 
-def features_of(trace: Sequence[bytes], sometimes: Mapping[str, bool]) -> dict[int, int]:
-    """Return the features of a run as numbers of slots, each with the round of its first appearance.
+Features: TypeAlias = Mapping[int, int | str]
+"""The features of a run: numbers of slots, each with the moment for a fork just after its first appearance."""
+
+
+def features_of(trace: Sequence[bytes], sometimes: Mapping[str, bool]) -> Features:
+    """Return the features of a run. The moment of a feature is a round, or the name of a condition; see `Fork`.
 
     Args:
         trace: the events of the run.
         sometimes: the conditions of `world.sometimes`.
     """
     reader, counts = _Reader(), Counter[_Name]()
-    found = {_slot((name,), 1): 0 for name, happened in sometimes.items() if happened}
+    found: dict[int, int | str] = {
+        _slot((name,), 1): name for name, happened in sometimes.items() if happened
+    }
     for line in trace:
         event = _decode(line)
         for name in reader.names(event):
             count = counts[name] = counts[name] + 1
             # A feature has several slots, for the counts from 1, 2, 3, 4, 8 and 16 on.
             if count in _BUCKETS:
-                found.setdefault(_slot(name, count), event.round)
+                found.setdefault(_slot(name, count), event.round + 1)
     return found
 
 
@@ -125,7 +131,7 @@ class _Kept:
     """A novel run, and the number of its turns."""
 
     start: ForkedSeed
-    features: Mapping[int, int]
+    features: Features
     turns: int = 0
 
 
@@ -140,7 +146,7 @@ class Novelty:
     _kept: list[_Kept] = field(factory=list, init=False)
     _forks: int = field(default=0, init=False)
 
-    def add(self, start: ForkedSeed, features: Mapping[int, int], *, passed: bool) -> int:
+    def add(self, start: ForkedSeed, features: Features, *, passed: bool) -> int:
         """Count the features of a run. Return the number of its new features."""
         new = sum(slot not in self._runs for slot in features)
         self._runs.update(features.keys())
@@ -158,7 +164,7 @@ class Novelty:
         return bool(self._kept)
 
     def forks(self) -> list[ForkedSeed]:
-        """Return forks of the novel run with the rarest feature, at the first round of this feature."""
+        """Return forks of the novel run with the rarest feature, just after its first appearance."""
         # The rarity of a run is the smallest number of runs that share one of its features.
         kept = min(self._kept, key=lambda each: min(map(self._runs.__getitem__, each.features)))
         slot = min(kept.features, key=self._runs.__getitem__)

@@ -1,8 +1,9 @@
 """A search: the runs of a scenario, chosen from the results of the earlier runs.
 
-    search = Search(scenario, range(1, 1001), strategy="auto", report=SweepReport(scenario="shop:opening_day"))
+    search = Search(scenario, range(1, 1001))
     for result in search.results():
-        ...
+        print(result.seed, result.strategy, result.problem)
+    print(search.report.failures, search.end)
 
 The search runs fresh seeds, and forks of the runs that reached a rare state. The strategy "auto" divides the steps of
 the runs between these sources: fresh seeds get half, and the other sources share the rest by the number of new features
@@ -20,7 +21,7 @@ from typing import Any, Literal, TypeAlias
 from attrs import define, evolve, field
 
 from supervision.laboratory.simulation.forks import ForkedSeed
-from supervision.laboratory.simulation.scenario import Scenario
+from supervision.laboratory.simulation.scenario import Scenario, scenario_name
 from supervision.laboratory.simulation.scheduling.schedule import Policy
 from supervision.laboratory.simulation.search.exhaustive import Exhaustive
 from supervision.laboratory.simulation.search.novelty import Novelty
@@ -39,20 +40,20 @@ _POLICIES: Mapping[Strategy, Policy | None] = {
     "reshuffle": "reshuffle",
     "exhaustive": "canonical",
 }
-_BATCH = 32  # runs between two decisions
+_FEWEST, _MOST = 8, 128  # the least and the most runs between two decisions
 _FRESH = 0.5  # the share of fresh seeds in the steps
 _LEAST = 0.2  # the least share of a source in the steps of the forks
 
 
-@define(kw_only=True, eq=False)
+@define(eq=False)
 class Search:
     """The runs of a scenario.
 
     Args:
         scenario: the scenario.
         seeds: the seeds.
-        report: the totals, to which the search adds each result.
-        strategy: "auto", or a policy for the order of tasks.
+        strategy: "auto"; a policy for the order of tasks, "random", "pct" or "reshuffle"; or "exhaustive", which runs
+            all schedules with few deviations.
         forks: the number of runs from each rare state; 0 runs only the seeds.
         deviations: the most deviations of a schedule, for "exhaustive".
         limit: the most schedules, for "exhaustive".
@@ -60,19 +61,20 @@ class Search:
         options: more arguments for `sweep`.
 
     Attributes:
+        report: the totals.
         is_over: True after the last run.
         end: the sentences about the end of the search, if it has reached a plateau or has run all schedules.
     """
 
     scenario: Scenario
     seeds: Sequence[int]
-    report: SweepReport
-    strategy: Strategy = "auto"
-    forks: int = FORKS
-    deviations: int = 1
-    limit: int = 10_000
-    stops: bool = True
-    options: dict[str, Any] = field(factory=dict)
+    strategy: Strategy = field(default="auto", kw_only=True)
+    forks: int = field(default=FORKS, kw_only=True)
+    deviations: int = field(default=1, kw_only=True)
+    limit: int = field(default=10_000, kw_only=True)
+    stops: bool = field(default=True, kw_only=True)
+    options: dict[str, Any] = field(factory=dict, kw_only=True)
+    report: SweepReport = field(init=False)
     is_over: bool = field(default=False, init=False)
     end: str = field(default="", init=False)
     _position: int = field(default=0, init=False)
@@ -86,6 +88,7 @@ class Search:
     _schedules: Exhaustive = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.report = SweepReport(scenario=scenario_name(self.scenario))
         self._forking = Forking(self.forks)
         self._schedules = Exhaustive(self.seeds, self.deviations, self.limit)
 
@@ -115,7 +118,7 @@ class Search:
     def _choose(self) -> bool:
         """Choose the next runs. Return False if there are none."""
         if self.strategy == "exhaustive":
-            self._waiting.extend(self._schedules.take(_BATCH))
+            self._waiting.extend(self._schedules.take(_MOST))
             self.end = str(self._schedules)
             return bool(self._waiting)
         if self.stops and (rate := self._novelty.plateau) is not None:
@@ -123,13 +126,15 @@ class Search:
             return False
         self._rare += self._forking.of(self.report)
         self._source = self._guided()
+        # Early decisions matter most, and large batches keep all processes busy.
+        size = min(_MOST, max(_FEWEST, self.report.runs // 4)) if self._is_guided else _MOST
         if self._source == "forks":
-            chosen: Sequence[int | ForkedSeed] = self._rare[:_BATCH]
-            del self._rare[:_BATCH]
+            chosen: Sequence[int | ForkedSeed] = self._rare[:size]
+            del self._rare[:size]
         elif self._source == "novelty":
             chosen = self._novelty.forks()
         else:
-            chosen = self.seeds[self._position : self._position + _BATCH]
+            chosen = self.seeds[self._position : self._position + size]
             self._position += len(chosen)
         self._waiting.extend(chosen)
         return bool(chosen)
@@ -137,7 +142,7 @@ class Search:
     def _guided(self) -> str:
         """Return the source of forks that is due; an empty text if fresh seeds are due."""
         steps = self._steps
-        if self._position < (_BATCH if self._is_guided else len(self.seeds)):
+        if self._position < (_FEWEST if self._is_guided else len(self.seeds)):
             return ""
         if not self._is_guided:
             return "forks" if self._rare else ""

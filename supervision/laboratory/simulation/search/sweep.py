@@ -36,7 +36,7 @@ from supervision.laboratory.simulation.replaying.self_check import check_determi
 from supervision.laboratory.simulation.scenario import Scenario, scenario_name, settings_of
 from supervision.laboratory.simulation.scheduling.schedule import Policy
 from supervision.laboratory.simulation.search.exhaustive import choices_after
-from supervision.laboratory.simulation.search.novelty import features_of
+from supervision.laboratory.simulation.search.novelty import Features, features_of
 from supervision.laboratory.simulation.search.workers import Lost, cores, in_workers
 from supervision.laboratory.simulation.simulate import simulate
 
@@ -81,7 +81,7 @@ class SeedResult:
         strategy: the policy of the run, or "forks" or "novelty" for a run that a search continued.
         choices: the rounds with a choice after the last deviation of the item, each with its number of tasks; empty
             for an item without deviations.
-        features: the features of the run, each with the round of its first appearance; see `novelty`.
+        features: the features of the run; see `features_of`.
     """
 
     seed: int
@@ -105,7 +105,7 @@ class SeedResult:
     measures: dict[str, float] = field(factory=dict)
     strategy: str = ""
     choices: list[int] = field(factory=list)
-    features: dict[int, int] = field(factory=dict)
+    features: Features = field(factory=dict)
 
     @property
     def passed(self) -> bool:

@@ -23,7 +23,7 @@ from rich.text import Text
 from supervision.applications.command_line.arguments import params_as_options
 from supervision.applications.command_line.console import plain_console
 from supervision.laboratory.simulation.forks import described
-from supervision.laboratory.simulation.scenario import Scenario, scenario_name
+from supervision.laboratory.simulation.scenario import Scenario
 from supervision.laboratory.simulation.search.corpus import Corpus, Replayed
 from supervision.laboratory.simulation.search.findings import Finding, look_at
 from supervision.laboratory.simulation.search.report import ENOUGH_SEEDS, SweepReport
@@ -77,16 +77,32 @@ class Sweeping:
     real_seconds: float
     json_file: Path | None
     report: SweepReport = field(init=False)
+    _search: Search = field(init=False)
     replayed: list[Replayed] = field(factory=list, init=False)
     findings: list[Finding] = field(factory=list, init=False)
     _out: Console = field(factory=plain_console, init=False)
     _progress: Console = field(factory=lambda: plain_console(stderr=True), init=False)
     _began: float = field(factory=time.perf_counter, init=False)
     _took: float = field(default=0.0, init=False)
-    _end: str = field(default="", init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.report = SweepReport(scenario=scenario_name(self.scenario))
+        self._search = Search(
+            self.scenario,
+            self.seeds,
+            strategy=self.strategy,
+            forks=self.forks,
+            deviations=self.deviations,
+            limit=self.limit,
+            options={
+                "jobs": self.jobs,
+                "swarm": self.swarm,
+                "params": self.params,
+                "bare": self.bare,
+                "check": self.check,
+                "real_seconds": self.real_seconds,
+            },
+        )
+        self.report = self._search.report
 
     def run(self) -> bool:
         """Replay the corpus, run the seeds, and print the report. Return True if everything passed.
@@ -121,24 +137,7 @@ class Sweeping:
             _print_replayed(self._out, again)
 
     def _sweep(self) -> None:
-        options = {
-            "jobs": self.jobs,
-            "swarm": self.swarm,
-            "params": self.params,
-            "bare": self.bare,
-            "check": self.check,
-            "real_seconds": self.real_seconds,
-        }
-        search = Search(
-            scenario=self.scenario,
-            seeds=self.seeds,
-            report=self.report,
-            strategy=self.strategy,
-            forks=self.forks,
-            deviations=self.deviations,
-            limit=self.limit,
-            options=options,
-        )
+        search = self._search
         with self._shown_progress() as show, closing(search.results()) as results:
             for _ in results:
                 show()
@@ -147,7 +146,6 @@ class Sweeping:
                         f"stopped after {self.report.failed} failures (--stop-after)"
                     )
                     break
-        self._end = search.end
 
     @property
     def _has_failed_enough(self) -> bool:
@@ -165,8 +163,8 @@ class Sweeping:
     def _print(self) -> None:
         self._out.print()
         self._out.print(_summary(self.report, took=self._took, jobs=self.jobs))
-        if self._end:
-            self._out.print(f"\n{self._end}")
+        if self._search.end:
+            self._out.print(f"\n{self._search.end}")
         print_inert(self._out, self.report)
         print_divergences(self._out, self.report)
         for finding in self.findings:
