@@ -6,8 +6,8 @@
     print(search.report.failures, search.end)
 
 The search runs fresh seeds, and forks of the runs that reached a rare state. The strategy "auto" divides the steps of
-the runs between these sources: fresh seeds get half, and the other sources share the rest by the number of new features
-that they have found per step. It counts steps, because they are the same on every machine, so a repeated search has the
+the runs between these sources by the number of new features that they have found per step, and fresh seeds get at least
+half. It counts steps, because they are the same on every machine, so a repeated search has the
 same report.
 """
 
@@ -41,8 +41,8 @@ _POLICIES: Mapping[Strategy, Policy | None] = {
     "exhaustive": "canonical",
 }
 _FEWEST, _MOST = 8, 128  # the least and the most runs between two decisions
-_FRESH = 0.5  # the share of fresh seeds in the steps
-_LEAST = 0.2  # the least share of a source in the steps of the forks
+# The least share of each source in the steps. The empty name stands for fresh seeds.
+_SHARES = {"": 0.5, "forks": 0.1, "novelty": 0.1}
 
 
 @define(eq=False)
@@ -125,7 +125,7 @@ class Search:
             self._end_at_plateau(rate)
             return False
         self._rare += self._forking.of(self.report)
-        self._source = self._guided()
+        self._source = self._due()
         # Early decisions matter most, and large batches keep all processes busy.
         size = min(_MOST, max(_FEWEST, self.report.runs // 4)) if self._is_guided else _MOST
         if self._source == "forks":
@@ -139,22 +139,28 @@ class Search:
         self._waiting.extend(chosen)
         return bool(chosen)
 
-    def _guided(self) -> str:
-        """Return the source of forks that is due; an empty text if fresh seeds are due."""
-        steps = self._steps
-        if self._position < (_FEWEST if self._is_guided else len(self.seeds)):
-            return ""
+    def _due(self) -> str:
+        """Return the source that is due, which has had the fewest steps in proportion to its share."""
         if not self._is_guided:
-            return "forks" if self._rare else ""
-        if steps["forks"] + steps["novelty"] >= steps[""]:
+            return "forks" if self._position >= len(self.seeds) and self._rare else ""
+        if self._position < _FEWEST:
             return ""
-        ready = {"forks": bool(self._rare), "novelty": self._novelty.has_kept}
-        rates = {each: self._new[each] / max(1, steps[each]) for each in ready}
+        steps = self._steps
+        rates = {each: self._new[each] / max(1, steps[each]) for each in _SHARES}
         total = sum(rates.values()) or 1.0
-        due = {
-            each: steps[each] / max(_LEAST, rates[each] / total) for each in ready if ready[each]
-        }
-        return min(due, key=due.__getitem__, default="")
+        shares = {each: max(least, rates[each] / total) for each, least in _SHARES.items()}
+        ready = {"forks": bool(self._rare), "novelty": self._novelty.has_kept, "": True}
+        if self._position >= len(self.seeds):
+            # After the last seed, the forks get the rest of their shares.
+            ready = {
+                each: ready[each] and steps[each] / shares[each] < steps[""] / shares[""]
+                for each in _SHARES
+            }
+        return min(
+            (each for each in _SHARES if ready[each]),
+            key=lambda each: steps[each] / shares[each],
+            default="",
+        )
 
     def _end_at_plateau(self, rate: float) -> None:
         seeds = self.report.runs - self.report.forked
