@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from supervision.laboratory.simulation.search.corpus import Corpus
 from tests.simulation.campaign import Campaign, Sweep
 from tests.simulation.sweeps import SWEEPS
 from tests.simulation.sweeps.first_failure import first_failure
@@ -48,20 +49,21 @@ def main(arguments: list[str] | None = None) -> bool:
         parser.error(f"there is no sweep {unknown[0]!r}; the sweeps are {names}")
     chosen = [each for each in SWEEPS if not options.only or each.name in options.only]
     if options.cpu_seconds is not None or options.stop_at_first:
-        return _search(chosen, options.cpu_seconds or 60.0, options.seeds_from)
+        return _search(chosen, options.cpu_seconds or 60.0, options.seeds_from, options.corpus)
     return _campaign(chosen, options)
 
 
-def _search(sweeps: list[Sweep], seconds: float, first_seed: int) -> bool:
+def _search(sweeps: list[Sweep], seconds: float, first_seed: int, corpus: Path) -> bool:
     """Look for a first failure, and print the result. Return True if there is none."""
     found = first_failure(sweeps, seconds=seconds, first_seed=first_seed)
     figures = f"after {found.runs:,} runs in {found.seconds:.1f} CPU s"
     if found.sweep is None or found.result is None:
         print(f"passed {figures}")
         return True
-    seed = found.result.seed
+    seed, run = found.result.seed, found.result.run
     print(f"failed {figures}: {found.sweep.name}, seed {seed}\n{found.result.problem}")
-    print(f"repeat it with: make sweep ARGS='\"{found.sweep.name}\" --seeds-from {seed} --seeds 1'")
+    if run is not None:
+        print(f"repeat it with: ashtree replay {Corpus(corpus).keep(run)}")
     return False
 
 
@@ -69,7 +71,6 @@ def _campaign(sweeps: list[Sweep], options: argparse.Namespace) -> bool:
     """Run a campaign of the sweeps, and print the results. Return True if all passed."""
     # Importing these takes a large part of the time of a short search, which does not need them.
     from supervision.applications.command_line.console import plain_console
-    from supervision.laboratory.simulation.search.corpus import Corpus
     from tests.simulation.campaign_output import (
         print_result,
         print_visit,

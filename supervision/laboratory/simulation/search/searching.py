@@ -115,6 +115,10 @@ class Search:
                     yield self._learned(self._waiting.popleft(), result)
         self.is_over = True
 
+    def upcoming(self) -> int | ForkedSeed | None:
+        """Return the next run of `results`; None if the search is over."""
+        return self._waiting[0] if self._waiting or self._choose() else None
+
     def _choose(self) -> bool:
         """Choose the next runs. Return False if there are none."""
         if self.strategy == "exhaustive":
