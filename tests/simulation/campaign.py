@@ -28,7 +28,7 @@ from supervision.laboratory.simulation.scenario import Scenario
 from supervision.laboratory.simulation.search.corpus import Corpus
 from supervision.laboratory.simulation.search.findings import Finding, look_at
 from supervision.laboratory.simulation.search.report import Failures, SweepReport
-from supervision.laboratory.simulation.search.searching import Search
+from supervision.laboratory.simulation.search.searching import Search, Strategy
 from supervision.laboratory.simulation.search.workers import cores
 
 __all__ = ["Campaign", "Part", "Sweep"]
@@ -122,6 +122,7 @@ class Campaign:
         jobs: the number of processes; None takes one per core.
         check: the share of passing runs that a fresh process repeats. Unless this is 0, it also repeats the first
             failure of each kind.
+        strategy: the strategy of the searches.
         clock: returns the real seconds.
 
     Attributes:
@@ -141,6 +142,7 @@ class Campaign:
         seeds: int | None = None,
         jobs: int | None = None,
         check: float = _CHECKED,
+        strategy: Strategy = "auto",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not sweeps:
@@ -149,6 +151,7 @@ class Campaign:
         self.jobs = cores() if jobs is None else jobs
         self.seconds = seconds
         self._check = check
+        self._strategy = strategy
         last = first_seed + (_ENDLESS if seeds is None else seeds)
         self.parts = [self._part(each, range(first_seed, last)) for each in sweeps]
         self._clock = clock
@@ -209,7 +212,7 @@ class Campaign:
             "cpu_seconds": _CPU_SECONDS,
         }
         # A campaign has a limit of time, so a plateau does not end a sweep.
-        search = Search(scenario, seeds, stops=False, options=options)
+        search = Search(scenario, seeds, strategy=self._strategy, stops=False, options=options)
         return Part(sweep=chosen, scenario=scenario, search=search)
 
     def _visit(self, part: Part, end: float) -> None:

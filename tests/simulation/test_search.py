@@ -45,7 +45,7 @@ async def in_order(world: World) -> None:
 
 def test_all_schedules_with_few_deviations_run_once_each() -> None:
     search, results = searched(in_order, range(1, 2), "exhaustive", deviations=1)
-    assert search.end == f"Exhausted: {len(results)} schedules with at most 1 deviations."
+    assert search.end == f"Exhausted: {len(results)} schedules with at most 1 deviation."
     assert search.report.failed == 0
     assert len({each.steps_digest for each in results}) == len(results)
 

@@ -29,6 +29,12 @@ def main(arguments: list[str] | None = None) -> bool:
         help="stop at the first failure, or when all runs together have used this CPU time",
     )
     parser.add_argument("--stop-at-first", action="store_true", help="the same as --cpu-seconds 60")
+    parser.add_argument(
+        "--strategy",
+        default="auto",
+        choices=["auto", "random", "pct", "reshuffle"],
+        help="the strategy of the searches",
+    )
     parser.add_argument("--seeds-from", type=int, default=1, metavar="N", help="the first seed")
     parser.add_argument("--seeds", type=int, metavar="N", help="the most seeds of each sweep")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes; one per core by default")
@@ -49,21 +55,28 @@ def main(arguments: list[str] | None = None) -> bool:
         parser.error(f"there is no sweep {unknown[0]!r}; the sweeps are {names}")
     chosen = [each for each in SWEEPS if not options.only or each.name in options.only]
     if options.cpu_seconds is not None or options.stop_at_first:
-        return _search(chosen, options.cpu_seconds or 60.0, options.seeds_from, options.corpus)
+        return _search(chosen, options)
     return _campaign(chosen, options)
 
 
-def _search(sweeps: list[Sweep], seconds: float, first_seed: int, corpus: Path) -> bool:
+def _search(sweeps: list[Sweep], options: argparse.Namespace) -> bool:
     """Look for a first failure, and print the result. Return True if there is none."""
-    found = first_failure(sweeps, seconds=seconds, first_seed=first_seed)
+    found = first_failure(
+        sweeps,
+        seconds=options.cpu_seconds or 60.0,
+        first_seed=options.seeds_from,
+        strategy=options.strategy,
+    )
     figures = f"after {found.runs:,} runs in {found.seconds:.1f} CPU s"
     if found.sweep is None or found.result is None:
         print(f"passed {figures}")
         return True
     seed, run = found.result.seed, found.result.run
-    print(f"failed {figures}: {found.sweep.name}, seed {seed}\n{found.result.problem}")
+    print(
+        f"failed {figures}: {found.sweep.name}, seed {seed}, found by {found.result.strategy}\n{found.result.problem}"
+    )
     if run is not None:
-        print(f"repeat it with: ashtree replay {Corpus(corpus).keep(run)}")
+        print(f"repeat it with: ashtree replay {Corpus(options.corpus).keep(run)}")
     return False
 
 
@@ -85,6 +98,7 @@ def _campaign(sweeps: list[Sweep], options: argparse.Namespace) -> bool:
         seeds=options.seeds,
         jobs=options.jobs,
         check=options.check,
+        strategy=options.strategy,
     )
     campaign.run(lambda part: print_visit(console, part))
     findings = list(campaign.examine(Corpus(options.corpus)))

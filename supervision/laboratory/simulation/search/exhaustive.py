@@ -62,7 +62,8 @@ class Exhaustive:
         return following
 
     def __str__(self) -> str:
-        what = f"{self.count:,} schedules with at most {self._deviations} deviations"
+        plural = "" if self._deviations == 1 else "s"
+        what = f"{self.count:,} schedules with at most {self._deviations} deviation{plural}"
         return f"Exhausted: {what}." if self.exhausted else f"Not exhausted: {what} have run."
 
 

@@ -27,7 +27,7 @@ _DIGITS = re.compile(r"\d+")
 _DEPTH = 3  # the most forks in one run
 _BATCH = 4  # runs of the first turn
 _MOST = 32  # the most runs of one turn
-_KEPT = 2_000  # the most novel runs to keep
+_KEPT = 2_000  # the most novel runs to keep; their features together are at most the slots
 
 _STEADY_SEEDS = 200  # the fewest fresh seeds of a plateau
 _STEADY_RUNS = 100  # the fewest runs without a new feature before a plateau
@@ -128,10 +128,10 @@ def _slot(name: _Name, bucket: int) -> int:
 
 @define(eq=False)
 class _Kept:
-    """A novel run, and the number of its turns."""
+    """A novel run, its new features, and the number of its turns."""
 
     start: ForkedSeed
-    features: Features
+    new: Features
     turns: int = 0
 
 
@@ -148,15 +148,15 @@ class Novelty:
 
     def add(self, start: ForkedSeed, features: Features, *, passed: bool) -> int:
         """Count the features of a run. Return the number of its new features."""
-        new = sum(slot not in self._runs for slot in features)
+        new = {slot: moment for slot, moment in features.items() if slot not in self._runs}
         self._runs.update(features.keys())
         self._runs_without = 0 if new else self._runs_without + 1
         if not start.forks:
             self._count += 1
             self._seeds.update(features.keys())
         if new and passed and len(start.forks) < _DEPTH and len(self._kept) < _KEPT:
-            self._kept.append(_Kept(start, features))
-        return new
+            self._kept.append(_Kept(start, new))
+        return len(new)
 
     @property
     def has_kept(self) -> bool:
@@ -165,14 +165,14 @@ class Novelty:
 
     def forks(self) -> list[ForkedSeed]:
         """Return forks of the novel run with the rarest feature, just after its first appearance."""
-        # The rarity of a run is the smallest number of runs that share one of its features.
-        kept = min(self._kept, key=lambda each: min(map(self._runs.__getitem__, each.features)))
-        slot = min(kept.features, key=self._runs.__getitem__)
+        # The rarity of a run is the smallest number of runs that share one of its new features.
+        kept = min(self._kept, key=lambda each: min(map(self._runs.__getitem__, each.new)))
+        slot = min(kept.new, key=self._runs.__getitem__)
         kept.turns += 1
         energy = min(_MOST, max(1, _BATCH * 2**kept.turns // self._runs[slot]))
         self._forks += energy
         return [
-            kept.start.then(kept.features[slot], number)
+            kept.start.then(kept.new[slot], number)
             for number in range(self._forks - energy, self._forks)
         ]
 

@@ -194,7 +194,8 @@ class Sweeping:
     @contextmanager
     def _shown_progress(self) -> Iterator[Callable[[], None]]:
         """Show the progress of the sweep. Yield the function to call after each result."""
-        console, report, total = self._progress, self.report, len(self.seeds)
+        console, report = self._progress, self.report
+        total = self.limit if self.strategy == "exhaustive" else len(self.seeds)
         if not console.is_terminal:
             tenths = 0
 
