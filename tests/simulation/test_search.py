@@ -11,6 +11,7 @@ from supervision.laboratory.simulation.search.exhaustive import choices_after
 from supervision.laboratory.simulation.search.novelty import Novelty, features_of
 from supervision.laboratory.simulation.search.searching import Search, Strategy
 from supervision.laboratory.simulation.search.sweep import SeedResult
+from supervision.laboratory.simulation.search.terminal import counted
 from supervision.laboratory.simulation.simulate import Scenario
 from supervision.laboratory.simulation.world.world import World
 from tests.laws.scenarios import simulate
@@ -135,6 +136,61 @@ def test_a_guided_search_finds_a_failure_behind_rare_states_with_fewer_steps() -
         for strategy in ("random", "auto")
     }
     assert runs["auto"] < runs["random"] / 2
+
+
+# The end of a search, and its report
+
+
+async def soon_known(world: World) -> None:
+    """Have one of three traces."""
+    for _ in range(world.random("length").randint(1, 3)):
+        await trio.sleep(1)
+        world.note("a second")
+
+
+async def fails_now_and_then(world: World) -> None:
+    await soon_known(world)
+    world.check(world.seed % 100, "the seed is a multiple of a hundred")
+
+
+def test_a_search_stops_at_a_plateau_and_says_how_sure_it_is() -> None:
+    search, _ = searched(soon_known, range(1, 1000))
+    seeds = search.report.runs - search.report.forked
+    assert 200 <= seeds < 400
+    assert search.end == (
+        "Plateau: about 0 new features per further seed. "
+        f"With 95 % confidence, fewer than {3 / seeds:.1%} of seeds fail."
+    )
+
+
+def test_a_plateau_after_a_failure_makes_no_promise() -> None:
+    search, _ = searched(fails_now_and_then, range(1, 1000))
+    assert search.end == "Plateau: about 0 new features per further seed."
+
+
+def test_only_the_strategy_auto_stops_early_and_the_others_run_all_seeds() -> None:
+    search, results = searched(soon_known, range(1, 260), "pct")
+    assert [each.seed for each in results] == [*range(1, 260)]
+    assert {each.strategy for each in results} == {"pct"}
+    assert search.end == ""
+
+
+def test_the_report_counts_the_runs_and_the_failures_of_each_strategy() -> None:
+    search, results = searched(two_doors, range(1, 101))
+    assert search.report.strategies == Counter(each.strategy for each in results)
+    (kind,) = search.report.failures.values()
+    failed = Counter(each.strategy for each in results if not each.passed)
+    assert kind.strategies == failed
+    assert counted(failed).startswith("novelty ")
+
+
+def test_fresh_seeds_get_half_of_the_steps_or_more() -> None:
+    _, results = searched(two_doors, range(1, 201))
+    steps: Counter[bool] = Counter()
+    for each in results:
+        steps[bool(each.forks)] += each.steps
+    assert steps[False] > 0.4 * steps.total()
+    assert steps[True] > 0.1 * steps.total()
 
 
 def test_a_search_is_the_same_each_time() -> None:

@@ -25,12 +25,13 @@ class Exhaustive:
         limit: the most runs.
 
     Attributes:
-        count: the number of schedules so far.
+        count: the number of schedules that have run.
         exhausted: True if there are no further schedules.
     """
 
     def __init__(self, seeds: Sequence[int], deviations: int, limit: int) -> None:
         self.count = 0
+        self._taken = 0
         self._deviations = deviations
         self._limit = limit
         self._current: Iterator[ForkedSeed] = (ForkedSeed(seed, (), {}) for seed in seeds)
@@ -41,18 +42,19 @@ class Exhaustive:
     def take(self, most: int) -> list[ForkedSeed]:
         """Return the next schedules. There are none at the limit, or if all schedules have run."""
         taken: list[ForkedSeed] = []
-        for _ in range(min(most, self._limit - self.count)):
+        for _ in range(min(most, self._limit - self._taken)):
             following = self._next()
             if following is None:
                 break
             taken.append(following)
-        self.count += len(taken)
-        if not taken and self.count < self._limit:
+        self._taken += len(taken)
+        if not taken and self._taken < self._limit:
             self.exhausted = True
         return taken
 
     def add(self, start: ForkedSeed, choices: Sequence[int]) -> None:
         """Add the choices of a run: the rounds after its last deviation, each with its number of tasks."""
+        self.count += 1
         if len(start.deviations or ()) < self._deviations:
             self._parents.append((start, array("I", choices)))
 

@@ -182,6 +182,7 @@ class Search:
         start = item if isinstance(item, ForkedSeed) else ForkedSeed(item)
         if self.strategy == "exhaustive":
             self._schedules.add(start, result.choices)
+            self.end = str(self._schedules)
         if self._is_guided and result.features:
             self._new[source] += self._novelty.add(start, result.features, passed=result.passed)
         return result
