@@ -193,6 +193,32 @@ def test_fresh_seeds_get_half_of_the_steps_or_more() -> None:
     assert steps[True] > 0.1 * steps.total()
 
 
+async def turns(world: World) -> None:
+    """Fail if one task is the first nine times in a row, and then the other one nine times in a row."""
+    order: list[str] = []
+
+    async def runner(name: str) -> None:
+        for _ in range(60):
+            await trio.sleep(1)
+            order.append(name)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner, "a")
+        nursery.start_soon(runner, "b")
+    firsts = "".join(order[::2])
+    world.check("a" * 9 not in firsts or "b" * 9 not in firsts, "nine turns of each")
+
+
+def test_a_race_that_must_repeat_is_found_by_the_orders_that_last() -> None:
+    _, shuffled = searched(turns, range(1, 61), "random")
+    assert all(each.passed for each in shuffled)
+    _, results = searched(turns, range(1, 61))
+    failed = Counter(each.strategy for each in results if not each.passed and not each.forks)
+    assert failed["pct"] > 0
+    assert failed["reshuffle"] > 0
+    assert failed["random"] == 0
+
+
 def test_a_search_is_the_same_each_time() -> None:
     first, second = (searched(two_doors, range(1, 101))[1] for _ in range(2))
     assert first == second
