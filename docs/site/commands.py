@@ -21,7 +21,7 @@ HEAD = """\
 This page lists all commands and options of `ashtree`. `ashtree COMMAND --help` shows the same in the terminal.
 
 The exit code is 0 after success, 1 after a failure, 2 after wrong input, and 130 after Ctrl-C \
-during the import of your module. `simulate` has [further exit codes](simulation-commands.md).
+during the import of your module. `simulate` has [further exit codes](simulation.md#ashtree-simulate).
 
 Some options also have an environment variable. An option on the command line overrides its variable. \
 [Settings](endpoint.md#settings) lists all variables.
@@ -38,7 +38,7 @@ GUIDES = {
     "ashtree gen types": "[Types for clients](../howto/start-a-project.md#types-for-clients)",
     "ashtree token sign": "[Token](token.md)",
     "ashtree story": "[Record a program](../howto/record-and-tell.md)",
-    "ashtree simulate": "[Simulation on the command line](simulation-commands.md)",
+    "ashtree simulate": "[the simulation commands](simulation.md#commands)",
     "ashtree replay": "[Replay a failure](../howto/replay-a-failure.md)",
     "ashtree compare": "[Compare two policies](../howto/compare-two-policies.md)",
     "ashtree chaos": "[Run chaos in staging](../howto/chaos-in-staging.md)",
