@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from attrs import frozen
@@ -26,6 +26,7 @@ from attrs import frozen
 from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.laboratory.chaos.faults.moments import (
     MESSAGES,
+    OPERATIONS,
     At,
     Moment,
     On,
@@ -37,18 +38,23 @@ __all__ = [
     "FAULTS",
     "BaseFault",
     "ConnectionFault",
+    "CutPower",
     "DelayMessage",
+    "DiskError",
+    "DiskFault",
     "DropMessage",
     "DuplicateMessage",
     "ExitWith",
     "Fault",
     "FillMailbox",
+    "FlipBit",
     "HalfOpen",
     "Hang",
     "HoldConnection",
     "Junk",
     "Kill",
     "KillNode",
+    "LoseWrite",
     "MessageFault",
     "Partition",
     "ProcessFault",
@@ -58,6 +64,7 @@ __all__ = [
     "SkewClock",
     "Slow",
     "SlowConnection",
+    "SlowDisk",
     "StallLoop",
     "SwallowCancellation",
     "branch_of",
@@ -326,10 +333,12 @@ class KillNode(BaseFault, frozen=True, kw_only=True):
 
     Attributes:
         node: the name of the node.
+        power: True cuts the power of its machine, so that its disk also loses unsynced writes.
         reboot_after: seconds until the node boots again; None leaves it dead.
     """
 
     node: str
+    power: bool = False
     reboot_after: float | None = None
     when: At
 
@@ -362,6 +371,72 @@ class StallLoop(BaseFault, frozen=True, kw_only=True):
     when: At
 
 
+# Faults of disks
+
+
+class DiskFault(BaseFault, frozen=True, kw_only=True):
+    """A fault of one operation of a disk.
+
+    Attributes:
+        target: the path of the file, or a pattern. The name of the node comes first: `a/journal`, and outside of nodes
+            `/journal`.
+        when: with `At`, the fault affects the first matching operation after that time. With `On`, it affects the nth
+            operation of that name, such as "fsync". A fault of some operations ignores the others.
+    """
+
+    target: str = "*"
+    when: Moment
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_text("target", "the path of a file, or a pattern such as a/*")
+        if isinstance(self.when, On) and self.when.callback not in OPERATIONS:
+            advice = f"write one of {', '.join(OPERATIONS)} in its On"
+            raise InvalidFault(type(self).__name__, "when", self.when, advice)
+
+
+class CutPower(DiskFault, frozen=True, kw_only=True):
+    """Cut the power of a node before an operation that changes a file. Its disk loses unsynced writes.
+
+    Attributes:
+        reboot_after: seconds until the nodes of the machine boot again; None leaves them dead.
+    """
+
+    reboot_after: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.reboot_after is not None:
+            self.check("reboot_after", 0.0)
+
+
+class DiskError(DiskFault, frozen=True, kw_only=True):
+    """Make an operation fail with an `OSError`. ENOSPC affects only the operations that take room.
+
+    Attributes:
+        error: "EIO" for a broken disk, "ENOSPC" for a full one.
+        seconds: all later operations fail too, for this time.
+    """
+
+    error: Literal["EIO", "ENOSPC"] = "EIO"
+    seconds: float = 0.0
+
+
+class SlowDisk(DiskFault, frozen=True, kw_only=True):
+    """Make each operation take `latency` seconds, for `seconds`. A call outside of a thread stalls the loop."""
+
+    seconds: float
+    latency: float
+
+
+class LoseWrite(DiskFault, frozen=True, kw_only=True):
+    """Lose a write that the disk confirms. The page cache hides the loss until the power fails, even after a sync."""
+
+
+class FlipBit(DiskFault, frozen=True, kw_only=True):
+    """Flip a random bit of the bytes that an operation reads or writes, on the disk too."""
+
+
 Fault: TypeAlias = (
     Kill
     | ExitWith
@@ -382,6 +457,11 @@ Fault: TypeAlias = (
     | KillNode
     | SkewClock
     | StallLoop
+    | CutPower
+    | DiskError
+    | SlowDisk
+    | LoseWrite
+    | FlipBit
 )
 """Any fault."""
 
@@ -405,9 +485,14 @@ _WORDS: Final[dict[type[Any], str]] = {
     SlowConnection: "make the connection {target} {latency:g} s slower for {seconds:g} s",
     HalfOpen: "leave the connection {target} half open",
     Partition: "cut {one} off from {other}{one_way} for {seconds:g} s",
-    KillNode: "kill the node {node}{reboot}",
+    KillNode: "{kill} the node {node}{reboot}",
     SkewClock: "put the clock{of_node} {way} by {amount:g} s",
     StallLoop: "stall the loop for {seconds:g} s",
+    CutPower: "cut the power at {target}{reboot}",
+    DiskError: "fail {target} with {error}",
+    SlowDisk: "make {target} {latency:g} s slower for {seconds:g} s",
+    LoseWrite: "lose a write to {target}",
+    FlipBit: "flip a bit of {target}",
 }
 
 _ENVELOPES: Final = {"handle_call": "call", "handle_cast": "cast", "handle_info": "plain message"}
@@ -425,7 +510,7 @@ def branch_of(fault: Fault) -> str:
 def needs_instrument(fault: Fault) -> bool:
     """Return True if an injector must observe callbacks and messages to apply a fault."""
     observed = isinstance(fault, MessageFault | Raise | Hang | Slow | SwallowCancellation)
-    return observed or isinstance(fault.when, On)
+    return observed or (isinstance(fault.when, On) and not isinstance(fault, DiskFault))
 
 
 def lasting_seconds(fault: Fault) -> float:
@@ -436,7 +521,7 @@ def lasting_seconds(fault: Fault) -> float:
     """
     if isinstance(fault, Hang | HalfOpen | SkewClock):
         return math.inf
-    if isinstance(fault, KillNode):
+    if isinstance(fault, KillNode | CutPower):
         return math.inf if fault.reboot_after is None else fault.reboot_after
     if isinstance(fault, ReorderMessage):
         return REORDER_SECONDS
@@ -458,9 +543,10 @@ def describe_fault(fault: Fault) -> str:
         return _WORDS[type(fault)].format(message=_message(fault), **words)
     if isinstance(fault, Partition):
         words["one_way"] = "" if fault.both else ", one way,"
-    elif isinstance(fault, KillNode):
+    elif isinstance(fault, KillNode | CutPower):
         after = fault.reboot_after
         words["reboot"] = "" if after is None else f", to reboot {after:g} s later,"
+        words["kill"] = "cut the power of" if words.get("power") else "kill"
     elif isinstance(fault, SkewClock):
         words["of_node"] = "" if fault.node is None else f" of {fault.node}"
         words["way"] = "forward" if fault.seconds >= 0 else "back"

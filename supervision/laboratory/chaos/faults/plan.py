@@ -16,7 +16,13 @@ import msgspec
 from attrs import Attribute, field, frozen
 
 from supervision.laboratory.chaos.errors import InvalidFault
-from supervision.laboratory.chaos.faults.kinds import FAULTS, Fault, MessageFault, ProcessFault
+from supervision.laboratory.chaos.faults.kinds import (
+    FAULTS,
+    DiskFault,
+    Fault,
+    MessageFault,
+    ProcessFault,
+)
 from supervision.laboratory.chaos.faults.moments import At, Moment, On, check_at_least
 from supervision.laboratory.entropy import Chance
 
@@ -31,6 +37,7 @@ EVERYWHERE: Final = (
 )
 """The kinds of faults that need no network and no nodes."""
 
+_COUNTS: Final = (1, 1, 2, 3, 5, 8, 13)
 _CALLBACKS: Final = ("message", "message", "message", "init", "terminate")
 # Exit reasons that any process may send. "normal", "shutdown" and "kill" name special reasons.
 _REASONS: Final = ("normal", "shutdown", "kill", "bored", "", "\x00", "x" * 300)
@@ -90,6 +97,7 @@ class Storm:
         connections: names of connections, or patterns.
         hosts: the hosts that partitions may separate.
         nodes: the nodes that faults may kill.
+        files: paths of files, or patterns, for the faults of disks.
         kinds: kinds of faults, by their JSON names ("drop_message"). List a kind twice to draw it twice as often.
 
     Raises:
@@ -105,6 +113,7 @@ class Storm:
     connections: tuple[str, ...] = field(converter=tuple[str, ...], default=("*",), kw_only=True)
     hosts: tuple[str, ...] = field(converter=tuple[str, ...], default=(), kw_only=True)
     nodes: tuple[str, ...] = field(converter=tuple[str, ...], default=(), kw_only=True)
+    files: tuple[str, ...] = field(converter=tuple[str, ...], default=("*",), kw_only=True)
     # `kinds` is the last field, because its check reads the other fields.
     kinds: tuple[str, ...] = field(
         converter=tuple[str, ...], default=("kill", "crash"), kw_only=True, validator=_check_kinds
@@ -135,6 +144,14 @@ class Storm:
             values["target"] = random.choice(self.targets)
             if random.random() < self.callbacks:
                 values["when"] = self._callback(random, kind)
+        elif issubclass(kind, DiskFault):
+            values["target"] = random.choice(self.files)
+            # All bugs of a study of crashes needed a crash after one of the first few syncs.
+            operation = random.choice(("fsync", "operation"))
+            if kind in (FAULTS["lose_write"], FAULTS["flip_bit"]):
+                operation = "operation"
+            if random.random() < 0.75:
+                values["when"] = On(operation, nth=random.choice(_COUNTS))
         elif "target" in names:
             values["target"] = random.choice(self.connections)
         if "pick" in names and isinstance(values["when"], At):
@@ -151,7 +168,7 @@ class Storm:
         if callback == "init":
             # Never incarnation 1: the system would not start, and the other faults would have no target.
             return On("init", incarnation=random.choice((2, 3)))
-        return On(callback, nth=random.choice((1, 1, 2, 3, 5, 8, 13)))
+        return On(callback, nth=random.choice(_COUNTS))
 
 
 _DRAWN: Final[dict[str, Callable[[Storm, Chance], Any]]] = {
@@ -159,6 +176,7 @@ _DRAWN: Final[dict[str, Callable[[Storm, Chance], Any]]] = {
     "latency": lambda storm, random: round(storm.longest * random.random() / 4, 3),
     "reason": lambda storm, random: random.choice(_REASONS) or "empty",
     "messages": lambda storm, random: random.choice((1, 10, 100, 1000)),
+    "error": lambda storm, random: random.choice(("EIO", "ENOSPC")),
     "both": lambda storm, random: random.random() < 0.5,
     "node": lambda storm, random: random.choice(storm.nodes) if storm.nodes else None,
     "reboot_after": lambda storm, random: round(storm.longest * random.random(), 3),

@@ -1,4 +1,4 @@
-"""Faults of connections, hosts, nodes, clocks and the event loop, and the interfaces that they need.
+"""Faults of connections, hosts, nodes, disks, clocks and the event loop, and the interfaces that they need.
 
 A simulation implements these interfaces. For a live system, write adapters and pass them to the injector.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -15,20 +15,28 @@ from actors.refs import Pid
 from actors.runtime import Environment, EnvironmentLike, Runtime
 from supervision.laboratory.chaos.faults.kinds import (
     ConnectionFault,
+    CutPower,
+    DiskError,
+    DiskFault,
+    FlipBit,
     HalfOpen,
     HoldConnection,
     KillNode,
+    LoseWrite,
     Partition,
     ResetConnection,
     SkewClock,
     SlowConnection,
     StallLoop,
 )
+from supervision.laboratory.chaos.faults.moments import OPERATIONS, On
 from supervision.laboratory.chaos.injection.ledger import Ledger, Planned
 from supervision.laboratory.chaos.injection.points import InjectionPoint, TargetRuntime, choose
 from supervision.recording.places import fits
 
 __all__ = ["Breakable", "Connections", "NodeControl", "Surroundings"]
+
+_CHANGES: Final = frozenset(OPERATIONS) - {"open", "read", "operation"}
 
 
 class Breakable(Protocol):
@@ -88,11 +96,12 @@ class NodeControl(Protocol):
             name: the name of the node.
         """
 
-    def kill(self, name: str) -> None:
+    def kill(self, name: str, *, power: bool = False) -> None:
         """Kill a node that is up, as `kill -9` does.
 
         Args:
             name: the name of the node.
+            power: cut the power of its machine.
         """
 
     def boot(self, name: str) -> object:
@@ -115,7 +124,7 @@ class NodeControl(Protocol):
 
 
 class Surroundings:
-    """The faults of connections, hosts, nodes, clocks and the event loop.
+    """The faults of connections, hosts, nodes, disks, clocks and the event loop.
 
     Args:
         ledger: the ledger of the plan.
@@ -142,6 +151,8 @@ class Surroundings:
         self._nodes = nodes
         self._stall = stall
         self._targets = targets
+        # The faults that the next matching operation of a disk meets. Some of them last.
+        self._of_disks: list[Planned] = []
         # Maps each lasting fault to a key for its effect and to the function that undoes the effect. If several faults
         # have the same key, the effect lasts until all these faults are over.
         self._undo: dict[Planned, tuple[object, Callable[[], None]]] = {}
@@ -149,9 +160,14 @@ class Surroundings:
     def heal(self, *, boot: bool) -> None:
         """Undo every lasting effect. With `boot`, boot the killed nodes that have a `reboot_after`."""
         for planned in list(self._undo):
-            if boot or not isinstance(planned.fault, KillNode):
+            if boot or not isinstance(planned.fault, KillNode | CutPower):
                 self._over(planned)
         self._undo.clear()
+        self._of_disks.clear()
+
+    def wait(self, planned: Planned) -> None:
+        """Apply a fault of a disk to a later operation."""
+        self._of_disks.append(planned)
 
     def do(self, planned: Planned) -> None:
         """Apply a fault."""
@@ -233,10 +249,58 @@ class Surroundings:
             self._ledger.masked(planned, name, "the node was already down")
         else:
             self._ledger.applied(planned, name)
-            nodes.kill(name)
-            if fault.reboot_after is not None:
-                boot = partial(_boot, nodes, name)
-                self._until(planned, fault.reboot_after, ("down", name), boot)
+            self._kill(planned, name, power=fault.power, reboot_after=fault.reboot_after)
+
+    def _kill(
+        self, planned: Planned, name: str, *, power: bool, reboot_after: float | None
+    ) -> None:
+        nodes = self._nodes
+        assert nodes is not None  # the callers have found the node
+        before = [each for each in nodes.names() if nodes.is_up(each)]
+        nodes.kill(name, power=power)
+        if reboot_after is not None:
+            # A power cut ends all nodes of the machine.
+            down = [each for each in before if not nodes.is_up(each)]
+            self._until(planned, reboot_after, ("down", name), partial(_boot, nodes, down))
+
+    # Disks
+
+    def on_disk(self, operation: str, address: str) -> list[DiskFault]:
+        """Apply faults to an operation of a disk that is about to begin.
+
+        Args:
+            operation: one of `OPERATIONS`.
+            address: the name of the node and the path of the file, such as `a/journal`.
+
+        Returns:
+            The faults that change the operation.
+        """
+        found = []
+        for planned in tuple(self._of_disks):
+            fault = planned.fault
+            assert isinstance(fault, DiskFault)  # `wait` gets no other
+            if planned.status == "applied":
+                if _affects(fault, operation, address):
+                    found.append(fault)
+            elif _is_now(planned, fault, operation, address):
+                found.append(fault)
+                self._to_disk(planned, fault, address)
+        return found
+
+    def _to_disk(self, planned: Planned, fault: DiskFault, address: str) -> None:
+        name, seconds = address.partition("/")[0], getattr(fault, "seconds", 0.0)
+        end = partial(self._of_disks.remove, planned)
+        if isinstance(fault, CutPower) and not name:
+            end()
+            self._ledger.missed(planned, "only a node can lose its power; start the program as one")
+            return
+        self._ledger.applied(planned, address)
+        if seconds:
+            self._until(planned, seconds, planned, end)
+        else:
+            end()
+        if isinstance(fault, CutPower):
+            self._kill(planned, name, power=True, reboot_after=fault.reboot_after)
 
     def _skew(self, planned: Planned, fault: SkewClock) -> None:
         seconds, name = fault.seconds, fault.node
@@ -279,10 +343,35 @@ class Surroundings:
             self._ledger.failed(planned, f"it could not be undone: {type(error).__name__}: {error}")
 
 
-def _boot(nodes: NodeControl, name: str) -> None:
-    # The scenario may have booted the node already.
-    if not nodes.is_up(name):
-        nodes.boot(name)
+def _boot(nodes: NodeControl, names: Sequence[str]) -> None:
+    for name in names:
+        # The scenario may have booted the node already.
+        if not nodes.is_up(name):
+            nodes.boot(name)
+
+
+def _affects(fault: DiskFault, operation: str, address: str) -> bool:
+    """Return True if a fault can affect an operation at all."""
+    if isinstance(fault, LoseWrite | FlipBit):
+        possible = operation == "write" or (operation == "read" and isinstance(fault, FlipBit))
+    elif isinstance(fault, DiskError) and fault.error == "ENOSPC":
+        possible = operation in ("write", "truncate")
+    else:
+        possible = operation in _CHANGES or not isinstance(fault, CutPower)
+    return possible and fits(address, fault.target)
+
+
+def _is_now(planned: Planned, fault: DiskFault, operation: str, address: str) -> bool:
+    """Count an operation for a fault, and return True if the fault waits for this one."""
+    when = fault.when
+    if not _affects(fault, operation, address):
+        return False
+    if not isinstance(when, On):
+        return True
+    if when.callback != operation and not (when.callback == "operation" and operation in _CHANGES):
+        return False
+    planned.count += 1
+    return planned.count >= when.nth
 
 
 class _SkewedEnvironment(Environment):

@@ -17,9 +17,10 @@ from typing import Any, TypeAlias
 import trio
 
 from actors.refs import Pid
-from actors.runtime import Runtime
+from actors.runtime import Runtime, current_environment
 from supervision.laboratory.chaos.errors import NotReached
 from supervision.laboratory.chaos.expectations import Expectations
+from supervision.laboratory.chaos.faults.kinds import DiskFault, SlowDisk
 from supervision.laboratory.chaos.injection.injector import Injector
 from supervision.laboratory.chaos.invariants.base import Watch
 from supervision.laboratory.chaos.invariants.built_in import Chosen, choose
@@ -28,6 +29,7 @@ from supervision.laboratory.entropy import Streams
 from supervision.laboratory.simulation.errors import InvariantViolated
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.world.clock import VirtualClock
+from supervision.laboratory.simulation.world.disk import Disk
 from supervision.laboratory.simulation.world.environment import SimulatedEnvironment
 from supervision.laboratory.simulation.world.network import Network, VirtualListener, VirtualStream
 from supervision.laboratory.simulation.world.nodes import Nodes
@@ -50,6 +52,7 @@ class World(ScenarioWorld):
         knobs: the settings of this run.
         network: listeners and connections.
         nodes: programs that a scenario can kill and boot again.
+        disk: the disk for code outside of nodes. Each node has its own.
         noticed: the failed checks and conditions, each with the number of events and the time when it failed.
     """
 
@@ -99,6 +102,7 @@ class World(ScenarioWorld):
             "", lambda: knobs.epoch + clock.now, lambda: clock.now
         )
         self._settling: list[trio.lowlevel.Task] = []
+        self.disk = self.new_disk("")
 
     # For scenarios
 
@@ -166,6 +170,38 @@ class World(ScenarioWorld):
             The environment.
         """
         return SimulatedEnvironment(name, self._streams, now, since_boot, self._record)
+
+    def new_disk(self, name: str) -> Disk:
+        """Create the disk of a node, or the one outside of nodes if `name` is empty."""
+        disk = Disk(self._streams.stream("disk", name), self.knobs.disk)
+        disk.owner = self._process
+        disk.on_operation = self._disk_operation
+        disk.record = self._record_disk
+        return disk
+
+    def disk_here(self) -> Disk:
+        """Return the disk of the node whose code runs now, or `disk` outside of nodes."""
+        node = self.nodes.here()
+        return self.disk if node is None else node.disk
+
+    def _process(self) -> SimulatedEnvironment:
+        # A dead incarnation of a node keeps its environment.
+        environment = current_environment.get()
+        is_ours = isinstance(environment, SimulatedEnvironment)
+        return environment if is_ours else self.environment
+
+    def _disk_operation(self, operation: str, path: str) -> list[DiskFault]:
+        node = self.nodes.here()
+        name = "" if node is None else node.name
+        faults = self.faults.on_disk(operation, f"{name}/{path.lstrip('/')}")
+        for fault in faults:
+            if isinstance(fault, SlowDisk):
+                self.nodes.spend(fault.latency, self._clock.stall)
+        return faults
+
+    def _record_disk(self, kind: str, fields: dict[str, Any]) -> None:
+        node = self.nodes.here()
+        self.trace.add(kind, {"pid": None, "node": "" if node is None else node.label, **fields})
 
     def _record(self, runtime: Runtime, node: str | int) -> Recorder:
         name = "" if isinstance(node, int) else self.nodes.name_of(node)
