@@ -33,6 +33,7 @@ from supervision.laboratory.simulation.search.report import Failures, SweepRepor
 from supervision.laboratory.simulation.search.sweep import SeedResult, sweep
 from supervision.laboratory.simulation.shrinking.shrink import Shrunk, shrink
 from supervision.laboratory.simulation.simulate import Scenario, simulate
+from supervision.laboratory.simulation.world.disk import Disk, VirtualFile
 from supervision.laboratory.simulation.world.network import (
     Network,
     VirtualConnection,
@@ -48,6 +49,7 @@ __all__ = [
     "Corpus",
     "Deadlock",
     "Deviation",
+    "Disk",
     "Diverged",
     "Escape",
     "Failures",
@@ -74,6 +76,7 @@ __all__ = [
     "SweepReport",
     "Tape",
     "VirtualConnection",
+    "VirtualFile",
     "VirtualListener",
     "VirtualStream",
     "World",

@@ -230,7 +230,11 @@ class _Run:
         # The fence starts only here, because Trio opens a pair of sockets before this task begins. `execute` removes
         # the fence, because this task never ends in an abandoned run.
         nodes = self.world.nodes
-        self._fences.enter_context(fence(self.fail, on_thread=nodes.start_thread))
+        sqlite = self.world.sqlite
+        self._fences.callback(sqlite.close)
+        self._fences.enter_context(
+            fence(self.fail, on_thread=nodes.start_thread, on_sqlite=sqlite.open)
+        )
         trio.lowlevel.current_task().name = SCENARIO
         current_environment.set(self.world.environment)
         with self._root:

@@ -93,7 +93,8 @@ class Storm:
         within: the latest time of a fault, in seconds.
         after: the earliest time of a fault, in seconds.
         longest: the longest duration of a fault, in seconds.
-        callbacks: the share of process and message faults that wait for a callback instead of a time, from 0.0 to 1.0.
+        callbacks: the share of faults of processes, messages and disks that wait for a callback or an operation instead
+            of a time, from 0.0 to 1.0.
         connections: names of connections, or patterns.
         hosts: the hosts that partitions may separate.
         nodes: the nodes that faults may kill.
@@ -150,7 +151,7 @@ class Storm:
             operation = random.choice(("fsync", "operation"))
             if kind in (FAULTS["lose_write"], FAULTS["flip_bit"]):
                 operation = "operation"
-            if random.random() < 0.75:
+            if random.random() < self.callbacks:
                 values["when"] = On(operation, nth=random.choice(_COUNTS))
         elif "target" in names:
             values["target"] = random.choice(self.connections)

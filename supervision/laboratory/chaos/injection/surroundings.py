@@ -275,7 +275,7 @@ class Surroundings:
         Returns:
             The faults that change the operation.
         """
-        found = []
+        found: list[DiskFault] = []
         for planned in tuple(self._of_disks):
             fault = planned.fault
             assert isinstance(fault, DiskFault)  # `wait` gets no other

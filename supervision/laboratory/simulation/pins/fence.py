@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any, ClassVar, NoReturn, TypeAlias
 
 import trio
@@ -72,7 +72,7 @@ class _Fence:
     """The fence of this interpreter: the thread inside it, and the callbacks."""
 
     active: ClassVar[tuple[int, OnEscape] | None] = None
-    on_sqlite: ClassVar[Callable[[], None] | None] = None
+    on_sqlite: ClassVar[Callable[[], str | None] | None] = None
     installed = False
 
 
@@ -83,8 +83,9 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     thread, on_escape = active
     if threading.get_ident() == thread:
         if event == "sqlite3.connect":
-            if _Fence.on_sqlite is not None:
-                _Fence.on_sqlite()
+            advice = None if _Fence.on_sqlite is None else _Fence.on_sqlite()
+            if advice is not None:
+                escape("sqlite3.connect()", advice, on_escape)
             return
         what, instead = _AUDITED[event]
         escape(what, instead, on_escape)
@@ -124,11 +125,11 @@ def _refused_of_a_thread() -> tuple[str, str] | None:
 
 def _watched(function: Callable[[], Any], name: str | None) -> Any:
     """Call a function of a thread, and warn if it blocks the simulation for long."""
-    began = time.perf_counter()
+    began = perf_counter()
     try:
         return function()
     finally:
-        seconds = time.perf_counter() - began
+        seconds = perf_counter() - began
         if seconds > _LONG:
             text = (
                 f"the thread {name!r} blocked the simulation for {seconds:.1f} s of real time; "
@@ -142,7 +143,7 @@ def fence(
     on_escape: OnEscape,
     *,
     on_thread: OnThread | None = None,
-    on_sqlite: Callable[[], None] | None = None,
+    on_sqlite: Callable[[], str | None] | None = None,
 ) -> Iterator[None]:
     """Raise an `Escape` wherever code in this block and thread reaches outside of the simulation.
 
@@ -152,7 +153,7 @@ def fence(
     Args:
         on_escape: gets each escape before the fence raises it.
         on_thread: runs a function of `trio.to_thread.run_sync`; None refuses it.
-        on_sqlite: called before each connection to a SQLite database.
+        on_sqlite: called before each connection to a SQLite database. Returns an advice to refuse it, or None.
 
     The fence does not stop C extensions. On Python 3.11, it also does not stop a thread started with `_thread`. The
     waits of `waits` ask the fence too.

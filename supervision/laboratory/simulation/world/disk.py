@@ -284,6 +284,14 @@ class Disk(dict[Any, Any]):
         """Return True if a file has this name."""
         return path in self._names
 
+    def size_of(self, path: str) -> int:
+        """Return the size of a file in bytes.
+
+        Raises:
+            OSError: the file does not exist.
+        """
+        return len(self._inode(path).content)
+
     def paths(self) -> list[str]:
         """Return the paths of all files, sorted."""
         return sorted(self._names)

@@ -45,7 +45,7 @@ NodeMain: TypeAlias = Callable[..., Awaitable[object]]
 """The main function of a node: an async function that gets the `Node` and the further arguments of `start`."""
 
 # The longest time before a function in a thread runs, and between its end and the delivery of its result.
-_THREAD_SECONDS = 0.005
+_THREAD_SECONDS = 0.02
 
 
 class NodeWorld(Protocol):

@@ -33,6 +33,7 @@ from supervision.laboratory.simulation.world.disk import Disk
 from supervision.laboratory.simulation.world.environment import SimulatedEnvironment
 from supervision.laboratory.simulation.world.network import Network, VirtualListener, VirtualStream
 from supervision.laboratory.simulation.world.nodes import Nodes
+from supervision.laboratory.simulation.world.sqlite import SQLiteFiles
 from supervision.recording.describe import describe
 from supervision.recording.recorder import Recorder
 from supervision.recording.trace import Trace
@@ -51,6 +52,7 @@ class World(ScenarioWorld):
     Attributes:
         knobs: the settings of this run.
         network: listeners and connections.
+        sqlite: the files of SQLite, which the run gives to `sqlite3`.
         nodes: programs that a scenario can kill and boot again.
         disk: the disk for code outside of nodes. Each node has its own.
         noticed: the failed checks and conditions, each with the number of events and the time when it failed.
@@ -103,6 +105,12 @@ class World(ScenarioWorld):
         )
         self._settling: list[trio.lowlevel.Task] = []
         self.disk = self.new_disk("")
+        self.sqlite = SQLiteFiles(
+            streams.stream("sqlite"),
+            disk_here=self._disk_here,
+            now=lambda: self._process().now(),
+            spend=self._spend,
+        )
 
     # For scenarios
 
@@ -179,16 +187,19 @@ class World(ScenarioWorld):
         disk.record = self._record_disk
         return disk
 
-    def disk_here(self) -> Disk:
-        """Return the disk of the node whose code runs now, or `disk` outside of nodes."""
+    def _spend(self, seconds: float) -> None:
+        self.nodes.spend(seconds, self._clock.stall)
+
+    def _disk_here(self) -> Disk:
         node = self.nodes.here()
         return self.disk if node is None else node.disk
 
     def _process(self) -> SimulatedEnvironment:
         # A dead incarnation of a node keeps its environment.
         environment = current_environment.get()
-        is_ours = isinstance(environment, SimulatedEnvironment)
-        return environment if is_ours else self.environment
+        if isinstance(environment, SimulatedEnvironment):
+            return environment
+        return self.environment
 
     def _disk_operation(self, operation: str, path: str) -> list[DiskFault]:
         node = self.nodes.here()
@@ -196,7 +207,7 @@ class World(ScenarioWorld):
         faults = self.faults.on_disk(operation, f"{name}/{path.lstrip('/')}")
         for fault in faults:
             if isinstance(fault, SlowDisk):
-                self.nodes.spend(fault.latency, self._clock.stall)
+                self._spend(fault.latency)
         return faults
 
     def _record_disk(self, kind: str, fields: dict[str, Any]) -> None:
