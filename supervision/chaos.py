@@ -11,7 +11,6 @@ from supervision.laboratory.chaos.errors import (
     NotReached,
 )
 from supervision.laboratory.chaos.faults.kinds import (
-    CutPower,
     DelayMessage,
     DiskError,
     DropMessage,
@@ -67,7 +66,6 @@ __all__ = [
     "Breakable",
     "ChaosFailed",
     "Connections",
-    "CutPower",
     "DelayMessage",
     "DiskError",
     "DropMessage",

@@ -13,7 +13,6 @@ import trio
 
 from supervision.chaos import (
     At,
-    CutPower,
     DiskError,
     FlipBit,
     KillNode,
@@ -232,10 +231,10 @@ def test_a_power_cut_kills_all_nodes_of_the_machine_between_two_operations() -> 
         await trio.sleep(1)
         assert [world.nodes.is_up(name) for name in "abc"] == [True, True, True]
 
-    fault = CutPower(target="b/log", when=On("fsync", nth=4), reboot_after=2.0)
+    fault = KillNode(node="b", power=True, when=On("fsync", nth=4, kind="l*"), reboot_after=2.0)
     outcome = simulate(both, 1, faults=[fault]).check()
     (report,) = outcome.fault_reports
-    assert (report.status, report.where) == ("applied", "b/log")
+    assert (report.status, report.where) == ("applied", "b")
 
 
 def test_a_dead_node_writes_nothing_more_even_within_the_same_step() -> None:
@@ -258,7 +257,7 @@ def test_a_dead_node_writes_nothing_more_even_within_the_same_step() -> None:
         assert world.nodes.is_up("a")
         assert not world.nodes.disk("a").exists("other")
 
-    fault = CutPower(when=On("write"), reboot_after=1.0)
+    fault = KillNode(node="a", power=True, when=On("write"), reboot_after=1.0)
     simulate(run, 1, faults=[fault]).check()
     assert after == []
 
@@ -336,18 +335,9 @@ def test_a_slow_disk_takes_the_time_of_its_thread_and_outside_of_threads_stalls_
     simulate(run, 1, faults=[SlowDisk(when=At(0), seconds=60, latency=1.0)]).check()
 
 
-def test_a_power_cut_outside_of_nodes_is_not_applicable() -> None:
-    async def run(world: World) -> None:
-        errors_of(world)
-
-    outcome = simulate(run, 1, faults=[CutPower(when=On("fsync"))])
-    (report,) = outcome.fault_reports
-    assert report.why == "only a node can lose its power; start the program as one"
-
-
 def test_a_storm_draws_faults_of_disks_and_a_failure_replays_and_shrinks(tmp_path: Any) -> None:
-    kinds = ["cut_power", "disk_error", "slow_disk", "lose_write", "flip_bit"]
-    storm = Storm(files=["a/log"], kinds=kinds, count=12, within=8.0)
+    kinds = ["kill_node", "disk_error", "slow_disk", "lose_write", "flip_bit"]
+    storm = Storm(files=["a/log"], nodes=["a"], kinds=kinds, count=12, within=8.0)
     failed = [simulate(logs, seed, faults=storm) for seed in range(1, 40)]
     outcome = next(each for each in failed if each.error is not None)
     save_run(outcome, tmp_path / "run.json")
@@ -355,7 +345,7 @@ def test_a_storm_draws_faults_of_disks_and_a_failure_replays_and_shrinks(tmp_pat
     assert load_run(tmp_path / "run.json").faults == outcome.faults
     small = shrink(outcome).outcome
     assert len(small.faults) <= 2
-    assert {type(each).__name__ for each in small.faults} <= {"CutPower", "DiskError", "LoseWrite"}
+    assert {type(each).__name__ for each in small.faults} <= {"KillNode", "DiskError", "LoseWrite"}
 
 
 def test_the_trace_has_each_change_and_what_a_power_failure_lost() -> None:

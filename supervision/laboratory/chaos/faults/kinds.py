@@ -38,7 +38,6 @@ __all__ = [
     "FAULTS",
     "BaseFault",
     "ConnectionFault",
-    "CutPower",
     "DelayMessage",
     "DiskError",
     "DiskFault",
@@ -335,15 +334,18 @@ class KillNode(BaseFault, frozen=True, kw_only=True):
         node: the name of the node.
         power: True cuts the power of its machine, so that its disk also loses unsynced writes.
         reboot_after: seconds until the node boots again; None leaves it dead.
+        when: a time, or `On` an operation with which the node is about to change its disk. The `kind` of this `On` is a
+            pattern of paths.
     """
 
     node: str
     power: bool = False
     reboot_after: float | None = None
-    when: At
+    when: Moment
 
     def __post_init__(self) -> None:
         self.check_text("node", "the name of a node")
+        _check_operation(type(self).__name__, self.when)
         if self.reboot_after is not None:
             self.check("reboot_after", 0.0)
 
@@ -381,7 +383,7 @@ class DiskFault(BaseFault, frozen=True, kw_only=True):
         target: the path of the file, or a pattern. The name of the node comes first: `a/journal`, and outside of nodes
             `/journal`.
         when: with `At`, the fault affects the first matching operation after that time. With `On`, it affects the nth
-            operation of that name, such as "fsync". A fault of some operations ignores the others.
+            operation of that name, such as "fsync". A fault ignores the operations that it cannot affect.
     """
 
     target: str = "*"
@@ -390,24 +392,13 @@ class DiskFault(BaseFault, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_text("target", "the path of a file, or a pattern such as a/*")
-        if isinstance(self.when, On) and self.when.callback not in OPERATIONS:
-            advice = f"write one of {', '.join(OPERATIONS)} in its On"
-            raise InvalidFault(type(self).__name__, "when", self.when, advice)
+        _check_operation(type(self).__name__, self.when)
 
 
-class CutPower(DiskFault, frozen=True, kw_only=True):
-    """Cut the power of a node before an operation that changes a file. Its disk loses unsynced writes.
-
-    Attributes:
-        reboot_after: seconds until the nodes of the machine boot again; None leaves them dead.
-    """
-
-    reboot_after: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.reboot_after is not None:
-            self.check("reboot_after", 0.0)
+def _check_operation(kind: str, when: Moment) -> None:
+    if isinstance(when, On) and when.callback not in OPERATIONS:
+        advice = f"write one of {', '.join(OPERATIONS)} in its On"
+        raise InvalidFault(kind, "when", when, advice)
 
 
 class DiskError(DiskFault, frozen=True, kw_only=True):
@@ -457,7 +448,6 @@ Fault: TypeAlias = (
     | KillNode
     | SkewClock
     | StallLoop
-    | CutPower
     | DiskError
     | SlowDisk
     | LoseWrite
@@ -488,7 +478,6 @@ _WORDS: Final[dict[type[Any], str]] = {
     KillNode: "{kill} the node {node}{reboot}",
     SkewClock: "put the clock{of_node} {way} by {amount:g} s",
     StallLoop: "stall the loop for {seconds:g} s",
-    CutPower: "cut the power at {target}{reboot}",
     DiskError: "fail {target} with {error}",
     SlowDisk: "make {target} {latency:g} s slower for {seconds:g} s",
     LoseWrite: "lose a write to {target}",
@@ -510,7 +499,7 @@ def branch_of(fault: Fault) -> str:
 def needs_instrument(fault: Fault) -> bool:
     """Return True if an injector must observe callbacks and messages to apply a fault."""
     observed = isinstance(fault, MessageFault | Raise | Hang | Slow | SwallowCancellation)
-    return observed or (isinstance(fault.when, On) and not isinstance(fault, DiskFault))
+    return observed or (isinstance(fault.when, On) and not isinstance(fault, DiskFault | KillNode))
 
 
 def lasting_seconds(fault: Fault) -> float:
@@ -521,7 +510,7 @@ def lasting_seconds(fault: Fault) -> float:
     """
     if isinstance(fault, Hang | HalfOpen | SkewClock):
         return math.inf
-    if isinstance(fault, KillNode | CutPower):
+    if isinstance(fault, KillNode):
         return math.inf if fault.reboot_after is None else fault.reboot_after
     if isinstance(fault, ReorderMessage):
         return REORDER_SECONDS
@@ -543,10 +532,10 @@ def describe_fault(fault: Fault) -> str:
         return _WORDS[type(fault)].format(message=_message(fault), **words)
     if isinstance(fault, Partition):
         words["one_way"] = "" if fault.both else ", one way,"
-    elif isinstance(fault, KillNode | CutPower):
+    elif isinstance(fault, KillNode):
         after = fault.reboot_after
         words["reboot"] = "" if after is None else f", to reboot {after:g} s later,"
-        words["kill"] = "cut the power of" if words.get("power") else "kill"
+        words["kill"] = "cut the power of" if fault.power else "kill"
     elif isinstance(fault, SkewClock):
         words["of_node"] = "" if fault.node is None else f" of {fault.node}"
         words["way"] = "forward" if fault.seconds >= 0 else "back"

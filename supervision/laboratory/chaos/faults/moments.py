@@ -72,7 +72,8 @@ class On(msgspec.Struct, frozen=True, tag="on", forbid_unknown_fields=True, omit
             `handle_info`. A plain process has "run", before its function, and "receive", when it receives a message.
             A disk has `OPERATIONS`.
         nth: the number of the call, from 1, counted over all matching processes.
-        kind: an `fnmatch` pattern. Only messages of a matching kind count; see `kind_of`.
+        kind: an `fnmatch` pattern. Only messages of a matching kind count; see `kind_of`. For an operation of a disk,
+            only files with a matching path count.
         incarnation: only this incarnation of a path counts.
 
     Raises:

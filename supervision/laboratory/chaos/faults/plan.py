@@ -20,6 +20,7 @@ from supervision.laboratory.chaos.faults.kinds import (
     FAULTS,
     DiskFault,
     Fault,
+    KillNode,
     MessageFault,
     ProcessFault,
 )
@@ -72,6 +73,8 @@ def _check_kinds(storm: Storm, attribute: Attribute[Any], value: tuple[str, ...]
             raise InvalidFault(
                 "Storm", "hosts", storm.hosts, "write the names of two hosts or more"
             )
+        if issubclass(FAULTS[kind], DiskFault) and not storm.files:
+            raise InvalidFault("Storm", "files", (), f"write the files of {kind}, such as a/*")
         if kind == "kill_node" and not storm.nodes:
             raise InvalidFault("Storm", "nodes", (), "write the names of nodes")
 
@@ -98,7 +101,8 @@ class Storm:
         connections: names of connections, or patterns.
         hosts: the hosts that partitions may separate.
         nodes: the nodes that faults may kill.
-        files: paths of files, or patterns, for the faults of disks.
+        files: paths of files, or patterns, for the faults of disks. With some, a node may also lose its power, and die
+            before an operation of its disk.
         kinds: kinds of faults, by their JSON names ("drop_message"). List a kind twice to draw it twice as often.
 
     Raises:
@@ -114,7 +118,7 @@ class Storm:
     connections: tuple[str, ...] = field(converter=tuple[str, ...], default=("*",), kw_only=True)
     hosts: tuple[str, ...] = field(converter=tuple[str, ...], default=(), kw_only=True)
     nodes: tuple[str, ...] = field(converter=tuple[str, ...], default=(), kw_only=True)
-    files: tuple[str, ...] = field(converter=tuple[str, ...], default=("*",), kw_only=True)
+    files: tuple[str, ...] = field(converter=tuple[str, ...], default=(), kw_only=True)
     # `kinds` is the last field, because its check reads the other fields.
     kinds: tuple[str, ...] = field(
         converter=tuple[str, ...], default=("kill", "crash"), kw_only=True, validator=_check_kinds
@@ -147,11 +151,13 @@ class Storm:
                 values["when"] = self._callback(random, kind)
         elif issubclass(kind, DiskFault):
             values["target"] = random.choice(self.files)
-            # All bugs of a study of crashes needed a crash after one of the first few syncs.
-            operation = random.choice(("fsync", "operation"))
-            if kind in (FAULTS["lose_write"], FAULTS["flip_bit"]):
-                operation = "operation"
             if random.random() < self.callbacks:
+                values["when"] = On("operation", nth=random.choice(_COUNTS))
+        elif kind is KillNode and self.files:
+            values["power"] = random.random() < 0.5
+            if random.random() < self.callbacks:
+                # All bugs in a study of crashes needed a crash near one of the first few syncs.
+                operation = random.choice(("fsync", "operation"))
                 values["when"] = On(operation, nth=random.choice(_COUNTS))
         elif "target" in names:
             values["target"] = random.choice(self.connections)

@@ -30,6 +30,7 @@ from supervision.laboratory.chaos.faults.kinds import (
     DiskFault,
     Fault,
     Hang,
+    KillNode,
     MessageFault,
     ProcessFault,
     Raise,
@@ -253,7 +254,7 @@ class Injector:
         planned.waits = True
         if isinstance(planned.fault, MessageFault):
             self._messages.add(planned)
-        elif isinstance(planned.fault, DiskFault):
+        elif isinstance(planned.fault, DiskFault | KillNode):
             self._surroundings.wait(planned)
         else:
             self._callbacks.add(planned)

@@ -15,9 +15,9 @@ from actors.refs import Pid
 from actors.runtime import Environment, EnvironmentLike, Runtime
 from supervision.laboratory.chaos.faults.kinds import (
     ConnectionFault,
-    CutPower,
     DiskError,
     DiskFault,
+    Fault,
     FlipBit,
     HalfOpen,
     HoldConnection,
@@ -27,6 +27,7 @@ from supervision.laboratory.chaos.faults.kinds import (
     ResetConnection,
     SkewClock,
     SlowConnection,
+    SlowDisk,
     StallLoop,
 )
 from supervision.laboratory.chaos.faults.moments import OPERATIONS, On
@@ -160,13 +161,13 @@ class Surroundings:
     def heal(self, *, boot: bool) -> None:
         """Undo every lasting effect. With `boot`, boot the killed nodes that have a `reboot_after`."""
         for planned in list(self._undo):
-            if boot or not isinstance(planned.fault, KillNode | CutPower):
+            if boot or not isinstance(planned.fault, KillNode):
                 self._over(planned)
         self._undo.clear()
         self._of_disks.clear()
 
     def wait(self, planned: Planned) -> None:
-        """Apply a fault of a disk to a later operation."""
+        """Apply a fault to a later operation of a disk."""
         self._of_disks.append(planned)
 
     def do(self, planned: Planned) -> None:
@@ -249,19 +250,13 @@ class Surroundings:
             self._ledger.masked(planned, name, "the node was already down")
         else:
             self._ledger.applied(planned, name)
-            self._kill(planned, name, power=fault.power, reboot_after=fault.reboot_after)
-
-    def _kill(
-        self, planned: Planned, name: str, *, power: bool, reboot_after: float | None
-    ) -> None:
-        nodes = self._nodes
-        assert nodes is not None  # the callers have found the node
-        before = [each for each in nodes.names() if nodes.is_up(each)]
-        nodes.kill(name, power=power)
-        if reboot_after is not None:
-            # A power cut ends all nodes of the machine.
-            down = [each for each in before if not nodes.is_up(each)]
-            self._until(planned, reboot_after, ("down", name), partial(_boot, nodes, down))
+            before = [each for each in nodes.names() if nodes.is_up(each)]
+            nodes.kill(name, power=fault.power)
+            if fault.reboot_after is not None:
+                # A power cut ends all nodes of the machine.
+                down = [each for each in before if not nodes.is_up(each)]
+                boot = partial(_boot, nodes, down)
+                self._until(planned, fault.reboot_after, ("down", name), boot)
 
     # Disks
 
@@ -278,29 +273,25 @@ class Surroundings:
         found: list[DiskFault] = []
         for planned in tuple(self._of_disks):
             fault = planned.fault
-            assert isinstance(fault, DiskFault)  # `wait` gets no other
-            if planned.status == "applied":
-                if _affects(fault, operation, address):
-                    found.append(fault)
-            elif _is_now(planned, fault, operation, address):
+            lasts = planned.status == "applied" and _affects(fault, operation, address)
+            if not lasts and not _is_now(planned, operation, address):
+                continue
+            if isinstance(fault, DiskFault):
                 found.append(fault)
-                self._to_disk(planned, fault, address)
+            if not lasts:
+                self._to_disk(planned, address)
         return found
 
-    def _to_disk(self, planned: Planned, fault: DiskFault, address: str) -> None:
-        name, seconds = address.partition("/")[0], getattr(fault, "seconds", 0.0)
-        end = partial(self._of_disks.remove, planned)
-        if isinstance(fault, CutPower) and not name:
-            end()
-            self._ledger.missed(planned, "only a node can lose its power; start the program as one")
-            return
-        self._ledger.applied(planned, address)
-        if seconds:
-            self._until(planned, seconds, planned, end)
+    def _to_disk(self, planned: Planned, address: str) -> None:
+        fault, end = planned.fault, partial(self._of_disks.remove, planned)
+        if isinstance(fault, DiskError | SlowDisk) and fault.seconds:
+            self._until(planned, fault.seconds, planned, end)
         else:
             end()
-        if isinstance(fault, CutPower):
-            self._kill(planned, name, power=True, reboot_after=fault.reboot_after)
+        if isinstance(fault, KillNode):
+            self._kill_node(planned, fault)
+        else:
+            self._ledger.applied(planned, address)
 
     def _skew(self, planned: Planned, fault: SkewClock) -> None:
         seconds, name = fault.seconds, fault.node
@@ -350,24 +341,30 @@ def _boot(nodes: NodeControl, names: Sequence[str]) -> None:
             nodes.boot(name)
 
 
-def _affects(fault: DiskFault, operation: str, address: str) -> bool:
+def _affects(fault: Fault, operation: str, address: str) -> bool:
     """Return True if a fault can affect an operation at all."""
-    if isinstance(fault, LoseWrite | FlipBit):
-        possible = operation == "write" or (operation == "read" and isinstance(fault, FlipBit))
+    if isinstance(fault, KillNode):
+        return operation in _CHANGES and address.startswith(f"{fault.node}/")
+    if isinstance(fault, LoseWrite):
+        possible = operation == "write"
+    elif isinstance(fault, FlipBit):
+        possible = operation in ("read", "write")
     elif isinstance(fault, DiskError) and fault.error == "ENOSPC":
         possible = operation in ("write", "truncate")
     else:
-        possible = operation in _CHANGES or not isinstance(fault, CutPower)
-    return possible and fits(address, fault.target)
+        possible = True
+    return possible and isinstance(fault, DiskFault) and fits(address, fault.target)
 
 
-def _is_now(planned: Planned, fault: DiskFault, operation: str, address: str) -> bool:
+def _is_now(planned: Planned, operation: str, address: str) -> bool:
     """Count an operation for a fault, and return True if the fault waits for this one."""
-    when = fault.when
-    if not _affects(fault, operation, address):
+    when = planned.fault.when
+    if not _affects(planned.fault, operation, address):
         return False
     if not isinstance(when, On):
         return True
+    if when.kind is not None and not fits(address.partition("/")[2], when.kind):
+        return False
     if when.callback != operation and not (when.callback == "operation" and operation in _CHANGES):
         return False
     planned.count += 1

@@ -1,7 +1,6 @@
 """One fault of each kind, for tests that go through all of them."""
 
 from supervision.laboratory.chaos.faults.kinds import (
-    CutPower,
     DelayMessage,
     DiskError,
     DropMessage,
@@ -72,8 +71,8 @@ STORIES: dict[str, Fault] = {
     "kill the node a at 1 s": KillNode(node="a", when=At(1)),
     "kill the node a, to reboot 2 s later, at 1 s": KillNode(node="a", reboot_after=2, when=At(1)),
     "cut the power of the node a at 1 s": KillNode(node="a", power=True, when=At(1)),
-    "cut the power at a/journal, to reboot 2 s later, before its 3rd fsync": CutPower(
-        target="a/journal", reboot_after=2, when=On("fsync", nth=3)
+    "cut the power of the node a, to reboot 2 s later, before its 3rd fsync of journal": KillNode(
+        node="a", power=True, reboot_after=2, when=On("fsync", nth=3, kind="journal")
     ),
     "fail a/* with ENOSPC at 1 s": DiskError(target="a/*", error="ENOSPC", when=At(1)),
     "make * 0.5 s slower for 2 s at 1 s": SlowDisk(seconds=2, latency=0.5, when=At(1)),
