@@ -242,8 +242,8 @@ class SimulatedRedis:
             raise ValueError(f"{_LOG} is damaged: {error}") from error
         finally:
             self._replayed_at = None
-        # A real server also drops an incomplete command at the end. It does not sync this. So a second power failure may
-        # damage its file in the middle, and an operator must repair the file.
+        # A real server also drops an incomplete command at the end. It does not sync this, so a second power failure
+        # may damage its file in the middle, and an operator must repair the file.
         log.truncate(log.size - requests.waiting)
         log.fsync()
 

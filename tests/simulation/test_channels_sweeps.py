@@ -19,6 +19,7 @@ from tests.simulation.sweeps.channels.client import client
 from tests.simulation.sweeps.channels.client_times import client_times
 from tests.simulation.sweeps.channels.clients import Client
 from tests.simulation.sweeps.channels.crowd import crowd
+from tests.simulation.sweeps.channels.disks import redis_history, sqlite_history
 from tests.simulation.sweeps.channels.endpoint import connections
 from tests.simulation.sweeps.channels.entities import entities
 from tests.simulation.sweeps.channels.histories import durable_channels, storages
@@ -56,6 +57,8 @@ SEEDS: dict[Any, int] = {
     workers: 3,
     bodies: 3,
     entities: 3,
+    sqlite_history: 6,
+    redis_history: 4,
 }
 
 
