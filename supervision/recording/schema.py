@@ -308,14 +308,13 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         # names what a power failure has undone.
         "disk": {
             "pid": None,
-            "node": str,
             "operation": str,
             "path": str,
             "size?": int,
             "at?": int,
             "to?": str,
         },
-        "disk_lost": {"pid": None, "node": str, "lost": list[str]},
+        "disk_lost": {"pid": None, "lost": list[str]},
     }
 )
 """The further fields of each kind of event. A field whose name ends with `?` may be missing."""

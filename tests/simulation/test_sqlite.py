@@ -62,7 +62,7 @@ async def writes(world: World) -> None:
 
 def test_a_program_uses_sqlite_and_the_seed_decides_its_random_numbers_and_its_time() -> None:
     outcome = simulate(writes, 1).check()
-    assert b'"at":"2026-01-01 00:00:00"' in b"".join(outcome.trace)
+    assert b"2026-01-01 00:00:00" in b"".join(outcome.trace)
     assert simulate(writes, 2).digest != outcome.digest
     check_determinism(outcome)
 

@@ -212,7 +212,8 @@ class World(ScenarioWorld):
 
     def _record_disk(self, kind: str, fields: dict[str, Any]) -> None:
         node = self.nodes.here()
-        self.trace.add(kind, {"pid": None, "node": "" if node is None else node.label, **fields})
+        where = {} if node is None else {"node": node.label}
+        self.trace.add(kind, {"pid": None, **where, **fields})
 
     def _record(self, runtime: Runtime, node: str | int) -> Recorder:
         name = "" if isinstance(node, int) else self.nodes.name_of(node)
