@@ -215,9 +215,6 @@ class SimulatedRedis:
         self.clients = {}
         self._scripts = {}
         self._keys = {}
-        # The changes that a full disk has refused, and its error.
-        self._unwritten = b""
-        self._problem: OSError | None = None
         self._log: VirtualFile | None = None
         if self.appendonly:
             self._log = self._disk.open(_LOG, "a")
@@ -251,7 +248,7 @@ class SimulatedRedis:
         """Serve on a node, until it ends: `world.nodes.start("redis", redis.main)`.
 
         A killed node keeps only its data, and only with `appendonly`. After a boot there are no subscriptions, as after
-        the start of a real server. If the server cannot write the file, it ends or refuses changes, as a real one does.
+        the start of a real server. A server that cannot write the file ends.
         """
         self._node, self._disk = node, node.disk
         self.boot()
@@ -260,15 +257,15 @@ class SimulatedRedis:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sync_each_second)
                 await trio.serve_listeners(self.serve, listeners)
-        except* _CannotSync:
-            # A real server exits, because it has promised to sync each change.
+        except* OSError:
+            # The server cannot write the file, and clients get no answer. A real server exits too, or refuses changes.
             pass
 
     async def _sync_each_second(self) -> None:
         while True:
             await trio.sleep(1.0)
             if self._log is not None and self.appendfsync == "everysec":
-                self._write_log(syncs=True)
+                self._log.fsync()
 
     def _keep(self, client: RedisClient, *command: bytes) -> None:
         """Write a change to the append-only file, before the client gets the answer."""
@@ -277,22 +274,9 @@ class SimulatedRedis:
         if self._log is None:
             self._log = self._disk.open(_LOG, "a")
         parts = (b"%d" % client.database, repr(self.now()).encode(), *command)
-        self._unwritten += b"*%d\r\n%b" % (len(parts), b"".join(map(_bulk, parts)))
-        self._write_log(syncs=self.appendfsync == "always")
-        if self._problem is not None and self.appendfsync == "always":
-            raise _CannotSync from self._problem
-
-    def _write_log(self, *, syncs: bool) -> None:
-        assert self._log is not None  # the callers have opened it
-        try:
-            if self._unwritten:
-                self._log.write(self._unwritten)
-                self._unwritten = b""
-            if syncs:
-                self._log.fsync()
-            self._problem = None
-        except OSError as error:
-            self._problem = error
+        self._log.write(b"*%d\r\n%b" % (len(parts), b"".join(map(_bulk, parts))))
+        if self.appendfsync == "always":
+            self._log.fsync()
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection until it ends."""
@@ -390,16 +374,8 @@ class SimulatedRedis:
             client.write(_error(f"ERR wrong number of arguments for '{shown}' command"))
         elif not client.is_known and name not in (b"HELLO", b"AUTH"):
             client.write(_error("NOAUTH Authentication required."))
-        elif self._problem is not None and name in _CHANGES and not self._can_write_again():
-            client.write(
-                _error(f"MISCONF Errors writing to the AOF file: {self._problem.strerror}")
-            )
         else:
             handle(self, client, *command[1:])
-
-    def _can_write_again(self) -> bool:
-        self._write_log(syncs=False)
-        return self._problem is None
 
     def _hello(self, client: RedisClient, *options: bytes) -> None:
         if options and options[0] not in (b"2", b"3"):
@@ -593,7 +569,6 @@ _COMMANDS: dict[bytes, tuple[Callable[..., None] | None, int, int | None]] = {
 }
 """The commands, with the least and the greatest number of their arguments."""
 
-_CHANGES: Final = frozenset((b"DEL", b"FLUSHALL", b"EVAL", b"EVALSHA"))
 _OK = b"+OK\r\n"
 _WRONGPASS = "WRONGPASS invalid username-password pair or user is disabled."
 _NOTHING_TO_CHECK = (
@@ -624,10 +599,6 @@ def _value(value: Any) -> bytes:
 
 def _error(text: str) -> bytes:
     return b"-%b\r\n" % text.encode()
-
-
-class _CannotSync(Exception):
-    """The disk does not keep a change, and `appendfsync` is "always"."""
 
 
 class _MalformedRequest(Exception):

@@ -120,11 +120,10 @@ class VirtualFile:
         Raises:
             OSError: the disk is full, the file is closed or read-only, or a fault of the disk applies.
         """
-        inode, disk = self.inode, self._disk
+        inode = self.inode
         start = self.size if at is None else at
         end = start + len(data)
         faults = self._begin("write", size=len(data), at=start)
-        disk.check_room(end - self.size, self.path)
         first = min(start, self.size)
         inode.content.extend(bytes(max(0, end - self.size)))
         inode.content[start:end] = data
@@ -139,7 +138,6 @@ class VirtualFile:
             OSError: the disk is full, the file is closed or read-only, or a fault of the disk applies.
         """
         self._begin("truncate", size=size)
-        self._disk.check_room(size - self.size, self.path)
         content = self.inode.content
         del content[size:]
         self.inode.mark(len(content), size)
@@ -197,7 +195,6 @@ class Disk(dict[Any, Any]):
             ext4. With "any", each unsynced change survives or not, as POSIX permits.
 
     Attributes:
-        capacity: the most bytes that all files may have; None for no limit.
         power_cycles: the number of power failures so far.
     """
 
@@ -205,7 +202,6 @@ class Disk(dict[Any, Any]):
         super().__init__()
         self.random = random
         self.mode: DiskMode = mode
-        self.capacity: int | None = None
         self.power_cycles = 0
         # The world sets these: the process that runs now, the faults of an operation, and the trace.
         self.owner: Callable[[], Owner] = _Nobody
@@ -336,13 +332,6 @@ class Disk(dict[Any, Any]):
             if isinstance(fault, DiskError):
                 raise _error(getattr(errno, fault.error), path)
         return faults
-
-    def check_room(self, more: int, path: str) -> None:
-        """Raise ENOSPC unless the disk has room for some more bytes."""
-        if self.capacity is not None and more > 0:
-            used = sum(len(inode.content) for inode in self._names.values())
-            if used + more > self.capacity:
-                raise _error(errno.ENOSPC, path)
 
     def commit(self, directory: str | None = None) -> None:
         """Write the unsynced changes of a directory to the disk; with None, those of all directories."""

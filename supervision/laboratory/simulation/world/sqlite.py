@@ -15,8 +15,10 @@ import errno
 import sys
 import threading
 from collections.abc import Callable
-from ctypes import CFUNCTYPE, POINTER, c_char_p, c_double, c_int, c_int64, c_void_p
+from ctypes import CFUNCTYPE, c_char_p, c_int, c_int64, c_void_p
 from typing import Any, ClassVar, Final
+
+from attrs import define
 
 from supervision.laboratory.entropy import Chance
 from supervision.laboratory.simulation.world.disk import Disk, MachineDown, VirtualFile
@@ -25,88 +27,50 @@ __all__ = ["SQLiteFiles"]
 
 # Result codes and flags of sqlite3.h.
 _OK, _BUSY, _IOERR, _NOTFOUND, _FULL, _CANTOPEN = 0, 5, 10, 12, 13, 14
-_SHORT_READ, _DELETE_NOENT, _CANNOT_MAP = _IOERR | 2 << 8, _IOERR | 23 << 8, _IOERR | 21 << 8
+_SHORT_READ, _DELETE_NOENT = _IOERR | 2 << 8, _IOERR | 23 << 8
 _READONLY, _CREATE, _DELETE_ON_CLOSE = 0x1, 0x4, 0x8
 # A rollback journal, a super-journal and a WAL.
 _JOURNALS = 0x800 | 0x4000 | 0x80000
-_SHARED, _RESERVED, _PENDING, _EXCLUSIVE = 1, 2, 3, 4
-_SHM_UNLOCK, _SHM_EXCLUSIVE, _SHM_LOCKS = 0x1, 0x8, 8
-# As the default VFS of Unix reports them. A sector keeps the bytes beside those that a write changes.
+_SHARED, _RESERVED, _PENDING = 1, 2, 3
+_SHM_UNLOCK, _SHM_EXCLUSIVE = 0x1, 0x8
+# As the VFS of Unix reports them. A sector keeps the bytes beside those that a write changes.
 _SECTOR_SIZE, _POWERSAFE_OVERWRITE = 4096, 0x1000
 # 1970-01-01 in milliseconds of the Julian calendar.
 _EPOCH_MS: Final = 210_866_760_000_000
 
+# The functions of `sqlite3_io_methods` and of `sqlite3_vfs`, in the order of sqlite3.h, with the types of their
+# arguments. This VFS takes the functions without types from the real one.
+_TYPES: Final = {"p": c_void_p, "s": c_char_p, "i": c_int, "q": c_int64}
+_METHODS: Final = (
+    *("close:p", "read:ppiq", "write:ppiq", "truncate:pq", "sync:pi", "file_size:pp", "lock:pi"),
+    *("unlock:pi", "check_reserved_lock:pp", "file_control:pip", "sector_size:p"),
+    *("device_characteristics:p", "shm_map:piiip", "shm_lock:piii", "shm_barrier:p"),
+    "shm_unmap:pi",
+)
+_FUNCTIONS: Final = (
+    *("open:pspip", "delete:psi", "access:psip", "full_pathname:psip", "dl_open", "dl_error"),
+    *("dl_sym", "dl_close", "randomness:pip", "sleep:pi", "current_time", "get_last_error"),
+    "current_time_int64:pp",
+)
+
 
 class _Methods(ctypes.Structure):
-    """`sqlite3_io_methods`."""
+    """`sqlite3_io_methods`, version 2."""
+
+    _fields_: ClassVar = [("version", c_int), ("functions", c_void_p * len(_METHODS))]
 
 
 class _VFS(ctypes.Structure):
     """`sqlite3_vfs`, version 2."""
 
-
-class _File(ctypes.Structure):
-    """`sqlite3_file`. The address of the structure identifies an open file."""
-
-    _fields_: ClassVar = [("methods", POINTER(_Methods))]
-
-
-_F = POINTER(_File)
-_TYPES: Final[dict[str, tuple[Any, ...]]] = {
-    "xClose": (_F,),
-    "xRead": (_F, c_void_p, c_int, c_int64),
-    "xWrite": (_F, c_void_p, c_int, c_int64),
-    "xTruncate": (_F, c_int64),
-    "xSync": (_F, c_int),
-    "xFileSize": (_F, POINTER(c_int64)),
-    "xLock": (_F, c_int),
-    "xUnlock": (_F, c_int),
-    "xCheckReservedLock": (_F, POINTER(c_int)),
-    "xFileControl": (_F, c_int, c_void_p),
-    "xSectorSize": (_F,),
-    "xDeviceCharacteristics": (_F,),
-    "xShmMap": (_F, c_int, c_int, c_int, POINTER(c_void_p)),
-    "xShmLock": (_F, c_int, c_int, c_int),
-    "xShmBarrier": (_F,),
-    "xShmUnmap": (_F, c_int),
-}
-_V = POINTER(_VFS)
-_VFS_TYPES: Final[dict[str, tuple[Any, ...]]] = {
-    "xOpen": (_V, c_char_p, c_void_p, c_int, POINTER(c_int)),
-    "xDelete": (_V, c_char_p, c_int),
-    "xAccess": (_V, c_char_p, c_int, POINTER(c_int)),
-    "xFullPathname": (_V, c_char_p, c_int, c_void_p),
-    "xDlOpen": (),
-    "xDlError": (),
-    "xDlSym": (),
-    "xDlClose": (),
-    "xRandomness": (_V, c_int, c_void_p),
-    "xSleep": (_V, c_int),
-    "xCurrentTime": (_V, POINTER(c_double)),
-    "xGetLastError": (),
-    "xCurrentTimeInt64": (_V, POINTER(c_int64)),
-}
-_Methods._fields_ = [
-    ("iVersion", c_int),
-    *((name, CFUNCTYPE(c_int, *types)) for name, types in _TYPES.items()),
-]
-_VFS._fields_ = [
-    *(("iVersion", c_int), ("szOsFile", c_int), ("mxPathname", c_int), ("pNext", c_void_p)),
-    *(("zName", c_char_p), ("pAppData", c_void_p)),
-    *(
-        (name, CFUNCTYPE(c_int, *types) if types else c_void_p)
-        for name, types in _VFS_TYPES.items()
-    ),
-]
-
-
-def _method_of(name: str) -> str:
-    """Return the name of the method for a function of SQLite: `_shm_map` for `xShmMap`."""
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name[1:])
+    _fields_: ClassVar = [
+        *(("version", c_int), ("file_size", c_int), ("longest_path", c_int), ("next", c_void_p)),
+        *(("name", c_char_p), ("data", c_void_p), ("functions", c_void_p * len(_FUNCTIONS))),
+    ]
 
 
 class _OpenFile:
-    """The state of one `sqlite3_file`."""
+    """The state of one `sqlite3_file`, a structure that begins with the address of its methods."""
 
     def __init__(self, disk: Disk, file: VirtualFile, flags: int, *, is_new: bool) -> None:
         self.disk = disk
@@ -114,9 +78,8 @@ class _OpenFile:
         self.is_deleted_on_close = bool(flags & _DELETE_ON_CLOSE)
         # The VFS of Unix syncs the directory with the first sync of a new journal.
         self.syncs_directory = is_new and bool(flags & _JOURNALS)
-        self.level = 0
-        self.shared = self.exclusive = 0
-        self.memory: list[Any] | None = None
+        self.level = self.shared = self.exclusive = 0
+        self.memory: list[Any] = []
 
 
 class _Library:
@@ -126,30 +89,40 @@ class _Library:
 
     def __init__(self) -> None:
         # The program has imported it. The handle of this module also finds the functions of the library behind it.
-        library: Any = ctypes.CDLL(getattr(sys.modules["_sqlite3"], "__file__", None))
-        library.sqlite3_vfs_find.restype = _V
-        self.library = library
-        self.real = library.sqlite3_vfs_find(None)
+        self.api: Any = ctypes.CDLL(getattr(sys.modules["_sqlite3"], "__file__", None))
+        self.api.sqlite3_vfs_find.restype = c_void_p
+        self.real = c_void_p(self.api.sqlite3_vfs_find(None))
         # The open files of this run, by the addresses of their structures.
         self.files: dict[int, _OpenFile] = {}
         # The shared memory of connections that earlier runs left open. They still have pointers to it.
         self.left: dict[int, Any] = {}
-        self.world: SQLiteFiles | None = None
+        self.run: SQLiteFiles | None = None
         self.thread = 0
-        names = {name: CFUNCTYPE(c_int, *types) for name, types in _TYPES.items()}
-        self.methods = _Methods(2, *(kind(self._guarded(name)) for name, kind in names.items()))
-        real = self.real.contents
-        self.vfs = _VFS(2, max(real.szOsFile, ctypes.sizeof(_File)), real.mxPathname)
-        self.vfs.zName = b"ashtree-simulation"
-        for name, types in _VFS_TYPES.items():
-            kind = CFUNCTYPE(c_int, *types)
-            setattr(self.vfs, name, kind(self._own(name)) if types else getattr(real, name))
+        self._callbacks: list[Any] = []
+        self.methods = _Methods(2)
+        for place, function in enumerate(_METHODS):
+            name, _, types = function.partition(":")
+            self.methods.functions[place] = self._callback(types, self._method(name))
+        self.vfs = _VFS.from_buffer_copy(
+            (ctypes.c_char * ctypes.sizeof(_VFS)).from_address(self.real.value or 0)
+        )
+        self.vfs.version, self.vfs.name = 2, b"ashtree-simulation"
+        for place, function in enumerate(_FUNCTIONS):
+            name, _, types = function.partition(":")
+            if types:
+                real = _prototype(types)(self.vfs.functions[place])
+                self.vfs.functions[place] = self._callback(types, self._function(name, real))
 
-    def _guarded(self, name: str) -> Callable[..., int]:
-        method = getattr(self, _method_of(name))
+    def _callback(self, types: str, function: Callable[..., int]) -> int | None:
+        callback = _prototype(types)(function)
+        self._callbacks.append(callback)
+        return ctypes.cast(callback, c_void_p).value
 
-        def call(pointer: Any, *args: Any) -> int:
-            file = self.files.get(ctypes.addressof(pointer.contents))
+    def _method(self, name: str) -> Callable[..., int]:
+        method = getattr(self, f"_{name}")
+
+        def call(address: int, *args: Any) -> int:
+            file = self.files.get(address)
             if file is None:
                 return _IOERR
             try:
@@ -159,40 +132,40 @@ class _Library:
             except OSError as error:
                 return _FULL if error.errno == errno.ENOSPC else _IOERR
 
-        def close(pointer: Any) -> int:
-            call(pointer)
-            self.files.pop(ctypes.addressof(pointer.contents), None)
-            self.left.pop(ctypes.addressof(pointer.contents), None)
+        def close(address: int) -> int:
+            call(address)
+            self.files.pop(address, None)
+            self.left.pop(address, None)
             return _OK
 
-        return close if name == "xClose" else call
+        return close if name == "close" else call
 
-    def _own(self, name: str) -> Callable[..., int]:
+    def _function(self, name: str, real: Callable[..., int]) -> Callable[..., int]:
         """Return a function of the VFS, which leaves calls of other threads to the real one."""
-        method, real = getattr(self, _method_of(name)), getattr(self.real.contents, name)
+        function = getattr(self, f"_{name}")
 
-        def call(vfs: Any, *args: Any) -> int:
-            if self.world is None or threading.get_ident() != self.thread:
-                return int(real(self.real, *args))
+        def call(_: int, *args: Any) -> int:
+            if self.run is None or threading.get_ident() != self.thread:
+                return real(self.real, *args)
             try:
-                return int(method(self.world, *args) or _OK)
-            except (MachineDown, OSError) as error:
-                missing = getattr(error, "errno", None) == errno.ENOENT
-                codes = {"xOpen": _CANTOPEN, "xDelete": _DELETE_NOENT if missing else _IOERR}
-                return codes.get(name, _IOERR)
+                return int(function(self.run, *args) or _OK)
+            except MachineDown:
+                return _CANTOPEN if name == "open" else _IOERR
+            except OSError as error:
+                missing = _DELETE_NOENT if error.errno == errno.ENOENT else _IOERR
+                return _CANTOPEN if name == "open" else missing
 
         return call
 
     # The VFS
 
     def _open(
-        self, world: SQLiteFiles, path: bytes | None, address: int, flags: int, out: Any
+        self, run: SQLiteFiles, path: bytes | None, address: int, flags: int, out: int
     ) -> None:
-        pointer = ctypes.cast(address, _F)
-        # SQLite calls xClose only if the open file has methods.
-        pointer.contents.methods = None
-        disk = world.disk_here()
-        name = "" if path is None else path.decode()
+        methods = c_void_p.from_address(address)
+        # SQLite calls `close` only if the file has methods.
+        methods.value = None
+        disk, name = run.disk_here(), (path or b"").decode()
         is_new = not disk.exists(name)
         if path is None:
             file = disk.open_unnamed()
@@ -201,40 +174,37 @@ class _Library:
         else:
             file = disk.open(name, "r" if flags & _READONLY else "r+")
         self.files[address] = _OpenFile(disk, file, flags, is_new=is_new)
-        pointer.contents.methods = ctypes.pointer(self.methods)
+        methods.value = ctypes.addressof(self.methods)
         if out:
-            out[0] = flags
+            c_int.from_address(out).value = flags
 
-    def _delete(self, world: SQLiteFiles, path: bytes, syncs: int) -> None:
-        disk, name = world.disk_here(), path.decode()
+    def _delete(self, run: SQLiteFiles, path: bytes, syncs: int) -> None:
+        disk, name = run.disk_here(), path.decode()
         disk.unlink(name)
         if syncs:
             disk.sync_directory(name.rpartition("/")[0])
 
-    def _access(self, world: SQLiteFiles, path: bytes, flags: int, out: Any) -> None:
-        disk, name = world.disk_here(), path.decode()
+    def _access(self, run: SQLiteFiles, path: bytes, flags: int, out: int) -> None:
+        disk, name = run.disk_here(), path.decode()
         # As the VFS of Unix does, count an empty file as missing.
-        out[0] = disk.exists(name) and bool(disk.size_of(name))
+        c_int.from_address(out).value = disk.exists(name) and disk.size_of(name) > 0
 
-    def _full_pathname(self, world: SQLiteFiles, path: bytes, size: int, out: int) -> int:
+    def _full_pathname(self, run: SQLiteFiles, path: bytes, size: int, out: int) -> int:
         if len(path) >= size:
             return _CANTOPEN
         ctypes.memmove(out, path, len(path) + 1)
         return _OK
 
-    def _randomness(self, world: SQLiteFiles, size: int, out: int) -> int:
-        ctypes.memmove(out, world.random.randbytes(size), size)
+    def _randomness(self, run: SQLiteFiles, size: int, out: int) -> int:
+        ctypes.memmove(out, run.random.randbytes(size), size)
         return size
 
-    def _sleep(self, world: SQLiteFiles, microseconds: int) -> int:
-        world.spend(microseconds / 1e6)
+    def _sleep(self, run: SQLiteFiles, microseconds: int) -> int:
+        run.spend(microseconds / 1e6)
         return microseconds
 
-    def _current_time(self, world: SQLiteFiles, out: Any) -> None:
-        out[0] = (_EPOCH_MS + world.now() * 1000) / 86_400_000
-
-    def _current_time_int64(self, world: SQLiteFiles, out: Any) -> None:
-        out[0] = int(_EPOCH_MS + world.now() * 1000)
+    def _current_time_int64(self, run: SQLiteFiles, out: int) -> None:
+        c_int64.from_address(out).value = int(_EPOCH_MS + run.now() * 1000)
 
     # Files
 
@@ -260,40 +230,36 @@ class _Library:
             file.disk.sync_directory(file.file.path.rpartition("/")[0])
             file.syncs_directory = False
 
-    def _file_size(self, file: _OpenFile, out: Any) -> None:
-        out[0] = file.file.size
+    def _file_size(self, file: _OpenFile, out: int) -> None:
+        c_int64.from_address(out).value = file.file.size
 
     def _others(self, file: _OpenFile) -> list[_OpenFile]:
         """Return the other open files of living processes with the same content. The locks of the dead are gone."""
         inode = file.file.inode
-        files = self.files.values()
-        same = (each for each in files if each is not file and each.file.inode is inode)
-        return [each for each in same if not each.file.is_stale]
+        same = [each for each in self.files.values() if each.file.inode is inode]
+        return [each for each in same if each is not file and not each.file.is_stale]
 
     def _lock(self, file: _OpenFile, level: int) -> int:
         if file.file.is_stale:
             # So a connection of a dead node, closed later, does not touch the new files.
             return _IOERR
         highest = max((each.level for each in self._others(file)), default=0)
-        if level <= file.level:
-            return _OK
-        if level == _SHARED:
-            is_free = highest < _PENDING
-        elif level == _RESERVED:
-            is_free = highest < _RESERVED
+        if level <= _RESERVED:
+            is_free = highest < (_PENDING if level == _SHARED else _RESERVED)
         else:
+            is_free = highest == 0
             if highest < _RESERVED:
                 file.level = _PENDING
-            is_free = highest == 0
         if is_free:
-            file.level = level
+            file.level = max(file.level, level)
         return _OK if is_free else _BUSY
 
     def _unlock(self, file: _OpenFile, level: int) -> None:
         file.level = min(file.level, level)
 
-    def _check_reserved_lock(self, file: _OpenFile, out: Any) -> None:
-        out[0] = any(each.level >= _RESERVED for each in (file, *self._others(file)))
+    def _check_reserved_lock(self, file: _OpenFile, out: int) -> None:
+        levels = (each.level for each in (file, *self._others(file)))
+        c_int.from_address(out).value = max(levels) >= _RESERVED
 
     def _file_control(self, file: _OpenFile, operation: int, argument: int) -> int:
         return _NOTFOUND
@@ -304,19 +270,16 @@ class _Library:
     def _device_characteristics(self, file: _OpenFile) -> int:
         return _POWERSAFE_OVERWRITE
 
-    # The shared memory of WAL mode, which the last process takes with it
+    # The shared memory of WAL mode, which ends with the last process that uses it
 
-    def _shm_map(self, file: _OpenFile, region: int, size: int, extends: int, out: Any) -> int:
-        if file.file.is_stale:
-            return _CANNOT_MAP
-        if file.memory is None:
-            shared = (each.memory for each in self._others(file) if each.memory is not None)
-            file.memory = next(shared, [])
+    def _shm_map(self, file: _OpenFile, region: int, size: int, extends: int, out: int) -> None:
+        if not file.memory:
+            file.memory = next((each.memory for each in self._others(file) if each.memory), [])
         while extends and len(file.memory) <= region:
             file.memory.append(ctypes.create_string_buffer(size))
         mapped = region < len(file.memory)
-        out[0] = ctypes.addressof(file.memory[region]) if mapped else None
-        return _OK
+        address = ctypes.addressof(file.memory[region]) if mapped else None
+        c_void_p.from_address(out).value = address
 
     def _shm_lock(self, file: _OpenFile, offset: int, count: int, flags: int) -> int:
         wanted = (1 << count) - 1 << offset
@@ -324,10 +287,11 @@ class _Library:
             file.shared &= ~wanted
             file.exclusive &= ~wanted
             return _OK
+        exclusively = bool(flags & _SHM_EXCLUSIVE)
         for each in self._others(file):
-            if wanted & (each.exclusive | (each.shared if flags & _SHM_EXCLUSIVE else 0)):
+            if wanted & (each.exclusive | (each.shared if exclusively else 0)):
                 return _BUSY
-        if flags & _SHM_EXCLUSIVE:
+        if exclusively:
             file.exclusive |= wanted
         else:
             file.shared |= wanted
@@ -337,9 +301,14 @@ class _Library:
         """Do nothing, because all connections share one thread."""
 
     def _shm_unmap(self, file: _OpenFile, deletes: int) -> None:
-        file.memory, file.shared, file.exclusive = None, 0, 0
+        file.memory, file.shared, file.exclusive = [], 0, 0
 
 
+def _prototype(types: str) -> Any:
+    return CFUNCTYPE(c_int, *(_TYPES[each] for each in types))
+
+
+@define(eq=False)
 class SQLiteFiles:
     """The files of SQLite in one run.
 
@@ -350,18 +319,10 @@ class SQLiteFiles:
         spend: lets virtual time pass for the code that runs now.
     """
 
-    def __init__(
-        self,
-        random: Chance,
-        *,
-        disk_here: Callable[[], Disk],
-        now: Callable[[], float],
-        spend: Callable[[float], None],
-    ) -> None:
-        self.random = random
-        self.disk_here = disk_here
-        self.now = now
-        self.spend = spend
+    random: Chance
+    disk_here: Callable[[], Disk]
+    now: Callable[[], float]
+    spend: Callable[[float], None]
 
     def open(self) -> str | None:
         """Make SQLite use the disks of this run, unless it does so already.
@@ -369,31 +330,29 @@ class SQLiteFiles:
         Returns:
             An advice if this is impossible, because the module `sqlite3` hides its library; otherwise None.
         """
-        library = _Library.only
-        if library is None:
-            try:
-                library = _Library.only = _Library()
-            except (AttributeError, OSError):
-                return _STATIC
-        if library.world is not self:
-            library.world, library.thread = self, threading.get_ident()
-            library.library.sqlite3_vfs_register(ctypes.byref(library.vfs), 1)
+        try:
+            library = _Library.only = _Library.only or _Library()
+        except (AttributeError, OSError):
+            return _STATIC
+        if library.run is not self:
+            library.run, library.thread = self, threading.get_ident()
+            library.api.sqlite3_vfs_register(ctypes.byref(library.vfs), 1)
             # SQLite asks the default VFS for a new seed after this.
-            library.library.sqlite3_randomness(0, None)
+            library.api.sqlite3_randomness(0, None)
         return None
 
     def close(self) -> None:
         """Give SQLite its own files back."""
         library = _Library.only
-        if library is not None and library.world is self:
-            library.world = None
+        if library is not None and library.run is self:
+            library.run = None
             library.left.update(
-                (address, file.memory) for address, file in library.files.items() if file.memory
+                (at, file.memory) for at, file in library.files.items() if file.memory
             )
             library.files.clear()
-            library.library.sqlite3_vfs_register(library.real, 1)
-            library.library.sqlite3_vfs_unregister(ctypes.byref(library.vfs))
-            library.library.sqlite3_randomness(0, None)
+            library.api.sqlite3_vfs_register(library.real, 1)
+            library.api.sqlite3_vfs_unregister(ctypes.byref(library.vfs))
+            library.api.sqlite3_randomness(0, None)
 
 
 _STATIC: Final = (
