@@ -11,6 +11,8 @@ from typing import Any, Literal
 import pytest
 import trio
 
+from actors import ExitReason, GenServer, Reply, Sender, call
+from supervision import Supervisor, child_spec
 from supervision.chaos import (
     At,
     DiskError,
@@ -257,6 +259,35 @@ def test_a_dead_node_writes_nothing_more_even_within_the_same_step() -> None:
     fault = KillNode(node="a", power=True, when=On("write"), reboot_after=1.0)
     simulate(run, 1, faults=[fault]).check()
     assert after == []
+
+
+class Writer(GenServer):
+    """A server that writes in its handler and in its end."""
+
+    async def init(self, disk: Disk) -> None:
+        self.disk = disk
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        self.disk.open("log", "a").write(b"x")
+        return Reply(None)
+
+    async def terminate(self, reason: ExitReason) -> None:
+        self.disk.open("other", "w")
+
+
+def test_the_trace_and_the_disk_have_nothing_of_a_process_after_the_death_of_its_node() -> None:
+    async def main(node: Node) -> None:
+        await Supervisor.start_link([child_spec(Writer, node.disk, kwargs={"name": "writer"})])
+        await call("writer", "write")
+
+    async def run(world: World) -> None:
+        world.nodes.start("a", main)
+        await trio.sleep(1)
+        assert world.nodes.disk("a").paths() == ["log"]
+
+    outcome = simulate(run, 1, faults=[KillNode(node="a", when=On("write"))]).check()
+    kinds = [json.loads(line)["kind"] for line in outcome.trace]
+    assert kinds[kinds.index("node_killed") :] == ["node_killed"]
 
 
 def errors_of(world: World) -> list[int | None]:

@@ -248,6 +248,8 @@ class World(ScenarioWorld):
         """
         gone = environment.recorders
         for recorder in gone:
+            # If the node dies in an operation of its disk, its code still unwinds up to its next checkpoint.
+            recorder.trace = Trace(lambda: (0.0, 0, 0), keep=False)
             watch = self._watches.pop(recorder.runtime, None)
             if watch is not None:
                 self._paused.pop(watch, None)
