@@ -23,12 +23,13 @@ import trio
 from trio import _threads as threads_module
 from trio._core import _run as run_module
 
-__all__ = ["Order", "make_ready", "scheduling", "silence", "thread_starts"]
+__all__ = ["Order", "captured", "make_ready", "scheduling", "silence", "thread_starts"]
 
 _SORTED_FIRST = "_ALLOW_DETERMINISTIC_SCHEDULING"
 _SHUFFLER = "_r"
 _START_THREAD = "start_thread_soon"
 _CALL_TRIO = "_send_message_to_trio"
+_OUTCOME = "outcome"
 _CONTEXT = "GLOBAL_RUN_CONTEXT"
 _RUNNER = "runner"
 _READY = "runq"
@@ -66,6 +67,11 @@ def thread_starts(start: Callable[..., None], call_trio: Callable[..., None]) ->
         _replaced(threads_module, _CALL_TRIO, call_trio),
     ):
         yield
+
+
+def captured(function: Callable[[], object]) -> object:
+    """Call the function of a thread, and return its result or exception as Trio delivers them."""
+    return getattr(threads_module, _OUTCOME).capture(function)
 
 
 def make_ready(tasks: Iterable[trio.lowlevel.Task]) -> None:

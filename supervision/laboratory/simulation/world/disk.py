@@ -102,6 +102,9 @@ class VirtualFile:
             size: the most bytes to read; -1 reads to the end.
             at: the position of the first byte.
 
+        Returns:
+            The bytes.
+
         Raises:
             OSError: the file is closed, or a fault of the disk applies.
         """
@@ -133,6 +136,9 @@ class VirtualFile:
 
     def truncate(self, size: int = 0) -> None:
         """Change the size of the file. Zeros fill a longer file.
+
+        Args:
+            size: the new size in bytes.
 
         Raises:
             OSError: the disk is full, the file is closed or read-only, or a fault of the disk applies.
@@ -220,6 +226,9 @@ class Disk(dict[Any, Any]):
             mode: "r" reads; "r+" also writes; "a" creates a missing file, "w" also empties an existing one; "x" creates
                 a file that must not exist. A write has a position of its own in every mode.
 
+        Returns:
+            The open file.
+
         Raises:
             OSError: the file does not exist, or exists with "x"; or a fault of the disk applies.
         """
@@ -239,11 +248,15 @@ class Disk(dict[Any, Any]):
         return file
 
     def open_unnamed(self) -> VirtualFile:
-        """Create a file without a name, as programs do for temporary data."""
+        """Return a new file without a name, as programs use it for temporary data."""
         return VirtualFile(self, "", _Inode(), writable=True)
 
     def rename(self, old: str, new: str) -> None:
         """Give a file another name, and replace the file that has this name. This is atomic.
+
+        Args:
+            old: the present path.
+            new: the new path.
 
         Raises:
             OSError: the file does not exist, or a fault of the disk applies.
@@ -254,6 +267,9 @@ class Disk(dict[Any, Any]):
 
     def unlink(self, path: str) -> None:
         """Remove the name of a file.
+
+        Args:
+            path: the path of the file.
 
         Raises:
             OSError: the file does not exist, or a fault of the disk applies.
@@ -277,11 +293,18 @@ class Disk(dict[Any, Any]):
         self.commit(None if self.mode == "ordered" else path)
 
     def exists(self, path: str) -> bool:
-        """Return True if a file has this name."""
+        """Return True if a file has this name.
+
+        Args:
+            path: the path of the file.
+        """
         return path in self._names
 
     def size_of(self, path: str) -> int:
         """Return the size of a file in bytes.
+
+        Args:
+            path: the path of the file.
 
         Raises:
             OSError: the file does not exist.
@@ -322,7 +345,19 @@ class Disk(dict[Any, Any]):
             raise MachineDown
 
     def begin(self, operation: str, path: str, **fields: Any) -> Sequence[DiskFault]:
-        """Apply the faults of an operation. Return those that change its effect."""
+        """Apply the faults of an operation, and record it.
+
+        Args:
+            operation: one of the operations of disks that `On` accepts.
+            path: the path of the file.
+            **fields: further fields of the event in the trace.
+
+        Returns:
+            The faults that change the effect of the operation.
+
+        Raises:
+            OSError: a fault makes the operation fail.
+        """
         faults = () if self.on_operation is None else self.on_operation(operation, path)
         # A fault may have cut the power.
         self.check_alive()
@@ -334,7 +369,11 @@ class Disk(dict[Any, Any]):
         return faults
 
     def commit(self, directory: str | None = None) -> None:
-        """Write the unsynced changes of a directory to the disk; with None, those of all directories."""
+        """Write the unsynced changes of a directory to the disk.
+
+        Args:
+            directory: the directory; None writes the changes of all directories.
+        """
         rest = []
         for change in self._changes:
             if directory is None or directory in {path.rpartition("/")[0] for path in change}:

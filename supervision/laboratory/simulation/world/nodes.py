@@ -21,14 +21,13 @@ from contextlib import contextmanager, nullcontext
 from random import Random
 from typing import Any, Protocol, TypeAlias
 
-import outcome
 import trio
 
 from actors.runtime import Runtime, current_environment, open_runtime
 from supervision.laboratory.simulation.errors import SimulationError
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.scheduling.schedule import Scheduler
-from supervision.laboratory.simulation.scheduling.trio_internals import silence
+from supervision.laboratory.simulation.scheduling.trio_internals import captured, silence
 from supervision.laboratory.simulation.world.disk import Disk
 from supervision.laboratory.simulation.world.environment import SimulatedEnvironment
 from supervision.laboratory.simulation.world.network import (
@@ -375,7 +374,7 @@ class Nodes:
     def start_thread(
         self,
         function: Callable[[], object],
-        deliver: Callable[[outcome.Outcome[Any]], object],
+        deliver: Callable[[Any], object],
         name: str,
     ) -> None:
         """Run a function at a random moment, in place of a thread of the caller's node.
@@ -396,7 +395,7 @@ class Nodes:
     async def _thread(
         self,
         function: Callable[[], object],
-        deliver: Callable[[outcome.Outcome[Any]], object],
+        deliver: Callable[[Any], object],
         random: Random,
     ) -> None:
         # Nothing but the death of its process ends a thread.
@@ -404,7 +403,7 @@ class Nodes:
             await trio.sleep(random.uniform(0.0, _THREAD_SECONDS))
             self._disk_seconds = 0.0
             try:
-                result = outcome.capture(function)
+                result = captured(function)
             finally:
                 seconds, self._disk_seconds = self._disk_seconds, None
             await trio.sleep(seconds + random.uniform(0.0, _THREAD_SECONDS))
@@ -413,7 +412,12 @@ class Nodes:
             await trio.lowlevel.checkpoint()
 
     def spend(self, seconds: float, stall: Callable[[float], None]) -> None:
-        """Let the disk take some time: the time of the running thread, or of the event loop outside of threads."""
+        """Let the disk take some time: the time of the running thread, or of the event loop outside of threads.
+
+        Args:
+            seconds: the time, in seconds.
+            stall: stops the event loop for some seconds.
+        """
         if self._disk_seconds is None:
             stall(seconds)
         else:

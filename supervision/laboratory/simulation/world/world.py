@@ -180,7 +180,14 @@ class World(ScenarioWorld):
         return SimulatedEnvironment(name, self._streams, now, since_boot, self._record)
 
     def new_disk(self, name: str) -> Disk:
-        """Create the disk of a node, or the one outside of nodes if `name` is empty."""
+        """Create the disk of a node, or the one outside of nodes.
+
+        Args:
+            name: the name of the node, or an empty string.
+
+        Returns:
+            The disk.
+        """
         disk = Disk(self._streams.stream("disk", name), self.knobs.disk)
         disk.owner = self._process
         disk.on_operation = self._disk_operation
