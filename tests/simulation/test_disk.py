@@ -17,6 +17,7 @@ from supervision.chaos import (
     At,
     DiskError,
     FlipBit,
+    InvalidFault,
     KillNode,
     LoseWrite,
     On,
@@ -374,6 +375,14 @@ def test_a_storm_draws_faults_of_disks_and_a_failure_replays_and_shrinks(tmp_pat
     small = shrink(outcome).outcome
     assert len(small.faults) <= 2
     assert {type(each).__name__ for each in small.faults} <= {"KillNode", "DiskError", "LoseWrite"}
+
+
+def test_a_storm_of_faults_of_disks_needs_files_and_an_operation() -> None:
+    with pytest.raises(InvalidFault, match="write the files of disk_error, such as a/"):
+        Storm(kinds=["disk_error"])
+    for fault, options in ((DiskError, {}), (KillNode, {"node": "a"})):
+        with pytest.raises(InvalidFault, match="write one of open, read, write"):
+            fault(when=On("handle_call"), **options)
 
 
 def test_the_trace_has_each_change_and_what_a_power_failure_lost() -> None:

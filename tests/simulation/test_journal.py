@@ -10,7 +10,7 @@ from msgspec import DecodeError, json
 
 from examples.scenarios.journal import FAULTS, NEW_STATE, STATE, Store, lose_power, power_failures
 from supervision.laboratory.simulation.shrinking.shrink import shrink
-from supervision.simulation import World
+from supervision.simulation import World, tell
 from tests.laws.scenarios import scenario, simulate
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
@@ -80,3 +80,4 @@ def test_a_wrong_order_of_syncs_is_found_and_shrinks_to_a_power_failure(bug: int
     small: Any = shrink(failed).outcome
     assert len(small.faults) <= 2
     assert any(fault.power for fault in small.faults)
+    assert "the disk of a lost " in tell(small)

@@ -12,6 +12,7 @@ The runtime shuts down cleanly when the scenario returns.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import trio
@@ -191,7 +192,7 @@ class World(ScenarioWorld):
         disk = Disk(self._streams.stream("disk", name), self.knobs.disk)
         disk.owner = self._process
         disk.on_operation = self._disk_operation
-        disk.record = self._record_disk
+        disk.record = partial(self._record_disk, name)
         return disk
 
     def _spend(self, seconds: float) -> None:
@@ -217,9 +218,10 @@ class World(ScenarioWorld):
                 self._spend(fault.latency)
         return faults
 
-    def _record_disk(self, kind: str, fields: dict[str, Any]) -> None:
+    def _record_disk(self, name: str, kind: str, fields: dict[str, Any]) -> None:
         node = self.nodes.here()
-        where = {} if node is None else {"node": node.label}
+        label = name if node is None else node.label
+        where = {"node": label} if label else {}
         self.trace.add(kind, {"pid": None, **where, **fields})
 
     def _record(self, runtime: Runtime, node: str | int) -> Recorder:
