@@ -139,6 +139,25 @@ def test_a_dead_node_never_runs_a_function_and_a_paused_one_runs_it_later() -> N
     simulate(paused, 1).check()
 
 
+def test_dead_nodes_leave_the_limiter_of_threads_to_their_successors() -> None:
+    async def main(node: Node) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(30):
+                nursery.start_soon(trio.to_thread.run_sync, add, 1, 2)
+
+    async def run(world: World) -> None:
+        world.nodes.start("a", main)
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+            await world.settle()
+            world.nodes.kill("a")
+            world.nodes.boot("a")
+        await trio.sleep(1)
+        assert not world.nodes.is_up("a")
+
+    simulate(run, 1).check()
+
+
 def test_a_run_ends_although_a_function_has_not_run() -> None:
     async def run(world: World) -> None:
         world.nodes.start("a", lambda node: trio.to_thread.run_sync(add, 1, 2))

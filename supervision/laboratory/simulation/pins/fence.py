@@ -21,6 +21,7 @@ from typing import Any, ClassVar, NoReturn, TypeAlias
 
 import trio
 
+from actors.runtime import EnvironmentLike, current_environment
 from supervision.laboratory.simulation.errors import Escape
 from supervision.laboratory.simulation.frames import describe_frame, program_frame
 from supervision.laboratory.simulation.scheduling.trio_internals import thread_starts
@@ -123,6 +124,21 @@ def _refused_of_a_thread() -> tuple[str, str] | None:
     return None
 
 
+class _Limiters:
+    """The default limiters of threads. Each incarnation of a node has its own, as each program does."""
+
+    def __init__(self) -> None:
+        self._known: dict[EnvironmentLike, object] = {}
+
+    def get(self) -> object:
+        """Return the limiter of the code that runs now, or raise a `LookupError`."""
+        return self._known[current_environment.get()]
+
+    def set(self, limiter: object) -> None:
+        """Set the limiter of the code that runs now."""
+        self._known[current_environment.get()] = limiter
+
+
 def _watched(function: Callable[[], Any], name: str | None) -> Any:
     """Call a function of a thread, and warn if it blocks the simulation for long."""
     began = perf_counter()
@@ -187,7 +203,7 @@ def fence(
     _Fence.active, _Fence.on_sqlite = (thread, on_escape), on_sqlite
     threading.Thread.start = start_thread  # type: ignore[method-assign]
     try:
-        with thread_starts(start_trio_thread, call_trio):
+        with thread_starts(start_trio_thread, call_trio, _Limiters()):
             yield
     finally:
         _Fence.active, _Fence.on_sqlite = before

@@ -265,7 +265,7 @@ class Story:
 
     def _disk_lost(self, event: Event) -> str | None:
         lost = ", ".join(event["lost"])
-        return f"the disk of {event.get('node', 'the scenario')} lost {lost}" if lost else None
+        return f"the disk of {event['disk'] or 'the scenario'} lost {lost}" if lost else None
 
     def _note(self, event: Event) -> str:
         known = {"n", "t", "round", "task", "kind", "node", "text", "pid", "cause"}

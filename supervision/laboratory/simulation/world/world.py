@@ -220,8 +220,10 @@ class World(ScenarioWorld):
 
     def _record_disk(self, name: str, kind: str, fields: dict[str, Any]) -> None:
         node = self.nodes.here()
-        label = name if node is None else node.label
-        where = {"node": label} if label else {}
+        where = {} if node is None else {"node": node.label}
+        if kind == "disk_lost":
+            # The node is dead already, and a dead node has no events.
+            where = {"disk": name}
         self.trace.add(kind, {"pid": None, **where, **fields})
 
     def _record(self, runtime: Runtime, node: str | int) -> Recorder:
