@@ -139,6 +139,25 @@ def test_a_dead_node_never_runs_a_function_and_a_paused_one_runs_it_later() -> N
     simulate(paused, 1).check()
 
 
+def test_a_stopped_node_takes_its_abandoned_functions_with_it() -> None:
+    ran: list[str] = []
+
+    async def main(node: Node) -> None:
+        await trio.sleep(1)
+        await trio.to_thread.run_sync(ran.append, "abandoned", abandon_on_cancel=True)
+
+    async def run(world: World) -> None:
+        world.nodes.start("a", main)
+        await trio.sleep(1)
+        await world.settle()
+        world.nodes.stop("a")
+        await trio.sleep(1)
+        assert not world.nodes.is_up("a")
+        assert ran == []
+
+    simulate(run, 1).check()
+
+
 def test_dead_nodes_leave_the_limiter_of_threads_to_their_successors() -> None:
     async def main(node: Node) -> None:
         async with trio.open_nursery() as nursery:

@@ -401,6 +401,9 @@ class Nodes:
         # Nothing but the death of its process ends a thread.
         with trio.CancelScope(shield=True):
             await trio.sleep(random.uniform(0.0, _THREAD_SECONDS))
+            if getattr(current_environment.get(), "is_over", False):
+                # Its node has been stopped, and a program takes its abandoned threads with it.
+                return
             self._disk_seconds = 0.0
             try:
                 result = captured(function)
