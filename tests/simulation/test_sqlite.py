@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sqlite3
 import sys
@@ -25,7 +26,10 @@ PATH = "/simulated/test.db"
 
 
 def connect(**options: Any) -> sqlite3.Connection:
-    return sqlite3.connect(PATH, isolation_level=None, check_same_thread=False, **options)
+    connection: sqlite3.Connection = sqlite3.connect(
+        PATH, isolation_level=None, check_same_thread=False, **options
+    )
+    return connection
 
 
 def created(mode: str = "DELETE", synchronous: str = "FULL") -> sqlite3.Connection:
@@ -227,7 +231,7 @@ def test_a_python_whose_library_cannot_be_reached_gets_an_advice(
         """A library without names."""
 
     monkeypatch.setattr(module._Library, "only", None)
-    monkeypatch.setattr(module.ctypes, "CDLL", lambda path: Static())
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: Static())
 
     async def run(world: World) -> None:
         connect()

@@ -89,7 +89,7 @@ class Acknowledged:
             world.sometimes(f"{self.settings}: the epoch changes", self.epoch)
             self.at, self.epoch = {}, epoch
         lost = [offset for offset in self.at if found.get(offset) != self.at[offset][0]]
-        cuts = [each.seconds for each in world.faults.report() if is_cut(each)]
+        cuts = [each.seconds or 0.0 for each in world.faults.report() if is_cut(each)]
         for offset in lost:
             # Nothing after a lost message may be left, and only the latest messages may be lost.
             check(self.may_lose and cuts and max(self.at) not in found, what)
@@ -194,7 +194,7 @@ async def redis_client(node: Node, run: Acknowledged, appends: int, *, trusts: b
 async def redis_history(world: World) -> None:
     """Append to a history in a Redis server, which is killed or loses its power."""
     random = world.random("settings")
-    appendfsync = random.choice(("always", "always", "everysec", "no"))
+    appendfsync: Any = random.choice(("always", "always", "everysec", "no"))
     is_safe, trusts = appendfsync == "always", random.random() < 0.7
     # The server syncs once a second, and the answer to an append takes a moment to arrive, even with a coarse clock.
     run = Acknowledged(
