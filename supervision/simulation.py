@@ -8,6 +8,7 @@ from supervision.laboratory.simulation.comparing.comparison import (
     Policy,
     compare,
 )
+from supervision.laboratory.simulation.draws import Draw
 from supervision.laboratory.simulation.errors import (
     BudgetSpent,
     Deadlock,
@@ -51,6 +52,7 @@ __all__ = [
     "Deviation",
     "Disk",
     "Diverged",
+    "Draw",
     "Escape",
     "Failures",
     "Fork",

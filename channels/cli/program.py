@@ -25,6 +25,7 @@ __all__ = [
     "LogFormat",
     "LogLevel",
     "Record",
+    "RecordContents",
     "Watchdog",
     "announce",
     "announce_internal",
@@ -59,6 +60,15 @@ Record: TypeAlias = Annotated[
         metavar="FILE",
         envvar="ASHTREE_RECORD",
         help="Record everything to this file, for `ashtree story`.",
+    ),
+]
+
+RecordContents: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--record-contents",
+        envvar="ASHTREE_RECORD_CONTENTS",
+        help="Also record the contents of messages and answers, with secrets masked.",
     ),
 ]
 
@@ -189,7 +199,9 @@ def url_of(host: str, port: int, *, secure: bool = False) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def recorders(record: Path | str | None, capsules: Path | str | None) -> list[ChildSpec]:
+def recorders(
+    record: Path | str | None, capsules: Path | str | None, *, contents: bool = False
+) -> list[ChildSpec]:
     """Return the recorder's child spec for `--record` and `--capsules`; empty without these options.
 
     Raises:
@@ -204,7 +216,8 @@ def recorders(record: Path | str | None, capsules: Path | str | None) -> list[Ch
         raise typer.BadParameter(
             f"--record {record}: the folder {Path(record).parent} is missing; create it first"
         )
-    return [recorder_spec(file=record, capsules=None if capsules is None else Capsules(capsules))]
+    folder = None if capsules is None else Capsules(capsules)
+    return [recorder_spec(file=record, capsules=folder, contents=contents)]
 
 
 def of_worker(path: str | None, worker: int) -> str | None:

@@ -73,6 +73,7 @@ class Options(msgspec.Struct, kw_only=True, frozen=True):
         certfile: as for `ashtree serve`.
         keyfile: as for `ashtree serve`.
         record: as for `ashtree serve`; each worker has its own file.
+        record_contents: as for `ashtree serve`.
         capsules: as for `ashtree serve`.
         reload: as for `ashtree serve`.
     """
@@ -83,6 +84,7 @@ class Options(msgspec.Struct, kw_only=True, frozen=True):
     certfile: str | None = None
     keyfile: str | None = None
     record: str | None = None
+    record_contents: bool = False
     capsules: str | None = None
     reload: bool = False
 
@@ -198,7 +200,11 @@ def _serve(
 
     application.run(
         [
-            *recorders(of_worker(options.record, setup.id), options.capsules),
+            *recorders(
+                of_worker(options.record, setup.id),
+                options.capsules,
+                contents=options.record_contents,
+            ),
             process_spec(worker.listen, id="parent", restart="transient"),
             endpoint.child_spec(
                 host=setup.host,

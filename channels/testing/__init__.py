@@ -10,6 +10,7 @@ from channels.laboratory.entity_invariants import (
     EntityRequestsRunOnce,
 )
 from channels.laboratory.fence_invariants import FencesHold
+from channels.laboratory.history_models import DurableTopic, KeyedPush, Presences
 from channels.laboratory.invariants import JoinsAnswered
 from channels.laboratory.joined_nodes import JoinedNodes
 from channels.laboratory.live_network import LiveNetwork
@@ -31,6 +32,7 @@ __all__ = [
     "BroadcastsArrive",
     "ChannelTest",
     "ConnectionRefused",
+    "DurableTopic",
     "EntitiesRunOnce",
     "EntityCallsEnd",
     "EntityCastsArrive",
@@ -41,8 +43,10 @@ __all__ = [
     "JoinFailed",
     "JoinedNodes",
     "JoinsAnswered",
+    "KeyedPush",
     "LiveNetwork",
     "PresenceDiffsFit",
+    "Presences",
     "PresencesAgree",
     "PushAnswer",
     "SimulatedRedis",

@@ -148,8 +148,8 @@ async def lose_power(world: World, make: Callable[[Disk], Store]) -> None:
     world.faults.heal()
     if not node.up:
         world.nodes.boot("a")
-    await trio.sleep(1.0)
-    world.check(node.up and tried.number == world.params["puts"], "the puts are not over")
+    puts = world.params["puts"]
+    await world.eventually("all values are put", lambda: tried.number == puts, within=30.0)
 
 
 FAULTS = Storm(

@@ -171,6 +171,7 @@ class FlightRecorder(Instrument):
         self._pass_on: Callable[[Record], None] | None = None
         # The caller and the server of each open call, by the identity of the call.
         self._calls: dict[int, tuple[int | None, int]] = {}
+        self._answers: dict[int, str] = {}
         self._births: dict[Pid, Birth] = {}
         # The runtime takes the mailbox from a process before it reports the end. So the recorder keeps the mailbox
         # until then.
@@ -427,8 +428,19 @@ class FlightRecorder(Instrument):
             sent=self.message_sent,
             contents=self.contents,
             messages=self.records_messages,
-            frames=self.records_frames,
+            # With contents, `channels.recording` records the frames itself.
+            frames=self.records_frames and not self.contents,
         )
+
+    def add_message(self, kind: str, pid: Pid, fields: Mapping[str, Any]) -> None:
+        """Record an event about a message. It goes to the ring of messages.
+
+        Args:
+            kind: The kind of the event.
+            pid: The process of the event.
+            fields: The fields, by name.
+        """
+        self._tape.keep((next(self._numbers), self._tape.look(), kind, pid.number, fields))
 
     def fault(self, type: str, pid: Pid | None = None, *, text: str = "") -> None:
         """Record a deliberate fault. Call this just before you cause the fault.
@@ -521,11 +533,18 @@ class FlightRecorder(Instrument):
             record = (next(self._numbers), self._tape.look(), "call", *parties, limit, id(call))
             self._tape.keep(record)
 
+    def call_answered(self, call: object, value: Any) -> None:
+        if self.contents and id(call) in self._calls:
+            self._answers[id(call)] = describe(mask(value, self.hide))[:TEXT_LENGTH]
+
     def call_ended(self, call: object, how: str) -> None:
         parties = self._calls.pop(id(call), None)
         if parties is None:
             return
-        record = (next(self._numbers), self._tape.look(), "call_ended", *parties, id(call), how)
+        record = (
+            *(next(self._numbers), self._tape.look(), "call_ended", *parties, id(call), how),
+            self._answers.pop(id(call), None),
+        )
         if how == "answered":
             self._tape.keep(record)
             return

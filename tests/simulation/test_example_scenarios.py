@@ -23,6 +23,7 @@ SCENARIOS = {
     "examples.scenarios.theatre:evening": 200 if DEEP else 20,
     "examples.scenarios.journal:power_failures": 200 if DEEP else 20,
     "examples.scenarios.auction_house:evening": 100 if DEEP else 5,
+    "examples.scenarios.cells:busy_clients": 200 if DEEP else 20,
 }
 
 

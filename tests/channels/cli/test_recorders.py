@@ -16,8 +16,10 @@ def test_without_the_options_there_is_no_recorder() -> None:
 def test_each_option_gives_one_child_that_stops_in_its_own_time(
     tmp_path: Path, option: str
 ) -> None:
-    options = {"record": None, "capsules": None} | {option: tmp_path / "x"}
-    (child,) = recorders(**options)
+    path = tmp_path / "x"
+    record, capsules = (path, None) if option == "record" else (None, path)
+    (child,) = recorders(record, capsules, contents=True)
+    assert child.args[0]["contents"] is True
     assert child.id == "recorder"
     assert float(child.shutdown) > 10.0
 
