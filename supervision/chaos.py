@@ -12,6 +12,7 @@ from supervision.laboratory.chaos.errors import (
 )
 from supervision.laboratory.chaos.faults.kinds import (
     DelayMessage,
+    DrainNode,
     DropMessage,
     DuplicateMessage,
     ExitWith,
@@ -24,6 +25,7 @@ from supervision.laboratory.chaos.faults.kinds import (
     Kill,
     KillNode,
     Partition,
+    PauseNode,
     Raise,
     ReorderMessage,
     ResetConnection,
@@ -63,6 +65,7 @@ __all__ = [
     "ChaosFailed",
     "Connections",
     "DelayMessage",
+    "DrainNode",
     "DropMessage",
     "DuplicateMessage",
     "ExitWith",
@@ -91,6 +94,7 @@ __all__ = [
     "On",
     "OpenRequest",
     "Partition",
+    "PauseNode",
     "Phases",
     "Raise",
     "ReorderMessage",

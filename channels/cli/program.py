@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import ssl
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -26,6 +28,7 @@ __all__ = [
     "LogLevel",
     "Record",
     "Watchdog",
+    "allow_chaos",
     "announce",
     "announce_internal",
     "load_endpoint",
@@ -126,8 +129,8 @@ def announce_internal(url: str, log_format: LogFormat) -> None:
     announce(f"Health checks, metrics and the observer answer on {url}", log_format)
 
 
-def load_endpoint(target: str) -> Endpoint:
-    """Import the module in a target `module:endpoint`, and return the endpoint.
+def load_endpoint(target: str, *, chaos: bool = False) -> Endpoint:
+    """Import the module in a target `module:endpoint`, and return the endpoint. With `chaos`, add a `ChaosControl`.
 
     Raises:
         typer.BadParameter: the target does not have this form, or the module has no such endpoint.
@@ -155,7 +158,27 @@ def load_endpoint(target: str) -> Endpoint:
             if hasattr(module, name)
             else f"the module {module.__name__!r} has no endpoint {name!r}{there}"
         )
+    if chaos:
+        allow_chaos(endpoint)
     return endpoint
+
+
+def allow_chaos(endpoint: Endpoint) -> None:
+    """Add a chaos control to an endpoint without one. Its token is in the environment.
+
+    Raises:
+        typer.BadParameter: there is no token.
+    """
+    # Imported here, because a server in production loads nothing of chaos.
+    from channels.operations.chaos_control import ChaosControl  # noqa: PLC0415
+    from supervision.laboratory.chaos.toolkit import TOKEN  # noqa: PLC0415
+
+    if TOKEN not in os.environ:
+        raise typer.BadParameter(
+            f"--chaos lets everyone with the token in {TOKEN} break this server, and there is no token; set it"
+        )
+    if not any(isinstance(each, ChaosControl) for each in endpoint.plugs):
+        endpoint.plugs = (*endpoint.plugs, ChaosControl(token=os.environ[TOKEN]))
 
 
 def tls_context(certfile: Path | str | None, keyfile: Path | str | None) -> ssl.SSLContext | None:
@@ -189,8 +212,14 @@ def url_of(host: str, port: int, *, secure: bool = False) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def recorders(record: Path | str | None, capsules: Path | str | None) -> list[ChildSpec]:
+def recorders(
+    record: Path | str | None,
+    capsules: Path | str | None,
+    about: Mapping[str, str] | None = None,
+) -> list[ChildSpec]:
     """Return the recorder's child spec for `--record` and `--capsules`; empty without these options.
+
+    `about` has further fields of the `recording` event.
 
     Raises:
         typer.BadParameter: a folder is missing.
@@ -204,12 +233,17 @@ def recorders(record: Path | str | None, capsules: Path | str | None) -> list[Ch
         raise typer.BadParameter(
             f"--record {record}: the folder {Path(record).parent} is missing; create it first"
         )
-    return [recorder_spec(file=record, capsules=None if capsules is None else Capsules(capsules))]
+    crashes = None if capsules is None else Capsules(capsules)
+    return [recorder_spec(file=record, capsules=crashes, about=about)]
 
 
-def of_worker(path: str | None, worker: int) -> str | None:
-    """Return the path of one worker's file. For worker 3, `run.jsonl` becomes `run.3.jsonl`."""
+def of_worker(path: str | None, worker: int, starts: int = 1) -> str | None:
+    """Return the path of one worker's file. For worker 3, `run.jsonl` becomes `run.3.jsonl`.
+
+    If worker 3 was killed, its successor with the same id, whose number of `starts` is 2, gets `run.3.2.jsonl`.
+    """
     if path is None:
         return None
     whole = Path(path)
-    return str(whole.with_name(f"{whole.stem}.{worker}{whole.suffix}"))
+    number = f"{worker}" if starts == 1 else f"{worker}.{starts}"
+    return str(whole.with_name(f"{whole.stem}.{number}{whole.suffix}"))

@@ -36,6 +36,7 @@ from channels.cli.console import new_app, run_app
 from channels.cli.program import (
     LogFormat,
     LogLevel,
+    allow_chaos,
     load_endpoint,
     of_worker,
     open_log,
@@ -75,6 +76,7 @@ class Options(msgspec.Struct, kw_only=True, frozen=True):
         record: as for `ashtree serve`; each worker has its own file.
         capsules: as for `ashtree serve`.
         reload: as for `ashtree serve`.
+        chaos: as for `ashtree serve`.
     """
 
     log_level: LogLevel
@@ -85,6 +87,7 @@ class Options(msgspec.Struct, kw_only=True, frozen=True):
     record: str | None = None
     capsules: str | None = None
     reload: bool = False
+    chaos: bool = False
 
 
 def main() -> NoReturn:
@@ -112,7 +115,10 @@ def _work(
     line = ControlLine(sock)
     load = _load_or_explain if options.reload else _load
     try:
-        _serve(load(target, setup, line), setup, options, line, lifeline, context=context)
+        endpoint = load(target, setup, line)
+        if options.chaos:
+            allow_chaos(endpoint)
+        _serve(endpoint, setup, options, line, lifeline, context=context)
     finally:
         lifeline.clean_up()
 
@@ -198,7 +204,11 @@ def _serve(
 
     application.run(
         [
-            *recorders(of_worker(options.record, setup.id), options.capsules),
+            *recorders(
+                of_worker(options.record, setup.id, setup.starts),
+                options.capsules,
+                {"place": f"place {setup.place}"},
+            ),
             process_spec(worker.listen, id="parent", restart="transient"),
             endpoint.child_spec(
                 host=setup.host,

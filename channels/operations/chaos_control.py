@@ -37,11 +37,12 @@ from attrs import define
 from actors import sys
 from actors.addresses import whereis
 from actors.arguments import check_positive, is_number
-from actors.errors import CallExit, InvalidOption
+from actors.errors import CallExit, InvalidArgument, InvalidOption
 from actors.instrumentation.telemetry import Event
 from actors.links import kill
 from actors.refs import Pid
 from actors.runtime import in_runtime
+from channels.entities.supervisor import EntitySupervisor
 from channels.errors import ChannelsError
 from channels.pubsub.adapter import WORKER
 from channels.serving.plug import Plug
@@ -505,6 +506,18 @@ async def _drain(session: _RunningControl, arguments: dict[str, Any]) -> str:
     return worker
 
 
+async def _owner(session: _RunningControl, arguments: dict[str, Any]) -> str | None:
+    name, key = _text(arguments, "supervisor"), _text(arguments, "key")
+    for child in session.services.endpoint.children:
+        if isinstance(child, EntitySupervisor) and child.name == name:
+            try:
+                placement = await child.where(key)
+            except (CallExit, InvalidArgument) as error:
+                raise Refusal(409, f"nobody knows the owner of {key!r}: {error}") from None
+            return None if placement is None else placement.node
+    raise Refusal(404, f"the endpoint has no EntitySupervisor {name!r} among its children")
+
+
 async def _alive(session: _RunningControl, arguments: dict[str, Any]) -> bool:
     return session.find(arguments) is not None
 
@@ -583,6 +596,7 @@ _VERBS: Final[dict[str, Callable[[_RunningControl, dict[str, Any]], Awaitable[An
     "suspend": _suspend,
     "resume": _resume,
     "drain": _drain,
+    "owner": _owner,
     "alive": _alive,
     "restarts": _restarts,
     "lag": _lag,

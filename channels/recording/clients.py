@@ -17,6 +17,7 @@ from channels.connection.session_server import SessionServer
 from channels.filters import FilterRule, filter_parameters
 from channels.messages import Broadcast, Message
 from channels.protocol.session import Effect, Membership, Send
+from channels.recording.nodes import record_nodes
 from channels.recording.watched_out import WatchedOut
 from channels.telemetry import CHANNEL_JOINED, CONNECTION_CLOSED, SESSION_STARTED
 from channels.transports.out_buffer import Flusher, OutBuffer
@@ -80,6 +81,7 @@ def record_channels(recorder: FlightRecorder) -> None:
     for detach in clients.attach(recorder.runtime):
         recorder.on_close(detach)
     recorder.on_close(clients.leave_flushers)
+    record_nodes(recorder)
 
 
 def trace_clients(recorder: Recorder) -> None:

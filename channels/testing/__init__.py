@@ -12,6 +12,7 @@ from channels.laboratory.entity_invariants import (
 from channels.laboratory.fence_invariants import FencesHold
 from channels.laboratory.invariants import JoinsAnswered
 from channels.laboratory.joined_nodes import JoinedNodes
+from channels.laboratory.live_cluster import ClusterFailed, LiveCluster, open_cluster
 from channels.laboratory.live_network import LiveNetwork
 from channels.laboratory.presence_invariants import PresenceDiffsFit, PresencesAgree
 from channels.laboratory.simulated_redis import SimulatedRedis
@@ -30,6 +31,7 @@ __all__ = [
     "ENTITY_INVARIANTS",
     "BroadcastsArrive",
     "ChannelTest",
+    "ClusterFailed",
     "ConnectionRefused",
     "EntitiesRunOnce",
     "EntityCallsEnd",
@@ -41,6 +43,7 @@ __all__ = [
     "JoinFailed",
     "JoinedNodes",
     "JoinsAnswered",
+    "LiveCluster",
     "LiveNetwork",
     "PresenceDiffsFit",
     "PresencesAgree",
@@ -49,4 +52,5 @@ __all__ = [
     "TestChannel",
     "TestClient",
     "open_channel_test",
+    "open_cluster",
 ]

@@ -97,6 +97,7 @@ class Conversion:
             "crash": self._crash,
             "fault": self._fault,
             "client_connected": self._client_connected,
+            "envelope_received": self._envelope_received,
         }
 
     def line(self, number: int, t: float, kind: str, fields: dict[str, Any]) -> bytes:
@@ -282,6 +283,12 @@ class Conversion:
     def _client_connected(self, record: Record, number: int) -> dict[str, Any]:
         self._connections.add(record[3])
         return self._other(record, number)
+
+    def _envelope_received(self, record: Record, number: int) -> dict[str, Any]:
+        # What the process does next, it does because of this envelope.
+        fields = self._other(record, number)
+        self._causes[record[3]] = number
+        return fields
 
     def _other(self, record: Record, number: int) -> dict[str, Any]:
         _, _, _, pid, fields = record

@@ -160,6 +160,8 @@ class HistoryReader:
         self._held: dict[Key, FaultRecord] = {}
         # For each ended process, the messages that it may have handled, until the report of its crash names their kind.
         self._maybe_handled: dict[Key, list[MessageRecord]] = {}
+        # The nodes of a merged trace that shut down in order.
+        self._stopped: set[int | str] = set()
         # The incidents with losses that `forget_messages` has not forgotten.
         self._losing: dict[int, Incident] = {}
 
@@ -167,13 +169,23 @@ class HistoryReader:
     def _is_closing(self) -> bool:
         return self.history.closing is not None
 
+    @property
+    def _is_merged(self) -> bool:
+        return self.history.recording is not None and "merged" in self.history.recording
+
+    def _is_closing_at(self, key: Key) -> bool:
+        """Return True if the run closes, or the node of a process shuts down in order."""
+        return self._is_closing or key[0] in self._stopped
+
     def take(self, event: Event) -> None:
         """Read the next event."""
         self.history.events.append(event)
         self.history.seconds = max(self.history.seconds, event["t"])
         self._inherit_fault(event)
         taker = getattr(self, f"_take_{event['kind']}", None)
-        if taker is not None and (not self._is_closing or event["kind"] in _WHILE_CLOSING):
+        if taker is not None and (
+            not self._is_closing_at(key_of(event)) or event["kind"] in _WHILE_CLOSING
+        ):
             taker(event)
 
     def forget_messages(self) -> None:
@@ -320,7 +332,11 @@ class HistoryReader:
         # At the end of the `open_runtime` block, the runtime asks the top processes to stop.
         from_runtime = key_of(event)[1] == 0 and event["exit"] == "shutdown"
         if from_runtime and event.get("cause") is None and not event["linked"]:
-            self._close(event["t"])
+            if self._is_merged:
+                # The other nodes go on.
+                self._stopped.add(key_of(event)[0])
+            else:
+                self._close(event["t"])
             return
         sender, receiver = self._process(event), self._process(event, "to")
         self._signals[key_of(event, "to")] = event
@@ -344,7 +360,12 @@ class HistoryReader:
     def _take_node_killed(self, event: Event) -> None:
         # The processes of a killed node have no `exited` events, because no code of the node runs any more.
         host, reason = event["host"], "the node was killed"
-        ended = [key for key, process in self._living.items() if process.host == host]
+        ended = [
+            key
+            for key, process in self._living.items()
+            # The name of a runtime may follow the name of its node. Two workers may share a place for a while.
+            if process.host == host and f"{key[0]}.".startswith(f"{event['node']}.")
+        ]
         if ended and not self._is_closing and event["n"] not in self._planned:
             incident = self._begin("node_killed", event, None, f"node {host}")
             self._planned[event["n"]] = incident, event["t"]
@@ -356,7 +377,7 @@ class HistoryReader:
         process.reason, process.exit = reason, exit
         self.changed[process.index] = process
         unread = self._unread.pop(process.key, {})
-        if self._is_closing:
+        if self._is_closing_at(process.key):
             return
         incident, why, by = self._reason_for_end(process, event, exit)
         self._signals.pop(process.key, None)
@@ -733,6 +754,15 @@ class HistoryReader:
             process.joined = event
             self._topics.setdefault(key_of(event, "connection_pid"), {})[event["topic"]] = process
             self._replace(process)
+
+    def _take_entity_started(self, event: Event) -> None:
+        """Name an entity by its class and its key, and find the process that it replaces, maybe on another node."""
+        process = self._process(event)
+        if process is None or process.title:
+            return
+        process.title = f"{event['entity']} {event['key']}"
+        self.changed[process.index] = process
+        self._replace(process)
 
     def _take_client_told(self, event: Event) -> None:
         channel, connection = self._process(event, "channel"), self._process(event)

@@ -38,6 +38,7 @@ __all__ = [
     "BaseFault",
     "ConnectionFault",
     "DelayMessage",
+    "DrainNode",
     "DropMessage",
     "DuplicateMessage",
     "ExitWith",
@@ -50,7 +51,9 @@ __all__ = [
     "Kill",
     "KillNode",
     "MessageFault",
+    "NodeFault",
     "Partition",
+    "PauseNode",
     "ProcessFault",
     "Raise",
     "ReorderMessage",
@@ -321,22 +324,46 @@ class Partition(BaseFault, frozen=True, kw_only=True):
         self.check_text("other", "the name of a host")
 
 
-class KillNode(BaseFault, frozen=True, kw_only=True):
-    """Kill a node as `kill -9` does: none of its code runs any more.
+class NodeFault(BaseFault, frozen=True, kw_only=True):
+    """A fault of one node: a simulated one, or a process of the operating system in a live cluster.
 
     Attributes:
-        node: the name of the node.
-        reboot_after: seconds until the node boots again; None leaves it dead.
+        node: the name of the node. In a live cluster also `owner of SUPERVISOR/KEY`, the node that runs an entity.
+        when: a time.
     """
 
     node: str
-    reboot_after: float | None = None
     when: At
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check_text("node", "the name of a node")
+
+
+class KillNode(NodeFault, frozen=True, kw_only=True):
+    """Kill a node as `kill -9` does: none of its code runs any more.
+
+    Attributes:
+        reboot_after: seconds until the node boots again; None leaves it dead. A killed worker needs none, because its
+            parent starts another one.
+    """
+
+    reboot_after: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.reboot_after is not None:
             self.check("reboot_after", 0.0)
+
+
+class PauseNode(NodeFault, frozen=True, kw_only=True):
+    """Stop all tasks of a node for `seconds`, as SIGSTOP does. Its connections stay open."""
+
+    seconds: float
+
+
+class DrainNode(NodeFault, frozen=True, kw_only=True):
+    """Let a node of a live cluster stop in order, as a deploy does: it drains, ends, and is started again."""
 
 
 class SkewClock(BaseFault, frozen=True, kw_only=True):
@@ -380,6 +407,8 @@ Fault: TypeAlias = (
     | HalfOpen
     | Partition
     | KillNode
+    | PauseNode
+    | DrainNode
     | SkewClock
     | StallLoop
 )
@@ -406,6 +435,8 @@ _WORDS: Final[dict[type[Any], str]] = {
     HalfOpen: "leave the connection {target} half open",
     Partition: "cut {one} off from {other}{one_way} for {seconds:g} s",
     KillNode: "kill the node {node}{reboot}",
+    PauseNode: "pause the node {node} for {seconds:g} s",
+    DrainNode: "drain the node {node}",
     SkewClock: "put the clock{of_node} {way} by {amount:g} s",
     StallLoop: "stall the loop for {seconds:g} s",
 }

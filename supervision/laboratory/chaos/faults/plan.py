@@ -16,7 +16,13 @@ import msgspec
 from attrs import Attribute, field, frozen
 
 from supervision.laboratory.chaos.errors import InvalidFault
-from supervision.laboratory.chaos.faults.kinds import FAULTS, Fault, MessageFault, ProcessFault
+from supervision.laboratory.chaos.faults.kinds import (
+    FAULTS,
+    Fault,
+    MessageFault,
+    NodeFault,
+    ProcessFault,
+)
 from supervision.laboratory.chaos.faults.moments import At, Moment, On, check_at_least
 from supervision.laboratory.entropy import Chance
 
@@ -65,7 +71,7 @@ def _check_kinds(storm: Storm, attribute: Attribute[Any], value: tuple[str, ...]
             raise InvalidFault(
                 "Storm", "hosts", storm.hosts, "write the names of two hosts or more"
             )
-        if kind == "kill_node" and not storm.nodes:
+        if issubclass(FAULTS[kind], NodeFault) and not storm.nodes:
             raise InvalidFault("Storm", "nodes", (), "write the names of nodes")
 
 
@@ -89,7 +95,7 @@ class Storm:
         callbacks: the share of process and message faults that wait for a callback instead of a time, from 0.0 to 1.0.
         connections: names of connections, or patterns.
         hosts: the hosts that partitions may separate.
-        nodes: the nodes that faults may kill.
+        nodes: the nodes that faults may kill, pause or drain.
         kinds: kinds of faults, by their JSON names ("drop_message"). List a kind twice to draw it twice as often.
 
     Raises:

@@ -67,7 +67,7 @@ class Injector:
         trace: the trace for events of the kinds `fault`, `fault_over` and `heal`; None for no events.
         recorder: the recorder of the runtime. With one, the effects of a fault name the fault as their cause.
         connections: the network; None makes connection faults not applicable.
-        nodes: the nodes; None makes `KillNode` not applicable.
+        nodes: the nodes; None makes faults of nodes not applicable.
         stall: blocks the event loop for some seconds; the default is `time.sleep`.
 
     No fault affects the reply to a call, because a reply goes directly to the caller and not through a mailbox.
@@ -219,6 +219,10 @@ class Injector:
         self._callbacks.heal()
         self._surroundings.heal(boot=boot)
         self._something_changed()
+
+    def use_nodes(self, nodes: NodeControl | None) -> None:
+        """Apply the faults of nodes to these nodes from now on; None makes such faults not applicable."""
+        self._surroundings.use_nodes(nodes)
 
     # Applying faults
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import trio
 
@@ -18,7 +18,9 @@ from supervision.laboratory.chaos.faults.kinds import (
     HalfOpen,
     HoldConnection,
     KillNode,
+    NodeFault,
     Partition,
+    PauseNode,
     ResetConnection,
     SkewClock,
     SlowConnection,
@@ -28,7 +30,7 @@ from supervision.laboratory.chaos.injection.ledger import Ledger, Planned
 from supervision.laboratory.chaos.injection.points import InjectionPoint, TargetRuntime, choose
 from supervision.recording.places import fits
 
-__all__ = ["Breakable", "Connections", "NodeControl", "Surroundings"]
+__all__ = ["Breakable", "ClusterControl", "Connections", "NodeControl", "Surroundings"]
 
 
 class Breakable(Protocol):
@@ -76,7 +78,7 @@ class Connections(Protocol):
 
 
 class NodeControl(Protocol):
-    """Nodes that can be killed."""
+    """Nodes that can be killed and paused."""
 
     def names(self) -> Sequence[str]:
         """Return the names of all nodes, up or down."""
@@ -105,12 +107,46 @@ class NodeControl(Protocol):
             The node.
         """
 
+    def pause(self, name: str) -> None:
+        """Stop the tasks of a node that is up.
+
+        Args:
+            name: the name of the node.
+        """
+
+    def resume(self, name: str) -> None:
+        """Let the tasks of a paused node run again. Do nothing if it is not paused.
+
+        Args:
+            name: the name of the node.
+        """
+
     def skew(self, name: str, seconds: float) -> None:
         """Set the clock of a node forward.
 
         Args:
             name: the name of the node.
             seconds: the shift of its clock, in seconds.
+        """
+
+
+@runtime_checkable
+class ClusterControl(NodeControl, Protocol):
+    """Nodes of a live cluster."""
+
+    def find(self, name: str, then: Callable[[str | None], None]) -> None:
+        """Call `then` with the name of the node that a fault means, or with None. This may take a moment.
+
+        Args:
+            name: the name of a node, or `owner of SUPERVISOR/KEY`.
+            then: a function.
+        """
+
+    def drain(self, name: str) -> None:
+        """Let a node drain and stop, and start it again.
+
+        Args:
+            name: the name of the node.
         """
 
 
@@ -160,13 +196,21 @@ class Surroundings:
             self._to_connection(planned, fault)
         elif isinstance(fault, Partition):
             self._cut(planned, fault)
-        elif isinstance(fault, KillNode):
-            self._kill_node(planned, fault)
+        elif isinstance(fault, NodeFault):
+            then = partial(self._to_node, planned, fault)
+            if isinstance(self._nodes, ClusterControl):
+                self._nodes.find(fault.node, then)
+            else:
+                then(fault.node)
         elif isinstance(fault, SkewClock):
             self._skew(planned, fault)
         elif isinstance(fault, StallLoop):
             self._ledger.applied(planned, "the loop")
             self._stall(fault.seconds)
+
+    def use_nodes(self, nodes: NodeControl | None) -> None:
+        """Apply the faults of nodes to these nodes from now on."""
+        self._nodes = nodes
 
     # Connections
 
@@ -225,18 +269,30 @@ class Surroundings:
 
     # Nodes and clocks
 
-    def _kill_node(self, planned: Planned, fault: KillNode) -> None:
-        nodes, name = self._nodes, fault.node
-        if nodes is None or name not in nodes.names():
-            self._ledger.missed(planned, f"there is no node {name} here")
+    def _to_node(self, planned: Planned, fault: NodeFault, name: str | None) -> None:
+        nodes = self._nodes
+        if planned.status is not None:
+            # The plan has ended while the control looked for the node.
+            return
+        if nodes is None or name is None or name not in nodes.names():
+            self._ledger.missed(planned, f"there is no node {name or fault.node} here")
         elif not nodes.is_up(name):
             self._ledger.masked(planned, name, "the node was already down")
-        else:
+        elif isinstance(fault, KillNode):
             self._ledger.applied(planned, name)
             nodes.kill(name)
             if fault.reboot_after is not None:
                 boot = partial(_boot, nodes, name)
                 self._until(planned, fault.reboot_after, ("down", name), boot)
+        elif isinstance(fault, PauseNode):
+            self._ledger.applied(planned, name)
+            nodes.pause(name)
+            self._until(planned, fault.seconds, ("paused", name), partial(nodes.resume, name))
+        elif isinstance(nodes, ClusterControl):
+            self._ledger.applied(planned, name)
+            nodes.drain(name)
+        else:
+            self._ledger.missed(planned, "only the nodes of a live cluster can be drained")
 
     def _skew(self, planned: Planned, fault: SkewClock) -> None:
         seconds, name = fault.seconds, fault.node
