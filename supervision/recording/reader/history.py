@@ -225,7 +225,8 @@ class HistoryReader:
         if found is None or (cause in self._births and event["kind"] != "exited"):
             return
         incident, t = found
-        if not self.history.has_receives and t != event["t"]:
+        is_exact = self.history.has_receives or event["kind"] == "node_killed"
+        if not is_exact and t != event["t"]:
             # Without `received` events, the trace gives an old cause to an act for which a later message is the reason.
             signal = self._signals.get(key_of(event)) if event["kind"] == "exited" else None
             if signal is None or signal["n"] != cause or signal["exit"] != event["exit"]:
@@ -367,7 +368,8 @@ class HistoryReader:
             if process.host == host and f"{key[0]}.".startswith(f"{event['node']}.")
         ]
         if ended and not self._is_closing and event["n"] not in self._planned:
-            incident = self._begin("node_killed", event, None, f"node {host}")
+            node = event["node"] if self._is_merged else host
+            incident = self._begin("node_killed", event, None, f"node {node}")
             self._planned[event["n"]] = incident, event["t"]
         for key in ended:
             self._end(self._living.pop(key), event, reason, "node_killed")
@@ -775,7 +777,7 @@ class HistoryReader:
             for loss in channel.incident.losses
         )
         saw, topic = event["event"], event["topic"]
-        client = self._affect(channel.incident, event, saw, channel, topic)
+        client = self._affect(channel.incident, event, saw, channel, topic, connection)
         client.unanswered = unanswered
 
     def _affect(
@@ -785,9 +787,9 @@ class HistoryReader:
         saw: str,
         channel: ProcessRecord | None,
         topic: str | None,
+        connection: ProcessRecord | None,
     ) -> ClientStory:
-        """Add a client to an incident. `event` is about its connection."""
-        connection = self._process(event)
+        """Add a client to an incident. `event` is what its connection or the end of its node has shown."""
         client = ClientStory(
             client="" if connection is None else connection.client,
             connection=_name(connection),
@@ -836,7 +838,7 @@ class HistoryReader:
         """Note the end of a connection, whose client thereby lost all topics."""
         topics = self._topics.pop(connection.key, {})
         for topic, channel in topics.items() or ((None, None),):
-            self._affect(incident, event, "closed", channel, topic)
+            self._affect(incident, event, "closed", channel, topic, connection)
             if channel is not None:
                 self._orphans[channel.key] = incident, connection
                 # The client may come back before the channel ends.

@@ -193,13 +193,12 @@ def _add_ends(files: Sequence[_File], sources: dict[_Place, _Place]) -> dict[_Pl
     """Let each report about the kill of a process come after the last event of that process.
 
     Returns:
-        The killed file for each report before which `merge` adds a `node_killed` event.
+        The killed file for each report.
     """
     by_name = {each.named: number for number, each in enumerate(files) if each.named is not None}
     by_label = {each.label: number for number, each in enumerate(files)}
     cut = {number for number, each in enumerate(files) if each.is_cut and each.events}
-    reports: dict[int, list[_Place]] = defaultdict(list)
-    told: set[int] = set()
+    killed: dict[_Place, _File] = {}
     for number, each in enumerate(files):
         for position, event in enumerate(each.events):
             lost = None
@@ -209,18 +208,10 @@ def _add_ends(files: Sequence[_File], sources: dict[_Place, _Place]) -> dict[_Pl
                 lost = by_label.get(event["node"])
                 if lost is not None:
                     event["host"] = _host(files[lost])
-                    told.add(lost)
-            if lost in cut and lost != number:
-                reports[lost].append((number, position))
-    for lost, places in reports.items():
-        for place in places:
-            sources.setdefault(place, (lost, len(files[lost].events) - 1))
-    return {
-        place: files[lost]
-        for lost, places in reports.items()
-        if lost not in told
-        for place in places
-    }
+            if lost is not None and lost in cut and lost != number:
+                killed[number, position] = files[lost]
+                sources[number, position] = lost, len(files[lost].events) - 1
+    return killed
 
 
 def _host(file: _File) -> str:
@@ -255,7 +246,8 @@ def _ordered(
 ) -> Iterator[dict[str, Any]]:
     """Yield the events: no event before its source, and otherwise the earliest first."""
     numbers, seconds = count(1), -math.inf
-    ended: set[str] = set()
+    # The `node_killed` event of each killed file.
+    ends: dict[str, int] = {}
     written: dict[_Place, int] = {}
     # For each event that has not been written, the next events of the files that wait for it.
     waiting: dict[_Place, list[_Place]] = defaultdict(list)
@@ -279,14 +271,17 @@ def _ordered(
             continue
         seconds = max(seconds, t)
         lost = killed.get((number, position))
-        if lost is not None and lost.name not in ended:
-            ended.add(lost.name)
-            head = {"n": next(numbers), "t": round(seconds, 6), "round": 0, "task": 0}
+        is_end = files[number].events[position]["kind"] == "node_killed"
+        if lost is not None and not is_end and lost.name not in ends:
+            ends[lost.name] = next(numbers)
+            head = {"n": ends[lost.name], "t": round(seconds, 6), "round": 0, "task": 0}
             about = {"node": lost.label, "host": _host(lost), "power": False}
             yield {**head, "kind": "node_killed", **about}
         event = _renumbered(files[number], position, next(numbers), round(seconds, 6))
-        if source is not None:
-            event["cause"] = written[source]
+        if lost is not None and is_end:
+            ends[lost.name] = event["n"]
+        elif source is not None:
+            event["cause"] = written[source] if lost is None else ends[lost.name]
         yield event
         left -= 1
         if (number, position) in needed:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import trio
+from msgspec.structs import replace
 
 from actors.refs import Pid
 from actors.runtime import Environment, EnvironmentLike, Runtime
@@ -274,6 +275,8 @@ class Surroundings:
         if planned.status is not None:
             # The plan has ended while the control looked for the node.
             return
+        if name is not None and name != fault.node:
+            planned.fault = replace(fault, node=f"{name} ({fault.node})")
         if nodes is None or name is None or name not in nodes.names():
             self._ledger.missed(planned, f"there is no node {name or fault.node} here")
         elif not nodes.is_up(name):
