@@ -326,7 +326,8 @@ class HistoryReader:
         busy = None if parent is None else self._busy_with(parent.key, event["t"])
         if busy is not None:
             self._starting[key] = busy
-        if not event.get("before"):
+        if not event.get("before") or self._is_merged:
+            # In a merged trace, the recording of a new node begins after its first processes.
             self._replace(process)
 
     def _take_signal(self, event: Event) -> None:
@@ -777,7 +778,7 @@ class HistoryReader:
             for loss in channel.incident.losses
         )
         saw, topic = event["event"], event["topic"]
-        client = self._affect(channel.incident, event, saw, channel, topic, connection)
+        client = self._affect(channel.incident, event, saw, channel, topic, connection=connection)
         client.unanswered = unanswered
 
     def _affect(
@@ -787,6 +788,7 @@ class HistoryReader:
         saw: str,
         channel: ProcessRecord | None,
         topic: str | None,
+        *,
         connection: ProcessRecord | None,
     ) -> ClientStory:
         """Add a client to an incident. `event` is what its connection or the end of its node has shown."""
@@ -838,7 +840,7 @@ class HistoryReader:
         """Note the end of a connection, whose client thereby lost all topics."""
         topics = self._topics.pop(connection.key, {})
         for topic, channel in topics.items() or ((None, None),):
-            self._affect(incident, event, "closed", channel, topic, connection)
+            self._affect(incident, event, "closed", channel, topic, connection=connection)
             if channel is not None:
                 self._orphans[channel.key] = incident, connection
                 # The client may come back before the channel ends.

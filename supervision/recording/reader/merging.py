@@ -13,7 +13,7 @@ an event can be so much earlier or later than the trace shows, compared with the
 message orders are in the order of these times.
 
 **Killed processes.** A killed process records neither its end nor that of its actors. If other files report the loss of
-the process, and its file ends before an orderly shutdown, `merge` adds a `node_killed` event.
+the process, and its file ends before an orderly shutdown, `merge` adds a `node_killed` event at the end of the file.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def merge(recordings: Mapping[str, Iterable[bytes]]) -> list[bytes]:
     _label(files)
     sources = _sources(files)
     _check_related(files, sources)
-    killed = _add_ends(files, sources)
+    _add_ends(files, sources)
     _move(files, sources)
     merged = {
         str(each.label or "the experiment"): {"file": each.name, "within": each.doubt}
@@ -127,7 +127,7 @@ def merge(recordings: Mapping[str, Iterable[bytes]]) -> list[bytes]:
     }
     receives = all(each.recording["receives"] for each in files)
     head = {**files[0].recording, "n": 0, "receives": receives, "merged": merged}
-    return [_encode(head), *map(_encode, _ordered(files, sources, killed))]
+    return [_encode(head), *map(_encode, _ordered(files, sources))]
 
 
 def _label(files: Sequence[_File]) -> None:
@@ -189,29 +189,33 @@ def _check_related(files: Sequence[_File], sources: Mapping[_Place, _Place]) -> 
         )
 
 
-def _add_ends(files: Sequence[_File], sources: dict[_Place, _Place]) -> dict[_Place, _File]:
-    """Let each report about the kill of a process come after the last event of that process.
-
-    Returns:
-        The killed file for each report.
-    """
+def _add_ends(files: Sequence[_File], sources: dict[_Place, _Place]) -> None:
+    """Add a `node_killed` event to each file of a killed process, and let each report about the kill come after it."""
     by_name = {each.named: number for number, each in enumerate(files) if each.named is not None}
     by_label = {each.label: number for number, each in enumerate(files)}
     cut = {number for number, each in enumerate(files) if each.is_cut and each.events}
-    killed: dict[_Place, _File] = {}
+    ends: dict[int, _Place] = {}
+    reports: list[tuple[int, _Place]] = []
     for number, each in enumerate(files):
         for position, event in enumerate(each.events):
-            lost = None
             if event["kind"] == "node_lost":
                 lost = by_name.get((event["name"], event["incarnation"]))
-            elif event["kind"] == "node_killed" and each.is_experiment:
-                lost = by_label.get(event["node"])
-                if lost is not None:
-                    event["host"] = _host(files[lost])
-            if lost is not None and lost in cut and lost != number:
-                killed[number, position] = files[lost]
+                if lost is not None and lost in cut and lost != number:
+                    reports.append((lost, (number, position)))
+            elif event["kind"] == "node_killed" and event["node"] in by_label:
+                # The experiment has killed it, and knows the moment.
+                lost = by_label[event["node"]]
+                event["host"] = _host(files[lost])
+                ends[lost] = number, position
                 sources[number, position] = lost, len(files[lost].events) - 1
-    return killed
+    for lost, place in reports:
+        if lost not in ends:
+            file = files[lost]
+            about = {"node": file.label, "host": _host(file), "power": False}
+            last = {name: file.events[-1][name] for name in ("n", "t", "round", "task")}
+            file.events.append({**last, "kind": "node_killed", "n": last["n"] + 1, **about})
+            ends[lost] = lost, len(file.events) - 1
+        sources[place] = ends[lost]
 
 
 def _host(file: _File) -> str:
@@ -232,22 +236,29 @@ def _move(files: Sequence[_File], sources: Mapping[_Place, _Place]) -> None:
         for a in size:
             for b in size:
                 limit[a][b] = min(limit[a][b], limit[a][via] + limit[via][b])
-    for number in size[1:]:
-        file, most, least = files[number], limit[0][number], -limit[number][0]
-        known = [each for each in (least, most) if math.isfinite(each)]
-        file.offset = sum(known) / len(known) if known else 0.0
+    placed, missing = [0], list(size[1:])
+    while missing:
+        # Each file has exchanged something with another, so one of the missing files has a limit at least on one side.
+        for number in missing:
+            most = min(files[each].offset + limit[each][number] for each in placed)
+            least = max(files[each].offset - limit[number][each] for each in placed)
+            known = [each for each in (least, most) if math.isfinite(each)]
+            if known:
+                break
+        placed.append(number)
+        missing.remove(number)
+        files[number].offset = sum(known) / len(known)
         if len(known) == 2:
             # Clocks drift, so after a long time the limits can contradict each other by a little.
-            file.doubt = round(abs(most - least) / 2, 6)
+            files[number].doubt = round(abs(most - least) / 2, 6)
+    earliest = min(each.events[0]["t"] + each.offset for each in files if each.events)
+    for each in files:
+        each.offset -= min(0.0, earliest)
 
 
-def _ordered(
-    files: Sequence[_File], sources: Mapping[_Place, _Place], killed: Mapping[_Place, _File]
-) -> Iterator[dict[str, Any]]:
+def _ordered(files: Sequence[_File], sources: Mapping[_Place, _Place]) -> Iterator[dict[str, Any]]:
     """Yield the events: no event before its source, and otherwise the earliest first."""
     numbers, seconds = count(1), -math.inf
-    # The `node_killed` event of each killed file.
-    ends: dict[str, int] = {}
     written: dict[_Place, int] = {}
     # For each event that has not been written, the next events of the files that wait for it.
     waiting: dict[_Place, list[_Place]] = defaultdict(list)
@@ -270,18 +281,9 @@ def _ordered(
             waiting[source].append((number, position))
             continue
         seconds = max(seconds, t)
-        lost = killed.get((number, position))
-        is_end = files[number].events[position]["kind"] == "node_killed"
-        if lost is not None and not is_end and lost.name not in ends:
-            ends[lost.name] = next(numbers)
-            head = {"n": ends[lost.name], "t": round(seconds, 6), "round": 0, "task": 0}
-            about = {"node": lost.label, "host": _host(lost), "power": False}
-            yield {**head, "kind": "node_killed", **about}
         event = _renumbered(files[number], position, next(numbers), round(seconds, 6))
-        if lost is not None and is_end:
-            ends[lost.name] = event["n"]
-        elif source is not None:
-            event["cause"] = written[source] if lost is None else ends[lost.name]
+        if source is not None and event["kind"] != "node_killed":
+            event["cause"] = written[source]
         yield event
         left -= 1
         if (number, position) in needed:

@@ -141,7 +141,8 @@ def _node_ends(deaths: Collection[Death]) -> Iterator[Step]:
         seconds = [each.back_after or 0.0 for each in group]
         named = _among([each.back for each in group if each.back is not None])
         many = counted(len(group), "process", "processes")
-        text = f"{many} of {node} came back on {other}{named}, {in_seconds(max(seconds))} after the end"
+        last = "" if len(group) == 1 else "the last one "
+        text = f"{many} of {node} came back on {other}{named}, {last}{in_seconds(max(seconds))} after its end"
         yield Step(t=round(group[0].t + max(seconds), 6), event=group[0].event, text=text)
 
 

@@ -2,6 +2,7 @@
 
 from supervision.laboratory.chaos.faults.kinds import (
     DelayMessage,
+    DrainNode,
     DropMessage,
     DuplicateMessage,
     ExitWith,
@@ -13,6 +14,7 @@ from supervision.laboratory.chaos.faults.kinds import (
     Kill,
     KillNode,
     Partition,
+    PauseNode,
     Raise,
     ReorderMessage,
     ResetConnection,
@@ -66,6 +68,8 @@ STORIES: dict[str, Fault] = {
     ),
     "kill the node a at 1 s": KillNode(node="a", when=At(1)),
     "kill the node a, to reboot 2 s later, at 1 s": KillNode(node="a", reboot_after=2, when=At(1)),
+    "pause the node a for 2 s at 1 s": PauseNode(node="a", seconds=2, when=At(1)),
+    "drain the node a at 1 s": DrainNode(node="a", when=At(1)),
     "put the clock of a back by 3 s at 1 s": SkewClock(seconds=-3, node="a", when=At(1)),
     "stall the loop for 1 s at 1 s": StallLoop(seconds=1, when=At(1)),
 }
