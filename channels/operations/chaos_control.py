@@ -9,7 +9,8 @@ Toolkit can drive the server. Use this plug only in staging, because everyone wh
 
 A request is a POST of a JSON object to `/_ashtree/chaos/VERB`, with the header `Authorization: Bearer TOKEN`. The
 answer is `{"result": ...}`, or `{"problem": "..."}` with an HTTP status of 400 or more. If the server has several
-workers, one worker gets the request, and the answer describes only this worker.
+workers, one worker gets the request, and the answer describes only this worker. `channels.laboratory.live_cluster`
+chooses a worker, or the owner of an entity.
 
 A fault may end the connection that carries its own request. So the request for an action may have the header
 `Idempotency-Key`. If the sender repeats the request with the same key, the control returns the first answer again, and
@@ -138,7 +139,7 @@ class ChaosControl(Plug):
         InvalidOption: the token is too short or has a space, the path has no slash, or a number is not above 0.
 
     The control cannot apply faults of connections and nodes. Use `ashtree chaos` for these faults, or kill the process
-    of a connection.
+    of a connection. `ashtree serve --chaos` adds a control to an endpoint without one.
     """
 
     def __init__(

@@ -339,9 +339,13 @@ def test_a_node_is_killed_and_booted_again() -> None:
 
 
 def test_a_node_is_paused_and_runs_again() -> None:
-    plan = [PauseNode(node="a", seconds=1.5, when=At(1.05))]
+    plan = [
+        PauseNode(node="a", seconds=1.0, when=At(1.05)),
+        PauseNode(node="a", seconds=1.0, when=At(1.55)),
+    ]
     outcome = simulate(islands, 1, faults=plan)
     assert outcome.passed, outcome.error
+    assert [report.status for report in outcome.fault_reports] == ["applied", "applied"]
     times = {event["kind"]: event["t"] for event in events(outcome) if "node_" in event["kind"]}
     assert times["node_resumed"] - times["node_paused"] == pytest.approx(1.5)
 

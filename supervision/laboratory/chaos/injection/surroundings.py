@@ -289,8 +289,10 @@ class Surroundings:
                 self._until(planned, fault.reboot_after, ("down", name), boot)
         elif isinstance(fault, PauseNode):
             self._ledger.applied(planned, name)
-            nodes.pause(name)
-            self._until(planned, fault.seconds, ("paused", name), partial(nodes.resume, name))
+            paused = ("paused", name)
+            if all(key != paused for key, _ in self._undo.values()):
+                nodes.pause(name)
+            self._until(planned, fault.seconds, paused, partial(nodes.resume, name))
         elif isinstance(nodes, ClusterControl):
             self._ledger.applied(planned, name)
             nodes.drain(name)
