@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 import sys
 from collections.abc import Mapping
@@ -28,7 +27,6 @@ __all__ = [
     "LogLevel",
     "Record",
     "Watchdog",
-    "allow_chaos",
     "announce",
     "announce_internal",
     "load_endpoint",
@@ -159,26 +157,11 @@ def load_endpoint(target: str, *, chaos: bool = False) -> Endpoint:
             else f"the module {module.__name__!r} has no endpoint {name!r}{there}"
         )
     if chaos:
+        # Imported here, because a server in production loads nothing of chaos.
+        from channels.operations.chaos_control import allow_chaos  # noqa: PLC0415
+
         allow_chaos(endpoint)
     return endpoint
-
-
-def allow_chaos(endpoint: Endpoint) -> None:
-    """Add a chaos control to an endpoint without one. Its token is in the environment.
-
-    Raises:
-        typer.BadParameter: there is no token.
-    """
-    # Imported here, because a server in production loads nothing of chaos.
-    from channels.operations.chaos_control import ChaosControl  # noqa: PLC0415
-    from supervision.laboratory.chaos.toolkit import TOKEN  # noqa: PLC0415
-
-    if TOKEN not in os.environ:
-        raise typer.BadParameter(
-            f"--chaos lets everyone with the token in {TOKEN} break this server, and there is no token; set it"
-        )
-    if not any(isinstance(each, ChaosControl) for each in endpoint.plugs):
-        endpoint.plugs = (*endpoint.plugs, ChaosControl(token=os.environ[TOKEN]))
 
 
 def tls_context(certfile: Path | str | None, keyfile: Path | str | None) -> ssl.SSLContext | None:

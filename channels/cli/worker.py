@@ -36,7 +36,6 @@ from channels.cli.console import new_app, run_app
 from channels.cli.program import (
     LogFormat,
     LogLevel,
-    allow_chaos,
     load_endpoint,
     of_worker,
     open_log,
@@ -117,6 +116,9 @@ def _work(
     try:
         endpoint = load(target, setup, line)
         if options.chaos:
+            # Imported here, because a server in production loads nothing of chaos.
+            from channels.operations.chaos_control import allow_chaos  # noqa: PLC0415
+
             allow_chaos(endpoint)
         _serve(endpoint, setup, options, line, lifeline, context=context)
     finally:

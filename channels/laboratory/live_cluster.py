@@ -22,16 +22,15 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import IO, Any, Final
 
 import msgspec
 import trio
-from attrs import define, evolve, field
+from attrs import define, evolve
 
 from actors.arguments import check_whole
 from actors.declared import declared
@@ -49,7 +48,7 @@ __all__ = ["ClusterFailed", "LiveCluster", "open_cluster", "two_owners"]
 _COMMAND: Final = (sys.executable, "-c", "from channels.cli.command import main; main()", "serve")
 _SERVING: Final = re.compile(rb"Serving on https?://(\S+):(\d+)")
 _OWNER: Final = "owner of "
-HEALTH_SOCKET: Final = "health.sock"
+_HEALTH_SOCKET: Final = "health.sock"
 _LOOK_SECONDS: Final = 0.2
 _STOP_SECONDS: Final = 8.0
 """Seconds for all servers to stop in order. A run gives its scenario 10 seconds to return."""
@@ -79,8 +78,8 @@ class _Server:
         process: the process of the latest start.
         address: the host and the port of this start, once it serves; None while it does not.
         boots: the number of starts.
-        is_ended: True if a fault or the end of the run ends this start.
-        is_drained: True if it should start again when it has drained.
+        ends: True if a fault or the end of the run ends this start.
+        restarts: True if it should start again after an orderly end.
     """
 
     name: str
@@ -90,29 +89,17 @@ class _Server:
     process: trio.Process | None = None
     address: tuple[str, int] | None = None
     boots: int = 0
-    is_ended: bool = False
-    is_drained: bool = False
-    serving: trio.Event = field(factory=trio.Event)
+    ends: bool = False
+    restarts: bool = False
 
     @property
     def label(self) -> str:
         """The label of its processes in the merged trace."""
         return self.name if self.boots < 2 else f"{self.name}#{self.boots}"
 
-    @property
-    def is_running(self) -> bool:
-        return self.process is not None and self.process.returncode is None
-
-    @property
-    def log(self) -> Path:
-        return self.folder / f"{self.name}.log"
-
-    def send(self, signum: int) -> None:
-        if self.process is not None and self.process.returncode is None:
-            self.process.send_signal(signum)
-
     def failed(self, problem: str) -> ClusterFailed:
-        return ClusterFailed(self.name, problem, self.log.read_text(errors="replace")[-_LOG_SHOWN:])
+        log = (self.folder / f"{self.name}.log").read_text(errors="replace")
+        return ClusterFailed(self.name, problem, log[-_LOG_SHOWN:])
 
     async def main(self) -> None:
         """Start the process, and wait for its end. Start it again after a drain.
@@ -122,15 +109,14 @@ class _Server:
         """
         while True:
             self.boots += 1
-            self.is_ended = self.is_drained = False
-            with self.log.open("ab") as log:
+            self.ends = self.restarts = False
+            with (self.folder / f"{self.name}.log").open("ab") as log:
                 code = await self._run(log)
-            self.address, self.serving = None, trio.Event()
-            if self.is_drained and code == 0:
-                continue
-            if not self.is_ended:
+            self.address = None
+            if not self.ends or (self.restarts and code != 0):
                 raise self.failed(f"ended with exit code {code}")
-            return
+            if not self.restarts:
+                return
 
     async def _run(self, log: IO[bytes]) -> int:
         record = self.folder / f"{self.name}.{self.boots}.jsonl"
@@ -145,15 +131,11 @@ class _Server:
         )
         assert process.stdout is not None
         printed = b""
-        async with process.stdout:
-            async for chunk in process.stdout:
-                log.write(chunk)
-                log.flush()
-                printed = (printed + chunk)[-_LOG_SHOWN:]
-                found = _SERVING.search(printed)
-                if found is not None and not self.serving.is_set():
-                    self.address = found[1].decode().strip("[]"), int(found[2])
-                    self.serving.set()
+        async for chunk in process.stdout:
+            log.write(chunk)
+            printed = (printed + chunk)[-_LOG_SHOWN:]
+            if found := _SERVING.search(printed):
+                self.address = found[1].decode().strip("[]"), int(found[2])
         return await process.wait()
 
 
@@ -165,61 +147,55 @@ class LiveCluster:
         folder: the folder with the logs and the recordings of the servers.
     """
 
-    def __init__(
-        self,
-        world: LiveWorld,
-        network: LiveNetwork,
-        nursery: trio.Nursery,
-        servers: list[_Server],
-        *,
-        token: str,
-        workers: int | None,
-    ) -> None:
+    def __init__(self, folder: Path) -> None:
         self.url = ""
-        self.folder = servers[0].folder
+        self.folder = folder
+
+
+class _Cluster(LiveCluster):
+    """The cluster, with the methods for faults; see `ClusterControl`."""
+
+    def __init__(
+        self, world: LiveWorld, nursery: trio.Nursery, servers: list[_Server], workers: int | None
+    ) -> None:
+        super().__init__(servers[0].folder)
         self._world = world
-        self._network = network
         self._nursery = nursery
-        self._servers = servers
-        self._token = token
+        self._servers = {each.name: each for each in servers}
         self._count = len(servers) if workers is None else workers
-        self._health_socket = None if workers is None else self.folder / HEALTH_SOCKET
-        self._turns = count()
-        # The workers that serve, by their names.
-        self._workers: dict[str, int] = {}
+        # The process ids of the workers that serve, by their names; None without workers.
+        self._workers: dict[str, int] | None = None if workers is None else {}
         self._paused: dict[str, int] = {}
+        self._turns = count()
 
-    async def start(self, seconds: float) -> None:
-        """Start all servers, and wait until they serve.
-
-        Raises:
-            ClusterFailed: a server did not start in time.
-        """
-        for server in self._servers:
+    async def start(self, network: LiveNetwork, seconds: float) -> None:
+        """Start all servers, and wait until they serve. Raises ClusterFailed."""
+        for server in self._servers.values():
             self._nursery.start_soon(server.main)
-        for server in self._servers:
-            with trio.move_on_after(seconds):
-                await server.serving.wait()
-            if not server.serving.is_set():
-                raise server.failed(f"did not serve within {seconds:g} s")
-        if self._health_socket is not None:
-            await self._look()
-            self._nursery.start_soon(self._keep_looking)
-        port = await self._network.forward("cluster", self._dial)
-        self.url = f"http://127.0.0.1:{port}"
+        with trio.move_on_after(seconds):
+            while self.problem() is not None:
+                await trio.sleep(_LOOK_SECONDS)
+                await self._look()
+        late = next((each for each in self._servers.values() if each.address is None), None)
+        if late is not None:
+            raise late.failed(f"did not serve within {seconds:g} s")
+        self._nursery.start_soon(self._keep_looking)
+        self.url = f"http://127.0.0.1:{await network.forward('cluster', self._dial)}"
 
     async def _dial(self) -> socket.socket:
         """Connect to the next server that accepts."""
-        up = [each.address for each in self._servers if each.address is not None]
-        first = next(self._turns)
-        for number in range(len(up)):
-            host, port = up[(first + number) % len(up)]
+        up = self._addresses()
+        first = next(self._turns) % max(1, len(up))
+        for host, port in up[first:] + up[:first]:
             try:
-                stream = await trio.open_tcp_stream(host, port)
+                return _detached(await trio.open_tcp_stream(host, port))
             except OSError:
+                # It has just ended.
                 continue
-            return socket.socket(fileno=stream.socket.detach())
         raise ConnectionRefusedError("no server of the cluster accepts connections")
+
+    def _addresses(self) -> list[tuple[str, int]]:
+        return [each.address for each in self._servers.values() if each.address is not None]
 
     async def _keep_looking(self) -> None:
         while True:
@@ -228,151 +204,131 @@ class LiveCluster:
 
     async def _look(self) -> None:
         """Ask the parent of the workers for their names and process ids."""
-        assert self._health_socket is not None
-        try:
-            reports = await trio.to_thread.run_sync(read_health, self._health_socket)
-        except HealthError:
-            # The parent is busy, or stops. The next look comes soon.
+        if self._workers is None:
             return
+        try:
+            reports = await trio.to_thread.run_sync(read_health, self.folder / _HEALTH_SOCKET)
+        except HealthError:
+            # The parent starts, stops or is busy. The next look comes soon.
+            return
+        workers = [each for each in reports if isinstance(each, WorkerReport)]
         self._workers = {
             f"worker.{each.id}": each.pid
-            for each in reports
-            if isinstance(each, WorkerReport) and each.state == "serving" and each.pid is not None
+            for each in workers
+            if each.state == "serving" and each.pid is not None
         }
 
     def problem(self) -> str | None:
         """Return the problem if a server or a worker does not serve; a check for `world.steady`."""
-        missing = [each.name for each in self._servers if each.address is None]
-        serving = self._count if self._health_socket is None else len(self._workers)
-        if missing or serving < self._count:
-            return f"{', '.join(missing) or f'{self._count - serving} workers'} not serving"
-        return None
+        serving = len(self._addresses() if self._workers is None else self._workers)
+        return None if serving >= self._count else f"{serving} of {self._count} serve"
 
-    def _server(self, name: str) -> _Server | None:
-        return next((each for each in self._servers if each.name == name), None)
+    # Faults
 
-    def _signal(self, name: str, signum: int) -> None:
-        server = self._server(name)
-        if server is not None:
-            server.send(signum)
-        elif name in self._workers:
-            try:
-                os.kill(self._workers[name], signum)
-            except ProcessLookupError:
-                # It has just ended.
-                pass
-
-    # For faults; see `supervision.laboratory.chaos.injection.surroundings.ClusterControl`
-
-    def names(self) -> tuple[str, ...]:
-        """Return the names of the nodes, up or down, or those of the workers that serve."""
-        if self._health_socket is None:
-            return tuple(each.name for each in self._servers)
-        return tuple(self._workers)
+    def names(self) -> Sequence[str]:
+        return list(self._servers if self._workers is None else self._workers)
 
     def is_up(self, name: str) -> bool:
-        """Return True if a node serves, or if a worker does."""
-        server = self._server(name)
-        return name in self._workers if server is None else server.is_running
+        return name in self._pids()
+
+    def _pids(self) -> dict[str, int]:
+        if self._workers is not None:
+            return self._workers
+        processes = {each.name: each.process for each in self._servers.values()}
+        return {
+            name: process.pid
+            for name, process in processes.items()
+            if process is not None and process.returncode is None
+        }
 
     def find(self, name: str, then: Callable[[str | None], None]) -> None:
-        """Call `then` with the name of a node. The owner of an entity is known after a request to the servers."""
         self._nursery.start_soon(self._find, name, then)
 
     async def _find(self, name: str, then: Callable[[str | None], None]) -> None:
-        if self._health_socket is not None:
-            await self._look()
+        await self._look()
         then(await self._owner(name.removeprefix(_OWNER)) if name.startswith(_OWNER) else name)
 
     async def _owner(self, entity: str) -> str | None:
         supervisor, _, key = entity.partition("/")
         problem = "no server is up"
-        for host, port in [each.address for each in self._servers if each.address is not None]:
-            there = {"ashtree_url": f"http://{host}:{port}/_ashtree/chaos"}
-            ask = partial(owner_of, supervisor, key, there, {"token": self._token})
+        token = {"token": next(iter(self._servers.values())).environment[TOKEN]}
+        for host, port in self._addresses():
+            url = {"ashtree_url": f"http://{host}:{port}/_ashtree/chaos"}
             try:
-                return await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
+                return await trio.to_thread.run_sync(owner_of, supervisor, key, url, token)
             except ControlRefused as error:
                 problem = str(error)
         self._world.note(f"nobody knows the owner of {entity}", problem=problem)
         return None
 
-    def kill(self, name: str) -> None:
-        """Send SIGKILL. The parent of the workers starts another worker; a node stays down until `boot`."""
-        server = self._server(name)
-        label = name if server is None else server.label
-        if server is not None:
-            server.is_ended, server.address = True, None
-        self._signal(name, signal.SIGKILL)
-        self._workers.pop(name, None)
-        # The merged trace has the place of the node as `host`.
-        self._world.trace.add("node_killed", self._because({"node": label, "host": name}))
+    def _signal(self, name: str, signum: int, event: str = "", **fields: Any) -> None:
+        """Signal a process of the cluster, and add an event to the trace."""
+        pid = self._pids().get(name, 0)
+        if pid:
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(pid, signum)
+        if event:
+            label = self._servers[name].label if name in self._servers else name
+            self._world.trace.add(event, {"node": label, **fields})
 
-    def _because(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Name the last event, which is that of the fault, as the cause."""
-        return {**fields, "power": False, "cause": self._world.trace.count - 1}
+    def kill(self, name: str) -> None:
+        # The event of the fault is the last one in the trace.
+        cause = self._world.trace.count - 1
+        self._signal(name, signal.SIGKILL, "node_killed", host=name, power=False, cause=cause)
+        if self._workers is not None:
+            del self._workers[name]
+        else:
+            self._servers[name].ends, self._servers[name].address = True, None
 
     def boot(self, name: str) -> None:
-        """Start a node that is down."""
-        server = self._server(name)
-        if server is not None:
-            self._nursery.start_soon(server.main)
+        # The parent has replaced a worker already.
+        if name in self._servers:
+            self._nursery.start_soon(self._servers[name].main)
 
     def pause(self, name: str) -> None:
-        """Send SIGSTOP."""
-        server = self._server(name)
-        label = name if server is None else server.label
-        self._signal(name, signal.SIGSTOP)
-        self._world.trace.add("node_paused", {"node": label})
+        self._paused[name] = self._pids()[name]
+        self._signal(name, signal.SIGSTOP, "node_paused")
 
     def resume(self, name: str) -> None:
-        """Send SIGCONT, if the process still runs."""
-        server = self._server(name)
-        self._signal(name, signal.SIGCONT)
-        label = name if server is None else server.label
-        self._world.trace.add("node_resumed", {"node": label})
+        # A worker with the same name may have taken its place.
+        if self._pids().get(name) == self._paused.pop(name, None):
+            self._signal(name, signal.SIGCONT, "node_resumed")
 
     def drain(self, name: str) -> None:
-        """Send SIGTERM. The server drains and ends, and another process takes its place."""
-        server = self._server(name)
-        if server is not None:
-            server.is_drained = server.is_ended = True
+        if name in self._servers:
+            self._servers[name].ends = self._servers[name].restarts = True
         self._signal(name, signal.SIGTERM)
 
     def skew(self, name: str, seconds: float) -> None:
-        """Refuse, because all processes of a machine share one clock."""
-        raise NotImplementedError("a live cluster cannot change the clock of the machine")
+        raise NotImplementedError("all processes of a machine share one clock")
 
     # The end
 
     async def stop(self) -> None:
-        """Stop all servers in order, and kill those that do not stop in time."""
-        for server in self._servers:
-            server.is_ended, server.is_drained = True, False
-            server.send(signal.SIGTERM)
-        with trio.move_on_after(_STOP_SECONDS) as scope:
-            for server in self._servers:
-                if server.process is not None:
-                    await server.process.wait()
-        if scope.cancelled_caught:
-            late = [each.name for each in self._servers if each.is_running]
-            self._world.note("servers did not stop in time", names=", ".join(late))
-        for server in self._servers:
-            server.send(signal.SIGKILL)
-
-    def read(self) -> None:
-        """Give the recordings of all servers to the run."""
+        """Stop all servers in order, and kill those that do not stop in time. Give their recordings to the run."""
+        for name in list(self._paused):
+            self.resume(name)
+        running = [each.process for each in self._servers.values() if each.process is not None]
+        for server in self._servers.values():
+            server.ends, server.restarts = True, False
+        for signum in (signal.SIGTERM, signal.SIGKILL):
+            with trio.move_on_after(_STOP_SECONDS) as scope:
+                for process in running:
+                    process.send_signal(signum)
+                for process in running:
+                    await process.wait()
+            if not scope.cancelled_caught:
+                break
+            self._world.note("the servers did not stop in time, and were killed")
         for path in sorted(self.folder.glob("*.jsonl*")):
-            with warnings.catch_warnings():
-                # A killed process leaves a damaged file, and the merged trace says that it was killed.
+            with warnings.catch_warnings(), suppress(InvalidTraceFile):
+                # A killed process leaves a damaged file, or one without a line. The merged trace has its end.
                 warnings.simplefilter("ignore", DamagedTrace)
-                try:
-                    lines, _ = read_recording(path)
-                except InvalidTraceFile:
-                    # The process was killed before it had written the first line.
-                    continue
-            if lines:
-                self._world.recordings[path.name] = lines
+                self._world.recordings[path.name] = read_recording(path)[0]
+
+
+def _detached(stream: trio.SocketStream) -> socket.socket:
+    return socket.socket(fileno=stream.socket.detach())
 
 
 @asynccontextmanager
@@ -400,65 +356,53 @@ async def open_cluster(
         environment: further environment variables of the servers.
         start_within: seconds for the servers to start.
 
+    Returns:
+        The cluster, whose `url` is for the clients.
+
     Raises:
-        InvalidOption: there are neither workers nor nodes, or both, or nodes without Redis; or the world has no network.
+        InvalidOption: there are neither workers nor nodes, or both, or nodes without Redis, or there is no network.
         ClusterFailed: a server did not start, or ended although no fault had ended it.
 
     Each server gets `--chaos` and a token that only this run knows, so that the run can ask for owners of entities.
     """
-    workers = world.params.get("workers") if workers is None and nodes is None else workers
-    nodes = world.params.get("nodes") if workers is None and nodes is None else nodes
-    redis = world.params.get("redis") if redis is None else redis
+    if workers is None and nodes is None:
+        workers, nodes = world.params.get("workers"), world.params.get("nodes")
+    redis = redis or world.params.get("redis")
     network = world.network
-    _check(workers, nodes, redis, network)
-    assert isinstance(network, LiveNetwork)
-    token = secrets.token_urlsafe(32)
-    base = {**os.environ, TOKEN: token, **(environment or {})}
+    if not isinstance(network, LiveNetwork):
+        raise InvalidOption("open_cluster", "world", network, "a run with network=LiveNetwork()")
+    if (workers is None) == (nodes is None):
+        raise InvalidOption("open_cluster", "workers", workers, "workers or nodes, and not both")
+    check_whole("open_cluster", "workers" if nodes is None else "nodes", workers or nodes)
+    if nodes is not None and not redis:
+        raise InvalidOption("open_cluster", "redis", redis, "redis://127.0.0.1:6379, for example")
+    base = {**os.environ, TOKEN: secrets.token_urlsafe(32), **(environment or {})}
+    common = (target, "--chaos", "--port", "0", "--log-level", "warning")
     with tempfile.TemporaryDirectory(prefix="ashtree-chaos-") as name:
         folder = Path(name)
-        common = (target, "--chaos", "--port", "0", "--log-level", "warning")
         servers = []
         if workers is not None:
-            more = ("--workers", str(workers), "--health-socket", str(folder / HEALTH_SOCKET))
+            more = ("--workers", str(workers), "--health-socket", str(folder / _HEALTH_SOCKET))
             servers.append(_Server("server", (*common, *more), base, folder))
-        for number in range(1, (nodes or 0) + 1):
-            own = f"node{number}"
+        for own in (f"node{number}" for number in range(1, (nodes or 0) + 1)):
             url = await _proxied(network, redis or "", own)
-            servers.append(
-                _Server(own, common, {**base, "REDIS_URL": url, "NODE_NAME": own}, folder)
-            )
+            about = {"REDIS_URL": url, "NODE_NAME": own}
+            servers.append(_Server(own, common, {**base, **about}, folder))
         async with trio.open_nursery() as nursery:
-            cluster = LiveCluster(world, network, nursery, servers, token=token, workers=workers)
+            cluster = _Cluster(world, nursery, servers, workers)
             world.faults.use_nodes(cluster)
             world.judges.append(two_owners)
             # The faults begin when all servers serve, and the run fails if one of them does not come back.
             world.steady("all servers serve", cluster.problem)
             try:
-                await cluster.start(start_within)
+                await cluster.start(network, start_within)
                 yield cluster
             finally:
                 world.faults.use_nodes(None)
-                # Shielded, because no server may outlive the run. `stop` has a time limit.
+                # Shielded, because no server may outlive the run. `stop` has time limits.
                 with trio.CancelScope(shield=True):
                     await cluster.stop()
-                    cluster.read()
                 nursery.cancel_scope.cancel()
-
-
-def _check(workers: int | None, nodes: int | None, redis: str | None, network: object) -> None:
-    if not isinstance(network, LiveNetwork):
-        raise InvalidOption(
-            "open_cluster", "world", network, "a run with network=LiveNetwork(), as `ashtree chaos`"
-        )
-    if (workers is None) == (nodes is None):
-        raise InvalidOption(
-            "open_cluster", "workers", workers, "either a number of workers, or a number of nodes"
-        )
-    check_whole("open_cluster", "workers" if nodes is None else "nodes", workers or nodes)
-    if nodes is not None and not redis:
-        raise InvalidOption(
-            "open_cluster", "redis", redis, 'the URL of a Redis server, "redis://127.0.0.1:6379"'
-        )
 
 
 async def _proxied(network: LiveNetwork, redis: str, node: str) -> str:
@@ -467,10 +411,8 @@ async def _proxied(network: LiveNetwork, redis: str, node: str) -> str:
 
     async def dial() -> socket.socket:
         if parsed.path is not None:
-            stream = await trio.open_unix_socket(parsed.path)
-        else:
-            stream = await trio.open_tcp_stream(parsed.host, parsed.port)
-        return socket.socket(fileno=stream.socket.detach())
+            return _detached(await trio.open_unix_socket(parsed.path))
+        return _detached(await trio.open_tcp_stream(parsed.host, parsed.port))
 
     port = await network.forward("redis", dial, source=node)
     return str(evolve(parsed, host="127.0.0.1", port=port, path=None))

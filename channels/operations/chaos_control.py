@@ -43,6 +43,7 @@ from actors.instrumentation.telemetry import Event
 from actors.links import kill
 from actors.refs import Pid
 from actors.runtime import in_runtime
+from channels.endpoint.endpoint import Endpoint
 from channels.entities.supervisor import EntitySupervisor
 from channels.errors import ChannelsError
 from channels.pubsub.adapter import WORKER
@@ -64,6 +65,7 @@ from supervision.laboratory.chaos.faults.kinds import (
 )
 from supervision.laboratory.chaos.faults.moments import At
 from supervision.laboratory.chaos.injection.injector import Injector
+from supervision.laboratory.chaos.toolkit import TOKEN
 from supervision.recording.flight import recorder_of
 from supervision.recording.places import Places
 from supervision.recording.reader.figures import percentile
@@ -71,7 +73,7 @@ from supervision.recording.trace import Trace
 from supervision.supervisor import Supervisor
 from supervision.tree.supervisors import kind_of, some_children
 
-__all__ = ["ChaosControl", "Check"]
+__all__ = ["ChaosControl", "Check", "allow_chaos"]
 
 Check: TypeAlias = Callable[[], str | Awaitable[str | None] | None]
 """A function that returns the text of a problem, or None. It may be async. `world.steady` takes the same functions."""
@@ -299,6 +301,21 @@ class ChaosControl(Plug):
                 return answer
             return f"the check returned {answer!r}; return None, or the problem as text"
         return f"the check took longer than {self._check_timeout:g} s"
+
+
+def allow_chaos(endpoint: Endpoint) -> None:
+    """Add a chaos control to an endpoint without one, for `ashtree serve --chaos`. Its token is in the environment.
+
+    Raises:
+        ChannelsError: there is no token.
+    """
+    token = os.environ.get(TOKEN)
+    if token is None:
+        raise ChannelsError(
+            f"--chaos needs a token; set {TOKEN}, whose holders can break this server"
+        )
+    if not any(isinstance(each, ChaosControl) for each in endpoint.plugs):
+        endpoint.plugs = (*endpoint.plugs, ChaosControl(token=token))
 
 
 @define(eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import trio
 from attrs import frozen
@@ -37,7 +38,7 @@ def recording() -> tuple[dict[str, list[str]], list[bytes]]:
 
 async def evening(world: World, heard: dict[str, list[str]], files: dict[str, list[bytes]]) -> None:
     recorders: dict[str, FlightRecorder] = {}
-    shared = world.network.open, recorders, {}
+    shared: tuple[Any, ...] = world.network.open, recorders, {}
     world.nodes.start("redis", SimulatedRedis().main)
     world.nodes.start("a", serve, *shared)
     world.nodes.start("b", serve, *shared)

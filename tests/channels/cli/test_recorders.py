@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from channels.cli.program import allow_chaos, of_worker, recorders
+from channels.cli.program import of_worker, recorders
 from channels.endpoint.endpoint import Endpoint
-from channels.operations.chaos_control import ChaosControl
+from channels.errors import ChannelsError
+from channels.operations.chaos_control import ChaosControl, allow_chaos
 from supervision.laboratory.chaos.toolkit import TOKEN
 
 
@@ -41,7 +42,7 @@ def test_the_recording_of_a_killed_worker_stays_when_another_gets_its_id() -> No
 
 def test_chaos_is_refused_without_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TOKEN, raising=False)
-    with pytest.raises(typer.BadParameter, match="there is no token"):
+    with pytest.raises(ChannelsError, match="needs a token"):
         allow_chaos(Endpoint(sockets={}))
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from actors import InvalidOption
-from channels.laboratory.live_cluster import LiveCluster, open_cluster, two_owners
+from channels.laboratory.live_cluster import _Cluster, open_cluster, two_owners
 from channels.laboratory.live_network import LiveNetwork
 from supervision.chaos import DrainNode, KillNode, live
 from supervision.laboratory.chaos.faults.moments import At
@@ -75,16 +75,16 @@ def test_an_owner_that_gets_its_key_back_is_no_problem() -> None:
 
 
 def test_a_live_cluster_controls_nodes() -> None:
-    assert issubclass(LiveCluster, ClusterControl)
+    assert issubclass(_Cluster, ClusterControl)
 
 
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({}, "either a number of workers, or a number of nodes"),
-        ({"workers": 2, "nodes": 2}, "either a number of workers, or a number of nodes"),
+        ({}, "workers or nodes, and not both"),
+        ({"workers": 2, "nodes": 2}, "workers or nodes, and not both"),
         ({"workers": 0}, "workers"),
-        ({"nodes": 2}, "the URL of a Redis server"),
+        ({"nodes": 2}, "redis://127.0.0.1:6379"),
     ],
 )
 async def test_a_cluster_needs_workers_or_nodes_and_nodes_need_redis(
@@ -115,6 +115,6 @@ async def test_without_a_cluster_no_process_gets_a_signal() -> None:
     async def scenario(world: Any) -> None:
         await world.until_over()
 
-    plan = [KillNode(node="worker.1", when=At(0.0)), DrainNode(node="node1", when=At(0.0))]
+    plan = (KillNode(node="worker.1", when=At(0.0)), DrainNode(node="node1", when=At(0.0)))
     outcome = await live(scenario, 1, seconds=0.1, faults=plan, phases=Phases(before=0.1))
     assert [each.status for each in outcome.fault_reports] == ["not_applicable"] * 2

@@ -71,7 +71,7 @@ def test_the_recordings_of_nodes_with_other_clocks_tell_one_story() -> None:
 
     async def evening(world: World) -> None:
         recorders: dict[str, FlightRecorder] = {}
-        shared = world.network.open, recorders, {}
+        shared: tuple[Any, ...] = world.network.open, recorders, {}
         world.nodes.start("redis", SimulatedRedis().main)
         world.nodes.start("a", serve, *shared)
         await trio.sleep(2)

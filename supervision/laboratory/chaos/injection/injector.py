@@ -221,7 +221,11 @@ class Injector:
         self._something_changed()
 
     def use_nodes(self, nodes: NodeControl | None) -> None:
-        """Apply the faults of nodes to these nodes from now on; None makes such faults not applicable."""
+        """Apply the faults of nodes to other nodes from now on.
+
+        Args:
+            nodes: the nodes; None makes such faults not applicable.
+        """
         self._surroundings.use_nodes(nodes)
 
     # Applying faults

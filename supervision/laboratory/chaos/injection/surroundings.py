@@ -16,10 +16,10 @@ from actors.refs import Pid
 from actors.runtime import Environment, EnvironmentLike, Runtime
 from supervision.laboratory.chaos.faults.kinds import (
     ConnectionFault,
+    DrainNode,
     HalfOpen,
     HoldConnection,
     KillNode,
-    NodeFault,
     Partition,
     PauseNode,
     ResetConnection,
@@ -197,7 +197,7 @@ class Surroundings:
             self._to_connection(planned, fault)
         elif isinstance(fault, Partition):
             self._cut(planned, fault)
-        elif isinstance(fault, NodeFault):
+        elif isinstance(fault, KillNode | PauseNode | DrainNode):
             then = partial(self._to_node, planned, fault)
             if isinstance(self._nodes, ClusterControl):
                 self._nodes.find(fault.node, then)
@@ -270,7 +270,9 @@ class Surroundings:
 
     # Nodes and clocks
 
-    def _to_node(self, planned: Planned, fault: NodeFault, name: str | None) -> None:
+    def _to_node(
+        self, planned: Planned, fault: KillNode | PauseNode | DrainNode, name: str | None
+    ) -> None:
         nodes = self._nodes
         if planned.status is not None:
             # The plan has ended while the control looked for the node.
