@@ -68,10 +68,14 @@ async def main(url: str) -> None:
     said: Counter[str] = Counter()
     async with open_socket(url, wait=False) as socket, trio.open_nursery() as nursery:
         nursery.start_soon(tell, socket, url)
-        async with socket.channel("room:lobby", {"name": NAME}, wait=False) as channel:
+        # The answers have a nursery inside the channel, so that Ctrl-C cancels them before the bot leaves the channel.
+        async with (
+            socket.channel("room:lobby", {"name": NAME}, wait=False) as channel,
+            trio.open_nursery() as answers,
+        ):
             async for payload in channel.on("new_msg"):
                 if payload["name"] != NAME:
-                    nursery.start_soon(answer, channel, payload["name"], payload["body"], said)
+                    answers.start_soon(answer, channel, payload["name"], payload["body"], said)
 
 
 if __name__ == "__main__":

@@ -44,22 +44,17 @@ class Part:
 
 
 def parts() -> list[Part]:
-    """Return all parts. Long ones come first, and those that wait stand between those that compute."""
-    integration = shares("tests/integration", 3)
-    simulation = shares("tests/simulation", 2)
+    """Return all parts. Those of integration come first: they are the longest, and wait for most of their time."""
     processes = ("tests/actors", "tests/supervision")
     apart = ("tests/integration", "tests/simulation", "tests/channels", "tests/architecture")
     # Each part imports the program and its tests again, which takes about five seconds. So there are few parts.
     return [
-        integration[0],
-        simulation[0],
-        integration[1],
-        simulation[1],
-        integration[2],
+        *shares("tests/integration", 3),
         Part.of_tests("tests/channels", "tests/channels"),
+        *shares("tests/simulation", 2),
         Part.of_tests(" and ".join(processes), *processes),
-        Part.of_tests("the other tests", *(f"--ignore={each}" for each in (*apart, *processes))),
         Part.of_tests("tests/architecture", "tests/architecture"),
+        Part.of_tests("the other tests", *(f"--ignore={each}" for each in (*apart, *processes))),
         # The shortest part comes last, so that no long part runs alone at the end.
         Part("types", ("mypy",)),
     ]

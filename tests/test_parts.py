@@ -1,5 +1,7 @@
 """`python -m tests`: every file of tests is in one part, and a failure is shown and counted."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.__main__ import ROOT, Part, Run, number_in, parts, parts_without_integration
@@ -39,9 +41,9 @@ def test_a_run_without_integration_has_all_other_tests() -> None:
 
 
 def test_a_failed_part_is_shown_in_full_and_makes_the_run_fail(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    run = Run()
+    run = Run(tmp_path)
     run.do(Part("works", ("platform",)))
     assert run.failed == []
     assert "works: " in capsys.readouterr().out
@@ -53,8 +55,21 @@ def test_a_failed_part_is_shown_in_full_and_makes_the_run_fail(
     assert run.summary().startswith("failed: breaks. ")
 
 
-def test_the_summary_adds_the_numbers_of_all_parts() -> None:
-    run = Run(passed=1200, only_deep=30)
+def test_the_runs_of_pytest_have_temporary_folders_of_their_own(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    # Each run leaves a test's folder behind, and the other one does not delete it.
+    test = tmp_path / "test_a.py"
+    test.write_text("def test_a(tmp_path): pass")
+    run = Run(tmp_path)
+    for name in ("one / of two", "two of two"):
+        run.do(Part.of_tests(name, "-p", "no:cacheprovider", str(test)))
+    assert run.passed == 2, capsys.readouterr().out
+    assert {each.name for each in tmp_path.iterdir()} >= {"one-of-two", "two-of-two"}
+
+
+def test_the_summary_adds_the_numbers_of_all_parts(tmp_path: Path) -> None:
+    run = Run(tmp_path, passed=1200, only_deep=30)
     assert run.summary().startswith("all parts passed. 1,200 tests passed in ")
     assert run.summary().endswith("; 30 more run only in `make test-deep`.")
     output = "2 failed, 17 passed, 3 deselected in 5.00s"

@@ -6,17 +6,23 @@ also read them in the repository. This program changes a copy of the pages:
 - A link to a file outside docs/, such as a module, becomes a link to a page that shows this file.
 - A line `--8<-- "CHANGELOG.md"` becomes the text of that file.
 - A line `<!-- recording: NAME -->` becomes a recording that the viewer plays.
+- The first sentences of a page become its description.
+
+After the conversion, it copies the Markdown of each page into the site, and puts the index of the search in order.
 """
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from docs.site.recordings import RECORDINGS, recorded
+from docs.site.search import in_order
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "build" / "docs"
@@ -32,6 +38,7 @@ _FENCE = re.compile(r"^ *(`{3,}|~{3,}).*?^ *\1 *$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?P<before>\]\()(?P<target>[^)\s#:]+)(?P<anchor>#[^)\s]*)?(?=\))")
 _INCLUDE = re.compile(r'^--8<-- "(?P<path>[^"]+)"$', re.MULTILINE)
 _RECORDING = re.compile(r"^<!-- recording: (?P<name>[\w-]+) -->$", re.MULTILINE)
+_NO_PROSE = re.compile(r"[#|!>:`~]|---|- |\d+\. |<")
 _LANGUAGES = {".py": "python", ".js": "javascript", ".html": "html", ".toml": "toml", ".css": "css"}
 
 
@@ -55,6 +62,24 @@ def prepared(path: str, text: str, read: Callable[[str], str]) -> tuple[str, set
     folder = PurePosixPath("docs", path).parent
     text = _with_links(text, lambda target: _link(path, str(folder / target), shown))
     return _RECORDING.sub(_player, _INCLUDE.sub(included, text)), shown
+
+
+def described(path: str, text: str) -> str:
+    """Return a page with its description, and with the address of its Markdown in the site.
+
+    The description is the beginning of the first paragraph: whole sentences, of at most 200 characters together.
+    """
+    blocks = (block.strip() for block in _FENCE.sub("", text).split("\n\n"))
+    first = next((block for block in blocks if block and not _NO_PROSE.match(block)), "")
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)|[`*]", r"\1", " ".join(first.split()))
+    description = ""
+    for sentence in re.split(r"(?<=[.?!]) ", plain):
+        if description and len(description) + len(sentence) >= 200:
+            break
+        description = f"{description} {sentence}".lstrip()
+    fields = {"description": description, "markdown": path}
+    head = "".join(f"{name}: {json.dumps(value)}\n" for name, value in fields.items() if value)
+    return f"---\n{head}---\n{text}"
 
 
 def _player(match: re.Match[str]) -> str:
@@ -125,12 +150,12 @@ def prepare(docs: Path, output: Path) -> None:
     for file in sorted(docs.rglob("*")):
         path = file.relative_to(docs).as_posix()
         to = pages / path
-        if file.is_dir() or file.suffix in {".py", ".toml", ".pyc"}:
+        if file.is_dir() or file.suffix in {".py", ".toml", ".pyc"} or "theme" in file.parts:
             continue
         to.parent.mkdir(parents=True, exist_ok=True)
         if file.suffix == ".md":
             text, found = prepared(path, file.read_text(), lambda name: (ROOT / name).read_text())
-            to.write_text(text)
+            to.write_text(described(path, text))
             shown |= found
         else:
             shutil.copyfile(file, to)
@@ -145,7 +170,27 @@ def prepare(docs: Path, output: Path) -> None:
     recordings.mkdir()
     for name in RECORDINGS:
         (recordings / f"{name}.html").write_text(recorded(name))
-    shutil.copyfile(docs / "site" / "zensical.toml", output / "zensical.toml")
+    shutil.copytree(docs / "site" / "theme", output / "theme")
+    settings = (docs / "site" / "zensical.toml").read_text()
+    (output / "zensical.toml").write_text(settings.replace("VERSION", _version()))
+
+
+def _version() -> str:
+    project: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return project["version"]
+
+
+def finish(output: Path) -> None:
+    """Copy the Markdown of each page beside its HTML, and put the index of the search in order."""
+    pages, site = output / "pages", output / "site"
+    for page in sorted(pages.rglob("*.md")):
+        path = page.relative_to(pages)
+        if path.parts[0] != "source":
+            shutil.copyfile(page, site / path)
+    index = site / "search.json"
+    search = json.loads(index.read_text())
+    search["items"] = in_order(search["items"])
+    index.write_text(json.dumps(search, ensure_ascii=False))
 
 
 def main() -> int:
@@ -155,6 +200,7 @@ def main() -> int:
     command = [sys.executable, "-m", "zensical", "build", "--strict", "-f", "zensical.toml"]
     code = subprocess.run(command, cwd=OUTPUT, check=False).returncode
     if code == 0:
+        finish(OUTPUT)
         print(f"The site is in {OUTPUT / 'site'}.", file=sys.stderr)
     return code
 

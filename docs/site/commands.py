@@ -24,18 +24,18 @@ The exit code is 0 after success, 1 after a failure, 2 after wrong input, and 13
 during the import of your module. `simulate` has [further exit codes](simulation-commands.md).
 
 Some options also have an environment variable. An option on the command line overrides its variable. \
-[Settings](settings.md) lists all variables.
+[Settings](endpoint.md#settings) lists all variables.
 """
 
 GUIDES = {
     "ashtree serve": "[Serve your endpoint](../howto/serve-your-endpoint.md)",
-    "ashtree workers": "[Run several workers](../howto/run-several-workers.md)",
+    "ashtree workers": "[Run several workers](../howto/serve-your-endpoint.md#run-several-workers)",
     "ashtree connect": "[Connect from Python](../howto/connect-from-python.md)",
     "ashtree observe": "[Watch a running system](../howto/watch-a-running-system.md)",
     "ashtree broadcast": "[Publish from outside](../howto/publish-from-outside.md)",
     "ashtree new": "[Start a project](../howto/start-a-project.md)",
-    "ashtree gen entity": "[State that must live once](../topics/state-that-must-live-once.md)",
-    "ashtree gen types": "[Types for clients](../howto/types-for-clients.md)",
+    "ashtree gen entity": "[Run processes of your own](../howto/run-processes-of-your-own.md)",
+    "ashtree gen types": "[Types for clients](../howto/start-a-project.md#types-for-clients)",
     "ashtree token sign": "[Token](token.md)",
     "ashtree story": "[Record a program](../howto/record-and-tell.md)",
     "ashtree simulate": "[Simulation on the command line](simulation-commands.md)",

@@ -30,11 +30,11 @@ LANGUAGES = {
     *("console", "html", "javascript", "json", "output", "python", "text", "toml", "typescript")
 }
 
-COMPILED = "docs/howto/types-for-clients.md"
+COMPILED = "docs/howto/start-a-project.md"
 """The page whose TypeScript `tests/integration/test_types_for_clients.py` compiles."""
 
 LOGIN = "docs/howto/authenticate.md"
-IN_A_BROWSER = "docs/howto/test-in-a-browser.md"
+IN_A_BROWSER = "docs/howto/test-a-channel.md"
 BUILT = (LOGIN, IN_A_BROWSER)
 """The pages whose files belong to a project of the reader, which `tests/integration/test_quickstart.py` makes."""
 

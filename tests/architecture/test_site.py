@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from docs.site.build import main, prepared, source_page
+from docs.site import contents
+from docs.site.build import described, main, prepared, source_page
 from docs.site.commands import PAGE, page
 from docs.site.recordings import RECORDINGS, recorded
+from docs.site.search import SYNONYMS, Part, in_order
 from tests.architecture.sources import PACKAGES, ROOT, report
 
 NAVIGATION = tomllib.loads((ROOT / "docs/site/zensical.toml").read_text())["project"]["nav"]
@@ -101,8 +103,48 @@ def test_the_page_of_the_command_line_shows_the_commands_as_they_are() -> None:
     assert PAGE.read_text() == page(), "run `python -m docs.site.commands`"
 
 
+def test_the_list_of_all_pages_is_the_navigation() -> None:
+    assert contents.PAGE.read_text() == contents.page(), "run `python -m docs.site.contents`"
+
+
 def test_the_page_of_settings_lists_every_environment_variable() -> None:
-    listed = set(re.findall(r"ASHTREE_\w+", (ROOT / "docs/reference/settings.md").read_text()))
+    listed = set(re.findall(r"ASHTREE_\w+", (ROOT / "docs/reference/endpoint.md").read_text()))
     texts = [path.read_text() for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     used = {name for text in texts for name in re.findall(r"\bASHTREE_[A-Z_]+\b", text)}
     assert listed == used
+
+
+def test_the_description_of_a_page_is_whole_sentences_of_its_first_paragraph() -> None:
+    text = (
+        "# A\n\n![x](y.svg)\n\nOne `thing` is [here](b.md). " + "Long " * 50 + "sentence.\n\nMore."
+    )
+    head = described("topics/a.md", text).removesuffix(text)
+    assert head == '---\ndescription: "One thing is here."\nmarkdown: "topics/a.md"\n---\n'
+
+
+def part(location: str, title: str = "T", level: int = 1) -> Part:
+    return Part(location=location, level=level, title=title, text="<p>x</p>", path=[], tags=[])
+
+
+def test_the_search_prefers_guides_and_names_members_with_their_class() -> None:
+    parts = [
+        part("project/changelog.html"),
+        part("reference/channel.html#channels.Channel.broadcast", "broadcast", 4),
+        part("reference/channel.html"),
+        part("howto/deploy.html#tls", level=2),
+        part("howto/deploy.html"),
+    ]
+    found = in_order(parts)
+    assert [each["location"] for each in found] == [
+        "howto/deploy.html",
+        "howto/deploy.html#tls",
+        "reference/channel.html",
+        "reference/channel.html#channels.Channel.broadcast",
+    ]
+    assert found[0]["text"].startswith("<p>Also: ")
+    assert found[-1]["title"] == "Channel.broadcast"
+
+
+def test_each_page_with_more_words_for_the_search_exists() -> None:
+    names = [name.replace(".html", ".md") for name in SYNONYMS]
+    report([f"there is no docs/{name}" for name in names if not (ROOT / "docs" / name).is_file()])

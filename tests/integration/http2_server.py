@@ -19,7 +19,7 @@ from channels.cli.program import tls_context
 from channels.cli.serve import serve_endpoint
 
 # A busy machine needs some time between the handshake of a client and its request.
-KEEP_ALIVE = 2.0
+KEEP_ALIVE = 1.0
 
 
 class Room(Channel):

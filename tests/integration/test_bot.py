@@ -74,7 +74,7 @@ def test_the_bot_counts_answers_and_comes_back(server: Server, tmp_path: Path) -
             room.push("new_msg", {"body": "!count"})
             heard(messages, "ann: 2")
         bot.send_signal(signal.SIGINT)
-        assert bot.wait(PATIENCE) == 0
+        assert bot.wait(PATIENCE) == 0, log.read_text()
         assert log.read_text().endswith("bye\n")
     finally:
         if bot.poll() is None:

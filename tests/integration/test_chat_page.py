@@ -17,7 +17,7 @@ from tests.integration.phoenix_js import FOLDER as NODE
 from tests.integration.servers import Server, serving
 from tests.patience import PATIENCE
 
-HOWTO = "docs/howto/use-phoenix-js.md"
+HOWTO = "docs/howto/start-a-project.md"
 PHOENIX_JS = NODE / "node_modules/phoenix/priv/static/phoenix.mjs"
 CDN = "https://cdn.jsdelivr.net/npm/phoenix@1.8.16/priv/static/phoenix.mjs"
 

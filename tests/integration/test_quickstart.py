@@ -75,6 +75,12 @@ class Project:
             text = text.replace(old, new)
         module.write_text(text)
 
+    def kill(self) -> None:
+        """End the server, if it runs. After Ctrl-C, a server that does not reload would wait for proxies."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(PATIENCE)
+
     def interrupt(self) -> int:
         """Send the server the signal of Ctrl-C, and return its exit code."""
         assert self._process is not None
@@ -105,8 +111,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
     )
     project = Project(tmp_path / "chat", FROM_TREE, environment)
     yield project
-    if project.url:
-        project.interrupt()
+    project.kill()
 
 
 def opened(browser: Browser, url: str, errors: list[str]) -> Page:
@@ -200,6 +205,9 @@ def follow_the_readme(project: Project, browser: Browser) -> None:
     assert 'chat/room_channel.py", line' in project.output()
     say(bob, "still here")
     expect(ann.get_by_role("log")).to_contain_text("still here")
+
+    # The page may show the problem before the server has logged that the replacement ended.
+    wait_until(lambda: "the replacement has ended" in project.output(), project.output)
 
     # Saved once, so that the server replaces its worker once, and logs one line about it.
     printed = len(project.output())

@@ -1,6 +1,6 @@
 """Stop a server while hundreds of clients are in the middle of their work.
 
-Each WebSocket gets its close frame, each request an answer or the close that docs/howto/drain.md describes, and the
+Each WebSocket gets its close frame, each request an answer or the close that docs/howto/deploy.md describes, and the
 server ends well, within the time of its drain.
 """
 

@@ -36,7 +36,7 @@ from tests.integration.servers import ROOT, free_port
 from tests.patience import PATIENCE, wait_until
 from tests.websockets import open_websocket
 
-PAGE = "docs/howto/behind-a-proxy.md"
+PAGE = "docs/howto/deploy.md"
 ASHTREE = [sys.executable, "-c", "from channels.cli.command import main; main()"]
 # The changes to the generated endpoint: long polling, an application, and a second node.
 CHANGES = (

@@ -1,6 +1,6 @@
 """Costs of processes and servers, next to raw Trio and other actor libraries: `make bench-actors`.
 
-Everything is measured in one run, in rounds in which the subjects take turns; see docs/topics/performance.md for what
+Everything is measured in one run, in rounds in which the subjects take turns; see docs/topics/measurements.md for what
 the figures mean. Nothing here is part of the test run.
 """
 

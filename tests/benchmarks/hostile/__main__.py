@@ -2,7 +2,7 @@
 
 For each attack a server of its own, the attackers in another process, and here a client that means well: it has joined
 a room, sends an echo every 20 ms, and measures how long the answer takes. The server measures for how long its loop was
-blocked at most. docs/topics/limits.md has the results.
+blocked at most.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ if P.dying:
         P.reason = reason
     AA
 """,
-        promise="docs/topics/exit-reasons.md: the first fatal signal decides the exit reason",
+        promise="docs/reference/reasons-and-errors.md: the first fatal signal decides the exit reason",
         seen="Monitors see the reason of a later signal, and a supervisor restarts a child that was to stop.",
         tests=_KERNEL,
         found_by_tests=False,
@@ -107,7 +107,7 @@ if not only_unwinding(E):
 BB
 self.end(P, reason)
 """,
-        promise="docs/topics/exit-reasons.md: a process that accepted a signal ends with its reason",
+        promise="docs/reference/reasons-and-errors.md: a process that accepted a signal ends with its reason",
         seen="A process that was stopped counts as crashed, and its supervisor restarts it.",
         tests=_KERNEL,
     ),
@@ -293,7 +293,7 @@ await C()
         function="StateMachine._go_to",
         shape="reversed(P)",
         replacement="P",
-        promise="docs/reference/state-machine.md: postponed events keep their order",
+        promise="docs/reference/gen-server.md: postponed events keep their order",
         seen="A machine handles the requests that arrived while it was connecting in reverse order.",
         tests=_KERNEL,
     ),
@@ -309,7 +309,7 @@ if T is not None and cancel_timer(T) is None:
 if T is not None:
     cancel_timer(T)
 """,
-        promise="docs/reference/state-machine.md: a change of state ends the timeout of the old state",
+        promise="docs/reference/gen-server.md: a change of state ends the timeout of the old state",
         seen="A machine that has just entered a state gets a StateTimeout at once.",
         tests=_KERNEL,
     ),

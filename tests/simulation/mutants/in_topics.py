@@ -94,7 +94,7 @@ if self.tracker is None or not is_alive(self.tracker):
     return
 self.roster.owner_ended(AA)
 """,
-        promise="docs/topics/presence.md: removes the presences of processes that ended in the meantime",
+        promise="docs/reference/presence.md: removes the presences of processes that ended in the meantime",
         seen="Users whose channel ends during a crash of the tracker never leave.",
         tests=_PRESENCE,
     ),
