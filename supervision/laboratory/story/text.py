@@ -68,7 +68,7 @@ def _merged(merged: Mapping[str, Mapping[str, Any]]) -> str:
     if None in within:
         bound = "the times of some files are only in the order of the messages"
     else:
-        bound = f"compared between two of them, a time is right within {in_seconds(max(within))}"
+        bound = f"compared between two of them, a time is right within {max(within):.2g} s"
     return f"\nMerged from {counted(len(merged), 'file')} by the messages between them: {', '.join(merged)}; {bound}."
 
 
