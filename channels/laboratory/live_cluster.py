@@ -290,8 +290,9 @@ class _Cluster(LiveCluster):
         self._signal(name, signal.SIGSTOP, "node_paused")
 
     def resume(self, name: str) -> None:
-        # A worker with the same name may have taken its place.
-        if self._pids().get(name) == self._paused.pop(name, None):
+        pid = self._paused.pop(name, None)
+        # It may have ended, and a worker with the same name may have taken its place.
+        if pid is not None and self._pids().get(name) == pid:
             self._signal(name, signal.SIGCONT, "node_resumed")
 
     def drain(self, name: str) -> None:

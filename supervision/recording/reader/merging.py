@@ -118,7 +118,6 @@ def merge(recordings: Mapping[str, Iterable[bytes]]) -> list[bytes]:
     files.sort(key=lambda each: not each.is_experiment)
     _label(files)
     sources = _sources(files)
-    _check_related(files, sources)
     _add_ends(files, sources)
     _move(files, sources)
     merged = {
@@ -173,22 +172,6 @@ def _sources(files: Sequence[_File]) -> dict[_Place, _Place]:
     return found
 
 
-def _check_related(files: Sequence[_File], sources: Mapping[_Place, _Place]) -> None:
-    reached, waiting = {0}, [0]
-    pairs = {(here[0], there[0]) for here, there in sources.items()}
-    while waiting:
-        current = waiting.pop()
-        near = {b if a == current else a for a, b in pairs if current in (a, b)} - reached
-        reached |= near
-        waiting += near
-    others = [each.name for number, each in enumerate(files) if number not in reached]
-    if others:
-        raise UnrelatedRecordings(
-            f"{', '.join(others)} and {files[0].name} do not belong together: no message of one was received in the "
-            "other; name the files of one run, and of workers or nodes that exchange messages"
-        )
-
-
 def _add_ends(files: Sequence[_File], sources: dict[_Place, _Place]) -> None:
     """Add a `node_killed` event to each file of a killed process, and let each report about the kill come after it."""
     by_name = {each.named: number for number, each in enumerate(files) if each.named is not None}
@@ -238,13 +221,19 @@ def _move(files: Sequence[_File], sources: Mapping[_Place, _Place]) -> None:
                 limit[a][b] = min(limit[a][b], limit[a][via] + limit[via][b])
     placed, missing = [0], list(size[1:])
     while missing:
-        # Each file has exchanged something with another, so one of the missing files has a limit at least on one side.
+        # A message between two files limits the offset of one of them on one side at least.
         for number in missing:
             most = min(files[each].offset + limit[each][number] for each in placed)
             least = max(files[each].offset - limit[number][each] for each in placed)
             known = [each for each in (least, most) if math.isfinite(each)]
             if known:
                 break
+        else:
+            names = ", ".join(files[number].name for number in missing)
+            raise UnrelatedRecordings(
+                f"{names} and {files[0].name} do not belong together: no message of one was received in the other; "
+                "name the files of one run, and of workers or nodes that exchange messages"
+            )
         placed.append(number)
         missing.remove(number)
         files[number].offset = sum(known) / len(known)
