@@ -162,7 +162,7 @@ async def next_of(auction: ClientChannel, event: str) -> Any:
 def documented_rights() -> list[str]:
     """Return the ACL rule of the documentation for a server of durable topics and entities."""
     durable, entities = [
-        (ROOT / "docs/reference" / name).read_text() for name in ("durable.md", "arbiters.md")
+        (ROOT / "docs/reference" / name).read_text() for name in ("durable.md", "entities.md")
     ]
     rule = re.search(r"^ACL SETUSER (.*)$", durable, re.MULTILINE)
     more = re.search(r"`(\+get [^`]*)`", entities)

@@ -16,9 +16,12 @@ from tests.simulation.mutants.__main__ import (
     scenarios_for,
 )
 from tests.simulation.mutants.everything import MUTANTS
+from tests.simulation.mutants.held_out import HELD_OUT
 from tests.simulation.mutants.measuring import Measured, copied, finding, measure
 from tests.simulation.mutants.mutant import Mutant, OutdatedMutant, apply, mutated
 from tests.simulation.mutants.shape import matches, replace
+
+EVERYTHING = (*MUTANTS, *HELD_OUT)
 
 HEALTHY = "def double(number):\n    return 2 * number\n"
 WRONG = "def double(number):\n    return number + 2"
@@ -67,14 +70,14 @@ def search_for_double(mutant: Mutant) -> list[str]:
 # The mutants
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda each: each.name)
+@pytest.mark.parametrize("mutant", EVERYTHING, ids=lambda each: each.name)
 def test_every_mutant_applies_to_its_module_and_compiles(mutant: Mutant) -> None:
     assert mutated(mutant, ROOT) != ast.unparse(ast.parse((ROOT / mutant.file).read_text()))
 
 
 def test_every_mutant_has_a_name_of_its_own_and_names_existing_tests() -> None:
-    assert len({each.name for each in MUTANTS}) == len(MUTANTS)
-    assert all((ROOT / path).exists() for each in MUTANTS for path in each.tests)
+    assert len({each.name for each in EVERYTHING}) == len(EVERYTHING)
+    assert all((ROOT / path).exists() for each in EVERYTHING for path in each.tests)
 
 
 # Shapes

@@ -19,6 +19,7 @@ from pathlib import Path
 from attrs import asdict
 
 from tests.simulation.mutants.everything import MUTANTS
+from tests.simulation.mutants.held_out import HELD_OUT
 from tests.simulation.mutants.measuring import Measured, measure
 from tests.simulation.mutants.mutant import Mutant
 from tests.simulation.sweeps import SWEEPS
@@ -83,6 +84,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants", description=__doc__)
     parser.add_argument("--only", action="append", metavar="NAME", help="names, or parts of names")
     parser.add_argument(
+        "--held-out", action="store_true", help="measure the held-out bugs, not the mutants"
+    )
+    parser.add_argument(
         "--minutes-each", type=float, default=1.0, help="processor time for each mutant"
     )
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="mutants at a time")
@@ -92,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
     seconds = options.minutes_each * 60
     chosen = [
         each
-        for each in MUTANTS
+        for each in (HELD_OUT if options.held_out else MUTANTS)
         if options.only is None or any(part in each.name for part in options.only)
     ]
     work = partial(
