@@ -91,6 +91,9 @@ def test_the_report_counts_what_ended_with_the_worker_and_what_came_back(
     assert kill.ended > 20
     assert kill.not_back == 0
     assert [each.ended for each in others] == [0, 0]
+    [takeover] = workers.measures.takeovers
+    assert takeover is not None
+    assert takeover < PATIENCE
 
 
 def test_the_command_tells_the_takeover_as_one_story(workers: LiveOutcome, tmp_path: Path) -> None:

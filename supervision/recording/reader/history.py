@@ -763,7 +763,7 @@ class HistoryReader:
         process = self._process(event)
         if process is None or process.title:
             return
-        process.title = f"{event['entity']} {event['key']}"
+        process.title, process.is_entity = f"{event['entity']} {event['key']}", True
         self.changed[process.index] = process
         self._replace(process)
 

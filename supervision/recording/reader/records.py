@@ -52,6 +52,7 @@ class ProcessRecord:
             in another partition.
         title: the class and the topic of a channel, such as `RoomChannel room:lobby`, or the class and the key of an
             entity; empty for other processes.
+        is_entity: True for the process of an entity, which another node may replace.
         client: for a connection or a channel, the name of its client in the scenario, or else the id of its socket;
             empty if the trace has neither.
         is_named: True if `client` is the name of one client in the scenario. Several clients may share the id of their
@@ -79,6 +80,7 @@ class ProcessRecord:
     host: str | None = None
     role: str
     title: str = ""
+    is_entity: bool = False
     client: str = ""
     is_named: bool = False
     connection: ProcessRecord | None = None
