@@ -13,6 +13,7 @@ import msgspec
 
 from actors.instrumentation.telemetry import Event, Handler
 from channels.pubsub.adapter import Encoded
+from channels.pubsub.envelope import Envelope, MalformedEnvelope, unpack
 from channels.pubsub.exchange import Exchange
 from channels.telemetry import (
     ENTITY_BEGAN,
@@ -29,6 +30,7 @@ from supervision.recording.recorder import sender_now
 __all__ = ["record_nodes"]
 
 _LONG = 80
+_TEXTS = 1000
 _Data = Mapping[str, Any]
 _decode = msgspec.json.Decoder(list[Any]).decode
 
@@ -54,11 +56,13 @@ class _Nodes:
     """The events of one recorder."""
 
     def __init__(self, recorder: FlightRecorder) -> None:
-        self._add: Callable[..., object] = recorder.add
+        self._add, self._add_message = recorder.add, recorder.add_message
+        # The names and incarnations of nodes, so that all records of a node share two texts.
+        self._texts: dict[str, str] = {}
 
     def close(self) -> None:
         # The exchanges live longer than the recorder.
-        self._add = _ignore
+        self._add_message = _ignore
 
     # Envelopes and other nodes
 
@@ -76,10 +80,8 @@ class _Nodes:
             lane, data = send(*arguments)
             encoded: Encoded = arguments[-1]
             number = _decode(data.partition(b"\n")[0])[3]
-            leaves = f"{node} {incarnation} {lane} {number}"
-            self._add(
-                "envelope_sent", sender_now(), {"topic": encoded.topic[:_LONG], "leaves": leaves}
-            )
+            topic = encoded.topic[:_LONG]
+            self._add_message("envelope_sent", sender_now(), topic, node, incarnation, lane, number)
             return lane, data
 
         return message
@@ -87,16 +89,19 @@ class _Nodes:
     def _receiving(self, receive: Callable[[str, bytes], None], own: str) -> Any:
         def received(lane: str, data: bytes) -> None:
             try:
-                _, node, incarnation, number, topic, *_ = _decode(data.partition(b"\n")[0])
-            except (ValueError, msgspec.MsgspecError):
-                # The exchange counts it as malformed, and reports it.
-                topic = None
-            # The facts of a heartbeat are not text. A node ignores its own envelopes.
-            if isinstance(topic, str) and node != own:
-                arrives = f"{node} {incarnation} {lane} {number}"
-                self._add(
-                    "envelope_received", sender_now(), {"topic": topic[:_LONG], "arrives": arrives}
+                found = unpack(data, max_bytes=len(data))
+            except MalformedEnvelope:
+                # The exchange counts and reports it.
+                found = None
+            # A node ignores its own envelopes.
+            if isinstance(found, Envelope) and found.node != own:
+                if len(self._texts) > _TEXTS:
+                    self._texts.clear()
+                node, incarnation = (
+                    self._texts.setdefault(each, each) for each in (found.node, found.incarnation)
                 )
+                about = found.encoded.topic[:_LONG], node, incarnation, lane, found.number
+                self._add_message("envelope_received", sender_now(), *about)
             receive(lane, data)
 
         return received
@@ -124,7 +129,7 @@ class _Nodes:
 
     def entity_began(self, _event: object, _measured: _Data, about: _Data) -> None:
         # The entity executes this event in its own process.
-        self._add("entity_began", sender_now(), {"fence": about["fence"]})
+        self._add_message("entity_began", sender_now(), about["fence"])
 
     def socket_connected(self, _event: object, _measured: _Data, about: _Data) -> None:
         peer = about["connect_info"].peer_data
@@ -138,5 +143,5 @@ def _start_of(name: str, incarnation: str) -> str:
     return f"{name} {incarnation}"
 
 
-def _ignore(kind: str, pid: object, fields: object) -> None:
+def _ignore(kind: str, pid: object, *fields: object) -> None:
     pass

@@ -418,6 +418,18 @@ class FlightRecorder(Instrument):
         """
         return self._add(kind, None if pid is None else pid.number, fields)
 
+    def add_message(self, kind: str, pid: Pid | None, *fields: str | int) -> None:
+        """Record an event that is as frequent as a message, in the ring of messages.
+
+        Args:
+            kind: The kind of the event, which `Conversion` knows.
+            pid: The process of the event, if it has one.
+            *fields: The further items of the record. They must be small.
+        """
+        if self.records_messages:
+            number = None if pid is None else pid.number
+            self._tape.keep((next(self._numbers), self._tape.look(), kind, number, *fields))
+
     def tap(self) -> Tap:
         """Return the functions that record what the clients of a server send and get."""
         return Tap(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from sys import getsizeof
 from typing import Any
 
 import trio
@@ -14,6 +15,7 @@ from channels.testing import JoinedNodes, SimulatedRedis
 from examples.study.auction_nodes import bid, serve
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.reader.merging import merge
+from supervision.recording.ring import MESSAGE_BYTES
 from supervision.simulation import World, simulate
 from supervision.supervisor import Supervisor
 from tests.supervision.recording.test_schema import check
@@ -48,6 +50,31 @@ async def test_an_envelope_has_the_same_id_where_it_left_and_where_it_arrived(
     recorder.close()
 
 
+async def test_the_envelopes_of_a_busy_node_push_out_no_other_events(runtime: Runtime) -> None:
+    recorder = FlightRecorder(runtime, max_messages=50)
+    record_channels(recorder)
+    nodes = JoinedNodes()
+    here, there = PubSub(nodes.adapter("here")), PubSub(nodes.adapter("there"))
+    for pubsub in (here, there):
+        await Supervisor.start_link([pubsub.child_spec()])
+    await trio.sleep(1)
+    for number in range(1000):
+        here.broadcast("room:1", number)
+    await trio.sleep(1)
+    assert recorder.statistics()["messages_dropped"] > 1000
+    assert recorder.statistics()["events_dropped"] == 0
+    largest = max(map(size_of_record, recorder.snapshot().records))
+    assert largest <= MESSAGE_BYTES
+    recorder.close()
+
+
+def size_of_record(record: tuple[Any, ...]) -> int:
+    """Return the memory of a record of an envelope, without the texts that all its records share."""
+    if record[2] not in ("envelope_sent", "envelope_received"):
+        return 0
+    return getsizeof(record) + sum(getsizeof(each) for each in record if type(each) is not str) + 80
+
+
 async def test_bytes_that_are_no_envelope_reach_the_exchange_and_are_not_recorded(
     runtime: Runtime,
 ) -> None:
@@ -56,10 +83,11 @@ async def test_bytes_that_are_no_envelope_reach_the_exchange_and_are_not_recorde
     pubsub = PubSub(JoinedNodes().adapter("here"))
     await Supervisor.start_link([pubsub.child_spec()])
     exchange = pubsub.adapter.exchange  # type: ignore[attr-defined] # of the adapter of the test
-    for data in (b"", b"x", b"[1]", b'{"a":1}', b'[1,"a","b",3,{"shards":1}]'):
+    heartbeat = b'[1,"a","b",3,{"shards":1}]'
+    for data in (b"", b"x", b"[1]", b'{"a":1}', b'[1,["a"],"b",3,"t","e"]\n{}', heartbeat):
         exchange.receive("0", data)
     assert recorded(recorder, "envelope_received") == []
-    assert exchange.statistics()["malformed"] == 4
+    assert exchange.statistics()["malformed"] == 5
     recorder.close()
     pubsub.broadcast("room:1", 1)
     assert recorded(recorder, "envelope_sent") == []
