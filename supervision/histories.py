@@ -28,15 +28,23 @@ from supervision.laboratory.histories.models import (
 )
 from supervision.laboratory.histories.operations import Fate, Operation
 from supervision.laboratory.histories.picture import lanes
+from supervision.laboratory.histories.reading import (
+    IncompleteRecording,
+    operations_in,
+    read_operations,
+)
 from supervision.laboratory.histories.recorded import (
+    ClientRequest,
     OpenOperation,
     OperationHistory,
     describe_request,
 )
 
 __all__ = [
+    "ClientRequest",
     "Counter",
     "Fate",
+    "IncompleteRecording",
     "Lock",
     "Map",
     "Model",
@@ -55,4 +63,6 @@ __all__ = [
     "check_session",
     "describe_request",
     "lanes",
+    "operations_in",
+    "read_operations",
 ]

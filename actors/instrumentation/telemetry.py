@@ -14,13 +14,19 @@ from typing import Any, TypeAlias
 from actors.errors import ProcessExit, ProcessKilled
 from actors.text import log_exception
 
-__all__ = ["Event", "Handler", "Telemetry"]
+__all__ = ["OPERATION_BEGAN", "OPERATION_ENDED", "Event", "Handler", "Telemetry"]
 
 Event: TypeAlias = tuple[str, ...]
 """The name of an event, from general to specific: `("actors", "process", "crash")`."""
 
 Handler: TypeAlias = Callable[[Event, Mapping[str, Any], Mapping[str, Any]], None]
 """A function that takes the event, its measurements (numbers) and its metadata (context)."""
+
+OPERATION_BEGAN: Event = ("actors", "operation", "began")
+"""A client outside of the calls of a runtime, such as that of a socket, began an operation. A history records it."""
+
+OPERATION_ENDED: Event = ("actors", "operation", "ended")
+"""Such an operation has an answer, or its client no longer waits for one."""
 
 _log = logging.getLogger("actors.instrumentation.telemetry")
 

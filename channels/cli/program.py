@@ -26,6 +26,7 @@ __all__ = [
     "LogFormat",
     "LogLevel",
     "Record",
+    "RecordContents",
     "Watchdog",
     "announce",
     "announce_internal",
@@ -60,6 +61,15 @@ Record: TypeAlias = Annotated[
         metavar="FILE",
         envvar="ASHTREE_RECORD",
         help="Record everything to this file, for `ashtree story`.",
+    ),
+]
+
+RecordContents: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--record-contents",
+        envvar="ASHTREE_RECORD_CONTENTS",
+        help="Also record the contents of messages and answers, with secrets masked.",
     ),
 ]
 
@@ -198,6 +208,8 @@ def url_of(host: str, port: int, *, secure: bool = False) -> str:
 def recorders(
     record: Path | str | None,
     capsules: Path | str | None,
+    *,
+    contents: bool = False,
     about: Mapping[str, str] | None = None,
 ) -> list[ChildSpec]:
     """Return the recorder's child spec for `--record` and `--capsules`; empty without these options.
@@ -217,7 +229,7 @@ def recorders(
             f"--record {record}: the folder {Path(record).parent} is missing; create it first"
         )
     crashes = None if capsules is None else Capsules(capsules)
-    return [recorder_spec(file=record, capsules=crashes, about=about)]
+    return [recorder_spec(file=record, capsules=crashes, contents=contents, about=about)]
 
 
 def of_worker(path: str | None, worker: int, starts: int = 1) -> str | None:

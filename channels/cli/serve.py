@@ -24,6 +24,7 @@ from channels.cli.program import (
     LogFormat,
     LogLevel,
     Record,
+    RecordContents,
     Watchdog,
     announce,
     announce_internal,
@@ -278,6 +279,7 @@ def serve_command(
     ] = Timing().start_timeout,
     health_socket: HealthSocket = None,
     record: Record = None,
+    record_contents: RecordContents = False,
     capsules: CapsuleFolder = None,
     chaos: Annotated[
         bool,
@@ -292,7 +294,7 @@ def serve_command(
     """Serve an endpoint until Ctrl-C."""
     open_log(log_level, log_format)
     context = tls_context(certfile, keyfile)
-    before = recorders(record, capsules)
+    before = recorders(record, capsules, contents=record_contents)
     watcher = _watcher(watch, reload=reload)
     given = "--unix" if unix is not None else "--fd"
     if (unix is not None or fd is not None) and (workers is not None or watcher is not None):
@@ -327,6 +329,7 @@ def serve_command(
         "certfile": str(certfile) if certfile else None,
         "keyfile": str(keyfile) if keyfile else None,
         "record": str(record) if record else None,
+        "record_contents": record_contents,
         "capsules": str(capsules) if capsules else None,
         "reload": reload,
         "chaos": chaos,

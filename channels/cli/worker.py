@@ -73,6 +73,7 @@ class Options(msgspec.Struct, kw_only=True, frozen=True):
         certfile: as for `ashtree serve`.
         keyfile: as for `ashtree serve`.
         record: as for `ashtree serve`; each worker has its own file.
+        record_contents: as for `ashtree serve`.
         capsules: as for `ashtree serve`.
         reload: as for `ashtree serve`.
         chaos: as for `ashtree serve`.
@@ -84,6 +85,7 @@ class Options(msgspec.Struct, kw_only=True, frozen=True):
     certfile: str | None = None
     keyfile: str | None = None
     record: str | None = None
+    record_contents: bool = False
     capsules: str | None = None
     reload: bool = False
     chaos: bool = False
@@ -209,7 +211,8 @@ def _serve(
             *recorders(
                 of_worker(options.record, setup.id, setup.starts),
                 options.capsules,
-                {"place": f"place {setup.place}"},
+                contents=options.record_contents,
+                about={"place": f"place {setup.place}"},
             ),
             process_spec(worker.listen, id="parent", restart="transient"),
             endpoint.child_spec(

@@ -67,6 +67,7 @@ class PushRecord:
         ref: the ref of the frame; None while the push waits.
         was_sent: True after the first frame.
         is_settled: True after the answer, the timeout, the end of the channel, or `cancel`.
+        is_observed: True if a history records the push.
         waiter: the shell's object for this push.
     """
 
@@ -79,6 +80,7 @@ class PushRecord:
     timer: Timer | None = None
     was_sent: bool = False
     is_settled: bool = False
+    is_observed: bool = False
     waiter: Any = None
 
 

@@ -13,7 +13,7 @@ from attrs import asdict, define, field, frozen
 
 from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption, RuntimeClosed
-from actors.instrumentation.telemetry import Telemetry
+from actors.instrumentation.telemetry import OPERATION_BEGAN, Telemetry
 from actors.runtime import current_runtime
 from channels.client.backoff import RECONNECT, REJOIN, RetryTable
 from channels.client.channel import ClientChannel
@@ -27,6 +27,7 @@ from channels.client.events import (
     Lifecycle,
 )
 from channels.client.feed import Change, Feed
+from channels.client.operations import Operations
 from channels.client.options import check, close_codes
 from channels.client.protocol import Protocol
 from channels.client.records import (
@@ -233,6 +234,7 @@ class ClientSocket:
         "_last_failure",
         "_max_buffered",
         "_nursery",
+        "_operations",
         "_options",
         "_pongs",
         "_protocol",
@@ -266,6 +268,9 @@ class ClientSocket:
             self.telemetry = Telemetry() if telemetry is None else telemetry
             random = chance.random if random is None else random
         self._options = options
+        # As in `connect=partial(world.network.connect, source="ann")`.
+        source = getattr(options.connect, "keywords", {}).get("source")
+        self._operations = Operations(self, self.telemetry, source)
         self._max_buffered = settings.max_buffered
         self._random = random
         self._protocol = Protocol(settings, random)
@@ -413,6 +418,8 @@ class ClientSocket:
 
     def join(self, record: ChannelRecord) -> None:
         """Send the first join of a channel."""
+        if self.telemetry.handlers(OPERATION_BEGAN):
+            self._operations.joining(record)
         self._act(self._protocol.join(record, trio.current_time()))
 
     def push(
@@ -436,15 +443,21 @@ class ClientSocket:
             timeout=timeout,
             is_repeatable=is_repeatable,
         )
+        if self.telemetry.handlers(OPERATION_BEGAN):
+            self._operations.pushed(pushed, payload)
         self._act(effects)
         return pushed
 
     def cancel(self, record: PushRecord) -> None:
         """Forget a push."""
+        if record.is_observed and not record.is_settled:
+            self._operations.settled(record, "timeout", None)
         self._protocol.cancel(record)
 
     def leave(self, record: ChannelRecord) -> None:
         """Leave the topic of a channel."""
+        if self.telemetry.handlers(OPERATION_BEGAN):
+            self._operations.begin((record, "leave"), "leave", record, "phx_leave", None)
         self._act(self._protocol.leave(record, trio.current_time()))
 
     # For open_socket
@@ -491,10 +504,14 @@ class ClientSocket:
                     self._connection.send_nowait(effect.frame)
             elif isinstance(effect, Arrived):
                 channel = effect.channel
+                if self.telemetry.handlers(OPERATION_BEGAN):
+                    self._operations.received(effect)
                 if channel.owner.arrived(effect.message):
                     self._tell(Dropped(channel.topic, channel.owner.max_messages))
             elif isinstance(effect, Settled):
                 effect.push.waiter.settle(effect.status, effect.response)
+                if effect.push.is_observed:
+                    self._operations.settled(effect.push, effect.status, effect.response)
             else:
                 self._act_rarely(effect)
         deadline = self._protocol.deadline
@@ -505,6 +522,8 @@ class ClientSocket:
             case Tell():
                 self._tell(effect.event)
                 if effect.channel is not None:
+                    if self.telemetry.handlers(OPERATION_BEGAN):
+                        self._operations.told(effect.channel, effect.event)
                     effect.channel.owner.told(effect.event)
             case Open():
                 self._connection = ClientConnection(self, effect.transport)
@@ -516,6 +535,8 @@ class ClientSocket:
                     self._connection = None
             case Left():
                 effect.channel.owner.left()
+                if self.telemetry.handlers(OPERATION_BEGAN):
+                    self._operations.end((effect.channel, "leave"), "answered")
             case Ended():
                 effect.channel.owner.ended(is_clean=effect.is_clean)
             case Pong():

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from actors.instrumentation.telemetry import Event, Handler
+from actors.masking import mask
 from actors.process import current_pid
 from actors.refs import Pid
 from actors.runtime import Runtime
@@ -16,7 +17,8 @@ from channels.channel import connection_of
 from channels.connection.session_server import SessionServer
 from channels.filters import FilterRule, filter_parameters
 from channels.messages import Broadcast, Message
-from channels.protocol.session import Effect, Membership, Send
+from channels.protocol.session import Deliver, Effect, Membership, Send, Start
+from channels.recording.contents import FrameContents
 from channels.recording.nodes import record_nodes
 from channels.recording.watched_out import WatchedOut
 from channels.telemetry import CHANNEL_JOINED, CONNECTION_CLOSED, SESSION_STARTED
@@ -42,6 +44,7 @@ _L = TypeVar("_L", bound=Callable[..., object])
 
 _Data = Mapping[str, Any]
 _Add = Callable[[str, Pid, dict[str, Any]], object]
+_FrameIn = Callable[[Pid, Message, int], object]
 
 
 @asynccontextmanager
@@ -170,6 +173,12 @@ class _FlightClients(Clients):
         super().__init__(recorder.add)
         self._recorder = recorder
         self._tap = recorder.tap()
+        self._contents: FrameContents | None = None
+        if recorder.contents and recorder.records_frames:
+            self._contents = FrameContents(
+                recorder.add_message,
+                lambda payload: mask(self.filtered_payload(payload), recorder.hide),
+            )
         # The flushers that call the recorder. An endpoint that ends leaves the set with its flusher.
         self._flushers: WeakSet[Flusher] = WeakSet()
 
@@ -185,6 +194,10 @@ class _FlightClients(Clients):
         pid = about["pid"]
         self._recorder.connections[pid] = self._attach(about["server"], pid)
 
+    def session(self, session: Any, pid: Pid) -> Any:
+        frame_in = None if self._contents is None else self._contents.frame_in
+        return RecordedSession(session, pid, self._add, frame_in)
+
     def _attach(self, server: SessionServer, pid: Pid) -> Callable[[], None]:
         """Record the reads and writes of a connection. Return a function that stops this."""
         tap, out, session = self._tap, server.out, server.session
@@ -195,6 +208,8 @@ class _FlightClients(Clients):
         wrote = partial(tap.wrote, pid.number)
         if not recorder.records_frames:
             pass
+        elif self._contents is not None:
+            server.out = server.link.out = WatchedOut(out, partial(self._contents.frame_out, pid))
         elif not isinstance(out, OutBuffer):
             # The buffer of a test. It delivers each frame immediately.
             server.out = server.link.out = WatchedOut(out, lambda frame: wrote(len(frame), 1))
@@ -228,14 +243,29 @@ class _FlightClients(Clients):
 
 
 class RecordedSession:
-    """A session that records when the client learns that a channel has crashed."""
+    """A session that records when the client learns that a channel has crashed.
 
-    def __init__(self, session: Any, pid: Pid, add: _Add) -> None:
+    Args:
+        session: the session.
+        pid: the process of the connection.
+        add: records an event about a process.
+        frame_in: records a message of the client; None to record none.
+    """
+
+    def __init__(self, session: Any, pid: Pid, add: _Add, frame_in: _FrameIn | None = None) -> None:
         self._session = session
-        # The server calls `receive` most often, so this attribute avoids `__getattr__`.
-        self.receive = session.receive
         self._pid = pid
         self._add = add
+        self._frame_in = frame_in
+        # The server calls `receive` most often, so this attribute avoids `__getattr__`.
+        self.receive = session.receive if frame_in is None else self._receive
+
+    def _receive(self, data: bytes, *, binary: bool) -> list[Effect]:
+        effects: list[Effect] = self._session.receive(data, binary=binary)
+        for effect in effects:
+            if self._frame_in is not None and (type(effect) is Deliver or type(effect) is Start):
+                self._frame_in(self._pid, effect.message, len(data))
+        return effects
 
     @property
     def codec(self) -> Any:
@@ -260,7 +290,7 @@ class RecordedSession:
 
     def end(self) -> None:
         """Record nothing more. A connection can live longer than a recorder, so drop the recorder here."""
-        self._add = _ignore
+        self._add, self._frame_in = _ignore, None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)

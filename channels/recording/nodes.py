@@ -56,7 +56,8 @@ class _Nodes:
     """The events of one recorder."""
 
     def __init__(self, recorder: FlightRecorder) -> None:
-        self._add, self._add_message = recorder.add, recorder.add_message
+        self._add = recorder.add
+        self._add_message = recorder.add_message if recorder.records_messages else _ignore
         # The names and incarnations of nodes, so that all records of a node share two texts.
         self._texts: dict[str, str] = {}
 

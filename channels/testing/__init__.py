@@ -10,6 +10,7 @@ from channels.laboratory.entity_invariants import (
     EntityRequestsRunOnce,
 )
 from channels.laboratory.fence_invariants import FencesHold
+from channels.laboratory.history_models import DurableTopic, KeyedPush, Presences
 from channels.laboratory.invariants import JoinsAnswered
 from channels.laboratory.joined_nodes import JoinedNodes
 from channels.laboratory.live_cluster import ClusterFailed, LiveCluster, open_cluster
@@ -33,6 +34,7 @@ __all__ = [
     "ChannelTest",
     "ClusterFailed",
     "ConnectionRefused",
+    "DurableTopic",
     "EntitiesRunOnce",
     "EntityCallsEnd",
     "EntityCastsArrive",
@@ -43,9 +45,11 @@ __all__ = [
     "JoinFailed",
     "JoinedNodes",
     "JoinsAnswered",
+    "KeyedPush",
     "LiveCluster",
     "LiveNetwork",
     "PresenceDiffsFit",
+    "Presences",
     "PresencesAgree",
     "PushAnswer",
     "SimulatedRedis",

@@ -211,14 +211,17 @@ class Conversion:
         return self._caused(fields, self._cause_of(caller, t))
 
     def _call_ended(self, record: Record, number: int) -> dict[str, Any]:
-        _, _, _, caller, server, identity, how = record
+        _, _, _, caller, server, identity, how, answer = record
         call = self._calls.pop(identity, None)
         if how in ("timeout", "cancelled"):
             self._given_up[identity] = number
             if len(self._given_up) > _REMEMBERED:
                 del self._given_up[next(iter(self._given_up))]
         cause = self._ended.get(server) if how == "server_ended" else call
-        return self._caused({"pid": caller, "to": server, "call": call, "how": how}, cause)
+        fields = {"pid": caller, "to": server, "call": call, "how": how}
+        if answer is not None:
+            fields["answer"] = answer
+        return self._caused(fields, cause)
 
     def _late_answer(self, record: Record, number: int) -> dict[str, Any]:
         _, _, _, server, fields, identity = record

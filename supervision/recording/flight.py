@@ -171,6 +171,7 @@ class FlightRecorder(Instrument):
         self._pass_on: Callable[[Record], None] | None = None
         # The caller and the server of each open call, by the identity of the call.
         self._calls: dict[int, tuple[int | None, int]] = {}
+        self._answers: dict[int, str] = {}
         self._births: dict[Pid, Birth] = {}
         # The runtime takes the mailbox from a process before it reports the end. So the recorder keeps the mailbox
         # until then.
@@ -418,18 +419,6 @@ class FlightRecorder(Instrument):
         """
         return self._add(kind, None if pid is None else pid.number, fields)
 
-    def add_message(self, kind: str, pid: Pid | None, *fields: str | int) -> None:
-        """Record an event that is as frequent as a message, in the ring of messages.
-
-        Args:
-            kind: The kind of the event, which `Conversion` knows.
-            pid: The process of the event, if it has one.
-            *fields: The further items of the record. They must be small.
-        """
-        if self.records_messages:
-            number = None if pid is None else pid.number
-            self._tape.keep((next(self._numbers), self._tape.look(), kind, number, *fields))
-
     def tap(self) -> Tap:
         """Return the functions that record what the clients of a server send and get."""
         return Tap(
@@ -439,8 +428,20 @@ class FlightRecorder(Instrument):
             sent=self.message_sent,
             contents=self.contents,
             messages=self.records_messages,
-            frames=self.records_frames,
+            # With contents, `channels.recording` records the frames itself.
+            frames=self.records_frames and not self.contents,
         )
+
+    def add_message(self, kind: str, pid: Pid | None, *items: Any) -> None:
+        """Record an event about a message. It goes to the ring of messages.
+
+        Args:
+            kind: The kind of the event.
+            pid: The process of the event, if it has one.
+            *items: The fields, by name, or small items of which `Conversion` makes the fields of this kind.
+        """
+        number = None if pid is None else pid.number
+        self._tape.keep((next(self._numbers), self._tape.look(), kind, number, *items))
 
     def fault(self, type: str, pid: Pid | None = None, *, text: str = "") -> None:
         """Record a deliberate fault. Call this just before you cause the fault.
@@ -533,11 +534,18 @@ class FlightRecorder(Instrument):
             record = (next(self._numbers), self._tape.look(), "call", *parties, limit, id(call))
             self._tape.keep(record)
 
+    def call_answered(self, call: object, value: Any) -> None:
+        if self.contents and id(call) in self._calls:
+            self._answers[id(call)] = describe(mask(value, self.hide))[:TEXT_LENGTH]
+
     def call_ended(self, call: object, how: str) -> None:
         parties = self._calls.pop(id(call), None)
         if parties is None:
             return
-        record = (next(self._numbers), self._tape.look(), "call_ended", *parties, id(call), how)
+        record = (
+            *(next(self._numbers), self._tape.look(), "call_ended", *parties, id(call), how),
+            self._answers.pop(id(call), None),
+        )
         if how == "answered":
             self._tape.keep(record)
             return

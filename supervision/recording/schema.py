@@ -281,8 +281,8 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "seconds": float,
             "client?": str,
         },
-        # Only simulated runs record the contents of frames. `by` is the process that wrote the frame. A reply has a
-        # `status`, and the `ref` of its push.
+        # Topic, event and payload are missing unless contents are recorded. `by` is the process that wrote the frame. A
+        # reply has a `status`, and the `ref` of its push.
         "frame": {
             "pid": int,
             "direction": str,

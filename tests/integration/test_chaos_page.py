@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
+from supervision.histories import Fate, Operation, lanes
 from supervision.recording.reader.page import write_page
 from tests.integration.browsers import chromium
 from tests.patience import PATIENCE
@@ -310,3 +311,27 @@ def test_the_page_does_not_get_wider_than_its_window(open_page: Open, width: int
     page = open_page(shop(), title="t" * 200)
     page.set_viewport_size(ViewportSize(width=width, height=800))
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_lanes_of_a_failed_check_of_a_history_are_readable_in_both_themes(
+    open_page: Open,
+) -> None:
+    lost = Operation(client="ann", name="write", arguments=(1,), start=1, fate=Fate.OPEN)
+    stale = Operation(client="ben", name="read", result="<b>2</b>", start=2, end=3)
+    trace = shop()
+    problem = f"not linearizable: <i>nothing</i>\n{lanes([lost, stale])}"
+    trace.add(5, "problem", pid=None, problem=problem)
+    page = open_page(trace)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        item = page.locator("#problems li").filter(has_text="not linearizable")
+        expect(item.locator("pre.lanes div")).to_have_count(2)
+        expect(item.locator("pre.lanes .open")).to_have_text("|- write(1) got no answer -?")
+        bar = item.locator("pre.lanes span:not(.open)")
+        expect(bar).to_have_text("|- read() -> '<b>2</b>' -|")
+        # Each pair of colours differs enough for a reader.
+        ink, paper = bar.evaluate(
+            "bar => [getComputedStyle(bar).color, getComputedStyle(bar.closest('pre')).backgroundColor]"
+        )
+        brightness = [sum(map(int, re.findall(r"\d+", each)[:3])) for each in (ink, paper)]
+        assert abs(brightness[0] - brightness[1]) > 400, scheme

@@ -351,3 +351,30 @@ def test_a_replay_imports_what_a_file_names_only_if_the_user_agrees(
     finally:
         sys.modules.pop("was_imported", None)
         sys.modules.pop("evil", None)
+
+
+def test_the_sentence_about_a_failure_and_its_story_come_from_the_same_run(run: Run) -> None:
+    code, out, _ = run("simulate", f"{HERE}:counts_visitors", "--seeds", "1", *QUICK)
+    assert code == 1
+    assert "invariant 'check' does not hold at 2 s: ends at 2" in out
+    assert "the check failed: ends at 2" in out
+    assert "ends at 4" not in out
+
+
+def test_a_parameter_out_of_its_bounds_is_refused_in_one_sentence(run: Run) -> None:
+    target = f"{HERE}:counts_visitors"
+    for command in (
+        ("simulate", target, "--params", "visitors=1"),
+        ("compare", target, "--policy", "few: visitors=1", "--policy", "many: visitors=9"),
+    ):
+        code, _, err = run(*command)
+        assert code == 2
+        words = " ".join(err.split())
+        assert "params['visitors']=1; write a number from 2 to 9" in words.replace(" │ │ ", " ")
+
+
+def test_a_report_shows_the_first_difference_from_a_run_that_passes(run: Run) -> None:
+    code, out, _ = run("simulate", f"{HERE}:rarely_fails", "--seeds", "1-40", *QUICK)
+    assert code == 1
+    assert "the nearest run that passes has " in out
+    assert "the runs agree for " in out

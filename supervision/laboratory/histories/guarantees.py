@@ -12,7 +12,7 @@ from typing import Any
 
 from actors.text import brief
 from supervision.laboratory.histories.check import Verdict
-from supervision.laboratory.histories.operations import Fate, Operation, by_key, checked
+from supervision.laboratory.histories.operations import Fate, Operation, about, by_key, checked
 
 __all__ = ["check_exactly_once", "check_one_owner", "check_session"]
 
@@ -38,8 +38,12 @@ def check_exactly_once(
         The verdict. `ok` is never None.
     """
     operations = checked(history)
-    found = Tally(effects)
-    known = {effect(each): each for each in operations}
+    with about("check_exactly_once needs effects that are hashable, such as texts"):
+        found = Tally(effects)
+    known = {}
+    for each in operations:
+        with about(f"check_exactly_once takes the id of its effect from `{each}`; pass effect="):
+            known[effect(each)] = each
 
     def broken(problem: str, *window: Operation) -> Verdict:
         return _verdict("exactly once", operations, problem, window)
@@ -88,7 +92,9 @@ def check_session(
             continue
         place = (each.client, each.key)
         before = latest.get(place)
-        if before is not None and (each.result is None or each.result < before.result):
+        with about(f"check_session compares versions; a write returns the one it made: `{each}`"):
+            is_older = before is not None and (each.result is None or each.result < before.result)
+        if before is not None and is_older:
             what = "its own write" if before.name in writes else "what it had read before"
             return _verdict(
                 "consistent within each session",
@@ -130,30 +136,31 @@ def check_one_owner(
 
     for key, part in by_key(operations).items():
         last: Operation | None = None
-        for each in part:
-            if each.name == owns:
-                if last is not None and last.end > each.start:
-                    return broken(f"two owners of {brief(key)} at once", last, each)
-                if last is not None and not fence(last) < fence(each):
+        with about(f"check_one_owner compares the fences of {brief(key)}; pass fence="):
+            for each in part:
+                if each.name == owns:
+                    if last is not None and last.end > each.start:
+                        return broken(f"two owners of {brief(key)} at once", last, each)
+                    if last is not None and not fence(last) < fence(each):
+                        return broken(
+                            f"the fence of {brief(key)} did not grow: {fence(last)!r}, then {fence(each)!r}",
+                            last,
+                            each,
+                        )
+                    last = each
+                elif (
+                    each.name == appends
+                    and each.fate is Fate.DONE
+                    and last is not None
+                    and last.start < each.start
+                    and fence(each) != fence(last)
+                ):
                     return broken(
-                        f"the fence of {brief(key)} did not grow: {fence(last)!r}, then {fence(each)!r}",
+                        f"an append to {brief(key)} with the fence {fence(each)!r} was accepted, although the owner "
+                        f"has {fence(last)!r}",
                         last,
                         each,
                     )
-                last = each
-            elif (
-                each.name == appends
-                and each.fate is Fate.DONE
-                and last is not None
-                and last.start < each.start
-                and fence(each) != fence(last)
-            ):
-                return broken(
-                    f"an append to {brief(key)} with the fence {fence(each)!r} was accepted, although the owner "
-                    f"has {fence(last)!r}",
-                    last,
-                    each,
-                )
     return _verdict("at most one owner", operations)
 
 

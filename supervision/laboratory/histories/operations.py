@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Generator, Hashable, Iterable
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
@@ -24,7 +25,7 @@ import msgspec
 from actors.errors import InvalidArgument
 from actors.text import brief
 
-__all__ = ["Fate", "Operation", "by_key", "checked"]
+__all__ = ["Fate", "Operation", "about", "by_key", "checked"]
 
 
 class Fate(StrEnum):
@@ -87,6 +88,8 @@ def checked(history: Iterable[Operation]) -> list[Operation]:
     )
     last: dict[Hashable, Operation] = {}
     for each in operations:
+        with about(f"`{each}` needs a client and a key that are hashable, such as texts"):
+            hash((each.client, each.key))
         if not each.start <= each.end:
             raise InvalidArgument(
                 None,
@@ -109,6 +112,16 @@ def checked(history: Iterable[Operation]) -> list[Operation]:
             )
         last[each.client] = each
     return operations
+
+
+@contextmanager
+def about(text: str) -> Generator[None]:
+    """Add a note to the exceptions of the block."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(text)
+        raise
 
 
 def by_key(operations: Iterable[Operation]) -> dict[Hashable, list[Operation]]:

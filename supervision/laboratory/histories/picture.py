@@ -5,12 +5,17 @@
     a  |--- write(1) -> None ---|
     b       |- read() -> None -|
     c                              |- read() -> None -|
+
+The bar of an operation without an answer ends with a question mark. `page_files/lanes.js` of the page of a run finds
+the bars in this text, and draws them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+
+from msgspec import structs
 
 from supervision.laboratory.histories.operations import Fate, Operation
 
@@ -20,13 +25,24 @@ __all__ = ["lanes"]
 def lanes(operations: Sequence[Operation], *, width: int = 100) -> str:
     """Return lanes for the clients, from left to right in the order of events.
 
-    The distances show only the order, so that every text has room.
+    The distances show only the order, so that every text has room. In a picture that is too wide, the bars have
+    numbers, and a list below it has the operations.
 
     Args:
         operations: the operations, such as the window of a verdict.
-        width: the most characters of a line. A longer picture is cut, and ends with an ellipsis.
+        width: the most characters of a line. A line that is still longer ends with an ellipsis.
     """
-    labels = {number: _label(each) for number, each in enumerate(operations)}
+    if len({each.key for each in operations}) == 1:
+        operations = [structs.replace(each, key=None) for each in operations]
+    labels = [str(each).partition(": ")[2] for each in operations]
+    lines = _lanes(operations, labels)
+    if any(len(line) > width for line in lines):
+        lines = _lanes(operations, [str(number) for number in range(1, len(labels) + 1)])
+        lines += [f"{number}: {label}" for number, label in enumerate(labels, 1)]
+    return "\n".join(line if len(line) <= width else f"{line[: width - 3]}..." for line in lines)
+
+
+def _lanes(operations: Sequence[Operation], labels: Sequence[str]) -> list[str]:
     # A column for each start and end, and at equal positions the starts first, because the operations overlap.
     moments = sorted(
         [(each.start, 0, number) for number, each in enumerate(operations)]
@@ -53,12 +69,7 @@ def lanes(operations: Sequence[Operation], *, width: int = 100) -> str:
         row[starts[number] : ends[number] + 1] = _bar(
             labels[number], ends[number] + 1 - starts[number], is_open=each.fate is Fate.OPEN
         )
-    lines = [f"{client!s:<{margin}}{''.join(row).rstrip()}" for client, row in rows.items()]
-    return "\n".join(line if len(line) <= width else f"{line[: width - 3]}..." for line in lines)
-
-
-def _label(operation: Operation) -> str:
-    return str(operation).partition(": ")[2]
+    return [f"{client!s:<{margin}}{''.join(row).rstrip()}" for client, row in rows.items()]
 
 
 def _bar(label: str, width: int, *, is_open: bool) -> list[str]:

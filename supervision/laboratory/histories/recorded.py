@@ -1,7 +1,7 @@
 """Histories that grow while a program runs, simulated or live.
 
     history = OperationHistory()
-    with history.recording():                     # every `call` of the runtime is an operation
+    with history.recording():                     # the calls of the runtime, and the pushes of channels.client
         ...
     check_linearizable(history, Register()).require()
 
@@ -15,46 +15,101 @@ The ends have the order in which the program saw them, so a check of the history
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Generator, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
 from itertools import count
 from typing import Any, TypeAlias
 
 import msgspec
 
 from actors.instrumentation.instrument import Instrument, callback_for, payload_of
+from actors.instrumentation.telemetry import OPERATION_BEGAN, OPERATION_ENDED, Event
 from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
+from actors.text import brief
 from supervision.laboratory.histories.operations import Fate, Operation
 
-__all__ = ["Describe", "OpenOperation", "OperationHistory", "describe_request"]
+__all__ = [
+    "ClientRequest",
+    "Describe",
+    "OpenOperation",
+    "OperationHistory",
+    "Requests",
+    "describe_request",
+    "plain_answer",
+]
 
 Described: TypeAlias = tuple[str, tuple[Any, ...], Hashable]
-Describe: TypeAlias = Callable[[Pid, Any], Described | None]
-"""Takes the server and the request of a call. Returns name, arguments and key of the operation; None leaves it out."""
+Describe: TypeAlias = Callable[[Any, Any], Described | None]
+"""Takes the server of a call, or the topic of a client's request, and the request. Returns name, arguments and key of
+the operation; None leaves it out."""
+
+# Requests of Ashtree's own code, such as those to start a child.
+_MACHINERY = frozenset(("actors", "supervision", "channels"))
 
 
-def describe_request(server: Pid, request: Any) -> Described:
-    """Return the operation of a request, with the server as its key.
+class ClientRequest(msgspec.Struct, frozen=True):
+    """A request of a client to a channel.
 
-    >>> describe_request(server, ("write", 7))
-    ('write', (7,), <pid 3>)
+    Attributes:
+        kind: `"push"`, `"join"`, `"leave"`, or `"message"` for a message that the client got.
+        event: the event, such as `"phx_join"`.
+        payload: the payload as the program sent it, or as the client got it.
+    """
+
+    kind: str
+    event: str
+    payload: Any = None
+
+
+def describe_request(target: Any, request: Any) -> Described | None:
+    """Return the operation of a request, with its server or topic as its key.
+
+    >>> describe_request("cache", ("write", 7))
+    ('write', (7,), 'cache')
+    >>> describe_request("cell:1", ClientRequest("push", "write", {"value": 7}))
+    ('write', (7,), 'cell:1')
 
     A text is a name without arguments, a tuple that begins with a text is a name and its arguments, and a struct is the
-    name of its class, in lower case, and the values of its fields.
+    name of its class, in lower case, and the values of its fields. A push is its event and the values in its payload,
+    without the fields whose names begin with an underscore. Joins, leaves and messages are left out.
 
     Args:
-        server: the process that was called.
-        request: the request.
+        target: the name of the server, or its pid if it has no name; or the topic.
+        request: the request of a call, or a `ClientRequest`.
     """
-    if isinstance(request, str):
-        return request, (), server
-    if isinstance(request, tuple) and request and isinstance(request[0], str):
-        return request[0], request[1:], server
-    if isinstance(request, msgspec.Struct):
-        return type(request).__name__.lower(), msgspec.structs.astuple(request), server
-    return type(request).__name__, (request,), server
+    match request:
+        case ClientRequest(kind="push", event=event, payload=payload):
+            fields = _public(payload)
+            arguments = tuple(fields.values()) if isinstance(fields, dict) else (payload,)
+            return event, () if payload is None else arguments, target
+        case ClientRequest():
+            return None
+        case str():
+            return request, (), target
+        case tuple((str(name), *arguments)):
+            return name, tuple(arguments), target
+        case msgspec.Struct():
+            return type(request).__name__.lower(), msgspec.structs.astuple(request), target
+    return type(request).__name__, (request,), target
+
+
+def plain_answer(status: str, response: Any) -> Any:
+    """Return the result of a push: None for an empty reply, the value of an only field, or the whole reply.
+
+    The result of a reply with another status than ok is a pair of the status and the rest.
+    """
+    fields = _public(response)
+    if isinstance(fields, dict) and len(fields) < 2:
+        fields = next(iter(fields.values()), None)
+    return fields if status == "ok" else (status, fields)
+
+
+def _public(payload: Any) -> Any:
+    if not isinstance(payload, dict):
+        return payload
+    return {name: value for name, value in payload.items() if not str(name).startswith("_")}
 
 
 class OpenOperation:
@@ -64,44 +119,30 @@ class OpenOperation:
         result: the answer of the system. Set it before the end of the block.
     """
 
-    __slots__ = ("arguments", "client", "key", "life", "name", "result", "start")
+    __slots__ = ("result",)
 
-    def __init__(  # noqa: PLR0917 - made in one place
-        self,
-        client: Hashable,
-        life: int,
-        name: str,
-        arguments: tuple[Any, ...],
-        key: Hashable,
-        start: int,
-    ) -> None:
-        self.client = client
-        self.life = life
-        self.name = name
-        self.arguments = arguments
-        self.key = key
-        self.start = start
+    def __init__(self) -> None:
         self.result: Any = None
 
 
 class OperationHistory:
     """The operations of a run, in the order in which they began.
 
-    Iterate over it to get the operations so far. An operation that is under way is `OPEN`.
+    Iterate over it to get the operations so far. An operation that is under way is `OPEN`. If a client begins an
+    operation while another one is under way, or has no answer, the new one belongs to a client `(client, number)`.
     """
 
     def __init__(self) -> None:
         self._positions = count(1)
         self._ended: list[Operation] = []
-        self._under_way: dict[int, OpenOperation] = {}
-        # After an operation without an answer, a client goes on under a new name: the old operation may still run.
-        self._lives: dict[Hashable, int] = {}
+        self._under_way: dict[int, Operation] = {}
+        # The lanes of each client that have an operation under way, or one without an answer, which may still run.
+        self._busy: dict[Hashable, set[int]] = {}
+        self._lanes: dict[int, tuple[set[int], int]] = {}
 
     def __iter__(self) -> Iterator[Operation]:
-        open_ones = [
-            self._operation(each, Fate.OPEN, math.inf) for each in self._under_way.values()
-        ]
-        return iter(sorted([*self._ended, *open_ones], key=lambda each: each.start))
+        operations = (*self._ended, *self._under_way.values())
+        return iter(sorted(operations, key=lambda each: each.start))
 
     def __len__(self) -> int:
         return len(self._ended) + len(self._under_way)
@@ -125,15 +166,12 @@ class OperationHistory:
             A context manager. Set `result` of its value to the answer.
         """
         number = self.begin(client, name, arguments, key)
-        operation = self._under_way[number]
+        operation = OpenOperation()
         try:
             yield operation
         except BaseException as error:
             # Broad, because each exception says something about the operation. It is raised again.
-            if getattr(error, "may_have_run", True):
-                self.give_up(number)
-            else:
-                self.end(number, Fate.FAILED)
+            self.end(number, Fate.OPEN if getattr(error, "may_have_run", True) else Fate.FAILED)
             raise
         self.end(number, Fate.DONE, operation.result)
 
@@ -147,8 +185,18 @@ class OperationHistory:
             key: the object on which it acts.
         """
         start = next(self._positions)
-        life = self._lives.get(client, 0)
-        self._under_way[start] = OpenOperation(client, life, name, arguments, key, start)
+        busy = self._busy.setdefault(client, set())
+        lane = next(each for each in count() if each not in busy)
+        busy.add(lane)
+        self._lanes[start] = busy, lane
+        self._under_way[start] = Operation(
+            client=(client, lane) if lane else client,
+            name=name,
+            arguments=arguments,
+            key=key,
+            start=start,
+            fate=Fate.OPEN,
+        )
         return start
 
     def end(self, number: int, fate: Fate, result: Any = None) -> None:
@@ -156,46 +204,34 @@ class OperationHistory:
 
         Args:
             number: the result of `begin`.
-            fate: what the client knows about the operation.
+            fate: what the client knows about the operation. An open one has no end.
             result: the answer, if the operation is done.
         """
         operation = self._under_way.pop(number)
-        operation.result = result
-        self._ended.append(self._operation(operation, fate, next(self._positions)))
-
-    def give_up(self, number: int) -> None:
-        """Note that the client of an operation no longer waits for its answer.
-
-        Args:
-            number: the result of `begin`.
-        """
-        operation = self._under_way.pop(number)
-        operation.result = None
-        self._ended.append(self._operation(operation, Fate.OPEN, math.inf))
-        self._lives[operation.client] = operation.life + 1
-
-    @staticmethod
-    def _operation(operation: OpenOperation, fate: Fate, end: float) -> Operation:
-        return Operation(
-            client=(operation.client, operation.life) if operation.life else operation.client,
-            name=operation.name,
-            arguments=operation.arguments,
-            result=operation.result if fate is Fate.DONE else None,
-            key=operation.key,
-            start=operation.start,
-            end=end,
-            fate=fate,
-        )
+        busy, lane = self._lanes.pop(number)
+        if fate is not Fate.OPEN:
+            busy.remove(lane)
+            operation = msgspec.structs.replace(
+                operation, result=result, end=next(self._positions), fate=fate
+            )
+        self._ended.append(operation)
 
     @contextmanager
     def recording(
-        self, *, describe: Describe = describe_request, runtime: Runtime | None = None
+        self,
+        *targets: Pid | str,
+        describe: Describe = describe_request,
+        runtime: Runtime | None = None,
     ) -> Generator[None]:
-        """Record each `call` of a runtime within the block as an operation of the calling process.
+        """Record each `call` of a runtime, and each operation of its `channels.client`, within the block.
 
-        Calls that have no answer at the end of the block stay open.
+        Operations that have no answer at the end of the block stay open. The block records no calls of Ashtree's own
+        code. A process is the client of its calls. The client of a socket is the `source` of its network, or
+        `"client 1"` and so on.
 
         Args:
+            *targets: the servers and topics to record: pids, names of servers, or patterns for topics, such as
+                `"room:*"`; by default all.
             describe: a function that returns the operation of a request, such as `describe_request`.
             runtime: the runtime; by default the current one.
 
@@ -203,21 +239,97 @@ class OperationHistory:
             A context manager without a value.
         """
         runtime = current_runtime() if runtime is None else runtime
-        remove = runtime.add_instrument(_Calls(self, describe))
-        try:
+        requests = Requests(self, targets, describe)
+        clients = _Clients(requests)
+        with ExitStack() as attached:
+            attached.callback(runtime.add_instrument(_Calls(requests, runtime)))
+            attached.callback(runtime.telemetry.attach(OPERATION_BEGAN, clients.began))
+            attached.callback(runtime.telemetry.attach(OPERATION_ENDED, clients.ended))
             yield
-        finally:
-            remove()
+        if clients.error is not None:
+            raise clients.error
+
+
+class Requests:
+    """The requests under way in a run or in a recording, by identities that their source chooses.
+
+    Args:
+        history: the history of the requests that `targets` and `describe` choose.
+        targets: servers, and patterns for names of servers and for topics; if empty, all.
+        describe: a function that returns the operation of a request.
+    """
+
+    def __init__(
+        self, history: OperationHistory, targets: Sequence[Pid | str], describe: Describe
+    ) -> None:
+        self.history = history
+        self._targets = targets
+        self._describe = describe
+        self._numbers: dict[Hashable, int] = {}
+
+    def begin(self, identity: Hashable, client: Hashable, target: Any, request: Any) -> None:
+        """Note the start of a request."""
+        if not self._targets or any(_fits(target, each) for each in self._targets):
+            described = self._describe(target, request)
+            if described is not None:
+                self._numbers[identity] = self.history.begin(client, *described)
+
+    def end(self, identity: Hashable, fate: Fate, result: Any = None) -> None:
+        """Note the end of a request."""
+        number = self._numbers.pop(identity, None)
+        if number is not None:
+            self.history.end(number, fate, result)
+
+
+def _fits(target: Any, wanted: Pid | str) -> bool:
+    is_text = isinstance(target, str) and isinstance(wanted, str)
+    return target == wanted or (is_text and fnmatchcase(target, wanted))
+
+
+_FATES = {"answered": Fate.DONE, "refused": Fate.FAILED}
+
+
+class _Clients:
+    """The handlers of telemetry that record the operations of clients of channels.
+
+    Attributes:
+        error: the first exception of `describe`. The block raises it at its end, because telemetry only logs it.
+    """
+
+    error: Exception | None = None
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+        self._names: dict[object, str] = {}
+
+    def began(self, _event: Event, _measured: object, about: Mapping[str, Any]) -> None:
+        known = about["name"] or f"client {len(self._names) + 1}"
+        name = self._names.setdefault(about["client"], known)
+        if about["kind"] == "message":
+            # Messages arrive while a push is under way.
+            name = f"{name} (messages)"
+        request = ClientRequest(about["kind"], about["event"], about["payload"])
+        try:
+            self._requests.begin(about["operation"], name, about["topic"], request)
+        except Exception as error:
+            # Broad, because `describe` is the user's. The block of the recording raises it.
+            error.add_note(f"describe got {brief(about['topic'])} and {brief(request)}")
+            self.error = self.error or error
+
+    def ended(self, _event: Event, _measured: object, about: Mapping[str, Any]) -> None:
+        fate = _FATES.get(about["how"], Fate.OPEN)
+        result = plain_answer(about["status"], about["response"]) if fate is Fate.DONE else None
+        self._requests.end(about["operation"], fate, result)
 
 
 class _Calls(Instrument):
-    """The instrument that turns calls into operations."""
+    """The instrument that records calls."""
 
-    def __init__(self, history: OperationHistory, describe: Describe) -> None:
-        self._history = history
-        self._describe = describe
+    def __init__(self, requests: Requests, runtime: Runtime) -> None:
+        self._requests = requests
+        self._runtime = runtime
         self._starting: tuple[object, Pid | None] | None = None
-        self._numbers: dict[object, int] = {}
+        self._tasks = count(1)
         self._answers: dict[object, Any] = {}
 
     def call_started(self, caller: Pid | None, server: Pid, call: object, timeout: float) -> None:
@@ -228,21 +340,19 @@ class _Calls(Instrument):
         if self._starting is None or callback_for(message) != "handle_call":
             return
         (call, caller), self._starting = self._starting, None
-        described = self._describe(receiver, payload_of(message))
-        if described is not None:
-            # A task that is no process is a client for each of its calls.
-            client = caller if caller is not None else call
-            self._numbers[call] = self._history.begin(client, *described)
+        request = payload_of(message)
+        if type(request).__module__.partition(".")[0] in _MACHINERY:
+            return
+        # A replacement has the name of the server before it, but not its pid.
+        info = self._runtime.process_info(receiver)
+        target = receiver if info is None or info["name"] is None else info["name"]
+        # A task that is no process is a client for each of its calls.
+        client = f"task {next(self._tasks)}" if caller is None else caller
+        self._requests.begin(call, client, target, request)
 
     def call_answered(self, call: object, value: Any) -> None:
-        if call in self._numbers:
-            self._answers[call] = value
+        self._answers[call] = value
 
     def call_ended(self, call: object, how: str) -> None:
-        number = self._numbers.pop(call, None)
-        if number is None:
-            return
-        if how == "answered":
-            self._history.end(number, Fate.DONE, self._answers.pop(call))
-        else:
-            self._history.give_up(number)
+        answer = self._answers.pop(call, None)
+        self._requests.end(call, Fate.DONE if how == "answered" else Fate.OPEN, answer)

@@ -71,8 +71,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         order: positions of operations, in an order that explains them; None if there is no such order, or if the search
             has not ended.
         ended: False if the budget ran out.
-        longest: the longest order that the search could explain. If there is no order of all, the next operation of
-            the history does not fit behind it.
+        longest: an order with the most answered operations that the search could explain. If there is no order of all,
+            no other answered operation fits behind it.
     """
 
     order: tuple[int, ...] | None
@@ -80,15 +80,21 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     longest: tuple[int, ...] = ()
 
 
-def in_real_time(operations: Sequence[Operation], model: Model[Any], budget: Budget) -> Found:
+def in_real_time(
+    operations: Sequence[Operation], model: Model[Any], budget: Budget, *, repeats: bool = False
+) -> Found:
     """Look for a linearization of operations that all act on one object.
 
     Args:
         operations: operations in the order of their starts.
         model: the model.
         budget: the most steps of the model.
+        repeats: let an operation without an answer have its effect any number of times. More histories have an order
+            then, but a search with many such operations is much shorter.
     """
     operations = _without_open_reads(operations, model)
+    if repeats:
+        return _depth_first(operations, model, budget.part(_DEPTH_FIRST), repeats=True)
     part = budget.part(_DEPTH_FIRST)
     first = _depth_first(operations, model, part)
     budget.left += max(0, part.left)
@@ -129,15 +135,23 @@ class _Chain:
 
 
 def _depth_first(  # noqa: C901, PLR0915 - one search, whose steps share all variables
-    operations: Sequence[Operation], model: Model[Any], budget: Budget
+    operations: Sequence[Operation], model: Model[Any], budget: Budget, *, repeats: bool = False
 ) -> Found:
     size = len(operations)
+    bits = [
+        0 if repeats and each.fate is Fate.OPEN else 1 << number
+        for number, each in enumerate(operations)
+    ]
+    most = 4 * size
     starts = _Chain(range(size), size)
     ends = _Chain(sorted(range(size), key=lambda each: operations[each].end), size)
     left = sum(each.fate is Fate.DONE for each in operations)
     seen: set[Pair] = set()
     order: list[int] = []
     longest: tuple[int, ...] = ()
+    # The smallest number of answered operations that are left behind any order. Operations without an answer do not
+    # count, because an order may always contain more of them.
+    least = left
     state = model.init()
     placed = 0
     # For each placed operation: the state before it, and the other candidates for its place.
@@ -174,14 +188,15 @@ def _depth_first(  # noqa: C901, PLR0915 - one search, whose steps share all var
     while left:
         following = None
         while waiting:
-            if not budget.spend():
+            # Repeated operations may lead to ever new states, such as those of a queue.
+            if not budget.spend() or len(order) > most:
                 return Found(order=None, ended=False, longest=longest)
             each = waiting.pop()
             operation = operations[each]
             then, expected = model.step(state, operation)
             if operation.fate is Fate.DONE and not model.agrees(expected, operation):
                 continue
-            pair = (placed | 1 << each, then)
+            pair = (placed | bits[each], then)
             if pair not in seen:
                 if len(seen) >= _MAX_PAIRS:
                     return Found(order=None, ended=False, longest=longest)
@@ -195,22 +210,24 @@ def _depth_first(  # noqa: C901, PLR0915 - one search, whose steps share all var
             each, then = following
             # A legal read needs no alternative.
             frames.append((state, [] if operations[each].name in model.reads else waiting))
-            state, placed = then, placed | 1 << each
-            starts.remove(each)
-            ends.remove(each)
+            state, placed = then, placed | bits[each]
+            if bits[each]:
+                starts.remove(each)
+                ends.remove(each)
             order.append(each)
             left -= operations[each].fate is Fate.DONE
-            if len(order) > len(longest):
-                longest = tuple(order)
+            if left < least:
+                least, longest = left, tuple(order)
             waiting = candidates()
             continue
         if not frames:
             return Found(order=None, longest=longest)
         each = order.pop()
         state, waiting = frames.pop()
-        placed ^= 1 << each
-        ends.restore(each)
-        starts.restore(each)
+        placed ^= bits[each]
+        if bits[each]:
+            ends.restore(each)
+            starts.restore(each)
         left += operations[each].fate is Fate.DONE
     return Found(order=tuple(order), longest=tuple(order))
 
@@ -280,8 +297,8 @@ def _unrolled(order: _Order) -> tuple[int, ...]:
     return tuple(reversed(found))
 
 
-def in_client_order(  # noqa: C901 - one search, whose steps share all variables
-    operations: Sequence[Operation], model: Model[Any], budget: Budget
+def in_client_order(  # noqa: C901, PLR0912 - one search, whose steps share all variables
+    operations: Sequence[Operation], model: Model[Any], budget: Budget, *, repeats: bool = False
 ) -> Found:
     """Look for an order that keeps the order of each client's operations, on all keys together.
 
@@ -289,6 +306,7 @@ def in_client_order(  # noqa: C901 - one search, whose steps share all variables
         operations: operations in the order of their starts.
         model: the model.
         budget: the most steps of the model.
+        repeats: as for `in_real_time`.
     """
     lanes: dict[Hashable, list[int]] = {}
     for number, operation in enumerate(operations):
@@ -301,12 +319,13 @@ def in_client_order(  # noqa: C901 - one search, whose steps share all variables
     seen: set[tuple[tuple[int, ...], Hashable]] = set()
     stack: list[tuple[tuple[int, ...], Any, tuple[int, ...], int]] = [(begin, model.init(), (), 0)]
     longest: tuple[int, ...] = ()
+    most = 0
     while stack:
         places, state, order, done = stack.pop()
         if done == total:
             return Found(order=order, longest=order)
-        if len(order) > len(longest):
-            longest = order
+        if done > most:
+            most, longest = done, order
         following: list[tuple[tuple[int, ...], Any, tuple[int, ...], int]] = []
         for index, lane in enumerate(clients):
             if places[index] == len(lane):
@@ -314,7 +333,9 @@ def in_client_order(  # noqa: C901 - one search, whose steps share all variables
             each = lane[places[index]]
             operation = operations[each]
             moved = (*places[:index], places[index] + 1, *places[index + 1 :])
-            if not budget.spend():
+            if repeats and operation.fate is Fate.OPEN:
+                moved = places
+            if not budget.spend() or len(order) > 4 * len(operations):
                 return Found(order=None, ended=False, longest=longest)
             then, expected = model.step(state, operation)
             if operation.fate is Fate.DONE and not model.agrees(expected, operation):

@@ -11,8 +11,16 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 import typer
 
+from actors.errors import InvalidArgument
 from actors.text import printable
-from supervision.applications.command_line.arguments import check_folders, confirm_import
+from supervision.applications.command_line.arguments import (
+    check_folders,
+    confirm_import,
+    load_module,
+)
+from supervision.laboratory.histories import models
+from supervision.laboratory.histories.check import Verdict, check_linearizable
+from supervision.laboratory.histories.reading import IncompleteRecording, operations_in
 from supervision.laboratory.simulation.errors import SimulationError
 from supervision.laboratory.simulation.replaying.run_file import find_scenario, save_run
 from supervision.laboratory.simulation.simulate import simulate
@@ -62,6 +70,19 @@ def story(
     jsonl: Annotated[
         Path | None, _output("--jsonl", "The same as lines of JSON, for Parquet tools.")
     ] = None,
+    check: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Check that the operations are linearizable: a model such as register, or module:class.",
+        ),
+    ] = None,
+    of: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN", help="With --check, the topics and the paths of servers to check."
+        ),
+    ] = None,
     seed: Annotated[
         Path | None,
         _output("--seed", "Simulate the scenario with these faults, and write a run file."),
@@ -73,16 +94,23 @@ def story(
         ),
     ] = False,
 ) -> None:
-    """Run `ashtree story`. The exit code is 0 for success, 1 if there is no seed, 2 if the file cannot be read."""
+    """Run `ashtree story`. The exit code is 0 for success, 1 if a check fails or no seed exists, 2 for wrong input."""
     check_folders(json_file, mermaid, html, svg, csv, jsonl, seed)
+    if check is not None and len(files) > 1:
+        raise typer.BadParameter(
+            "--check needs one recording: two operations of different processes may have no order that the messages "
+            "between them show, so a verdict about several files could be wrong"
+        )
     found, told = _read(files)
     title = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
+    verdict = None if check is None else _checked(found, check, of or [])
     if json_file is not None:
         json_file.write_bytes(told.to_json())
     if mermaid is not None:
         mermaid.write_text(write_mermaid(told))
     if html is not None:
-        write_page(found, html, title=title)
+        problems = [str(verdict)] if verdict is not None and not verdict.ok else []
+        write_page(found, html, title=title, problems=problems)
     if svg is not None:
         svg.write_text(draw_figures(figures_of(told), title=title))
     if csv is not None:
@@ -95,6 +123,10 @@ def story(
         _say(figures_of(told).table())
     if seed is not None:
         _write_seed(told, found, seed, source=None if imports else files[0])
+    if verdict is not None:
+        _say(f"\n{verdict}")
+        if not verdict.ok:
+            raise SystemExit(1)
 
 
 def _read(files: Sequence[Path]) -> tuple[list[bytes], StoryModel]:
@@ -126,6 +158,25 @@ def _read_one(file: Path) -> tuple[list[bytes], bool]:
     for warning in caught:
         sys.stderr.write(f"Warning: {printable(str(warning.message))}\n")
     return found
+
+
+def _checked(found: list[bytes], name: str, targets: list[str]) -> Verdict:
+    """Check the operations of a recording with the model `name`, which is one of Ashtree's or `module:class`."""
+    module: Any = models
+    model = next((each for each in models.__all__ if each.lower() == name.lower()), None)
+    if ":" in name:
+        module, model = load_module(name, "MODEL", "channels.testing:DurableTopic")
+    made = getattr(module, model or "", None)
+    if not (isinstance(made, type) and issubclass(made, models.Model)):
+        raise typer.BadParameter(
+            f"{name} is not a model; write {', '.join(models.__all__)}, or module:class"
+        )
+    try:
+        return check_linearizable(operations_in(found, *targets), made())
+    except (IncompleteRecording, InvalidArgument, TypeError) as error:
+        # A TypeError comes from values that the model cannot keep or compare. Its notes name them.
+        notes = getattr(error, "__notes__", ())
+        raise typer.BadParameter(". ".join((str(error), *notes))) from None
 
 
 def _write_seed(told: StoryModel, found: list[bytes], path: Path, *, source: Path | None) -> None:

@@ -124,8 +124,8 @@ def merge(recordings: Mapping[str, Iterable[bytes]]) -> list[bytes]:
         str(each.label or "the experiment"): {"file": each.name, "within": each.doubt}
         for each in files
     }
-    receives = all(each.recording["receives"] for each in files)
-    head = {**files[0].recording, "n": 0, "receives": receives, "merged": merged}
+    has = {name: all(each.recording[name] for each in files) for name in ("receives", "contents")}
+    head = {**files[0].recording, "n": 0, **has, "merged": merged}
     return [_encode(head), *map(_encode, _ordered(files, sources))]
 
 

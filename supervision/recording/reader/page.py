@@ -31,6 +31,7 @@ _SCRIPTS = (
     "draw.js",
     "arrows.js",
     "head.js",
+    "lanes.js",
     "panels.js",
     "live.js",
     "main.js",

@@ -21,7 +21,9 @@ def test_each_option_gives_one_child_that_stops_in_its_own_time(
     tmp_path: Path, option: str
 ) -> None:
     path = tmp_path / "x"
-    (child,) = recorders(path, None) if option == "record" else recorders(None, path)
+    record, capsules = (path, None) if option == "record" else (None, path)
+    (child,) = recorders(record, capsules, contents=True)
+    assert child.args[0]["contents"] is True
     assert child.id == "recorder"
     assert float(child.shutdown) > 10.0
 

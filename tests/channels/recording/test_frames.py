@@ -12,7 +12,7 @@ from channels import Channel, Endpoint, PushReply, Socket, handle_in
 from channels.client import open_socket
 from channels.messages import Message
 from channels.recording.clients import trace_clients
-from channels.recording.frames import message_of
+from channels.recording.contents import message_of
 from channels.wire.websocket import frame
 from supervision.simulation import World
 from tests.laws.scenarios import simulate

@@ -26,6 +26,7 @@ from supervision.laboratory.chaos.expectations import CHECK
 from supervision.laboratory.chaos.faults.kinds import describe_fault
 from supervision.laboratory.chaos.faults.moments import At
 from supervision.laboratory.chaos.faults.report import FaultReport
+from supervision.laboratory.histories.check import NotExplained
 from supervision.laboratory.simulation.errors import (
     BudgetSpent,
     Deadlock,
@@ -42,13 +43,14 @@ from supervision.recording.reader.names import Names
 from supervision.recording.reader.records import Event, Key, key_of
 from supervision.recording.reader.words import how_it_ended, in_seconds, restarted_as, short
 
-__all__ = ["Story", "tell"]
+__all__ = ["Story", "fault_text", "tell"]
 
 _LINES = 30
 _MORE = 6
 _WAITS = 12
 _FORGOTTEN = 3
 _HINTS = 2
+_DRAWS = 3
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 # In these failures, something did not happen. So the story shows the processes that wait.
@@ -71,8 +73,9 @@ def tell(outcome: Outcome, *, lines: int = _LINES) -> str:
     story = Story(outcome.trace, outcome.failed_at, outcome.tasks)
     told = [_head(outcome)]
     reasons = [
-        *(_fault(report, story) for report in outcome.fault_reports),
+        *(fault_text(report, story) for report in outcome.fault_reports),
         *_orders(outcome, story),
+        *_draws(outcome),
     ]
     if reasons:
         told.append("; ".join(reasons))
@@ -331,7 +334,7 @@ def _head(outcome: Outcome) -> str:
     return f"{outcome.scenario} {verb} with seed {outcome.seed}{params}"
 
 
-def _fault(report: FaultReport, story: Story) -> str:
+def fault_text(report: FaultReport, story: Story) -> str:
     """Describe a fault. Add the process that a pattern matched, and the time of a fault that waited for a callback."""
     where = None if report.where is None else story.name(report.where)
     text, found = report.text, []
@@ -365,6 +368,14 @@ def _order(deviation: Deviation, story: Story) -> str:
     if len(tasks) > 6:
         tasks[5:] = [f"{len(tasks) - 5} more"]
     return f"{', then '.join(tasks)} ran in this order{when}"
+
+
+def _draws(outcome: Outcome) -> list[str]:
+    """Describe the first draws of a shrunk run that could not get their simplest values."""
+    needed = [str(each) for each in outcome.drawn if outcome.draws and not each.is_simple]
+    if len(needed) > _DRAWS:
+        needed[_DRAWS:] = [f"and {len(needed) - _DRAWS} more draws"]
+    return needed
 
 
 # The sentences
@@ -433,7 +444,7 @@ def _failure(error: BaseException) -> str:
         return f"invariant {error.invariant!r} does not hold: {error.problem}"
     name = "" if isinstance(error, SimulationError) else type(error).__qualname__
     first, *rest = ": ".join(filter(None, (name, str(error)))).splitlines() or [name]
-    if len(rest) > _MORE:
+    if len(rest) > _MORE and not isinstance(error, NotExplained):
         rest[_MORE:] = ["..."]
     return "\n".join([first, *(f"            {line.strip()}" for line in rest)])
 

@@ -19,7 +19,7 @@ function showVerdict() {
   badge.className = problems.length ? "bad" : "good"
   badge.textContent = loop?.overloaded || machine?.overloaded ? "overloaded" : problems.length ? plural(problems.length, "problem") : steady.length ? "steady state came back" : "no problems"
   byId("problems").hidden = problems.length === 0
-  byId("problems").replaceChildren(...problems.map((problem) => element("li", "", problem)))
+  byId("problems").replaceChildren(...problems.map(problemItem))
 }
 
 function showFigures() {

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
 
-from actors import GenServer, NoProcess, Reply, call
+from actors import GenServer, NoProcess, Reply, call, spawn, wait_exit
 from actors.errors import InvalidArgument
 from actors.runtime import open_runtime
 from supervision.histories import (
@@ -22,6 +23,7 @@ from supervision.histories import (
     check_exactly_once,
     check_linearizable,
     check_one_owner,
+    check_sequential,
     check_session,
     lanes,
 )
@@ -101,14 +103,100 @@ def test_a_malformed_history_gets_an_error_that_shows_the_operation(
         check_linearizable(history, Register())
 
 
-def test_an_exception_of_the_model_names_the_operation() -> None:
-    class Broken(Register):
-        def step(self, state: Any, operation: Operation) -> tuple[Any, Any]:
-            return [], 1 / 0
+class Raising(Register):
+    def step(self, state: Any, operation: Operation) -> tuple[Any, Any]:
+        raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError) as caught:
-        check_linearizable([op("a", "compare_and_set", 1, 2, at=(1, 2))], Broken())
-    assert "Broken.step got `a: compare_and_set(1, 2) -> None`" in caught.value.__notes__[0]
+
+class UnhashableStates(Register):
+    def step(self, state: Any, operation: Operation) -> tuple[Any, Any]:
+        return [operation.name], True
+
+
+class UnhashableFirstState(Register):
+    def init(self) -> Any:
+        return {}
+
+
+class NoPair(Register):
+    def step(self, state: Any, operation: Operation) -> Any:
+        return None
+
+
+UNHASHABLE: Any = [["x"]]
+
+
+class Incomparable:
+    """An array compares its items, so that `if one == other` raises."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("the truth value of an array is ambiguous")
+
+    def __repr__(self) -> str:
+        return "an array"
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "note"),
+    [
+        (Raising(), ZeroDivisionError, "Raising.step got `a: compare_and_set(1, 2) -> None`"),
+        (UnhashableStates(), TypeError, "A state must be hashable, such as a tuple"),
+        (UnhashableFirstState(), TypeError, "UnhashableFirstState.init returned {}"),
+        (NoPair(), TypeError, "in the state None; it returns the next state and the result"),
+    ],
+)
+@pytest.mark.parametrize("check", [check_linearizable, check_sequential])
+def test_an_exception_of_a_wrong_model_names_the_operation_and_the_mistake(
+    check: Any, model: Model[Any], error: type[Exception], note: str
+) -> None:
+    with pytest.raises(error) as caught:
+        check([op("a", "compare_and_set", 1, 2, at=(1, 2))], model)
+    assert note in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    ("check", "history", "note"),
+    [
+        (
+            lambda history: check_linearizable(history, Counter()),
+            [op("a", "read", at=(1, 2), result=Incomparable())],
+            "Counter cannot compare the result 0 with that of `a: read() -> an array`",
+        ),
+        (
+            lambda history: check_linearizable(history, Register()),
+            [op("a", "read", at=(1, 2), key=[])],
+            "needs a client and a key that are hashable",
+        ),
+        (
+            check_session,
+            [op("a", "read", at=(1, 2), result=1), op("a", "read", at=(3, 4), result="x")],
+            "check_session compares versions; a write returns the one it made: `a: read() -> 'x'`",
+        ),
+        (
+            lambda history: check_exactly_once(history, UNHASHABLE),
+            [op("a", "append", "x", at=(1, 2))],
+            "check_exactly_once needs effects that are hashable",
+        ),
+        (
+            lambda history: check_exactly_once(history, []),
+            [op("a", "append", at=(1, 2))],
+            "takes the id of its effect from `a: append() -> None`; pass effect=",
+        ),
+        (
+            check_one_owner,
+            [op("a", "own", 1, at=(1, 2)), op("b", "own", "x", at=(3, 4))],
+            "check_one_owner compares the fences of None; pass fence=",
+        ),
+    ],
+)
+def test_results_that_cannot_be_compared_get_an_error_that_names_them(
+    check: Any, history: list[Operation], note: str
+) -> None:
+    with pytest.raises((TypeError, ValueError, IndexError)) as caught:
+        check(history)
+    assert note in caught.value.__notes__[0]
 
 
 def test_an_effect_that_is_lost_doubled_or_unknown_is_found() -> None:
@@ -165,6 +253,26 @@ async def test_calls_of_a_runtime_are_recorded_and_checked() -> None:
         f"read[{cell}]() -> 7",
     ]
     check_linearizable(history, Register()).require()
+
+
+async def test_calls_of_one_client_at_the_same_time_have_lanes_of_their_own() -> None:
+    history = OperationHistory()
+    async with open_runtime():
+        cell = await Cell.start_link(name="cell")
+
+        async def program() -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(call, cell, ("write", 7))
+                nursery.start_soon(call, cell, "read")
+
+        with history.recording("c*ll"):
+            await wait_exit(spawn(program))
+        with history.recording("another"):
+            await call(cell, "read")
+    assert {each.key for each in history} == {"cell"}
+    one, other = (each.client for each in history)
+    assert other == (one, 1)
+    assert check_linearizable(history, Register()).ok
 
 
 async def test_an_operation_that_never_ran_has_failed_and_any_other_error_leaves_it_open() -> None:

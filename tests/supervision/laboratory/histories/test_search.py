@@ -8,6 +8,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from supervision.histories import (
     Fate,
@@ -95,9 +96,13 @@ def _random_history(draw: random.Random, kind: str) -> list[Operation]:
     return sorted(operations, key=lambda each: (each.start, each.end))
 
 
-@pytest.mark.parametrize(
-    ("first", "count"), [(0, 3000), pytest.param(1_000_000, 100_000, marks=pytest.mark.deep)]
-)
+DEEP = [
+    pytest.param(first, 20_000, marks=pytest.mark.deep)
+    for first in range(1_000_000, 1_100_000, 20_000)
+]
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 3000), *DEEP])
 def test_the_check_agrees_with_brute_force_on_random_histories(first: int, count: int) -> None:
     verdicts = {True: 0, False: 0}
     for seed in range(first, first + count):
@@ -176,6 +181,17 @@ def test_a_thousand_operations_of_twenty_busy_clients_are_checked(
     assert verdict.ok is True
 
 
+def test_a_wrong_answer_among_a_thousand_operations_is_found_and_shrunk_to_a_few() -> None:
+    history = _busy_history(random.Random(2), values=5, keys=5)
+    reads = [number for number, each in enumerate(history) if each.name == "read"]
+    wrong = reads[len(reads) // 2]
+    history[wrong] = structs.replace(history[wrong], result=99)
+    verdict = check_linearizable(history, Register())
+    assert verdict.ok is False
+    assert history[wrong] in verdict.window
+    assert len(verdict.window) < 10
+
+
 def test_a_history_that_is_too_hard_is_unknown_and_never_correct() -> None:
     history = _busy_history(random.Random(0), values=5, keys=1)
     verdict = check_linearizable(history, Register(), max_steps=20_000)
@@ -183,6 +199,13 @@ def test_a_history_that_is_too_hard_is_unknown_and_never_correct() -> None:
     assert verdict.problem.startswith("unknown after 20,000 steps")
     with pytest.raises(AssertionError, match="unknown after"):
         verdict.require()
+
+
+def test_a_check_that_reaches_its_time_limit_is_unknown() -> None:
+    history = _busy_history(random.Random(0), values=5, keys=1)
+    verdict = check_linearizable(history, Register(), timeout=0.01)
+    assert verdict.ok is None
+    assert verdict.problem.startswith("unknown after 0.01 s: the check of 1019 operations on 0 ")
 
 
 def test_a_stale_read_is_sequential_and_not_linearizable() -> None:
@@ -201,3 +224,39 @@ def test_a_stale_read_is_sequential_and_not_linearizable() -> None:
         ),
     ]
     assert check_sequential(reordered, Register()).ok is False
+
+
+def _keeps_the_order_of_each_client(operations: Sequence[Operation], model: Model[Any]) -> bool:
+    """Try every order that keeps the order of each client, as the definition of `sequential` says."""
+    done = {number for number, each in enumerate(operations) if each.fate is Fate.DONE}
+
+    def extend(placed: frozenset[int], state: Hashable) -> bool:
+        if done <= placed:
+            return True
+        for number, each in enumerate(operations):
+            earlier = {
+                n
+                for n, other in enumerate(operations[:number])
+                if other.client == each.client and n in done and each.fate is Fate.DONE
+            }
+            if number in placed or not earlier <= placed:
+                continue
+            then, expected = model.step(state, each)
+            fits = each.fate is Fate.OPEN or model.agrees(expected, each)
+            if fits and extend(placed | {number}, then):
+                return True
+        return False
+
+    return extend(frozenset(), model.init())
+
+
+def test_the_sequential_check_agrees_with_brute_force_on_random_histories() -> None:
+    verdicts = {True: 0, False: 0}
+    for seed in range(600):
+        draw = random.Random(seed)
+        kind = draw.choice(list(_MODELS))
+        history, model = _random_history(draw, kind)[:6], _MODELS[kind]
+        expected = _keeps_the_order_of_each_client(history, model)
+        assert check_sequential(history, model).ok is expected, f"seed {seed}"
+        verdicts[expected] += 1
+    assert min(verdicts.values()) > 60

@@ -255,6 +255,12 @@ def test_files_that_do_not_belong_together_give_exit_code_2_and_a_sentence(tmp_p
     assert "do not belong together" in done.output
 
 
+def test_the_operations_of_several_files_are_not_checked(tmp_path: Path) -> None:
+    done = run(*recordings(tmp_path), "--check", "register")
+    assert done.exit_code == 2
+    assert "--check needs one recording" in done.output
+
+
 def test_a_file_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     first, _ = recordings(tmp_path)
     done = run(first, first)

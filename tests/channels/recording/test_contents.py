@@ -1,0 +1,101 @@
+"""With `contents`, a recording of a server has its clients' pushes and replies, so that a history can be checked."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import trio
+
+from actors import current_runtime
+from actors.errors import InvalidArgument
+from actors.masking import FILTERED
+from actors.runtime import open_runtime
+from channels import Endpoint, Socket
+from channels.recording import record_channels
+from channels.testing import open_channel_test
+from examples.scenarios.cells import CellChannel, Cells
+from supervision.histories import (
+    IncompleteRecording,
+    Register,
+    check_linearizable,
+    operations_in,
+)
+from supervision.recording.flight import FlightRecorder
+from tests.supervision.recording.test_schema import check
+
+
+class Forgetful(Cells):
+    """Forgets a value once it was read."""
+
+    async def handle_call(self, request: Any, sender: Any) -> Any:
+        answer = await super().handle_call(request, sender)
+        if request[0] == "read":
+            self.state.pop(request[1], None)
+        return answer
+
+
+async def recorded(cells: type[Cells], **options: Any) -> list[bytes]:
+    """Return the recording of a client that writes a cell once, and reads it twice."""
+
+    class CellSocket(Socket):
+        channels = {"cell:*": CellChannel}
+
+    endpoint = Endpoint(sockets={"/socket": CellSocket})
+    async with open_runtime(log=False), open_channel_test(endpoint) as case:
+        await cells.start_link(name="cells")
+        recorder = FlightRecorder(current_runtime(), **options)
+        record_channels(recorder)
+        client = await case.connect("/socket", {})
+        _, cell = await client.subscribe_and_join("cell:a")
+        for event, payload in (("write", {"value": 7}), ("read", {}), ("read", {})):
+            await cell.assert_reply(cell.push(event, payload), "ok")
+        lines = recorder.lines()
+        recorder.close()
+        return lines
+
+
+@pytest.mark.parametrize(("cells", "is_correct"), [(Cells, True), (Forgetful, False)])
+async def test_the_pushes_and_the_calls_of_a_recording_are_checked(
+    cells: type[Cells], *, is_correct: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    lines = await recorded(cells, contents=True)
+    for line in lines:
+        check(json.loads(line))
+    pushes = operations_in(lines, "cell:*")
+    assert [str(each).partition(": ")[2] for each in pushes][:2] == [
+        "write['cell:a'](7) -> None",
+        "read['cell:a']() -> 7",
+    ]
+    assert check_linearizable(pushes, Register()).ok is is_correct
+
+    with pytest.raises(InvalidArgument, match="no operation 'write' with 2 arguments"):
+        check_linearizable(operations_in(lines, "*cells*"), Register())
+
+    def of_cells(server: str, request: Any) -> tuple[str, tuple[Any, ...], str]:
+        name, topic, *values = request
+        return name, tuple(values), topic
+
+    calls = operations_in(lines, "*cells*", describe=of_cells)
+    assert len(calls) == 3
+    assert check_linearizable(calls, Register()).ok is is_correct
+
+
+async def test_a_recording_without_contents_or_with_gaps_is_refused_and_never_correct(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    with pytest.raises(IncompleteRecording, match="no contents of messages; record with"):
+        operations_in(await recorded(Cells))
+    with pytest.raises(IncompleteRecording, match="the recorder has dropped"):
+        operations_in(await recorded(Cells, contents=True, max_messages=5))
+    with pytest.raises(IncompleteRecording, match="no operation of chat:"):
+        operations_in(await recorded(Cells, contents=True), "chat:*")
+
+
+async def test_hidden_terms_are_hidden_in_the_contents_of_frames(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    whole = b"".join(await recorded(Cells, contents=True, hide=["value"])).decode()
+    assert FILTERED in whole
+    assert "'value': 7" not in whole
