@@ -165,6 +165,8 @@ class _Cluster(LiveCluster):
         self._count = len(servers) if workers is None else workers
         # The process ids of the workers that serve, by their names; None without workers.
         self._workers: dict[str, int] | None = None if workers is None else {}
+        # The process ids of workers that a fault has ended. A report that was on its way may still have them.
+        self._ended: set[int] = set()
         self._paused: dict[str, int] = {}
         self._turns = count()
 
@@ -215,7 +217,7 @@ class _Cluster(LiveCluster):
         self._workers = {
             f"worker.{each.id}": each.pid
             for each in workers
-            if each.state == "serving" and each.pid is not None
+            if each.state == "serving" and each.pid is not None and each.pid not in self._ended
         }
 
     def problem(self) -> str | None:
@@ -242,11 +244,17 @@ class _Cluster(LiveCluster):
         }
 
     def find(self, name: str, then: Callable[[str | None], None]) -> None:
-        self._nursery.start_soon(self._find, name, then)
+        if name.startswith(_OWNER):
+            self._nursery.start_soon(self._find, name.removeprefix(_OWNER), then)
+        else:
+            then(name)
 
-    async def _find(self, name: str, then: Callable[[str | None], None]) -> None:
-        await self._look()
-        then(await self._owner(name.removeprefix(_OWNER)) if name.startswith(_OWNER) else name)
+    async def _find(self, entity: str, then: Callable[[str | None], None]) -> None:
+        owner = await self._owner(entity)
+        if owner is not None and not self.is_up(owner):
+            # It has just started.
+            await self._look()
+        then(owner)
 
     async def _owner(self, entity: str) -> str | None:
         supervisor, _, key = entity.partition("/")
@@ -276,7 +284,7 @@ class _Cluster(LiveCluster):
         cause = self._world.trace.count - 1
         self._signal(name, signal.SIGKILL, "node_killed", host=name, power=False, cause=cause)
         if self._workers is not None:
-            del self._workers[name]
+            self._ended.add(self._workers.pop(name))
         else:
             self._servers[name].ends, self._servers[name].address = True, None
 
@@ -296,9 +304,11 @@ class _Cluster(LiveCluster):
             self._signal(name, signal.SIGCONT, "node_resumed")
 
     def drain(self, name: str) -> None:
-        if name in self._servers:
-            self._servers[name].ends = self._servers[name].restarts = True
         self._signal(name, signal.SIGTERM)
+        if self._workers is not None:
+            self._ended.add(self._workers.pop(name))
+        else:
+            self._servers[name].ends = self._servers[name].restarts = True
 
     def skew(self, name: str, seconds: float) -> None:
         raise NotImplementedError("all processes of a machine share one clock")

@@ -44,7 +44,8 @@ def run(scenario: Any, faults: list[Any], folder: Path, **params: Any) -> LiveOu
     return run_live(
         scenario,
         1,
-        seconds=max(fault.when.seconds for fault in faults) + 1.0,
+        # A busy machine needs some time to find the owner of an entity.
+        seconds=max(fault.when.seconds for fault in faults) + 2.0,
         faults=faults,
         params={"file": str(folder / "auctions.db"), **params},
         phases=PHASES,
@@ -56,9 +57,10 @@ def run(scenario: Any, faults: list[Any], folder: Path, **params: Any) -> LiveOu
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> LiveOutcome:
     plan = [
-        KillNode(node=OWNER, when=At(0.5)),
-        PauseNode(node="worker.1", seconds=0.5, when=At(1.5)),
-        DrainNode(node="worker.1", when=At(3.0)),
+        PauseNode(node=OWNER, seconds=0.5, when=At(0.3)),
+        # The drained owner hands the auction over at once, so there is an owner to kill.
+        DrainNode(node=OWNER, when=At(2.0)),
+        KillNode(node=OWNER, when=At(3.5)),
     ]
     return run(on_workers, plan, tmp_path_factory.mktemp("workers"))
 
@@ -66,20 +68,23 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> LiveOutcome:
 def test_two_workers_recover_from_a_kill_a_pause_and_a_drain(workers: LiveOutcome) -> None:
     workers.check()
     assert [each.status for each in workers.fault_reports] == ["applied"] * 3
-    assert workers.fault_reports[0].where in ("worker.1", "worker.2")
+    paused, drained, killed = [each.where for each in workers.fault_reports]
+    assert paused == drained
+    assert {drained, killed} == {"worker.1", "worker.2"}
 
 
 def test_the_trace_has_the_events_of_the_experiment_and_of_all_workers(
     workers: LiveOutcome,
 ) -> None:
     [recording] = events(workers, "recording")
-    # Two workers, the one after the kill, and the one after the drain.
+    # Two workers, the one after the drain, and the one after the kill.
     assert len(recording["merged"]) == 5
     assert {each["within"] for each in list(recording["merged"].values())[1:]} != {None}
     [killed] = events(workers, "node_killed")
     owners = events(workers, "entity_started")
-    assert owners[0]["node"] == killed["node"]
-    assert owners[1]["n"] > killed["n"]
+    before = [each for each in owners if each["n"] < killed["n"]]
+    assert before[-1]["node"] == killed["node"]
+    assert len(owners) > len(before)
     fences = [each["fence"] for each in owners]
     assert fences == sorted(fences)
 
@@ -87,7 +92,7 @@ def test_the_trace_has_the_events_of_the_experiment_and_of_all_workers(
 def test_the_report_counts_what_ended_with_the_worker_and_what_came_back(
     workers: LiveOutcome,
 ) -> None:
-    kill, *others = workers.measures.faults
+    *others, kill = workers.measures.faults
     assert kill.ended > 20
     assert kill.not_back == 0
     assert [each.ended for each in others] == [0, 0]
@@ -101,8 +106,8 @@ def test_the_command_tells_the_takeover_as_one_story(workers: LiveOutcome, tmp_p
     write_lines(path, workers.trace)
     told = story(path, "--html", str(tmp_path / "page.html"))
     assert "Merged from 5 files by the messages between them: the experiment, worker.1" in told
-    assert f"kill the node {workers.fault_reports[0].where} ({OWNER})" in told
-    assert "among them Auction 'bell' on worker." in told
+    assert f"kill the node {workers.fault_reports[2].where} ({OWNER})" in told
+    assert "Auction 'bell' on worker." in told
     assert "was joined to auction:bell again" in told or "came back on" in told
     assert (tmp_path / "page.html").stat().st_size > 10_000
 

@@ -149,6 +149,8 @@ def _node_ends(deaths: Collection[Death]) -> Iterator[Step]:
 def _among(processes: Collection[ProcessName]) -> str:
     """Return the names of the processes that have a name in the words of the application."""
     names = [str(each) for each in processes if each.label is not None]
+    # Entities and channels say more than the connections of their clients.
+    names.sort(key=lambda name: name.startswith("the connection of "))
     more = ", ..." if len(names) > _KINDS_SHOWN else ""
     return f", among them {', '.join(names[:_KINDS_SHOWN])}{more}" if names else ""
 
