@@ -36,6 +36,7 @@ from supervision.laboratory.simulation.errors import (
     SimulationError,
 )
 from supervision.laboratory.simulation.outcome import Outcome, failures_in
+from supervision.laboratory.simulation.replaying.causes import causal_past, rare
 from supervision.laboratory.simulation.replaying.exchanges import Exchanges, Line, Wait, circle
 from supervision.laboratory.simulation.replaying.relevance import chosen, gaps
 from supervision.laboratory.simulation.scheduling.deviations import Deviation
@@ -237,19 +238,19 @@ class Story:
 
     def _restarted(self, event: Event) -> str:
         new = self.names.process(key_of(event, "child"))
-        return f"{self._who(event)} {restarted_as(event['component'], new)}"
+        return f"{self._who(event)} {restarted_as(self.names.child(event), new)}"
 
     def _start_failed(self, event: Event) -> str:
         return f"{self._who(event)} could not start {event['component']}: {self._reason(event)}"
 
     def _stop_failed(self, event: Event) -> str:
-        return f"{self._who(event)} could not stop {event['component']}: {self._reason(event)}"
+        return f"{self._who(event)} could not stop {self.names.child(event)}: {self._reason(event)}"
 
     def _reason(self, event: Event) -> str:
         return short(self.names.text(event["reason"], event.get("node", 0)))
 
     def _gave_up(self, event: Event) -> str:
-        return f"{self._who(event)} gave up on {event['component']}"
+        return f"{self._who(event)} gave up on {self.names.child(event)}"
 
     def _zombie(self, event: Event) -> str:
         return f"{self._who(event)} did not end when it was killed, and was declared dead"
@@ -351,7 +352,7 @@ def fault_text(report: FaultReport, story: Story) -> str:
 
 def _orders(outcome: Outcome, story: Story) -> list[str]:
     """Describe the first reordered rounds."""
-    if outcome.knobs.policy == "seeded":
+    if outcome.knobs.policy != "canonical":
         # Nearly every round is out of order, and the trace does not show which rounds matter.
         return []
     told = [_order(deviation, story) for deviation in outcome.named[:3]]
@@ -382,17 +383,29 @@ def _draws(outcome: Outcome) -> list[str]:
 
 
 def _consequences(outcome: Outcome, story: Story, most: int) -> Iterator[tuple[str, str]]:
-    seeded = outcome.knobs.policy == "seeded"
-    reordered = {} if seeded else {each.round: each.tasks for each in outcome.named}
+    canonical = outcome.knobs.policy == "canonical"
+    reordered = {} if not canonical else {each.round: each.tasks for each in outcome.named}
     lines = _repeated(story.lines(reordered))
     hints = list(story.exchanges.same_answers())[-_HINTS:]
     pointed = frozenset(number for hint in hints for number in hint.events)
-    shown = chosen(lines, _about(outcome.error), most, pointed)
+    past = None if _sees_all(outcome.error) else causal_past(story.events)
+    kept = rare(story.events, past or frozenset(range(len(story.events))))
+    shown = chosen(lines, _about(outcome.error), most, pointed=pointed, kept=kept, past=past)
     left_out = len(lines) - len(shown)
     for before, line in gaps(shown, lines):
         if before and left_out:
             yield "", f"... {before} more ..."
         yield in_seconds(line.t), line.text
+
+
+def _sees_all(error: BaseException | None) -> bool:
+    """Return True if a failure may depend on all events: an invariant looks into all processes."""
+    failures = [] if error is None else failures_in(error)
+    return not failures or any(
+        isinstance(each, _STUCK)
+        or (isinstance(each, InvariantViolated) and each.invariant != CHECK)
+        for each in failures
+    )
 
 
 def _about(error: BaseException | None) -> str:
