@@ -39,8 +39,8 @@ GUIDES = {
     "ashtree token sign": "[Token](token.md)",
     "ashtree story": "[Record a program](../howto/record-and-tell.md)",
     "ashtree simulate": "[the simulation commands](simulation.md#commands)",
-    "ashtree replay": "[Replay a failure](../howto/replay-a-failure.md)",
-    "ashtree compare": "[Compare two policies](../howto/compare-two-policies.md)",
+    "ashtree replay": "[Explain a failure and prevent it](../howto/replay-a-failure.md)",
+    "ashtree compare": "[Compare two policies](../howto/chaos-in-staging.md#compare-two-policies)",
     "ashtree chaos": "[Run chaos in staging](../howto/chaos-in-staging.md)",
 }
 
