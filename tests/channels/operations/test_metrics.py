@@ -456,7 +456,7 @@ def test_an_invalid_option_is_refused(options: dict[str, Any]) -> None:
 
 def test_the_reference_page_lists_every_metric_as_the_code_does() -> None:
     page = (ROOT / "docs/reference/metrics.md").read_text().partition("## Recovery")[0]
-    rows = re.findall(r"^\| `(ashtree_\w+)(?:\{(.*)\})?` \| (.*) \|$", page, re.MULTILINE)
+    rows = re.findall(r"^- `(ashtree_\w+)(?:\{(.*)\})?`: (.*)$", page, re.MULTILINE)
     assert rows == [(each.name, ", ".join(each.labels), each.help) for each in METRICS.values()]
 
 
