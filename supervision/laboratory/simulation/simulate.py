@@ -25,6 +25,7 @@ from supervision.laboratory.chaos.faults.kinds import Fault, needs_instrument
 from supervision.laboratory.chaos.faults.plan import FaultPlan, draw_plan
 from supervision.laboratory.chaos.faults.report import InertPlan, is_inert
 from supervision.laboratory.entropy import Streams
+from supervision.laboratory.simulation.draws import Draw, Draws
 from supervision.laboratory.simulation.errors import (
     BudgetSpent,
     Deadlock,
@@ -56,6 +57,7 @@ def simulate(
     faults: FaultPlan = None,
     deviations: Schedule = None,
     forks: Iterable[Fork] = (),
+    draws: Iterable[Draw] = (),
     keep_trace: bool = True,
     label_tasks: bool = False,
     on_event: Callable[[int], None] | None = None,
@@ -74,14 +76,16 @@ def simulate(
             plan was applied, the run ends with `InertPlan`.
         deviations: orders for rounds of the scheduler, from `Outcome.deviations` or `Outcome.named`, or a `Tape`.
         forks: moments at which the run begins to use other random numbers; see `Fork`.
+        draws: values that replace values drawn from `world.random`; see `Draw`.
         keep_trace: False keeps only the digest of the trace. This saves memory in long runs.
-        label_tasks: fill `Outcome.named`. This takes some time and changes nothing else.
+        label_tasks: fill `Outcome.named` and `Outcome.drawn`. This takes some time and changes nothing else.
         on_event: for debuggers. The run calls it with the number of each event of the trace, when the event happens.
 
     Returns:
         The outcome, also of a failed run. `Outcome.error` is the exception.
 
     Raises:
+        InvalidOption: a parameter is out of the bounds that the scenario declares.
         RuntimeError: the caller is within Trio.
         KeyboardInterrupt: the user pressed Ctrl-C.
 
@@ -101,6 +105,7 @@ def simulate(
         faults=faults,
         deviations=deviations,
         forks=forks,
+        draws=tuple(draws),
         keep_trace=keep_trace,
         label_tasks=label_tasks,
         on_event=on_event,
@@ -133,23 +138,29 @@ class _Run:
         faults: FaultPlan,
         deviations: Schedule,
         forks: Iterable[Fork],
+        draws: tuple[Draw, ...],
         keep_trace: bool,
         label_tasks: bool,
         on_event: Callable[[int], None] | None,
     ) -> None:
         settings = settings_of(scenario)
+        settings.check_params("simulate", params)
         knobs = knobs or settings.knobs or Knobs()
         self.scenario = scenario
         self.knobs: Knobs = knobs
         self.error: BaseException | None = None
-        self.streams = Streams(seed)
+        self.draws = Draws(draws)
+        recorded = draws or label_tasks
+        self.streams = Streams(seed, self.draws.new) if recorded else Streams(seed)
         self.forks = tuple(forks)
+        self._forking_rounds = frozenset(fork.at for fork in self.forks)
         self.plan = self._draw(settings.faults if faults is None else faults)
         self.clock = VirtualClock(knobs.quantum, settled=self._settled, stuck=self._stuck)
         self.names = TaskNames(lambda: self.world.recorders)
         self.scheduler = Scheduler(
             knobs.policy,
             self.streams.stream("schedule"),
+            change=knobs.change,
             deviations=deviations,
             between=self._between,
             now=self.clock.current_time,
@@ -182,6 +193,7 @@ class _Run:
         self._steps = 0
         self._checked = False
         self._failed_at: tuple[int, float] | None = None
+        self._returned_at: tuple[int, float] | None = None
         self._over = False
         self._tasks: dict[int, str] = {}
         self._raised: BaseException | None = None
@@ -229,12 +241,17 @@ class _Run:
     async def _main(self) -> None:
         # The fence starts only here, because Trio opens a pair of sockets before this task begins. `execute` removes
         # the fence, because this task never ends in an abandoned run.
-        self._fences.enter_context(fence(self.fail))
+        nodes = self.world.nodes
+        sqlite = self.world.sqlite
+        self._fences.callback(sqlite.close)
+        self._fences.enter_context(
+            fence(self.fail, on_thread=nodes.start_thread, on_sqlite=sqlite.open)
+        )
         trio.lowlevel.current_task().name = SCENARIO
         current_environment.set(self.world.environment)
         with self._root:
             async with trio.open_nursery() as nursery:
-                self.world.nodes.open(nursery, self.scheduler, self.fail)
+                nodes.open(nursery, self.scheduler, self.fail)
                 try:
                     await self._run_scenario()
                 except (
@@ -242,8 +259,8 @@ class _Run:
                 ) as error:  # raised below, unless a killed node keeps the nursery open
                     self._raised = error
                 self._over = True
-                for name in self.world.nodes.names():
-                    self.world.nodes.resume(name)
+                for name in nodes.names():
+                    nodes.resume(name)
                 # This shuts down the remaining nodes cleanly.
                 nursery.cancel_scope.cancel()
             if self._raised is not None:
@@ -259,8 +276,10 @@ class _Run:
                 debug=self.knobs.checked,
             ) as self.world.runtime:
                 faults.start(self.plan)
+                self.world.began()
                 try:
                     await self.scenario(self.world)
+                    self._returned_at = self.trace.count, self.clock.now
                 except BaseException as error:
                     self._failing(error)
                     raise
@@ -282,12 +301,12 @@ class _Run:
             moments = (at for each, at in self.world.noticed if any(each is f for f in failures))
             self._failed_at = next(moments, (self.trace.count, self.clock.now))
 
-    def _reached(self, name: str) -> None:
-        """Fork at the first true value of a `sometimes` condition, if the run has a fork there."""
+    def _reached(self, at: str | int) -> None:
+        """Fork at the first true value of a `sometimes` condition, or in a round, if the run has a fork there."""
         for fork in self.forks:
-            if fork.at == name:
-                self.world.note("the run forks here", at=name, seed=fork.seed)
-                self.streams.reseed(name, fork.seed)
+            if fork.at == at:
+                self.world.note("the run forks here", at=at, seed=fork.seed)
+                self.streams.reseed(at, fork.seed)
                 seed_modules(self.streams)
 
     # Between the rounds. Trio's loop calls these, so they must not raise, except to abandon the run.
@@ -312,12 +331,15 @@ class _Run:
 
     def _between(self, batch: list[trio.lowlevel.Task]) -> None:
         self._steps += len(batch)
+        if self._forking_rounds and self.scheduler.round in self._forking_rounds:
+            self._reached(self.scheduler.round)
         now = self.clock.now
         if now != self._now:
             self._now = now
             self._moments.append(self.scheduler.round)
             self._moments.append(now)
             self._rounds_in_moment = 0
+            self.world.time_passed()
             if now > self._max_seconds:
                 self._out_of("seconds", self._max_seconds)
         else:
@@ -387,13 +409,16 @@ class _Run:
             events=self.trace.count,
             recorded=self.trace.events,
             digest_without_trace=None if self.trace.keep else self.trace.digest(),
+            ran=scheduler.steps,
             steps_digest=sha256(scheduler.steps.tobytes() + self._moments.tobytes()).hexdigest(),
             deviations=scheduler.taken,
             named=tuple(scheduler.named),
             forks=self.forks,
+            drawn=tuple(self.draws.drawn),
             faults=self.plan,
             fault_reports=reports,
             sometimes=dict(self.world.expectations.seen),
             failed_at=self._failed_at if self.error is not None else None,
+            returned_at=self._returned_at,
             tasks=self._tasks,
         )

@@ -12,6 +12,7 @@ from attrs import define
 
 from actors.refs import Pid
 from supervision.laboratory.chaos.faults.kinds import (
+    DiskFault,
     Fault,
     MessageFault,
     ProcessFault,
@@ -34,6 +35,7 @@ class Planned:
     Attributes:
         fault: the fault.
         count: the number of callbacks or messages so far that matched its `On(...)`.
+        met: True once a process whose path matches its target began a callback or got a message.
         waits: True once the fault waits for a callback or a message.
         taken: True once its callback has begun, even while another fault delays that callback.
         status, seconds, where, incarnation, why, event: as in `FaultReport`; `status` is None until the outcome is
@@ -42,6 +44,7 @@ class Planned:
 
     fault: Fault
     count: int = 0
+    met: bool = False
     waits: bool = False
     taken: bool = False
     status: Status | None = None
@@ -79,9 +82,15 @@ class Planned:
             if not self.waits:
                 return why or "its time has not come"
             what = "message was sent" if isinstance(self.fault, MessageFault) else "callback began"
+            if isinstance(self.fault, DiskFault):
+                what = "operation of a disk began"
             return f"no such {what} after that time"
         if self.count:
             return f"its moment never came: it takes {when.nth}, and there were {self.count}"
+        target = getattr(self.fault, "target", None)
+        if target is not None and not self.met:
+            what = "got a message" if isinstance(self.fault, MessageFault) else "began a callback"
+            return f"its moment never came: no process whose path matches {target} {what}"
         return "its moment never came"
 
 
@@ -257,5 +266,7 @@ def _targets(target: TargetRuntime, place: Place, planned: Planned) -> bool:
     """Return True if a fault may apply to the process at a place."""
     fault, when = planned.fault, planned.fault.when
     assert isinstance(fault, ProcessFault | MessageFault)  # no other fault waits
-    wanted = when.incarnation if isinstance(when, On) else None
-    return wanted in (None, place.incarnation) and fits(target.address(place), fault.target)
+    if not fits(target.address(place), fault.target):
+        return False
+    planned.met = True
+    return not isinstance(when, On) or when.incarnation in (None, place.incarnation)
