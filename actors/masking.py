@@ -21,7 +21,7 @@ from typing import Any, Final
 import attrs
 import msgspec
 
-from actors.refs import Pid, Ref
+from actors.refs import Address, Pid, Ref
 
 __all__ = [
     "FILTERED",
@@ -107,7 +107,8 @@ def bounded_copy(value: Any, depth: int = _DEEP, *, marked: bool = False) -> Any
     """Return a value in mappings, lists and plain values, so that a filter can look inside.
 
     Mappings and records (attrs, msgspec, dataclasses) become mappings. Lists, tuples and sets become lists. The result
-    has at most 50 items of each container. Of bytes it shows only the length, and of any other object only the class.
+    has at most 50 items of each container. Of bytes it shows only the length, of an address in a registry the key, and
+    of any other object only the class.
 
     Args:
         value: any value.
@@ -122,6 +123,8 @@ def bounded_copy(value: Any, depth: int = _DEEP, *, marked: bool = False) -> Any
         return value.__qualname__
     if depth <= 0:
         return "..."
+    if isinstance(value, Address) and hasattr(value, "key"):
+        return f"via({bounded_copy(value.key, depth - 1)})"
     if isinstance(value, list | tuple | AbstractSet):
         items = [bounded_copy(each, depth - 1, marked=marked) for each in islice(value, _MANY)]
         is_cut = marked and len(value) > _MANY

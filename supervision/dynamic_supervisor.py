@@ -138,7 +138,7 @@ class Pool(Children):
             child.restarts += 1
             del self._children[pid]
             self._children[started] = child
-            self._report(CHILD_RESTARTED, child, started, reason=reason)
+            self._report(CHILD_RESTARTED, child, started, reason=reason, replaces=pid)
         elif started.ignored:
             del self._children[pid]
         else:

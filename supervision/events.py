@@ -39,9 +39,10 @@ CHILD_TERMINATED: Event = ("supervision", "child", "terminated")
 CHILD_RESTARTED: Event = ("supervision", "child", "restarted")
 """The supervisor restarted a child, because the child or a sibling had ended.
 
-Further metadata: `reason`, the exit reason of the child that ended, or of the last restart that failed; `max_restarts`
-and `max_seconds`, the limit; `strategy`, which is "dynamic" for a dynamic supervisor. Measurements: `restarts`, the
-number of restart attempts within the window, including this restart.
+Further metadata: `replaces`, the last pid of the child, or None if it never started; `reason`, the exit reason of the
+child that ended, or of the last restart that failed; `max_restarts` and `max_seconds`, the limit; `strategy`, which is
+"dynamic" for a dynamic supervisor. Measurements: `restarts`, the number of restart attempts within the window,
+including this restart.
 """
 
 CHILD_START_FAILED: Event = ("supervision", "child", "start_failed")

@@ -8,6 +8,7 @@ from supervision.laboratory.simulation.comparing.comparison import (
     Policy,
     compare,
 )
+from supervision.laboratory.simulation.draws import Draw
 from supervision.laboratory.simulation.errors import (
     BudgetSpent,
     Deadlock,
@@ -49,6 +50,7 @@ __all__ = [
     "Deadlock",
     "Deviation",
     "Diverged",
+    "Draw",
     "Escape",
     "Failures",
     "Fork",

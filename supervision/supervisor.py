@@ -89,12 +89,14 @@ __all__ = ["Supervisor", "Tree", "check_child_specs"]
 class _Child(Retried):
     """One child of a running supervisor."""
 
-    __slots__ = ("pid", "spec")
+    __slots__ = ("last", "pid", "spec")
 
     def __init__(self, spec: ChildSpec) -> None:
         super().__init__()
         self.spec = spec
         self.pid: Pid | None = None
+        # Its last pid, also after its end.
+        self.last: Pid | None = None
 
 
 @final
@@ -161,11 +163,11 @@ class Tree(Children):
         if not self._intensity.admit(trio.current_time()):
             return self._give_up(pivot.spec, pid, reason)
         for child in await self._stop_group(pivot):
-            spec = child.spec
+            spec, last = child.spec, child.last
             started = await self._launch(child)
             if isinstance(started, Pid):
                 child.restarts += 1
-                self._report(CHILD_RESTARTED, spec, started, reason=reason)
+                self._report(CHILD_RESTARTED, spec, started, reason=reason, replaces=last)
             elif not started.ignored:
                 self._report(CHILD_START_FAILED, spec, None, reason=started.reason, restart=True)
                 self._try_later(child, spec.id, started.reason)
@@ -288,7 +290,7 @@ class Tree(Children):
         self._report(CHILD_STARTING, child.spec, None)
         started = await self._start(child.spec)
         if isinstance(started, Pid):
-            child.pid = started
+            child.pid = child.last = started
             self._running[started] = child
         return started
 

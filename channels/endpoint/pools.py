@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from typing import Any, Final
 
 from actors.refs import Pid
 from actors.servers.gen_server import Request
-from channels.channel import server_of
+from channels.channel import Channel, server_of
 from channels.connection.channel_server import ChannelServer
 from channels.protocol.link import Link
 from channels.protocol.ticket import Ticket
@@ -25,11 +24,12 @@ CHILDREN: Final = "children"
 _CHANNELS: Final = " channels"
 
 
-@cache
-def _spec_of(start: Callable[..., Any] | None) -> ChildSpec:
-    """Return the child spec of the channels that `start` starts; None for the usual `ChannelServer`."""
+def _spec_of(channel: type[Channel]) -> ChildSpec:
+    """Return the child spec of the servers of one class of channels."""
     # spawn_link, because the init of a channel server cannot fail. The supervisor does not wait for the join.
-    return ChildSpec("channel", start or ChannelServer.spawn_link, restart="temporary")
+    start = server_of(channel) or ChannelServer.spawn_link
+    # From its start on, the process has the name of the user's class in paths.
+    return ChildSpec("channel", start, kwargs={"label": channel.__name__}, restart="temporary")
 
 
 class ChannelPool:
@@ -45,6 +45,7 @@ class ChannelPool:
             (owner, "channels", name, number) for number in range(partitions)
         ]
         self._next = 0
+        self._specs: dict[type[Channel], ChildSpec] = {}
 
     def child_spec(self) -> ChildSpec:
         """Return the child spec of the pool, for the endpoint."""
@@ -65,7 +66,10 @@ class ChannelPool:
 
         If the supervisor is idle, the request is done when this returns. See `DynamicSupervisor.request_start`.
         """
-        spec = _spec_of(server_of(ticket.route.channel))
+        channel = ticket.route.channel
+        spec = self._specs.get(channel)
+        if spec is None:
+            spec = self._specs[channel] = _spec_of(channel)
         self._next = (self._next + 1) % len(self.names)
         return DynamicSupervisor.request_start(
             self.names[self._next], spec, link, ticket, payload, replaced

@@ -251,7 +251,7 @@ class ObserverChannel(Channel):
         about: dict[str, Any] = {"crash": memory.crashes.get(number)}
         pid = None if self.news is None else self.news.pids.get(number)
         if pid is None:
-            return PushReply({**about, "ended": True})
+            return PushReply({**about, **memory.ended(number)})
         if self.news is not None:
             about |= self.news.model.about(number)
         self.inspected = number

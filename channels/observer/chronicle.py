@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from actors.exits import NORMAL, ExitReason, is_normal_exit
 from actors.instrumentation.telemetry import Event
-from actors.refs import Pid
+from actors.refs import Address, Pid
 from actors.runtime import Runtime
 from channels.channel import Channel
 from channels.observer.memory import Memory, Record
@@ -36,6 +36,7 @@ __all__ = ["Chronicle", "label_of"]
 MAX_DEAD: Final = 1000
 """The largest number of topics whose clients the chronicle expects to join again."""
 TRACEBACK: Final = 20_000
+_LABEL: Final = 120
 
 _CRASH: Final = ("actors", "process", "crash")
 _ZOMBIE: Final = ("actors", "process", "zombie")
@@ -45,7 +46,6 @@ class Chronicle:
     """The events of one runtime, for one observer.
 
     Args:
-        endpoint: the endpoint, whose sockets name the channels.
         memory: the memory that stores the records.
         runtime: the runtime.
 
@@ -55,15 +55,14 @@ class Chronicle:
         restarted: the supervisors that have restarted a child since the watcher emptied this set.
     """
 
-    def __init__(self, endpoint: Any, memory: Memory, runtime: Runtime) -> None:
-        self.endpoint = endpoint
+    def __init__(self, memory: Memory, runtime: Runtime) -> None:
         self.memory = memory
         self.runtime = runtime
         self.model = Model()
         self.joins = 0
         self.restarted: set[Pid] = set()
-        # The topics whose channels crashed, with the times of the crashes. The clients should join again.
-        self._dead: dict[tuple[type, str], deque[float]] = {}
+        # The labels of the channels that crashed, with the times of the crashes. The clients should join again.
+        self._dead: dict[str, deque[float]] = {}
         handlers: dict[Event, Any] = {
             _CRASH: self._crashed,
             _ZOMBIE: self._zombie,
@@ -89,11 +88,15 @@ class Chronicle:
     def _joined(self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         self.joins += 1
         channel: Channel = about["channel"]
-        times = self._dead.get((type(channel), channel.topic)) if self._dead else None
+        if not self._dead:
+            return
+        # As `ChannelServer` labels its process.
+        label = f"{type(channel).__name__} {channel.topic[:80]!r}"[:_LABEL]
+        times = self._dead.get(label)
         if times and about["result"] == "ok":
             seconds = self.runtime.now() - times.popleft()
             if not times:
-                del self._dead[type(channel), channel.topic]
+                del self._dead[label]
             name = type(channel).__name__
             self.note("returned", topic=channel.topic[:80], channel=name, seconds=round(seconds, 3))
 
@@ -149,18 +152,12 @@ class Chronicle:
 
     def _expect_return(self, entry: Entry | None) -> None:
         """Note that the client of a crashed channel should join again. Do nothing for other processes."""
-        if entry is None or "'" not in entry.label or len(self._dead) >= MAX_DEAD:
+        pool = None if entry is None else entry.parent
+        if entry is None or pool is None or len(self._dead) >= MAX_DEAD:
             return
-        targets = (
-            getattr(target, "channel", target)
-            for mount in self.endpoint.sockets.values()
-            for target in getattr(mount, "socket", mount).channels.values()
-        )
-        # The label of a channel is the name of its class, and its topic in quotes.
-        kinds = [channel for channel in targets if channel.__name__ == entry.sort]
-        if kinds:
-            topic = entry.label.partition("'")[2].rpartition("'")[0]
-            times = self._dead.setdefault((kinds[-1], topic), deque(maxlen=100))
+        # See `ChannelPool` for this name. The label of a channel has its class and its topic.
+        if pool.label.startswith("channels "):
+            times = self._dead.setdefault(entry.label, deque(maxlen=100))
             times.append(self.runtime.now())
 
     def _child_restarted(
@@ -168,6 +165,8 @@ class Chronicle:
     ) -> None:
         self.memory.totals["restarts"] += 1
         self.restarted.add(about["supervisor"])
+        if about["replaces"] is not None:
+            self.memory.add_replacement(about["replaces"].number, about["pid"].number)
         self.note("restarted", pid=about["pid"].number, **self._decision(measures, about))
 
     def _gave_up(self, event: Event, measures: Mapping[str, Any], about: Mapping[str, Any]) -> None:
@@ -204,17 +203,14 @@ class Chronicle:
         entry = self.model.entries.get(supervisor.number)
         info = self.runtime.process_info(supervisor)
         title = label_of(info) if info is not None else "a supervisor"
-        if entry is not None:
-            above = entry.parent
-            # Supervisors of a pool have numbers.
-            title = (
-                f"{above.title}/{entry.title}" if above and entry.title.isdigit() else entry.title
-            )
-        return _who(title, supervisor)
+        return _who(title if entry is None else entry.title, supervisor)
 
-    @staticmethod
-    def _child(id: Any, pid: Pid | None, entry: Entry | None) -> str:
+    def _child(self, id: Any, pid: Pid | None, entry: Entry | None) -> str:
         title = entry.title if entry is not None else component_of(id)[:80]
+        info = None if pid is None else self.runtime.process_info(pid)
+        if isinstance(id, Address) and entry is None and info is not None:
+            # The label has the class and the key.
+            title = label_of(info)
         return title if pid is None else _who(title, pid)
 
 
@@ -228,4 +224,4 @@ def label_of(info: Mapping[str, Any]) -> str:
     # The endpoint's own processes have tuples as names, and the first item is always the endpoint.
     if isinstance(name, tuple) and len(name) > 1 and not isinstance(name[0], str):
         return " ".join(str(part) for part in name[1:])[:80]
-    return str(info["label"])[:120]
+    return str(info["label"])[:_LABEL]

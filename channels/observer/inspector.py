@@ -13,6 +13,7 @@ import trio
 
 from actors import sys
 from actors.errors import CallExit
+from actors.instrumentation.instrument import payload_of
 from actors.introspection import current_function, is_server, status_of
 from actors.process import current_pid, is_alive, send
 from actors.refs import Pid
@@ -29,19 +30,26 @@ _NAMES: Final = {"in": "received", "out": "answered", "noreply": "done"}
 
 
 async def inspect_process(page: Pid, target: Pid, settings: ObserverSettings) -> None:
-    """Send `Detail` about a process to the channel of a page. This runs until that process ends."""
+    """Send `Detail` about a process to the channel of a page.
+
+    This runs until that process has ended and a supervisor has started its replacement.
+    """
     seen: deque[Record] = deque(maxlen=MESSAGES)
     hooked = is_server(target) and await _hook(target, seen, settings)
     while True:
         fields = facts_of(settings.runtime, target)
         if fields is None:
-            send(page, Detail(target.number, {"ended": True}))
-            return
+            break
         fields["messages"] = list(seen)
         fields["messages_shown"] = hooked
         if settings.payloads and is_server(target):
             fields["state"] = await _state(target, settings)
         send(page, Detail(target.number, fields))
+        await trio.sleep(max(settings.interval, 0.5))
+    ended: Record = {}
+    while "replacement" not in ended:
+        if ended != (ended := settings.memory.ended(target.number)):
+            send(page, Detail(target.number, ended))
         await trio.sleep(max(settings.interval, 0.5))
 
 
@@ -53,15 +61,18 @@ async def _hook(target: Pid, seen: deque[Record], settings: ObserverSettings) ->
         if not is_alive(me):
             return sys.DONE
         if event.kind != "noreply":
+            message = payload_of(event.what)
             record = {
                 "t": round(settings.runtime.now(), 3),
                 "kind": _NAMES[event.kind],
-                "what": _kind_of(event.what),
+                "what": _kind_of(message),
             }
             if settings.payloads:
-                record["content"] = shown(
-                    getattr(event.what, "payload", event.what), settings.filter
-                )
+                content = getattr(message, "payload", message)
+                record["content"] = shown(content, settings.filter)
+                if content is message:
+                    # The content says more than its class.
+                    del record["what"]
             seen.append(record)
         return state
 

@@ -17,6 +17,7 @@ __all__ = ["MAX_CRASHES", "MAX_EVENTS", "MAX_POINTS", "Memory", "Record", "sente
 MAX_EVENTS: Final = 500
 MAX_CRASHES: Final = 100
 MAX_POINTS: Final = 600
+MAX_REPLACED: Final = 1000
 
 Record: TypeAlias = dict[str, Any]
 """An event in JSON types: `n`, its number; `t`, in seconds since the epoch; `kind`; `pid`, in some kinds; `text`, a
@@ -30,6 +31,7 @@ class Memory:
         events: the last events, oldest first.
         crashes: the last crashes by the number of their pid, oldest first.
         points: the last figures, oldest first.
+        replaced: for each process that a supervisor restarted last, by number, the number of its replacement.
         last: the number of the last event.
         program: the time of the first event. It distinguishes two runs of a program.
     """
@@ -38,6 +40,7 @@ class Memory:
         self.events: deque[Record] = deque(maxlen=MAX_EVENTS)
         self.crashes: dict[int, Record] = {}
         self.points: deque[Record] = deque(maxlen=MAX_POINTS)
+        self.replaced: dict[int, int] = {}
         self.last = 0
         self.program = 0.0
         self.totals = {"crashes": 0, "restarts": 0, "gave_up": 0}
@@ -58,6 +61,20 @@ class Memory:
         self.crashes[pid] = record
         if len(self.crashes) > MAX_CRASHES:
             del self.crashes[next(iter(self.crashes))]
+
+    def add_replacement(self, ended: int, pid: int) -> None:
+        """Keep the replacement of a process."""
+        self.replaced[ended] = pid
+        if len(self.replaced) > MAX_REPLACED:
+            del self.replaced[next(iter(self.replaced))]
+
+    def ended(self, pid: int) -> Record:
+        """Return the facts about a process that has ended: `ended`, and the number of its newest `replacement`."""
+        newest = pid
+        # A replacement has a greater number than the process that it replaces.
+        while newest in self.replaced:
+            newest = self.replaced[newest]
+        return {"ended": True} if newest == pid else {"ended": True, "replacement": newest}
 
     def since(self, number: int) -> list[Record]:
         """Return the events with a greater number, oldest first."""

@@ -82,6 +82,13 @@ class Entry:
 
     @property
     def title(self) -> str:
+        """The name. A member of a pool, whose name is a number, gets the name of the pool too."""
+        if self.parent is not None and self.name.isdigit():
+            return f"{self.parent.title} {self.name}"
+        return self.name
+
+    @property
+    def name(self) -> str:
         """The id, or the label if there is no id."""
         return self.label if self.id is None else self.id
 
@@ -198,9 +205,9 @@ class Model:
         return {} if entry is None else {"path": self.path_of(entry), "title": entry.title}
 
     def path_of(self, entry: Entry) -> str:
-        """Return the titles on the path from the top to a process, joined by slashes."""
+        """Return the names on the path from the top to a process, joined by slashes."""
         above = "" if entry.parent is None else self.path_of(entry.parent)
-        return f"{above}/{entry.title}"
+        return f"{above}/{entry.name}"
 
     def _attach(self, entry: Entry) -> None:
         living = (self.entries.get(number) for number in entry.ancestors)

@@ -15,7 +15,8 @@ __all__ = ["MAX_NODES", "WANTED_SECONDS", "Nodes", "summary"]
 MAX_NODES: Final = 64
 WANTED_SECONDS: Final = 5.0
 """The time for which an observer sends summaries after the last request of another node."""
-MAX_EVENTS: Final = 20
+MAX_EVENTS: Final = 100
+"""The largest number of events in one summary. The first summary after a pause has those that happened in the pause."""
 _FORGET = 60.0
 
 
@@ -28,7 +29,9 @@ def summary(node: str, point: Record, events: list[Record], *, asks: bool) -> di
         events: its events since the last message.
         asks: True if a page watches on this node.
     """
-    texts = [{"kind": event["kind"], "text": event["text"]} for event in events[-MAX_EVENTS:]]
+    texts = [
+        {name: event[name] for name in ("t", "kind", "text")} for event in events[-MAX_EVENTS:]
+    ]
     return {"node": node, "point": point, "events": texts, "asks": asks}
 
 
@@ -62,9 +65,9 @@ class Nodes:
             self.wanted_until = now + WANTED_SECONDS
         self._heard[node] = (now, point)
         return [
-            {"node": node, "from": event.get("kind"), "words": str(event.get("text"))[:500]}
+            {**event, "node": node, "words": str(event.get("text"))[:500]}
             for event in (events if isinstance(events, list) else [])[:MAX_EVENTS]
-            if isinstance(event, dict)
+            if isinstance(event, dict) and isinstance(event.get("t"), float)
         ]
 
     def rows(self, own: Record, now: float) -> list[Record]:

@@ -194,7 +194,7 @@ class Observer:
             self._announced = True
         runtime = current_runtime()
         if self._chronicle is None or self._chronicle.runtime is not runtime:
-            self._chronicle = Chronicle(endpoint, self.memory, runtime)
+            self._chronicle = Chronicle(self.memory, runtime)
         if self.record and recorder_of(runtime) is None:
             hide = _terms(endpoint.filter_parameters)
             recorder = FlightRecorder(runtime, frames=False, contents=self.payloads, hide=hide)

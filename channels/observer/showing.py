@@ -25,7 +25,19 @@ def shown(value: Any, rule: FilterRule) -> Any:
         value: any value.
         rule: the `filter_parameters` of the endpoint.
     """
-    return filter_parameters(_json(bounded_copy(value, MAX_DEPTH, marked=True)), rule)
+    copied = _json(bounded_copy(value, MAX_DEPTH, marked=True))
+    # `Keep` may hide the names of classes too, so they move only after the filter.
+    return _classed(filter_parameters(copied, rule))
+
+
+def _classed(value: Any) -> Any:
+    """Return a value with each record `{"": "Auction", "lot": 5}` as `{"Auction": {"lot": 5}}`."""
+    if isinstance(value, list):
+        return [_classed(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    fields = {key: _classed(each) for key, each in value.items() if key != ""}
+    return {str(value[""]): fields} if "" in value else fields
 
 
 def _json(value: Any) -> Any:

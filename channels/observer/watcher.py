@@ -39,6 +39,7 @@ from channels.telemetry import CHANNEL_HANDLED_IN
 from supervision.child_spec import RESTARTING
 from supervision.recording.fields import LABELLED
 from supervision.recording.places import component_of
+from supervision.recording.reader.figures import percentile
 from supervision.tree.supervisors import kind_of, some_children
 
 __all__ = ["Watcher"]
@@ -110,10 +111,10 @@ class Watcher(GenServer[None]):
                 if page.number == number:
                     send(page, Answered(answer))
             return
-        events = self._nodes.hear(message, trio.current_time())
-        if self.pages:
-            for event in events:
-                self.chronicle.note("elsewhere", **event)
+        for event in self._nodes.hear(message, trio.current_time()):
+            # Also without a page here: the other node tells each event once.
+            about = {"node": event["node"], "from": event.get("kind"), "words": event["words"]}
+            self.memory.add(event["t"], "elsewhere", **about)
         if trio.current_time() < self._nodes.wanted_until:
             await self._start_looking()
 
@@ -145,7 +146,7 @@ class Watcher(GenServer[None]):
         if request["pid"] is not None and is_current:
             pid = self._pids.get(request["pid"])
             facts = None if pid is None else facts_of(self.runtime, pid)
-            answer["process"] = {"ended": True} if facts is None else facts
+            answer["process"] = self.memory.ended(request["pid"]) if facts is None else facts
             crash = self.memory.crashes.get(request["pid"])
             answer["about"] = {"crash": crash, **self.model.about(request["pid"])}
         _reply(self.settings, request, answer)
@@ -322,7 +323,6 @@ class Watcher(GenServer[None]):
         """Return the figures since the last point."""
         now = trio.current_time()
         seconds = max(now - self._before, 0.001)
-        durations = sorted(self._durations)
         waiting = self.model.waiting
         longest = max(waiting, key=lambda each: each.mailbox, default=None)
         point = {
@@ -330,8 +330,8 @@ class Watcher(GenServer[None]):
             "processes": len(self.model),
             "pushes": round(self._pushes / seconds, 1),
             "joins": round((self.chronicle.joins - self._joins) / seconds, 1),
-            "median": _quantile(durations, 0.5),
-            "p99": _quantile(durations, 0.99),
+            "median": _milliseconds(percentile(self._durations, 0.5)),
+            "p99": _milliseconds(percentile(self._durations, 0.99)),
             "mailboxes": sum(each.mailbox for each in waiting),
             "longest": 0 if longest is None else longest.mailbox,
             "late": round(max(0.0, now - self._due) * 1000, 2),
@@ -378,11 +378,8 @@ def _reply(settings: ObserverSettings, request: Record, answer: Record) -> None:
     pubsub.direct_broadcast(request["from"], settings.topic, {"answer": fields})
 
 
-def _quantile(values: list[float], share: float) -> float | None:
-    """Return a quantile, in milliseconds, of sorted values in seconds; None without values."""
-    if not values:
-        return None
-    return round(values[min(len(values) - 1, int(len(values) * share))] * 1000, 3)
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
 
 
 def _resident_bytes() -> int | None:

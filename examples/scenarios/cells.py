@@ -116,7 +116,7 @@ async def check_cells(
 
 @scenario(
     faults=Storm(
-        ["/server/endpoint/CellSocket channels/*/ChannelServer"],
+        ["/server/endpoint/CellSocket channels/*/CellChannel"],
         connections=["client *"],
         count=3,
         within=1.0,

@@ -20,7 +20,7 @@ from supervision.simulation import World, scenario
 
 __all__ = ["an_evening"]
 
-CHANNELS = "/top/endpoint/UserSocket channels/*/ChannelServer"
+CHANNELS = "/top/endpoint/UserSocket channels/*/RoomChannel"
 
 
 @scenario(

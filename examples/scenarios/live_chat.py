@@ -36,7 +36,7 @@ __all__ = ["faults_for_a_chat", "live_chat"]
 
 ENDPOINT = "/top/endpoint"
 CHANNELS = f"{ENDPOINT}/UserSocket channels"
-CHANNEL = f"{CHANNELS}/*/ChannelServer"
+CHANNEL = f"{CHANNELS}/*/RoomChannel"
 
 
 def faults_for_a_chat(random: Random, seconds: float = 60.0) -> tuple[Fault, ...]:

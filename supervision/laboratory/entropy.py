@@ -10,6 +10,7 @@ fault or a process from a run, the other streams stay the same.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import TypeAlias
 
@@ -35,17 +36,23 @@ class Streams:
 
     Args:
         seed: the seed of the run.
+        new: makes each stream from its name and its seed.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(
+        self,
+        seed: int,
+        new: Callable[[tuple[object, ...], int], Chance] = lambda name, seed: random.Random(seed),
+    ) -> None:
         self.seed = seed
+        self._new = new
         self._streams: dict[tuple[object, ...], Chance] = {}
 
     def stream(self, *name: object) -> Chance:
         """Return the stream of a name. The same name always returns the same object."""
         stream = self._streams.get(name)
         if stream is None:
-            stream = self._streams[name] = self.fresh(*name)
+            stream = self._streams[name] = self._new(name, derive(self.seed, *name))
         return stream
 
     def reseed(self, *name: object) -> None:

@@ -21,7 +21,7 @@ import msgspec
 
 from actors.addresses import RemoteAddress
 from actors.masking import FILTERED, fields_of, is_secret
-from actors.refs import Pid, Ref, TimerRef
+from actors.refs import Address, Pid, Ref, TimerRef
 
 __all__ = ["describe", "without_addresses"]
 
@@ -142,6 +142,10 @@ def _exception(value: BaseException, depth: int) -> str:
     return f"{type(value).__qualname__}({without_addresses(inside)})"
 
 
+def _address(value: Any, depth: int) -> str:
+    return f"via({describe(value.key, depth - 1)})"
+
+
 def _named_fields(names: tuple[str, ...]) -> Writer:
     secrets = frozenset(filter(is_secret, names))
 
@@ -199,6 +203,8 @@ def _writer_for(cls: type) -> Writer:
     if issubclass(cls, msgspec.Struct) and cls.__repr__ is not msgspec.Struct.__repr__:
         # A Struct with a secret field has its own `__repr__`, which leaves the field out.
         return _own
+    if issubclass(cls, Address) and hasattr(cls, "key"):
+        return _address
     names = fields_of(cls, shown=True)
     if names or attrs.has(cls) or issubclass(cls, msgspec.Struct):
         return _named_fields(names)

@@ -160,6 +160,7 @@ def recorder_spec(**options: Any) -> ChildSpec:
         "recorder",
         _RecorderServer.start_link,
         (options,),
+        {"label": "recorder"},
         # The thread may have many records left to write.
         shutdown=CLOSE_SECONDS + 5.0,
     )

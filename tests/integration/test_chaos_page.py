@@ -96,7 +96,7 @@ def shop() -> HandMade:
 
 
 def tree_at(page: Page, seconds: float) -> list[str]:
-    """The lines of the tree at a moment of the shop's ten seconds."""
+    """The lines of the tree at a moment of a run of ten seconds."""
     page.get_by_label("Moment", exact=True).fill(str(round(seconds * 100)))
     expect(page.locator("#moment")).to_have_text(f"{seconds:.3f} s")
     return [line.strip() for line in page.locator("#tree > div").all_text_contents()]
@@ -109,7 +109,7 @@ def test_the_page_shows_the_figures_above_the_timeline(open_page: Open) -> None:
     expect(page.locator("#verdict")).to_have_text("steady state came back")
     figures = page.locator(".figure")
     expect(figures.nth(0).locator(".value")).to_have_text("1 of 2")
-    expect(figures.nth(1)).to_contain_text("blast radius up to 1")
+    expect(figures.nth(1)).to_contain_text("A fault took at most 1 other process along.")
     expect(figures.nth(2).locator(".value")).to_have_text("250 ms median")
     expect(figures.nth(3).locator(".value")).to_have_text("2 by supervisors")
     expect(figures.nth(4)).to_contain_text("1 of 11")
@@ -117,6 +117,65 @@ def test_the_page_shows_the_figures_above_the_timeline(open_page: Open) -> None:
     expect(figures.nth(5).locator(".value")).to_have_text("91.7 %")
     expect(page.locator("#notes")).to_contain_text("what was sold: bread 7")
     expect(page.locator("#places")).to_contain_text("shop/counter")
+
+
+def boxes(page: Page, *places: str) -> list[float]:
+    """Return the tops of these elements on the page."""
+    return [page.locator(place).evaluate("e => e.getBoundingClientRect().top") for place in places]
+
+
+def test_a_phone_shows_the_timeline_before_the_figures(open_page: Open) -> None:
+    page = open_page(shop())
+    figures, timeline = boxes(page, "#figures", "#timeline")
+    assert figures < timeline
+    page.set_viewport_size(ViewportSize(width=390, height=844))
+    figures, timeline = boxes(page, "#figures", "#timeline")
+    assert timeline < figures
+
+
+def test_a_run_in_which_nothing_ended_has_no_problems(open_page: Open) -> None:
+    verdict = open_page(endpoint()).locator("#verdict")
+    expect(verdict).to_have_text("no problems")
+    expect(verdict).to_have_class("good")
+
+
+def test_no_problems_never_stands_above_something_that_did_not_recover(open_page: Open) -> None:
+    trace = HandMade()
+    trace.spawned(0, 1, "/shop")
+    trace.spawned(0, 2, "/shop/till", parent=1)
+    trace.exited(1, 2, CRASH)
+    ended = {"id": "'till'", "component": "till", "child": 2, "restart_type": "permanent"}
+    trace.add(1, "child_terminated", pid=1, stopped=False, exit="crash", reason=CRASH, **ended)
+    trace.add(1, "gave_up", pid=1, exit="crash", reason=CRASH, **ended)
+    verdict = open_page(trace).locator("#verdict")
+    expect(verdict).to_have_text("1 supervisor gave up, 1 process not back")
+    expect(verdict).to_have_class("bad")
+
+
+def endpoint() -> HandMade:
+    """An endpoint with a pool of channels, and with two processes of its own."""
+    trace = HandMade()
+    trace.spawned(0, 1, "/endpoint")
+    trace.spawned(0, 2, "/endpoint/listener", parent=1)
+    trace.spawned(0, 3, "/endpoint/connections", parent=1)
+    trace.spawned(0, 4, "/endpoint/connections/Connection", parent=3)
+    trace.spawned(0, 5, "/endpoint/UserSocket channels", parent=1)
+    trace.spawned(0, 6, "/endpoint/UserSocket channels/0", parent=5)
+    trace.spawned(0, 7, "/endpoint/UserSocket channels/0/Room", parent=6)
+    trace.add(10, "note", text="the end")
+    return trace
+
+
+def test_the_endpoints_own_processes_are_one_folded_row_and_pools_name_their_members(
+    open_page: Open,
+) -> None:
+    page = open_page(endpoint())
+    channels = ["UserSocket channels", "UserSocket channels 0", "Room"]
+    assert tree_at(page, 1.0) == ["endpoint", *channels, "Ashtree's own processes × 3"]
+    page.get_by_text("unfold", exact=True).click()
+    lines = [line.strip() for line in page.locator("#tree > div").all_text_contents()]
+    own = ["listener", "connections", "Connection"]
+    assert lines == ["endpoint", *channels, "Ashtree's own processes × 3", *own]
 
 
 def test_the_page_shows_the_tree_at_any_moment(open_page: Open) -> None:

@@ -33,7 +33,7 @@ from supervision.simulation import simulate
 from tests.integration.servers import ROOT
 from tests.patience import PATIENCE, wait_until
 
-CHANNELS = "/top/endpoint/UserSocket channels/*/ChannelServer"
+CHANNELS = "/top/endpoint/UserSocket channels/*/RoomChannel"
 CONNECTIONS = "/top/endpoint/connections/Connection"
 PROGRAM = [sys.executable, "-c", "from channels.cli.command import main; main()"]
 
@@ -268,6 +268,19 @@ def test_a_scenario_that_cannot_run_exits_with_one_sentence(
     assert code == 2
     assert "one_name:a_day: there is no invariant 'no_orphans'; write one of: no_orphan" in err
     assert err.count("\n") == 1
+
+
+def test_a_scenario_that_raises_has_an_exit_code_of_its_own_also_on_an_overloaded_machine(
+    ashtree: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "it_raises.py").write_text(
+        "async def a_day(world):\n    raise ValueError('no more tickets')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    # With this limit, any machine is overloaded.
+    code, out, _ = ashtree("chaos", "it_raises:a_day", "--max-load", "1e-9", "--steady-for", "0.1")
+    assert code == 4
+    assert "the scenario raised ValueError: no more tickets" in out
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_a_killed_channel_vanishes_and_its_client_returns(observer: Observer, ta
     pid = observer.act(title, "Kill")
     observer.picture("2-killed")
     expect(observer.page.locator(".node[data-key]", has_text=pid)).to_have_count(0)
-    observer.reads(f"{title} {pid}, a child of UserSocket channels/")
+    observer.reads(f"{title} {pid}, a child of UserSocket channels ")
     talker.wait_for_function("window.joins.length === 2")
     observer.reads("A client has joined room:lobby again")
     expect(observer.row(title)).to_have_count(1)
@@ -178,6 +178,12 @@ def test_an_exceeded_intensity_escalates_to_the_supervisor_above(observer: Obser
     till = observer.act("till", "Kill")
     expect(observer.row("till")).not_to_contain_text(till)
     observer.reads("(one_for_one, 1st restart in 60 s, 1 allowed)")
+    panel = observer.page.locator("#process")
+    expect(panel).to_contain_text("This process has ended. Its replacement is <pid")
+    expect(panel.locator("dd").first).to_have_text("ended")
+    panel.locator("p.ended button").click()
+    expect(panel.locator("h2")).to_have_text(f"till {observer.pid_of('till')}")
+    expect(panel.locator("dd").first).to_have_text("waiting")
     observer.act("till", "Kill")
     observer.reads(re.compile(r"shop <pid \d+> gave up because of till"))
     observer.reads("2nd restart in 60 s, 1 allowed")
@@ -287,6 +293,11 @@ def test_the_page_fits_a_phone_and_the_dark(observer: Observer, talker: Page) ->
     for width in (420, 1380):
         page.set_viewport_size(ViewportSize(width=width, height=860))
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        tops = [page.locator(place).bounding_box() for place in ("#events", "#tree")]
+        assert tops[0] is not None
+        assert tops[1] is not None
+        # On a phone, what happened comes before the processes.
+        assert (tops[0]["y"] < tops[1]["y"]) is (width == 420)
         observer.picture(f"8-{width}")
 
 

@@ -18,9 +18,10 @@ from supervision.laboratory.simulation.search.terminal import (
     print_finding,
     print_inert,
 )
-from tests.simulation.campaign import Campaign, Part
+from tests.simulation.campaign import Campaign, Part, Sweep
+from tests.simulation.sweeps.reach import Reached, modules, share_of, unreached
 
-__all__ = ["as_data", "print_result", "print_visit", "write_json"]
+__all__ = ["as_data", "print_reach", "print_result", "print_visit", "write_json"]
 
 
 def print_visit(console: Console, part: Part) -> None:
@@ -131,6 +132,34 @@ def _never(part: Part, name: str) -> str:
     else:
         why = "change the scenario so that it reaches this condition"
     return f"{part.sweep.name}: never reached: {name}; {why}"
+
+
+def print_reach(
+    console: Console, sweeps: Sequence[Sweep], reached: Sequence[Reached], seeds: int
+) -> None:
+    """Print the share of the product that each sweep reaches, and the modules that no sweep reaches.
+
+    Args:
+        console: the terminal.
+        sweeps: the sweeps.
+        reached: the lines that each sweep reached.
+        seeds: the number of seeds of each sweep.
+    """
+    table = _counting("", "lines", "branches")
+    for name, some in [
+        *((sweep.name, [each]) for sweep, each in zip(sweeps, reached, strict=True)),
+        ("all", list(reached)),
+    ]:
+        share = share_of(some)
+        table.add_row(Text(name), "", f"{share.lines:.1%}", f"{share.branches:.1%}")
+    console.print(f"\nshare of the product that {seeds} seeds of each sweep reach:")
+    console.print(table)
+    names = unreached(reached)
+    console.print(
+        f"\nno sweep reaches a function of these {len(names)} of {len(modules())} modules:"
+    )
+    for name in names:
+        console.print(f"  {name}")
 
 
 def as_data(campaign: Campaign, findings: Sequence[tuple[Part, Finding]]) -> Mapping[str, Any]:

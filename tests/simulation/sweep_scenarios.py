@@ -6,6 +6,7 @@ from pathlib import Path
 
 import trio
 
+from supervision.laboratory.simulation.scenario import scenario
 from supervision.laboratory.simulation.world.world import World
 
 
@@ -61,3 +62,12 @@ async def checks_at_every_seed(world: World) -> None:
     """Print, and fail with every seed."""
     print("what a scenario prints is not shown in a sweep")
     world.check(False, "it never holds")
+
+
+@scenario(params={"visitors": 4}, bounds={"visitors": (2, 9)})
+async def counts_visitors(world: World) -> None:
+    """Count the visitors, and fail with every number but 0."""
+    for number in range(world.params["visitors"]):
+        await trio.sleep(1)
+        world.note("a visitor", number=number)
+    world.check(world.params["visitors"] == 0, f"ends at {world.params['visitors']}")

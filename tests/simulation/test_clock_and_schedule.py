@@ -1,6 +1,7 @@
 """The virtual clock and the scheduler, without a world."""
 
 import random
+import threading
 import time
 from collections.abc import Awaitable, Callable
 
@@ -237,3 +238,30 @@ def test_no_alarm_of_a_dead_task_holds_the_time() -> None:
             nursery.cancel_scope.cancel()
 
     in_a_clock(main)
+
+
+def test_a_trio_run_in_another_thread_does_not_use_the_schedule_of_a_simulation() -> None:
+    async def checkpoints() -> None:
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+
+    async def main(other: bool) -> None:
+        if other:
+            thread = threading.Thread(target=trio.run, args=(checkpoints,))
+            thread.start()
+            thread.join()
+        await race()
+
+    def simulated(other: bool) -> tuple[list[int], int, int]:
+        looks = 0
+
+        def between(batch: list[trio.lowlevel.Task]) -> None:
+            nonlocal looks
+            looks += 1
+
+        scheduler = Scheduler("seeded", random.Random(1), between=between)
+        with scheduling(scheduler):
+            trio.run(main, other, clock=VirtualClock(), instruments=[scheduler])
+        return list(scheduler.steps), scheduler.round, looks
+
+    assert simulated(True) == simulated(False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from supervision.laboratory.simulation.replaying.exchanges import Exchanges
@@ -28,3 +30,29 @@ def test_the_waits_before_an_event_do_not_depend_on_gaps_in_the_numbers(
     ]
     exchanges = Exchanges(events, Names(events))
     assert [wait.since for wait in exchanges.waits(*before)] == since
+
+
+def two_of_one_role(restarted: bool) -> Exchanges:
+    """Two processes of one role, one after another. The first one got a message from a task, and the second another."""
+    cast = {"kind": "sent", "pid": None, "task": 1, "via": "cast"}
+    first = {**cast, "message_kind": "int", "message": "1"}
+    second = {**cast, "message_kind": "str", "message": "'two'"}
+    events: list[dict[str, Any]] = [
+        {"n": 0, "t": 0.0, "pid": 2, **SPAWNED},
+        {"n": 1, "t": 0.0, "pid": 3, **CHILD},
+        {"n": 2, "t": 1.0, "to": 3, **first},
+        {"n": 3, "t": 1.0, "kind": "received", "pid": 3, "cause": 2},
+        {"n": 4, "t": 2.0, "kind": "exited", "pid": 3, "exit": "killed", "reason": "KILLED"},
+        {"n": 5, "t": 2.0, "pid": 4, **CHILD, "inc": 2},
+        {"n": 7, "t": 3.0, "to": 4, **second},
+        {"n": 8, "t": 3.0, "kind": "received", "pid": 4, "cause": 7},
+    ]
+    if restarted:
+        events.insert(6, {"n": 6, "t": 2.0, "kind": "child_restarted", "pid": 2, "child": 4})
+    return Exchanges(events, Names(events))
+
+
+def test_a_hint_about_a_restart_needs_a_restart() -> None:
+    assert not list(two_of_one_role(restarted=False).not_told_again())
+    (hint,) = two_of_one_role(restarted=True).not_told_again()
+    assert hint == "/top/child#2 did not get 1, which /top/child had got from the scenario"

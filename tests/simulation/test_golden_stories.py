@@ -44,12 +44,13 @@ STORIES: dict[str, Callable[[Any], Any]] = {
 
 
 def told(name: str) -> str:
-    """Find the bug with the first seeds, shrink the failure, and return its story."""
+    """Find the bug with the first seeds, shrink the failure, and return its story and the nearest run that passes."""
     results = sweep(STORIES[name], range(1, SEEDS + 1), check=0, jobs=0)
     run = next(result.run for result in results if result.failure is not None)
     assert run is not None
     # Stop the clock, so that shrinking has no time limit. The result must not depend on the load of the machine.
-    return shrink(run, max_runs=40, clock=lambda: 0.0).story + "\n"
+    shrunk = shrink(run, max_runs=40, clock=lambda: 0.0)
+    return f"{shrunk.story}\n{shrunk.difference}\n"
 
 
 @pytest.mark.parametrize("name", STORIES)

@@ -355,3 +355,20 @@ def test_a_plan_that_does_nothing_fails_a_test(run: Run) -> None:
     )
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["with every seed, *none of the 1 planned faults was applied:"])
+
+
+def test_the_error_of_a_test_and_its_story_come_from_the_same_run(run: Run) -> None:
+    result = run(
+        """
+        import pytest
+
+        @pytest.mark.simulation(seeds=3, params={"visitors": 4})
+        async def test_visitors(world):
+            world.check(world.params["visitors"] == 0, f"ends at {world.params['visitors']}")
+        """
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*does not hold at 0 s: ends at 1", "*the check failed: ends at 1"]
+    )
+    result.stdout.no_fnmatch_line("*ends at 4*")

@@ -1,20 +1,37 @@
 """Shrinking: fewer faults, fewer deviations, a smaller workload."""
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
-from actors import current_runtime, is_alive, spawn
+from actors import (
+    CallExit,
+    GenServer,
+    Reply,
+    Sender,
+    call,
+    current_pid,
+    current_runtime,
+    is_alive,
+    kill,
+    spawn,
+)
+from actors.errors import InvalidOption
 from supervision.laboratory.chaos.faults.kinds import FillMailbox, Hang, Kill, StallLoop
 from supervision.laboratory.chaos.faults.moments import At, On
+from supervision.laboratory.chaos.live.run import run_live
 from supervision.laboratory.simulation.errors import RunFileError
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.outcome import identify
 from supervision.laboratory.simulation.replaying.run_file import load_run, replay, save_run
 from supervision.laboratory.simulation.replaying.story import tell
+from supervision.laboratory.simulation.scenario import scenario
+from supervision.laboratory.simulation.search.sweep import sweep
 from supervision.laboratory.simulation.shrinking.shrink import shrink
 from supervision.laboratory.simulation.world.world import World
 from tests.laws.scenarios import simulate
@@ -265,3 +282,139 @@ def test_shrinking_finds_a_single_fault_beside_two_that_are_enough_together() ->
     for seed in range(5):
         shrunk = shrink(simulate(scenario, seed, faults=plan), scenario=scenario)
         assert shrunk.faults == (Kill(target="/c", when=At(1.0)),)
+
+
+# Parameters
+
+
+def bounded(bounds: dict[str, tuple[float, float]], **params: int) -> Any:
+    @scenario(params=params, bounds=bounds)
+    async def always_fails(world: World) -> None:
+        world.check(False, f"{world.params}")
+
+    return always_fails
+
+
+def test_parameters_stay_within_their_bounds() -> None:
+    bounds = {"clients": (2, 10), "rooms": (-5.0, math.inf), "share": (0.5, 7)}
+    failing = bounded(bounds, clients=7, rooms=3, share=4, other=9)
+    shrunk = shrink(simulate(failing, 1), scenario=failing)
+    assert shrunk.params == {"clients": 2, "rooms": 0, "share": 1, "other": 0}
+
+
+@pytest.mark.parametrize("clients", [1, 11, "many"])
+def test_a_run_with_a_parameter_out_of_its_bounds_is_refused(clients: object) -> None:
+    failing = bounded({"clients": (2, 10)}, clients=7)
+    words = r"params\['clients'\]=.*; write a number from 2 to 10, the bounds in the scenario"
+    with pytest.raises(InvalidOption, match=words):
+        simulate(failing, 1, params={"clients": clients})
+    with pytest.raises(InvalidOption, match=words):
+        sweep(failing, [1], params={"clients": clients})
+    with pytest.raises(InvalidOption, match=words):
+        run_live(failing, 1, seconds=1, params={"clients": clients})
+
+
+def test_bounds_that_are_no_bounds_are_refused_where_they_are_declared() -> None:
+    for wrong in (3, (3,), (5, 2), ("a", "b")):
+        with pytest.raises(InvalidOption, match=r"bounds\['clients'\]=.*as in \(1, 10\)"):
+            bounded({"clients": wrong}, clients=3)  # type: ignore[dict-item]
+    with pytest.raises(InvalidOption, match=r"scenario got params\['clients'\]=3; write a number"):
+        bounded({"clients": (5, 9)}, clients=3)
+
+
+# The reason of a failure
+
+
+class Till(GenServer[int]):
+    async def init(self) -> None:
+        self.state = 0
+
+    async def handle_call(self, request: int, sender: Sender) -> Reply:
+        if request >= 10:
+            raise KeyError(request)
+        if request >= 5:
+            raise LookupError(request)
+        kill(current_pid())
+        await trio.sleep(1)
+        return Reply(None)
+
+
+async def pays(world: World) -> None:
+    """Pay. The till fails for one of three reasons, and the same line raises."""
+    till = await Till.start()
+    await call(till, world.params["amount"])
+
+
+def test_an_error_of_a_call_keeps_the_reason_of_the_server() -> None:
+    for amount, least in ((99, 10), (9, 5), (4, 0)):
+        outcome = simulate(pays, 1, params={"amount": amount})
+        assert isinstance(outcome.error, CallExit)
+        assert shrink(outcome, scenario=pays).params == {"amount": least}
+
+
+def test_an_error_keeps_the_exception_that_led_to_it() -> None:
+    async def scenario(world: World) -> None:
+        try:
+            if world.params["number"] >= 10:
+                raise KeyError
+            raise LookupError
+        except LookupError as error:
+            raise RuntimeError from error
+
+    shrunk = shrink(simulate(scenario, 1, params={"number": 99}), scenario=scenario)
+    assert shrunk.params == {"number": 10}
+
+
+def test_a_deadlock_keeps_the_line_at_which_the_scenario_waits() -> None:
+    async def scenario(world: World) -> None:
+        if world.params["number"] < 10:
+            await trio.sleep_forever()
+        await trio.sleep_forever()
+
+    shrunk = shrink(simulate(scenario, 1, params={"number": 99}), scenario=scenario)
+    assert shrunk.params == {"number": 10}
+
+
+# The nearest run that passes
+
+
+def test_the_nearest_run_that_passes_lacks_the_last_fault() -> None:
+    async def scenario(world: World) -> None:
+        pids = {name: spawn(trio.sleep_forever, label=name) for name in "ab"}
+        await trio.sleep(5)
+        world.check(is_alive(pids["a"]), "a has ended")
+
+    plan = [Kill(target=f"/{name}", when=At(1.0)) for name in "ba"]
+    shrunk = shrink(simulate(scenario, 1, faults=plan), scenario=scenario)
+    head, here, there = shrunk.difference.splitlines()
+    assert head == (
+        "the nearest run that passes lacks the fault 'kill /a at 1 s': the runs agree for 2 events; then"
+    )
+    assert here == "  this run: /a was killed, at 1 s"
+    assert there == "  the other: nothing more before it passes"
+
+
+def test_the_nearest_run_that_passes_has_another_order() -> None:
+    shrunk = shrink(simulate(lobby, 2, params=PARAMS))
+    head, here, there = shrunk.difference.splitlines()
+    assert head.startswith("the nearest run that passes has another order of tasks: the runs agree")
+    assert here.startswith("  this run: the supervisor /top started room:0 again, as /top/room:0#2")
+    assert there.startswith("  the other: /registry learned that /top/room:0 had ended")
+
+
+def test_a_run_that_fails_with_few_seeds_is_compared_with_another_seed() -> None:
+    async def scenario(world: World) -> None:
+        world.check(current_runtime().random.random() < 0.9, "the tenth")
+
+    failing = next(outcome for n in range(99) if not (outcome := simulate(scenario, n)).passed)
+    shrunk = shrink(failing, scenario=scenario)
+    assert shrunk.difference.startswith(
+        f"the nearest run that passes has seed {failing.seed + 1}: "
+    )
+
+
+def test_a_run_that_always_fails_has_no_nearest_run() -> None:
+    async def scenario(world: World) -> None:
+        world.check(False, "always")
+
+    assert shrink(simulate(scenario, 1), scenario=scenario).difference == ""

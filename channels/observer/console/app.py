@@ -114,7 +114,7 @@ class ObserveApp(App[None]):
         elif kind == "about":
             self._about = data
             if data.get("ended"):
-                self._show_process({"ended": True})
+                self._show_process(data)
         elif kind == "joined":
             for event in data["events"]:
                 self._show_event(event)
@@ -190,11 +190,14 @@ class ObserveApp(App[None]):
         crash = self._about.get("crash")
         lines = [f"{self._about.get('path', '')} <pid {self._picked}>"]
         if fields.get("ended"):
-            lines.append("This process has ended.")
+            new = fields.get("replacement")
+            its = "" if new is None else f" Its replacement is <pid {new}>."
+            lines.append(f"This process has ended.{its}")
         names = ("status", "function", "mailbox", "age", "links", "monitors", "state")
         lines += [f"{name}: {fields[name]}" for name in names if name in fields]
         lines += [
-            f"{message['kind']} {message['what']}" for message in fields.get("messages", ())[-5:]
+            f"{message['kind']} {message.get('what') or message['content']}"
+            for message in fields.get("messages", ())[-5:]
         ]
         if crash:
             lines += ["", f"last crash: {crash['error']}", *crash["traceback"].splitlines()[-8:]]

@@ -62,7 +62,6 @@ const tree = new Tree(byId("tree"), {
 const panel = new ProcessPanel(byId("process"), {
   close: closeProcess,
   open: (number) => openProcess(number, `<pid ${number}>`),
-  ended: () => {},
   act: (action, number) => {
     panel.answer(shown === null ? "" : `Waiting for the answer of ${shown}`, true)
     channel.push("act", { action, pid: number, node: shown, incarnation, program })

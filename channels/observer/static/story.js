@@ -120,22 +120,24 @@ export class ProcessPanel {
     this.place.replaceChildren()
   }
 
-  about({ path, title, crash, ended }) {
+  about({ path, title, crash, ended, replacement }) {
     if (title) this.parts.heading.textContent = `${title} <pid ${this.number}>${this.where}`
     this.parts.path.textContent = path ?? ""
     if (crash) {
       const words = `Crashed at ${clock(crash.t)}: ${crash.error}`
       this.parts.crash.replaceChildren(element("h3", "", "Last crash"), element("div", "ended", words), element("pre", "", crash.traceback || crash.error))
     }
-    if (ended) this.ended()
+    if (ended) this.ended(replacement)
   }
 
-  ended() {
+  ended(replacement) {
     for (const button of this.parts.buttons.children) button.disabled = true
-    if (this.parts.ended) return
-    this.parts.ended = true
-    this.parts.body.prepend(element("p", "ended", "This process has ended. What follows is the last that was known."))
-    this.on.ended(this.number)
+    if (this.parts.status) this.parts.status.textContent = "ended"
+    const words = element("p", "ended", "This process has ended.")
+    if (replacement) words.append(" Its replacement is ", this.pids([replacement], 1))
+    if (this.parts.ended) this.parts.ended.replaceWith(words)
+    else this.parts.body.prepend(words)
+    this.parts.ended = words
   }
 
   answer(words, isGood = false) {
@@ -144,13 +146,15 @@ export class ProcessPanel {
   }
 
   detail(fields) {
-    if (fields.ended) return this.ended()
+    if (fields.ended) return this.ended(fields.replacement)
+    this.parts.ended = null
     const list = element("dl")
     const add = (name, value) => {
       if (value === undefined || value === null || value === "") return
       list.append(element("dt", "", name), value instanceof Node ? element("dd", "", undefined, value) : element("dd", "", value))
     }
     add("status", fields.status)
+    this.parts.status = list.lastChild
     add("runs or waits in", fields.function)
     add("mailbox", plural(fields.mailbox, "message"))
     add("age", duration(fields.age))
@@ -163,7 +167,7 @@ export class ProcessPanel {
     if (fields.state !== undefined) parts.push(element("h3", "", "State"), element("pre", "", pretty(fields.state)))
     if (fields.messages_shown) {
       parts.push(element("h3", "", "Last messages since this page was opened"))
-      const lines = fields.messages.map((message) => element("li", "", `${clock(message.t)} ${message.kind} ${message.what}${message.content === undefined ? "" : ` ${JSON.stringify(message.content)}`}`))
+      const lines = fields.messages.map((message) => element("li", "", `${clock(message.t)} ${message.kind} ${message.what ?? ""} ${message.content === undefined ? "" : JSON.stringify(message.content)}`))
       parts.push(lines.length ? element("ul", "", undefined, ...lines.reverse()) : element("p", "path", "none yet"))
     }
     this.parts.body.replaceChildren(...parts)

@@ -44,7 +44,7 @@ _PHASES = {
     "after": "Faults are over. Waiting for the steady state ...",
 }
 
-_EXIT_CODES = {"held": 0, "failed": 1, "overloaded": 3}
+_EXIT_CODES = {"held": 0, "failed": 1, "overloaded": 3, "error": 4}
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
 
@@ -163,7 +163,8 @@ def chaos(
 ) -> None:
     """Run `ashtree chaos`.
 
-    The exit code is 0 if the run went well, 1 if it failed, 2 for wrong input, 3 if the machine was overloaded.
+    The exit code is 0 if the run went well, 1 if it failed, 2 for wrong input, 3 if the machine was overloaded, and
+    4 if the scenario raised an exception. 4 takes precedence over 3, and 3 over 1.
     """
     _check_amounts(max_load, seconds, steady_for, recover_within, late_after, answer_within)
     check_folders(html, json_file, journal, trace)

@@ -6,11 +6,15 @@ from typing import Any
 
 from attrs import field, frozen
 
+from actors.errors import CallExit
+from actors.exits import Crash, Reason
 from supervision.laboratory.chaos.expectations import CHECK, failures_in, problem_of
 from supervision.laboratory.chaos.faults.kinds import Fault
 from supervision.laboratory.chaos.faults.report import FaultReport
+from supervision.laboratory.simulation.draws import Draw
 from supervision.laboratory.simulation.errors import (
     BudgetSpent,
+    Deadlock,
     InvariantViolated,
     NotReached,
     SimulationFailed,
@@ -19,9 +23,10 @@ from supervision.laboratory.simulation.forks import Fork
 from supervision.laboratory.simulation.frames import raised_in
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.scheduling.deviations import Deviation, Deviations
+from supervision.laboratory.simulation.scheduling.tasks import SCENARIO
 from supervision.recording.trace import Events
 
-__all__ = ["Outcome", "failures_in", "identify", "problem_of"]
+__all__ = ["Outcome", "failures_in", "identify", "problem_of", "reason_of"]
 
 _NAMED = 3  # the most failures of a group to name in its kind
 
@@ -47,11 +52,13 @@ class Outcome:
         deviations: the deviations from the canonical schedule.
         named: the deviations with the names of tasks, for a run with `label_tasks`.
         forks: the moments at which the run began to use other random numbers.
+        drawn: the calls of `world.random`, for a run with `label_tasks` or with draws.
         faults: the fault plan of the run.
         fault_reports: the report of each fault.
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
         failed_at: the number of events and the virtual seconds when the run failed; None if it passed. Later events
             come from the clean-up of the run.
+        returned_at: the same numbers when the scenario returned; None if it did not return.
         tasks: the names of the tasks in the trace, by number.
     """
 
@@ -71,10 +78,12 @@ class Outcome:
     deviations: Deviations = field(repr=False)
     named: tuple[Deviation, ...] = field(default=(), repr=False)
     forks: tuple[Fork, ...] = ()
+    drawn: tuple[Draw, ...] = field(default=(), repr=False)
     faults: tuple[Fault, ...] = ()
     fault_reports: tuple[FaultReport, ...] = field(default=(), repr=False)
     sometimes: dict[str, bool] = field(factory=dict)
     failed_at: tuple[int, float] | None = None
+    returned_at: tuple[int, float] | None = None
     tasks: dict[int, str] = field(factory=dict, repr=False)
 
     @property
@@ -86,6 +95,11 @@ class Outcome:
     def digest(self) -> str:
         """The SHA-256 of the trace."""
         return self.digest_without_trace or self.recorded.digest()
+
+    @property
+    def draws(self) -> tuple[Draw, ...]:
+        """The calls of `world.random` whose values replaced values of the seed."""
+        return tuple(each for each in self.drawn if each.value != each.own)
 
     @property
     def bare(self) -> bool:
@@ -125,6 +139,29 @@ def identify(error: BaseException | None) -> str | None:
     kinds = sorted({_kind(each) for each in failures_in(error)})
     more = [f"{len(kinds) - _NAMED} more"] if len(kinds) > _NAMED else []
     return " and ".join([*kinds[:_NAMED], *more])
+
+
+def reason_of(error: BaseException) -> tuple[str, ...]:
+    """Return the reason of a failure. Shrinking keeps it, because one kind of failure may have several reasons.
+
+    The reason adds the following to the kind of each failure: the exit reason in an error of a call, with the kind of
+    the exception if the server crashed; the exceptions that led to this one; and the line at which the scenario waits
+    in a deadlock.
+    """
+    return tuple(sorted({_reason(each) for each in failures_in(error)}))
+
+
+def _reason(error: BaseException) -> str:
+    found = [_kind(error)]
+    if isinstance(error, Deadlock):
+        found += [
+            each.rpartition(", at ")[2] for each in error.waiting if each.startswith(SCENARIO)
+        ]
+    reason = error.reason if isinstance(error, CallExit) else None
+    behind = [error.__cause__, reason.exception if isinstance(reason, Crash) else None]
+    found += [_reason(each) for each in behind if each is not None]
+    # The value of another reason may contain a number that shrinking lowers.
+    return f"{found} {reason if isinstance(reason, Reason | str) else type(reason)}"
 
 
 def _kind(error: BaseException) -> str:

@@ -40,6 +40,7 @@ def scenario(
     *,
     faults: FaultPlan = None,
     params: Mapping[str, Any] | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
     knobs: Knobs | None = None,
     invariants: Chosen = "all",
 ) -> Callable[[F], F]:
@@ -52,6 +53,8 @@ def scenario(
         faults: a sequence of faults, a `Storm`, or a function of a `random.Random` that returns faults. Plans draw from
             their own random stream, so another plan does not change the other random numbers of the run.
         params: the parameters for `world.params`.
+        bounds: the least and the greatest number for a parameter, as in `{"clients": (1, 10)}`. A run with another
+            value is an error, and shrinking stays within the bounds.
         knobs: the settings of the simulated world; None takes the defaults.
         invariants: the invariants to check: "all" built-in ones, or a sequence of names, "all" and classes of your own
             (`docs/howto/write-an-invariant.md`).
@@ -61,10 +64,15 @@ def scenario(
 
     Raises:
         InvalidFault: `faults` is not a plan, for example a single fault.
+        InvalidOption: a bound is no pair of numbers, or a parameter is out of its bounds.
         TypeError: `invariants` is a single name and not a sequence.
     """
     settings = ScenarioSettings(
-        faults=faults, params=dict(params or {}), knobs=knobs, invariants=invariants
+        faults=faults,
+        params=dict(params or {}),
+        bounds=dict(bounds or {}),
+        knobs=knobs,
+        invariants=invariants,
     )
 
     def decorate(function: F) -> F:

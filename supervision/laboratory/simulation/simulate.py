@@ -25,6 +25,7 @@ from supervision.laboratory.chaos.faults.kinds import Fault, needs_instrument
 from supervision.laboratory.chaos.faults.plan import FaultPlan, draw_plan
 from supervision.laboratory.chaos.faults.report import InertPlan, is_inert
 from supervision.laboratory.entropy import Streams
+from supervision.laboratory.simulation.draws import Draw, Draws
 from supervision.laboratory.simulation.errors import (
     BudgetSpent,
     Deadlock,
@@ -56,6 +57,7 @@ def simulate(
     faults: FaultPlan = None,
     deviations: Schedule = None,
     forks: Iterable[Fork] = (),
+    draws: Iterable[Draw] = (),
     keep_trace: bool = True,
     label_tasks: bool = False,
     on_event: Callable[[int], None] | None = None,
@@ -74,14 +76,16 @@ def simulate(
             plan was applied, the run ends with `InertPlan`.
         deviations: orders for rounds of the scheduler, from `Outcome.deviations` or `Outcome.named`, or a `Tape`.
         forks: moments at which the run begins to use other random numbers; see `Fork`.
+        draws: values that replace values drawn from `world.random`; see `Draw`.
         keep_trace: False keeps only the digest of the trace. This saves memory in long runs.
-        label_tasks: fill `Outcome.named`. This takes some time and changes nothing else.
+        label_tasks: fill `Outcome.named` and `Outcome.drawn`. This takes some time and changes nothing else.
         on_event: for debuggers. The run calls it with the number of each event of the trace, when the event happens.
 
     Returns:
         The outcome, also of a failed run. `Outcome.error` is the exception.
 
     Raises:
+        InvalidOption: a parameter is out of the bounds that the scenario declares.
         RuntimeError: the caller is within Trio.
         KeyboardInterrupt: the user pressed Ctrl-C.
 
@@ -101,6 +105,7 @@ def simulate(
         faults=faults,
         deviations=deviations,
         forks=forks,
+        draws=tuple(draws),
         keep_trace=keep_trace,
         label_tasks=label_tasks,
         on_event=on_event,
@@ -133,16 +138,20 @@ class _Run:
         faults: FaultPlan,
         deviations: Schedule,
         forks: Iterable[Fork],
+        draws: tuple[Draw, ...],
         keep_trace: bool,
         label_tasks: bool,
         on_event: Callable[[int], None] | None,
     ) -> None:
         settings = settings_of(scenario)
+        settings.check_params("simulate", params)
         knobs = knobs or settings.knobs or Knobs()
         self.scenario = scenario
         self.knobs: Knobs = knobs
         self.error: BaseException | None = None
-        self.streams = Streams(seed)
+        self.draws = Draws(draws)
+        recorded = draws or label_tasks
+        self.streams = Streams(seed, self.draws.new) if recorded else Streams(seed)
         self.forks = tuple(forks)
         self.plan = self._draw(settings.faults if faults is None else faults)
         self.clock = VirtualClock(knobs.quantum, settled=self._settled, stuck=self._stuck)
@@ -182,6 +191,7 @@ class _Run:
         self._steps = 0
         self._checked = False
         self._failed_at: tuple[int, float] | None = None
+        self._returned_at: tuple[int, float] | None = None
         self._over = False
         self._tasks: dict[int, str] = {}
         self._raised: BaseException | None = None
@@ -259,8 +269,10 @@ class _Run:
                 debug=self.knobs.checked,
             ) as self.world.runtime:
                 faults.start(self.plan)
+                self.world.began()
                 try:
                     await self.scenario(self.world)
+                    self._returned_at = self.trace.count, self.clock.now
                 except BaseException as error:
                     self._failing(error)
                     raise
@@ -318,6 +330,7 @@ class _Run:
             self._moments.append(self.scheduler.round)
             self._moments.append(now)
             self._rounds_in_moment = 0
+            self.world.time_passed()
             if now > self._max_seconds:
                 self._out_of("seconds", self._max_seconds)
         else:
@@ -391,9 +404,11 @@ class _Run:
             deviations=scheduler.taken,
             named=tuple(scheduler.named),
             forks=self.forks,
+            drawn=tuple(self.draws.drawn),
             faults=self.plan,
             fault_reports=reports,
             sometimes=dict(self.world.expectations.seen),
             failed_at=self._failed_at if self.error is not None else None,
+            returned_at=self._returned_at,
             tasks=self._tasks,
         )

@@ -13,17 +13,16 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
-from supervision.recording.reader.model import Incident, StoryModel
+from supervision.recording.reader.model import Incident, Recovery, StoryModel
 
 __all__ = [
     "BOUNDS",
     "Durations",
     "Histogram",
-    "IncidentRow",
     "Metric",
     "RecoveryFigures",
     "figures_of",
@@ -32,6 +31,8 @@ __all__ = [
 
 BOUNDS = (0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """The upper bounds of the bars of a histogram, in seconds. The last bar has no bound."""
+
+_COLUMNS = ("number", "t", "kind", "path", "text", "ended", *Recovery.__struct_fields__)
 
 Metric: TypeAlias = tuple[str, dict[str, str], float]
 """A name, labels and a value."""
@@ -107,45 +108,13 @@ class Durations(msgspec.Struct, frozen=True, kw_only=True):
         return Histogram(self.values).bars()
 
 
-class IncidentRow(msgspec.Struct, frozen=True, kw_only=True):
-    """The figures of one incident, with one type for each column, as Parquet needs it.
-
-    Attributes:
-        number: the number of the incident.
-        t: the time of the fault in seconds.
-        kind: the kind of the fault.
-        path: the path of the process with the fault; empty for a fault outside of processes.
-        text: the fault in words.
-        ended: the number of processes that ended.
-        restarted_after: seconds from the fault to the last restart; None without a restart.
-        rejoined_after: seconds from the fault until the last client was joined again; None if no client was.
-        not_back: the number of processes that were not replaced.
-        not_rejoined: the number of clients that were not joined again.
-        messages_lost: the number of messages that were lost.
-        answers_lost: the number of answers that never came.
-        restarts: the number of restarts of all children.
-    """
-
-    number: int
-    t: float
-    kind: str
-    path: str
-    text: str
-    ended: int
-    restarted_after: float | None
-    rejoined_after: float | None
-    not_back: int
-    not_rejoined: int
-    messages_lost: int
-    answers_lost: int
-    restarts: int
-
-
 class RecoveryFigures(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of a story.
 
     Attributes:
-        rows: the figures of each incident.
+        rows: the figures of each incident, with one type for each column, as Parquet needs it: `number`, `t`, `kind`,
+            `path` and `text` of the fault; `ended`, the number of processes that ended; the fields of `Recovery`, where
+            `restarts` is the sum for all children.
         restarted: seconds from each fault to the last restart that it caused.
         rejoined: for each client, seconds from the fault until the client was joined again.
         messages_lost: the number of messages that were lost.
@@ -153,7 +122,7 @@ class RecoveryFigures(msgspec.Struct, frozen=True, kw_only=True):
         restarts: the number of restarts of each child, by its path.
     """
 
-    rows: list[IncidentRow]
+    rows: list[dict[str, Any]]
     restarted: Durations
     rejoined: Durations
     messages_lost: int
@@ -163,12 +132,9 @@ class RecoveryFigures(msgspec.Struct, frozen=True, kw_only=True):
     def to_csv(self) -> str:
         """Return one line for each incident, after a line with the names of the columns."""
         out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(IncidentRow.__struct_fields__)
-        for row in self.rows:
-            writer.writerow(
-                ["" if value is None else value for value in msgspec.structs.astuple(row)]
-            )
+        writer = csv.DictWriter(out, _COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
         return out.getvalue()
 
     def to_json_lines(self) -> bytes:
@@ -202,31 +168,23 @@ def figures_of(story: StoryModel) -> RecoveryFigures:
         The figures.
     """
     incidents = story.incidents
-    restarts: Counter[str] = Counter()
-    for incident in incidents:
-        restarts.update(incident.recovery.restarts)
+    total = sum((incident.recovery for incident in incidents), Recovery())
     return RecoveryFigures(
         rows=[_row(incident) for incident in incidents],
         restarted=_measured(incident.recovery.restarted_after for incident in incidents),
         rejoined=_measured(away for incident in incidents for away in incident.away),
-        messages_lost=sum(incident.recovery.messages_lost for incident in incidents),
-        answers_lost=sum(incident.recovery.answers_lost for incident in incidents),
-        restarts=dict(restarts.most_common()),
+        messages_lost=total.messages_lost,
+        answers_lost=total.answers_lost,
+        restarts=dict(Counter(total.restarts).most_common()),
     )
 
 
-def _row(incident: Incident) -> IncidentRow:
+def _row(incident: Incident) -> dict[str, Any]:
     fault, recovery = incident.fault, msgspec.structs.asdict(incident.recovery)
+    path = "" if fault.process is None else fault.process.path
+    about = (incident.number, fault.t, fault.kind, path, fault.text, len(incident.deaths))
     recovery["restarts"] = sum(recovery["restarts"].values())
-    return IncidentRow(
-        number=incident.number,
-        t=fault.t,
-        kind=fault.kind,
-        path="" if fault.process is None else fault.process.path,
-        text=fault.text,
-        ended=len(incident.deaths),
-        **recovery,
-    )
+    return dict(zip(_COLUMNS, about, strict=False)) | recovery
 
 
 def _measured(times: Iterable[float | None]) -> Durations:

@@ -56,6 +56,7 @@ from supervision.recording.reader.records import (
     ProcessRecord,
     key_of,
 )
+from supervision.recording.reader.words import child_name
 from supervision.recording.schema import CLEAN_EXITS
 
 __all__ = ["HistoryReader", "read_history"]
@@ -301,7 +302,6 @@ class HistoryReader:
             key=key,
             name=ProcessName(node=key[0], pid=key[1], path=event["path"], incarnation=event["inc"]),
             host=event.get("host"),
-            shown_path=_shown_path(parent, event["path"]),
             role=event["role"],
             parent=parent,
             born=event["t"],
@@ -431,16 +431,20 @@ class HistoryReader:
                 self._missing.setdefault(place, {})[process.index] = process
 
     def _replace(self, process: ProcessRecord) -> None:
-        """Let a process replace the one that has been missing for the longest time in its place."""
-        found = None
-        for place in _places(process):
-            missing = self._missing.get(place, {})
-            waiting = (each for each in missing.values() if _may_be_replaced(each, process))
-            found = found or next(waiting, None)
-        if found is not None:
-            for place in _places(found):
-                self._missing.get(place, {}).pop(found.index, None)
-            self._come_back(found, process)
+        """Let a process replace the one that has been missing for the longest time in its place.
+
+        A channel replaces all earlier ones of its topic on its connection, because some of its client's joins may have
+        crashed.
+        """
+        *own, place = _places(process)
+        found = [each for at in own for each in self._missing.get(at, {}).values()]
+        if not found:
+            missing = self._missing.get(place, {}).values()
+            found = [each for each in missing if _may_be_replaced(each, process)][:1]
+        for each in found:
+            for at in _places(each):
+                self._missing.get(at, {}).pop(each.index, None)
+            self._come_back(each, process)
 
     def _come_back(self, process: ProcessRecord, back: ProcessRecord) -> None:
         process.back = back
@@ -495,7 +499,7 @@ class HistoryReader:
                 event=event["n"],
                 supervisor=supervisor.name,
                 action=action,
-                child=event["component"],
+                child=child_name(event["component"], None if process is None else process.path),
                 process=_name(process),
                 strategy=event.get("strategy"),
                 restart_type=event.get("restart_type"),
@@ -721,23 +725,31 @@ class HistoryReader:
         connection = self._process(event, "connection_pid")
         if process is None or process.title:
             return
-        name = event["channel"]
-        process.title = f"{name} {event['topic']}"
-        process.connection = connection
         process.client = event.get("client") or ""
-        if connection is not None and connection.client:
-            process.client, process.is_named = connection.client, connection.is_named
-        process.shown_path = f"{process.shown_path.rpartition('/')[0]}/{name}"
-        self.changed[process.index] = process
+        self._name_channel(process, event["channel"], event["topic"], connection)
         if event["result"] == "ok" and process.ended is None:
             process.joined = event
             self._topics.setdefault(key_of(event, "connection_pid"), {})[event["topic"]] = process
             self._replace(process)
 
+    def _name_channel(
+        self, channel: ProcessRecord, name: str, topic: str, connection: ProcessRecord | None
+    ) -> None:
+        channel.title, channel.connection = f"{name} {topic}", connection
+        if connection is not None and connection.client:
+            channel.client, channel.is_named = connection.client, connection.is_named
+        self.changed[channel.index] = channel
+
     def _take_client_told(self, event: Event) -> None:
         channel, connection = self._process(event, "channel"), self._process(event)
         if channel is None or channel.incident is None:
             return
+        if not channel.title and connection is not None:
+            # Its join crashed, so it has no `joined` event. The last part of its path is its class.
+            self._missing.get(_place(channel), {}).pop(channel.index, None)
+            name = channel.path.rpartition("/")[2]
+            self._name_channel(channel, name, event["topic"], connection)
+            self._expect_replacement(channel)
         unanswered = sum(
             loss.process is channel.name
             and connection is not None
@@ -883,13 +895,6 @@ def _undescribed(event: Event) -> int:
 
 def _name(process: ProcessRecord | None) -> ProcessName | None:
     return None if process is None else process.name
-
-
-def _shown_path(parent: ProcessRecord | None, path: str) -> str:
-    """Return the path of a process with the names of the channels above it."""
-    if parent is None or not path.startswith(f"{parent.path}/"):
-        return path
-    return f"{parent.shown_path}{path[len(parent.path) :]}"
 
 
 def _place(process: ProcessRecord) -> _Place:

@@ -15,6 +15,7 @@ import msgspec
 from attrs import define
 
 from supervision.recording.reader.figures import Histogram, percentile
+from supervision.recording.reader.model import Recovery
 from supervision.recording.reader.records import FaultRecord, History, Phase, ProcessRecord
 from supervision.recording.reader.service import (
     LoopMeasures,
@@ -24,6 +25,7 @@ from supervision.recording.reader.service import (
     machine_of,
     requests_of,
 )
+from supervision.recording.reader.words import counted
 
 __all__ = [
     "Broken",
@@ -94,10 +96,16 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecoveryMeasures(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds from the end of a process in an incident to the start of its replacement."""
+    """Seconds from the end of a process in an incident to the start of its replacement.
+
+    `count` processes have a replacement, and `not_back` processes have none. Of these, `missing` are those that their
+    supervisor should have restarted. `not_rejoined` counts the clients that did not join their topic again.
+    """
 
     count: int
     not_back: int
+    missing: int
+    not_rejoined: int
     median: float | None
     p99: float | None
     longest: float | None
@@ -111,12 +119,13 @@ class MessageMeasures(msgspec.Struct, frozen=True, kw_only=True):
     receiver ended without reading the message (`in_mailboxes`), its receiver ended while handling the message
     (`in_hand`), or a fault dropped the message (`dropped`). `by_kind` counts the lost messages by kind. `discarded`
     counts the messages that no incident lost: their receiver ended in order, or no process had the name. `omitted`
-    counts the events that a full trace left out.
+    counts the events that a full trace left out. `answers_lost` counts the calls whose answer an incident lost.
     """
 
     sent: int
     received: int
     lost: int
+    answers_lost: int
     to_the_dead: int
     in_mailboxes: int
     in_hand: int
@@ -194,6 +203,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
         invariants: the violated invariants.
         paths: the paths whose processes ended.
         problems: one sentence for each problem; empty if the run went well.
+        unrecovered: a text for each thing that did not recover, such as "1 supervisor gave up".
     """
 
     format: int
@@ -215,6 +225,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     invariants: list[Broken]
     paths: list[PathMeasure]
     problems: list[str]
+    unrecovered: list[str]
 
     def to_json(self) -> bytes:
         """Return the figures as a JSON object with one field for each attribute."""
@@ -241,6 +252,9 @@ def measure(history: History) -> Measures:
     deaths = history.deaths
     faults = [measure_fault(mark) for mark in history.faults]
     status = Counter(fault.status for fault in faults)
+    counts = _processes(history, processes, ends, deaths)
+    total = sum((incident.recovery for incident in history.incidents), Recovery())
+    recovery = _recovery(deaths, total)
     blasts = [float(len(fault.took_along)) for fault in faults if fault.ended]
     steady = steadiness(history)
     broken = broken_invariants(history)
@@ -252,9 +266,9 @@ def measure(history: History) -> Measures:
         applied=status["applied"],
         masked=status["masked"],
         not_applicable=status["not_applicable"],
-        processes=_processes(history, processes, ends, deaths),
-        recovery=_recovery(deaths),
-        messages=_messages(history),
+        processes=counts,
+        recovery=recovery,
+        messages=_messages(history, total),
         blast_median=percentile(blasts, 0.5),
         blast_largest=int(max(blasts, default=0)),
         steady=steady,
@@ -264,6 +278,7 @@ def measure(history: History) -> Measures:
         invariants=broken,
         paths=_paths(deaths),
         problems=_problems(history, steady, broken),
+        unrecovered=_unrecovered(counts, recovery),
     )
 
 
@@ -310,12 +325,14 @@ def _processes(
     )
 
 
-def _recovery(deaths: list[ProcessRecord]) -> RecoveryMeasures:
+def _recovery(deaths: list[ProcessRecord], total: Recovery) -> RecoveryMeasures:
     times = _times(deaths)
     bars = Histogram(times, _BOUNDS).bars()
     return RecoveryMeasures(
         count=len(times),
         not_back=len(deaths) - len(times),
+        missing=total.not_back,
+        not_rejoined=total.not_rejoined,
         median=percentile(times, 0.5),
         p99=percentile(times, 0.99),
         longest=max(times, default=None),
@@ -323,21 +340,31 @@ def _recovery(deaths: list[ProcessRecord]) -> RecoveryMeasures:
     )
 
 
+def _unrecovered(processes: ProcessMeasures, recovery: RecoveryMeasures) -> list[str]:
+    found = (
+        (processes.gave_up, "supervisor", "supervisors", "gave up"),
+        (recovery.missing, "process", "processes", "not back"),
+        (recovery.not_rejoined, "client", "clients", "not joined again"),
+    )
+    return [f"{counted(count, one, many)} {what}" for count, one, many, what in found if count]
+
+
 def _times(processes: list[ProcessRecord]) -> list[float]:
     return [after for process in processes if (after := process.recovered_after) is not None]
 
 
-def _messages(history: History) -> MessageMeasures:
+def _messages(history: History, total: Recovery) -> MessageMeasures:
     ways: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     for loss in (loss for incident in history.incidents for loss in incident.losses):
+        ways[loss.what] += loss.count
         if loss.what != "answer":
-            ways[loss.what] += loss.count
             kinds[loss.kind] += loss.count
     return MessageMeasures(
         sent=len(history.messages),
         received=sum(each.received is not None for each in history.messages),
-        lost=ways.total(),
+        lost=total.messages_lost,
+        answers_lost=total.answers_lost,
         to_the_dead=ways["dead_letter"],
         in_mailboxes=ways["unread"],
         in_hand=ways["in_hand"],

@@ -294,6 +294,18 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     answers_lost: int = 0
     restarts: dict[str, int] = {}
 
+    def __add__(self, other: Recovery) -> Recovery:
+        """Return the figures of two incidents together: the sums of the numbers, and the longer times."""
+        mine, theirs = msgspec.structs.asdict(self), msgspec.structs.asdict(other)
+        both: dict[str, Any] = {name: mine[name] + theirs[name] for name in _SUMS}
+        for name in ("restarted_after", "rejoined_after"):
+            known = [each for each in (mine[name], theirs[name]) if each is not None]
+            both[name] = max(known, default=None)
+        return Recovery(**both, restarts=dict(Counter(self.restarts) + Counter(other.restarts)))
+
+
+_SUMS = ("not_back", "not_rejoined", "messages_lost", "answers_lost")
+
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One sentence of a story.

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from supervision.recording.reader.records import Event, Key, key_of
+from supervision.recording.reader.words import child_name
 
 __all__ = ["SCENARIO", "Names"]
 
@@ -169,6 +170,11 @@ class Names:
     def role(self, key: Key) -> str | None:
         """Return the path of a process without its incarnation. A restarted process has the same role as before."""
         return self._roles.get(key)
+
+    def child(self, event: Event) -> str:
+        """Return the name of the child in an event of a supervisor, without the path of the supervisor."""
+        path = self._paths.get(key_of(event, "child"))
+        return child_name(event["component"], None if path is None else _unnumbered(path))
 
     def who(self, event: Event, field: str = "pid") -> str:
         """Return the name of the process or of the task that caused an event."""

@@ -146,16 +146,5 @@ def page_data(history: History, measures: Measures) -> dict[str, Any]:
         "messages_left_out": max(0, len(history.messages) - MESSAGES_SHOWN),
         "marks": [mark for mark in marks if mark is not None],
         "texts": texts.texts,
-        "measures": _shown_measures(history, measures),
+        "measures": msgspec.to_builtins(measures),
     }
-
-
-def _shown_measures(history: History, measures: Measures) -> dict[str, Any]:
-    """Return the figures with the names of channels in their paths."""
-    shown: dict[str, Any] = msgspec.to_builtins(measures)
-    classes = {each.role: each.title.partition(" ")[0] for each in history.processes if each.title}
-    for measured in shown["paths"]:
-        name = classes.get(measured["path"])
-        if name is not None:
-            measured["path"] = f"{measured['path'].rpartition('/')[0]}/{name}"
-    return shown

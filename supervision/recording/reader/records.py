@@ -57,7 +57,6 @@ class ProcessRecord:
             sockets.
         connection: for a channel, the process of its connection.
         joined: for a channel, the `joined` event of its client.
-        shown_path: its path for people, with the class of each channel instead of `ChannelServer`.
         parent: the process that started it; None if no process did, or if the trace does not have that process.
         born, ended: the times of its start and its end; `ended` is None if the end is not in the trace.
         born_event, ended_event: the numbers of these events.
@@ -82,7 +81,6 @@ class ProcessRecord:
     is_named: bool = False
     connection: ProcessRecord | None = None
     joined: Event | None = None
-    shown_path: str
     parent: ProcessRecord | None
     born: float
     born_event: int

@@ -63,7 +63,7 @@ def process_row(process: ProcessRecord, texts: Texts, *, names_back: bool = True
         names_back: name the process that came in its place, if there is one.
     """
     return [
-        texts.number(process.shown_path),
+        texts.number(process.path),
         process.incarnation,
         _position(process.parent),
         milliseconds(process.born),

@@ -10,6 +10,7 @@ from typing import Final
 
 __all__ = [
     "LONG",
+    "child_name",
     "counted",
     "how_it_ended",
     "in_seconds",
@@ -61,6 +62,16 @@ def how_it_ended(exit: str, reason: str) -> str:
 def restarted_as(component: str, new: str) -> str:
     """Return the predicate for a restart by a supervisor."""
     return f"started {component} again, as {new}"
+
+
+def child_name(component: str, path: str | None) -> str:
+    """Return the id of a child as text, or the last part of its path if the path does not end with the id.
+
+    So the class and the key name a server whose id is an address in a registry, and the class names a channel.
+    """
+    if path is None or path.endswith(f"/{component}"):
+        return component
+    return path.rpartition("/")[2]
 
 
 def counted(count: int, noun: str, nouns: str = "") -> str:

@@ -381,9 +381,9 @@ async def test_a_channel_with_its_own_server_is_started_by_it(
 ) -> None:
     starts: list[Any] = []
 
-    async def start(*args: Any) -> Pid:
+    async def start(*args: Any, label: str) -> Pid:
         starts.append(args)
-        return await ChannelServer.start_link(*args)
+        return await ChannelServer.start_link(*args, label=label)
 
     monkeypatch.setattr(Room, "_server", staticmethod(start))
     _, client = await started(serve)

@@ -13,9 +13,11 @@ import pytest
 import trio
 
 from actors import (
+    CallExit,
     GenServer,
     Pid,
     Registry,
+    Reply,
     Runtime,
     call,
     kill,
@@ -205,6 +207,60 @@ async def test_payloads_are_shown_only_if_asked_for_and_never_filtered_keys(
     assert ("zelda" in text) is payloads
 
 
+class Auction(GenServer[int]):
+    """A server that answers each bid, and crashes after a bid of 0."""
+
+    async def handle_call(self, request: Any, sender: Any) -> Reply:
+        assert request[1] > 0
+        return Reply("ok")
+
+
+@pytest.fixture
+async def auction(channel_test: Any, phoenix_js: Path) -> tuple[Page, Any, int]:
+    """A page of an auction with the key 5, with payloads: the page, the auction's address, and its number."""
+    lots = Registry[int, None]("unique", name="lots")
+    observer = Observer(phoenix_js=phoenix_js, payloads=True)
+    spec = child_spec(Auction, kwargs={"name": lots.via(5)})
+    endpoint = Endpoint(sockets={"/socket": UserSocket}, observer=observer, children=[spec])
+    page = await open_page(await channel_test(endpoint), observer)
+    row = await page.until_row("Auction 5")
+    await page.ask("process", {"pid": row["pid"]})
+    return page, lots.via(5), row["pid"]
+
+
+async def test_a_call_shows_the_request_itself(auction: tuple[Page, Any, int]) -> None:
+    page, address, _ = auction
+    await page.channel.assert_push("process", timeout=5)
+    await call(address, ("bid", 7))
+    detail: dict[str, Any] = {"messages": []}
+    while len(detail["messages"]) < 2:
+        detail = await page.channel.assert_push("process", timeout=5)
+    taken, answered = ({**each, "t": 0} for each in detail["messages"])
+    assert taken == {"t": 0, "kind": "received", "content": ["bid", 7]}
+    assert answered == {"t": 0, "kind": "answered", "content": "ok"}
+
+
+async def test_an_ended_process_says_so_and_links_its_newest_replacement(
+    auction: tuple[Page, Any, int],
+) -> None:
+    page, address, number = auction
+    await page.channel.assert_push("process", timeout=5)
+    newest = number
+    for _ in range(2):
+        with pytest.raises(CallExit):
+            await call(address, ("bid", 0))
+        await trio.sleep(0.1)
+        replacement = whereis(address)
+        assert replacement is not None
+        newest = replacement.number
+    detail: dict[str, Any] = {}
+    while "replacement" not in detail:
+        detail = await page.channel.assert_push("process", timeout=5)
+    assert detail == {"ended": True, "replacement": newest, "number": number}
+    answer = await page.ask("process", {"pid": number})
+    assert (answer.response["ended"], answer.response["replacement"]) == (True, newest)
+
+
 async def test_a_page_gets_news_again_after_its_watcher_was_killed(observe: Observe) -> None:
     page = await observe()
     await page.tick()
@@ -272,6 +328,29 @@ async def two_nodes(
         open_channel_test(endpoints[1], timeout=5) as there,
     ):
         yield network, await open_page(here, observers[0]), there
+
+
+async def test_what_happened_on_another_node_while_nobody_watched_is_shown_once(
+    runtime: Runtime, phoenix_js: Path
+) -> None:
+    async with two_nodes(phoenix_js) as (_, page, there):
+        # The other node sends its events for five seconds after the last page has gone.
+        for number, seconds in enumerate((1, 90)):
+            for _ in range(4):
+                await page.tick()
+            await page.channel.close()
+            await trio.sleep(seconds)
+            _, room, _ = await enter(there, f"room:{number}")
+            crashed = runtime.now()
+            room.push("crash")
+            await trio.sleep(90)
+            page = await open_page(page.case, page.observer)
+            for _ in range(12):
+                await page.tick()
+            elsewhere = [event for event in page.events if event["kind"] == "elsewhere"]
+            crashes = [event["t"] for event in elsewhere if "crashed: " in event["text"]]
+            assert len(crashes) == number + 1
+            assert crashes[-1] == pytest.approx(crashed, abs=0.1)
 
 
 async def test_a_page_shows_the_other_nodes_and_their_events(
@@ -623,8 +702,8 @@ async def test_the_processes_of_the_application_stand_first_by_class_and_key(
         "    Clock",
         "    Auction 42",
         "  UserSocket channels (one_for_one)",
-        "    0 (dynamic)",
-        "    1 (dynamic)",
+        "    UserSocket channels 0 (dynamic)",
+        "    UserSocket channels 1 (dynamic)",
         "      RoomChannel 'room:lobby'",
         # The observer, the presence, the listener and so on are one closed group.
         f"  {INTERNAL} × 10",

@@ -12,9 +12,11 @@ from attrs import define
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors import Registry
 from actors.masking import SECRETS
 from channels.filters import Keep
 from channels.observer.showing import shown
+from supervision.recording.describe import describe
 
 
 @define
@@ -60,15 +62,17 @@ def test_a_secret_is_never_shown(value: Any) -> None:
 
 
 def test_a_record_shows_its_fields() -> None:
-    assert shown(User("ann", "x"), SECRETS) == {
-        "": "User",
-        "name": "ann",
-        "password": "[FILTERED]",
-    }
+    assert shown(User("ann", "x"), SECRETS) == {"User": {"name": "ann", "password": "[FILTERED]"}}
     assert shown({"name": "ann", "other": 1}, Keep(("name",))) == {
         "name": "ann",
         "other": "[FILTERED]",
     }
+
+
+def test_an_address_in_a_registry_shows_its_key() -> None:
+    registry = Registry[int, None]("unique", name="lots")
+    assert shown({"to": registry.via(5)}, SECRETS) == {"to": "via(5)"}
+    assert describe(("bid", registry.via(5))) == "('bid', via(5))"
 
 
 def test_large_values_are_cut() -> None:

@@ -44,9 +44,7 @@ class Members(Socket):
     channels = {"room:*": Room}
 
 
-STORM = Storm(
-    ["*/ChannelServer", "*/TestSession"], count=8, within=6.0, kinds=("kill", "crash", "slow")
-)
+STORM = Storm(["*/Room", "*/TestSession"], count=8, within=6.0, kinds=("kill", "crash", "slow"))
 
 
 async def rooms(world: World) -> None:

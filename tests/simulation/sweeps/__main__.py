@@ -34,6 +34,13 @@ def main(arguments: list[str] | None = None) -> bool:
     parser.add_argument(
         "--check", type=float, default=0.002, help="the share of runs to repeat in a fresh process"
     )
+    parser.add_argument(
+        "--measured",
+        type=int,
+        default=3,
+        metavar="N",
+        help="the seeds of each sweep to repeat, to measure the share of the product that they reach; 0 for none",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")
     parser.add_argument(
         "--corpus", type=Path, default=Path(".ashtree/sweep"), help="the folder for run files"
@@ -71,10 +78,12 @@ def _campaign(sweeps: list[Sweep], options: argparse.Namespace) -> bool:
     from supervision.applications.command_line.console import plain_console
     from supervision.laboratory.simulation.search.corpus import Corpus
     from tests.simulation.campaign_output import (
+        print_reach,
         print_result,
         print_visit,
         write_json,
     )
+    from tests.simulation.sweeps.reach import measured
 
     console = plain_console()
     campaign = Campaign(
@@ -90,6 +99,9 @@ def _campaign(sweeps: list[Sweep], options: argparse.Namespace) -> bool:
     print_result(console, campaign, findings)
     if options.json is not None:
         write_json(options.json, campaign, findings)
+    seeds = range(options.seeds_from, options.seeds_from + options.measured)
+    if seeds:
+        print_reach(console, sweeps, list(measured(sweeps, seeds, jobs=campaign.jobs)), len(seeds))
     return campaign.passed
 
 

@@ -12,10 +12,10 @@ import pytest
 import trio
 import trio.testing
 
-from actors import Runtime, kill, send, spawn, wait_exit
+from actors import SHUTDOWN, Runtime, kill, send, send_exit, spawn, wait_exit
 from supervision import Supervisor
 from supervision.recording import files as module
-from supervision.recording.files import Capsules, open_recorder
+from supervision.recording.files import Capsules, open_recorder, recorder_spec
 from supervision.recording.trace import (
     DamagedTrace,
     InvalidTraceFile,
@@ -47,6 +47,18 @@ async def test_a_continuous_file_has_everything_before_and_after_its_start(
     kinds = [event["kind"] for event in read(tmp_path / "run.jsonl")]
     assert kinds[:3] == ["recording", "spawned", "spawned"]
     assert {"crash", "child_restarted", "sent", "received"} <= set(kinds)
+
+
+async def test_the_process_of_the_recorder_has_no_private_name(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.jsonl"
+    top = await Supervisor.start([recorder_spec(file=path)], label="top")
+    send_exit(top, SHUTDOWN)
+    await wait_exit(top)
+    paths = {msgspec.json.decode(line).get("path") for line in read_lines(path)}
+    assert "/top/recorder" in paths
+    assert not any("Recorder" in str(each) for each in paths)
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o000])

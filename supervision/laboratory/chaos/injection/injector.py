@@ -69,6 +69,8 @@ class Injector:
         connections: the network; None makes connection faults not applicable.
         nodes: the nodes; None makes `KillNode` not applicable.
         stall: blocks the event loop for some seconds; the default is `time.sleep`.
+        checking: returns True if the current task is the scenario in its final check. No fault is applied while such a
+            check waits for the answer to a call.
 
     No fault affects the reply to a call, because a reply goes directly to the caller and not through a mailbox.
     """
@@ -83,7 +85,11 @@ class Injector:
         connections: Connections | None = None,
         nodes: NodeControl | None = None,
         stall: Callable[[float], None] = time.sleep,
+        checking: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._checking = checking
+        # The open calls of the scenario's final check. They are the keys.
+        self._final_calls: dict[object, None] = {}
         self._began: float | None = None
         self._closed = False
         self._targets: list[TargetRuntime] = []
@@ -123,7 +129,8 @@ class Injector:
         target = TargetRuntime(runtime, places, recorder, node)
         self._targets.append(target)
         if observe:
-            instrument = _FaultPoints(target, self._callbacks, self._messages)
+            instrument = _FaultPoints(target, self._callbacks, self._messages, self._checking)
+            instrument.final_calls = self._final_calls
             self._detach[target] = runtime.add_instrument(instrument)
 
     def remove(self, runtime: Runtime) -> None:
@@ -254,6 +261,10 @@ class Injector:
     def _due(self, planned: Planned) -> None:
         """Apply a fault whose time has come, or make the fault wait for its callback or message."""
         fault = planned.fault
+        if self._final_calls:
+            why = "the final check of the scenario waited for an answer at that time"
+            self._ledger.missed(planned, why)
+            return
         try:
             if isinstance(fault, (*_TO_CALLBACKS, MessageFault)):
                 self._wait_for(planned)
@@ -282,24 +293,37 @@ class _FaultPoints(Instrument):
     """The instrument that passes the callbacks and messages of one runtime to the faults that wait for them."""
 
     def __init__(
-        self, target: TargetRuntime, callbacks: CallbackFaults, messages: MessageFaults
+        self,
+        target: TargetRuntime,
+        callbacks: CallbackFaults,
+        messages: MessageFaults,
+        checking: Callable[[], bool],
     ) -> None:
         self._target = target
+        self.final_calls: dict[object, None] = {}
+        self._checking = checking
         self._callbacks = callbacks
         self._messages = messages
 
     def callback_started(self, pid: Pid, callback: str, message: Any) -> Awaitable[None] | None:
         # Most plans have no fault that waits for a callback. For these plans, this check saves a call per callback.
         callbacks = self._callbacks
-        return (
-            callbacks.started(self._target, pid, callback, message) if callbacks.waiting else None
-        )
+        if not callbacks.waiting or self.final_calls:
+            return None
+        return callbacks.started(self._target, pid, callback, message)
 
     def message_sent(self, sender: Pid | None, receiver: Pid, message: Any) -> bool | None:
         messages = self._messages
-        if not messages.waiting and not messages.overtaken:
+        if (not messages.waiting and not messages.overtaken) or self.final_calls:
             return None
         return messages.sent(self._target, sender, receiver, message)
+
+    def call_started(self, caller: Pid | None, server: Pid, call: object, timeout: float) -> None:
+        if caller is None and self._checking():
+            self.final_calls[call] = None
+
+    def call_ended(self, call: object, how: str) -> None:
+        self.final_calls.pop(call, None)
 
     def process_exited(self, pid: Pid, reason: ExitReason) -> None:
         self._callbacks.forget(pid)

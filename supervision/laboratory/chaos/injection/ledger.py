@@ -34,6 +34,7 @@ class Planned:
     Attributes:
         fault: the fault.
         count: the number of callbacks or messages so far that matched its `On(...)`.
+        met: True once a process whose path matches its target began a callback or got a message.
         waits: True once the fault waits for a callback or a message.
         taken: True once its callback has begun, even while another fault delays that callback.
         status, seconds, where, incarnation, why, event: as in `FaultReport`; `status` is None until the outcome is
@@ -42,6 +43,7 @@ class Planned:
 
     fault: Fault
     count: int = 0
+    met: bool = False
     waits: bool = False
     taken: bool = False
     status: Status | None = None
@@ -82,6 +84,10 @@ class Planned:
             return f"no such {what} after that time"
         if self.count:
             return f"its moment never came: it takes {when.nth}, and there were {self.count}"
+        target = getattr(self.fault, "target", None)
+        if target is not None and not self.met:
+            what = "got a message" if isinstance(self.fault, MessageFault) else "began a callback"
+            return f"its moment never came: no process whose path matches {target} {what}"
         return "its moment never came"
 
 
@@ -257,5 +263,7 @@ def _targets(target: TargetRuntime, place: Place, planned: Planned) -> bool:
     """Return True if a fault may apply to the process at a place."""
     fault, when = planned.fault, planned.fault.when
     assert isinstance(fault, ProcessFault | MessageFault)  # no other fault waits
-    wanted = when.incarnation if isinstance(when, On) else None
-    return wanted in (None, place.incarnation) and fits(target.address(place), fault.target)
+    if not fits(target.address(place), fault.target):
+        return False
+    planned.met = True
+    return not isinstance(when, On) or when.incarnation in (None, place.incarnation)

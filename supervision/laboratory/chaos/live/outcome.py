@@ -63,7 +63,12 @@ class LiveOutcome:
 
     @property
     def verdict(self) -> str:
-        """The result of the run: "held", "failed", or "overloaded" if the run says nothing about recovery."""
+        """The result of the run: "error", "overloaded", "failed" or "held", the first that applies.
+
+        "error" is an exception of the scenario, and "overloaded" a run that says nothing about recovery.
+        """
+        if self.error is not None:
+            return "error"
         if self.overloaded:
             return "overloaded"
         return "failed" if self.failed else "held"

@@ -149,12 +149,14 @@ async def live(
 
     Raises:
         InvalidFault: `faults` is not a plan.
+        InvalidOption: a parameter is out of the bounds that the scenario declares.
         ValueError: there is no invariant of a given name.
         TypeError: `invariants` is a single name and not a sequence.
 
     No run can be repeated exactly: the seed decides the faults and their times, and the machine decides the rest.
     """
     settings = settings_of(scenario)
+    settings.check_params("live", params or {})
     chosen = choose(settings.invariants if invariants is None else invariants)
     streams = Streams(seed)
     plan = draw_plan(settings.faults if faults is None else faults, streams.fresh("faults"))

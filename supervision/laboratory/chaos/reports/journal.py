@@ -11,7 +11,7 @@ experiment in the journal is valid. It uses the actions and probes of `supervisi
 | held | completed | false |
 | failed | failed | true |
 | failed before the first fault | failed | false |
-| failed, because the scenario raised | aborted | true, or false before the first fault |
+| error: the scenario raised | aborted | true; false before the first fault, or in an overloaded run |
 | overloaded | interrupted | false |
 
 If Ctrl-C or `stop` ended the run early, the status is "interrupted" in place of "completed" or "failed". An overloaded
@@ -108,10 +108,10 @@ class _Journal:
         """Return `status` and `deviated`. The table in the module's docstring has all cases."""
         outcome = self.outcome
         deviated = outcome.failed and not outcome.overloaded and "during" in self.phases
-        if outcome.overloaded or (outcome.interrupted and outcome.error is None):
-            return "interrupted", deviated
         if outcome.error is not None:
             return "aborted", deviated
+        if outcome.overloaded or outcome.interrupted:
+            return "interrupted", deviated
         return "failed" if outcome.failed else "completed", deviated
 
     def _at(self, seconds: float) -> str:

@@ -14,7 +14,8 @@ from supervision.recording.reader.service import LoopMeasures, MachineMeasures, 
 
 __all__ = ["print_report"]
 
-_UNASKED = "no problem was found, but the scenario has no steady state to check; add checks with world.steady"
+_NO_CHECKS = "the scenario has no steady state to check; add checks with world.steady"
+_UNASKED = f"no problem was found, but {_NO_CHECKS}"
 _OVERLOADED = (
     "overloaded, so this run says nothing about recovery; free the machine, or run fewer clients"
 )
@@ -33,8 +34,12 @@ def print_report(outcome: LiveOutcome, console: Console) -> None:
     console.print(_histogram(measures.recovery))
     for problem in outcome.problems:
         console.print(Text(f"✗ {problem}", style="bold red"), soft_wrap=True)
-    held = "the steady state came back" if measures.steady else _UNASKED
-    what = {"held": held, "failed": "failed", "overloaded": _OVERLOADED}[outcome.verdict]
+    unasked = (
+        f"{', '.join(measures.unrecovered)}; {_NO_CHECKS}" if measures.unrecovered else _UNASKED
+    )
+    held = "the steady state came back" if measures.steady else unasked
+    other = {"overloaded": _OVERLOADED, "error": "the scenario raised an exception"}
+    what = other.get(outcome.verdict, "failed" if outcome.failed else held)
     early = " The run ended early." if outcome.interrupted else ""
     console.print(
         Text(
@@ -98,9 +103,10 @@ def _figures(measures: Measures) -> Table:
         "restarts": f"{processes.restarted} by supervisors; {processes.gave_up} gave up, "
         f"{processes.failed_starts} starts failed",
         "time to recover": f"median {_length(recovery.median)}, p99 {_length(recovery.p99)}, "
-        f"longest {_length(recovery.longest)}; {recovery.not_back} did not come back",
+        f"longest {_length(recovery.longest)}; {recovery.not_back} not replaced, {recovery.missing} not back",
         "messages lost": f"{mail.lost} of {mail.sent + mail.omitted}: {mail.in_hand} being handled, "
         f"{mail.in_mailboxes} in mailboxes, {mail.to_the_dead} to the dead, {mail.dropped} dropped",
+        "answers lost": str(mail.answers_lost),
     }
     for steady in measures.steady:
         during = steady.availability_during

@@ -15,6 +15,7 @@ from supervision.laboratory.simulation.replaying.debugger import debugger_at
 from supervision.laboratory.simulation.replaying.run_file import RunFile, difference, run_again
 from supervision.laboratory.simulation.replaying.story import tell
 from supervision.recording.reader.page import write_page
+from supervision.recording.trace import file_lines
 
 __all__ = ["replay_file"]
 
@@ -31,7 +32,7 @@ def replay_file(
 
     Args:
         run: the content of the run file.
-        trace: print every event as a line of JSON on standard output, and everything else on standard error.
+        trace: print the trace file of the run on standard output, and everything else on standard error.
         debug: open the debugger where the run failed.
         at: open the debugger at the event of this number.
         html: the file for a page with the timeline of the run.
@@ -43,7 +44,7 @@ def replay_file(
     print(printable(f"{run.scenario}, seed {run.seed}"), file=out, flush=True)
     outcome = run_again(run, on_event=None if at is None else debugger_at(at))
     if trace:
-        sys.stdout.buffer.write(b"".join(line + b"\n" for line in outcome.trace))
+        sys.stdout.buffer.write(b"".join(line + b"\n" for line in file_lines(outcome.trace)))
         sys.stdout.flush()
     print(printable(_comparison(run, outcome)), file=out)
     if at is not None and at >= outcome.events:

@@ -133,6 +133,7 @@ class Exchanges:
         self._pushes: dict[int, _Push] = {}
         self._exits: dict[Key, Event] = {}
         self._spawned: dict[Key, Event] = {}
+        self._restarted: set[Key] = set()
         # The current handling of each process.
         self._handling: dict[Key, int] = {}
         # For each connection, the frames of the client that the connection has not passed on yet.
@@ -147,6 +148,9 @@ class Exchanges:
 
     def _note_spawned(self, event: Event) -> None:
         self._spawned[key_of(event)] = event
+
+    def _note_child_restarted(self, event: Event) -> None:
+        self._restarted.add(key_of(event, "child"))
 
     def _note_exited(self, event: Event) -> None:
         self._exits[key_of(event)] = event
@@ -506,7 +510,8 @@ class Exchanges:
     def not_told_again(self) -> Iterator[str]:
         """Yield a sentence for each kind of message that a process got before its restart, but not after it.
 
-        The new process begins without the state of the old process. Often it did not repeat a subscription.
+        The new process begins without the state of the old process. Often it did not repeat a subscription. Processes
+        of one role that no supervisor restarted are siblings, and not each other's replacements.
         """
         names = self._names
         got: dict[Key, dict[str, Event]] = {}
@@ -520,9 +525,9 @@ class Exchanges:
                 by_role.setdefault(spawned["role"], []).append(key)
         for keys in by_role.values():
             last = keys[-1]
-            if len(keys) < 2 or last in self._exits:
+            if last not in self._restarted or last in self._exits:
                 continue
-            for before in keys[:-1]:
+            for before in (key for key in keys[:-1] if key in self._exits):
                 for kind, sent in got.get(before, {}).items():
                     alive = sent["pid"] is None or key_of(sent) not in self._exits
                     if kind not in got.get(last, {}) and alive and got.get(last):

@@ -25,6 +25,9 @@ _FAR = 0.5
 """A story leaves out sentences with less than this share of the best score."""
 _POINTED = 3.0
 """The additional score of a sentence to which a hint points."""
+_APART = 0.4
+"""The share of its score that a sentence keeps outside the causal past of the failure. A trace does not show all
+influences, because processes may share an object."""
 _FEWEST = 8
 """A story keeps at least this number of sentences, even if their scores are low."""
 _PLAIN = frozenset((
@@ -38,32 +41,45 @@ _EVENTFUL = 4.0
 
 
 def chosen(
-    lines: Sequence[Line], about: str, most: int, pointed: Collection[int] = ()
+    lines: Sequence[Line],
+    about: str,
+    most: int,
+    *,
+    pointed: Collection[int] = (),
+    kept: Collection[int] = (),
+    past: Collection[int] | None = None,
 ) -> list[Line]:
     """Return the sentences to show, in order.
 
     Args:
         lines: the sentences in order.
         about: the text of the failure.
-        most: the largest number of sentences to return.
+        most: the largest number of sentences to return, apart from those that `kept` adds.
         pointed: the numbers of the events to which a hint points.
+        kept: the numbers of the events whose sentences stay in addition, at most `most` of them.
+        past: the numbers of the events that may have led to the failure; None is all events. They count more.
     """
     if len(lines) > most:
-        lines = [line for line in lines if line.weight > 0]
+        lines = [line for line in lines if line.weight > 0 or line.n in kept]
     if len(lines) <= most:
         return list(lines)
-    scores = _scores(lines, about, pointed)
+    scores = [
+        score if past is None or line.n in past else _APART * score
+        for line, score in zip(lines, _scores(lines, about, pointed), strict=True)
+    ]
     # For equal scores, prefer the later sentence, which is closer to the failure.
-    best = sorted(range(len(lines)), key=lambda index: (scores[index], index), reverse=True)[:most]
+    ranked = sorted(range(len(lines)), key=lambda index: (scores[index], index), reverse=True)
+    best = ranked[:most]
     limit = _FAR * scores[best[0]] if best else 0.0
-    kept = [
+    good = [
         index
         for position, index in enumerate(best)
         if position < min(most, _FEWEST)
         or scores[index] >= limit
         or lines[index].weight >= _EVENTFUL
     ]
-    return [lines[index] for index in sorted(kept)]
+    stay = [index for index in ranked if lines[index].n in kept][:most]
+    return [lines[index] for index in sorted({*good, *stay})]
 
 
 def gaps(shown: Sequence[Line], lines: Sequence[Line]) -> Iterable[tuple[int, Line]]:

@@ -23,6 +23,7 @@ from attrs import field, frozen
 
 from supervision.applications.command_line.program_frames import program_traceback
 from supervision.laboratory.chaos.faults.kinds import Fault
+from supervision.laboratory.simulation.draws import Draw
 from supervision.laboratory.simulation.errors import RunFileError
 from supervision.laboratory.simulation.forks import Fork
 from supervision.laboratory.simulation.knobs import Knobs
@@ -45,7 +46,9 @@ __all__ = [
     "write_run",
 ]
 
-FORMAT = "ashtree-run/1"
+FORMAT = "ashtree-run/2"
+# Version 1 has no draws. An older program would ignore them and repeat another run.
+_FORMATS = ("ashtree-run/1", FORMAT)
 _PACKAGES = ("ashtree", "trio", "msgspec", "websockets", "hypercorn", "wsproto", "trio-websocket")
 
 
@@ -56,7 +59,7 @@ class RunFile:
     Attributes:
         format: the name and version of the format.
         scenario: `module:function`.
-        seed, knobs, params, deviations, forks: as for `simulate`.
+        seed, knobs, params, deviations, forks, draws: as for `simulate`.
         faults: the fault plan. In files of old versions, it may be None, which means the scenario's own plan.
         named: the deviations with the names of tasks. They replace `deviations` unless they are empty.
         failure: the kind of failure; None if the run passed.
@@ -74,6 +77,7 @@ class RunFile:
     faults: tuple[Fault, ...] | None = None
     deviations: dict[int, tuple[int, ...]] = field(factory=dict)
     forks: tuple[Fork, ...] = ()
+    draws: tuple[Draw, ...] = ()
     named: tuple[Deviation, ...] = ()
     failure: str | None = None
     problem: str | None = None
@@ -105,6 +109,7 @@ def describe_run(outcome: Outcome) -> RunFile:
         deviations=dict(outcome.deviations) if given else {},
         named=outcome.named if given else (),
         forks=outcome.forks,
+        draws=outcome.draws,
         failure=identify(error),
         problem=None if error is None else problem_of(error),
         digest=outcome.digest,
@@ -187,9 +192,10 @@ def load_run(path: Path) -> RunFile:
         raise RunFileError(
             f"{path} is not a run file: it has no format; name a run file, such as one in .ashtree/corpus"
         )
-    if found != FORMAT:
+    if found not in _FORMATS:
         raise RunFileError(
-            f"{path} has the format {found!r}{_written_by(raw)}; this version reads {FORMAT!r}"
+            f"{path} has the format {found!r}{_written_by(raw)}; this version reads "
+            f"{' and '.join(map(repr, _FORMATS))}"
         )
     try:
         return msgspec.json.decode(data, type=RunFile)
@@ -247,6 +253,7 @@ def run_again(
         faults=run.faults,
         deviations=run.schedule(),
         forks=run.forks,
+        draws=run.draws,
         keep_trace=keep_trace,
         label_tasks=run.knobs.policy == "canonical",
         on_event=on_event,

@@ -24,6 +24,7 @@ from supervision.laboratory.simulation.replaying.child import (
     source_line_in,
     with_steps,
 )
+from supervision.laboratory.simulation.replaying.parting import first_difference
 from supervision.laboratory.simulation.replaying.run_file import (
     RunFile,
     describe_run,
@@ -114,10 +115,7 @@ def compare(first: list[bytes], second: list[bytes], *, context: int = 5) -> Non
     """
     if first == second:
         return
-    step = next(
-        (n for n, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]),
-        min(len(first), len(second)),
-    )
+    step = first_difference(first, second)
     raise Diverged(
         step,
         first[step].decode() if step < len(first) else None,

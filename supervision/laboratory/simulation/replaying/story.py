@@ -36,6 +36,7 @@ from supervision.laboratory.simulation.errors import (
     SimulationError,
 )
 from supervision.laboratory.simulation.outcome import Outcome, failures_in
+from supervision.laboratory.simulation.replaying.causes import causal_past, rare
 from supervision.laboratory.simulation.replaying.exchanges import Exchanges, Line, Wait, circle
 from supervision.laboratory.simulation.replaying.relevance import chosen, gaps
 from supervision.laboratory.simulation.scheduling.deviations import Deviation
@@ -43,13 +44,14 @@ from supervision.recording.reader.names import Names
 from supervision.recording.reader.records import Event, Key, key_of
 from supervision.recording.reader.words import how_it_ended, in_seconds, restarted_as, short
 
-__all__ = ["Story", "tell"]
+__all__ = ["Story", "fault_text", "tell"]
 
 _LINES = 30
 _MORE = 6
 _WAITS = 12
 _FORGOTTEN = 3
 _HINTS = 2
+_DRAWS = 3
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 # In these failures, something did not happen. So the story shows the processes that wait.
@@ -72,8 +74,9 @@ def tell(outcome: Outcome, *, lines: int = _LINES) -> str:
     story = Story(outcome.trace, outcome.failed_at, outcome.tasks)
     told = [_head(outcome)]
     reasons = [
-        *(_fault(report, story) for report in outcome.fault_reports),
+        *(fault_text(report, story) for report in outcome.fault_reports),
         *_orders(outcome, story),
+        *_draws(outcome),
     ]
     if reasons:
         told.append("; ".join(reasons))
@@ -235,19 +238,19 @@ class Story:
 
     def _restarted(self, event: Event) -> str:
         new = self.names.process(key_of(event, "child"))
-        return f"{self._who(event)} {restarted_as(event['component'], new)}"
+        return f"{self._who(event)} {restarted_as(self.names.child(event), new)}"
 
     def _start_failed(self, event: Event) -> str:
         return f"{self._who(event)} could not start {event['component']}: {self._reason(event)}"
 
     def _stop_failed(self, event: Event) -> str:
-        return f"{self._who(event)} could not stop {event['component']}: {self._reason(event)}"
+        return f"{self._who(event)} could not stop {self.names.child(event)}: {self._reason(event)}"
 
     def _reason(self, event: Event) -> str:
         return short(self.names.text(event["reason"], event.get("node", 0)))
 
     def _gave_up(self, event: Event) -> str:
-        return f"{self._who(event)} gave up on {event['component']}"
+        return f"{self._who(event)} gave up on {self.names.child(event)}"
 
     def _zombie(self, event: Event) -> str:
         return f"{self._who(event)} did not end when it was killed, and was declared dead"
@@ -332,7 +335,7 @@ def _head(outcome: Outcome) -> str:
     return f"{outcome.scenario} {verb} with seed {outcome.seed}{params}"
 
 
-def _fault(report: FaultReport, story: Story) -> str:
+def fault_text(report: FaultReport, story: Story) -> str:
     """Describe a fault. Add the process that a pattern matched, and the time of a fault that waited for a callback."""
     where = None if report.where is None else story.name(report.where)
     text, found = report.text, []
@@ -368,6 +371,14 @@ def _order(deviation: Deviation, story: Story) -> str:
     return f"{', then '.join(tasks)} ran in this order{when}"
 
 
+def _draws(outcome: Outcome) -> list[str]:
+    """Describe the first draws of a shrunk run that could not get their simplest values."""
+    needed = [str(each) for each in outcome.drawn if outcome.draws and not each.is_simple]
+    if len(needed) > _DRAWS:
+        needed[_DRAWS:] = [f"and {len(needed) - _DRAWS} more draws"]
+    return needed
+
+
 # The sentences
 
 
@@ -377,12 +388,24 @@ def _consequences(outcome: Outcome, story: Story, most: int) -> Iterator[tuple[s
     lines = _repeated(story.lines(reordered))
     hints = list(story.exchanges.same_answers())[-_HINTS:]
     pointed = frozenset(number for hint in hints for number in hint.events)
-    shown = chosen(lines, _about(outcome.error), most, pointed)
+    past = None if _sees_all(outcome.error) else causal_past(story.events)
+    kept = rare(story.events, past or frozenset(range(len(story.events))))
+    shown = chosen(lines, _about(outcome.error), most, pointed=pointed, kept=kept, past=past)
     left_out = len(lines) - len(shown)
     for before, line in gaps(shown, lines):
         if before and left_out:
             yield "", f"... {before} more ..."
         yield in_seconds(line.t), line.text
+
+
+def _sees_all(error: BaseException | None) -> bool:
+    """Return True if a failure may depend on all events: an invariant looks into all processes."""
+    failures = [] if error is None else failures_in(error)
+    return not failures or any(
+        isinstance(each, _STUCK)
+        or (isinstance(each, InvariantViolated) and each.invariant != CHECK)
+        for each in failures
+    )
 
 
 def _about(error: BaseException | None) -> str:

@@ -28,12 +28,15 @@ class Finding:
 
     Attributes:
         failures: the runs that failed alike.
+        run: the run that the report shows, which is the shrunk run if shrinking succeeded; None if no run was kept.
         path: the run file, if there is one.
-        story: the story of the shrunk run; empty without shrinking.
+        story: the story of the shrunk run, with its difference from the nearest run that passes; empty without
+            shrinking.
         note: the reason why shrinking failed; None if it did not fail.
     """
 
     failures: Failures
+    run: RunFile | None = None
     path: Path | None = None
     story: str = ""
     note: str | None = None
@@ -67,8 +70,9 @@ def look_at(
             yield Finding(failures=kind)
             continue
         made = next(made_small, _Small())
-        path = corpus.keep(made.run or run, stale=stale)
-        yield Finding(failures=kind, path=path, story=made.story, note=made.note)
+        shown = made.run or run
+        path = corpus.keep(shown, stale=stale)
+        yield Finding(failures=kind, run=shown, path=path, story=made.story, note=made.note)
 
 
 @frozen(kw_only=True)
@@ -92,4 +96,4 @@ def _small(run: RunFile, seconds: float) -> _Small:
         shrunk = shrink(run, max_seconds=seconds)
     except SimulationError as error:
         return _Small(note=f"it could not be shrunk: {error}")
-    return _Small(run=shrunk.run, story=shrunk.story)
+    return _Small(run=shrunk.run, story=f"{shrunk.story}\n{shrunk.difference}".rstrip())

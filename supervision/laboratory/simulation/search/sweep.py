@@ -150,7 +150,7 @@ def sweep(
         A generator of the results. It runs the seeds while the caller iterates.
 
     Raises:
-        InvalidOption: a number is out of its range.
+        InvalidOption: a number is out of its range, or a parameter is out of the bounds that its scenario declares.
         RunFileError: the parameters have types that JSON does not have.
     """
     if jobs is not None:
@@ -215,7 +215,8 @@ class _Plan:
     measure: Measure | None
 
     def try_to_write(self) -> None:
-        """Fail here, and not in a worker, if JSON cannot express the parameters."""
+        """Fail here, and not in a worker, if the parameters are out of bounds or JSON cannot express them."""
+        settings_of(self.scenario).check_params("sweep", self.params)
         try:
             msgspec.json.encode(self.params)
         except TypeError as error:

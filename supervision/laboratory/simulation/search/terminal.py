@@ -315,13 +315,15 @@ def print_finding(
 ) -> None:
     """Print a kind of failure: its seed, its text, its story, and the command that repeats it."""
     first = finding.failures.first
+    # The sentence and the story must come from the same run.
+    run = finding.run or first
     order = "first with" if first.seed == finding.failures.seeds[0] else "with"
     console.print(f"\n{finding.failures.failure}, {order} seed {first.seed}", style="bold")
-    if first.forks:
-        console.print(f"  the run has {described(first.forks)}")
+    if run.forks:
+        console.print(f"  the run has {described(run.forks)}")
     if finding.failures.bare == finding.failures.count:
         console.print("  only runs without instruments fail in this way")
-    lines = (first.problem or "").splitlines()
+    lines = (run.problem or "").splitlines()
     shown = [*lines[:_LONG], *(["..."] if len(lines) > _LONG else [])]
     console.print(textwrap.indent("\n".join(shown), "  "))
     if finding.story:

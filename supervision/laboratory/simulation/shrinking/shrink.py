@@ -7,31 +7,36 @@
 
 A failed random run has many faults and a shuffled schedule, but the failure needs few faults and few reordered rounds.
 So shrinking repeats the run with fewer faults. Then it tries more rounds in the canonical order, smaller parameters,
-and rounder numbers. Two runs fail alike if `identify` returns the same kind for both failures.
+simpler draws, and rounder numbers. Two runs fail alike if `reason_of` returns the same reason for both failures.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import Any
 
 import attrs
 from attrs import field, frozen
 
-from supervision.laboratory.chaos.faults.kinds import Fault
+from supervision.laboratory.chaos.faults.kinds import Fault, describe_fault
 from supervision.laboratory.chaos.faults.report import FaultReport
+from supervision.laboratory.chaos.settings import settings_of
+from supervision.laboratory.simulation.draws import Draw, Value
 from supervision.laboratory.simulation.errors import BudgetSpent, RunFileError
 from supervision.laboratory.simulation.forks import Fork
-from supervision.laboratory.simulation.outcome import Outcome, failures_in, identify
+from supervision.laboratory.simulation.outcome import Outcome, failures_in, identify, reason_of
+from supervision.laboratory.simulation.replaying.parting import agreement, parting
 from supervision.laboratory.simulation.replaying.run_file import (
     RunFile,
     describe_run,
     find_scenario,
 )
-from supervision.laboratory.simulation.replaying.story import tell
+from supervision.laboratory.simulation.replaying.story import Story, fault_text, tell
 from supervision.laboratory.simulation.scheduling.deviations import Deviation
 from supervision.laboratory.simulation.shrinking.ddmin import ddmin, least
 from supervision.laboratory.simulation.shrinking.simpler import (
@@ -49,6 +54,9 @@ __all__ = ["Budget", "Candidate", "Shrunk", "Trials", "shrink"]
 
 _RESTARTS = 4
 _FEW = 3
+_DRAW_TRIALS = 300  # the most trials of simpler draws, because a run may have very many draws
+_KEPT = 8  # the most passing runs to keep
+_SEEDS = 5  # the number of seeds to try if no candidate has passed
 
 
 @frozen(kw_only=True)
@@ -58,6 +66,8 @@ class Shrunk:
     Attributes:
         run: the run file.
         story: the story, in a few lines.
+        difference: the difference between this run and the nearest run that passes, in a few lines; empty if none of
+            the runs passed.
         runs: the number of runs that shrinking made.
         seconds: the real seconds that shrinking took.
         complete: False if shrinking ran out of its budget.
@@ -69,6 +79,7 @@ class Shrunk:
 
     run: RunFile
     story: str
+    difference: str
     runs: int
     seconds: float
     complete: bool
@@ -115,9 +126,11 @@ def shrink(
     _Shrinking(trials, run.knobs.quantum).all()
     best = trials.best
     outcome = trials.outcome(best, whole=True)
+    difference = _nearest_pass(trials, outcome)
     return Shrunk(
         run=describe_run(outcome),
         story=tell(outcome),
+        difference=difference,
         runs=budget.used,
         seconds=budget.took,
         complete=not trials.cut_short,
@@ -134,6 +147,7 @@ class _Shrinking:
     def __init__(self, trials: Trials, quantum: float) -> None:
         self.trials = trials
         self.quantum = quantum
+        self._draw_trials = _DRAW_TRIALS
 
     @property
     def best(self) -> Candidate:
@@ -175,6 +189,7 @@ class _Shrinking:
             self.workload()
             self.targets()
             self.numbers()
+            self.draws()
             if self.best == before or self.trials.budget.spent:
                 return
             self.faults(self.best.faults or ())
@@ -250,16 +265,63 @@ class _Shrinking:
     # Workload
 
     def workload(self) -> None:
-        """Lower the integers among the parameters of the scenario."""
+        """Lower the integers among the parameters of the scenario, within the bounds that it declares."""
         for name, value in self.best.params.items():
             if isinstance(value, int) and not isinstance(value, bool):
-                least(value, lambda number, name=name: self._fails_with(name, number))  # type: ignore[misc]
+                bound, _ = self.trials.bounds.get(name, (0, 0))
+                least(value, partial(self._fails_with, name), lowest=math.ceil(max(bound, 0)))
 
     def _fails_with(self, name: str, number: int) -> bool:
         failed = self._fails(params={**self.best.params, name: number})
         if failed:
             self.schedule()
         return failed
+
+    # Draws
+
+    def draws(self) -> None:
+        """Make the values simpler that the scenario draws from `world.random`, unless the run becomes longer."""
+        begun = self.best
+        some = [each for each in self.trials.drawn if not each.is_simple]
+
+        def fails(kept: list[Draw]) -> bool:
+            own = set(map(id, kept))
+            changed = [each for each in some if id(each) not in own]
+            return self._draws_fail(
+                begun, [attrs.evolve(each, value=each.simplest) for each in changed]
+            )
+
+        ddmin(some, fails)
+        for draw in [each for each in self.trials.drawn if not each.is_simple]:
+            # An earlier draw may have changed the calls after it.
+            if draw in self.trials.drawn:
+                self._draw(draw)
+        if len(self.best.deviations or ()) > len(begun.deviations or ()):
+            self.schedule()
+
+    def _draw(self, draw: Draw) -> None:
+        """Lower one value that cannot be replaced by its simplest value."""
+        best = self.best
+
+        def fails(value: Value) -> bool:
+            return self._draws_fail(best, [attrs.evolve(draw, value=value)])
+
+        if isinstance(draw.value, int):
+            least(draw.value, fails)
+        else:
+            nearer = rounder(draw.value) if isinstance(draw.value, float) else draw.simpler_orders()
+            any(map(fails, nearer))
+
+    def _draws_fail(self, base: Candidate, changes: Sequence[Draw]) -> bool:
+        if not self._draw_trials:
+            return False
+        self._draw_trials -= 1
+        draws = {(each.purpose, each.number): each for each in (*base.draws, *changes)}
+        other = attrs.evolve(base, draws=tuple(draws.values()))
+        candidates = [other]
+        if other.deviations:
+            candidates += [_loose(other), other.with_schedule(None)]
+        return self.trials.fails(*candidates, most=self.trials.steps)
 
     # The rest of the faults
 
@@ -326,10 +388,7 @@ class _Shrinking:
         if not deviations:
             return self.trials.fails(changed)
         moved = [self._later(each, before, number) for each in deviations]
-        loose = [attrs.evolve(each, seconds=None, turn=None) for each in deviations]
-        return self.trials.fails(
-            changed, changed.with_schedule(moved), changed.with_schedule(loose)
-        )
+        return self.trials.fails(changed, changed.with_schedule(moved), _loose(changed))
 
     def _later(self, deviation: Deviation, before: float, now: float) -> Deviation:
         """Return the deviation. If it comes after a fault whose time changes, move it by the same amount."""
@@ -341,6 +400,13 @@ class _Shrinking:
     def _moment(self, seconds: float) -> float:
         quantum = self.quantum
         return math.ceil(seconds / quantum - 1e-6) * quantum if quantum else seconds
+
+
+def _loose(candidate: Candidate) -> Candidate:
+    """Return a candidate whose deviations apply at any time."""
+    return candidate.with_schedule(
+        attrs.evolve(each, seconds=None, turn=None) for each in candidate.deviations or ()
+    )
 
 
 Progress = Callable[[int, int, int], None]
@@ -355,12 +421,14 @@ class Candidate:
         params: the parameters of the scenario.
         deviations: the deviations from the canonical schedule; None for the schedule of the seed.
         forks: the moments at which the run begins to use other random numbers.
+        draws: the values that replace values drawn from `world.random`.
     """
 
     faults: tuple[Fault, ...] | None
     params: Mapping[str, Any]
     deviations: tuple[Deviation, ...] | None
     forks: tuple[Fork, ...] = ()
+    draws: tuple[Draw, ...] = ()
 
     def with_schedule(self, deviations: Iterable[Deviation] | None) -> Candidate:
         """Return the same candidate with another schedule."""
@@ -394,6 +462,10 @@ class Trials:
     Attributes:
         best: the candidate that failed last, with the deviations of its run.
         reports: the fault reports of the best candidate.
+        drawn: the calls of `world.random` of the best candidate.
+        steps: the number of steps of the best candidate.
+        bounds: the bounds of the scenario's parameters.
+        passing: the last candidates that passed, with their outcomes.
         cut_short: True if the budget ran out.
     """
 
@@ -407,12 +479,20 @@ class Trials:
         self.cut_short = False
         self._passed: set[str] = set()
         self.reports: tuple[FaultReport, ...] = ()
+        self.drawn: tuple[Draw, ...] = ()
+        self.steps = 0
+        self.passing = deque[tuple[Candidate, Outcome]](maxlen=_KEPT)
+        self.bounds = settings_of(scenario).bounds
         self._scenario = scenario
         self._progress = progress
         self._max_steps = run.knobs.max_steps
         schedule = run.schedule() if run.knobs.policy == "canonical" else None
         self.best = Candidate(
-            faults=run.faults, params=dict(run.params), deviations=schedule, forks=run.forks
+            faults=run.faults,
+            params=dict(run.params),
+            deviations=schedule,
+            forks=run.forks,
+            draws=run.draws,
         )
         self._begin()
 
@@ -426,12 +506,15 @@ class Trials:
                 "before; shrink an outcome of simulate(), with the same program"
             )
         assert outcome.error is not None  # only an error has a kind of failure
+        self._reason = reason_of(outcome.error)
         if not any(isinstance(each, BudgetSpent) for each in failures_in(outcome.error)):
             # Give up candidates that run much longer than the failure.
             self._max_steps = min(self._max_steps, 10 * outcome.steps + 10_000)
         self._accept(self.best, outcome)
 
-    def outcome(self, candidate: Candidate, *, whole: bool = False) -> Outcome:
+    def outcome(
+        self, candidate: Candidate, *, whole: bool = False, seed: int | None = None
+    ) -> Outcome:
         """Run a candidate and return the outcome. With `whole`, the knobs set the limit of steps."""
         knobs = attrs.evolve(
             self.knobs,
@@ -440,17 +523,23 @@ class Trials:
         )
         return simulate(
             self._scenario,
-            self.seed,
+            self.seed if seed is None else seed,
             knobs=knobs,
             params=candidate.params,
             faults=candidate.faults,
             deviations=candidate.deviations,
             forks=candidate.forks,
+            draws=candidate.draws,
             label_tasks=True,
         )
 
-    def fails(self, *candidates: Candidate) -> bool:
-        """Return True if a candidate fails in the same way as the first run. That candidate becomes the best."""
+    def fails(self, *candidates: Candidate, most: float = math.inf) -> bool:
+        """Return True if a candidate fails in the same way as the first run. That candidate becomes the best.
+
+        Args:
+            *candidates: the candidates to try, in order.
+            most: the most steps of a run that fails.
+        """
         for candidate in candidates:
             if self.budget.spent:
                 self.cut_short = True
@@ -461,11 +550,14 @@ class Trials:
                 continue
             self.budget.used += 1
             outcome = self.outcome(candidate)
-            failed = identify(outcome.error) == self.failure
+            alike = outcome.error is not None and reason_of(outcome.error) == self._reason
+            failed = alike and outcome.steps <= most
             if failed:
                 self._accept(candidate, outcome)
             else:
                 self._passed.add(key)
+                if outcome.passed:
+                    self.passing.append((candidate, outcome))
             if self._progress is not None:
                 best = self.best
                 self._progress(self.budget.used, len(best.faults or ()), len(best.deviations or ()))
@@ -475,9 +567,53 @@ class Trials:
 
     def _accept(self, candidate: Candidate, outcome: Outcome) -> None:
         self.reports = outcome.fault_reports
+        self.drawn = outcome.drawn
+        self.steps = outcome.steps
         self.best = attrs.evolve(
             candidate,
             faults=outcome.faults,
             params=dict(outcome.params),
             deviations=tuple(outcome.named),
+            draws=outcome.draws,
         )
+
+
+# The nearest run that passes
+
+
+def _nearest_pass(trials: Trials, failed: Outcome) -> str:
+    """Describe the run that passes and agrees longest with a failed run; empty if no run passed.
+
+    Args:
+        trials: the trials of the failure. If no candidate has passed, a few seeds are tried with the same input.
+        failed: the outcome of the best candidate.
+    """
+    # The draws of the failure would have the same values with every seed.
+    other = attrs.evolve(trials.best, deviations=None, draws=())
+    found = list(reversed(trials.passing))
+    for seed in range(trials.seed, trials.seed + _SEEDS):
+        if not trials.passing and not trials.budget.spent:
+            trials.budget.used += 1
+            outcome = trials.outcome(other, seed=seed)
+            found += [(other, outcome)] if outcome.passed else []
+    story = Story(failed.trace, failed.failed_at, failed.tasks)
+    told = [(_changes(failed, trials.best, candidate, story), run) for candidate, run in found]
+    if not told:
+        return ""
+    # Of runs that agree equally long, take the one with the fewest changes.
+    what, passed = max(told, key=lambda pair: (agreement(failed, pair[1]), -len(pair[0])))
+    if passed.seed != trials.seed:
+        what = [f"has seed {passed.seed}"]
+    return f"the nearest run that passes {' and '.join(what)}: {parting(failed, passed)}"
+
+
+def _changes(failed: Outcome, best: Candidate, other: Candidate, story: Story) -> list[str]:
+    """Describe the input of a run by its differences from the best candidate."""
+    faults, params = other.faults or (), other.params.items()
+    removed = [each for each in failed.fault_reports if each.fault not in faults]
+    added = [fault for fault in faults if fault not in (best.faults or ())]
+    what = [f"lacks the fault {fault_text(each, story)!r}" for each in removed]
+    what += [f"has the fault {describe_fault(fault)!r}" for fault in added]
+    what += [f"has {name}={value!r}" for name, value in params if best.params[name] != value]
+    what += ["has another order of tasks"] if other.deviations != best.deviations else []
+    return what + (["has other draws"] if other.draws != best.draws else [])

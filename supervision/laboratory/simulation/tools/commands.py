@@ -7,7 +7,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 import typer
 
+from actors.errors import InvalidOption
 from actors.text import printable
 from supervision.applications.command_line.arguments import (
     check_folders,
@@ -110,7 +111,7 @@ def simulate(
     _check_corpus(corpus)
     check_folders(json_file)
     scenario, given = _load_scenario(target), parse_params(params or ())
-    _warn_of_unknown(target, scenario, given)
+    _check_params(target, scenario, given)
     sweeping = Sweeping(
         scenario=scenario,
         seeds=_parse_seeds(seeds),
@@ -192,9 +193,7 @@ def compare(
     policies = _parse_policies(policy or ())
     scenario, chosen = _load_scenario(target), _parse_seeds(seeds)
     given = parse_params(params or ())
-    _warn_of_unknown(
-        target, scenario, [*given, *(key for each in policies.values() for key in each)]
-    )
+    _check_params(target, scenario, *({**given, **own} for own in policies.values()))
     check_folders(svg, json_file)
     try:
         with _terminable():
@@ -273,17 +272,24 @@ def _load_scenario(target: str) -> Scenario:
     return scenario
 
 
-def _warn_of_unknown(target: str, scenario: Scenario, names: Iterable[str]) -> None:
-    """Warn of parameters that a scenario does not declare, because most such names are typing errors.
+def _check_params(target: str, scenario: Scenario, *params: Mapping[str, Any]) -> None:
+    """Refuse parameters out of bounds, and warn of those that a scenario does not declare: most are typing errors.
 
     This is only a warning, because a scenario may read parameters that it does not declare.
     """
-    known = settings_of(scenario).params
-    unknown = [name for name in dict.fromkeys(names) if known and name not in known]
+    settings = settings_of(scenario)
+    names = dict.fromkeys(name for each in params for name in each)
+    known = settings.params
+    unknown = [name for name in names if known and name not in known]
     if unknown:
         sys.stderr.write(
             f"{target} does not declare the parameter {', '.join(map(repr, unknown))}; it declares {', '.join(known)}\n"
         )
+    try:
+        for each in params:
+            settings.check_params("--params", each)
+    except InvalidOption as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _parse_seeds(text: str) -> Sequence[int]:

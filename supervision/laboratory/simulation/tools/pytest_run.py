@@ -171,21 +171,26 @@ class _Test:
         if error is None:
             return
         if not isinstance(error, pytest.skip.Exception | pytest.xfail.Exception):
-            error.add_note(self._note(outcome))
+            shown, note = self._explained(outcome)
+            # The error and the story must come from the same run.
+            error = shown.error or error
+            error.add_note(note)
         raise error.with_traceback(_from_the_test(error.__traceback__, self.function))
 
-    def _note(self, outcome: Outcome) -> str:
+    def _explained(self, outcome: Outcome) -> tuple[Outcome, str]:
+        """Return the run to show, which is shrunk if possible, and a note about it."""
         lines = [f"with seed {outcome.seed}"]
-        run = describe_run(outcome)
+        shown = outcome
         if self.options["shrink"]:
             try:
                 shrunk = shrink(outcome, scenario=self.scenario, max_seconds=_SHRINKING)
-                run = shrunk.run
-                lines += ["the story:", textwrap.indent(shrunk.story, "  ")]
+                shown = shrunk.outcome
+                story = f"{shrunk.story}\n{shrunk.difference}".rstrip()
+                lines += ["the story:", textwrap.indent(story, "  ")]
             except SimulationError as error:
                 lines.append(f"it could not be shrunk: {error}")
-        lines += self._how_to_repeat(outcome, run)
-        return "\n".join(lines)
+        lines += self._how_to_repeat(outcome, describe_run(shown))
+        return shown, "\n".join(lines)
 
     def _how_to_repeat(self, outcome: Outcome, run: RunFile) -> list[str]:
         lines = [self._again_here(outcome.seed)]

@@ -70,8 +70,15 @@ class World(ScenarioWorld):
         self.network.on_served = self._served
         self.nodes = Nodes(self)
         self.faults = Injector(
-            trace=trace, connections=self.network, nodes=self.nodes, stall=clock.stall
+            trace=trace,
+            connections=self.network,
+            nodes=self.nodes,
+            stall=clock.stall,
+            checking=self._is_checking,
         )
+        # The scenario's task, and the number of nurseries around it. `_has_worked` is True once it has had its own.
+        self._scenario: tuple[trio.lowlevel.Task | None, int] = None, 0
+        self._has_worked = False
         super().__init__(
             seed=seed,
             params=params,
@@ -146,6 +153,23 @@ class World(ScenarioWorld):
         return await self.network.connect(host, port, source=source)
 
     # For the run
+
+    def began(self) -> None:
+        """Remember the current task as the task of the scenario, which is about to begin."""
+        task = trio.lowlevel.current_task()
+        self._scenario = task, len(task.child_nurseries)
+
+    def time_passed(self) -> None:
+        """Look for nurseries of the scenario. Their tasks do its work, so a final check can only follow them."""
+        task, around = self._scenario
+        self._has_worked |= task is not None and len(task.child_nurseries) > around
+
+    def _is_checking(self) -> bool:
+        """Return True if the current task is the scenario's, which has had nurseries for its work and has none now."""
+        task, around = self._scenario
+        if task is not trio.lowlevel.current_task():
+            return False
+        return self._has_worked and len(task.child_nurseries) == around
 
     @property
     def runtimes(self) -> list[Runtime]:

@@ -223,7 +223,7 @@ function drawLabel(row) {
     pen.fillText(short(`${row.crowd.peak} at a time in ${deepPlaces(row.place)} places`, LABELS - indent - 8), indent, middle)
     return
   }
-  const title = row.crowd ? "" : row.processes[0].title
+  const title = row.processes.length && !row.crowd ? row.processes[0].title : ""
   if (!row.first) {
     pen.fillStyle = colors.ink
     if (title) pen.fillText(short(title, LABELS - indent - 8), indent, middle)

@@ -30,6 +30,7 @@ function measureRoom() {
 function rearrange() {
   layOut()
   measureRoom()
+  showTree() // it folds the endpoint's own processes too
 }
 
 function nextFault(direction) {
@@ -222,4 +223,3 @@ showFaults()
 showPlaces()
 showDetail()
 rearrange()
-showTree()

@@ -3,6 +3,7 @@
 const RUN = JSON.parse(document.getElementById("run").textContent)
 const LIVE = RUN.live === true // the program still runs, and its data arrives in parts
 const MANY = 6 // if one place has more processes, the page draws them as a crowd
+const OWN = "Ashtree's own processes"
 const ROOM = 48 // if there are more rows, the page folds places at first
 
 const text = (number) => (number === null || number < 0 ? "" : RUN.texts[number])
@@ -75,7 +76,9 @@ function makePlaces() {
       // A channel gets its name when it has joined. The path of a process below it may have the earlier name.
       const isBelow = above !== undefined && process.path.startsWith(`${above.path}/`)
       const start = isBelow ? above.path.length : above === undefined ? 0 : process.path.lastIndexOf("/")
-      const name = process.path.slice(start).replace(/^\//, "")
+      const part = process.path.slice(start).replace(/^\//, "")
+      // The partitions of a pool have only numbers.
+      const name = above !== undefined && /^\d+$/.test(part) ? `${above.name} ${part}` : part
       const { folded, open } = before.get(process.path) ?? { folded: false, open: false }
       place = { path: process.path, name, above, depth: above ? above.depth + 1 : 0, processes: [], below: [], titles: new Set(), folded, open }
       places.set(process.path, place)
@@ -86,14 +89,33 @@ function makePlaces() {
   }
   for (const place of places.values()) {
     // Below an endpoint, its own processes follow the processes of the application: the children and the channels.
-    if (place.name === "endpoint") place.below.sort((one, other) => isInternal(one) - isInternal(other))
+    if (place.name === "endpoint") fold(place, before)
     place.crowd = crowdOf(place.processes)
     place.crowded = place.crowd.peak > MANY || place.titles.size > MANY
   }
 }
 
 function isInternal({ name }) {
-  return name !== "children" && !name.endsWith(" channels")
+  return name !== "children" && (!name.endsWith(" channels") || name === "ObserverSocket channels")
+}
+
+// Put the endpoint's own processes below one place, which has no process and is folded at first, as in the observer.
+function fold(endpoint, before) {
+  const inside = endpoint.below.filter(isInternal)
+  if (inside.length === 0) return
+  const path = `${endpoint.path}/${OWN}`
+  const { folded, open } = before.get(path) ?? { folded: true, open: false }
+  const place = { path, name: OWN, above: endpoint, depth: endpoint.depth + 1, processes: [], below: inside, titles: new Set(), folded, open }
+  places.set(path, place)
+  endpoint.below = [...endpoint.below.filter((each) => !isInternal(each)), place]
+  const lower = (each) => {
+    each.depth += 1
+    each.below.forEach(lower)
+  }
+  for (const each of inside) {
+    each.above = place
+    lower(each)
+  }
 }
 
 function below(place) {
@@ -151,7 +173,7 @@ function linesOfOne(group) {
 
 function linesIn(place) {
   if (place.crowded && !place.open) return 1
-  return Math.max(place.crowd.peak, place.titles.size)
+  return Math.max(1, place.crowd.peak, place.titles.size)
 }
 
 function countRows(place) {
@@ -185,13 +207,15 @@ function makeRows(wanted) {
     const found = wanted?.get(place)
     const group = found ? place.processes.filter((process) => found.has(process)) : place.processes
     const crowd = place.crowded && !place.open && !found
-    const lines = crowd ? [group] : linesOf(group)
-    lines.forEach((line, number) => {
+    const isFolded = place.folded && place.below.length > 0 && wanted === null
+    const hasHead = place.processes.length > 0 || !isFolded
+    const lines = crowd || !place.processes.length ? [group] : linesOf(group)
+    if (hasHead) lines.forEach((line, number) => {
       rows.push({ place, first: number === 0, crowd: crowd ? place.crowd : null, processes: line, height: crowd ? 42 : 20, deeper: false })
     })
-    if (place.folded && place.below.length && wanted === null) {
+    if (isFolded) {
       const group = below(place)
-      rows.push({ place, first: false, crowd: crowdOf(group), processes: group, height: 42, deeper: true })
+      rows.push({ place, first: !hasHead, crowd: crowdOf(group), processes: group, height: 42, deeper: hasHead })
     } else place.below.forEach(visit)
   }
   roots.forEach(visit)

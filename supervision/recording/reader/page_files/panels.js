@@ -14,10 +14,11 @@ const percent = (share) => (share === null ? "–" : `${(share * 100).toFixed(sh
 const plural = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`
 
 function showVerdict() {
-  const { problems, steady, loop, machine } = RUN.measures
+  const { problems, steady, loop, machine, unrecovered } = RUN.measures
   const badge = byId("verdict")
-  badge.className = problems.length ? "bad" : "good"
-  badge.textContent = loop?.overloaded || machine?.overloaded ? "overloaded" : problems.length ? plural(problems.length, "problem") : steady.length ? "steady state came back" : "no problems"
+  const words = steady.length ? "steady state came back" : unrecovered.join(", ")
+  badge.className = problems.length || (!steady.length && unrecovered.length) ? "bad" : "good"
+  badge.textContent = loop?.overloaded || machine?.overloaded ? "overloaded" : problems.length ? plural(problems.length, "problem") : words || "no problems"
   byId("problems").hidden = problems.length === 0
   byId("problems").replaceChildren(...problems.map(problemItem))
 }
@@ -26,6 +27,7 @@ function showFigures() {
   const { applied, masked, not_applicable: inert, processes, recovery, messages: mail, steady, loop, machine, requests } = RUN.measures
   const blast = RUN.measures.blast_largest
   const own = processes.troubled
+  const inOrder = processes.ended - processes.ended_by_faults - own
   const worst = steady.length ? steady.reduce((one, other) => (share(other) < share(one) ? other : one)) : null
   const outages = steady.reduce((sum, each) => sum + each.outages, 0)
   const parts = [
@@ -35,11 +37,14 @@ function showFigures() {
   byId("figures").replaceChildren(
     figure("Faults applied", applied, ` of ${faults.length}`, [masked && `${masked} masked`, inert && `${inert} not applicable`]),
     figure("Ended by faults", processes.ended_by_faults, " processes", [
-      `blast radius up to ${blast}`, own && `${own} crashed on their own`, `${processes.ended - processes.ended_by_faults - own} in order`]),
+      applied && `${blast ? `A fault took at most ${plural(blast, "other process", "other processes")} along` : "No fault took another process along"}.`,
+      own && `${plural(own, "process", "processes")} ended in trouble without a fault.`,
+      inOrder && `${plural(inOrder, "process", "processes")} ended in order.`], false, " "),
     recoveryFigure(recovery),
     figure("Restarted", processes.restarted, " by supervisors", [
       `${processes.gave_up} gave up`, processes.failed_starts && `${processes.failed_starts} failed to start`]),
-    figure("Messages lost", mail.lost, ` of ${mail.sent + mail.omitted}`, parts.length ? parts.map(([n, words]) => `${n} ${words}`) : ["none"]),
+    figure("Messages lost", mail.lost, ` of ${mail.sent + mail.omitted}`, [
+      ...parts.map(([n, words]) => `${n} ${words}`), `${plural(mail.answers_lost, "answer")} lost`]),
     worst === null
       ? figure("Steady state", "–", "", ["the scenario has no checks"])
       : figure(RUN.phases.length ? "Steady during faults" : "Steady, of the checked time", percent(share(worst)), "", [
@@ -74,16 +79,19 @@ function machineFigure(machine) {
 
 const share = (each) => each.availability_during ?? each.availability
 
-function figure(name, value, unit, more, bad = false) {
+function figure(name, value, unit, more, bad = false, between = " · ") {
   return element("div", `figure${bad ? " bad" : ""}`, undefined,
     element("div", "name", name),
     element("div", "value", `${value}`, element("small", "", unit)),
-    element("div", "more", more.filter(Boolean).join(" · ")))
+    element("div", "more", more.filter(Boolean).join(between)))
 }
 
 function recoveryFigure(recovery) {
   const made = figure("Back after", length(recovery.median), " median", [
-    `p99 ${length(recovery.p99)}`, recovery.not_back ? `${recovery.not_back} not back` : "all back"])
+    `p99 ${length(recovery.p99)}`, recovery.missing && `${recovery.missing} not back`,
+    recovery.not_rejoined && `${plural(recovery.not_rejoined, "client")} not joined again`,
+    recovery.not_back > recovery.missing && `${recovery.not_back - recovery.missing} not replaced`,
+    recovery.not_back || recovery.not_rejoined ? "" : "all back"])
   const bars = element("div", "bars")
   const highest = Math.max(1, ...recovery.histogram.map((bucket) => bucket.count))
   let before = 0
@@ -115,14 +123,18 @@ function treeLines(place, depth, lines) {
   const alive = place.processes.filter((process) => aliveAt(process, time))
   const gone = place.processes.filter((process) => isMissing(process, time))
   if (!alive.length && !gone.length && !processesBelow(place, time)) return
-  if (alive.length > (place.titles.size ? MANY : 1)) lines.push(crowdLine(place, depth, alive, gone))
+  if (!place.processes.length) {
+    const inside = below(place).filter((process) => aliveAt(process, time))
+    lines.push(treeLine("many", depth, `${place.name} × ${inside.length}`))
+    if (place.folded) return
+  } else if (alive.length > (place.titles.size ? MANY : 1)) lines.push(crowdLine(place, depth, alive, gone))
   else {
     for (const process of alive) lines.push(processLine(process, process.title || place.name, depth, time))
     for (const process of gone.slice(0, 3)) lines.push(goneLine(process, process.title || place.name, depth, time))
   }
-  const below = place.below.filter((each) => processesBelow(each, time))
-  below.slice(0, 14).forEach((each) => treeLines(each, depth + 1, lines))
-  if (below.length > 14) lines.push(treeLine("more", depth + 1, `… ${below.length - 14} more`))
+  const shown = place.below.filter((each) => processesBelow(each, time))
+  shown.slice(0, 14).forEach((each) => treeLines(each, depth + 1, lines))
+  if (shown.length > 14) lines.push(treeLine("more", depth + 1, `… ${shown.length - 14} more`))
 }
 
 // True if a process ended a short time ago, or has no replacement yet.
@@ -195,7 +207,7 @@ function processFacts(process) {
     ["reason", process.reason],
     ["because of", faults[process.fault]?.words ?? ""],
     ["replaced", back ? `after ${length((back.born - process.ended) / 1000)}${back.restarted ? ", by its supervisor" : ""}` : process.fault >= 0 ? "never" : ""],
-    ["messages", `${sent} sent, ${got.length} received, ${got.filter((message) => message.lost).length} lost`],
+    [LIVE || RUN.messages_left_out ? "messages shown" : "messages", `${sent} sent, ${got.length} received, ${got.filter((message) => message.lost).length} lost`],
   ]
 }
 

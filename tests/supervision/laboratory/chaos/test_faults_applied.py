@@ -392,6 +392,10 @@ NOT_APPLICABLE: dict[str, tuple[Fault, str]] = {
         "no such callback began after that time",
     ),
     "no such moment": (Kill(target=STORE, when=On("handle_continue")), "its moment never came"),
+    "nobody there for a moment": (
+        Kill(target="*/ChannelServer", when=On("init")),
+        "its moment never came: no process whose path matches */ChannelServer began a callback",
+    ),
     "not so often": (
         Kill(target=STORE, when=On("handle_call", nth=100)),
         "its moment never came: it takes 100, and there were 16",

@@ -38,12 +38,14 @@ class Figures:
     Attributes:
         deaths: each process that ended in an incident, with the time of its end and its replacement, if there is one.
         lost: the number of lost messages.
+        answers: the number of lost answers.
         rejoined: for each client that came back, the seconds since the fault.
         restarted: for each incident with a restart, the seconds until the last one.
     """
 
     deaths: dict[Any, tuple[float, Any]]
     lost: int
+    answers: int
     rejoined: list[float]
     restarted: list[float]
 
@@ -60,6 +62,7 @@ def of_story(story: StoryModel) -> Figures:
             for each in deaths
         },
         lost=figures.messages_lost,
+        answers=figures.answers_lost,
         rejoined=figures.rejoined.values,
         restarted=figures.restarted.values,
     )
@@ -109,6 +112,9 @@ def check(lines: list[bytes], found: list[Found]) -> Figures:
     )
     lost = sum(numbers(r"lost: (\d+) messages? ", text))
     assert lost == figures.lost
+    assert sum(numbers(r"(\d+) answers? lost", recoveries)) == figures.answers
+    not_back = sum(numbers(r"(\d+) process(?:es)? not back", recoveries))
+    not_rejoined = sum(numbers(r"(\d+) clients? not joined again", recoveries))
 
     history = read_history(lines)
     page = page_data(history, measure(history))
@@ -119,6 +125,9 @@ def check(lines: list[bytes], found: list[Found]) -> Figures:
     assert measures["recovery"]["count"] == len(back)
     assert measures["recovery"]["not_back"] == len(keys) - len(back)
     assert measures["messages"]["lost"] == figures.lost
+    assert measures["messages"]["answers_lost"] == figures.answers
+    recovery = measures["recovery"]
+    assert (recovery["missing"], recovery["not_rejoined"]) == (not_back, not_rejoined)
     assert rows_of(page, keys) == figures.deaths
 
     live = live_data(lines)
@@ -130,6 +139,7 @@ def check(lines: list[bytes], found: list[Found]) -> Figures:
     counted = {name: value for name, labels, value in totals.figures() if not labels}
     assert counted["ashtree_recovery_incidents_total"] == len(story.incidents)
     assert counted["ashtree_recovery_messages_lost_total"] == figures.lost
+    assert counted["ashtree_recovery_answers_lost_total"] == figures.answers
     assert counted["ashtree_recovery_rejoined_seconds_count"] == len(figures.rejoined)
     assert counted["ashtree_recovery_rejoined_seconds_sum"] == pytest.approx(sum(figures.rejoined))
     assert counted["ashtree_recovery_restarted_seconds_count"] == len(figures.restarted)

@@ -220,7 +220,7 @@ def _a_client_comes_back(source: str, *, rejoined: float) -> HandMade:
         name = f"{source}->server#{pid}"
         trace.spawned(born, pid, "/connections/Connection", inc=pid)
         trace.add(born, "serves", pid=pid, connection=name)
-        trace.spawned(born, pid + 1, "/channels/ChannelServer", inc=pid)
+        trace.spawned(born, pid + 1, "/channels/Room", inc=pid)
         about = {"topic": "room:a", "channel": "Room", "result": "ok", "seconds": 0.0}
         trace.add(born, "joined", pid=pid + 1, connection_pid=pid, **about)
     for pid in (1, 2):

@@ -10,7 +10,7 @@ from supervision.recording.reader.measures import measure
 from supervision.recording.reader.page import page_data
 from tests.supervision.laboratory.chaos.traces import CRASH, HandMade
 
-CHANNEL = "/endpoint/channels/1/ChannelServer"
+CHANNEL = "/endpoint/channels/1/RoomChannel"
 
 
 class Viewer:
@@ -92,8 +92,8 @@ def test_the_parts_of_a_run_are_the_whole_run_wherever_it_is_cut() -> None:
 
 def test_a_channel_is_named_by_its_class_and_topic_and_replaced_by_the_same_topic() -> None:
     endpoint, lobby, other, again = read_history(busy_day().lines).processes
-    assert (endpoint.title, endpoint.shown_path) == ("", "/endpoint")
-    assert (lobby.title, lobby.shown_path) == (
+    assert (endpoint.title, endpoint.path) == ("", "/endpoint")
+    assert (lobby.title, lobby.path) == (
         "RoomChannel room:lobby",
         "/endpoint/channels/1/RoomChannel",
     )
@@ -104,7 +104,7 @@ def test_a_channel_is_named_by_its_class_and_topic_and_replaced_by_the_same_topi
 def test_a_process_below_a_channel_has_the_name_of_the_channel_in_its_path() -> None:
     trace = busy_day()
     trace.spawned(4, 5, f"{CHANNEL}/timer", parent=4)
-    assert read_history(trace.lines).processes[-1].shown_path == (
+    assert read_history(trace.lines).processes[-1].path == (
         "/endpoint/channels/1/RoomChannel/timer"
     )
 

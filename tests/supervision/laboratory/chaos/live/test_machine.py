@@ -93,6 +93,17 @@ async def test_a_run_that_waits_long_for_a_processor_is_overloaded(waiting: Path
     assert measured.overloaded
 
 
+async def test_an_exception_of_the_scenario_takes_precedence_over_an_overload(
+    waiting: Path,
+) -> None:
+    async def raises(world: LiveWorld) -> None:
+        await waits(waiting, 2.0)(world)
+        raise ValueError("no more tickets")
+
+    outcome = await live(raises, 7, seconds=8)
+    assert (outcome.overloaded, outcome.verdict) == (True, "error")
+
+
 async def test_a_run_whose_faults_never_begin_can_be_overloaded_too(waiting: Path) -> None:
     async def never_steady(world: LiveWorld) -> None:
         world.steady("all is well", lambda: "all is not well")

@@ -65,6 +65,7 @@ OVERLOADED = {"overloaded": True, "problems": ("overloaded: too busy",)}
         ({"problems": ("nobody came back",), "interrupted": True}, "interrupted", True),
         ({"problems": ("it raised",), "error": ValueError("no")}, "aborted", True),
         (OVERLOADED, "interrupted", False),
+        ({**OVERLOADED, "error": ValueError("no")}, "aborted", False),
     ],
 )
 def test_the_verdict_decides_status_and_deviation(
