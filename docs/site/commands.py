@@ -20,8 +20,8 @@ HEAD = """\
 
 This page lists all commands and options of `ashtree`, as `ashtree COMMAND --help` shows them in the terminal. \
 The exit code is 0 after success, 1 after a failure, 2 after wrong input, and 130 after Ctrl-C during the import of \
-your module. `simulate` has [further exit codes](simulation.md#ashtree-simulate). An option on the command line overrides \
-its [environment variable](endpoint.md#settings).
+your module. `simulate` has [further exit codes](simulation.md#ashtree-simulate). An option on the command line \
+overrides its [environment variable](endpoint.md#settings).
 """
 
 GUIDES = {
