@@ -77,19 +77,20 @@ help:
 run: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
 	@exec $(BIN)/python -m examples.chat $(ARGS)
 
+AUCTION_PORT ?= 4000
 AUCTION := $(BIN)/ashtree serve examples.auction.server:endpoint
 # All programs of the auctions share the secret, with which the scheduler and the bot sign their tokens.
 define auction_helpers
 export SECRET_KEY_BASE="$${SECRET_KEY_BASE:-$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(48))')}"; \
 trap 'kill $$helpers 2> /dev/null' EXIT INT TERM; \
 start() { "$$@" & helpers="$$helpers $$!"; }; \
-start $(BIN)/python -m examples.auction.schedule; \
-start $(BIN)/python -m examples.auction.bot
+start $(BIN)/python -m examples.auction.schedule --url ws://127.0.0.1:$(AUCTION_PORT)/scheduler; \
+start $(BIN)/python -m examples.auction.bot --url ws://127.0.0.1:$(AUCTION_PORT)/socket
 endef
 
 auction: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
 	@$(auction_helpers); \
-	$(AUCTION) $(ARGS)
+	$(AUCTION) --port $(AUCTION_PORT) $(ARGS)
 
 # With REDIS_URL, the nodes use that server, and none is started.
 auction-nodes: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
@@ -101,7 +102,7 @@ auction-nodes: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
 	    export REDIS_URL=redis://127.0.0.1:6399; \
 	fi; \
 	start env NODE_NAME=south $(AUCTION) --port 4001 $(ARGS); \
-	NODE_NAME=north $(AUCTION) --port 4000 $(ARGS)
+	NODE_NAME=north $(AUCTION) --port $(AUCTION_PORT) $(ARGS)
 
 # Without ARGS, several test runs and mypy run side by side. With ARGS, pytest runs only the named tests.
 test: $(DEV_STAMP) node chromium curl postgres $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)

@@ -267,7 +267,8 @@ PUBSUB_NODE_UP: Event = ("phoenix", "pubsub_node_up")
 `Node`."""
 
 PUBSUB_NODE_DOWN: Event = ("phoenix", "pubsub_node_down")
-"""Another node has stopped or gone silent. Metadata: `node`, a `Node`, and `reason`, which is goodbye or silent."""
+"""Another node has stopped or gone silent. Metadata: `node`, a `Node`, and `reason`, which is goodbye, silent, or
+replaced, if a later start of the node runs already."""
 
 PUBSUB_NAME_TAKEN: Event = ("phoenix", "pubsub_name_taken")
 """Another node, which started later, has the same name as this node. Emitted again for each heartbeat of that node.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from functools import partial
 
 import trio
 
@@ -20,6 +21,7 @@ from channels.client import (
     Retrying,
     open_socket,
 )
+from examples.needs import run_until_ctrl_c
 
 NAME = "bot"
 START = "python -m examples.chat"
@@ -81,7 +83,4 @@ async def main(url: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A bot in the chat.")
     parser.add_argument("url", nargs="?", default="ws://127.0.0.1:4000/socket")
-    try:
-        trio.run(main, parser.parse_args().url)
-    except* KeyboardInterrupt:
-        print("bye")
+    run_until_ctrl_c(partial(main, parser.parse_args().url))

@@ -1,4 +1,4 @@
-"""The check for the libraries of the examples, which need more than Ashtree itself.
+"""The check for the libraries of the examples, which need more than Ashtree itself, and the start of their programs.
 
 If the page of an example lacks phoenix.js, the endpoint names the command that installs it when it starts.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -45,6 +46,16 @@ def shared_secret() -> str:
             "set SECRET_KEY_BASE to the secret of the server, which then accepts this program"
         )
     return secret
+
+
+def run_until_ctrl_c(main: Callable[[], Awaitable[None]]) -> None:
+    """Run the main function of a client program. Ctrl-C ends it without a traceback."""
+    import trio  # not above, because `check_libraries` names it if it is missing  # noqa: PLC0415
+
+    try:
+        trio.run(main)
+    except* KeyboardInterrupt:
+        print("bye")
 
 
 def _relative(path: Path) -> str:

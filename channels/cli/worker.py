@@ -44,6 +44,7 @@ from channels.cli.program import (
 )
 from channels.cli.serve import explain, tune_collector
 from channels.endpoint.endpoint import Endpoint
+from channels.entities.supervisor import EntitySupervisor
 from channels.errors import MISTAKES
 from channels.pubsub.workers.adapter import WorkersAdapter
 from channels.pubsub.workers.control import ControlLine, Setup, read_setup
@@ -317,8 +318,10 @@ class _Worker:
                 # The endpoint has no sessions, or is stopping.
                 continue
             connections += counts.active
+        entities = [each for each in self._endpoint.children if isinstance(each, EntitySupervisor)]
         return {
             "connections": connections,
+            "entities": sum(each.statistics().get("keys", 0) for each in entities),
             "topics": self._endpoint.pubsub.statistics()["topics"],
         }
 

@@ -29,13 +29,17 @@ class ArbiterUnavailable(ChannelsError):
         problem: the reason.
         may_have_run: True if the arbiter may have carried out the request. An owner that gets this error from
             `release` or `transfer` may no longer own the key. It must `acquire` the key before it starts a process.
+        retry_after: the seconds until the arbiter grants keys again, if it knows them; 0 otherwise.
     """
 
-    def __init__(self, arbiter: str, problem: str, *, may_have_run: bool) -> None:
+    def __init__(
+        self, arbiter: str, problem: str, *, may_have_run: bool, retry_after: float = 0.0
+    ) -> None:
         super().__init__(f"the {arbiter} arbiter of entities is not available: {problem}")
         self.arbiter = arbiter
         self.problem = problem
         self.may_have_run = may_have_run
+        self.retry_after = retry_after
 
 
 class Arbiter(Protocol):

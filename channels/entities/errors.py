@@ -61,9 +61,16 @@ class EntityBusy(EntityError):
     may_have_run = False
 
 
+@declared()
 class EntityUnavailable(EntityError):
-    """Ashtree found no node that can own the key, or the arbiter did not answer. The request has not run."""
+    """Ashtree found no node that can own the key, or the arbiter did not answer. The request has not run.
 
+    Attributes:
+        retry_after: the seconds until the arbiter grants keys again, if it says this, as after a restart of Redis; 0
+            otherwise.
+    """
+
+    retry_after: float = 0.0
     may_have_run = False
 
 
@@ -118,7 +125,7 @@ class Failure(msgspec.Struct, frozen=True):
         error: the name of the class of the error.
         problem: the text.
         reason: the exit reason.
-        retry_after: see `EntityStartFailed`.
+        retry_after: see `EntityStartFailed` and `EntityUnavailable`.
     """
 
     error: str
@@ -139,6 +146,6 @@ class Failure(msgspec.Struct, frozen=True):
     def as_error(self, server: object, request: Any, timeout: float) -> EntityError:
         """Return the error for a caller."""
         error = self._class(self.reason, server, request, timeout, self.problem)
-        if isinstance(error, EntityStartFailed):
+        if isinstance(error, EntityStartFailed | EntityUnavailable):
             error.retry_after = self.retry_after
         return error

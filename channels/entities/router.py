@@ -124,6 +124,9 @@ MAX_OWNERS = 100_000
 MAX_GONE = 20
 """The most handed-over keys that a node remembers for a table."""
 
+MAX_LOST = 100
+"""The most lost nodes that a node remembers."""
+
 # Seconds of silence after which a node counts as gone, unless the lease is shorter, and the hellos in this time. The
 # keys of a dead node are free after the lease at the latest, and then a caller should not wait for its answer.
 _SILENCE = 10.0
@@ -254,6 +257,10 @@ class Router:
         self._is_stopping = False
         self._owners: dict[str, Node] = {}
         self._handovers = Handovers(settings.max_handover_bytes)
+        # The keys whose start waits for a handover, with the sender and the event that ends the wait.
+        self._awaited: dict[str, tuple[Node | None, trio.Event]] = {}
+        # The nodes that were lost last.
+        self._lost: deque[Node] = deque(maxlen=MAX_LOST)
         self._departures = Departures()
         # The handovers that their new owners have not confirmed, with the requests in them.
         self._unconfirmed: dict[tuple[str, int], tuple[Node, list[Callable[[Failure], None]]]] = {}
@@ -552,7 +559,7 @@ class Router:
                     try:
                         owner = await self.arbiter.owner(request.key)
                     except ArbiterUnavailable as error:
-                        request.fail(_unavailable(str(error)))
+                        request.fail(_unavailable(str(error), error.retry_after))
                     else:
                         if request.done:
                             pass  # its caller has given up meanwhile
@@ -562,7 +569,8 @@ class Router:
                             request.fail(_unavailable(f"its node {owner.name!r} does not run"))
                         else:
                             self._remember(request.key, owner)
-                            self._route(request)
+                            # Requests may wait here for this key by now, and later ones must not overtake them.
+                            self.submit(request)
                 self._unlocated.popleft()
             for owner in list(self._blocked):
                 if not await self._owns(owner, self._blocked[owner][0].key):
@@ -571,7 +579,7 @@ class Router:
 
     async def _owns(self, lost: Node, key: str) -> bool:
         """Return True while a lost node owns a key. All its keys become free at once, so one look is enough."""
-        if not self.may_run or self.placement.knows(lost):
+        if not self.may_run or self.placement.may_own(lost):
             return False
         try:
             return await self.arbiter.owner(key) == lost
@@ -747,13 +755,14 @@ class Router:
 
     def _owned_by(self, record: Anyone, owner: Node, requests: list[EntityRequest]) -> None:
         """Pass requests on to the node that owns their key."""
-        if self.placement.knows(owner):
+        if self.placement.may_own(owner):
             self._drop(record)
             self._remember(record.key, owner)
             for request in requests:
                 self._pass_on(request, owner)
             return
-        # The owner is gone, and its lease lasts. The requests wait until it is over, or until their own time is over.
+        # The owner is gone, and its lease lasts. Or the owner has drained, and the key still travels to it, and comes
+        # back. The requests wait until another node owns the key, or until their own time is over.
         if not requests:
             self._drop(record)
             return
@@ -807,7 +816,9 @@ class Router:
             self.runtime.timers.at(at, partial(self._start_held, record))
 
     def _start_held(self, record: Anyone) -> None:
-        if self.records.get(record.key) is record and record.state is State.HELD:
+        is_held = self.records.get(record.key) is record and record.state is State.HELD
+        # It may have failed too often since, and must wait then.
+        if is_held and self._now() >= record.held_until:
             self._start(record)
 
     def _stopped(self, record: Anyone, requests: list[EntityRequest]) -> None:
@@ -855,16 +866,22 @@ class Router:
         try:
             owned = await self.arbiter.acquire(record.key, at_least=at_least)
         except ArbiterUnavailable as error:
-            record.failure = _unavailable(str(error))
+            record.failure = _unavailable(str(error), error.retry_after)
             exit(NORMAL)
         if isinstance(owned, OwnedBy):
             record.owner = owned.node
             exit(NORMAL)
         record.fence = owned.fence
-        if owned.arrived and record.handoff_fence != owned.fence:
+        is_awaited = owned.arrived and record.handoff_fence != owned.fence
+        # A lost node sends nothing more, so the process loads its state at once.
+        if is_awaited and owned.sender not in self._lost:
             record.arrival = trio.Event()
-            with trio.move_on_after(self.settings.handover_timeout):
-                await record.arrival.wait()
+            self._awaited[record.key] = owned.sender, record.arrival
+            try:
+                with trio.move_on_after(self.settings.handover_timeout):
+                    await record.arrival.wait()
+            finally:
+                del self._awaited[record.key]
             record.arrival = None
         if not self.may_run or lease is not self.lease:
             exit(LEASE_LOST)
@@ -1352,6 +1369,8 @@ class Router:
         if hello.goodbye:
             self.node_lost(sender)
             return
+        if sender in self._lost:
+            self._lost.remove(sender)
         for each in self.placement.others():
             if each.node.name == sender.name and each.node.incarnation < sender.incarnation:
                 self.node_lost(each.node)
@@ -1377,6 +1396,11 @@ class Router:
         if self.placement.forget(node):
             self.execute(ENTITY_NODE_DOWN, {"node": node})
             self._unbalanced.set()
+        if node not in self._lost:
+            self._lost.append(node)
+        for sender, arrival in self._awaited.values():
+            if sender == node:
+                arrival.set()
         for (key, fence), (to, _) in list(self._unconfirmed.items()):
             if to == node:
                 self._handover_lost(key, fence)
@@ -1601,8 +1625,8 @@ class _Watching:
             pid.runtime.graph.unwatch(pid, ref)
 
 
-def _unavailable(problem: str) -> Failure:
-    return Failure("EntityUnavailable", problem)
+def _unavailable(problem: str, retry_after: float = 0.0) -> Failure:
+    return Failure("EntityUnavailable", problem, retry_after=retry_after)
 
 
 def _request_in(entry: Any) -> EntityRequest | None:

@@ -236,7 +236,8 @@ class Exchange:
         oldest = trio.current_time() - self._node_timeout
         for node in [node for node, heard in self._heard.items() if heard < oldest]:
             # Keep the numbers of the node. If it returns, they show what was lost meanwhile.
-            self._gone(node, "silent")
+            is_replaced = any(each.name == node.name and each != node for each in self._heard)
+            self._gone(node, "replaced" if is_replaced else "silent")
 
     def _gone(self, node: Node, why: str) -> None:
         if self._heard.pop(node, None) is not None:

@@ -108,9 +108,15 @@ _LINES = (
     ),
     Line(
         PUBSUB_NODE_DOWN,
+        INFO,
+        "The earlier start of node %(node.name)r has ended, and a later one runs",
+        when=lambda facts: bool(facts["reason"] == "replaced"),
+    ),
+    Line(
+        PUBSUB_NODE_DOWN,
         WARNING,
         "Node %(node.name)r sends no heartbeat any more",
-        when=lambda facts: bool(facts["reason"] != "goodbye"),
+        when=lambda facts: bool(facts["reason"] == "silent"),
     ),
     _seldom(
         PUBSUB_DROPPED,

@@ -13,7 +13,7 @@ import trio
 
 from channels import sign
 from channels.client import ClientSocket, PushTimeout, Refused, open_socket
-from examples.needs import shared_secret
+from examples.needs import run_until_ctrl_c, shared_secret
 
 
 async def take_part(socket: ClientSocket, key: str, user: str, limit: int) -> None:
@@ -54,4 +54,4 @@ if __name__ == "__main__":
     parser.add_argument("--user", default="Bot")
     parser.add_argument("--limit", type=int, default=100, help="the highest bid")
     parser.add_argument("--url", default="ws://127.0.0.1:4000/socket")
-    trio.run(partial(main, secret=shared_secret(), **vars(parser.parse_args())))
+    run_until_ctrl_c(partial(main, secret=shared_secret(), **vars(parser.parse_args())))

@@ -14,7 +14,7 @@ import trio
 
 from channels import sign
 from channels.client import ClientChannel, PushTimeout, Refused, open_socket
-from examples.needs import shared_secret
+from examples.needs import run_until_ctrl_c, shared_secret
 
 
 async def open_auction(hall: ClientChannel, title: str, price: int, seconds: float) -> str:
@@ -48,4 +48,4 @@ if __name__ == "__main__":
     parser.add_argument("--every", type=float, default=45, help="seconds between two auctions")
     parser.add_argument("--seconds", type=float, default=60, help="seconds that an auction lasts")
     parser.add_argument("--url", default="ws://127.0.0.1:4000/scheduler")
-    trio.run(partial(main, secret=shared_secret(), **vars(parser.parse_args())))
+    run_until_ctrl_c(partial(main, secret=shared_secret(), **vars(parser.parse_args())))

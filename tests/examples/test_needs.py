@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from examples.needs import check_libraries
+import pytest
+import trio
+
+from examples.needs import check_libraries, run_until_ctrl_c
 from tests.architecture.sources import ROOT
 
 
@@ -47,3 +51,14 @@ def test_a_page_without_phoenix_js_gets_one_line_with_the_command(tmp_path: Path
 
 def test_a_python_with_the_libraries_runs_the_examples() -> None:
     check_libraries()
+
+
+def test_ctrl_c_ends_a_program_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            signal.raise_signal(signal.SIGINT)
+            await trio.sleep_forever()
+
+    run_until_ctrl_c(main)
+    assert capsys.readouterr().out == "bye\n"

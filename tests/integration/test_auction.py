@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ from channels.client import ClientChannel, Refused, open_socket
 from examples.auction.schedule import open_auction
 from tests.integration.browsers import chromium
 from tests.integration.forks import Program
-from tests.integration.servers import ROOT, serving
+from tests.integration.servers import ROOT, free_port, serving
 from tests.integration.valkey import valkey
 from tests.integration.worker_servers import WorkersServer
 from tests.patience import PATIENCE, wait_until
@@ -176,6 +177,7 @@ async def test_an_auction_lives_once_on_two_nodes_with_valkey_and_the_bot_bids(
 ) -> None:
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(valkey(tmp_path))
+        redis.grant_at_once()
         redis.command("ACL", "SETUSER", *documented_rights())
         url = redis.url.replace("redis://", "redis://node:password@")
         ports: list[int] = []
@@ -205,3 +207,42 @@ async def test_an_auction_lives_once_on_two_nodes_with_valkey_and_the_bot_bids(
                 sold = await next_of(each, "sold")
                 assert (sold["leader"], sold["price"]) == ("Bot", 30)
         assert redis.command("ACL", "LOG") == [], "the nodes need further rights"
+
+
+def test_make_auction_starts_the_server_with_a_scheduler_and_a_bot_until_ctrl_c(
+    tmp_path: Path,
+) -> None:
+    port, log = free_port(), tmp_path / "log"
+    kept = {key: value for key, value in SECRETS.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    # These tests have installed all that make would install.
+    installed = ("RUN_STAMP=", "NPM_STAMPS=", f"BIN={Path(sys.executable).parent}")
+    with log.open("wb") as output:
+        make = subprocess.Popen(
+            ["make", "auction", f"AUCTION_PORT={port}", *installed],
+            cwd=ROOT,
+            env={**kept, "AUCTIONS": str(tmp_path / "auctions.db")},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        wait_until(lambda: "opened 'A bell'" in log.read_text(), log.read_text)
+        wait_until(lambda: "Bot" in trio.run(bidders_of_the_latest, port), log.read_text)
+    finally:
+        os.killpg(make.pid, signal.SIGINT)
+        make.wait(PATIENCE)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(make.pid, 0)
+    assert "Traceback" not in log.read_text()
+
+
+async def bidders_of_the_latest(port: int) -> list[str]:
+    """Return the bidders of the latest auction."""
+    token = sign(SECRET, "user socket", "Guest")
+    async with (
+        open_socket(f"ws://127.0.0.1:{port}/socket", auth_token=token) as socket,
+        socket.channel("auctions", durable=True) as hall,
+    ):
+        auctions = (await next_of(hall, "list"))["auctions"]
+    async with bidding(port, auctions[-1]["key"], "Guest") as auction:
+        return list(await next_of(auction, "presence_state"))

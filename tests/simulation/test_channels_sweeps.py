@@ -21,6 +21,8 @@ from tests.simulation.sweeps.channels.clients import Client
 from tests.simulation.sweeps.channels.crowd import crowd
 from tests.simulation.sweeps.channels.endpoint import connections
 from tests.simulation.sweeps.channels.entities import entities
+from tests.simulation.sweeps.channels.entity_arbiters import entity_arbiters
+from tests.simulation.sweeps.channels.entity_routers import entity_routers
 from tests.simulation.sweeps.channels.histories import durable_channels, storages
 from tests.simulation.sweeps.channels.lockstep import lockstep
 from tests.simulation.sweeps.channels.longpoll import bodies, polling
@@ -56,6 +58,8 @@ SEEDS: dict[Any, int] = {
     workers: 3,
     bodies: 3,
     entities: 3,
+    entity_routers: 6,
+    entity_arbiters: 2,
 }
 
 

@@ -441,6 +441,7 @@ class RedisArbiter:
                         raise self._unavailable(
                             f"the server is new or has restarted, so it grants no key for {seconds:.1f} s more",
                             may_have_run=may_have_run,
+                            retry_after=seconds,
                         )
                     await trio.sleep(seconds)
                 case [scripts.ENDED]:
@@ -501,8 +502,12 @@ class RedisArbiter:
     def _end_of_lease(self, sent: float) -> float:
         return sent + self._lease_seconds - self._margin
 
-    def _unavailable(self, problem: str, *, may_have_run: bool) -> ArbiterUnavailable:
-        return ArbiterUnavailable(self.name, problem, may_have_run=may_have_run)
+    def _unavailable(
+        self, problem: str, *, may_have_run: bool, retry_after: float = 0.0
+    ) -> ArbiterUnavailable:
+        return ArbiterUnavailable(
+            self.name, problem, may_have_run=may_have_run, retry_after=retry_after
+        )
 
     def _ended(self, session: _Session | None, *, may_have_run: bool) -> ArbiterUnavailable:
         problem = self._no_lease.problem if session is None else session.lease.problem

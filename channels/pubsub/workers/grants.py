@@ -52,10 +52,12 @@ class Owned(msgspec.Struct, frozen=True, tag=True):
     Attributes:
         fence: the number of this ownership. It is greater than that of each earlier owner of the key.
         arrived: True if the previous owner has transferred the key with this fence.
+        sender: the node of that owner. None if there is none, or if the arbiter does not keep it, as in Redis.
     """
 
     fence: int
     arrived: bool = False
+    sender: Node | None = None
 
 
 class OwnedBy(msgspec.Struct, frozen=True, tag=True):
@@ -244,7 +246,7 @@ class Transfer(Request, frozen=True):
         target = next((each for each in table.sessions.values() if each.node == self.to), None)
         if owned is None or owned.fence != self.fence or target is None or target is session:
             return None
-        arrived = Owned(grants.next_fence(now), arrived=True)
+        arrived = Owned(grants.next_fence(now), arrived=True, sender=session.node)
         del session.keys[self.key]
         table.owners[self.key] = target
         target.keys[self.key] = arrived

@@ -100,7 +100,7 @@ class WorkerReport(msgspec.Struct, kw_only=True, tag_field="type", tag="worker")
         answers: True if the worker answered within a second. A stopped or blocked worker does not.
         connections: clients of the worker: WebSockets, polling sessions and requests.
         topics: topics with subscribers in the worker.
-        entities: keys of entities that the worker owns in the table of the parent.
+        entities: keys of entities that the worker owns.
         memory: its resident memory in bytes.
         cpu: seconds of CPU that it used.
         received: envelopes that the hub got from the worker.

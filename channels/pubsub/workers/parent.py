@@ -613,7 +613,8 @@ class _Parent:
         answer = process.report or {}
         report.answers = process.report is not None
         report.connections, report.topics = answer.get("connections"), answer.get("topics")
-        report.entities = self.grants.keys_of(process.holder)
+        # With another arbiter, as in Redis, only the worker knows its keys.
+        report.entities = self.grants.keys_of(process.holder) or answer.get("entities", 0)
         if process.process is not None:
             report.pid = process.process.pid
             report.memory, report.cpu = _usage(process.process.pid)

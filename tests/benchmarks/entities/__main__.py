@@ -53,6 +53,7 @@ VALKEY_AWAY = 3.0
 KILL = "kill -9"
 STOP = "SIGSTOP"
 DEPLOY = "rolling deploy"
+KILL_DEPLOYING = "kill -9 in a deploy"
 RESTART = "restart of Valkey"
 KILL_VALKEY = "kill -9 of Valkey"
 
@@ -74,7 +75,7 @@ class Cluster(Protocol):
 class Workers:
     """One server with workers."""
 
-    kinds = (KILL, DEPLOY, KILL, STOP)
+    kinds = (KILL, DEPLOY, KILL_DEPLOYING, KILL, STOP)
     redis_url = None
     most_takeover = 0.3
     share = 0.99
@@ -113,6 +114,11 @@ class Workers:
         else:
             self._server.send(signal.SIGHUP)
             time.sleep(1.0)
+            if fault.kind == KILL_DEPLOYING:
+                # Keys move from and to this worker now.
+                pid = random.Random(pid).choice(sorted(self.pids()))
+                fault.pids, fault.is_kill, fault.began = (pid,), True, time.monotonic()
+                os.kill(pid, signal.SIGKILL)
             _wait_until(lambda: settled(self._server), self._server.output)
         _wait_until(
             lambda: (

@@ -244,6 +244,7 @@ def _measure_takeovers(found: Account, faults: Sequence[Fault]) -> None:
     by_key: dict[str, list[Operation]] = defaultdict(list)
     for operation in found.operations.values():
         by_key[operation.key].append(operation)
+    stopped = [each for each in faults if each.pids and not each.is_kill]
     for fault in faults:
         if not fault.is_kill:
             continue
@@ -262,6 +263,9 @@ def _measure_takeovers(found: Account, faults: Sequence[Fault]) -> None:
             if wishes:
                 wish = min(wish for wish, _ in wishes)
                 owned = min(at for at in found.owned[key] if at >= fault.began)
+                if any(each.began <= owned and wish <= each.ended for each in stopped):
+                    # The new owner, or its caller, may stand still.
+                    continue
                 answer = min(answer for _, answer in wishes)
                 found.takeovers[fault.kind].append((max(0.0, owned - wish), answer - wish))
 

@@ -151,6 +151,13 @@ def test_a_takeover_that_lasts_too_long_fails() -> None:
     assert broken(slow) == ["kill -9: 100% of the wanted keys have a new owner within 0.5 s"]
 
 
+def test_a_wait_for_a_stopped_process_is_no_takeover() -> None:
+    found = account(NOTES, {"k": EVENTS}, [KILL, Fault("SIGSTOP", 10.15, (2,), 12.0)])
+    assert found.takeovers["kill -9"] == []
+    found = account(NOTES, {"k": EVENTS}, [KILL, Fault("SIGSTOP", 10.25, (2,), 12.0)])
+    assert len(found.takeovers["kill -9"]) == 1
+
+
 def test_a_percentile_is_one_of_the_values() -> None:
     assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
     assert percentile([3.0, 1.0, 2.0], 1.0) == 3.0

@@ -8,8 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from channels.cli.worker import _load_or_explain
+from channels import Endpoint
+from channels.cli.worker import _load_or_explain, _Worker
+from channels.entities import EntitySupervisor
 from channels.pubsub.workers.control import ControlLine, Setup
+from channels.pubsub.workers.places import PlaceSockets
+from channels.pytest_plugin import OpenChannelTest
+from tests.channels.entities.nodes import Counter
+from tests.channels.rooms import UserSocket
 
 BROKEN = "endpoint = (\n"
 WRONG = """
@@ -93,3 +99,16 @@ def test_only_a_first_worker_serves_the_problem_of_a_broken_application(
     assert message == {"type": "problem", "text": endpoint.load_problem}
     assert len(message["text"]) <= 10_005
     assert problem in capsys.readouterr().err
+
+
+async def test_the_figures_of_a_worker_count_its_entities_with_any_arbiter(
+    channel_test: OpenChannelTest,
+) -> None:
+    counters = EntitySupervisor("counters", Counter)
+    endpoint = Endpoint(sockets={"/socket": UserSocket}, children=[counters])
+    await channel_test(endpoint)
+    for key in ("a", "b"):
+        await counters.start(key)
+    line = cast(ControlLine, Line())
+    worker = _Worker(endpoint, line, cast(PlaceSockets, None), cast(PlaceSockets, None))
+    assert (await worker._figures())["entities"] == 2

@@ -256,12 +256,15 @@ async def test_a_key_whose_new_owner_cannot_ask_the_arbiter_starts_later_with_it
 
     async def unavailable_acquire(key: str, *, at_least: int = 0) -> Any:
         if away:
-            raise ArbiterUnavailable("local", "it is away", may_have_run=False)
+            raise ArbiterUnavailable("local", "it is away", may_have_run=False, retry_after=2.5)
         return await acquire(key, at_least=at_least)
 
     b.router.arbiter.acquire = unavailable_acquire  # type: ignore[method-assign] # the real one follows
     a.router.move(a.router.records[key], b.router.node)
     await trio.sleep(5)
+    with pytest.raises(EntityUnavailable) as failed:
+        await call(a.via(key), "add")
+    assert failed.value.retry_after == 2.5
     away = False
     await trio.sleep(5)
     # No request was needed.

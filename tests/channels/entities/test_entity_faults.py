@@ -28,15 +28,18 @@ from actors import (
     stop,
     trap_exits,
 )
+from channels.entities.arbiter import ArbiterUnavailable
 from channels.entities.entity import Entity
 from channels.entities.errors import EntityLost
 from channels.entities.messages import Ask, Handover
+from channels.entities.ownership import Record, State
 from channels.entities.placement import winner
 from channels.pubsub.adapter import Node as NodeName
 from channels.telemetry import ENTITY_ALARM
-from supervision import Supervisor
+from supervision import Backoff, Supervisor
 from tests.channels.entities.nodes import Counter, Node, alone, cluster, listen
 from tests.channels.entities.test_entities_on_nodes import key_of
+from tests.channels.support import settle
 
 VIRTUAL_CLOCK = True
 
@@ -199,6 +202,132 @@ async def test_a_start_that_waits_for_a_handover_ends_if_the_lease_is_lost_meanw
     arrival.set()
     await trio.sleep(1)
     assert Witness.ran == []
+
+
+async def begun_handover() -> tuple[Node, Node, str]:
+    """Return nodes a and b, and a key that a has transferred to b without its state."""
+    _, (a, b) = await cluster("a", "b", handover_timeout=5)
+    key = key_of(a)
+    assert await call(a.via(key), "add") == 1
+    post = a.router.post
+    a.router.post = lambda node, message: (  # type: ignore[method-assign]
+        None if isinstance(message, Handover) else post(node, message)
+    )
+    a.router.move(a.router.records[key], b.router.node)
+    await trio.sleep(0.5)
+    return a, b, key
+
+
+async def test_a_start_waits_for_no_handover_of_a_node_that_is_lost_meanwhile(
+    runtime: Runtime,
+) -> None:
+    a, b, key = await begun_handover()
+    began, results = trio.current_time(), list[Any]()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outcome, b, key, "add", results)
+        await trio.sleep(1)
+        # The start goes on to wait, although another node is lost.
+        b.router.node_lost(NodeName("c", "1"))
+        await trio.sleep(1)
+        assert results == []
+        b.router.node_lost(a.router.node)
+    assert results == [1]
+    assert trio.current_time() - began < 2.1
+
+
+async def test_a_start_waits_for_no_handover_of_a_node_that_was_lost_before(
+    runtime: Runtime,
+) -> None:
+    a, b, key = await begun_handover()
+    b.router.node_lost(a.router.node)
+    began = trio.current_time()
+    assert await call(b.via(key), "add") == 1
+    assert trio.current_time() - began < 0.1
+
+
+async def test_a_start_waits_for_the_handover_of_a_node_that_seemed_lost(runtime: Runtime) -> None:
+    a, b, key = await begun_handover()
+    b.router.node_lost(a.router.node)
+    a.router._say_hello()
+    await trio.sleep(0.1)
+    began = trio.current_time()
+    assert await call(b.via(key), "add", timeout=10) == 1
+    assert trio.current_time() - began > 4.9
+
+
+async def test_a_look_up_lets_no_later_request_overtake_one_that_waits_for_its_key(
+    runtime: Runtime,
+) -> None:
+    joined, (a,) = await cluster("a", latency=0.05)
+    names = [NodeName("a", ""), NodeName("c", "")]
+    key = next(each for each in map(str, range(100)) if winner(each, names) == names[1])
+    await a.entities.start(key)
+    c = a.another(joined.adapter("c"), holder=7)
+    await c.start()
+    await trio.sleep(0.5)
+    owner, acquire = c.router.arbiter.owner, c.router.arbiter.acquire
+
+    async def late_owner(key: str) -> Any:
+        await trio.sleep(0.2)
+        return await owner(key)
+
+    async def late_acquire(key: str, *, at_least: int = 0) -> Any:
+        await trio.sleep(0.5)
+        return await acquire(key, at_least=at_least)
+
+    c.router.arbiter.owner = late_owner  # type: ignore[method-assign]
+    c.router.arbiter.acquire = late_acquire  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(c.entities.where, key)
+        await trio.sleep(0.1)
+        # The key should live on c, so the first cast waits there for the arbiter.
+        cast(c.via(key), 1)
+        await trio.sleep(0.15)
+        cast(c.via(key), 2)
+    await trio.sleep(0.3)
+    assert await call(c.via(key), "heard") == [["cast", 1], ["cast", 2]]
+
+
+async def test_a_start_that_was_planned_before_too_many_crashes_waits_for_the_backoff(
+    runtime: Runtime,
+) -> None:
+    node = await alone(max_restarts=0, backoff=Backoff(10, 10))
+    away = True
+    acquire = node.router.arbiter.acquire
+
+    async def unavailable_acquire(key: str, *, at_least: int = 0) -> Any:
+        if away:
+            raise ArbiterUnavailable("local", "it is away", may_have_run=False)
+        return await acquire(key, at_least=at_least)
+
+    node.router.arbiter.acquire = unavailable_acquire  # type: ignore[method-assign]
+    record = node.router.records["x"] = Record("x")
+    record.fence = 1
+    # The arbiter does not answer, so the key starts again after one or two seconds.
+    node.router._start(record)
+    await trio.sleep(0.5)
+    away = False
+    await node.entities.start("x")
+    cast(node.via("x"), "crash")
+    await trio.sleep(5)
+    assert record.state is State.HELD
+
+
+async def test_requests_wait_while_their_key_travels_to_a_node_that_has_drained(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b", latency=0.1)
+    await trio.sleep(0.5)
+    key = key_of(a)
+    assert await call(a.via(key), "add") == 1
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(b.entities.drain)
+        await trio.sleep(0.15)
+        # a has decided this before b began to drain.
+        a.router.move(a.router.records[key], b.router.node)
+        await settle()
+        assert await call(a.via(key), "add") == 2
+    assert key in a.router.records
 
 
 async def test_keys_of_a_lost_node_start_no_processes_while_its_lease_lasts(

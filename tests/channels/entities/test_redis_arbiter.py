@@ -442,6 +442,7 @@ async def test_a_server_that_has_restarted_grants_nothing_for_one_lease(
     with pytest.raises(ArbiterUnavailable, match="is new or has restarted") as caught:
         await b.acquire("42")
     assert not caught.value.may_have_run
+    assert caught.value.retry_after == pytest.approx(began + LEASE - trio.current_time(), abs=0.1)
     await trio.sleep(began + LEASE - 1.0 - trio.current_time())
     # The rest of the wait is shorter than the time limit of the request.
     assert await owned(b, "42") > first

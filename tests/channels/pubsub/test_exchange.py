@@ -147,6 +147,28 @@ async def test_a_silent_node_is_down_after_the_timeout_and_up_when_it_is_heard_a
     assert a.statistics()["lost"] == b.statistics()["lost"] == 0
 
 
+async def test_a_killed_node_whose_successor_runs_is_replaced_and_no_warning_is_logged(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "channels.pubsub")
+    events = Events(runtime, PUBSUB_NODE_DOWN)
+    nodes = JoinedNodes(heartbeat=2.0, node_timeout=10.0)
+    await start(nodes, "a")
+    first = PubSub(nodes.adapter("b"))
+    pid = await first.start_link()
+    node = first.node
+    await settle()
+    # The goodbye of the first start does not arrive.
+    nodes.cut("a", "b")
+    await stop(pid)
+    nodes.heal()
+    await start(nodes, "b")
+    await trio.sleep(13.0)
+    assert [about["reason"] for _, _, about in events.seen if about["node"] == node] == ["replaced"]
+    assert "heartbeat" not in caplog.text
+    assert "The earlier start of node 'b' has ended, and a later one runs" in caplog.text
+
+
 async def test_what_was_lost_while_a_node_was_silent_is_counted(runtime: Runtime) -> None:
     nodes = JoinedNodes(heartbeat=2.0, node_timeout=10.0)
     a, b = await start(nodes, "a"), await start(nodes, "b")

@@ -93,6 +93,16 @@ SWEEPS: tuple[Sweep, ...] = (
     Sweep("tokens", "tests.simulation.sweeps.channels.tokens:tokens", weight=8),
     Sweep("nodes over Redis", "tests.simulation.redis_scenario:nodes_under_faults", weight=40),
     Sweep("entities", "tests.simulation.sweeps.channels.entities:entities", weight=70),
+    Sweep(
+        "routers of entities",
+        "tests.simulation.sweeps.channels.entity_routers:entity_routers",
+        weight=20,
+    ),
+    Sweep(
+        "arbiters of entities",
+        "tests.simulation.sweeps.channels.entity_arbiters:entity_arbiters",
+        weight=35,
+    ),
     Sweep("supervisors", f"{_SUPERVISION}.supervisors:supervisors", weight=50),
     Sweep("dynamic supervisors", f"{_SUPERVISION}.dynamic:dynamic_supervisors", weight=25),
     Sweep("partition supervisors", f"{_SUPERVISION}.partitions:partition_supervisors", weight=25),

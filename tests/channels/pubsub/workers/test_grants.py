@@ -78,7 +78,9 @@ def test_a_key_is_transferred_to_the_present_session_of_the_target(grants: Grant
     Open("auctions", 2, B).carry_out(grants, 2, 0)
     assert Acquire("auctions", 1, "42").carry_out(grants, 1, 10) == Owned(10)
     assert Transfer("auctions", 1, "42", 10, B).carry_out(grants, 1, 20) == 20
-    assert Acquire("auctions", 2, "42").carry_out(grants, 2, 30) == Owned(20, arrived=True)
+    assert Acquire("auctions", 2, "42").carry_out(grants, 2, 30) == Owned(
+        20, arrived=True, sender=A
+    )
     assert Acquire("auctions", 1, "42").carry_out(grants, 1, 30) == OwnedBy(B)
 
 

@@ -111,157 +111,33 @@ class Sent:
         self.end: Any = None
 
 
-class Store(MemoryStorage):
-    """A storage that all nodes share. It executes operations after a delay, also those of a node that was killed.
+class Log:
+    """The log of all requests of a run. It knows what each of them may do.
 
     Attributes:
-        truth: the ids of the accepted messages, by topic.
-        claims: the accepted fences, by topic.
-    """
-
-    name = "shared"
-    is_shared = True
-    # The clients do not read histories, so nothing is published.
-    publishes = True
-
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        self._run = run
-        self._random = run.world.random("store")
-        self._is_open = False
-        self.truth: dict[str, list[str]] = {}
-        self.claims: dict[str, list[int]] = {}
-
-    async def open(self, limits: Limits, *, fresh_epoch: str) -> None:
-        if not self._is_open:
-            self._is_open = True
-            await super().open(limits, fresh_epoch="epoch")
-            super().close()
-
-    def close(self) -> None:
-        """Stay open, because other nodes use this storage."""
-
-    async def _later(self, operation: Callable[[], Awaitable[Any]]) -> Any:
-        """Execute an operation soon, even if the node of the caller is killed or paused meanwhile."""
-        done, results = trio.Event(), []
-        slow = self._random.random() < 0.03
-        delays = [self._random.uniform(0.0, 0.6 if slow else 0.01) for _ in range(2)]
-
-        async def execute() -> None:
-            await trio.sleep(delays[0])
-            results.append(await operation())
-            await trio.sleep(delays[1])
-            done.set()
-
-        self._run.nursery.start_soon(execute)
-        await done.wait()
-        return results[0]
-
-    async def claim(self, topic: str, fence: int) -> Claimed:
-        result: Claimed = await self._later(partial(self._claim, topic, fence))
-        return result
-
-    async def _claim(self, topic: str, fence: int) -> Claimed:
-        result = await super().claim(topic, fence)
-        if result.refused is None:
-            claims = self.claims.setdefault(topic, [])
-            self._run.check(not claims or claims[-1] < fence, f"{fence} is claimed after {claims}")
-            claims.append(fence)
-        return result
-
-    async def append(self, batch: Any, *, now: float, answers: Any = ()) -> Appended:
-        result: Appended = await self._later(partial(self._append, batch, now, answers))
-        return result
-
-    async def _append(
-        self, batch: list[NewMessage], now: float, answers: list[NewAnswer]
-    ) -> Appended:
-        # The storage decides at once, and other operations may come before it returns.
-        claimed = {each.topic: list(self.claims.get(each.topic, [0])) for each in batch}
-        result = await super().append(batch, now=now, answers=answers)
-        if result.refused:
-            self._run.counts["appends refused"] += 1
-            return result
-        for message in batch:
-            claims = claimed[message.topic]
-            self._run.check(
-                message.fence == claims[-1], f"an append with {message.fence} of {claims}"
-            )
-            self.truth.setdefault(message.topic, []).append(msgspec.json.decode(message.body)["id"])
-        return result
-
-    async def read(self, topic: str, *, after: int, limit: int, now: float) -> Slice:
-        operation = partial(super().read, topic, after=after, limit=limit, now=now)
-        result: Slice = await self._later(operation)
-        return result
-
-
-class Run:
-    """The common data of one run. It outlives the nodes.
-
-    Attributes:
-        sent: the log of requests, by id.
+        sent: the requests, by id.
         last: the number of the last request of each sender that each key has handled.
-        alarms: the alarms that are set, by key, with the runs of Redis at that time.
-        alarm_fences: the fence of the last process that has set an alarm, by key.
-        alarms_handled: the key and the time of each alarm that has come.
         counts: figures for the report.
-        supervisors: the `EntitySupervisor` of each node.
-        disturbed: the end of the last fault; infinity during a fault.
-        resumed: the time of the end of the last pause of each node.
-        redis_started: the incarnation of Redis, and the time of its start.
-        servers: the entity of each process.
-        probing: set when all faults are over.
-        lease: the seconds of a lease, with time for a slow network.
-        unanswered: the nodes and keys that have not answered since, with the last error.
-        exchange: the seconds of a few exchanges over the network.
+        truth: the ids of the requests that the storage has accepted, by key.
     """
 
-    def __init__(self, world: World, nursery: trio.Nursery) -> None:
-        random = world.random("run")
+    def __init__(self, world: World) -> None:
         self.world = world
-        self.nursery = nursery
-        self.redis = SimulatedRedis(appendonly=random.random() < 0.4)
-        self.store = Store(self)
         self.sent: dict[str, Sent] = {}
         self.last: dict[tuple[str, str], int] = {}
-        self.alarms: dict[str, tuple[float, str]] = {}
-        self.alarm_fences: dict[str, int] = {}
-        self.alarms_handled: set[tuple[str, float]] = set()
         self.counts: Counter[str] = Counter()
-        self.supervisors: dict[str, EntitySupervisor] = {}
-        self.tops: dict[str, Pid] = {}
-        self.leaving: dict[str, trio.Event] = {}
-        self.resumed: dict[str, float] = {}
-        self.servers: dict[Pid, Any] = {}
-        self.redis_started = 0, -math.inf
-        self.probing = trio.Event()
-        self.unanswered: dict[tuple[str, str], Any] = {}
-        knobs = world.knobs
-        self.exchange = 4 * (knobs.latency[1] + 2 * knobs.quantum)
-        self.lease = LEASE + 2 * self.exchange
-        self.disturbed = -math.inf
-        self.idle_timeout = random.choice((0.4, 1.0, 300.0))
-        self.max_waiting = random.choice((1000, 1000, 1000, 3))
-        self.max_handover_bytes = random.choice((1 << 20, 1 << 20, 1 << 20, 300))
-        self.hands_off = random.random() < 0.7
-        # In some runs, most requests go to one key.
-        self.weights = (random.choice((1, 4, 12)), 1, 1, 1, 1)
-        self.pause = random.choice((0.15, 0.3, 0.6))
+        self.truth: dict[str, list[str]] = {}
+        # The telemetry would swallow the error of a check in a handler of events. The invariant fails the run then.
+        self.broken: str | None = None
+        world.invariant("log", lambda: self.broken)
 
     def check(self, holds: object, problem: str) -> None:
         if not holds:
+            self.broken = self.broken or problem
             self.world.check(False, problem)
 
-    def lives(self, label: str) -> bool:
-        """Return True if this incarnation of a node runs."""
-        nodes = self.world.nodes
-        return any(nodes[name].label == label and nodes.is_up(name) for name in NAMES)
-
-    # The log
-
-    def send(self, node: Node, sender: str, number: int, key: str, verb: str) -> Sent:
-        sent = Sent(node.label, sender, number, key, verb)
+    def send(self, label: str, sender: str, number: int, key: str, verb: str) -> Sent:
+        sent = Sent(label, sender, number, key, verb)
         self.sent[sent.id] = sent
         self.counts[f"{verb}s"] += 1
         return sent
@@ -297,8 +173,147 @@ class Run:
         self.counts["calls answered"] += 1
         self.check(sent.runs == 1, f"{sent.id} is answered, and has run {sent.runs} times")
         if end["kept"]:
-            truth = self.store.truth.get(sent.key, [])
+            truth = self.truth.get(sent.key, [])
             self.check(sent.id in truth, f"{sent.id} is answered, and {sent.key} has {truth}")
+
+
+class Store(MemoryStorage):
+    """A storage that all nodes share. It executes operations after a delay, also those of a node that was killed.
+
+    Attributes:
+        claims: the accepted fences, by topic.
+    """
+
+    name = "shared"
+    is_shared = True
+    # The clients do not read histories, so nothing is published.
+    publishes = True
+
+    def __init__(self, run: Log, nursery: trio.Nursery) -> None:
+        super().__init__()
+        self._run = run
+        self._nursery = nursery
+        self._random = run.world.random("store")
+        self._is_open = False
+        self.claims: dict[str, list[int]] = {}
+
+    async def open(self, limits: Limits, *, fresh_epoch: str) -> None:
+        if not self._is_open:
+            self._is_open = True
+            await super().open(limits, fresh_epoch="epoch")
+            super().close()
+
+    def close(self) -> None:
+        """Stay open, because other nodes use this storage."""
+
+    async def _later(self, operation: Callable[[], Awaitable[Any]]) -> Any:
+        """Execute an operation soon, even if the node of the caller is killed or paused meanwhile."""
+        done, results = trio.Event(), []
+        slow = self._random.random() < 0.03
+        delays = [self._random.uniform(0.0, 0.6 if slow else 0.01) for _ in range(2)]
+
+        async def execute() -> None:
+            await trio.sleep(delays[0])
+            results.append(await operation())
+            await trio.sleep(delays[1])
+            done.set()
+
+        self._nursery.start_soon(execute)
+        await done.wait()
+        return results[0]
+
+    async def claim(self, topic: str, fence: int) -> Claimed:
+        result: Claimed = await self._later(partial(self._claim, topic, fence))
+        return result
+
+    async def _claim(self, topic: str, fence: int) -> Claimed:
+        result = await super().claim(topic, fence)
+        if result.refused is None:
+            claims = self.claims.setdefault(topic, [])
+            self._run.check(not claims or claims[-1] < fence, f"{fence} is claimed after {claims}")
+            claims.append(fence)
+        return result
+
+    async def append(self, batch: Any, *, now: float, answers: Any = ()) -> Appended:
+        result: Appended = await self._later(partial(self._append, batch, now, answers))
+        return result
+
+    async def _append(
+        self, batch: list[NewMessage], now: float, answers: list[NewAnswer]
+    ) -> Appended:
+        # The storage decides at once, and other operations may come before it returns.
+        claimed = {each.topic: list(self.claims.get(each.topic, [0])) for each in batch}
+        result = await super().append(batch, now=now, answers=answers)
+        if result.refused:
+            self._run.counts["appends refused"] += 1
+            return result
+        for message in batch:
+            claims = claimed[message.topic]
+            self._run.check(
+                message.fence == claims[-1], f"an append with {message.fence} of {claims}"
+            )
+            self._run.truth.setdefault(message.topic, []).append(
+                msgspec.json.decode(message.body)["id"]
+            )
+        return result
+
+    async def read(self, topic: str, *, after: int, limit: int, now: float) -> Slice:
+        operation = partial(super().read, topic, after=after, limit=limit, now=now)
+        result: Slice = await self._later(operation)
+        return result
+
+
+class Run(Log):
+    """The common data of one run. It outlives the nodes.
+
+    Attributes:
+        alarms: the alarms that are set, by key, with the runs of Redis at that time.
+        alarm_fences: the fence of the last process that has set an alarm, by key.
+        alarms_handled: the key and the time of each alarm that has come.
+        supervisors: the `EntitySupervisor` of each node.
+        disturbed: the end of the last fault; infinity during a fault.
+        resumed: the time of the end of the last pause of each node.
+        redis_started: the incarnation of Redis, and the time of its start.
+        servers: the entity of each process.
+        probing: set when all faults are over.
+        lease: the seconds of a lease, with time for a slow network.
+        unanswered: the nodes and keys that have not answered since, with the last error.
+        exchange: the seconds of a few exchanges over the network.
+    """
+
+    def __init__(self, world: World, nursery: trio.Nursery) -> None:
+        random = world.random("run")
+        super().__init__(world)
+        self.nursery = nursery
+        self.redis = SimulatedRedis(appendonly=random.random() < 0.4)
+        self.store = Store(self, nursery)
+        self.alarms: dict[str, tuple[float, str]] = {}
+        self.alarm_fences: dict[str, int] = {}
+        self.alarms_handled: set[tuple[str, float]] = set()
+        self.supervisors: dict[str, EntitySupervisor] = {}
+        self.tops: dict[str, Pid] = {}
+        self.leaving: dict[str, trio.Event] = {}
+        self.resumed: dict[str, float] = {}
+        self.servers: dict[Pid, Any] = {}
+        self.redis_started = 0, -math.inf
+        self.probing = trio.Event()
+        self.unanswered: dict[tuple[str, str], Any] = {}
+        knobs = world.knobs
+        self.exchange = 4 * (knobs.latency[1] + 2 * knobs.quantum)
+        self.lease = LEASE + 2 * self.exchange
+        self.disturbed = -math.inf
+        self.idle_timeout = random.choice((0.4, 1.0, 300.0))
+        self.max_waiting = random.choice((1000, 1000, 1000, 3))
+        self.max_handover_bytes = random.choice((1 << 20, 1 << 20, 1 << 20, 300))
+        self.hands_off = random.random() < 0.7
+        # In some runs, most requests go to one key.
+        self.weights = (random.choice((1, 4, 12)), 1, 1, 1, 1)
+        self.pause = random.choice((0.15, 0.3, 0.6))
+
+    def lives(self, label: str) -> bool:
+        """Return True if this incarnation of a node runs."""
+        nodes = self.world.nodes
+        return any(nodes[name].label == label and nodes.is_up(name) for name in NAMES)
 
     async def call(
         self, node: Node, sent: Sent, supervisor: EntitySupervisor, acts: list[Any], timeout: float
@@ -338,7 +353,7 @@ class Account(Entity):
             state = kept
         else:
             self.run.counts["handed-off states"] += 1
-        claims, truth = self.run.store.claims[key], self.run.store.truth.get(key, [])
+        claims, truth = self.run.store.claims[key], self.run.truth.get(key, [])
         if claims[-1] == self.fence:
             self.run.check(
                 state == truth, f"{key} on {self.node.label} begins with {state}, not {truth}"
@@ -414,7 +429,7 @@ class Account(Entity):
 
     async def call(self, key: str) -> None:
         self.calls += 1
-        sent = self.run.send(self.node, f"{self.key}#{self.fence}", self.calls, key, "call")
+        sent = self.run.send(self.node.label, f"{self.key}#{self.fence}", self.calls, key, "call")
         supervisor = self.run.supervisors[self.node.name]
         await self.run.call(self.node, sent, supervisor, ["append"], timeout=0.5)
 
@@ -460,7 +475,7 @@ class Client:
 
     def send(self, key: str, verb: str) -> Sent:
         self.number += 1
-        return self.run.send(self.node, self.name, self.number, key, verb)
+        return self.run.send(self.node.label, self.name, self.number, key, verb)
 
     def acts(self) -> list[Any]:
         random = self.random
@@ -810,7 +825,7 @@ async def probe(client: Client, key: str) -> None:
     """Call a key until it answers."""
     run, node = client.run, client.node
     for number in range(1000):
-        sent = run.send(node, f"prober of {key} on {node.label}", number, key, "call")
+        sent = run.send(node.label, f"prober of {key} on {node.label}", number, key, "call")
         if await run.call(node, sent, client.supervisor, [], 3 * run.exchange + 1.0):
             run.unanswered.pop((node.name, key), None)
             return
