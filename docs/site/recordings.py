@@ -54,7 +54,7 @@ RECORDINGS: dict[str, tuple[str, Callable[[], Awaitable[Any]]]] = {
         lambda: clients_message.run(*next(iter(clients_message.CLIENTS.values()))),
     ),
 }
-"""The title and the experiment of each recording, by the name of its page."""
+"""The title and the experiment of each recording, by its name on a page of docs/study."""
 
 
 def recorded(name: str) -> str:
