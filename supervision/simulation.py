@@ -31,6 +31,7 @@ from supervision.laboratory.simulation.scenario import ScenarioSettings, scenari
 from supervision.laboratory.simulation.scheduling.deviations import Deviation, Tape
 from supervision.laboratory.simulation.search.corpus import Corpus, Replayed
 from supervision.laboratory.simulation.search.report import Failures, SweepReport
+from supervision.laboratory.simulation.search.searching import Search
 from supervision.laboratory.simulation.search.sweep import SeedResult, sweep
 from supervision.laboratory.simulation.shrinking.shrink import Shrunk, shrink
 from supervision.laboratory.simulation.simulate import Scenario, simulate
@@ -69,6 +70,7 @@ __all__ = [
     "RunFileError",
     "Scenario",
     "ScenarioSettings",
+    "Search",
     "SeedResult",
     "Shrunk",
     "SimulationError",

@@ -17,6 +17,10 @@ __all__ = ["Knobs"]
 _EPOCH = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 
 
+def _share(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    check_number("Knobs", attribute.name, value, "a chance from 0 to 1", least=0, most=1)
+
+
 def _not_negative(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
     check_number("Knobs", attribute.name, value, "0 or a greater number", least=0)
 
@@ -30,7 +34,9 @@ class Knobs:
     Args:
         quantum: virtual time advances in multiples of this, in seconds. Tasks with deadlines close to each other then
             run in the same round, in any order. With 0, time is exact, and a simulation finds hardly any races.
-        policy: "seeded" orders the tasks of each round at random. "canonical" orders them by age.
+        policy: the order of the tasks in each round. "seeded" shuffles each round. "pct" and "reshuffle" keep a random
+            order for many rounds. "canonical" orders the tasks by age.
+        change: the chance that a round changes the order of "pct" or "reshuffle".
         latency: the least and the greatest time that a piece of data travels, in seconds.
         segment: the maximal size of a piece in bytes.
         window: the number of bytes in transit or unread at which a sender must wait.
@@ -52,6 +58,7 @@ class Knobs:
 
     quantum: float = field(default=0.005, validator=_not_negative)
     policy: Policy = "seeded"
+    change: float = field(default=0.1, validator=_share)
     latency: tuple[float, float] = (0.001, 0.02)
     segment: int = field(default=1460, validator=positive)
     window: int = field(default=65536, validator=positive)
@@ -68,17 +75,27 @@ class Knobs:
     invariants: Literal["all"] | tuple[str, ...] = "all"
 
     def drawn(self, seed: int) -> Knobs:
-        """Return the settings with quantum, latency, segment and window drawn from a seed, for a search.
+        """Return the settings with some of them drawn from a seed, for a search.
+
+        These are quantum, latency, segment, window and change, and the policy if it is "seeded".
 
         Args:
             seed: a whole number. The same seed gives the same settings.
         """
         stream = Streams(seed).fresh("knobs")
         least = stream.choice((0.0, 0.001, 0.005))
-        return attrs.evolve(
+        drawn = attrs.evolve(
             self,
             quantum=stream.choice((0.0, 0.001, 0.005, 0.02, 0.1)),
             latency=(least, least + stream.choice((0.0, 0.005, 0.02, 0.2))),
             segment=stream.choice((7, 64, 1460, 65536)),
             window=stream.choice((2048, 65536, 1 << 20)),
+        )
+        # The last draws, so that half of the seeds give the same runs as before these policies existed.
+        policies: tuple[Policy, ...] = ("seeded", "seeded", "pct", "reshuffle")
+        policy = stream.choice(policies)
+        return attrs.evolve(
+            drawn,
+            policy=policy if self.policy == "seeded" else self.policy,
+            change=stream.choice((0.1, 0.01, 0.001)),
         )

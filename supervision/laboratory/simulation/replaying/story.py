@@ -352,7 +352,7 @@ def fault_text(report: FaultReport, story: Story) -> str:
 
 def _orders(outcome: Outcome, story: Story) -> list[str]:
     """Describe the first reordered rounds."""
-    if outcome.knobs.policy == "seeded":
+    if outcome.knobs.policy != "canonical":
         # Nearly every round is out of order, and the trace does not show which rounds matter.
         return []
     told = [_order(deviation, story) for deviation in outcome.named[:3]]
@@ -383,8 +383,8 @@ def _draws(outcome: Outcome) -> list[str]:
 
 
 def _consequences(outcome: Outcome, story: Story, most: int) -> Iterator[tuple[str, str]]:
-    seeded = outcome.knobs.policy == "seeded"
-    reordered = {} if seeded else {each.round: each.tasks for each in outcome.named}
+    canonical = outcome.knobs.policy == "canonical"
+    reordered = {} if not canonical else {each.round: each.tasks for each in outcome.named}
     lines = _repeated(story.lines(reordered))
     hints = list(story.exchanges.same_answers())[-_HINTS:]
     pointed = frozenset(number for hint in hints for number in hint.events)
