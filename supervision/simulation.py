@@ -35,6 +35,7 @@ from supervision.laboratory.simulation.search.searching import Search
 from supervision.laboratory.simulation.search.sweep import SeedResult, sweep
 from supervision.laboratory.simulation.shrinking.shrink import Shrunk, shrink
 from supervision.laboratory.simulation.simulate import Scenario, simulate
+from supervision.laboratory.simulation.world.disk import Disk, VirtualFile
 from supervision.laboratory.simulation.world.network import (
     Network,
     VirtualConnection,
@@ -50,6 +51,7 @@ __all__ = [
     "Corpus",
     "Deadlock",
     "Deviation",
+    "Disk",
     "Diverged",
     "Draw",
     "Escape",
@@ -78,6 +80,7 @@ __all__ = [
     "SweepReport",
     "Tape",
     "VirtualConnection",
+    "VirtualFile",
     "VirtualListener",
     "VirtualStream",
     "World",

@@ -304,6 +304,17 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "node_resumed": {"node": str},
         "node_suspended": {"node": str, "seconds": float},
         "node_ended": {"node": str},
+        # Disks of a simulated world. `size` and `at` are bytes, and `to` is the new name of a renamed file. `disk` is
+        # the first node with that disk, or empty. `lost` names what a power failure has undone.
+        "disk": {
+            "pid": None,
+            "operation": str,
+            "path": str,
+            "size?": int,
+            "at?": int,
+            "to?": str,
+        },
+        "disk_lost": {"pid": None, "disk": str, "lost": list[str]},
     }
 )
 """The further fields of each kind of event. A field whose name ends with `?` may be missing."""

@@ -41,6 +41,7 @@ class Knobs:
         segment: the maximal size of a piece in bytes.
         window: the number of bytes in transit or unread at which a sender must wait.
         connect_timeout: the seconds after which an attempt to connect fails.
+        disk: "ordered" or "any", the mode of the disks; see `Disk`.
         max_seconds: the limit for the virtual time of the scenario, in seconds.
         max_steps: the limit for the number of steps of tasks.
         livelock_rounds: a run fails with `Livelock` after this many rounds of the scheduler in one moment.
@@ -63,6 +64,7 @@ class Knobs:
     segment: int = field(default=1460, validator=positive)
     window: int = field(default=65536, validator=positive)
     connect_timeout: float = field(default=10.0, validator=positive)
+    disk: Literal["ordered", "any"] = "ordered"
     max_seconds: float = field(default=3600.0, validator=positive)
     max_steps: int = field(default=20_000_000, validator=positive)
     livelock_rounds: int = field(default=50_000, validator=positive)

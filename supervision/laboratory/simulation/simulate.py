@@ -241,12 +241,17 @@ class _Run:
     async def _main(self) -> None:
         # The fence starts only here, because Trio opens a pair of sockets before this task begins. `execute` removes
         # the fence, because this task never ends in an abandoned run.
-        self._fences.enter_context(fence(self.fail))
+        nodes = self.world.nodes
+        sqlite = self.world.sqlite
+        self._fences.callback(sqlite.close)
+        self._fences.enter_context(
+            fence(self.fail, on_thread=nodes.start_thread, on_sqlite=sqlite.open)
+        )
         trio.lowlevel.current_task().name = SCENARIO
         current_environment.set(self.world.environment)
         with self._root:
             async with trio.open_nursery() as nursery:
-                self.world.nodes.open(nursery, self.scheduler, self.fail)
+                nodes.open(nursery, self.scheduler, self.fail)
                 try:
                     await self._run_scenario()
                 except (
@@ -254,8 +259,8 @@ class _Run:
                 ) as error:  # raised below, unless a killed node keeps the nursery open
                     self._raised = error
                 self._over = True
-                for name in self.world.nodes.names():
-                    self.world.nodes.resume(name)
+                for name in nodes.names():
+                    nodes.resume(name)
                 # This shuts down the remaining nodes cleanly.
                 nursery.cancel_scope.cancel()
             if self._raised is not None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from attrs import frozen
@@ -26,6 +26,7 @@ from attrs import frozen
 from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.laboratory.chaos.faults.moments import (
     MESSAGES,
+    OPERATIONS,
     At,
     Moment,
     On,
@@ -38,17 +39,21 @@ __all__ = [
     "BaseFault",
     "ConnectionFault",
     "DelayMessage",
+    "DiskError",
+    "DiskFault",
     "DropMessage",
     "DuplicateMessage",
     "ExitWith",
     "Fault",
     "FillMailbox",
+    "FlipBit",
     "HalfOpen",
     "Hang",
     "HoldConnection",
     "Junk",
     "Kill",
     "KillNode",
+    "LoseWrite",
     "MessageFault",
     "Partition",
     "ProcessFault",
@@ -58,6 +63,7 @@ __all__ = [
     "SkewClock",
     "Slow",
     "SlowConnection",
+    "SlowDisk",
     "StallLoop",
     "SwallowCancellation",
     "branch_of",
@@ -326,15 +332,20 @@ class KillNode(BaseFault, frozen=True, kw_only=True):
 
     Attributes:
         node: the name of the node.
+        power: True cuts the power of its machine, so that its disk also loses unsynced writes.
         reboot_after: seconds until the node boots again; None leaves it dead.
+        when: a time, or `On` an operation with which the node is about to change its disk. The `kind` of this `On` is a
+            pattern of paths.
     """
 
     node: str
+    power: bool = False
     reboot_after: float | None = None
-    when: At
+    when: Moment
 
     def __post_init__(self) -> None:
         self.check_text("node", "the name of a node")
+        _check_operation(type(self).__name__, self.when)
         if self.reboot_after is not None:
             self.check("reboot_after", 0.0)
 
@@ -362,6 +373,61 @@ class StallLoop(BaseFault, frozen=True, kw_only=True):
     when: At
 
 
+# Faults of disks
+
+
+class DiskFault(BaseFault, frozen=True, kw_only=True):
+    """A fault of one operation of a disk.
+
+    Attributes:
+        target: the path of the file, or a pattern. The name of the node comes first: `a/journal`, and outside of nodes
+            `/journal`.
+        when: with `At`, the fault affects the first matching operation after that time. With `On`, it affects the nth
+            operation of that name, such as "fsync". A fault ignores the operations that it cannot affect.
+    """
+
+    target: str = "*"
+    when: Moment
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_text("target", "the path of a file, or a pattern such as a/*")
+        _check_operation(type(self).__name__, self.when)
+
+
+def _check_operation(kind: str, when: Moment) -> None:
+    if isinstance(when, On) and when.callback not in OPERATIONS:
+        advice = f"write one of {', '.join(OPERATIONS)} in its On"
+        raise InvalidFault(kind, "when", when, advice)
+
+
+class DiskError(DiskFault, frozen=True, kw_only=True):
+    """Make an operation fail with an `OSError`. ENOSPC affects only the operations that take room.
+
+    Attributes:
+        error: "EIO" for a broken disk, "ENOSPC" for a full one.
+        seconds: all later operations fail too, for this time.
+    """
+
+    error: Literal["EIO", "ENOSPC"] = "EIO"
+    seconds: float = 0.0
+
+
+class SlowDisk(DiskFault, frozen=True, kw_only=True):
+    """Make each operation take `latency` seconds, for `seconds`. A call outside of a thread stalls the loop."""
+
+    seconds: float
+    latency: float
+
+
+class LoseWrite(DiskFault, frozen=True, kw_only=True):
+    """Lose a write that the disk confirms. The page cache hides the loss until the power fails, even after a sync."""
+
+
+class FlipBit(DiskFault, frozen=True, kw_only=True):
+    """Flip a random bit of the bytes that an operation reads or writes, on the disk too."""
+
+
 Fault: TypeAlias = (
     Kill
     | ExitWith
@@ -382,6 +448,10 @@ Fault: TypeAlias = (
     | KillNode
     | SkewClock
     | StallLoop
+    | DiskError
+    | SlowDisk
+    | LoseWrite
+    | FlipBit
 )
 """Any fault."""
 
@@ -405,9 +475,13 @@ _WORDS: Final[dict[type[Any], str]] = {
     SlowConnection: "make the connection {target} {latency:g} s slower for {seconds:g} s",
     HalfOpen: "leave the connection {target} half open",
     Partition: "cut {one} off from {other}{one_way} for {seconds:g} s",
-    KillNode: "kill the node {node}{reboot}",
+    KillNode: "{kill} the node {node}{reboot}",
     SkewClock: "put the clock{of_node} {way} by {amount:g} s",
     StallLoop: "stall the loop for {seconds:g} s",
+    DiskError: "fail {target} with {error}",
+    SlowDisk: "make {target} {latency:g} s slower for {seconds:g} s",
+    LoseWrite: "lose a write to {target}",
+    FlipBit: "flip a bit of {target}",
 }
 
 _ENVELOPES: Final = {"handle_call": "call", "handle_cast": "cast", "handle_info": "plain message"}
@@ -425,7 +499,7 @@ def branch_of(fault: Fault) -> str:
 def needs_instrument(fault: Fault) -> bool:
     """Return True if an injector must observe callbacks and messages to apply a fault."""
     observed = isinstance(fault, MessageFault | Raise | Hang | Slow | SwallowCancellation)
-    return observed or isinstance(fault.when, On)
+    return observed or (isinstance(fault.when, On) and not isinstance(fault, DiskFault | KillNode))
 
 
 def lasting_seconds(fault: Fault) -> float:
@@ -461,6 +535,7 @@ def describe_fault(fault: Fault) -> str:
     elif isinstance(fault, KillNode):
         after = fault.reboot_after
         words["reboot"] = "" if after is None else f", to reboot {after:g} s later,"
+        words["kill"] = "cut the power of" if fault.power else "kill"
     elif isinstance(fault, SkewClock):
         words["of_node"] = "" if fault.node is None else f" of {fault.node}"
         words["way"] = "forward" if fault.seconds >= 0 else "back"

@@ -27,8 +27,10 @@ from actors.runtime import Runtime
 from actors.timers import TimerQueue
 from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.laboratory.chaos.faults.kinds import (
+    DiskFault,
     Fault,
     Hang,
+    KillNode,
     MessageFault,
     ProcessFault,
     Raise,
@@ -229,6 +231,10 @@ class Injector:
 
     # Applying faults
 
+    def on_disk(self, operation: str, address: str) -> list[DiskFault]:
+        """Apply the faults of an operation of a disk, as `Surroundings.on_disk` does. A simulated disk calls this."""
+        return self._surroundings.on_disk(operation, address)
+
     def _at(self, time: float, action: Callable[[], object]) -> None:
         """Call a function at a time of `trio.current_time`."""
 
@@ -255,6 +261,8 @@ class Injector:
         planned.waits = True
         if isinstance(planned.fault, MessageFault):
             self._messages.add(planned)
+        elif isinstance(planned.fault, DiskFault | KillNode):
+            self._surroundings.wait(planned)
         else:
             self._callbacks.add(planned)
 
@@ -266,7 +274,7 @@ class Injector:
             self._ledger.missed(planned, why)
             return
         try:
-            if isinstance(fault, (*_TO_CALLBACKS, MessageFault)):
+            if isinstance(fault, (*_TO_CALLBACKS, MessageFault, DiskFault)):
                 self._wait_for(planned)
             elif isinstance(fault, ProcessFault):
                 self._apply_to_a_process(planned, fault)
