@@ -41,6 +41,7 @@ __all__ = [
     "DelayMessage",
     "DiskError",
     "DiskFault",
+    "DrainNode",
     "DropMessage",
     "DuplicateMessage",
     "ExitWith",
@@ -55,7 +56,9 @@ __all__ = [
     "KillNode",
     "LoseWrite",
     "MessageFault",
+    "NodeFault",
     "Partition",
+    "PauseNode",
     "ProcessFault",
     "Raise",
     "ReorderMessage",
@@ -327,27 +330,53 @@ class Partition(BaseFault, frozen=True, kw_only=True):
         self.check_text("other", "the name of a host")
 
 
-class KillNode(BaseFault, frozen=True, kw_only=True):
+class NodeFault(BaseFault, frozen=True, kw_only=True):
+    """A fault of one node: a simulated one, or a process of the operating system in a live cluster.
+
+    Attributes:
+        node: the name of the node. In a live cluster also `owner of SUPERVISOR/KEY`, the node that runs an entity.
+    """
+
+    node: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_text("node", "the name of a node")
+
+
+class KillNode(NodeFault, frozen=True, kw_only=True):
     """Kill a node as `kill -9` does: none of its code runs any more.
 
     Attributes:
-        node: the name of the node.
         power: True cuts the power of its machine, so that its disk also loses unsynced writes.
-        reboot_after: seconds until the node boots again; None leaves it dead.
+        reboot_after: seconds until the node boots again; None leaves it dead. A killed worker needs none, because its
+            parent starts another one.
         when: a time, or `On` an operation with which the node is about to change its disk. The `kind` of this `On` is a
             pattern of paths.
     """
 
-    node: str
     power: bool = False
     reboot_after: float | None = None
     when: Moment
 
     def __post_init__(self) -> None:
-        self.check_text("node", "the name of a node")
+        super().__post_init__()
         _check_operation(type(self).__name__, self.when)
         if self.reboot_after is not None:
             self.check("reboot_after", 0.0)
+
+
+class PauseNode(NodeFault, frozen=True, kw_only=True):
+    """Stop all tasks of a node for `seconds`, as SIGSTOP does. Its connections stay open."""
+
+    seconds: float
+    when: At
+
+
+class DrainNode(NodeFault, frozen=True, kw_only=True):
+    """Let a node of a live cluster stop in order, as a deploy does: it drains, ends, and is started again."""
+
+    when: At
 
 
 class SkewClock(BaseFault, frozen=True, kw_only=True):
@@ -446,6 +475,8 @@ Fault: TypeAlias = (
     | HalfOpen
     | Partition
     | KillNode
+    | PauseNode
+    | DrainNode
     | SkewClock
     | StallLoop
     | DiskError
@@ -476,6 +507,8 @@ _WORDS: Final[dict[type[Any], str]] = {
     HalfOpen: "leave the connection {target} half open",
     Partition: "cut {one} off from {other}{one_way} for {seconds:g} s",
     KillNode: "{kill} the node {node}{reboot}",
+    PauseNode: "pause the node {node} for {seconds:g} s",
+    DrainNode: "drain the node {node}",
     SkewClock: "put the clock{of_node} {way} by {amount:g} s",
     StallLoop: "stall the loop for {seconds:g} s",
     DiskError: "fail {target} with {error}",

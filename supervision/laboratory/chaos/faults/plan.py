@@ -22,6 +22,7 @@ from supervision.laboratory.chaos.faults.kinds import (
     Fault,
     KillNode,
     MessageFault,
+    NodeFault,
     ProcessFault,
 )
 from supervision.laboratory.chaos.faults.moments import At, Moment, On, check_at_least
@@ -75,7 +76,7 @@ def _check_kinds(storm: Storm, attribute: Attribute[Any], value: tuple[str, ...]
             )
         if issubclass(FAULTS[kind], DiskFault) and not storm.files:
             raise InvalidFault("Storm", "files", (), f"write the files of {kind}, such as a/*")
-        if kind == "kill_node" and not storm.nodes:
+        if issubclass(FAULTS[kind], NodeFault) and not storm.nodes:
             raise InvalidFault("Storm", "nodes", (), "write the names of nodes")
 
 
@@ -100,7 +101,7 @@ class Storm:
             of a time, from 0.0 to 1.0.
         connections: names of connections, or patterns.
         hosts: the hosts that partitions may separate.
-        nodes: the nodes that faults may kill.
+        nodes: the nodes that faults may kill, pause or drain.
         files: paths of files, or patterns, for the faults of disks. With some, a node may also lose its power, and die
             before an operation of its disk.
         kinds: kinds of faults, by their JSON names ("drop_message"). List a kind twice to draw it twice as often.

@@ -69,7 +69,7 @@ class Injector:
         trace: the trace for events of the kinds `fault`, `fault_over` and `heal`; None for no events.
         recorder: the recorder of the runtime. With one, the effects of a fault name the fault as their cause.
         connections: the network; None makes connection faults not applicable.
-        nodes: the nodes; None makes `KillNode` not applicable.
+        nodes: the nodes; None makes faults of nodes not applicable.
         stall: blocks the event loop for some seconds; the default is `time.sleep`.
         checking: returns True if the current task is the scenario in its final check. No fault is applied while such a
             check waits for the answer to a call.
@@ -228,6 +228,14 @@ class Injector:
         self._callbacks.heal()
         self._surroundings.heal(boot=boot)
         self._something_changed()
+
+    def use_nodes(self, nodes: NodeControl | None) -> None:
+        """Apply the faults of nodes to other nodes from now on.
+
+        Args:
+            nodes: the nodes; None makes such faults not applicable.
+        """
+        self._surroundings.use_nodes(nodes)
 
     # Applying faults
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import trio
+from msgspec.structs import replace
 
 from actors.refs import Pid
 from actors.runtime import Environment, EnvironmentLike, Runtime
@@ -17,6 +18,7 @@ from supervision.laboratory.chaos.faults.kinds import (
     ConnectionFault,
     DiskError,
     DiskFault,
+    DrainNode,
     Fault,
     FlipBit,
     HalfOpen,
@@ -24,6 +26,7 @@ from supervision.laboratory.chaos.faults.kinds import (
     KillNode,
     LoseWrite,
     Partition,
+    PauseNode,
     ResetConnection,
     SkewClock,
     SlowConnection,
@@ -35,7 +38,7 @@ from supervision.laboratory.chaos.injection.ledger import Ledger, Planned
 from supervision.laboratory.chaos.injection.points import InjectionPoint, TargetRuntime, choose
 from supervision.recording.places import fits
 
-__all__ = ["Breakable", "Connections", "NodeControl", "Surroundings"]
+__all__ = ["Breakable", "ClusterControl", "Connections", "NodeControl", "Surroundings"]
 
 _CHANGES: Final = frozenset(OPERATIONS) - {"open", "read", "operation"}
 
@@ -85,7 +88,7 @@ class Connections(Protocol):
 
 
 class NodeControl(Protocol):
-    """Nodes that can be killed."""
+    """Nodes that can be killed and paused."""
 
     def names(self) -> Sequence[str]:
         """Return the names of all nodes, up or down."""
@@ -115,12 +118,46 @@ class NodeControl(Protocol):
             The node.
         """
 
+    def pause(self, name: str) -> None:
+        """Stop the tasks of a node that is up.
+
+        Args:
+            name: the name of the node.
+        """
+
+    def resume(self, name: str) -> None:
+        """Let the tasks of a paused node run again. Do nothing if it is not paused.
+
+        Args:
+            name: the name of the node.
+        """
+
     def skew(self, name: str, seconds: float) -> None:
         """Set the clock of a node forward.
 
         Args:
             name: the name of the node.
             seconds: the shift of its clock, in seconds.
+        """
+
+
+@runtime_checkable
+class ClusterControl(NodeControl, Protocol):
+    """Nodes of a live cluster."""
+
+    def find(self, name: str, then: Callable[[str | None], None]) -> None:
+        """Call `then` with the name of the node that a fault means, or with None. This may take a moment.
+
+        Args:
+            name: the name of a node, or `owner of SUPERVISOR/KEY`.
+            then: a function.
+        """
+
+    def drain(self, name: str) -> None:
+        """Let a node drain and stop, and start it again.
+
+        Args:
+            name: the name of the node.
         """
 
 
@@ -177,13 +214,21 @@ class Surroundings:
             self._to_connection(planned, fault)
         elif isinstance(fault, Partition):
             self._cut(planned, fault)
-        elif isinstance(fault, KillNode):
-            self._kill_node(planned, fault)
+        elif isinstance(fault, KillNode | PauseNode | DrainNode):
+            then = partial(self._to_node, planned, fault)
+            if isinstance(self._nodes, ClusterControl):
+                self._nodes.find(fault.node, then)
+            else:
+                then(fault.node)
         elif isinstance(fault, SkewClock):
             self._skew(planned, fault)
         elif isinstance(fault, StallLoop):
             self._ledger.applied(planned, "the loop")
             self._stall(fault.seconds)
+
+    def use_nodes(self, nodes: NodeControl | None) -> None:
+        """Apply the faults of nodes to these nodes from now on."""
+        self._nodes = nodes
 
     # Connections
 
@@ -242,13 +287,23 @@ class Surroundings:
 
     # Nodes and clocks
 
-    def _kill_node(self, planned: Planned, fault: KillNode) -> None:
-        nodes, name = self._nodes, fault.node
-        if nodes is None or name not in nodes.names():
-            self._ledger.missed(planned, f"there is no node {name} here")
+    def _to_node(
+        self, planned: Planned, fault: KillNode | PauseNode | DrainNode, name: str | None
+    ) -> None:
+        nodes = self._nodes
+        if planned.status is not None:
+            # The plan has ended while the control looked for the node.
+            return
+        if name is not None and name != fault.node:
+            planned.fault = replace(fault, node=f"{name} ({fault.node})")
+        if nodes is None or name is None or name not in nodes.names():
+            self._ledger.missed(planned, f"there is no node {name or fault.node} here")
         elif not nodes.is_up(name):
             self._ledger.masked(planned, name, "the node was already down")
-        else:
+        elif isinstance(fault, KillNode):
+            if fault.power and isinstance(nodes, ClusterControl):
+                self._ledger.missed(planned, "only a simulated machine can lose its power")
+                return
             self._ledger.applied(planned, name)
             before = [each for each in nodes.names() if nodes.is_up(each)]
             nodes.kill(name, power=fault.power)
@@ -257,6 +312,17 @@ class Surroundings:
                 down = [each for each in before if not nodes.is_up(each)]
                 boot = partial(_boot, nodes, down)
                 self._until(planned, fault.reboot_after, ("down", name), boot)
+        elif isinstance(fault, PauseNode):
+            self._ledger.applied(planned, name)
+            paused = ("paused", name)
+            if all(key != paused for key, _ in self._undo.values()):
+                nodes.pause(name)
+            self._until(planned, fault.seconds, paused, partial(nodes.resume, name))
+        elif isinstance(nodes, ClusterControl):
+            self._ledger.applied(planned, name)
+            nodes.drain(name)
+        else:
+            self._ledger.missed(planned, "only the nodes of a live cluster can be drained")
 
     # Disks
 
@@ -289,7 +355,7 @@ class Surroundings:
         else:
             end()
         if isinstance(fault, KillNode):
-            self._kill_node(planned, fault)
+            self._to_node(planned, fault, fault.node)
         else:
             self._ledger.applied(planned, address)
 

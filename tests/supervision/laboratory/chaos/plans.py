@@ -3,6 +3,7 @@
 from supervision.laboratory.chaos.faults.kinds import (
     DelayMessage,
     DiskError,
+    DrainNode,
     DropMessage,
     DuplicateMessage,
     ExitWith,
@@ -16,6 +17,7 @@ from supervision.laboratory.chaos.faults.kinds import (
     KillNode,
     LoseWrite,
     Partition,
+    PauseNode,
     Raise,
     ReorderMessage,
     ResetConnection,
@@ -80,6 +82,8 @@ STORIES: dict[str, Fault] = {
         target="/journal", when=On("write")
     ),
     "flip a bit of * before its first read": FlipBit(when=On("read")),
+    "pause the node a for 2 s at 1 s": PauseNode(node="a", seconds=2, when=At(1)),
+    "drain the node a at 1 s": DrainNode(node="a", when=At(1)),
     "put the clock of a back by 3 s at 1 s": SkewClock(seconds=-3, node="a", when=At(1)),
     "stall the loop for 1 s at 1 s": StallLoop(seconds=1, when=At(1)),
 }
