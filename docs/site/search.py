@@ -5,7 +5,7 @@ late one, and otherwise keeps the order of the index. So this module does four t
 
 - It leaves out the changelog, which has every word.
 - It puts guides before reference pages, and those before their members.
-- It gives a member its class or package: `Channel.broadcast` instead of `broadcast`, so that a heading "Broadcast" comes
+- It gives a member its class or package: `Channel.broadcast` instead of `broadcast`, so a heading "Broadcast" comes
   first.
 - It begins the text of a page with the words that readers search for, if the page itself calls the thing otherwise.
 """
