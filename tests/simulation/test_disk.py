@@ -399,3 +399,15 @@ def test_a_knob_chooses_the_mode_of_the_disks() -> None:
         assert world.disk.mode == "any"
 
     simulate(run, 1, knobs=Knobs(disk="any")).check()
+
+
+def test_a_fault_whose_operation_never_came_says_so() -> None:
+    async def run(world: World) -> None:
+        world.disk.open("log", "a").write(b"a line")
+
+    faults = [DiskError(target="/log", when=On("fsync")), DiskError(when=On("rename"))]
+    reports = simulate(run, 1, faults=faults).fault_reports
+    assert [each.why for each in reports] == [
+        "its moment never came: there was no such operation of /log",
+        "its moment never came: there was no such operation of *",
+    ]
