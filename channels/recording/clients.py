@@ -206,23 +206,28 @@ class _FlightClients(Clients):
             # A server has one tap. A second recorder sees the messages only through the hooks of an instrument.
             server.tap = tap
         wrote = partial(tap.wrote, pid.number)
+        watched: WatchedOut | None = None
         if not recorder.records_frames:
             pass
         elif self._contents is not None:
-            server.out = server.link.out = WatchedOut(out, partial(self._contents.frame_out, pid))
+            watched = WatchedOut(out, partial(self._contents.frame_out, pid))
         elif not isinstance(out, OutBuffer):
             # The buffer of a test. It delivers each frame immediately.
-            server.out = server.link.out = WatchedOut(out, lambda frame: wrote(len(frame), 1))
+            watched = WatchedOut(out, lambda frame: wrote(len(frame), 1))
         else:
             out.client = pid.number
             out.on_write = (*out.on_write, wrote)
             self._listen(server.services.transports.flusher)
+        if watched is not None:
+            server.out = server.link.out = watched
 
         def detach() -> None:
             if server.tap is tap:
                 server.tap = None
             if isinstance(out, OutBuffer):
                 out.on_write = _without(out.on_write, wrote)
+            if watched is not None:
+                watched.end()
             if isinstance(session, RecordedSession):
                 session.end()
 
@@ -291,6 +296,7 @@ class RecordedSession:
     def end(self) -> None:
         """Record nothing more. A connection can live longer than a recorder, so drop the recorder here."""
         self._add, self._frame_in = _ignore, None
+        self.receive = self._session.receive
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from actors.refs import Pid
 from actors.runtime import Runtime
 from channels.recording.clients import Clients, RecordedSession
@@ -24,7 +22,6 @@ __all__ = ["record_frames"]
 
 _LONG = 80
 _Data = Mapping[str, Any]
-_decode = msgspec.json.Decoder().decode
 
 
 def record_frames(recorder: Recorder) -> None:

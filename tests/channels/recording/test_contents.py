@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from actors.errors import InvalidArgument
 from actors.masking import FILTERED
 from actors.runtime import open_runtime
 from channels import Endpoint, Socket
-from channels.recording import record_channels
+from channels.recording import contents, record_channels
 from channels.testing import open_channel_test
 from examples.scenarios.cells import CellChannel, Cells
 from supervision.histories import (
@@ -99,3 +101,29 @@ async def test_hidden_terms_are_hidden_in_the_contents_of_frames(
     whole = b"".join(await recorded(Cells, contents=True, hide=["value"])).decode()
     assert FILTERED in whole
     assert "'value': 7" not in whole
+
+
+async def test_a_closed_recorder_costs_an_open_connection_no_memory_and_no_decoding(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[bytes] = []
+
+    class CellSocket(Socket):
+        channels = {"cell:*": CellChannel}
+
+    endpoint = Endpoint(sockets={"/socket": CellSocket})
+    async with open_runtime(log=False), open_channel_test(endpoint) as case:
+        await Cells.start_link(name="cells")
+        recorder = FlightRecorder(current_runtime(), contents=True)
+        record_channels(recorder)
+        client = await case.connect("/socket", {})
+        _, cell = await client.subscribe_and_join("cell:a")
+        assert len(recorder.lines()) > 10
+        recorder.close()
+        monkeypatch.setattr(contents, "message_of", decoded.append)
+        await cell.assert_reply(cell.push("read", {}), "ok")
+        assert decoded == []
+        closed = weakref.ref(recorder)
+        del recorder
+        gc.collect()
+        assert closed() is None
