@@ -38,7 +38,7 @@ class Forgetful(Cells):
         return answer
 
 
-async def recorded(cells: type[Cells], **options: Any) -> list[bytes]:
+async def recorded(cells: type[Cells], value: Any = 7, **options: Any) -> list[bytes]:
     """Return the recording of a client that writes a cell once, and reads it twice."""
 
     class CellSocket(Socket):
@@ -51,7 +51,7 @@ async def recorded(cells: type[Cells], **options: Any) -> list[bytes]:
         record_channels(recorder)
         client = await case.connect("/socket", {})
         _, cell = await client.subscribe_and_join("cell:a")
-        for event, payload in (("write", {"value": 7}), ("read", {}), ("read", {})):
+        for event, payload in (("write", {"value": value}), ("read", {}), ("read", {})):
             await cell.assert_reply(cell.push(event, payload), "ok")
         lines = recorder.lines()
         recorder.close()
@@ -93,6 +93,24 @@ async def test_a_recording_without_contents_or_with_gaps_is_refused_and_never_co
         operations_in(await recorded(Cells, contents=True, max_messages=5))
     with pytest.raises(IncompleteRecording, match="no operation of chat:"):
         operations_in(await recorded(Cells, contents=True), "chat:*")
+
+
+@pytest.mark.parametrize(
+    ("value", "options"),
+    [
+        (list(range(9)), {}),
+        ([[[[1]]]], {}),
+        ([str(number) * 79 for number in range(8)] * 4, {}),
+        (7, {"hide": ["value"]}),
+    ],
+)
+async def test_values_of_which_a_recording_has_only_a_part_are_never_compared(
+    value: Any, options: dict[str, Any], autojump_clock: trio.testing.MockClock
+) -> None:
+    # Another value could have the same text.
+    lines = await recorded(Cells, value, contents=True, **options)
+    with pytest.raises(IncompleteRecording, match="only a part of the value"):
+        operations_in(lines, "cell:*")
 
 
 async def test_hidden_terms_are_hidden_in_the_contents_of_frames(
