@@ -109,6 +109,7 @@ class Clients:
 
     def __init__(self, add: _Add) -> None:
         self._add = add
+        self._contents: FrameContents | None = None
         # By connection: the id of the client's socket, if it has one.
         self._ids: dict[Pid, str] = {}
         self._rules: list[FilterRule] = []
@@ -135,7 +136,8 @@ class Clients:
 
     def session(self, session: Any, pid: Pid) -> Any:
         """Wrap the session of a client, so that the wrapper records events."""
-        return RecordedSession(session, pid, self._add)
+        frame_in = None if self._contents is None else self._contents.frame_in
+        return RecordedSession(session, pid, self._add, frame_in)
 
     def filtered_payload(self, payload: Any) -> Any:
         """Apply the filter rules of the endpoints to a payload."""
@@ -173,7 +175,6 @@ class _FlightClients(Clients):
         super().__init__(recorder.add)
         self._recorder = recorder
         self._tap = recorder.tap()
-        self._contents: FrameContents | None = None
         if recorder.contents and recorder.records_frames:
             self._contents = FrameContents(
                 recorder.add_message,
@@ -193,10 +194,6 @@ class _FlightClients(Clients):
         super().session_started(event, measured, about)
         pid = about["pid"]
         self._recorder.connections[pid] = self._attach(about["server"], pid)
-
-    def session(self, session: Any, pid: Pid) -> Any:
-        frame_in = None if self._contents is None else self._contents.frame_in
-        return RecordedSession(session, pid, self._add, frame_in)
 
     def _attach(self, server: SessionServer, pid: Pid) -> Callable[[], None]:
         """Record the reads and writes of a connection. Return a function that stops this."""

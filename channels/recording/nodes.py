@@ -57,7 +57,7 @@ class _Nodes:
     """The events of one recorder."""
 
     def __init__(self, recorder: FlightRecorder) -> None:
-        self._add: Callable[..., object] = recorder.add
+        self._add = recorder.add
         self._add_message: Callable[..., object] | None = (
             recorder.add_message if recorder.records_messages else None
         )
@@ -65,8 +65,9 @@ class _Nodes:
         self._texts: dict[str, str] = {}
 
     def close(self) -> None:
-        # The exchanges live longer than the recorder.
-        self._add, self._add_message = _ignore, None
+        # The exchanges live longer than the recorder, and keep this object.
+        self._add_message = None
+        del self._add
 
     # Envelopes and other nodes
 
@@ -148,7 +149,3 @@ class _Nodes:
 
 def _start_of(name: str, incarnation: str) -> str:
     return f"{name} {incarnation}"
-
-
-def _ignore(kind: str, pid: object, fields: object) -> None:
-    pass
