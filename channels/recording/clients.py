@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from actors.instrumentation.telemetry import Event, Handler
-from actors.masking import mask
+from actors.masking import SECRETS, bounded_copy, mask
 from actors.process import current_pid
 from actors.refs import Pid
 from actors.runtime import Runtime
@@ -184,8 +184,12 @@ class _FlightClients(Clients):
         self._flushers: WeakSet[Flusher] = WeakSet()
 
     def filtered(self, content: Any) -> Any:
-        """Apply the filter rules of the endpoints to the content of a message."""
+        """Apply the filter rules of the endpoints to the content of a message, or to an answer."""
         if not isinstance(content, Message | Broadcast):
+            # A channel may pass a secret of its client on to any process. The recorder applies the usual terms itself.
+            for rule in self._rules:
+                if rule is not SECRETS:
+                    content = filter_parameters(bounded_copy(content), rule)
             return content
         payload = self.filtered_payload(content.payload)
         return {"topic": content.topic, "event": content.event, "payload": payload}

@@ -12,9 +12,10 @@ import trio
 
 from actors import current_runtime
 from actors.errors import InvalidArgument
-from actors.masking import FILTERED
+from actors.masking import FILTERED, SECRETS
 from actors.runtime import open_runtime
 from channels import Endpoint, Socket
+from channels.filters import FilterRule, Keep
 from channels.recording import contents, record_channels
 from channels.testing import open_channel_test
 from examples.scenarios.cells import CellChannel, Cells
@@ -38,13 +39,15 @@ class Forgetful(Cells):
         return answer
 
 
-async def recorded(cells: type[Cells], value: Any = 7, **options: Any) -> list[bytes]:
+async def recorded(
+    cells: type[Cells], value: Any = 7, *, rule: FilterRule = SECRETS, **options: Any
+) -> list[bytes]:
     """Return the recording of a client that writes a cell once, and reads it twice."""
 
     class CellSocket(Socket):
         channels = {"cell:*": CellChannel}
 
-    endpoint = Endpoint(sockets={"/socket": CellSocket})
+    endpoint = Endpoint(sockets={"/socket": CellSocket}, filter_parameters=rule)
     async with open_runtime(log=False), open_channel_test(endpoint) as case:
         await cells.start_link(name="cells")
         recorder = FlightRecorder(current_runtime(), **options)
@@ -119,6 +122,17 @@ async def test_hidden_terms_are_hidden_in_the_contents_of_frames(
     whole = b"".join(await recorded(Cells, contents=True, hide=["value"])).decode()
     assert FILTERED in whole
     assert "'value': 7" not in whole
+
+
+@pytest.mark.parametrize("rule", [["ssn"], Keep(["id"])])
+async def test_the_rule_of_the_endpoint_hides_a_secret_that_a_channel_passes_on(
+    rule: FilterRule, autojump_clock: trio.testing.MockClock
+) -> None:
+    lines = await recorded(Cells, {"ssn": "12-34"}, rule=rule, contents=True)
+    kinds = {json.loads(line)["kind"] for line in lines}
+    assert {"sent", "call_ended", "frame"} <= kinds
+    assert b"12-34" not in b"".join(lines)
+    assert b"12-34" in b"".join(await recorded(Cells, {"ssn": "12-34"}, contents=True))
 
 
 async def test_a_closed_recorder_costs_an_open_connection_no_memory_and_no_decoding(
