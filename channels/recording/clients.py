@@ -25,6 +25,7 @@ from channels.telemetry import CHANNEL_JOINED, CONNECTION_CLOSED, SESSION_STARTE
 from channels.transports.out_buffer import Flusher, OutBuffer
 from supervision.child_spec import ChildSpec
 from supervision.recording import files
+from supervision.recording.fields import TEXT_LENGTH
 from supervision.recording.files import RecorderFiles
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.recorder import Recorder
@@ -179,6 +180,7 @@ class _FlightClients(Clients):
             self._contents = FrameContents(
                 recorder.add_message,
                 lambda payload: mask(self.filtered_payload(payload), recorder.hide),
+                TEXT_LENGTH,
             )
         # The flushers that call the recorder. An endpoint that ends leaves the set with its flusher.
         self._flushers: WeakSet[Flusher] = WeakSet()

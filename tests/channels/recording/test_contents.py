@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import weakref
+from sys import getsizeof
 from typing import Any
 
 import pytest
@@ -25,7 +26,9 @@ from supervision.histories import (
     check_linearizable,
     operations_in,
 )
+from supervision.recording.fields import TEXT_LENGTH
 from supervision.recording.flight import FlightRecorder
+from supervision.recording.ring import ContentRing
 from tests.supervision.recording.test_schema import check
 
 
@@ -122,6 +125,19 @@ async def test_hidden_terms_are_hidden_in_the_contents_of_frames(
     whole = b"".join(await recorded(Cells, contents=True, hide=["value"])).decode()
     assert FILTERED in whole
     assert "'value': 7" not in whole
+
+
+async def test_frames_with_contents_are_cut_and_count_against_the_memory_of_a_recorder(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    value = [["x" * 80] * 8] * 8
+    lines = await recorded(Cells, value, contents=True)
+    frames = [each for each in map(json.loads, lines) if each["kind"] == "frame"]
+    assert max(len(each["payload"]) for each in frames) == TEXT_LENGTH
+    ring = ContentRing(max_records=10, max_bytes=10_000)
+    about = {"direction": "in", "size": 9, "topic": "t" * 80, "event": "e", "payload": "p" * 2000}
+    ring.append((1, 0.0, "frame", 7, about))
+    assert ring.bytes > 0.9 * (getsizeof(about) + sum(map(getsizeof, about.values())))
 
 
 @pytest.mark.parametrize("rule", [["ssn"], Keep(["id"])])
