@@ -93,11 +93,13 @@ def operations_in(
     """
     events = [_decode(line) for line in lines]
     history = OperationHistory()
-    reading = _Reading(Names(events), Requests(history, targets, describe))
+    requests = Requests(history, targets, describe)
+    reading = _Reading(Names(events), requests)
     for event in events:
         take = getattr(reading, f"take_{event['kind']}", None)
         if take is not None:
             take(event)
+    requests.finish()
     if not history:
         raise IncompleteRecording(
             f"it has no operation of {', '.join(targets) or 'a server or a client'} that `describe` keeps; the trace "
