@@ -124,6 +124,26 @@ async def test_a_client_that_leaves_while_the_network_dials_ends_only_its_own_co
             nursery.cancel_scope.cancel()
 
 
+async def test_a_port_can_be_forwarded_to_a_unix_socket() -> None:
+    network = LiveNetwork()
+    here, there = socket.socketpair()
+
+    async def dial() -> socket.socket:
+        return here
+
+    with there:
+        async with trio.open_nursery() as nursery:
+            attached = trio.Event()
+            nursery.start_soon(network.main, attached.set)
+            await attached.wait()
+            port = await network.forward("redis", dial)
+            with trio.fail_after(PATIENCE):
+                async with await trio.open_tcp_stream("127.0.0.1", port) as client:
+                    there.sendall(b"hello")
+                    assert await client.receive_some() == b"hello"
+            nursery.cancel_scope.cancel()
+
+
 async def said(stream: trio.SocketStream, data: bytes = b"hello") -> bytes:
     await stream.send_all(data)
     return bytes(await stream.receive_some())
