@@ -1155,10 +1155,19 @@ class Router:
         request = self._incoming(sender, ask, is_carried=False)
         if request is None:
             return
-        if ask.key in self.records or self.placement.takes_keys:
+        if ask.key in self.records or self.placement.takes_keys or self._may_arrive(ask):
             self._take(request)
         else:
             self._send_back(request, None)
+
+    def _may_arrive(self, ask: Ask) -> bool:
+        """Return True if a key may be on its way to this node, although it drains.
+
+        Another node refused the request before, so the arbiter has probably named this node as the owner. The start of
+        a process asks the arbiter again, and waits for the handover.
+        """
+        can_start = self.may_run and not self._is_stopping
+        return can_start and ask.hops > 0 and ask.verb not in _FOR_RUNNING
 
     def _incoming(self, sender: Node, ask: Ask, *, is_carried: bool) -> IncomingRequest | None:
         """Return a request of another node, or tell that node that it does not decode here."""
@@ -1540,12 +1549,14 @@ class Router:
         self._is_draining = True
         self._update_placement()
         await self._move_away()
-        if self.placement.others():
+        arrived = -1
+        while self.placement.others() and arrived != self.counts["taken_over"]:
+            arrived = self.counts["taken_over"]
             # The other nodes send no more requests once they know this. Send back those that travel now.
             self._is_drained = True
             self._say_hello()
             await trio.sleep(_GRACE)
-            # Handovers may have travelled, too.
+            # Handovers may have travelled, too. Then requests for their keys travel now.
             await self._move_away()
 
     async def _move_away(self) -> None:
