@@ -31,9 +31,11 @@ from supervision.laboratory.simulation.scenario import ScenarioSettings, scenari
 from supervision.laboratory.simulation.scheduling.deviations import Deviation, Tape
 from supervision.laboratory.simulation.search.corpus import Corpus, Replayed
 from supervision.laboratory.simulation.search.report import Failures, SweepReport
+from supervision.laboratory.simulation.search.searching import Search
 from supervision.laboratory.simulation.search.sweep import SeedResult, sweep
 from supervision.laboratory.simulation.shrinking.shrink import Shrunk, shrink
 from supervision.laboratory.simulation.simulate import Scenario, simulate
+from supervision.laboratory.simulation.world.disk import Disk, VirtualFile
 from supervision.laboratory.simulation.world.network import (
     Network,
     VirtualConnection,
@@ -49,6 +51,7 @@ __all__ = [
     "Corpus",
     "Deadlock",
     "Deviation",
+    "Disk",
     "Diverged",
     "Draw",
     "Escape",
@@ -69,6 +72,7 @@ __all__ = [
     "RunFileError",
     "Scenario",
     "ScenarioSettings",
+    "Search",
     "SeedResult",
     "Shrunk",
     "SimulationError",
@@ -76,6 +80,7 @@ __all__ = [
     "SweepReport",
     "Tape",
     "VirtualConnection",
+    "VirtualFile",
     "VirtualListener",
     "VirtualStream",
     "World",

@@ -34,7 +34,9 @@ def broadcast_command(
         typer.Option(metavar="NAME", help="The environment variable that holds the URL."),
     ] = None,
     shards: Annotated[int, typer.Option(min=1, help="The shards of the nodes.")] = 1,
-    timeout: Annotated[float, typer.Option(min=0.001, metavar="SECONDS")] = 5.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.001, metavar="SECONDS", help="The time to wait for the server.")
+    ] = 5.0,
 ) -> None:
     """Send EVENT with the payload JSON to all clients of TOPIC, on every node.
 

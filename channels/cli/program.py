@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -136,8 +137,8 @@ def announce_internal(url: str, log_format: LogFormat) -> None:
     announce(f"Health checks, metrics and the observer answer on {url}", log_format)
 
 
-def load_endpoint(target: str) -> Endpoint:
-    """Import the module in a target `module:endpoint`, and return the endpoint.
+def load_endpoint(target: str, *, chaos: bool = False) -> Endpoint:
+    """Import the module in a target `module:endpoint`, and return the endpoint. With `chaos`, add a `ChaosControl`.
 
     Raises:
         typer.BadParameter: the target does not have this form, or the module has no such endpoint.
@@ -165,6 +166,11 @@ def load_endpoint(target: str) -> Endpoint:
             if hasattr(module, name)
             else f"the module {module.__name__!r} has no endpoint {name!r}{there}"
         )
+    if chaos:
+        # Imported here, because a server in production loads nothing of chaos.
+        from channels.operations.chaos_control import allow_chaos  # noqa: PLC0415
+
+        allow_chaos(endpoint)
     return endpoint
 
 
@@ -200,9 +206,15 @@ def url_of(host: str, port: int, *, secure: bool = False) -> str:
 
 
 def recorders(
-    record: Path | str | None, capsules: Path | str | None, *, contents: bool = False
+    record: Path | str | None,
+    capsules: Path | str | None,
+    *,
+    contents: bool = False,
+    about: Mapping[str, str] | None = None,
 ) -> list[ChildSpec]:
     """Return the recorder's child spec for `--record` and `--capsules`; empty without these options.
+
+    `about` has further fields of the `recording` event.
 
     Raises:
         typer.BadParameter: a folder is missing.
@@ -216,13 +228,17 @@ def recorders(
         raise typer.BadParameter(
             f"--record {record}: the folder {Path(record).parent} is missing; create it first"
         )
-    folder = None if capsules is None else Capsules(capsules)
-    return [recorder_spec(file=record, capsules=folder, contents=contents)]
+    crashes = None if capsules is None else Capsules(capsules)
+    return [recorder_spec(file=record, capsules=crashes, contents=contents, about=about)]
 
 
-def of_worker(path: str | None, worker: int) -> str | None:
-    """Return the path of one worker's file. For worker 3, `run.jsonl` becomes `run.3.jsonl`."""
+def of_worker(path: str | None, worker: int, starts: int = 1) -> str | None:
+    """Return the path of one worker's file. For worker 3, `run.jsonl` becomes `run.3.jsonl`.
+
+    If worker 3 was killed, its successor with the same id, whose number of `starts` is 2, gets `run.3.2.jsonl`.
+    """
     if path is None:
         return None
     whole = Path(path)
-    return str(whole.with_name(f"{whole.stem}.{worker}{whole.suffix}"))
+    number = f"{worker}" if starts == 1 else f"{worker}.{starts}"
+    return str(whole.with_name(f"{whole.stem}.{number}{whole.suffix}"))

@@ -281,6 +281,13 @@ def serve_command(
     record: Record = None,
     record_contents: RecordContents = False,
     capsules: CapsuleFolder = None,
+    chaos: Annotated[
+        bool,
+        typer.Option(
+            "--chaos",
+            help="For staging: let everyone with the token in ASHTREE_CHAOS_TOKEN cause faults.",
+        ),
+    ] = False,
     reload: _Reload = False,
     watch: _Watch = None,
 ) -> None:
@@ -301,7 +308,7 @@ def serve_command(
     public_port = port if unix is None and fd is None else 0
     internal = _internal_address(internal_host, internal_port, public_port)
     if workers is None and watcher is None:
-        endpoint = load_endpoint(target)
+        endpoint = load_endpoint(target, chaos=chaos)
         with _socket(unix, fd) as listen:
             _serve(
                 endpoint,
@@ -325,6 +332,7 @@ def serve_command(
         "record_contents": record_contents,
         "capsules": str(capsules) if capsules else None,
         "reload": reload,
+        "chaos": chaos,
     }
     serve_with_workers(
         WorkersSettings(

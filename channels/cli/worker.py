@@ -77,6 +77,7 @@ class Options(msgspec.Struct, kw_only=True, frozen=True):
         record_contents: as for `ashtree serve`.
         capsules: as for `ashtree serve`.
         reload: as for `ashtree serve`.
+        chaos: as for `ashtree serve`.
     """
 
     log_level: LogLevel
@@ -88,6 +89,7 @@ class Options(msgspec.Struct, kw_only=True, frozen=True):
     record_contents: bool = False
     capsules: str | None = None
     reload: bool = False
+    chaos: bool = False
 
 
 def main() -> NoReturn:
@@ -115,7 +117,13 @@ def _work(
     line = ControlLine(sock)
     load = _load_or_explain if options.reload else _load
     try:
-        _serve(load(target, setup, line), setup, options, line, lifeline, context=context)
+        endpoint = load(target, setup, line)
+        if options.chaos:
+            # Imported here, because a server in production loads nothing of chaos.
+            from channels.operations.chaos_control import allow_chaos  # noqa: PLC0415
+
+            allow_chaos(endpoint)
+        _serve(endpoint, setup, options, line, lifeline, context=context)
     finally:
         lifeline.clean_up()
 
@@ -202,9 +210,10 @@ def _serve(
     application.run(
         [
             *recorders(
-                of_worker(options.record, setup.id),
+                of_worker(options.record, setup.id, setup.starts),
                 options.capsules,
                 contents=options.record_contents,
+                about={"place": f"place {setup.place}"},
             ),
             process_spec(worker.listen, id="parent", restart="transient"),
             endpoint.child_spec(

@@ -4,13 +4,15 @@ Two tasks carry data between the socket of the client and the socket of the endp
 
     client ── outside ──▶ LiveConnection ◀── inside ── endpoint
 
-The endpoint serves one end of a pair of plain sockets. So it sees a local address for the client.
+The endpoint serves one end of a pair of plain sockets. So it sees a local address for the client. If the server is
+another process, `here` is instead a connection to that process.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
 
 import trio
 
@@ -57,7 +59,7 @@ class LiveConnection:
     """A connection through the proxy. `LiveNetwork` makes it.
 
     Attributes:
-        inside: the socket for the endpoint.
+        inside: the socket for the endpoint; None if the server is another process.
         peer: the address of the client.
         source: the name of the client's host, which the client chooses; by default its address.
         target: the host that the client connected to.
@@ -65,13 +67,31 @@ class LiveConnection:
         pid: the process that serves the connection; None before it starts.
     """
 
-    def __init__(self, outside: socket.socket, target: str) -> None:
+    def __init__(
+        self,
+        outside: socket.socket,
+        target: str,
+        *,
+        here: socket.socket | None = None,
+        heard: Callable[[], object] | None = None,
+    ) -> None:
+        """Make the connection.
+
+        Args:
+            outside: the socket of the client.
+            target: the host that the client connected to.
+            here: a connection to the server, if this is another process.
+            heard: called when the first data of the server arrives.
+        """
         self.peer = outside.getpeername()
         self.source = str(self.peer[0])
         self.target = target
         self.number = 0
         self.pid: Pid | None = None
-        here, self.inside = socket_pair()
+        self.inside: socket.socket | None = None
+        if here is None:
+            here, self.inside = socket_pair()
+        self._heard = heard
         self._outside = trio.socket.from_stdlib_socket(outside)
         self._here = trio.socket.from_stdlib_socket(here)
         self._changed = trio.Event()
@@ -151,6 +171,9 @@ class LiveConnection:
             while True:
                 await self._may_pass(way)
                 data = await source.recv(_SIZE)
+                if data and way == "out" and self._heard is not None:
+                    self._heard()
+                    self._heard = None
                 if self._latency:
                     await trio.sleep(self._latency)
                 await self._may_pass(way)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import trio
@@ -78,6 +79,57 @@ class LiveNetwork(Instrument):
                     self._name(connection)
         return stream
 
+    async def forward(
+        self,
+        target: str,
+        dial: Callable[[], Awaitable[socket.socket]],
+        *,
+        source: str | None = None,
+    ) -> int:
+        """Listen on a free port of this machine, and carry each connection to a server in another process.
+
+        Args:
+            target: the name of the server in the names of connections.
+            dial: connects to the server. It raises OSError if this fails; the network then closes the connection.
+            source: the name of all connecting hosts; by default each has its address, or the `source` of `connect`.
+
+        Returns:
+            The port.
+        """
+        assert self._nursery is not None  # the run waits for `attached`
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        carry = partial(self._forward, target, dial, source)
+        self._nursery.start_soon(trio.serve_listeners, carry, [listener])
+        return int(listener.socket.getsockname()[1])
+
+    async def _forward(
+        self,
+        target: str,
+        dial: Callable[[], Awaitable[socket.socket]],
+        source: str | None,
+        stream: trio.SocketStream,
+    ) -> None:
+        try:
+            here = await dial()
+        except OSError:
+            await trio.aclose_forcefully(stream)
+            return
+        # The server sees this address, and records it too.
+        host, port = here.getsockname()[:2]
+        line = f"tcp {host}:{port}"
+        outside = socket.socket(fileno=stream.socket.detach())
+        connection = LiveConnection(
+            outside,
+            target,
+            here=here,
+            heard=lambda: self._record("answered", connection, arrives=f"{line} answer"),
+        )
+        if source is not None:
+            connection.source = source
+        self.connections.append(connection)
+        self._name(connection)
+        await self._serve(connection, leaves=line)
+
     # For faults
 
     def partition_oneway(self, source: str, target: str) -> None:
@@ -139,6 +191,7 @@ class LiveNetwork(Instrument):
         except OSError:
             sock.close()
             return None
+        assert connection.inside is not None  # there is no `here`
         self.connections.append(connection)
         self._by_socket[id(connection.inside)] = connection
         self._name(connection)
@@ -157,20 +210,20 @@ class LiveNetwork(Instrument):
         if connection.pid is not None:
             self._record("serves", connection)
 
-    async def _serve(self, connection: LiveConnection) -> None:
-        self._record("connected", connection)
+    async def _serve(self, connection: LiveConnection, **ids: str) -> None:
+        self._record("connected", connection, **ids)
         try:
             await connection.main()
         finally:
             self.connections.remove(connection)
-            del self._by_socket[id(connection.inside)]
+            self._by_socket.pop(id(connection.inside), None)
             self._sources.pop(connection.peer[:2], None)
             self._record("disconnected", connection)
 
-    def _record(self, kind: str, connection: LiveConnection) -> None:
+    def _record(self, kind: str, connection: LiveConnection, **ids: str) -> None:
         if self._trace is not None:
             pid = None if connection.pid is None else connection.pid.number
-            self._trace.add(kind, {"pid": pid, "connection": connection.name})
+            self._trace.add(kind, {"pid": pid, "connection": connection.name, **ids})
 
 
 class _Led:

@@ -18,7 +18,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from hashlib import sha1
-from typing import Any, Final, Protocol
+from random import Random
+from typing import Any, Final, Literal, Protocol
 
 import trio
 
@@ -27,6 +28,7 @@ from channels.durable import redis_script
 from channels.laboratory.keyspace import Keyspace, Script, ScriptCall
 from channels.laboratory.simulated_arbiter import ARBITER_SCRIPTS
 from channels.laboratory.simulated_history import run_history_script
+from supervision.laboratory.simulation.world.disk import Disk, VirtualFile
 
 __all__ = ["RedisClient", "SimulatedRedis"]
 
@@ -40,6 +42,8 @@ To add a script, write a function that does the same in one step, and compare bo
 tests/integration/test_redis_server_contract.py does.
 """
 
+_BY_SHA: Final = {sha1(text).hexdigest().encode(): run for text, run in SCRIPTS.items()}  # noqa: S324 - Redis names scripts by it
+_LOG: Final = "appendonly.aof"
 # The time of day of a server that no node runs, when Trio's clock is at 0.
 _EPOCH = 1_767_225_600.0
 _READ_SIZE = 65536
@@ -52,7 +56,9 @@ _MAX_BYTES = 512 * 1024 * 1024
 
 
 class RedisNode(Protocol):
-    """The methods of `supervision.simulation.Node` that the server calls."""
+    """The part of `supervision.simulation.Node` that the server uses."""
+
+    disk: Disk
 
     def listen(self, port: int = 0) -> Any:
         """Accept connections to a port of this node."""
@@ -143,7 +149,9 @@ class SimulatedRedis:
         databases: the number of databases.
         max_output_bytes: bytes that may wait for a client that has subscribed. With more waiting bytes, the server
             closes the connection, as `client-output-buffer-limit` of a real server does.
-        appendonly: keep the data when the node ends, as `appendonly yes` and `appendfsync always` of a real server do.
+        appendonly: write each change to a file on the disk of the node, as `appendonly yes` of a real server does. The
+            server reads the file when it starts.
+        appendfsync: "always" syncs the file before each answer, "everysec" once a second, and "no" never.
 
     Attributes:
         clients: the open connections, oldest first.
@@ -167,6 +175,7 @@ class SimulatedRedis:
         databases: int = 16,
         max_output_bytes: int = 32 * 1024 * 1024,
         appendonly: bool = False,
+        appendfsync: Literal["always", "everysec", "no"] = "always",
     ) -> None:
         check_whole("SimulatedRedis", "databases", databases)
         check_whole("SimulatedRedis", "max_output_bytes", max_output_bytes)
@@ -175,6 +184,7 @@ class SimulatedRedis:
         self.databases = databases
         self.max_output_bytes = max_output_bytes
         self.appendonly = appendonly
+        self.appendfsync = appendfsync
         self.clients: dict[RedisClient, None] = {}
         self.received: deque[list[bytes]] = deque(maxlen=_REMEMBERED)
         self.published = 0
@@ -187,28 +197,86 @@ class SimulatedRedis:
         self._keys: dict[int, Keyspace] = {}
         self._scripts: dict[bytes, Script] = {}
         self._node: RedisNode | None = None
+        # Without a node, no power failure can happen.
+        self._disk = Disk(Random(0))
+        self._replayed_at: float | None = None
         self.boot()
 
     # Running
 
     def boot(self) -> None:
-        """Begin a new run without clients and scripts. Keep the data only with `appendonly`."""
+        """Begin a new run without clients and scripts. Load the data of the earlier runs only with `appendonly`.
+
+        Raises:
+            ValueError: the append-only file is damaged, so a real server would not start either.
+        """
         self._runs += 1
         self.run_id = f"{self._runs:040x}"
         self.clients = {}
         self._scripts = {}
-        if not self.appendonly:
-            self._keys = {}
+        self._keys = {}
+        self._log: VirtualFile | None = None
+        if self.appendonly:
+            self._log = self._disk.open(_LOG, "a")
+            self._load(self._log)
+
+    def _load(self, log: VirtualFile) -> None:
+        requests = _Requests()
+        requests.feed(log.read())
+        try:
+            for number, at, name, *arguments in requests:
+                self._replayed_at = float(at)
+                keys = self._database(int(number))
+                if name == b"DEL":
+                    keys.delete(arguments[0])
+                elif name == b"FLUSHALL":
+                    self._keys = {}
+                else:
+                    count = 1 + int(arguments[0])
+                    names, rest = arguments[1:count], arguments[count:]
+                    _BY_SHA[name](ScriptCall(keys, self.publish, self.now, names, rest))
+        except (_MalformedRequest, KeyError) as error:
+            raise ValueError(f"{_LOG} is damaged: {error}") from error
+        finally:
+            self._replayed_at = None
+        # A real server also drops an incomplete command at the end. It does not sync this, so a second power failure
+        # may damage its file in the middle, and an operator must repair the file.
+        log.truncate(log.size - requests.waiting)
+        log.fsync()
 
     async def main(self, node: RedisNode) -> None:
         """Serve on a node, until it ends: `world.nodes.start("redis", redis.main)`.
 
         A killed node keeps only its data, and only with `appendonly`. After a boot there are no subscriptions, as after
-        the start of a real server.
+        the start of a real server. A server that cannot write the file ends.
         """
+        self._node, self._disk = node, node.disk
         self.boot()
-        self._node = node
-        await trio.serve_listeners(self.serve, [node.listen(self.port)])
+        listeners = [node.listen(self.port)]
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sync_each_second)
+                await trio.serve_listeners(self.serve, listeners)
+        except* OSError:
+            # The server cannot write the file, and clients get no answer. A real server exits too, or refuses changes.
+            pass
+
+    async def _sync_each_second(self) -> None:
+        while True:
+            await trio.sleep(1.0)
+            if self._log is not None and self.appendfsync == "everysec":
+                self._log.fsync()
+
+    def _keep(self, client: RedisClient, *command: bytes) -> None:
+        """Write a change to the append-only file, before the client gets the answer."""
+        if not self.appendonly:
+            return
+        if self._log is None:
+            self._log = self._disk.open(_LOG, "a")
+        parts = (b"%d" % client.database, repr(self.now()).encode(), *command)
+        self._log.write(b"*%d\r\n%b" % (len(parts), b"".join(map(_bulk, parts))))
+        if self.appendfsync == "always":
+            self._log.fsync()
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection until it ends."""
@@ -396,21 +464,27 @@ class SimulatedRedis:
 
     def now(self) -> float:
         """Return the time of day of the server, in seconds: the one of its node."""
+        if self._replayed_at is not None:
+            return self._replayed_at
         return _EPOCH + trio.current_time() if self._node is None else self._node.now()
 
-    def _database(self, client: RedisClient) -> Keyspace:
-        return self._keys.setdefault(client.database, Keyspace(self.now))
+    def _database(self, number: int) -> Keyspace:
+        return self._keys.setdefault(number, Keyspace(self.now))
 
     def _del(self, client: RedisClient, *names: bytes) -> None:
-        keys = self._database(client)
-        client.write(b":%d\r\n" % sum([keys.delete(name) for name in names]))
+        keys = self._database(client.database)
+        found = [name for name in names if keys.delete(name)]
+        for name in found:
+            self._keep(client, b"DEL", name)
+        client.write(b":%d\r\n" % len(found))
 
     def _exists(self, client: RedisClient, *names: bytes) -> None:
-        keys = self._database(client)
+        keys = self._database(client.database)
         client.write(b":%d\r\n" % sum([keys.get(name) is not None for name in names]))
 
     def _flushall(self, client: RedisClient) -> None:
         self._keys = {}
+        self._keep(client, b"FLUSHALL")
         client.write(_OK)
 
     def _script(self, client: RedisClient, verb: bytes, *arguments: bytes) -> None:
@@ -426,23 +500,26 @@ class SimulatedRedis:
         if run is None:
             client.write(_error("ERR this server in memory does not know this script"))
             return
-        self._scripts[sha1(script).hexdigest().encode()] = run  # noqa: S324 - Redis names scripts by it
-        self._run_script(client, run, number, rest)
+        sha = sha1(script).hexdigest().encode()  # noqa: S324 - Redis names scripts by it
+        self._scripts[sha] = run
+        self._run_script(client, sha, number, rest)
 
     def _evalsha(self, client: RedisClient, sha: bytes, number: bytes, *rest: bytes) -> None:
-        run = self._scripts.get(sha.lower())
-        if run is None:
+        if sha.lower() not in self._scripts:
             client.write(_error("NOSCRIPT No matching script."))
         else:
-            self._run_script(client, run, number, rest)
+            self._run_script(client, sha.lower(), number, rest)
 
     def _run_script(
-        self, client: RedisClient, run: Script, number: bytes, rest: tuple[bytes, ...]
+        self, client: RedisClient, sha: bytes, number: bytes, rest: tuple[bytes, ...]
     ) -> None:
         count = int(number)
-        keys = self._database(client)
+        keys = self._database(client.database)
         call = ScriptCall(keys, self.publish, self.now, rest[:count], rest[count:])
-        client.write(_value(run(call)))
+        answer = self._scripts[sha](call)
+        # A real server also sends the messages of the script after the sync.
+        self._keep(client, sha, number, *rest)
+        client.write(_value(answer))
 
     def _info(self, client: RedisClient, *sections: bytes) -> None:
         texts = {
@@ -460,7 +537,7 @@ class SimulatedRedis:
             return
         settings = {
             b"appendonly": b"yes" if self.appendonly else b"no",
-            b"appendfsync": b"always",
+            b"appendfsync": self.appendfsync.encode(),
             b"no-appendfsync-on-rewrite": b"no",
         }
         found = [
@@ -536,6 +613,11 @@ class _Requests:
 
     def feed(self, data: bytes) -> None:
         self._buffer += data
+
+    @property
+    def waiting(self) -> int:
+        """The number of bytes of the incomplete command at the end."""
+        return len(self._buffer)
 
     def __iter__(self) -> Iterator[list[bytes]]:
         """Yield the complete commands, and keep the rest."""

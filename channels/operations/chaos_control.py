@@ -9,7 +9,8 @@ Toolkit can drive the server. Use this plug only in staging, because everyone wh
 
 A request is a POST of a JSON object to `/_ashtree/chaos/VERB`, with the header `Authorization: Bearer TOKEN`. The
 answer is `{"result": ...}`, or `{"problem": "..."}` with an HTTP status of 400 or more. If the server has several
-workers, one worker gets the request, and the answer describes only this worker.
+workers, one worker gets the request, and the answer describes only this worker. `channels.laboratory.live_cluster`
+chooses a worker, or the owner of an entity.
 
 A fault may end the connection that carries its own request. So the request for an action may have the header
 `Idempotency-Key`. If the sender repeats the request with the same key, the control returns the first answer again, and
@@ -37,11 +38,13 @@ from attrs import define
 from actors import sys
 from actors.addresses import whereis
 from actors.arguments import check_positive, is_number
-from actors.errors import CallExit, InvalidOption
+from actors.errors import CallExit, InvalidArgument, InvalidOption
 from actors.instrumentation.telemetry import Event
 from actors.links import kill
 from actors.refs import Pid
 from actors.runtime import in_runtime
+from channels.endpoint.endpoint import Endpoint
+from channels.entities.supervisor import EntitySupervisor
 from channels.errors import ChannelsError
 from channels.pubsub.adapter import WORKER
 from channels.serving.plug import Plug
@@ -62,6 +65,7 @@ from supervision.laboratory.chaos.faults.kinds import (
 )
 from supervision.laboratory.chaos.faults.moments import At
 from supervision.laboratory.chaos.injection.injector import Injector
+from supervision.laboratory.chaos.toolkit import TOKEN
 from supervision.recording.flight import recorder_of
 from supervision.recording.places import Places
 from supervision.recording.reader.figures import percentile
@@ -69,7 +73,7 @@ from supervision.recording.trace import Trace
 from supervision.supervisor import Supervisor
 from supervision.tree.supervisors import kind_of, some_children
 
-__all__ = ["ChaosControl", "Check"]
+__all__ = ["ChaosControl", "Check", "allow_chaos"]
 
 Check: TypeAlias = Callable[[], str | Awaitable[str | None] | None]
 """A function that returns the text of a problem, or None. It may be async. `world.steady` takes the same functions."""
@@ -137,7 +141,7 @@ class ChaosControl(Plug):
         InvalidOption: the token is too short or has a space, the path has no slash, or a number is not above 0.
 
     The control cannot apply faults of connections and nodes. Use `ashtree chaos` for these faults, or kill the process
-    of a connection.
+    of a connection. `ashtree serve --chaos` adds a control to an endpoint without one.
     """
 
     def __init__(
@@ -297,6 +301,21 @@ class ChaosControl(Plug):
                 return answer
             return f"the check returned {answer!r}; return None, or the problem as text"
         return f"the check took longer than {self._check_timeout:g} s"
+
+
+def allow_chaos(endpoint: Endpoint) -> None:
+    """Add a chaos control to an endpoint without one, for `ashtree serve --chaos`. Its token is in the environment.
+
+    Raises:
+        ChannelsError: there is no token.
+    """
+    token = os.environ.get(TOKEN)
+    if token is None:
+        raise ChannelsError(
+            f"--chaos needs a token; set {TOKEN}, whose holders can break this server"
+        )
+    if not any(isinstance(each, ChaosControl) for each in endpoint.plugs):
+        endpoint.plugs = (*endpoint.plugs, ChaosControl(token=token))
 
 
 @define(eq=False)
@@ -505,6 +524,18 @@ async def _drain(session: _RunningControl, arguments: dict[str, Any]) -> str:
     return worker
 
 
+async def _owner(session: _RunningControl, arguments: dict[str, Any]) -> str | None:
+    name, key = _text(arguments, "supervisor"), _text(arguments, "key")
+    for child in session.services.endpoint.children:
+        if isinstance(child, EntitySupervisor) and child.name == name:
+            try:
+                placement = await child.where(key)
+            except (CallExit, InvalidArgument) as error:
+                raise Refusal(409, f"nobody knows the owner of {key!r}: {error}") from None
+            return None if placement is None else placement.node
+    raise Refusal(404, f"the endpoint has no EntitySupervisor {name!r} among its children")
+
+
 async def _alive(session: _RunningControl, arguments: dict[str, Any]) -> bool:
     return session.find(arguments) is not None
 
@@ -583,6 +614,7 @@ _VERBS: Final[dict[str, Callable[[_RunningControl, dict[str, Any]], Awaitable[An
     "suspend": _suspend,
     "resume": _resume,
     "drain": _drain,
+    "owner": _owner,
     "alive": _alive,
     "restarts": _restarts,
     "lag": _lag,

@@ -19,6 +19,7 @@ from channels.filters import FilterRule, filter_parameters
 from channels.messages import Broadcast, Message
 from channels.protocol.session import Deliver, Effect, Membership, Send, Start
 from channels.recording.contents import FrameContents
+from channels.recording.nodes import record_nodes
 from channels.recording.watched_out import WatchedOut
 from channels.telemetry import CHANNEL_JOINED, CONNECTION_CLOSED, SESSION_STARTED
 from channels.transports.out_buffer import Flusher, OutBuffer
@@ -83,6 +84,7 @@ def record_channels(recorder: FlightRecorder) -> None:
     for detach in clients.attach(recorder.runtime):
         recorder.on_close(detach)
     recorder.on_close(clients.leave_flushers)
+    record_nodes(recorder)
 
 
 def trace_clients(recorder: Recorder) -> None:

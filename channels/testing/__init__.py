@@ -13,6 +13,7 @@ from channels.laboratory.fence_invariants import FencesHold
 from channels.laboratory.history_models import DurableTopic, KeyedPush, Presences
 from channels.laboratory.invariants import JoinsAnswered
 from channels.laboratory.joined_nodes import JoinedNodes
+from channels.laboratory.live_cluster import ClusterFailed, LiveCluster, open_cluster
 from channels.laboratory.live_network import LiveNetwork
 from channels.laboratory.presence_invariants import PresenceDiffsFit, PresencesAgree
 from channels.laboratory.simulated_redis import SimulatedRedis
@@ -31,6 +32,7 @@ __all__ = [
     "ENTITY_INVARIANTS",
     "BroadcastsArrive",
     "ChannelTest",
+    "ClusterFailed",
     "ConnectionRefused",
     "DurableTopic",
     "EntitiesRunOnce",
@@ -44,6 +46,7 @@ __all__ = [
     "JoinedNodes",
     "JoinsAnswered",
     "KeyedPush",
+    "LiveCluster",
     "LiveNetwork",
     "PresenceDiffsFit",
     "Presences",
@@ -53,4 +56,5 @@ __all__ = [
     "TestChannel",
     "TestClient",
     "open_channel_test",
+    "open_cluster",
 ]

@@ -18,13 +18,10 @@ PAGE = Path(__file__).parents[1] / "reference" / "command-line.md"
 HEAD = """\
 # Command line
 
-This page lists all commands and options of `ashtree`. `ashtree COMMAND --help` shows the same in the terminal.
-
-The exit code is 0 after success, 1 after a failure, 2 after wrong input, and 130 after Ctrl-C \
-during the import of your module. `simulate` has [further exit codes](simulation-commands.md).
-
-Some options also have an environment variable. An option on the command line overrides its variable. \
-[Settings](endpoint.md#settings) lists all variables.
+This page lists all commands and options of `ashtree`, as `ashtree COMMAND --help` shows them in the terminal. \
+The exit code is 0 after success, 1 after a failure, 2 after wrong input, and 130 after Ctrl-C during the import of \
+your module. `simulate` has [further exit codes](simulation-commands.md). An option on the command line overrides \
+its [environment variable](endpoint.md#settings).
 """
 
 GUIDES = {
@@ -75,14 +72,9 @@ def _section(name: str, command: Any) -> str:
     guide = f"\n\nSee {GUIDES[name]}." if name in GUIDES else ""
     usage = " ".join([name, "[OPTIONS]", *names])
     lines = [f"## {name}", "", _paragraphs(command.help) + guide, "", "```text", usage, "```", ""]
-    if arguments:
-        lines += ["| argument | meaning |", "|---|---|"]
-        lines += [f"| `{_name(each)}` | {_text(each.help)} |" for each in arguments]
-        lines.append("")
-    if options:
-        lines += ["| option | default | meaning |", "|---|---|---|"]
-        lines += [_row(each) for each in options]
-        lines.append("")
+    lines += [f"- `{_name(each)}`: {_text(each.help)}" for each in arguments]
+    lines += [_line(each) for each in options]
+    lines.append("")
     return "\n".join(lines)
 
 
@@ -94,13 +86,13 @@ def _paragraphs(help_text: str) -> str:
     return "\n\n".join(found)
 
 
-def _row(option: Any) -> str:
+def _line(option: Any) -> str:
     metavar = "" if option.is_flag else f" {option.metavar or _kind(option)}"
     names = ", ".join(f"`{each}{metavar}`" for each in [*option.opts, *option.secondary_opts])
     choices = _choices(option)
     one_of = f" One of {', '.join(choices)}." if choices else ""
     variable = f" Environment: `{option.envvar}`." if option.envvar else ""
-    return f"| {names} | {_default(option)} | {_text(option.help)}{one_of}{variable} |"
+    return f"- {names}: {_text(option.help)}{one_of}{_default(option)}{variable}"
 
 
 def _name(argument: Any) -> str:
@@ -124,18 +116,18 @@ def _choices(option: Any) -> list[str]:
 def _default(option: Any) -> str:
     value = option.default
     if option.required:
-        return "required"
+        return " Required."
     if value is None or value is False or value in ((), [], ""):
         return ""
     if value is True:
         value = option.opts[0]
     if isinstance(value, Enum):
         value = value.value
-    return f"`{option.show_default if isinstance(option.show_default, str) else value}`"
+    return f" Default: `{option.show_default if isinstance(option.show_default, str) else value}`."
 
 
 def _text(help_text: str | None) -> str:
-    return " ".join((help_text or "").split()).replace("|", "\\|")
+    return " ".join((help_text or "").split())
 
 
 if __name__ == "__main__":

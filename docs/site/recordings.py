@@ -4,7 +4,7 @@ Where a page of docs/study has the line `<!-- recording: NAME -->`, the site sho
 experiments run in a simulation with exact time, so each build makes the same recordings.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from examples.study import (
@@ -15,12 +15,13 @@ from examples.study import (
     mailbox_that_fills,
     restart_storm,
     slow_terminate,
+    takeover,
     three_strategies,
 )
 from supervision.recording.reader.page import render_page
 from supervision.simulation import Knobs, World, simulate
 
-RECORDINGS: dict[str, tuple[str, Callable[[], Awaitable[Any]]]] = {
+RECORDINGS: dict[str, tuple[str, Callable[[], Any]]] = {
     "crash-is-contained": (
         "One of twelve rooms crashes under a supervisor",
         crash_is_contained.under_a_supervisor,
@@ -53,6 +54,7 @@ RECORDINGS: dict[str, tuple[str, Callable[[], Awaitable[Any]]]] = {
         f"A channel crashes once: {next(iter(clients_message.CLIENTS))}",
         lambda: clients_message.run(*next(iter(clients_message.CLIENTS.values()))),
     ),
+    "takeover": ("The owner of an auction dies in the countdown", takeover.recording),
 }
 """The title and the experiment of each recording, by the name of its page."""
 
@@ -64,6 +66,9 @@ def recorded(name: str) -> str:
         SimulationFailed: the experiment failed.
     """
     title, experiment = RECORDINGS[name]
+    if name == "takeover":
+        # It simulates its nodes itself, and merges their recordings.
+        return render_page(experiment()[1], title=title)
 
     async def scenario(world: World) -> None:
         await experiment()

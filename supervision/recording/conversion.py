@@ -97,6 +97,9 @@ class Conversion:
             "crash": self._crash,
             "fault": self._fault,
             "client_connected": self._client_connected,
+            "envelope_sent": self._envelope,
+            "envelope_received": self._envelope,
+            "entity_began": self._entity_began,
         }
 
     def line(self, number: int, t: float, kind: str, fields: dict[str, Any]) -> bytes:
@@ -285,6 +288,20 @@ class Conversion:
     def _client_connected(self, record: Record, number: int) -> dict[str, Any]:
         self._connections.add(record[3])
         return self._other(record, number)
+
+    def _envelope(self, record: Record, number: int) -> dict[str, Any]:
+        _, _, kind, pid, topic, *id = record
+        field = "leaves" if kind == "envelope_sent" else "arrives"
+        fields = {"pid": pid, "topic": topic, field: " ".join(map(str, id))}
+        self._caused(fields, self._causes.get(pid))
+        if kind == "envelope_received" and pid is not None:
+            # What the process does next, it does because of this envelope.
+            self._causes[pid] = number
+        return fields
+
+    def _entity_began(self, record: Record, number: int) -> dict[str, Any]:
+        _, _, _, pid, fence = record
+        return self._caused({"pid": pid, "fence": fence}, self._causes.get(pid))
 
     def _other(self, record: Record, number: int) -> dict[str, Any]:
         _, _, _, pid, fields = record

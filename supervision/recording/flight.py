@@ -432,15 +432,16 @@ class FlightRecorder(Instrument):
             frames=self.records_frames and not self.contents,
         )
 
-    def add_message(self, kind: str, pid: Pid, fields: Mapping[str, Any]) -> None:
+    def add_message(self, kind: str, pid: Pid | None, *items: Any) -> None:
         """Record an event about a message. It goes to the ring of messages.
 
         Args:
             kind: The kind of the event.
-            pid: The process of the event.
-            fields: The fields, by name.
+            pid: The process of the event, if it has one.
+            *items: The fields, by name, or small items of which `Conversion` makes the fields of this kind.
         """
-        self._tape.keep((next(self._numbers), self._tape.look(), kind, pid.number, fields))
+        number = None if pid is None else pid.number
+        self._tape.keep((next(self._numbers), self._tape.look(), kind, number, *items))
 
     def fault(self, type: str, pid: Pid | None = None, *, text: str = "") -> None:
         """Record a deliberate fault. Call this just before you cause the fault.

@@ -14,6 +14,10 @@ Any event may also have `cause` and `node`. `cause` is the number of the event t
 number of the event's runtime, or the label of its node (`a`, and `a#2` after a reboot). Events of the first runtime,
 number 0, have no `node`.
 
+An event may have `leaves`, the id of something that left this process of the operating system, such as an envelope, or
+`arrives`, the id of something that arrived. An arrival comes after the event with the same id in `leaves`, which may be
+in another file. `supervision.recording.reader.merging` orders the events of several files by these ids.
+
 An `exit` field has an exit class; see `exit_class`. The field `reason` beside it is text for people. A program must not
 parse `reason`, `message`, `error` or any other text.
 """
@@ -94,7 +98,8 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         # The beginning of a recording of a running program, or of a live experiment. `began` is the time of day of `t`
         # 0, in seconds since the epoch. `why` is "continuous", "asked", "crash" or "experiment". `seconds` is the
-        # length of the recording so far. `crash` is the number of the selected crash. Without `receives`, there are no
+        # length of the recording so far. `crash` is the number of the selected crash. `place` is the name that a worker
+        # shares with its replacements. `merged` has an entry for each merged file. Without `receives`, there are no
         # `received` events; the field `unread` of `exited` then shows the messages that the process did not read.
         "recording": {
             "pid": None,
@@ -108,6 +113,8 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "seed?": int,
             "params?": dict,
             "crash?": int,
+            "place?": str,
+            "merged?": dict,
         },
         # Processes. `role` is the path that a replacement has too; see `supervision.recording.places.Place`. `host` is
         # the name of the node. `before` is True for a process that lived before the recording began.
@@ -304,6 +311,35 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "node_resumed": {"node": str},
         "node_suspended": {"node": str, "seconds": float},
         "node_ended": {"node": str},
+        # Disks of a simulated world. `size` and `at` are bytes, and `to` is the new name of a renamed file. `disk` is
+        # the first node with that disk, or empty. `lost` names what a power failure has undone.
+        "disk": {
+            "pid": None,
+            "operation": str,
+            "path": str,
+            "size?": int,
+            "at?": int,
+            "to?": str,
+        },
+        "disk_lost": {"pid": None, "disk": str, "lost": list[str]},
+        # Nodes of PubSub. `node_named` is a start of the recorded node. The other two are about another node.
+        "node_named": {"pid": int | None, "name": str, "incarnation": str},
+        "node_up": {"pid": int | None, "name": str, "incarnation": str},
+        "node_lost": {"pid": int | None, "name": str, "incarnation": str, "why": str},
+        "envelope_sent": {"pid": int | None, "topic": str},
+        "envelope_received": {"pid": int | None, "topic": str},
+        # A connection: `accepted` is in the recording of the server, and `answered` in that of an experiment.
+        "accepted": {"pid": int},
+        "answered": _CONNECTION,
+        # Entities. `entity_began` is the start of a callback. `entity` is the class.
+        "entity_started": {
+            "pid": int,
+            "entity": str,
+            "supervisor": str,
+            "key": str,
+            "fence": int,
+        },
+        "entity_began": {"pid": int, "fence": int},
     }
 )
 """The further fields of each kind of event. A field whose name ends with `?` may be missing."""
@@ -317,6 +353,8 @@ _ALWAYS: Final = {
     "kind": str,
     "cause?": int,
     "node?": int | str,
+    "leaves?": str,
+    "arrives?": str,
 }
 
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
+from random import Random
 from typing import Any, Protocol, TypeAlias, cast
 
 import hiredis
@@ -35,6 +36,7 @@ from channels.laboratory.simulated_redis import SCRIPTS
 from channels.testing import SimulatedRedis
 from supervision.laboratory.entropy import Streams
 from supervision.laboratory.simulation.knobs import Knobs
+from supervision.laboratory.simulation.world.disk import Disk
 from supervision.laboratory.simulation.world.network import Network, VirtualListener
 from supervision.recording.trace import Trace
 from tests.patience import PATIENCE, until
@@ -66,6 +68,7 @@ class Simulated:
 
     def __init__(self, nursery: trio.Nursery, **options: Any) -> None:
         self._redis = SimulatedRedis(**options)
+        self.disk = Disk(Random(1))
         self._network = Network(Knobs(), Streams(7), Trace(lambda: (0.0, 0, 0), keep=False))
         self._nursery = nursery
         self._scope = trio.CancelScope()

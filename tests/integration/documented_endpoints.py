@@ -18,7 +18,7 @@ from typing import Any
 
 from attrs import evolve
 
-from channels import Channel, Endpoint, PushReply, Socket
+from channels import Channel, Endpoint, Mount, PushReply, Socket
 from supervision import application
 
 
@@ -50,7 +50,7 @@ def main() -> None:
     # A module may create files in the working directory.
     os.chdir(arguments.folder)
     sys.path.insert(0, str(arguments.folder))
-    echo = Endpoint(sockets={"/socket": EchoSocket})
+    echo = Endpoint(sockets={"/socket": Mount(EchoSocket, auth_token=True)})
     documented = {name: importlib.import_module(name).endpoint for name in arguments.modules}
 
     def tell(_: object) -> None:

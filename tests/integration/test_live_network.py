@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -72,6 +73,22 @@ async def echoing() -> AsyncIterator[Echo]:
             listener.close()
             echo.close()
             nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def forwarding(network: LiveNetwork, echo: Echo, source: str | None) -> AsyncIterator[int]:
+    """Forward a port to the echo server, as if this was another process."""
+
+    async def dial() -> socket.socket:
+        stream = await trio.open_tcp_stream("127.0.0.1", echo.port)
+        return socket.socket(fileno=stream.socket.detach())
+
+    async with trio.open_nursery() as nursery:
+        attached = trio.Event()
+        nursery.start_soon(network.main, attached.set)
+        await attached.wait()
+        yield await network.forward("server", dial, source=source)
+        nursery.cancel_scope.cancel()
 
 
 async def said(stream: trio.SocketStream, data: bytes = b"hello") -> bytes:
@@ -190,3 +207,30 @@ async def test_healing_one_partition_leaves_the_others() -> None:
         assert limit.cancelled_caught
         echo.network.heal()
         assert await phone.receive_some() == b"held"
+
+
+async def test_a_forwarded_connection_can_be_cut_by_the_name_of_its_source() -> None:
+    network = LiveNetwork()
+    async with echoing() as echo, forwarding(network, echo, "node1") as port:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        assert await said(stream) == b"hello"
+        assert [each.name for each in network.connections] == ["node1->server#1"]
+        network.partition_oneway("node1", "server")
+        with trio.move_on_after(0.2) as held:
+            await said(stream)
+        assert held.cancelled_caught
+        network.heal("node1", "server")
+        assert await stream.receive_some() == b"hello"
+        await stream.aclose()
+
+
+async def test_a_forwarded_connection_ends_if_the_server_is_gone() -> None:
+    network = LiveNetwork()
+    async with echoing() as echo:
+        pass
+    async with forwarding(network, echo, None) as port:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        with trio.fail_after(PATIENCE), contextlib.suppress(trio.BrokenResourceError):
+            assert await stream.receive_some() == b""
+        assert network.connections == []
+        await stream.aclose()

@@ -83,7 +83,7 @@ def types_of(endpoint: Endpoint) -> str:
 def page_files(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, str]:
     """Return three things of the guide: the types of its server, its excerpt of them, and its client."""
     snippets = snippets_in(COMPILED, (ROOT / COMPILED).read_text())
-    server = next(each.code for each in snippets if each.language == "python")
+    server = next(each.code for each in snippets if "replies = " in each.code)
     excerpt, client, refused = (each.code for each in snippets if each.language == "typescript")
     module = ModuleType("page_of_types")
     # attrs looks up the module of a class.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -22,14 +22,13 @@ import attrs
 from attrs import define, field, frozen
 
 from actors.arguments import check_positive, positive
-from supervision.laboratory.simulation.forks import ForkedSeed
 from supervision.laboratory.simulation.replaying.run_file import find_scenario
 from supervision.laboratory.simulation.replaying.self_check import check_many
 from supervision.laboratory.simulation.scenario import Scenario
 from supervision.laboratory.simulation.search.corpus import Corpus
 from supervision.laboratory.simulation.search.findings import Finding, look_at
-from supervision.laboratory.simulation.search.report import Failures, Forking, SweepReport
-from supervision.laboratory.simulation.search.sweep import SeedResult, sweep
+from supervision.laboratory.simulation.search.report import Failures, SweepReport
+from supervision.laboratory.simulation.search.searching import Search, Strategy
 from supervision.laboratory.simulation.search.workers import cores
 
 __all__ = ["Campaign", "Part", "Sweep"]
@@ -37,7 +36,6 @@ __all__ = ["Campaign", "Part", "Sweep"]
 _VISITS = (0.1, 0.3, 0.6)  # the share of each visit in the time for seeds
 _SHRINKING = 0.15  # the share of the time for shrinking
 _LONGEST_SHRINK = 30.0  # the most real seconds for shrinking one failure
-_FORKS = 0.2  # the share of a visit for forks
 _REAL_SECONDS = 120.0  # the most real seconds for one run; long enough for a busy machine
 _CPU_SECONDS = 20.0  # the most CPU seconds for one run
 # The share of passing runs to repeat in a fresh process. A repetition takes about a second.
@@ -73,24 +71,21 @@ class Part:
     Attributes:
         sweep: the sweep.
         scenario: its scenario.
-        next_seed: the first seed that has not run.
-        end_seed: the sweep ends before this seed.
-        report: the totals.
-        forking: chooses the rare states from which further runs start.
-        forks: the chosen runs that have not run yet.
+        search: its runs, and their totals.
         seconds: the real seconds so far.
         cpu_seconds: the CPU seconds of its processes so far.
     """
 
     sweep: Sweep
     scenario: Scenario
-    next_seed: int
-    end_seed: int
-    report: SweepReport
-    forking: Forking = field(factory=Forking)
-    forks: list[ForkedSeed] = field(factory=list)
+    search: Search
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+
+    @property
+    def report(self) -> SweepReport:
+        """The totals."""
+        return self.search.report
 
     @property
     def has_found_enough(self) -> bool:
@@ -102,8 +97,8 @@ class Part:
 
     @property
     def is_over(self) -> bool:
-        """True if the sweep runs no further seeds and forks."""
-        return self.has_found_enough or (self.next_seed >= self.end_seed and not self.forks)
+        """True if the sweep runs nothing more."""
+        return self.has_found_enough or self.search.is_over
 
     @property
     def passed(self) -> bool:
@@ -127,6 +122,7 @@ class Campaign:
         jobs: the number of processes; None takes one per core.
         check: the share of passing runs that a fresh process repeats. Unless this is 0, it also repeats the first
             failure of each kind.
+        strategy: the strategy of the searches.
         clock: returns the real seconds.
 
     Attributes:
@@ -146,6 +142,7 @@ class Campaign:
         seeds: int | None = None,
         jobs: int | None = None,
         check: float = _CHECKED,
+        strategy: Strategy = "auto",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not sweeps:
@@ -153,17 +150,10 @@ class Campaign:
         check_positive("Campaign", "seconds", seconds)
         self.jobs = cores() if jobs is None else jobs
         self.seconds = seconds
-        self.parts = [
-            Part(
-                sweep=each,
-                scenario=find_scenario(each.path),
-                next_seed=first_seed,
-                end_seed=first_seed + (_ENDLESS if seeds is None else seeds),
-                report=SweepReport(scenario=each.path),
-            )
-            for each in sweeps
-        ]
         self._check = check
+        self._strategy = strategy
+        last = first_seed + (_ENDLESS if seeds is None else seeds)
+        self.parts = [self._part(each, range(first_seed, last)) for each in sweeps]
         self._clock = clock
 
     @property
@@ -210,53 +200,31 @@ class Campaign:
         for (part, _), finding in zip(found, findings, strict=True):
             yield part, finding
 
+    def _part(self, chosen: Sweep, seeds: Sequence[int]) -> Part:
+        scenario = find_scenario(chosen.path)
+        options = {
+            "jobs": self.jobs,
+            "params": chosen.params,
+            "check": self._check,
+            # It would take too long to repeat every failure in a fresh process. `examine` repeats one of each kind.
+            "check_failures": False,
+            "real_seconds": _REAL_SECONDS,
+            "cpu_seconds": _CPU_SECONDS,
+        }
+        # A campaign has a limit of time, so a plateau does not end a sweep.
+        search = Search(scenario, seeds, strategy=self._strategy, stops=False, options=options)
+        return Part(sweep=chosen, scenario=scenario, search=search)
+
     def _visit(self, part: Part, end: float) -> None:
-        """Run seeds of a sweep until `end`, at least one. The last part of this time is for its forks."""
+        """Continue the search of a sweep until `end`, with at least one run."""
         begun, used = self._clock(), _cpu_seconds()
         # `closing` ends the workers immediately. So no run goes on, and `_cpu_seconds` includes their CPU time.
-        with closing(self._results(part, range(part.next_seed, part.end_seed))) as results:
-            for result in results:
-                part.next_seed = result.seed + 1
-                if self._clock() >= begun + (end - begun) * (1 - _FORKS):
-                    part.forks += part.forking.of(part.report)
-                    if part.forks or self._clock() >= end:
-                        break
-        part.forks += part.forking.of(part.report)
-        self._run_forks(part, end)
+        with closing(part.search.results()) as results:
+            for _ in results:
+                if part.has_found_enough or self._clock() >= end:
+                    break
         part.seconds += self._clock() - begun
         part.cpu_seconds += _cpu_seconds() - used
-
-    def _run_forks(self, part: Part, end: float) -> None:
-        done = 0
-        if part.forks and not part.has_found_enough:
-            with closing(self._results(part, part.forks)) as results:
-                for _ in results:
-                    done += 1
-                    if self._clock() >= end:
-                        break
-        part.forks = part.forks[done:]
-
-    def _results(
-        self, part: Part, seeds: Sequence[int | ForkedSeed]
-    ) -> Generator[SeedResult, None, None]:
-        """Run seeds, and yield the results until the sweep has found enough."""
-        results = sweep(
-            part.scenario,
-            seeds,
-            jobs=self.jobs,
-            params=part.sweep.params,
-            check=self._check,
-            # It would take too long to repeat every failure in a fresh process. `examine` repeats one of each kind.
-            check_failures=False,
-            real_seconds=_REAL_SECONDS,
-            cpu_seconds=_CPU_SECONDS,
-        )
-        with closing(results):
-            for result in results:
-                part.report.add(result)
-                yield result
-                if part.has_found_enough:
-                    return
 
 
 def _repeat_elsewhere(found: Sequence[tuple[Part, Failures]]) -> None:

@@ -30,15 +30,14 @@ from channels.client import (
     RetryTable,
     open_socket,
 )
-from channels.durable import History, MemoryStorage, RedisStorage, Storage
+from channels.durable import History, MemoryStorage, RedisStorage, SQLiteStorage, Storage
 from channels.pubsub.redis.adapter import RedisAdapter
 from channels.testing import SimulatedRedis
 from supervision import Backoff, Supervisor
-from supervision.chaos import At, Kill
+from supervision.chaos import At, Fault, Kill, KillNode, On
 from supervision.laboratory.entropy import Chance
 from supervision.simulation import Node, World
 from tests.laws.scenarios import scenario
-from tests.simulation.simulated_sqlite import Disk, SimulatedSQLite
 from tests.simulation.sweeps.bounds import small_bounds
 
 PORT = 4000
@@ -82,9 +81,9 @@ class Run:
         storage: makes the storage of a node.
         runs: the runs of the handler for each edit.
         gone: the labels of the nodes that were killed or stopped.
+        labels: the labels of the incarnations of each node.
         places: the edit at each position, as somebody has heard of it.
         epochs: the epochs of these positions.
-        histories: the histories of all incarnations of the nodes.
         latest: the history of the latest incarnation of each node, by the node's name.
         end: the position of all clients at the end.
     """
@@ -99,8 +98,8 @@ class Run:
         self.gone: set[str] = set()
         self.places: dict[str, str] = {}
         self.epochs: list[str] = []
-        self.histories: list[History] = []
         self.latest: dict[str, History] = {}
+        self.labels: dict[str, list[str]] = {name: [] for name in names}
         self.end = ""
         self.is_over = False
 
@@ -154,6 +153,9 @@ class Document(Channel):
 
 async def serve(node: Node, run: Run) -> None:
     """Run one node, until it is killed or stopped."""
+    # A planned fault may have killed it in the middle of an append.
+    run.gone.update(run.labels[node.name])
+    run.labels[node.name].append(node.label)
     history = History(
         run.storage(node),
         max_messages=5000,
@@ -162,7 +164,6 @@ async def serve(node: Node, run: Run) -> None:
         check_interval=1.0,
         timeout=3.0,
     )
-    run.histories.append(history)
     run.latest[node.name] = history
     assigns = {"run": run, "node": node.label, "random": node.random("document")}
 
@@ -330,15 +331,12 @@ class Writer:
 class Faults:
     """The faults of the nodes and the network, one after the other or several at once."""
 
-    def __init__(
-        self, run: Run, nursery: trio.Nursery, clients: list[Writer], disk: Disk | None
-    ) -> None:
+    def __init__(self, run: Run, nursery: trio.Nursery, clients: list[Writer]) -> None:
         self.run = run
         self.nodes = run.world.nodes
         self.network = run.world.network
         self.random = run.world.random("faults")
         self.clients = [client.name for client in clients]
-        self.disk = disk
         self._nursery = nursery
         self._held: list[Any] = []
 
@@ -384,32 +382,17 @@ class Faults:
     def lose(self, name: str, *, power: bool) -> None:
         """Kill a node, as `kill -9` does."""
         if self.nodes.is_up(name):
-            label = self.nodes[name].label
-            self.run.gone.add(label)
+            self.run.gone.add(self.nodes[name].label)
             self.nodes.kill(name, power=power)
-            if self.disk is not None:
-                self.disk.killed(label)
-
-    async def in_an_append(self) -> None:
-        """Wait for the middle of an append, for a while, in most cases."""
-        if self.disk is None or self.random.random() < 0.3:
-            return
-        for _ in range(200):
-            if self.disk.writing is not None:
-                await trio.sleep(self.random.uniform(0.0, 0.005))
-                return
-            await trio.sleep(0.005)
 
     async def kill(self) -> None:
         name = self.random.choice(self.run.names)
-        await self.in_an_append()
         self.lose(name, power=False)
         await trio.sleep(self.random.choice([0.0, 0.5, 3.0]) * self.random.random())
         self.boot(name)
 
     async def cut_power(self) -> None:
         """Cut the power of the machine of all nodes."""
-        await self.in_an_append()
         for name in self.run.names:
             self.lose(name, power=True)
         await trio.sleep(self.random.choice([0.0, 1.0, 4.0]) * self.random.random())
@@ -475,17 +458,18 @@ def crashes(chance: Chance) -> list[Kill]:
     ]
 
 
-async def live(run: Run, *, disk: Disk | None = None) -> list[Writer]:
+async def live(run: Run, *, shares_disk: bool = False) -> list[Writer]:
     """Run the clients under faults, and judge."""
-    world = run.world
+    world, disk = run.world, None
     for name in run.names:
-        world.nodes.start(name, serve, run)
+        node = world.nodes.start(name, serve, run, disk=disk)
+        disk = node.disk if shares_disk else None
     writers = [Writer(run, number) for number in range(world.params["clients"])]
     async with trio.open_nursery() as nursery:
         for writer in writers:
             nursery.start_soon(writer.main)
         async with trio.open_nursery() as storm:
-            faults = Faults(run, storm, writers, disk)
+            faults = Faults(run, storm, writers)
             await faults.rage(world.params["seconds"])
             storm.cancel_scope.cancel()
         await faults.end()
@@ -581,7 +565,7 @@ def judge(run: Run, writers: list[Writer]) -> None:
     resets = Counter(reason for writer in writers for reason in writer.resets)
     twice = sum(len(runs) > 1 for runs in run.runs.values())
     world.sometimes("a handler ran again", twice)
-    again = sum(history.statistics()["repeated"] for history in run.histories)
+    again = sum(history.statistics()["repeated"] for history in run.latest.values())
     world.sometimes("a push got its first answer again", again)
     world.sometimes(
         "a client was recovered",
@@ -601,19 +585,35 @@ async def in_memory(world: World) -> None:
     world.sometimes("the history was lost", "epoch_changed" in resets)
 
 
-@scenario(faults=crashes, params={"clients": 3, "seconds": 10.0})
+def crashes_in_appends(chance: Chance) -> list[Fault]:
+    """Also kill nodes in the middle of transactions, or cut the power of their machine."""
+    return [
+        *crashes(chance),
+        *(
+            KillNode(
+                node=chance.choice(["a", "b"]),
+                power=chance.random() < 0.5,
+                reboot_after=round(chance.uniform(0.0, 2.0), 2),
+                when=On(chance.choice(["operation", "fsync"]), nth=chance.randrange(20, 200)),
+            )
+            for _ in range(3)
+        ),
+    ]
+
+
+@scenario(faults=crashes_in_appends, params={"clients": 3, "seconds": 10.0})
 @small_bounds
 async def on_disk(world: World) -> None:
     """Two processes of one machine on a SQLite file, which loses nothing."""
-    disk = Disk(world.random("disk"))
     redis = SimulatedRedis()
     world.nodes.start("redis", redis.main)
-    run = Run(world, ("a", "b"), lambda node: SimulatedSQLite(disk, node))
-    writers = await live(run, disk=disk)
+    run = Run(world, ("a", "b"), lambda node: SQLiteStorage("/simulated/history.db"))
+    writers = await live(run, shares_disk=True)
     resets = {reason for writer in writers for reason in writer.resets}
     world.check(resets == {"new"}, f"the resets were {resets}")
     world.check(len(run.epochs) == 1, f"the epochs were {run.epochs}")
-    world.sometimes("a kill hit an append", disk.torn > 0)
+    hits = [report for report in world.faults.report() if isinstance(report.fault, KillNode)]
+    world.sometimes("a kill hit an append", any(each.status == "applied" for each in hits))
 
 
 @scenario(faults=crashes, params={"clients": 3, "seconds": 10.0})

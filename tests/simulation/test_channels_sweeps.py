@@ -19,6 +19,7 @@ from tests.simulation.sweeps.channels.client import client
 from tests.simulation.sweeps.channels.client_times import client_times
 from tests.simulation.sweeps.channels.clients import Client
 from tests.simulation.sweeps.channels.crowd import crowd
+from tests.simulation.sweeps.channels.disks import redis_history, sqlite_history
 from tests.simulation.sweeps.channels.endpoint import connections
 from tests.simulation.sweeps.channels.entities import entities
 from tests.simulation.sweeps.channels.entity_arbiters import entity_arbiters
@@ -60,6 +61,8 @@ SEEDS: dict[Any, int] = {
     entities: 3,
     entity_routers: 6,
     entity_arbiters: 2,
+    sqlite_history: 6,
+    redis_history: 4,
 }
 
 

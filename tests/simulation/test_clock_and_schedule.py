@@ -240,6 +240,58 @@ def test_no_alarm_of_a_dead_task_holds_the_time() -> None:
     in_a_clock(main)
 
 
+def in_the_same_order(ran: list[list[int]], rounds: int) -> bool:
+    """Return True if the tasks 0 and 1 kept one order for some consecutive rounds."""
+    firsts = [each.index(0) < each.index(1) for each in ran]
+    return any(len(set(firsts[n : n + rounds])) == 1 for n in range(len(firsts) - rounds + 1))
+
+
+def rounds_of(policy: Policy, seed: int, change: float) -> list[list[int]]:
+    """Run twenty tasks for thirty rounds. Return the order of the tasks in each round."""
+    ran: list[list[int]] = [[] for _ in range(30)]
+
+    async def runner(number: int) -> None:
+        for rounds in ran:
+            await trio.sleep(1)
+            rounds.append(number)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(runner, number)
+
+    scheduler = Scheduler(policy, random.Random(seed), change=change)
+    with scheduling(scheduler):
+        trio.run(main, clock=VirtualClock(), instruments=[scheduler])
+    return ran
+
+
+def test_priorities_keep_an_order_for_many_rounds_and_a_shuffle_seldom_does() -> None:
+    policies: tuple[tuple[Policy, float], ...] = (
+        ("seeded", 0.1),
+        ("pct", 0.03),
+        ("reshuffle", 0.1),
+    )
+    found = {
+        policy: sum(in_the_same_order(rounds_of(policy, seed, change), 8) for seed in range(40))
+        for policy, change in policies
+    }
+    assert found["seeded"] < 10
+    assert found["pct"] > 35
+    assert found["reshuffle"] > 25
+
+
+@pytest.mark.parametrize("policy", ["pct", "reshuffle"])
+def test_priorities_change_during_a_run_and_a_seed_repeats_them(policy: Policy) -> None:
+    ran = rounds_of(policy, 1, 0.1)
+    assert 1 < len({tuple(each) for each in ran}) < 30
+    assert all(sorted(each) == list(range(20)) for each in ran)
+    assert ran == rounds_of(policy, 1, 0.1)
+    assert ran != rounds_of(policy, 2, 0.1)
+    still = rounds_of(policy, 1, 0.0)
+    assert len({tuple(each) for each in still}) == 1
+
+
 def test_a_trio_run_in_another_thread_does_not_use_the_schedule_of_a_simulation() -> None:
     async def checkpoints() -> None:
         for _ in range(10):

@@ -58,16 +58,8 @@ async def starts_a_pool(world: World) -> None:
     ThreadPoolExecutor().submit(print)
 
 
-async def hands_to_a_thread(world: World) -> None:
-    await trio.to_thread.run_sync(print)
-
-
-async def opens_a_file(world: World) -> None:
-    await trio.open_file(__file__)
-
-
-async def looks_at_a_path(world: World) -> None:
-    await trio.Path(__file__).exists()
+async def looks_up_a_name(world: World) -> None:
+    await trio.socket.getaddrinfo("localhost.example", 80)
 
 
 async def runs_a_program(world: World) -> None:
@@ -156,9 +148,7 @@ ESCAPES = {
     measures: ("time.monotonic()", "trio.current_time()"),
     starts_a_thread: ("a thread", "call the function directly"),
     starts_a_pool: ("a thread", "call the function directly"),
-    hands_to_a_thread: ("a thread", "call the function directly"),
-    opens_a_file: ("a file, for which Trio takes a thread", "plain open()"),
-    looks_at_a_path: ("a file, for which Trio takes a thread", "plain open()"),
+    looks_up_a_name: ("a name look-up", "world.network"),
     runs_a_program: ("another program", "before the simulation"),
     forks: ("os.fork()", "before the simulation"),
     sleeps: ("time.sleep()", "await trio.sleep"),

@@ -21,6 +21,7 @@ SCENARIOS = {
     "examples.scenarios.bank:a_day_of_transfers": 200 if DEEP else 20,
     "examples.scenarios.chat_rooms:an_evening": 50 if DEEP else 4,
     "examples.scenarios.theatre:evening": 200 if DEEP else 20,
+    "examples.scenarios.journal:power_failures": 200 if DEEP else 20,
     "examples.scenarios.auction_house:evening": 100 if DEEP else 5,
     "examples.scenarios.cells:busy_clients": 200 if DEEP else 20,
 }

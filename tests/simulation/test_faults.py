@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from supervision.laboratory.chaos.faults.kinds import (
     DelayMessage,
+    DrainNode,
     DropMessage,
     Fault,
     FillMailbox,
@@ -22,6 +23,7 @@ from supervision.laboratory.chaos.faults.kinds import (
     Kill,
     KillNode,
     Partition,
+    PauseNode,
     Raise,
     ResetConnection,
     SkewClock,
@@ -334,6 +336,27 @@ def test_a_node_is_killed_and_booted_again() -> None:
     assert ("node_killed", "a") in names
     assert ("node_started", "a#2") in names
     assert outcome.fault_reports[0].where == "a"
+
+
+def test_a_node_is_paused_and_runs_again() -> None:
+    plan = [
+        PauseNode(node="a", seconds=1.0, when=At(1.05)),
+        PauseNode(node="a", seconds=1.0, when=At(1.55)),
+    ]
+    outcome = simulate(islands, 1, faults=plan)
+    assert outcome.passed, outcome.error
+    assert [report.status for report in outcome.fault_reports] == ["applied", "applied"]
+    times = {event["kind"]: event["t"] for event in events(outcome) if "node_" in event["kind"]}
+    assert times["node_resumed"] - times["node_paused"] == pytest.approx(1.5)
+
+
+def test_a_simulated_node_cannot_be_drained() -> None:
+    outcome = simulate(islands, 1, faults=[DrainNode(node="a", when=At(1.0))])
+    [report] = outcome.fault_reports
+    assert (report.status, report.why) == (
+        "not_applicable",
+        "only the nodes of a live cluster can be drained",
+    )
 
 
 def test_the_kill_of_a_dead_node_is_masked_and_of_a_missing_node_not_applicable() -> None:

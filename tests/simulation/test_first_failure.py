@@ -47,7 +47,7 @@ def test_a_search_without_a_failure_ends_with_its_time() -> None:
 
 def test_the_search_goes_on_after_a_false_alarm_and_passes_the_params_of_a_sweep() -> None:
     param = Sweep("param", f"{HERE}:fails_at_a_param", params={"fails": True})
-    found = first_failure([param], seconds=30.0, is_false=lambda sweep, seed: seed < 4)
+    found = first_failure([param], seconds=30.0, is_false=lambda sweep, result: result.seed < 4)
     assert found.result is not None
     assert found.result.seed == 4
 

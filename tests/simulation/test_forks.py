@@ -182,6 +182,9 @@ def test_the_command_forks_and_shows_the_forks(
         params={},
         stop_after=1,
         forks=10,
+        strategy="auto",
+        deviations=1,
+        limit=1,
         bare=0.0,
         check=0.0,
         real_seconds=60.0,
@@ -189,6 +192,5 @@ def test_the_command_forks_and_shows_the_forks(
     )
     assert not sweeping.run()
     shown = capsys.readouterr()
-    assert "runs fork at rare states" in shown.err
     assert f"from the first `{FIRST}` on" in shown.out
     assert "of them forked at rare states" in shown.out

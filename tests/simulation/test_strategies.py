@@ -33,6 +33,7 @@ KILL = Kill(target="/nobody", when=At(0.5))
 EVERYTHING = Storm(
     ["/top/a", "/top/*"],
     kinds=list(FAULTS),
+    files=["a/*"],
     count=5,
     within=4.0,
     after=1.0,

@@ -4,6 +4,7 @@ import trio
 import trio.testing
 from trio import _threads as threads_module
 from trio._core import _run as run_module
+from trio.lowlevel import RunVar
 
 from supervision.laboratory.simulation.scheduling.trio_internals import (
     make_ready,
@@ -107,7 +108,7 @@ def test_a_task_that_was_taken_out_of_a_batch_runs_when_it_is_put_back() -> None
 
 def test_the_private_names_are_restored() -> None:
     before = (vars(run_module).copy(), vars(threads_module).copy())
-    with scheduling(Recorder(reverse=True)), thread_starts(print):
+    with scheduling(Recorder(reverse=True)), thread_starts(print, print, print):
         assert vars(run_module) != before[0]
         assert vars(threads_module) != before[1]
     assert (vars(run_module), vars(threads_module)) == before
@@ -132,7 +133,7 @@ def test_trio_starts_every_thread_through_the_private_name() -> None:
                 continue
             raise AssertionError("a thread was started")
 
-    with thread_starts(start):
+    with thread_starts(start, print, RunVar("limiter")):
         trio.run(main)
     assert len(started) == 3
 

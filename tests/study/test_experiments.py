@@ -23,6 +23,8 @@ EXPERIMENTS = [
     "examples.study.mailbox_that_fills",
     "examples.study.restart_storm",
     "examples.study.clients_message",
+    "examples.study.takeover",
+    "examples.study.two_leaders",
 ]
 MAX_LINES = 60
 """Lines of code of one experiment, without imports, docstrings and comments."""
@@ -146,3 +148,17 @@ def test_a_retry_without_a_key_writes_an_order_twice() -> None:
     assert runs["no retry"].book == [1, 2, 3, 4, 8, 9, 10]
     assert runs["retry"].book == sorted([*ten, 4])
     assert runs["retry with a key"].book == ten
+
+
+def test_the_next_owner_goes_on_with_the_countdown_when_the_lease_has_ended() -> None:
+    runs = results("takeover")
+    assert runs["ann"].text == "10a 9a 8a 7a 4b 3b 2b 1b 0b"
+    assert runs["bob"].text == "9a 8a 7a 4b 3b 2b 1b 0b"
+    first, second = runs["the story"].lives
+    assert (first.name, first.how) == ("owner on a", "killed")
+    assert second.start - first.end == pytest.approx(3.0, abs=0.1)
+
+
+def test_only_a_claim_before_the_read_keeps_every_confirmed_write() -> None:
+    failed = {kind: len(sweep.failed) for kind, sweep in results("two_leaders").items()}
+    assert failed == {"no fence": 38, "fenced writes": 9, "claim, then read": 0}

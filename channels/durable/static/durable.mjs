@@ -1,4 +1,4 @@
-// Helpers for pages that use phoenix.js with durable topics of Ashtree. See "Recover missed messages in the browser".
+// Helpers for pages that use phoenix.js with durable topics of Ashtree. See the guide "Lose no message".
 
 /** Make a channel that sends the position of its last message at each join, and so gets what it missed. */
 export function durable(socket, topic, params = {}) {

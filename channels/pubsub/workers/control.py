@@ -50,6 +50,7 @@ class Setup(msgspec.Struct, kw_only=True, frozen=True):
         lifeline: the file descriptor of a pipe that ends with the parent.
         secret: the secret that signs tokens if the endpoint has no secret. All workers get the same secret.
         options: further values for the program of the worker.
+        starts: the number of processes that have had this id, including this one.
         replaces: True if another worker serves the place until this worker is ready.
     """
 
@@ -65,6 +66,7 @@ class Setup(msgspec.Struct, kw_only=True, frozen=True):
     lifeline: int
     secret: bytes
     options: dict[str, Any]
+    starts: int = 1
     replaces: bool = False
 
     def __repr__(self) -> str:

@@ -20,6 +20,7 @@ import secrets
 import signal
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -322,6 +323,8 @@ class _Parent:
         self.hub = Hub(max_buffered_bytes=settings.max_buffered_bytes, on_dropped=self._note_drop)
         self.grants = Grants()
         self.holders = count(1)
+        # The number of processes that have had each id.
+        self.starts: Counter[int] = Counter()
         self.secret = secrets.token_bytes(64)
         self.processes: dict[Worker, _Process] = {}
         self.started = trio.current_time()
@@ -478,6 +481,7 @@ class _Parent:
     ) -> None:
         worker = process.worker
         sockets = self.sockets[worker.place - 1]
+        self.starts[worker.id] += 1
         setup = Setup(
             id=worker.id,
             place=worker.place,
@@ -491,6 +495,7 @@ class _Parent:
             lifeline=self.lifeline,
             secret=self.secret,
             options=dict(self.settings.options),
+            starts=self.starts[worker.id],
             replaces=self.plan.places[worker.place].successor is worker,
         )
         assert process.control is not None

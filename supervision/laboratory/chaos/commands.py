@@ -92,6 +92,12 @@ def chaos(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="The parameter `port` of the scenario.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="The parameter `workers` of the scenario.")
+    ] = None,
+    nodes: Annotated[
+        int | None, typer.Option(min=1, help="The parameter `nodes` of the scenario.")
+    ] = None,
     params: Annotated[
         list[str] | None,
         typer.Option(
@@ -171,7 +177,9 @@ def chaos(
     scenario = load_function(
         target, "scenario, which is an async function of one argument, the world"
     )
-    given = parse_params(params or ()) | ({} if port is None else {"port": port})
+    options = {"port": port, "workers": workers, "nodes": nodes}
+    given = parse_params(params or ())
+    given |= {name: value for name, value in options.items() if value is not None}
     _log(log_level)
     plan = _checked_plan(target, scenario, faults, seed)
     try:

@@ -47,6 +47,7 @@ __all__ = [
     "inject_fault",
     "kill_process",
     "missing_children",
+    "owner_of",
     "process_is_alive",
     "request_latency",
     "restarts",
@@ -239,6 +240,21 @@ def request_latency(
 def clients(configuration: Configuration = None, secrets: Configuration = None) -> int:
     """Return the number of connected clients, over WebSocket and long polling."""
     return sum(_ask("clients", {}, configuration, secrets).values())
+
+
+def owner_of(
+    supervisor: str, key: str, configuration: Configuration = None, secrets: Configuration = None
+) -> str | None:
+    """Return the name of the node that runs an entity; None if the entity does not run.
+
+    Args:
+        supervisor: the name of the `EntitySupervisor`.
+        key: the key of the entity.
+        configuration: the configuration of the experiment.
+        secrets: the secrets of the provider.
+    """
+    answer = _ask("owner", {"supervisor": supervisor, "key": key}, configuration, secrets)
+    return None if answer is None else str(answer)
 
 
 def process_is_alive(

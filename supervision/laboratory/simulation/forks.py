@@ -2,9 +2,10 @@
 
     simulate(scenario, seed=7, forks=[Fork(at="a join found the room closing", seed=1)])
 
-The fork comes when the scenario first passes a true condition with this name to `world.sometimes`. Up to that moment,
-the run is the same as the run of seed 7. Then all random streams begin anew from the seed of the fork. The plan of
-faults stays the same. So a sweep that has found a rare state once can start many runs there.
+The fork comes when the scenario first passes a true condition with this name to `world.sometimes`, or in a given round
+of the scheduler. Up to that moment, the run is the same as the run of seed 7. Then all random streams begin anew from
+the seed of the fork. The plan of faults stays the same. So a sweep that has found a rare state once can start many runs
+there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from attrs import field, frozen
+
+from supervision.laboratory.simulation.scheduling.deviations import Deviations
 
 __all__ = ["Fork", "ForkedSeed", "described"]
 
@@ -21,39 +24,44 @@ class Fork:
     """A moment at which a run begins to use other random numbers.
 
     Args:
-        at: the name of a `world.sometimes` condition. The run forks when the condition is true for the first time.
+        at: the name of a `world.sometimes` condition, or the number of a round. The run forks when the condition is
+            true for the first time, or just before the tasks of the round run.
         seed: a whole number. Each number gives another continuation of the run.
     """
 
-    at: str
+    at: str | int
     seed: int
 
     def __str__(self) -> str:
-        return f"other random numbers ({self.seed}) from the first `{self.at}` on"
+        where = f"round {self.at}" if isinstance(self.at, int) else f"the first `{self.at}`"
+        return f"other random numbers ({self.seed}) from {where} on"
 
 
 @frozen
 class ForkedSeed:
-    """A run that forks. `sweep` accepts it in place of a seed.
+    """A run that forks, or that has another schedule. `sweep` accepts it in place of a seed.
 
         sweep(scenario, [ForkedSeed(7, [Fork("a join found the room closing", n)]) for n in range(10)])
 
     Args:
         seed: the seed of the run.
         forks: the forks.
+        deviations: the orders of rounds, by round number. All other rounds have the canonical order. None for the
+            policy of the knobs.
     """
 
     seed: int
-    forks: tuple[Fork, ...] = field(converter=tuple[Fork, ...])
+    forks: tuple[Fork, ...] = field(default=(), converter=tuple[Fork, ...])
+    deviations: Deviations | None = None
 
-    def then(self, name: str, number: int) -> ForkedSeed:
+    def then(self, at: str | int, number: int) -> ForkedSeed:
         """Return this run with a further fork.
 
         Args:
-            name: the name of a `world.sometimes` condition, at which the run forks.
+            at: the condition or the round at which the run forks.
             number: the seed of the fork. Each number gives another continuation of the run.
         """
-        return ForkedSeed(self.seed, (*self.forks, Fork(name, number)))
+        return ForkedSeed(self.seed, (*self.forks, Fork(at, number)))
 
 
 def described(forks: Iterable[Fork]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import field, frozen
@@ -48,6 +49,7 @@ class Outcome:
         events: the number of events of the trace.
         recorded: the events of the trace. Only `trace` and `digest` turn the events into text, which takes time.
         digest_without_trace: the SHA-256 of the trace, if the run did not keep the trace.
+        ran: the numbers of the tasks that ran, in order; 0 ends a round.
         steps_digest: the SHA-256 of the numbers of the tasks that ran, in order, and of the times at which they ran.
         deviations: the deviations from the canonical schedule.
         named: the deviations with the names of tasks, for a run with `label_tasks`.
@@ -74,6 +76,7 @@ class Outcome:
     events: int
     recorded: Events = field(repr=False, eq=Events.digest)
     digest_without_trace: str | None = field(default=None, repr=False)
+    ran: Sequence[int] = field(default=(), repr=False, eq=False)
     steps_digest: str
     deviations: Deviations = field(repr=False)
     named: tuple[Deviation, ...] = field(default=(), repr=False)

@@ -153,12 +153,14 @@ class _Run:
         recorded = draws or label_tasks
         self.streams = Streams(seed, self.draws.new) if recorded else Streams(seed)
         self.forks = tuple(forks)
+        self._forking_rounds = frozenset(fork.at for fork in self.forks)
         self.plan = self._draw(settings.faults if faults is None else faults)
         self.clock = VirtualClock(knobs.quantum, settled=self._settled, stuck=self._stuck)
         self.names = TaskNames(lambda: self.world.recorders)
         self.scheduler = Scheduler(
             knobs.policy,
             self.streams.stream("schedule"),
+            change=knobs.change,
             deviations=deviations,
             between=self._between,
             now=self.clock.current_time,
@@ -239,12 +241,17 @@ class _Run:
     async def _main(self) -> None:
         # The fence starts only here, because Trio opens a pair of sockets before this task begins. `execute` removes
         # the fence, because this task never ends in an abandoned run.
-        self._fences.enter_context(fence(self.fail))
+        nodes = self.world.nodes
+        sqlite = self.world.sqlite
+        self._fences.callback(sqlite.close)
+        self._fences.enter_context(
+            fence(self.fail, on_thread=nodes.start_thread, on_sqlite=sqlite.open)
+        )
         trio.lowlevel.current_task().name = SCENARIO
         current_environment.set(self.world.environment)
         with self._root:
             async with trio.open_nursery() as nursery:
-                self.world.nodes.open(nursery, self.scheduler, self.fail)
+                nodes.open(nursery, self.scheduler, self.fail)
                 try:
                     await self._run_scenario()
                 except (
@@ -252,8 +259,8 @@ class _Run:
                 ) as error:  # raised below, unless a killed node keeps the nursery open
                     self._raised = error
                 self._over = True
-                for name in self.world.nodes.names():
-                    self.world.nodes.resume(name)
+                for name in nodes.names():
+                    nodes.resume(name)
                 # This shuts down the remaining nodes cleanly.
                 nursery.cancel_scope.cancel()
             if self._raised is not None:
@@ -294,12 +301,12 @@ class _Run:
             moments = (at for each, at in self.world.noticed if any(each is f for f in failures))
             self._failed_at = next(moments, (self.trace.count, self.clock.now))
 
-    def _reached(self, name: str) -> None:
-        """Fork at the first true value of a `sometimes` condition, if the run has a fork there."""
+    def _reached(self, at: str | int) -> None:
+        """Fork at the first true value of a `sometimes` condition, or in a round, if the run has a fork there."""
         for fork in self.forks:
-            if fork.at == name:
-                self.world.note("the run forks here", at=name, seed=fork.seed)
-                self.streams.reseed(name, fork.seed)
+            if fork.at == at:
+                self.world.note("the run forks here", at=at, seed=fork.seed)
+                self.streams.reseed(at, fork.seed)
                 seed_modules(self.streams)
 
     # Between the rounds. Trio's loop calls these, so they must not raise, except to abandon the run.
@@ -324,6 +331,8 @@ class _Run:
 
     def _between(self, batch: list[trio.lowlevel.Task]) -> None:
         self._steps += len(batch)
+        if self._forking_rounds and self.scheduler.round in self._forking_rounds:
+            self._reached(self.scheduler.round)
         now = self.clock.now
         if now != self._now:
             self._now = now
@@ -400,6 +409,7 @@ class _Run:
             events=self.trace.count,
             recorded=self.trace.events,
             digest_without_trace=None if self.trace.keep else self.trace.digest(),
+            ran=scheduler.steps,
             steps_digest=sha256(scheduler.steps.tobytes() + self._moments.tobytes()).hexdigest(),
             deviations=scheduler.taken,
             named=tuple(scheduler.named),

@@ -23,8 +23,14 @@ from hypothesis import currently_in_test_context, reject
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from supervision.laboratory.chaos.faults.kinds import FAULTS, ConnectionFault, Fault, MessageFault
-from supervision.laboratory.chaos.faults.moments import At, On
+from supervision.laboratory.chaos.faults.kinds import (
+    FAULTS,
+    ConnectionFault,
+    DiskFault,
+    Fault,
+    MessageFault,
+)
+from supervision.laboratory.chaos.faults.moments import OPERATIONS, At, On
 from supervision.laboratory.chaos.faults.plan import Storm
 from supervision.laboratory.chaos.faults.report import InertPlan
 from supervision.laboratory.simulation.knobs import Knobs
@@ -160,6 +166,8 @@ def _faults(storm: Storm, kind: type[Any]) -> SearchStrategy[Any]:
     fields = {name: known[name] for name in kind.__struct_fields__ if name in known}
     if issubclass(kind, ConnectionFault):
         fields["target"] = st.sampled_from(storm.connections)
+    if issubclass(kind, DiskFault):
+        fields["target"] = st.sampled_from(storm.files)
     if "target" in fields and not issubclass(kind, ConnectionFault) and storm.callbacks:
         fields["when"] |= _callbacks(kind)
     if "one" in fields:
@@ -192,7 +200,11 @@ def _fields(storm: Storm) -> dict[str, SearchStrategy[Any]]:
 
 
 def _callbacks(kind: type[Any]) -> SearchStrategy[On]:
-    names = ("message",) if issubclass(kind, MessageFault) else ("message", "init", "terminate")
+    names: tuple[str, ...] = ("message", "init", "terminate")
+    if issubclass(kind, DiskFault):
+        names = OPERATIONS
+    elif issubclass(kind, MessageFault):
+        names = ("message",)
     return st.builds(On, st.sampled_from(names), nth=st.integers(1, 5))
 
 

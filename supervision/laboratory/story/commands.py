@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -28,6 +29,7 @@ from supervision.laboratory.story.seeds import SeedPlan, plan_of
 from supervision.laboratory.story.svg import draw_figures
 from supervision.laboratory.story.text import write_text
 from supervision.recording.reader.figures import figures_of
+from supervision.recording.reader.merging import UnrelatedRecordings, merge
 from supervision.recording.reader.model import StoryModel
 from supervision.recording.reader.page import write_page
 from supervision.recording.reader.story import tell_story
@@ -35,8 +37,12 @@ from supervision.recording.trace import DamagedTrace, InvalidTraceFile, read_rec
 
 __all__ = ["add_story_command"]
 
-File: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="FILE", help="A recording, a capsule, or the trace of a run.")
+Files: TypeAlias = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE...",
+        help="A recording, a capsule, or the trace of a run; several recordings of workers or nodes become one story.",
+    ),
 ]
 
 
@@ -52,7 +58,7 @@ def add_story_command(app: typer.Typer) -> None:
 
 
 def story(
-    file: File,
+    files: Files,
     *,
     lines: Annotated[int, typer.Option(min=5, help="The most lines of one incident.")] = 40,
     figures: Annotated[bool, typer.Option(help="Print the recovery figures too.")] = False,
@@ -90,7 +96,13 @@ def story(
 ) -> None:
     """Run `ashtree story`. The exit code is 0 for success, 1 if a check fails or no seed exists, 2 for wrong input."""
     check_folders(json_file, mermaid, html, svg, csv, jsonl, seed)
-    found, told = _read(file)
+    if check is not None and len(files) > 1:
+        raise typer.BadParameter(
+            "--check needs one recording: two operations of different processes may have no order that the messages "
+            "between them show, so a verdict about several files could be wrong"
+        )
+    found, told = _read(files)
+    title = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
     verdict = None if check is None else _checked(found, check, of or [])
     if json_file is not None:
         json_file.write_bytes(told.to_json())
@@ -98,9 +110,9 @@ def story(
         mermaid.write_text(write_mermaid(told))
     if html is not None:
         problems = [str(verdict)] if verdict is not None and not verdict.ok else []
-        write_page(found, html, title=file.name, problems=problems)
+        write_page(found, html, title=title, problems=problems)
     if svg is not None:
-        svg.write_text(draw_figures(figures_of(told), title=file.name))
+        svg.write_text(draw_figures(figures_of(told), title=title))
     if csv is not None:
         csv.write_text(figures_of(told).to_csv())
     if jsonl is not None:
@@ -110,18 +122,33 @@ def story(
         _say("")
         _say(figures_of(told).table())
     if seed is not None:
-        _write_seed(told, found, seed, source=None if imports else file)
+        _write_seed(told, found, seed, source=None if imports else files[0])
     if verdict is not None:
         _say(f"\n{verdict}")
         if not verdict.ok:
             raise SystemExit(1)
 
 
-def _read(file: Path) -> tuple[list[bytes], StoryModel]:
+def _read(files: Sequence[Path]) -> tuple[list[bytes], StoryModel]:
+    read = {str(file): _read_one(file) for file in files}
+    if len(files) == 1:
+        found, damaged = read[str(files[0])]
+        return found, tell_story(found, damaged=damaged)
+    if len(read) < len(files):
+        raise typer.BadParameter("one file is there twice; name each file once")
+    try:
+        # A killed process leaves a damaged file behind, and `merge` knows its end from the other files.
+        found = merge({name: lines for name, (lines, _) in read.items()})
+    except UnrelatedRecordings as error:
+        raise typer.BadParameter(str(error)) from None
+    return found, tell_story(found)
+
+
+def _read_one(file: Path) -> tuple[list[bytes], bool]:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", DamagedTrace)
-            found, damaged = read_recording(file)
+            found = read_recording(file)
     except InvalidTraceFile as error:
         raise typer.BadParameter(str(error)) from None
     except OSError as error:
@@ -130,7 +157,7 @@ def _read(file: Path) -> tuple[list[bytes], StoryModel]:
         ) from None
     for warning in caught:
         sys.stderr.write(f"Warning: {printable(str(warning.message))}\n")
-    return found, tell_story(found, damaged=damaged)
+    return found
 
 
 def _checked(found: list[bytes], name: str, targets: list[str]) -> Verdict:

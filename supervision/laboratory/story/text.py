@@ -11,9 +11,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import PurePath
+from typing import Any
 
 from actors.text import printable
 from supervision.recording.reader.model import Incident, StoryModel
@@ -51,6 +52,8 @@ def _head(story: StoryModel) -> str:
         began = datetime.fromtimestamp(recording["began"], UTC)
         parts.append(f"recorded from {began:%Y-%m-%d %H:%M:%S} UTC")
     head = " ".join(parts)
+    if recording is not None and "merged" in recording:
+        head += _merged(recording["merged"])
     if story.omitted:
         head += (
             f"\nThe recorder dropped {counted(story.omitted, 'event')}, so losses may be missing."
@@ -58,6 +61,15 @@ def _head(story: StoryModel) -> str:
     if story.damaged:
         head += "\nThe file is cut off, so the end may be missing."
     return head
+
+
+def _merged(merged: Mapping[str, Mapping[str, Any]]) -> str:
+    within = [each["within"] for each in list(merged.values())[1:]]
+    if None in within:
+        bound = "the times of some files are only in the order of the messages"
+    else:
+        bound = f"compared between two of them, a time is right within {max(within):.2g} s"
+    return f"\nMerged from {counted(len(merged), 'file')} by the messages between them: {', '.join(merged)}; {bound}."
 
 
 def _incident(incident: Incident, lines: int, frames: int) -> Iterator[str]:

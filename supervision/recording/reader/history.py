@@ -161,6 +161,8 @@ class HistoryReader:
         self._held: dict[Key, FaultRecord] = {}
         # For each ended process, the messages that it may have handled, until the report of its crash names their kind.
         self._maybe_handled: dict[Key, list[MessageRecord]] = {}
+        # The nodes of a merged trace that shut down in order.
+        self._stopped: set[int | str] = set()
         # The incidents with losses that `forget_messages` has not forgotten.
         self._losing: dict[int, Incident] = {}
 
@@ -168,13 +170,23 @@ class HistoryReader:
     def _is_closing(self) -> bool:
         return self.history.closing is not None
 
+    @property
+    def _is_merged(self) -> bool:
+        return self.history.recording is not None and "merged" in self.history.recording
+
+    def _is_closing_at(self, key: Key) -> bool:
+        """Return True if the run closes, or the node of a process shuts down in order."""
+        return self._is_closing or key[0] in self._stopped
+
     def take(self, event: Event) -> None:
         """Read the next event."""
         self.history.events.append(event)
         self.history.seconds = max(self.history.seconds, event["t"])
         self._inherit_fault(event)
         taker = getattr(self, f"_take_{event['kind']}", None)
-        if taker is not None and (not self._is_closing or event["kind"] in _WHILE_CLOSING):
+        if taker is not None and (
+            not self._is_closing_at(key_of(event)) or event["kind"] in _WHILE_CLOSING
+        ):
             taker(event)
 
     def forget_messages(self) -> None:
@@ -214,7 +226,8 @@ class HistoryReader:
         if found is None or (cause in self._births and event["kind"] != "exited"):
             return
         incident, t = found
-        if not self.history.has_receives and t != event["t"]:
+        is_exact = self.history.has_receives or event["kind"] == "node_killed"
+        if not is_exact and t != event["t"]:
             # Without `received` events, the trace gives an old cause to an act for which a later message is the reason.
             signal = self._signals.get(key_of(event)) if event["kind"] == "exited" else None
             if signal is None or signal["n"] != cause or signal["exit"] != event["exit"]:
@@ -313,14 +326,19 @@ class HistoryReader:
         busy = None if parent is None else self._busy_with(parent.key, event["t"])
         if busy is not None:
             self._starting[key] = busy
-        if not event.get("before"):
+        if not event.get("before") or self._is_merged:
+            # In a merged trace, the recording of a new node begins after its first processes.
             self._replace(process)
 
     def _take_signal(self, event: Event) -> None:
         # At the end of the `open_runtime` block, the runtime asks the top processes to stop.
         from_runtime = key_of(event)[1] == 0 and event["exit"] == "shutdown"
         if from_runtime and event.get("cause") is None and not event["linked"]:
-            self._close(event["t"])
+            if self._is_merged:
+                # The other nodes go on.
+                self._stopped.add(key_of(event)[0])
+            else:
+                self._close(event["t"])
             return
         sender, receiver = self._process(event), self._process(event, "to")
         self._signals[key_of(event, "to")] = event
@@ -344,9 +362,15 @@ class HistoryReader:
     def _take_node_killed(self, event: Event) -> None:
         # The processes of a killed node have no `exited` events, because no code of the node runs any more.
         host, reason = event["host"], "the node was killed"
-        ended = [key for key, process in self._living.items() if process.host == host]
+        ended = [
+            key
+            for key, process in self._living.items()
+            # The name of a runtime may follow the name of its node. Two workers may share a place for a while.
+            if process.host == host and f"{key[0]}.".startswith(f"{event['node']}.")
+        ]
         if ended and not self._is_closing and event["n"] not in self._planned:
-            incident = self._begin("node_killed", event, None, f"node {host}")
+            node = event["node"] if self._is_merged else host
+            incident = self._begin("node_killed", event, None, f"node {node}")
             self._planned[event["n"]] = incident, event["t"]
         for key in ended:
             self._end(self._living.pop(key), event, reason, "node_killed")
@@ -356,7 +380,7 @@ class HistoryReader:
         process.reason, process.exit = reason, exit
         self.changed[process.index] = process
         unread = self._unread.pop(process.key, {})
-        if self._is_closing:
+        if self._is_closing_at(process.key):
             return
         incident, why, by = self._reason_for_end(process, event, exit)
         self._signals.pop(process.key, None)
@@ -732,6 +756,15 @@ class HistoryReader:
             self._topics.setdefault(key_of(event, "connection_pid"), {})[event["topic"]] = process
             self._replace(process)
 
+    def _take_entity_started(self, event: Event) -> None:
+        """Name an entity by its class and its key, and find the process that it replaces, maybe on another node."""
+        process = self._process(event)
+        if process is None or process.title:
+            return
+        process.title, process.is_entity = f"{event['entity']} {event['key']}", True
+        self.changed[process.index] = process
+        self._replace(process)
+
     def _name_channel(
         self, channel: ProcessRecord, name: str, topic: str, connection: ProcessRecord | None
     ) -> None:
@@ -757,7 +790,7 @@ class HistoryReader:
             for loss in channel.incident.losses
         )
         saw, topic = event["event"], event["topic"]
-        client = self._affect(channel.incident, event, saw, channel, topic)
+        client = self._affect(channel.incident, event, saw, channel, topic, connection=connection)
         client.unanswered = unanswered
 
     def _affect(
@@ -767,9 +800,10 @@ class HistoryReader:
         saw: str,
         channel: ProcessRecord | None,
         topic: str | None,
+        *,
+        connection: ProcessRecord | None,
     ) -> ClientStory:
-        """Add a client to an incident. `event` is about its connection."""
-        connection = self._process(event)
+        """Add a client to an incident. `event` is what its connection or the end of its node has shown."""
         client = ClientStory(
             client="" if connection is None else connection.client,
             connection=_name(connection),
@@ -818,7 +852,7 @@ class HistoryReader:
         """Note the end of a connection, whose client thereby lost all topics."""
         topics = self._topics.pop(connection.key, {})
         for topic, channel in topics.items() or ((None, None),):
-            self._affect(incident, event, "closed", channel, topic)
+            self._affect(incident, event, "closed", channel, topic, connection=connection)
             if channel is not None:
                 self._orphans[channel.key] = incident, connection
                 # The client may come back before the channel ends.

@@ -196,6 +196,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
         messages: the numbers of sent, received and lost messages.
         blast_median: the median number of processes that a fault took along; None if no fault ended a process.
         blast_largest: the largest number of processes that a fault took along.
+        takeovers: for each entity that ended in an incident, the seconds until it ran again; None if it did not.
         steady: the checks of the steady state.
         loop: the lag of the event loop; None if no probe ran, as in a simulated run.
         machine: the load of the machine; None if the run did not measure it.
@@ -218,6 +219,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     messages: MessageMeasures
     blast_median: float | None
     blast_largest: int
+    takeovers: list[float | None]
     steady: list[SteadyMeasure]
     loop: LoopMeasures | None
     machine: MachineMeasures | None
@@ -271,6 +273,7 @@ def measure(history: History) -> Measures:
         messages=_messages(history, total),
         blast_median=percentile(blasts, 0.5),
         blast_largest=int(max(blasts, default=0)),
+        takeovers=[process.recovered_after for process in deaths if process.is_entity],
         steady=steady,
         loop=loop_of(history),
         machine=machine_of(history),

@@ -7,6 +7,7 @@
 | a process | its path, such as `/top/store`; `/top/store#2` for the second process at the path |
 | a process of the application, below the children of an endpoint | the last part of its path, if no other path has it |
 | a process with another label | its path and its label, such as `/top/worker (order 17)` |
+| an entity | its class and its key: `Auction 'a-bell'` |
 | a channel | its class and its topic, and its client: `Room 'room:lobby' of ann` |
 | a client | the id of its socket, or the host that it connected from |
 | the connection of a client | `the connection of ann` |
@@ -49,6 +50,7 @@ class Names:
         self._paths: dict[Key, str] = {}
         self._roles: dict[Key, str] = {}
         self._labels: dict[Key, str] = {}
+        self._entities: dict[Key, str] = {}
         self.connections: dict[Key, Key] = {}
         # For the process of each connection, the id of the client or the host at the other end.
         self._clients: dict[Key, str] = {}
@@ -78,6 +80,8 @@ class Names:
                 case "joined":
                     self._labels.setdefault(key, f"{event['channel']} {event['topic']!r}")
                     self.connections[key] = key_of(event, "connection_pid")
+                case "entity_started":
+                    self._entities[key] = f"{event['entity']} {event['key']!r}"
                 case "connected":
                     sources[event["connection"]] = event.get("source", "")
                 case "serves" if event.get("pid"):
@@ -133,6 +137,10 @@ class Names:
                 number = taken[label, owner] = taken.get((label, owner), 0) + 1
                 name = label if number == 1 else f"{label}#{number}"
                 self._made[key] = name if owner is None else f"{name} of {owner}"
+            elif key in self._entities:
+                self._made[key] = self._entities[key]
+                if isinstance(key[0], str):
+                    self._made[key] += f" on {key[0]}"
             elif label is None or label in path:
                 self._made[key] = short.get(key, path)
             else:

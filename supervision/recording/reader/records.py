@@ -50,7 +50,9 @@ class ProcessRecord:
         host: the name of its node; None outside of nodes.
         role: the path that the process shares with its replacement, such as `/pool/*/Room` if the replacement may start
             in another partition.
-        title: the class and the topic of a channel, such as `RoomChannel room:lobby`; empty for other processes.
+        title: the class and the topic of a channel, such as `RoomChannel room:lobby`, or the class and the key of an
+            entity; empty for other processes.
+        is_entity: True for the process of an entity, which another node may replace.
         client: for a connection or a channel, the name of its client in the scenario, or else the id of its socket;
             empty if the trace has neither.
         is_named: True if `client` is the name of one client in the scenario. Several clients may share the id of their
@@ -77,6 +79,7 @@ class ProcessRecord:
     host: str | None = None
     role: str
     title: str = ""
+    is_entity: bool = False
     client: str = ""
     is_named: bool = False
     connection: ProcessRecord | None = None

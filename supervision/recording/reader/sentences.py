@@ -46,8 +46,9 @@ def _steps(incident: Incident) -> Iterator[Step]:
     fault = incident.fault
     ends = {death.process: death.event for death in incident.deaths}
     yield Step(t=fault.t, event=fault.event, text=fault.text)
+    yield from _node_ends([each for each in incident.deaths if each.exit == "node_killed"])
     for death in incident.deaths:
-        text = _death(death, fault)
+        text = None if death.exit == "node_killed" else _death(death, fault)
         if text is not None:
             yield Step(t=death.t, event=death.event, text=text)
     supervisors = {decision.supervisor for decision in incident.decisions}
@@ -123,6 +124,35 @@ def _death(death: Death, fault: FaultStory) -> str | None:
     if death.event == fault.event:
         return None
     return f"{who} {ended}"
+
+
+def _node_ends(deaths: Collection[Death]) -> Iterator[Step]:
+    """Yield what ended with each node, and where it came back."""
+    ended: dict[tuple[int, str], list[Death]] = {}
+    backs: dict[tuple[str, str], list[Death]] = {}
+    for death in deaths:
+        ended.setdefault((death.event, str(death.process.node)), []).append(death)
+        if death.back is not None:
+            backs.setdefault((str(death.process.node), str(death.back.node)), []).append(death)
+    for (event, node), group in ended.items():
+        text = f"{counted(len(group), 'process', 'processes')} ended with the node {node}"
+        yield Step(t=group[0].t, event=event, text=text + _among([each.process for each in group]))
+    for (node, other), group in backs.items():
+        seconds = [each.back_after or 0.0 for each in group]
+        named = _among([each.back for each in group if each.back is not None])
+        many = counted(len(group), "process", "processes")
+        last = "" if len(group) == 1 else "the last one "
+        text = f"{many} of {node} came back on {other}{named}, {last}{in_seconds(max(seconds))} after its end"
+        yield Step(t=round(group[0].t + max(seconds), 6), event=group[0].event, text=text)
+
+
+def _among(processes: Collection[ProcessName]) -> str:
+    """Return the names of the processes that have a name in the words of the application."""
+    names = [str(each) for each in processes if each.label is not None]
+    # Entities and channels say more than the connections of their clients.
+    names.sort(key=lambda name: name.startswith("the connection of "))
+    more = ", ..." if len(names) > _KINDS_SHOWN else ""
+    return f", among them {', '.join(names[:_KINDS_SHOWN])}{more}" if names else ""
 
 
 # Decisions

@@ -6,6 +6,10 @@ import pytest
 import typer
 
 from channels.cli.program import of_worker, recorders
+from channels.endpoint.endpoint import Endpoint
+from channels.errors import ChannelsError
+from channels.operations.chaos_control import ChaosControl, allow_chaos
+from supervision.laboratory.chaos.toolkit import TOKEN
 
 
 def test_without_the_options_there_is_no_recorder() -> None:
@@ -32,3 +36,23 @@ def test_a_missing_folder_is_named_before_the_server_starts(tmp_path: Path) -> N
 def test_each_worker_has_a_file_of_its_own() -> None:
     assert of_worker("logs/run.jsonl", 3) == "logs/run.3.jsonl"
     assert of_worker(None, 3) is None
+
+
+def test_the_recording_of_a_killed_worker_stays_when_another_gets_its_id() -> None:
+    assert of_worker("logs/run.jsonl", 3, starts=2) == "logs/run.3.2.jsonl"
+
+
+def test_chaos_is_refused_without_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TOKEN, raising=False)
+    with pytest.raises(ChannelsError, match="needs a token"):
+        allow_chaos(Endpoint(sockets={}))
+
+
+def test_chaos_adds_a_control_with_the_token_of_the_environment_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(TOKEN, "a-token-for-the-tests")
+    endpoint = Endpoint(sockets={})
+    allow_chaos(endpoint)
+    allow_chaos(endpoint)
+    assert [type(each) for each in endpoint.plugs] == [ChaosControl]

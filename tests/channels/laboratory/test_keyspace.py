@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from channels.laboratory.keyspace import Keyspace
 from channels.testing import SimulatedRedis
+from supervision.simulation import Disk
 
 
 def test_keys_expire_by_the_time_of_day_of_the_server() -> None:
@@ -23,6 +26,8 @@ def test_keys_expire_by_the_time_of_day_of_the_server() -> None:
 
 class Node:
     """A node whose clock is ahead."""
+
+    disk = Disk(Random(1))
 
     def listen(self, port: int = 0) -> None:
         raise OSError("no port is free")

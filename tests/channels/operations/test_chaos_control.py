@@ -26,6 +26,7 @@ from actors import (
     whereis,
 )
 from channels import Endpoint
+from channels.entities import Entity, EntitySupervisor
 from channels.operations import chaos_control
 from channels.operations.chaos_control import ChaosControl
 from channels.pubsub.adapter import WORKER
@@ -51,6 +52,10 @@ class Clerk(GenServer[int]):
     async def handle_cast(self, request: Any) -> NoReply:
         self.state += 1
         return NoReply()
+
+
+class Shop(Entity):
+    """An entity that only exists."""
 
 
 def endpoint_with(control: ChaosControl) -> Endpoint:
@@ -363,6 +368,19 @@ async def test_a_drain_needs_a_server_that_replaces_the_worker(
 
 
 # Probes
+
+
+async def test_the_owner_of_an_entity_is_the_node_that_runs_it(serve: Serve) -> None:
+    shops = EntitySupervisor("shops", Shop)
+    control = ChaosControl(token=TOKEN)
+    endpoint = Endpoint(sockets={"/socket": UserSocket}, plugs=[control], children=[shops])
+    await serve(endpoint)
+    bakery = {"supervisor": "shops", "key": "bakery"}
+    assert (await request(endpoint, "owner", bakery))[1] == {"result": None}
+    await shops.start("bakery")
+    assert (await request(endpoint, "owner", bakery))[1] == {"result": "local"}
+    status, answer = await request(endpoint, "owner", {"supervisor": "banks", "key": "x"})
+    assert (status, "no EntitySupervisor 'banks'" in answer["problem"]) == (404, True)
 
 
 async def test_the_tree_is_whole_while_every_permanent_child_runs(endpoint: Endpoint) -> None:

@@ -456,11 +456,15 @@ def test_an_invalid_option_is_refused(options: dict[str, Any]) -> None:
 
 def test_the_reference_page_lists_every_metric_as_the_code_does() -> None:
     page = (ROOT / "docs/reference/metrics.md").read_text().partition("## Recovery")[0]
-    rows = re.findall(r"^\| `(ashtree_\w+)` \| (\w+) \| (.*?) \| (.*) \|$", page, re.MULTILINE)
-    assert rows == [
-        (each.name, each.kind, ", ".join(f"`{label}`" for label in each.labels), each.help)
-        for each in METRICS.values()
-    ]
+    rows = re.findall(r"^- `(ashtree_\w+)(?:\{(.*)\})?`: (.*)$", page, re.MULTILINE)
+    assert rows == [(each.name, ", ".join(each.labels), each.help) for each in METRICS.values()]
+
+
+def test_the_end_of_a_name_shows_its_type_as_the_reference_page_says() -> None:
+    ends = {"_total": "counter", "_seconds": "histogram"}
+    for metric in METRICS.values():
+        found = [kind for end, kind in ends.items() if metric.name.endswith(end)]
+        assert found == ([] if metric.kind == "gauge" else [metric.kind]), metric
 
 
 def test_names_follow_the_conventions_of_prometheus() -> None:

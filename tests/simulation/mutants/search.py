@@ -18,6 +18,7 @@ from pathlib import Path
 
 from attrs import asdict, frozen
 
+from supervision.laboratory.simulation.forks import Fork, ForkedSeed
 from tests.simulation.campaign import Sweep
 from tests.simulation.sweeps.first_failure import first_failure
 
@@ -31,6 +32,8 @@ class Find:
     Attributes:
         scenario: The scenario that failed.
         seed: The seed of the failed run.
+        forks: The forks of the failed run.
+        strategy: The strategy that found it.
         failure: The identity of the failure.
         problem: The first line of the error.
         seconds: The processor time of all runs until the failure.
@@ -39,6 +42,8 @@ class Find:
 
     scenario: str
     seed: int
+    forks: tuple[Fork, ...]
+    strategy: str
     failure: str
     problem: str
     seconds: float
@@ -49,7 +54,7 @@ def search(
     scenarios: Sequence[str],
     seconds: float,
     *,
-    is_false: Callable[[str, int], bool] = lambda scenario, seed: False,
+    is_false: Callable[[str, ForkedSeed], bool] = lambda scenario, start: False,
 ) -> Find | None:
     """Run the scenarios with the seeds 1, 2, 3 and so on until the first failure. Return the failure, or None.
 
@@ -58,23 +63,26 @@ def search(
     Args:
         scenarios: Names of scenarios, `module:name`.
         seconds: The processor time for all runs together.
-        is_false: Returns True if the failure of a scenario with a seed is a false alarm.
+        is_false: Returns True if the failure of a scenario with a seed and its forks is a false alarm.
     """
 
-    def announce(sweep: Sweep, seed: int) -> None:
+    def announce(sweep: Sweep, item: int | ForkedSeed) -> None:
+        seed = item if isinstance(item, int) else item.seed
         print(json.dumps({"scenario": sweep.path, "seed": seed}), flush=True)
 
     found = first_failure(
         [Sweep(each, each) for each in scenarios],
         seconds=seconds,
         before=announce,
-        is_false=lambda sweep, seed: is_false(sweep.path, seed),
+        is_false=lambda sweep, result: is_false(sweep.path, ForkedSeed(result.seed, result.forks)),
     )
     if found.sweep is None or found.result is None:
         return None
     return Find(
         scenario=found.sweep.path,
         seed=found.result.seed,
+        forks=found.result.forks,
+        strategy=found.result.strategy,
         failure=str(found.result.failure),
         problem=str(found.result.problem).partition("\n")[0],
         seconds=found.seconds,
@@ -82,12 +90,13 @@ def search(
     )
 
 
-def fails(scenario: str, seed: int, tree: Path) -> bool:
+def fails(scenario: str, start: ForkedSeed, tree: Path) -> bool:
     """Return True if a run fails with the code of another tree."""
     script = (
         "import sys; from tests.simulation.campaign import Sweep; "
+        "from supervision.laboratory.simulation.forks import Fork, ForkedSeed; "
         "from tests.simulation.sweeps.first_failure import run_once; "
-        f"sys.exit(not run_once(Sweep({scenario!r}, {scenario!r}), {seed}).passed)"
+        f"sys.exit(not run_once(Sweep({scenario!r}, {scenario!r}), {start!r}).passed)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -110,7 +119,7 @@ def main() -> None:
     find = search(
         options.scenarios,
         options.seconds,
-        is_false=lambda scenario, seed: healthy is not None and fails(scenario, seed, healthy),
+        is_false=lambda scenario, start: healthy is not None and fails(scenario, start, healthy),
     )
     print(json.dumps({"find": None if find is None else asdict(find)}), flush=True)
 

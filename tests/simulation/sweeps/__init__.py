@@ -74,6 +74,17 @@ SWEEPS: tuple[Sweep, ...] = (
         "storages of histories", "tests.simulation.sweeps.channels.histories:storages", weight=30
     ),
     Sweep(
+        "SQLite histories on a disk",
+        "tests.simulation.sweeps.channels.disks:sqlite_history",
+        weight=20,
+    ),
+    Sweep(
+        "Redis histories on a disk",
+        "tests.simulation.sweeps.channels.disks:redis_history",
+        weight=20,
+    ),
+    Sweep("a journal on a disk", "examples.scenarios.journal:power_failures", weight=10),
+    Sweep(
         "durable channels", "tests.simulation.sweeps.channels.histories:durable_channels", weight=45
     ),
     Sweep("plain sockets", "tests.simulation.sweeps.channels.sockets:flusher", weight=30),

@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from supervision.laboratory.simulation.search.corpus import Corpus
 from tests.simulation.campaign import Campaign, Sweep
 from tests.simulation.sweeps import SWEEPS
 from tests.simulation.sweeps.first_failure import first_failure
@@ -28,6 +29,12 @@ def main(arguments: list[str] | None = None) -> bool:
         help="stop at the first failure, or when all runs together have used this CPU time",
     )
     parser.add_argument("--stop-at-first", action="store_true", help="the same as --cpu-seconds 60")
+    parser.add_argument(
+        "--strategy",
+        default="auto",
+        choices=["auto", "random", "pct", "reshuffle"],
+        help="the strategy of the searches",
+    )
     parser.add_argument("--seeds-from", type=int, default=1, metavar="N", help="the first seed")
     parser.add_argument("--seeds", type=int, metavar="N", help="the most seeds of each sweep")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes; one per core by default")
@@ -55,20 +62,28 @@ def main(arguments: list[str] | None = None) -> bool:
         parser.error(f"there is no sweep {unknown[0]!r}; the sweeps are {names}")
     chosen = [each for each in SWEEPS if not options.only or each.name in options.only]
     if options.cpu_seconds is not None or options.stop_at_first:
-        return _search(chosen, options.cpu_seconds or 60.0, options.seeds_from)
+        return _search(chosen, options)
     return _campaign(chosen, options)
 
 
-def _search(sweeps: list[Sweep], seconds: float, first_seed: int) -> bool:
+def _search(sweeps: list[Sweep], options: argparse.Namespace) -> bool:
     """Look for a first failure, and print the result. Return True if there is none."""
-    found = first_failure(sweeps, seconds=seconds, first_seed=first_seed)
+    found = first_failure(
+        sweeps,
+        seconds=options.cpu_seconds or 60.0,
+        first_seed=options.seeds_from,
+        strategy=options.strategy,
+    )
     figures = f"after {found.runs:,} runs in {found.seconds:.1f} CPU s"
     if found.sweep is None or found.result is None:
         print(f"passed {figures}")
         return True
-    seed = found.result.seed
-    print(f"failed {figures}: {found.sweep.name}, seed {seed}\n{found.result.problem}")
-    print(f"repeat it with: make sweep ARGS='\"{found.sweep.name}\" --seeds-from {seed} --seeds 1'")
+    seed, run = found.result.seed, found.result.run
+    print(
+        f"failed {figures}: {found.sweep.name}, seed {seed}, found by {found.result.strategy}\n{found.result.problem}"
+    )
+    if run is not None:
+        print(f"repeat it with: ashtree replay {Corpus(options.corpus).keep(run)}")
     return False
 
 
@@ -76,7 +91,6 @@ def _campaign(sweeps: list[Sweep], options: argparse.Namespace) -> bool:
     """Run a campaign of the sweeps, and print the results. Return True if all passed."""
     # Importing these takes a large part of the time of a short search, which does not need them.
     from supervision.applications.command_line.console import plain_console
-    from supervision.laboratory.simulation.search.corpus import Corpus
     from tests.simulation.campaign_output import (
         print_reach,
         print_result,
@@ -93,6 +107,7 @@ def _campaign(sweeps: list[Sweep], options: argparse.Namespace) -> bool:
         seeds=options.seeds,
         jobs=options.jobs,
         check=options.check,
+        strategy=options.strategy,
     )
     campaign.run(lambda part: print_visit(console, part))
     findings = list(campaign.examine(Corpus(options.corpus)))

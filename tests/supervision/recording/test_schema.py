@@ -33,7 +33,7 @@ from tests.simulation.node_scenarios import heartbeats
 from tests.simulation.runtime_sweep import runtime_sweep
 
 ALWAYS = {"n": int, "t": float, "round": int, "task": int, "kind": str}
-SOMETIMES = {"node": int | str, "cause": int}
+SOMETIMES = {"node": int | str, "cause": int, "leaves": str, "arrives": str}
 
 
 def check(event: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from attrs import frozen
@@ -26,6 +26,7 @@ from attrs import frozen
 from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.laboratory.chaos.faults.moments import (
     MESSAGES,
+    OPERATIONS,
     At,
     Moment,
     On,
@@ -38,19 +39,26 @@ __all__ = [
     "BaseFault",
     "ConnectionFault",
     "DelayMessage",
+    "DiskError",
+    "DiskFault",
+    "DrainNode",
     "DropMessage",
     "DuplicateMessage",
     "ExitWith",
     "Fault",
     "FillMailbox",
+    "FlipBit",
     "HalfOpen",
     "Hang",
     "HoldConnection",
     "Junk",
     "Kill",
     "KillNode",
+    "LoseWrite",
     "MessageFault",
+    "NodeFault",
     "Partition",
+    "PauseNode",
     "ProcessFault",
     "Raise",
     "ReorderMessage",
@@ -58,6 +66,7 @@ __all__ = [
     "SkewClock",
     "Slow",
     "SlowConnection",
+    "SlowDisk",
     "StallLoop",
     "SwallowCancellation",
     "branch_of",
@@ -321,22 +330,53 @@ class Partition(BaseFault, frozen=True, kw_only=True):
         self.check_text("other", "the name of a host")
 
 
-class KillNode(BaseFault, frozen=True, kw_only=True):
-    """Kill a node as `kill -9` does: none of its code runs any more.
+class NodeFault(BaseFault, frozen=True, kw_only=True):
+    """A fault of one node: a simulated one, or a process of the operating system in a live cluster.
 
     Attributes:
-        node: the name of the node.
-        reboot_after: seconds until the node boots again; None leaves it dead.
+        node: the name of the node. In a live cluster also `owner of SUPERVISOR/KEY`, the node that runs an entity.
     """
 
     node: str
-    reboot_after: float | None = None
-    when: At
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check_text("node", "the name of a node")
+
+
+class KillNode(NodeFault, frozen=True, kw_only=True):
+    """Kill a node as `kill -9` does: none of its code runs any more.
+
+    Attributes:
+        power: True cuts the power of its machine, so that its disk also loses unsynced writes.
+        reboot_after: seconds until the node boots again; None leaves it dead. A killed worker needs none, because its
+            parent starts another one.
+        when: a time, or `On` an operation with which the node is about to change its disk. The `kind` of this `On` is a
+            pattern of paths.
+    """
+
+    power: bool = False
+    reboot_after: float | None = None
+    when: Moment
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_operation(type(self).__name__, self.when)
         if self.reboot_after is not None:
             self.check("reboot_after", 0.0)
+
+
+class PauseNode(NodeFault, frozen=True, kw_only=True):
+    """Stop all tasks of a node for `seconds`, as SIGSTOP does. Its connections stay open."""
+
+    seconds: float
+    when: At
+
+
+class DrainNode(NodeFault, frozen=True, kw_only=True):
+    """Let a node of a live cluster stop in order, as a deploy does: it drains, ends, and is started again."""
+
+    when: At
 
 
 class SkewClock(BaseFault, frozen=True, kw_only=True):
@@ -362,6 +402,61 @@ class StallLoop(BaseFault, frozen=True, kw_only=True):
     when: At
 
 
+# Faults of disks
+
+
+class DiskFault(BaseFault, frozen=True, kw_only=True):
+    """A fault of one operation of a disk.
+
+    Attributes:
+        target: the path of the file, or a pattern. The name of the node comes first: `a/journal`, and outside of nodes
+            `/journal`.
+        when: with `At`, the fault affects the first matching operation after that time. With `On`, it affects the nth
+            operation of that name, such as "fsync". A fault ignores the operations that it cannot affect.
+    """
+
+    target: str = "*"
+    when: Moment
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_text("target", "the path of a file, or a pattern such as a/*")
+        _check_operation(type(self).__name__, self.when)
+
+
+def _check_operation(kind: str, when: Moment) -> None:
+    if isinstance(when, On) and when.callback not in OPERATIONS:
+        advice = f"write one of {', '.join(OPERATIONS)} in its On"
+        raise InvalidFault(kind, "when", when, advice)
+
+
+class DiskError(DiskFault, frozen=True, kw_only=True):
+    """Make an operation fail with an `OSError`. ENOSPC affects only the operations that take room.
+
+    Attributes:
+        error: "EIO" for a broken disk, "ENOSPC" for a full one.
+        seconds: all later operations fail too, for this time.
+    """
+
+    error: Literal["EIO", "ENOSPC"] = "EIO"
+    seconds: float = 0.0
+
+
+class SlowDisk(DiskFault, frozen=True, kw_only=True):
+    """Make each operation take `latency` seconds, for `seconds`. A call outside of a thread stalls the loop."""
+
+    seconds: float
+    latency: float
+
+
+class LoseWrite(DiskFault, frozen=True, kw_only=True):
+    """Lose a write that the disk confirms. The page cache hides the loss until the power fails, even after a sync."""
+
+
+class FlipBit(DiskFault, frozen=True, kw_only=True):
+    """Flip a random bit of the bytes that an operation reads or writes, on the disk too."""
+
+
 Fault: TypeAlias = (
     Kill
     | ExitWith
@@ -380,8 +475,14 @@ Fault: TypeAlias = (
     | HalfOpen
     | Partition
     | KillNode
+    | PauseNode
+    | DrainNode
     | SkewClock
     | StallLoop
+    | DiskError
+    | SlowDisk
+    | LoseWrite
+    | FlipBit
 )
 """Any fault."""
 
@@ -405,9 +506,15 @@ _WORDS: Final[dict[type[Any], str]] = {
     SlowConnection: "make the connection {target} {latency:g} s slower for {seconds:g} s",
     HalfOpen: "leave the connection {target} half open",
     Partition: "cut {one} off from {other}{one_way} for {seconds:g} s",
-    KillNode: "kill the node {node}{reboot}",
+    KillNode: "{kill} the node {node}{reboot}",
+    PauseNode: "pause the node {node} for {seconds:g} s",
+    DrainNode: "drain the node {node}",
     SkewClock: "put the clock{of_node} {way} by {amount:g} s",
     StallLoop: "stall the loop for {seconds:g} s",
+    DiskError: "fail {target} with {error}",
+    SlowDisk: "make {target} {latency:g} s slower for {seconds:g} s",
+    LoseWrite: "lose a write to {target}",
+    FlipBit: "flip a bit of {target}",
 }
 
 _ENVELOPES: Final = {"handle_call": "call", "handle_cast": "cast", "handle_info": "plain message"}
@@ -425,7 +532,7 @@ def branch_of(fault: Fault) -> str:
 def needs_instrument(fault: Fault) -> bool:
     """Return True if an injector must observe callbacks and messages to apply a fault."""
     observed = isinstance(fault, MessageFault | Raise | Hang | Slow | SwallowCancellation)
-    return observed or isinstance(fault.when, On)
+    return observed or (isinstance(fault.when, On) and not isinstance(fault, DiskFault | KillNode))
 
 
 def lasting_seconds(fault: Fault) -> float:
@@ -461,6 +568,7 @@ def describe_fault(fault: Fault) -> str:
     elif isinstance(fault, KillNode):
         after = fault.reboot_after
         words["reboot"] = "" if after is None else f", to reboot {after:g} s later,"
+        words["kill"] = "cut the power of" if fault.power else "kill"
     elif isinstance(fault, SkewClock):
         words["of_node"] = "" if fault.node is None else f" of {fault.node}"
         words["way"] = "forward" if fault.seconds >= 0 else "back"

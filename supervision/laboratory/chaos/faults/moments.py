@@ -17,7 +17,15 @@ from actors.arguments import is_number
 from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.recording.reader.words import ordinal
 
-__all__ = ["CALLBACKS", "At", "Moment", "On", "check_at_least", "describe_moment"]
+__all__ = [
+    "CALLBACKS",
+    "OPERATIONS",
+    "At",
+    "Moment",
+    "On",
+    "check_at_least",
+    "describe_moment",
+]
 
 MESSAGES: Final = frozenset(("handle_call", "handle_cast", "handle_info"))
 """The callbacks that "message" stands for."""
@@ -26,7 +34,13 @@ CALLBACKS: Final = (
     *("init", "handle_call", "handle_cast", "handle_info", "handle_continue", "terminate"),
     *("message", "run", "receive"),
 )
-"""The callbacks that `On` accepts."""
+"""The callbacks of processes that `On` accepts."""
+
+OPERATIONS: Final = (
+    *("open", "read", "write", "truncate", "fsync", "rename", "unlink", "sync_directory"),
+    "operation",
+)
+"""The operations of disks that `On` accepts. "operation" stands for all others, except for `open` and `read`."""
 
 
 class At(msgspec.Struct, frozen=True, tag="at", forbid_unknown_fields=True):
@@ -56,8 +70,10 @@ class On(msgspec.Struct, frozen=True, tag="on", forbid_unknown_fields=True, omit
         callback: the callback. Servers, supervisors and channels have "init", "handle_call", "handle_cast",
             "handle_info", "handle_continue" and "terminate". "message" stands for `handle_call`, `handle_cast` and
             `handle_info`. A plain process has "run", before its function, and "receive", when it receives a message.
+            A disk has `OPERATIONS`.
         nth: the number of the call, from 1, counted over all matching processes.
-        kind: an `fnmatch` pattern. Only messages of a matching kind count; see `kind_of`.
+        kind: an `fnmatch` pattern. Only messages of a matching kind count; see `kind_of`. For an operation of a disk,
+            only files with a matching path count.
         incarnation: only this incarnation of a path counts.
 
     Raises:
@@ -70,10 +86,9 @@ class On(msgspec.Struct, frozen=True, tag="on", forbid_unknown_fields=True, omit
     incarnation: int | None = None
 
     def __post_init__(self) -> None:
-        if self.callback not in CALLBACKS:
-            raise InvalidFault(
-                "On", "callback", self.callback, f"write one of {', '.join(CALLBACKS)}"
-            )
+        if self.callback not in (*CALLBACKS, *OPERATIONS):
+            known = ", ".join((*CALLBACKS, *OPERATIONS))
+            raise InvalidFault("On", "callback", self.callback, f"write one of {known}")
         check_at_least("On", "nth", self.nth, 1)
         if self.kind is not None and not self.kind:
             raise InvalidFault("On", "kind", self.kind, "write a pattern, or None for any kind")

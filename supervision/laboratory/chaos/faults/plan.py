@@ -16,7 +16,15 @@ import msgspec
 from attrs import Attribute, field, frozen
 
 from supervision.laboratory.chaos.errors import InvalidFault
-from supervision.laboratory.chaos.faults.kinds import FAULTS, Fault, MessageFault, ProcessFault
+from supervision.laboratory.chaos.faults.kinds import (
+    FAULTS,
+    DiskFault,
+    Fault,
+    KillNode,
+    MessageFault,
+    NodeFault,
+    ProcessFault,
+)
 from supervision.laboratory.chaos.faults.moments import At, Moment, On, check_at_least
 from supervision.laboratory.entropy import Chance
 
@@ -31,6 +39,7 @@ EVERYWHERE: Final = (
 )
 """The kinds of faults that need no network and no nodes."""
 
+_COUNTS: Final = (1, 1, 2, 3, 5, 8, 13)
 _CALLBACKS: Final = ("message", "message", "message", "init", "terminate")
 # Exit reasons that any process may send. "normal", "shutdown" and "kill" name special reasons.
 _REASONS: Final = ("normal", "shutdown", "kill", "bored", "", "\x00", "x" * 300)
@@ -65,7 +74,9 @@ def _check_kinds(storm: Storm, attribute: Attribute[Any], value: tuple[str, ...]
             raise InvalidFault(
                 "Storm", "hosts", storm.hosts, "write the names of two hosts or more"
             )
-        if kind == "kill_node" and not storm.nodes:
+        if issubclass(FAULTS[kind], DiskFault) and not storm.files:
+            raise InvalidFault("Storm", "files", (), f"write the files of {kind}, such as a/*")
+        if issubclass(FAULTS[kind], NodeFault) and not storm.nodes:
             raise InvalidFault("Storm", "nodes", (), "write the names of nodes")
 
 
@@ -86,10 +97,13 @@ class Storm:
         within: the latest time of a fault, in seconds.
         after: the earliest time of a fault, in seconds.
         longest: the longest duration of a fault, in seconds.
-        callbacks: the share of process and message faults that wait for a callback instead of a time, from 0.0 to 1.0.
+        callbacks: the share of faults of processes, messages and disks that wait for a callback or an operation instead
+            of a time, from 0.0 to 1.0.
         connections: names of connections, or patterns.
         hosts: the hosts that partitions may separate.
-        nodes: the nodes that faults may kill.
+        nodes: the nodes that faults may kill, pause or drain.
+        files: paths of files, or patterns, for the faults of disks. With some, a node may also lose its power, and die
+            before an operation of its disk.
         kinds: kinds of faults, by their JSON names ("drop_message"). List a kind twice to draw it twice as often.
 
     Raises:
@@ -105,6 +119,7 @@ class Storm:
     connections: tuple[str, ...] = field(converter=tuple[str, ...], default=("*",), kw_only=True)
     hosts: tuple[str, ...] = field(converter=tuple[str, ...], default=(), kw_only=True)
     nodes: tuple[str, ...] = field(converter=tuple[str, ...], default=(), kw_only=True)
+    files: tuple[str, ...] = field(converter=tuple[str, ...], default=(), kw_only=True)
     # `kinds` is the last field, because its check reads the other fields.
     kinds: tuple[str, ...] = field(
         converter=tuple[str, ...], default=("kill", "crash"), kw_only=True, validator=_check_kinds
@@ -135,6 +150,16 @@ class Storm:
             values["target"] = random.choice(self.targets)
             if random.random() < self.callbacks:
                 values["when"] = self._callback(random, kind)
+        elif issubclass(kind, DiskFault):
+            values["target"] = random.choice(self.files)
+            if random.random() < self.callbacks:
+                values["when"] = On("operation", nth=random.choice(_COUNTS))
+        elif kind is KillNode and self.files:
+            values["power"] = random.random() < 0.5
+            if random.random() < self.callbacks:
+                # All bugs in a study of crashes needed a crash near one of the first few syncs.
+                operation = random.choice(("fsync", "operation"))
+                values["when"] = On(operation, nth=random.choice(_COUNTS))
         elif "target" in names:
             values["target"] = random.choice(self.connections)
         if "pick" in names and isinstance(values["when"], At):
@@ -151,7 +176,7 @@ class Storm:
         if callback == "init":
             # Never incarnation 1: the system would not start, and the other faults would have no target.
             return On("init", incarnation=random.choice((2, 3)))
-        return On(callback, nth=random.choice((1, 1, 2, 3, 5, 8, 13)))
+        return On(callback, nth=random.choice(_COUNTS))
 
 
 _DRAWN: Final[dict[str, Callable[[Storm, Chance], Any]]] = {
@@ -159,6 +184,7 @@ _DRAWN: Final[dict[str, Callable[[Storm, Chance], Any]]] = {
     "latency": lambda storm, random: round(storm.longest * random.random() / 4, 3),
     "reason": lambda storm, random: random.choice(_REASONS) or "empty",
     "messages": lambda storm, random: random.choice((1, 10, 100, 1000)),
+    "error": lambda storm, random: random.choice(("EIO", "ENOSPC")),
     "both": lambda storm, random: random.random() < 0.5,
     "node": lambda storm, random: random.choice(storm.nodes) if storm.nodes else None,
     "reboot_after": lambda storm, random: round(storm.longest * random.random(), 3),

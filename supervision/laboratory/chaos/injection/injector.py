@@ -27,8 +27,10 @@ from actors.runtime import Runtime
 from actors.timers import TimerQueue
 from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.laboratory.chaos.faults.kinds import (
+    DiskFault,
     Fault,
     Hang,
+    KillNode,
     MessageFault,
     ProcessFault,
     Raise,
@@ -67,7 +69,7 @@ class Injector:
         trace: the trace for events of the kinds `fault`, `fault_over` and `heal`; None for no events.
         recorder: the recorder of the runtime. With one, the effects of a fault name the fault as their cause.
         connections: the network; None makes connection faults not applicable.
-        nodes: the nodes; None makes `KillNode` not applicable.
+        nodes: the nodes; None makes faults of nodes not applicable.
         stall: blocks the event loop for some seconds; the default is `time.sleep`.
         checking: returns True if the current task is the scenario in its final check. No fault is applied while such a
             check waits for the answer to a call.
@@ -227,7 +229,19 @@ class Injector:
         self._surroundings.heal(boot=boot)
         self._something_changed()
 
+    def use_nodes(self, nodes: NodeControl | None) -> None:
+        """Apply the faults of nodes to other nodes from now on.
+
+        Args:
+            nodes: the nodes; None makes such faults not applicable.
+        """
+        self._surroundings.use_nodes(nodes)
+
     # Applying faults
+
+    def on_disk(self, operation: str, address: str) -> list[DiskFault]:
+        """Apply the faults of an operation of a disk, as `Surroundings.on_disk` does. A simulated disk calls this."""
+        return self._surroundings.on_disk(operation, address)
 
     def _at(self, time: float, action: Callable[[], object]) -> None:
         """Call a function at a time of `trio.current_time`."""
@@ -255,6 +269,8 @@ class Injector:
         planned.waits = True
         if isinstance(planned.fault, MessageFault):
             self._messages.add(planned)
+        elif isinstance(planned.fault, DiskFault | KillNode):
+            self._surroundings.wait(planned)
         else:
             self._callbacks.add(planned)
 
@@ -266,7 +282,7 @@ class Injector:
             self._ledger.missed(planned, why)
             return
         try:
-            if isinstance(fault, (*_TO_CALLBACKS, MessageFault)):
+            if isinstance(fault, (*_TO_CALLBACKS, MessageFault, DiskFault)):
                 self._wait_for(planned)
             elif isinstance(fault, ProcessFault):
                 self._apply_to_a_process(planned, fault)

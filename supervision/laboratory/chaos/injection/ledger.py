@@ -12,6 +12,7 @@ from attrs import define
 
 from actors.refs import Pid
 from supervision.laboratory.chaos.faults.kinds import (
+    DiskFault,
     Fault,
     MessageFault,
     ProcessFault,
@@ -81,6 +82,8 @@ class Planned:
             if not self.waits:
                 return why or "its time has not come"
             what = "message was sent" if isinstance(self.fault, MessageFault) else "callback began"
+            if isinstance(self.fault, DiskFault):
+                what = "operation of a disk began"
             return f"no such {what} after that time"
         if self.count:
             return f"its moment never came: it takes {when.nth}, and there were {self.count}"

@@ -1,4 +1,4 @@
-"""Faults of connections, hosts, nodes, clocks and the event loop, and the interfaces that they need.
+"""Faults of connections, hosts, nodes, disks, clocks and the event loop, and the interfaces that they need.
 
 A simulation implements these interfaces. For a live system, write adapters and pass them to the injector.
 """
@@ -7,28 +7,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import trio
+from msgspec.structs import replace
 
 from actors.refs import Pid
 from actors.runtime import Environment, EnvironmentLike, Runtime
 from supervision.laboratory.chaos.faults.kinds import (
     ConnectionFault,
+    DiskError,
+    DiskFault,
+    DrainNode,
+    Fault,
+    FlipBit,
     HalfOpen,
     HoldConnection,
     KillNode,
+    LoseWrite,
     Partition,
+    PauseNode,
     ResetConnection,
     SkewClock,
     SlowConnection,
+    SlowDisk,
     StallLoop,
 )
+from supervision.laboratory.chaos.faults.moments import OPERATIONS, On
 from supervision.laboratory.chaos.injection.ledger import Ledger, Planned
 from supervision.laboratory.chaos.injection.points import InjectionPoint, TargetRuntime, choose
 from supervision.recording.places import fits
 
-__all__ = ["Breakable", "Connections", "NodeControl", "Surroundings"]
+__all__ = ["Breakable", "ClusterControl", "Connections", "NodeControl", "Surroundings"]
+
+_CHANGES: Final = frozenset(OPERATIONS) - {"open", "read", "operation"}
 
 
 class Breakable(Protocol):
@@ -76,7 +88,7 @@ class Connections(Protocol):
 
 
 class NodeControl(Protocol):
-    """Nodes that can be killed."""
+    """Nodes that can be killed and paused."""
 
     def names(self) -> Sequence[str]:
         """Return the names of all nodes, up or down."""
@@ -88,11 +100,12 @@ class NodeControl(Protocol):
             name: the name of the node.
         """
 
-    def kill(self, name: str) -> None:
+    def kill(self, name: str, *, power: bool = False) -> None:
         """Kill a node that is up, as `kill -9` does.
 
         Args:
             name: the name of the node.
+            power: cut the power of its machine.
         """
 
     def boot(self, name: str) -> object:
@@ -105,6 +118,20 @@ class NodeControl(Protocol):
             The node.
         """
 
+    def pause(self, name: str) -> None:
+        """Stop the tasks of a node that is up.
+
+        Args:
+            name: the name of the node.
+        """
+
+    def resume(self, name: str) -> None:
+        """Let the tasks of a paused node run again. Do nothing if it is not paused.
+
+        Args:
+            name: the name of the node.
+        """
+
     def skew(self, name: str, seconds: float) -> None:
         """Set the clock of a node forward.
 
@@ -114,8 +141,28 @@ class NodeControl(Protocol):
         """
 
 
+@runtime_checkable
+class ClusterControl(NodeControl, Protocol):
+    """Nodes of a live cluster."""
+
+    def find(self, name: str, then: Callable[[str | None], None]) -> None:
+        """Call `then` with the name of the node that a fault means, or with None. This may take a moment.
+
+        Args:
+            name: the name of a node, or `owner of SUPERVISOR/KEY`.
+            then: a function.
+        """
+
+    def drain(self, name: str) -> None:
+        """Let a node drain and stop, and start it again.
+
+        Args:
+            name: the name of the node.
+        """
+
+
 class Surroundings:
-    """The faults of connections, hosts, nodes, clocks and the event loop.
+    """The faults of connections, hosts, nodes, disks, clocks and the event loop.
 
     Args:
         ledger: the ledger of the plan.
@@ -142,6 +189,8 @@ class Surroundings:
         self._nodes = nodes
         self._stall = stall
         self._targets = targets
+        # The faults that the next matching operation of a disk meets. Some of them last.
+        self._of_disks: list[Planned] = []
         # Maps each lasting fault to a key for its effect and to the function that undoes the effect. If several faults
         # have the same key, the effect lasts until all these faults are over.
         self._undo: dict[Planned, tuple[object, Callable[[], None]]] = {}
@@ -152,6 +201,11 @@ class Surroundings:
             if boot or not isinstance(planned.fault, KillNode):
                 self._over(planned)
         self._undo.clear()
+        self._of_disks.clear()
+
+    def wait(self, planned: Planned) -> None:
+        """Apply a fault to a later operation of a disk."""
+        self._of_disks.append(planned)
 
     def do(self, planned: Planned) -> None:
         """Apply a fault."""
@@ -160,13 +214,21 @@ class Surroundings:
             self._to_connection(planned, fault)
         elif isinstance(fault, Partition):
             self._cut(planned, fault)
-        elif isinstance(fault, KillNode):
-            self._kill_node(planned, fault)
+        elif isinstance(fault, KillNode | PauseNode | DrainNode):
+            then = partial(self._to_node, planned, fault)
+            if isinstance(self._nodes, ClusterControl):
+                self._nodes.find(fault.node, then)
+            else:
+                then(fault.node)
         elif isinstance(fault, SkewClock):
             self._skew(planned, fault)
         elif isinstance(fault, StallLoop):
             self._ledger.applied(planned, "the loop")
             self._stall(fault.seconds)
+
+    def use_nodes(self, nodes: NodeControl | None) -> None:
+        """Apply the faults of nodes to these nodes from now on."""
+        self._nodes = nodes
 
     # Connections
 
@@ -225,18 +287,77 @@ class Surroundings:
 
     # Nodes and clocks
 
-    def _kill_node(self, planned: Planned, fault: KillNode) -> None:
-        nodes, name = self._nodes, fault.node
-        if nodes is None or name not in nodes.names():
-            self._ledger.missed(planned, f"there is no node {name} here")
+    def _to_node(
+        self, planned: Planned, fault: KillNode | PauseNode | DrainNode, name: str | None
+    ) -> None:
+        nodes = self._nodes
+        if planned.status is not None:
+            # The plan has ended while the control looked for the node.
+            return
+        if name is not None and name != fault.node:
+            planned.fault = replace(fault, node=f"{name} ({fault.node})")
+        if nodes is None or name is None or name not in nodes.names():
+            self._ledger.missed(planned, f"there is no node {name or fault.node} here")
         elif not nodes.is_up(name):
             self._ledger.masked(planned, name, "the node was already down")
-        else:
+        elif isinstance(fault, KillNode):
+            if fault.power and isinstance(nodes, ClusterControl):
+                self._ledger.missed(planned, "only a simulated machine can lose its power")
+                return
             self._ledger.applied(planned, name)
-            nodes.kill(name)
+            before = [each for each in nodes.names() if nodes.is_up(each)]
+            nodes.kill(name, power=fault.power)
             if fault.reboot_after is not None:
-                boot = partial(_boot, nodes, name)
+                # A power cut ends all nodes of the machine.
+                down = [each for each in before if not nodes.is_up(each)]
+                boot = partial(_boot, nodes, down)
                 self._until(planned, fault.reboot_after, ("down", name), boot)
+        elif isinstance(fault, PauseNode):
+            self._ledger.applied(planned, name)
+            paused = ("paused", name)
+            if all(key != paused for key, _ in self._undo.values()):
+                nodes.pause(name)
+            self._until(planned, fault.seconds, paused, partial(nodes.resume, name))
+        elif isinstance(nodes, ClusterControl):
+            self._ledger.applied(planned, name)
+            nodes.drain(name)
+        else:
+            self._ledger.missed(planned, "only the nodes of a live cluster can be drained")
+
+    # Disks
+
+    def on_disk(self, operation: str, address: str) -> list[DiskFault]:
+        """Apply faults to an operation of a disk that is about to begin.
+
+        Args:
+            operation: one of `OPERATIONS`.
+            address: the name of the node and the path of the file, such as `a/journal`.
+
+        Returns:
+            The faults that change the operation.
+        """
+        found: list[DiskFault] = []
+        for planned in tuple(self._of_disks):
+            fault = planned.fault
+            lasts = planned.status == "applied" and _affects(fault, operation, address)
+            if not lasts and not _is_now(planned, operation, address):
+                continue
+            if isinstance(fault, DiskFault):
+                found.append(fault)
+            if not lasts:
+                self._to_disk(planned, address)
+        return found
+
+    def _to_disk(self, planned: Planned, address: str) -> None:
+        fault, end = planned.fault, partial(self._of_disks.remove, planned)
+        if isinstance(fault, DiskError | SlowDisk) and fault.seconds:
+            self._until(planned, fault.seconds, planned, end)
+        else:
+            end()
+        if isinstance(fault, KillNode):
+            self._to_node(planned, fault, fault.node)
+        else:
+            self._ledger.applied(planned, address)
 
     def _skew(self, planned: Planned, fault: SkewClock) -> None:
         seconds, name = fault.seconds, fault.node
@@ -279,10 +400,41 @@ class Surroundings:
             self._ledger.failed(planned, f"it could not be undone: {type(error).__name__}: {error}")
 
 
-def _boot(nodes: NodeControl, name: str) -> None:
-    # The scenario may have booted the node already.
-    if not nodes.is_up(name):
-        nodes.boot(name)
+def _boot(nodes: NodeControl, names: Sequence[str]) -> None:
+    for name in names:
+        # The scenario may have booted the node already.
+        if not nodes.is_up(name):
+            nodes.boot(name)
+
+
+def _affects(fault: Fault, operation: str, address: str) -> bool:
+    """Return True if a fault can affect an operation at all."""
+    if isinstance(fault, KillNode):
+        return operation in _CHANGES and address.startswith(f"{fault.node}/")
+    if isinstance(fault, LoseWrite):
+        possible = operation == "write"
+    elif isinstance(fault, FlipBit):
+        possible = operation in ("read", "write")
+    elif isinstance(fault, DiskError) and fault.error == "ENOSPC":
+        possible = operation in ("write", "truncate")
+    else:
+        possible = True
+    return possible and isinstance(fault, DiskFault) and fits(address, fault.target)
+
+
+def _is_now(planned: Planned, operation: str, address: str) -> bool:
+    """Count an operation for a fault, and return True if the fault waits for this one."""
+    when = planned.fault.when
+    if not _affects(planned.fault, operation, address):
+        return False
+    if not isinstance(when, On):
+        return True
+    if when.kind is not None and not fits(address.partition("/")[2], when.kind):
+        return False
+    if when.callback != operation and not (when.callback == "operation" and operation in _CHANGES):
+        return False
+    planned.count += 1
+    return planned.count >= when.nth
 
 
 class _SkewedEnvironment(Environment):

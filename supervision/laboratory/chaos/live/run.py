@@ -34,6 +34,7 @@ from supervision.laboratory.chaos.live.service import LoopProbe, MachineProbe, S
 from supervision.laboratory.chaos.live.world import LiveEnvironment, LiveWorld, Network
 from supervision.laboratory.chaos.settings import scenario_name, settings_of
 from supervision.laboratory.entropy import Streams
+from supervision.recording.reader.merging import UnrelatedRecordings, merge
 from supervision.recording.trace import BoundedTrace
 
 __all__ = ["LiveScenario", "live", "run_live"]
@@ -271,7 +272,7 @@ class _Run:
         finally:
             current_environment.reset(before)
         self.trace.finish()
-        return self._outcome()
+        return self._outcome(self._merged())
 
     def _stall(self, seconds: float) -> None:
         began = self.now()
@@ -333,7 +334,21 @@ class _Run:
             scope.cancel()
         experiment.look_back()
 
-    def _outcome(self) -> LiveOutcome:
+    def _merged(self) -> list[bytes]:
+        """Return the trace of this process, with the recordings of other processes. Judge them together."""
+        own = self.trace.lines
+        if not self.world.recordings:
+            return own
+        try:
+            lines = merge({"the experiment": own, **self.world.recordings})
+        except UnrelatedRecordings as error:
+            self.experiment.problems.append(f"the recordings cannot be merged: {error}")
+            return own
+        for judge in self.world.judges:
+            self.experiment.problems += judge(lines)
+        return lines
+
+    def _outcome(self, lines: list[bytes]) -> LiveOutcome:
         return LiveOutcome(
             scenario=scenario_name(self.scenario),
             seed=self.world.seed,
@@ -347,5 +362,5 @@ class _Run:
             overloaded=self.overloaded,
             interrupted=self.experiment.interrupted,
             result=self.result,
-            trace=self.trace.lines,
+            trace=lines,
         )

@@ -47,6 +47,9 @@ class LiveWorld(ScenarioWorld):
         listen: the argument for `Endpoint(..., listen=world.listen)`, so that connection faults affect the endpoint's
             connections. It is None without a network; the endpoint then uses its ordinary listener.
         over: set when the scenario should end; see `until_over`.
+        network: the network of the run; None without one.
+        recordings: the recordings of other processes, by their names. At its end, the run merges them with its trace.
+        judges: functions that get the lines of the merged trace, and return a sentence for each problem.
     """
 
     def __init__(
@@ -70,7 +73,9 @@ class LiveWorld(ScenarioWorld):
         )
         self.over = trio.Event()
         self.listen = None if network is None else network.open
-        self._network = network
+        self.network = network
+        self.recordings: dict[str, list[bytes]] = {}
+        self.judges: list[Callable[[list[bytes]], list[str]]] = []
 
     async def until_over(self) -> None:
         """Wait until the experiment is over. A scenario calls this last.
@@ -94,9 +99,9 @@ class LiveWorld(ScenarioWorld):
         Raises:
             OSError: the connection failed.
         """
-        if self._network is None:
+        if self.network is None:
             return await trio.open_tcp_stream(host, port)
-        return await self._network.connect(host, port, source=source)
+        return await self.network.connect(host, port, source=source)
 
 
 class LiveEnvironment(Environment):

@@ -108,6 +108,11 @@ def _figures(measures: Measures) -> Table:
         f"{mail.in_mailboxes} in mailboxes, {mail.to_the_dead} to the dead, {mail.dropped} dropped",
         "answers lost": str(mail.answers_lost),
     }
+    if measures.takeovers:
+        times = [each for each in measures.takeovers if each is not None]
+        rows["entities taken over"] = (
+            f"{len(times)} of {len(measures.takeovers)}; longest {_length(max(times, default=None))}"
+        )
     for steady in measures.steady:
         during = steady.availability_during
         # `availability_during` is None if no faults began.

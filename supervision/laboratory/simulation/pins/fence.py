@@ -1,5 +1,7 @@
 """The fence around a simulation, which stops real sockets, name look-ups, processes and threads.
 
+The functions of `trio.to_thread.run_sync` run on the thread of the simulation instead.
+
 Python calls audit hooks before most of these operations. An audit hook cannot be removed, so all simulations share one.
 The hook does nothing in other threads and while no simulation runs. A simulation replaces the functions that have no
 audit event.
@@ -9,13 +11,17 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from time import perf_counter
+from typing import Any, ClassVar, NoReturn, TypeAlias
 
 import trio
 
+from actors.runtime import EnvironmentLike, current_environment
 from supervision.laboratory.simulation.errors import Escape
 from supervision.laboratory.simulation.frames import describe_frame, program_frame
 from supervision.laboratory.simulation.scheduling.trio_internals import thread_starts
@@ -25,15 +31,20 @@ __all__ = ["SLEEP", "OnEscape", "escape", "escaping", "fence"]
 OnEscape = Callable[[Escape], None]
 """A callback that gets an escape before the fence raises it. So a process cannot hide the escape by catching it."""
 
+OnThread: TypeAlias = Callable[[Callable[[], Any], Callable[[Any], object], str], None]
+"""Runs a function in place of a thread, and gives its result to the second argument. The third is a name."""
+
+# Seconds of real time after which the function of a thread counts as slow.
+_LONG = 1.0
+
 _NETWORK = (
     "use the world's network: world.network.listen(...) and world.network.connect(...); an Endpoint "
     "takes listen=world.network.open"
 )
 _PROCESS = "start it before the simulation, or replace it by a process of the world"
 _THREAD = "call the function directly, since virtual time stands still during the call, or make it a process"
-_FILE = (
-    "open it with plain open(), since virtual time stands still during the call, or store the data in a dict, such as "
-    "the disk of a node"
+_FROM_THREAD = (
+    "return a value from the function, and call Trio in the task that awaits the function"
 )
 SLEEP = "write `await trio.sleep(...)`, which takes virtual time"
 
@@ -59,18 +70,24 @@ _AUDITED = {
 
 
 class _Fence:
-    """The fence of this interpreter: the thread inside it, and the callback for escapes."""
+    """The fence of this interpreter: the thread inside it, and the callbacks."""
 
     active: ClassVar[tuple[int, OnEscape] | None] = None
+    on_sqlite: ClassVar[Callable[[], str | None] | None] = None
     installed = False
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
     active = _Fence.active
-    if active is None or event not in _AUDITED:
+    if active is None or (event not in _AUDITED and event != "sqlite3.connect"):
         return
     thread, on_escape = active
     if threading.get_ident() == thread:
+        if event == "sqlite3.connect":
+            advice = None if _Fence.on_sqlite is None else _Fence.on_sqlite()
+            if advice is not None:
+                escape("sqlite3.connect()", advice, on_escape)
+            return
         what, instead = _AUDITED[event]
         escape(what, instead, on_escape)
 
@@ -91,26 +108,59 @@ def escape(what: str, instead: str, on_escape: OnEscape) -> NoReturn:
 # The modules of Trio that start threads, each with the operation that needs a thread and with the advice.
 _MEANT = {
     "_subprocess.py": ("another program", _PROCESS),
-    "_file_io.py": ("a file, for which Trio takes a thread", _FILE),
-    "_path.py": ("a file, for which Trio takes a thread", _FILE),
     "_socket.py": ("a name look-up", _NETWORK),
 }
 _TRIO = Path(trio.__file__).parent
 
 
-def _wanted_of_a_thread() -> tuple[str, str]:
-    """Return the operation of the program for which Trio starts a thread, and the advice."""
+def _refused_of_a_thread() -> tuple[str, str] | None:
+    """Return the operation of the program for which Trio starts a thread, and the advice; None if it may run."""
     program, frame = program_frame(2), sys._getframe(2)
     while frame is not program and frame.f_back is not None:
         path = Path(frame.f_code.co_filename)
         if path.parent == _TRIO and path.name in _MEANT:
             return _MEANT[path.name]
         frame = frame.f_back
-    return "a thread", _THREAD
+    return None
+
+
+class _Limiters:
+    """The default limiters of threads. Each incarnation of a node has its own, as each program does."""
+
+    def __init__(self) -> None:
+        self._known: dict[EnvironmentLike, object] = {}
+
+    def get(self) -> object:
+        """Return the limiter of the code that runs now, or raise a `LookupError`."""
+        return self._known[current_environment.get()]
+
+    def set(self, limiter: object) -> None:
+        """Set the limiter of the code that runs now."""
+        self._known[current_environment.get()] = limiter
+
+
+def _watched(function: Callable[[], Any], name: str | None) -> Any:
+    """Call a function of a thread, and warn if it blocks the simulation for long."""
+    began = perf_counter()
+    try:
+        return function()
+    finally:
+        seconds = perf_counter() - began
+        if seconds > _LONG:
+            text = (
+                f"the thread {name!r} blocked the simulation for {seconds:.1f} s of real time; "
+                "replace slow calls in its function for the simulation"
+            )
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
 @contextmanager
-def fence(on_escape: OnEscape) -> Iterator[None]:
+def fence(
+    on_escape: OnEscape,
+    *,
+    on_thread: OnThread | None = None,
+    on_sqlite: Callable[[], str | None] | None = None,
+) -> Iterator[None]:
     """Raise an `Escape` wherever code in this block and thread reaches outside of the simulation.
 
         with fence(escapes.append):
@@ -118,6 +168,8 @@ def fence(on_escape: OnEscape) -> Iterator[None]:
 
     Args:
         on_escape: gets each escape before the fence raises it.
+        on_thread: runs a function of `trio.to_thread.run_sync`; None refuses it.
+        on_sqlite: called before each connection to a SQLite database. Returns an advice to refuse it, or None.
 
     The fence does not stop C extensions. On Python 3.11, it also does not stop a thread started with `_thread`. The
     waits of `waits` ask the fence too.
@@ -125,7 +177,7 @@ def fence(on_escape: OnEscape) -> Iterator[None]:
     if not _Fence.installed:
         sys.addaudithook(_hook)
         _Fence.installed = True
-    before, start = _Fence.active, threading.Thread.start
+    before, start = (_Fence.active, _Fence.on_sqlite), threading.Thread.start
     thread = threading.get_ident()
 
     def start_thread(self: threading.Thread) -> None:
@@ -136,15 +188,23 @@ def fence(on_escape: OnEscape) -> Iterator[None]:
             escape(what, instead or _THREAD, on_escape)
         start(self)
 
-    def start_trio_thread(*_: object) -> None:
-        what, instead = _wanted_of_a_thread()
-        escape(what, instead, on_escape)
+    def start_trio_thread(
+        function: Callable[[], object], deliver: Callable[[Any], object], name: str | None = None
+    ) -> None:
+        refused = _refused_of_a_thread()
+        if refused is not None or on_thread is None:
+            what, instead = refused or ("a thread", _THREAD)
+            escape(what, instead, on_escape)
+        on_thread(partial(_watched, function, name), deliver, name or "thread")
 
-    _Fence.active = (thread, on_escape)
+    def call_trio(*_: object) -> None:
+        escape("trio.from_thread", _FROM_THREAD, on_escape)
+
+    _Fence.active, _Fence.on_sqlite = (thread, on_escape), on_sqlite
     threading.Thread.start = start_thread  # type: ignore[method-assign]
     try:
-        with thread_starts(start_trio_thread):
+        with thread_starts(start_trio_thread, call_trio, _Limiters()):
             yield
     finally:
-        _Fence.active = before
+        _Fence.active, _Fence.on_sqlite = before
         threading.Thread.start = start  # type: ignore[method-assign]

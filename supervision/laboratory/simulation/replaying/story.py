@@ -261,6 +261,16 @@ class Story:
             return None
         return f"a fault: {event['fault']}"
 
+    def _disk(self, event: Event) -> str | None:
+        done = _DONE.get(event["operation"])
+        to = f" to {event['to']}" if "to" in event else ""
+        who = event.get("node", "the scenario")
+        return None if done is None else f"{who} {done} {event['path'] or '.'}{to}"
+
+    def _disk_lost(self, event: Event) -> str | None:
+        lost = ", ".join(event["lost"])
+        return f"the disk of {event['disk'] or 'the scenario'} lost {lost}" if lost else None
+
     def _note(self, event: Event) -> str:
         known = {"n", "t", "round", "task", "kind", "node", "text", "pid", "cause"}
         fields = ", ".join(f"{name} {value}" for name, value in event.items() if name not in known)
@@ -314,6 +324,8 @@ _SENTENCES: Final[dict[str, Callable[[Story, Event], str | None]]] = {
     "gave_up": Story._gave_up,
     "zombie": Story._zombie,
     "fault": Story._fault_applied,
+    "disk": Story._disk,
+    "disk_lost": Story._disk_lost,
     "note": Story._note,
     "received": Story._learned,
 }
@@ -323,7 +335,16 @@ _MESSAGES: Final[dict[str, Callable[[Story, Event], str | None]]] = {
     "sent": Story._sent,
 }
 
-_WEIGHTS: Final = {"note": 2.0, "received": 1.0, "child_restarted": 4.0}
+# The operations of disks that a story shows.
+_DONE: Final = {
+    "truncate": "truncated",
+    "fsync": "synced",
+    "rename": "renamed",
+    "unlink": "removed",
+    "sync_directory": "synced the directory",
+}
+
+_WEIGHTS: Final = {"disk": 1.0, "note": 2.0, "received": 1.0, "child_restarted": 4.0}
 
 
 # The head, the faults and the order of tasks
@@ -352,7 +373,7 @@ def fault_text(report: FaultReport, story: Story) -> str:
 
 def _orders(outcome: Outcome, story: Story) -> list[str]:
     """Describe the first reordered rounds."""
-    if outcome.knobs.policy == "seeded":
+    if outcome.knobs.policy != "canonical":
         # Nearly every round is out of order, and the trace does not show which rounds matter.
         return []
     told = [_order(deviation, story) for deviation in outcome.named[:3]]
@@ -383,8 +404,8 @@ def _draws(outcome: Outcome) -> list[str]:
 
 
 def _consequences(outcome: Outcome, story: Story, most: int) -> Iterator[tuple[str, str]]:
-    seeded = outcome.knobs.policy == "seeded"
-    reordered = {} if seeded else {each.round: each.tasks for each in outcome.named}
+    canonical = outcome.knobs.policy == "canonical"
+    reordered = {} if not canonical else {each.round: each.tasks for each in outcome.named}
     lines = _repeated(story.lines(reordered))
     hints = list(story.exchanges.same_answers())[-_HINTS:]
     pointed = frozenset(number for hint in hints for number in hint.events)

@@ -3,9 +3,11 @@
 In each round, Trio runs every ready task for one step, in any order. A simulation chooses among these orders. So it
 cannot delay a ready task to a later round.
 
-A schedule is a policy and *deviations*. The policy "seeded" shuffles every round. The policy "canonical" runs tasks in
-the order of their spawning. A deviation changes the order of one round. It contains positions in the canonical order,
-or the names of the tasks that it reorders. A seeded run is the canonical run with the deviations that it reports.
+A schedule is a policy and *deviations*. The policy "seeded" shuffles every round. "pct" and "reshuffle" give each task
+a random priority, so that two tasks keep their order for many rounds: "pct" now and then makes one task the last, and
+"reshuffle" now and then draws all priorities anew. The policy "canonical" runs tasks in the order of their spawning. A
+deviation changes the order of one round. It contains positions in the canonical order, or the names of the tasks that
+it reorders. A run of any policy is the canonical run with the deviations that it reports.
 
 Naming a task is slow, so the scheduler names tasks only on request, and only in the rounds that need names.
 """
@@ -31,15 +33,16 @@ from supervision.laboratory.simulation.scheduling.trio_internals import make_rea
 
 __all__ = ["Policy", "Scheduler"]
 
-Policy: TypeAlias = Literal["seeded", "canonical"]
+Policy: TypeAlias = Literal["seeded", "pct", "reshuffle", "canonical"]
 
 
 class Scheduler(trio.abc.Instrument):
     """The object that orders the tasks of every round for Trio, and records the tasks that ran.
 
     Args:
-        policy: "seeded" or "canonical".
-        stream: the random numbers of the policy "seeded".
+        policy: the policy.
+        stream: the random numbers of the policy.
+        change: for "pct" and "reshuffle", the chance that priorities change in a round with a choice.
         deviations: orders that replace the policy in some rounds.
         between: called with the tasks of each round before any of them runs. It must not raise.
         now: returns the virtual time, for named deviations.
@@ -61,6 +64,7 @@ class Scheduler(trio.abc.Instrument):
         policy: Policy,
         stream: random.Random,
         *,
+        change: float = 0.1,
         deviations: Schedule = None,
         between: Callable[[list[trio.lowlevel.Task]], None] | None = None,
         now: Callable[[], float] | None = None,
@@ -79,6 +83,9 @@ class Scheduler(trio.abc.Instrument):
         self._held: list[trio.lowlevel.Task] = []
         self._batch: list[trio.lowlevel.Task] = []
         self._chance = stream.random
+        self._change = change
+        # The tasks with small numbers run first.
+        self._priorities: dict[trio.lowlevel.Task, float] = {}
         self.named: list[Deviation] = []
         self._plan = SchedulePlan(deviations)
         self._between = between
@@ -102,6 +109,7 @@ class Scheduler(trio.abc.Instrument):
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         """Forget a task."""
         del self.numbers[task]
+        self._priorities.pop(task, None)
 
     def tasks(self) -> list[trio.lowlevel.Task]:
         """Return the tasks that have not ended, in the order of spawning."""
@@ -189,12 +197,27 @@ class Scheduler(trio.abc.Instrument):
                 for last in range(count - 1, 0, -1):
                     chosen = int(self._chance() * (last + 1))
                     order[last], order[chosen] = order[chosen], order[last]
+            elif self.policy != "canonical":
+                order = self._by_priority(batch)
         spawned = batch.copy()
         batch[:] = [spawned[position] for position in reversed(order)]
         if order != list(range(count)):
             self.taken[number] = tuple(order)
             if self._naming:
                 self._name(number, order, spawned)
+
+    def _by_priority(self, batch: list[trio.lowlevel.Task]) -> list[int]:
+        priorities, chance = self._priorities, self._chance
+        changes = chance() < self._change
+        if changes and self.policy == "reshuffle":
+            priorities.clear()
+        for task in batch:
+            if task not in priorities:
+                priorities[task] = chance()
+        if changes and self.policy == "pct":
+            # The number of the round is greater than all earlier priorities.
+            priorities[min(batch, key=priorities.__getitem__)] = float(self.round)
+        return sorted(range(len(batch)), key=lambda position: priorities[batch[position]])
 
     def _name(self, number: int, order: list[int], spawned: list[trio.lowlevel.Task]) -> None:
         self.named.append(

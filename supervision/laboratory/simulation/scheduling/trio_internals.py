@@ -3,7 +3,8 @@
 - Order: Trio does not promise an order for the tasks in a round. For reproducible tests, Trio can sort the tasks by the
   order of spawning, and then pass them to a replaceable object that shuffles them. Hypothesis uses this, and Trio tests
   it.
-- Threads: the function by which Trio starts threads. A simulated world has no threads.
+- Threads: the function by which Trio starts threads, the one by which a thread calls Trio, and the default limiter. A
+  simulated world has no threads, and dead nodes never release the limiter.
 - Tasks of a paused node, which run later: the queue of the tasks that run in the next round.
 - Tasks of a killed node, which never run again: the function that Trio calls to cancel a task, and the cancel scopes
   around a task. The clock would wait for the deadlines of these scopes.
@@ -22,11 +23,14 @@ import trio
 from trio import _threads as threads_module
 from trio._core import _run as run_module
 
-__all__ = ["Order", "make_ready", "scheduling", "silence", "thread_starts"]
+__all__ = ["Order", "captured", "make_ready", "scheduling", "silence", "thread_starts"]
 
 _SORTED_FIRST = "_ALLOW_DETERMINISTIC_SCHEDULING"
 _SHUFFLER = "_r"
 _START_THREAD = "start_thread_soon"
+_CALL_TRIO = "_send_message_to_trio"
+_OUTCOME = "outcome"
+_LIMITER = "_limiter_local"
 _CONTEXT = "GLOBAL_RUN_CONTEXT"
 _RUNNER = "runner"
 _READY = "runq"
@@ -57,10 +61,24 @@ def scheduling(order: Order) -> Iterator[None]:
 
 
 @contextmanager
-def thread_starts(start: Callable[..., None]) -> Iterator[None]:
-    """Call `start` wherever Trio would start a thread, in this block."""
-    with _replaced(threads_module, _START_THREAD, start):
+def thread_starts(
+    start: Callable[..., None], call_trio: Callable[..., None], limiters: object
+) -> Iterator[None]:
+    """Call `start` wherever Trio would start a thread in this block, and `call_trio` where a thread would call Trio.
+
+    Trio gets its default limiter from `limiters`, which has the methods `get` and `set` of a `RunVar`.
+    """
+    with (
+        _replaced(threads_module, _START_THREAD, start),
+        _replaced(threads_module, _CALL_TRIO, call_trio),
+        _replaced(threads_module, _LIMITER, limiters),
+    ):
         yield
+
+
+def captured(function: Callable[[], object]) -> object:
+    """Call the function of a thread, and return its result or exception as Trio delivers them."""
+    return getattr(threads_module, _OUTCOME).capture(function)
 
 
 def make_ready(tasks: Iterable[trio.lowlevel.Task]) -> None:

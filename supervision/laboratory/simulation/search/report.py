@@ -38,6 +38,7 @@ class Failures:
         count: the number of these runs.
         seeds: the seeds of the first runs of this kind, at most 20.
         bare: the number of these runs that had no instruments.
+        strategies: the number of these runs of each strategy.
     """
 
     failure: str
@@ -45,6 +46,7 @@ class Failures:
     count: int = 0
     seeds: list[int] = field(factory=list)
     bare: int = 0
+    strategies: Counter[str] = field(factory=Counter)
 
 
 @define(kw_only=True)
@@ -61,6 +63,7 @@ class SweepReport:
         runs: the number of runs.
         bare: the number of runs without instruments.
         forked: the number of runs that forked at a rare state.
+        strategies: the number of runs of each strategy.
         failures: the failures by kind, in the order of their first seeds.
         inert: the first run in which no fault of the plan was applied.
         inert_runs: the number of runs in which no fault of the plan was applied.
@@ -81,6 +84,7 @@ class SweepReport:
     runs: int = 0
     bare: int = 0
     forked: int = 0
+    strategies: Counter[str] = field(factory=Counter)
     failures: dict[str, Failures] = field(factory=dict)
     inert: SeedResult | None = None
     inert_runs: int = 0
@@ -109,6 +113,7 @@ class SweepReport:
         for branch, statuses in result.branches.items():
             self.branches.setdefault(branch, Counter()).update(statuses)
         self.forked += bool(result.forks)
+        self.strategies[result.strategy] += 1
         self._add_sometimes(result)
         self.inert_runs += result.inert
         if result.inert and self.inert is None:
@@ -125,6 +130,7 @@ class SweepReport:
             alike.first = result
         alike.count += 1
         alike.bare += result.bare
+        alike.strategies[result.strategy] += 1
         if len(alike.seeds) < _SHOWN:
             alike.seeds.append(result.seed)
         return new
@@ -173,12 +179,14 @@ class SweepReport:
             "seeds": self.runs - self.forked,
             "bare": self.bare,
             "forked": self.forked,
+            "strategies": self.strategies,
             "failed": self.failed,
             "failures": [
                 {
                     "failure": alike.failure,
                     "count": alike.count,
                     "bare": alike.bare,
+                    "strategies": alike.strategies,
                     "seeds": alike.seeds,
                     "problem": alike.first.problem,
                 }

@@ -34,6 +34,9 @@ from supervision.laboratory.simulation.replaying.run_file import (
 )
 from supervision.laboratory.simulation.replaying.self_check import check_determinism
 from supervision.laboratory.simulation.scenario import Scenario, scenario_name, settings_of
+from supervision.laboratory.simulation.scheduling.schedule import Policy
+from supervision.laboratory.simulation.search.exhaustive import choices_after
+from supervision.laboratory.simulation.search.novelty import Features, features_of
 from supervision.laboratory.simulation.search.workers import Lost, cores, in_workers
 from supervision.laboratory.simulation.simulate import simulate
 
@@ -75,6 +78,10 @@ class SeedResult:
         branches: the same numbers for each branch of the fault plan, such as `kill` or `crash on init`.
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
         measures: the result of the `measure` argument of `sweep`.
+        strategy: the policy of the run, or "forks" or "novelty" for a run that a search continued.
+        choices: the rounds with a choice after the last deviation of the item, each with its number of tasks; empty
+            for an item without deviations.
+        features: the features of the run; see `features_of`.
     """
 
     seed: int
@@ -96,6 +103,9 @@ class SeedResult:
     branches: Mapping[str, Mapping[str, int]] = field(factory=dict)
     sometimes: dict[str, bool] = field(factory=dict)
     measures: dict[str, float] = field(factory=dict)
+    strategy: str = ""
+    choices: list[int] = field(factory=list)
+    features: Features = field(factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -119,6 +129,8 @@ def sweep(
     cpu_seconds: float | None = None,
     renew: int = 200,
     measure: Measure | None = None,
+    policy: Policy | None = None,
+    novelty: bool = False,
 ) -> Generator[SeedResult, None, None]:
     """Run a scenario with each seed, in forked processes, and yield the results in the order of the seeds.
 
@@ -145,6 +157,8 @@ def sweep(
         cpu_seconds: the CPU seconds that a run may take; None is no limit.
         renew: replace a worker after this many runs, so that memory stays bounded in long sweeps.
         measure: called with each outcome, for `SeedResult.measures`.
+        policy: the order of tasks in all runs. None draws it from the seed, if `swarm` is set.
+        novelty: find `SeedResult.features`.
 
     Returns:
         A generator of the results. It runs the seeds while the caller iterates.
@@ -172,6 +186,8 @@ def sweep(
         check=check if _can_be_found(scenario) else 0.0,
         check_failures=check_failures,
         measure=measure,
+        policy=policy,
+        novelty=novelty,
     )
     plan.try_to_write()
     answers = in_workers(
@@ -192,9 +208,9 @@ def _results(
     for item, answer in zip(seeds, answers, strict=True):
         if isinstance(answer, Lost):
             problem = f"{answer.why}\n{answer.said}".rstrip()
-            seed, forks = _start_of(item)
+            start = _start_of(item)
             yield SeedResult(
-                seed=seed, forks=forks, failure=answer.kind, problem=problem, lost=True
+                seed=start.seed, forks=start.forks, failure=answer.kind, problem=problem, lost=True
             )
         else:
             yield answer
@@ -213,6 +229,8 @@ class _Plan:
     check: float
     check_failures: bool
     measure: Measure | None
+    policy: Policy | None
+    novelty: bool
 
     def try_to_write(self) -> None:
         """Fail here, and not in a worker, if the parameters are out of bounds or JSON cannot express them."""
@@ -226,33 +244,46 @@ class _Plan:
 
     def run(self, item: int | ForkedSeed) -> SeedResult:
         began = time.perf_counter()
-        seed, forks = _start_of(item)
-        knobs = knobs_of(self.scenario, seed, self.knobs, swarm=self.swarm)
-        if is_bare(seed, self.bare):
-            outcome = self._bare(seed, forks, knobs)
+        start = _start_of(item)
+        knobs = knobs_of(self.scenario, start.seed, self.knobs, swarm=self.swarm)
+        policy = self.policy if start.deviations is None else "canonical"
+        if policy is not None:
+            knobs = evolve(knobs, policy=policy)
+        if is_bare(start.seed, self.bare):
+            outcome = self._bare(start, knobs)
         else:
-            outcome = self._simulate(seed, forks, knobs)
+            outcome = self._simulate(start, knobs)
         result = _result_of(outcome)
+        if start.deviations is not None:
+            result = evolve(result, choices=choices_after(outcome.ran, start.deviations))
+        if self.novelty:
+            result = evolve(result, features=features_of(outcome.trace, outcome.sometimes))
         if self.measure is not None:
             result = evolve(result, measures=dict(self.measure(outcome)))
         if self._to_check(outcome):
             result = _checked(result, outcome)
         return evolve(result, took=time.perf_counter() - began)
 
-    def _bare(self, seed: int, forks: tuple[Fork, ...], knobs: Knobs) -> Outcome:
+    def _bare(self, start: ForkedSeed, knobs: Knobs) -> Outcome:
         """Run a seed without instruments. If the run fails, repeat it with instruments.
 
         If the repetition fails alike, return the repetition, because its story is better.
         """
-        outcome = self._simulate(seed, forks, evolve(knobs, bare=True))
+        outcome = self._simulate(start, evolve(knobs, bare=True))
         if outcome.passed:
             return outcome
-        seen = self._simulate(seed, forks, knobs)
+        seen = self._simulate(start, knobs)
         return seen if identify(seen.error) == identify(outcome.error) else outcome
 
-    def _simulate(self, seed: int, forks: tuple[Fork, ...], knobs: Knobs) -> Outcome:
+    def _simulate(self, start: ForkedSeed, knobs: Knobs) -> Outcome:
         return simulate(
-            self.scenario, seed, knobs=knobs, params=self.params, faults=self.faults, forks=forks
+            self.scenario,
+            start.seed,
+            knobs=knobs,
+            params=self.params,
+            faults=self.faults,
+            forks=start.forks,
+            deviations=start.deviations,
         )
 
     def _to_check(self, outcome: Outcome) -> bool:
@@ -261,8 +292,8 @@ class _Plan:
         return derive(outcome.seed, "self-check") % _PARTS < self.check * _PARTS
 
 
-def _start_of(item: int | ForkedSeed) -> tuple[int, tuple[Fork, ...]]:
-    return (item.seed, item.forks) if isinstance(item, ForkedSeed) else (item, ())
+def _start_of(item: int | ForkedSeed) -> ForkedSeed:
+    return item if isinstance(item, ForkedSeed) else ForkedSeed(item)
 
 
 def is_bare(seed: int, share: float) -> bool:
@@ -304,6 +335,7 @@ def _result_of(outcome: Outcome) -> SeedResult:
         faults=Counter(report.status for report in outcome.fault_reports),
         branches=branches,
         sometimes=dict(outcome.sometimes),
+        strategy="random" if outcome.knobs.policy == "seeded" else outcome.knobs.policy,
     )
 
 

@@ -22,12 +22,12 @@ from rich.text import Text
 
 from supervision.applications.command_line.arguments import params_as_options
 from supervision.applications.command_line.console import plain_console
-from supervision.laboratory.simulation.forks import ForkedSeed, described
-from supervision.laboratory.simulation.scenario import Scenario, scenario_name
+from supervision.laboratory.simulation.forks import described
+from supervision.laboratory.simulation.scenario import Scenario
 from supervision.laboratory.simulation.search.corpus import Corpus, Replayed
 from supervision.laboratory.simulation.search.findings import Finding, look_at
-from supervision.laboratory.simulation.search.report import ENOUGH_SEEDS, Forking, SweepReport
-from supervision.laboratory.simulation.search.sweep import sweep
+from supervision.laboratory.simulation.search.report import ENOUGH_SEEDS, SweepReport
+from supervision.laboratory.simulation.search.searching import Search, Strategy
 
 __all__ = ["Sweeping", "print_divergences", "print_finding", "print_inert"]
 
@@ -51,6 +51,9 @@ class Sweeping:
         params: parameters of the scenario.
         stop_after: stop the sweep after this many failures; 0 never stops.
         forks: the number of runs from each rare state.
+        strategy: the strategy of the search.
+        deviations: the most deviations of a schedule, for the strategy "exhaustive".
+        limit: the most schedules, for the strategy "exhaustive".
         bare: the share of runs without instruments.
         check: the share of passing runs that a fresh process repeats.
         real_seconds: the real seconds that a run may take.
@@ -66,11 +69,15 @@ class Sweeping:
     params: dict[str, Any]
     stop_after: int
     forks: int
+    strategy: Strategy
+    deviations: int
+    limit: int
     bare: float
     check: float
     real_seconds: float
     json_file: Path | None
     report: SweepReport = field(init=False)
+    _search: Search = field(init=False)
     replayed: list[Replayed] = field(factory=list, init=False)
     findings: list[Finding] = field(factory=list, init=False)
     _out: Console = field(factory=plain_console, init=False)
@@ -79,7 +86,23 @@ class Sweeping:
     _took: float = field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.report = SweepReport(scenario=scenario_name(self.scenario))
+        self._search = Search(
+            self.scenario,
+            self.seeds,
+            strategy=self.strategy,
+            forks=self.forks,
+            deviations=self.deviations,
+            limit=self.limit,
+            options={
+                "jobs": self.jobs,
+                "swarm": self.swarm,
+                "params": self.params,
+                "bare": self.bare,
+                "check": self.check,
+                "real_seconds": self.real_seconds,
+            },
+        )
+        self.report = self._search.report
 
     def run(self) -> bool:
         """Replay the corpus, run the seeds, and print the report. Return True if everything passed.
@@ -114,28 +137,9 @@ class Sweeping:
             _print_replayed(self._out, again)
 
     def _sweep(self) -> None:
-        with self._shown_progress() as show:
-            self._run(self.seeds, show)
-        forking = Forking(self.forks)
-        while not self._has_failed_enough and (forks := forking.of(self.report)):
-            self._progress.print(f"{len(forks)} runs fork at rare states")
-            self._run(forks, lambda: None)
-
-    def _run(self, seeds: Sequence[int | ForkedSeed], show: Callable[[], None]) -> None:
-        results = sweep(
-            self.scenario,
-            seeds,
-            jobs=self.jobs,
-            swarm=self.swarm,
-            params=self.params,
-            bare=self.bare,
-            check=self.check,
-            real_seconds=self.real_seconds,
-        )
-        # `closing` ends the workers here. Otherwise they would end only when Python deletes the generator.
-        with closing(results):
-            for result in results:
-                self.report.add(result)
+        search = self._search
+        with self._shown_progress() as show, closing(search.results()) as results:
+            for _ in results:
                 show()
                 if self._has_failed_enough:
                     self._progress.print(
@@ -159,6 +163,8 @@ class Sweeping:
     def _print(self) -> None:
         self._out.print()
         self._out.print(_summary(self.report, took=self._took, jobs=self.jobs))
+        if self._search.end:
+            self._out.print(f"\n{self._search.end}")
         print_inert(self._out, self.report)
         print_divergences(self._out, self.report)
         for finding in self.findings:
@@ -188,15 +194,18 @@ class Sweeping:
     @contextmanager
     def _shown_progress(self) -> Iterator[Callable[[], None]]:
         """Show the progress of the sweep. Yield the function to call after each result."""
-        console, report, total = self._progress, self.report, len(self.seeds)
+        console, report = self._progress, self.report
+        total = self.limit if self.strategy == "exhaustive" else len(self.seeds)
         if not console.is_terminal:
             tenths = 0
 
             def print_line() -> None:
                 nonlocal tenths
-                before, tenths = tenths, report.runs * _LINES // total
+                before, tenths = tenths, (report.runs - report.forked) * _LINES // total
                 if tenths > before:
-                    console.print(f"{report.runs} of {total} seeds, {report.failed} failed")
+                    console.print(
+                        f"{report.runs - report.forked} of {total} seeds, {report.failed} failed"
+                    )
 
             yield print_line
             return
@@ -222,7 +231,7 @@ class Sweeping:
             drawn = now
             bar.update(
                 task,
-                completed=report.runs,
+                completed=report.runs - report.forked,
                 description=f"{report.failed} failed" if report.failed else "all pass so far",
                 speed=f"{report.runs / max(now - began, 1e-9):.0f}/s",
             )
@@ -233,6 +242,14 @@ class Sweeping:
 
 
 # The report
+
+
+def counted(strategies: Mapping[str, int]) -> str:
+    """Return the number of runs of each strategy as text, the most runs first."""
+    return ", ".join(
+        f"{name} {count:,}"
+        for name, count in sorted(strategies.items(), key=lambda each: (-each[1], each[0]))
+    )
 
 
 def _summary(report: SweepReport, *, took: float, jobs: int) -> Table:
@@ -247,9 +264,13 @@ def _summary(report: SweepReport, *, took: float, jobs: int) -> Table:
     )
     if report.forked:
         table.add_row("", f"{report.forked:,} of them forked at rare states")
+    if len(report.strategies) > 1:
+        table.add_row("strategies", counted(report.strategies))
     for alike in report.failures.values():
         seeds = ", ".join(map(str, alike.seeds[:8])) + (", ..." if alike.count > 8 else "")
         table.add_row("", Text(f"{alike.count:,} x {alike.failure} (seeds {seeds})"))
+        if len(report.strategies) > 1:
+            table.add_row("", f"    found by {counted(alike.strategies)}")
     if took > 0:
         where = f"in {jobs} processes" if jobs > 1 else "in one process"
         table.add_row(

@@ -516,9 +516,11 @@ class Trials:
         self, candidate: Candidate, *, whole: bool = False, seed: int | None = None
     ) -> Outcome:
         """Run a candidate and return the outcome. With `whole`, the knobs set the limit of steps."""
+        # A schedule of the seed needs a policy that draws from the seed.
+        drawn = "seeded" if self.knobs.policy == "canonical" else self.knobs.policy
         knobs = attrs.evolve(
             self.knobs,
-            policy="seeded" if candidate.deviations is None else "canonical",
+            policy=drawn if candidate.deviations is None else "canonical",
             max_steps=self.knobs.max_steps if whole else self._max_steps,
         )
         return simulate(

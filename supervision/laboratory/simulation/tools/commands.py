@@ -34,6 +34,7 @@ from supervision.laboratory.simulation.replaying.run_file import load_run
 from supervision.laboratory.simulation.scenario import Scenario
 from supervision.laboratory.simulation.search.corpus import DEFAULT_CORPUS, Corpus
 from supervision.laboratory.simulation.search.report import FORKS
+from supervision.laboratory.simulation.search.searching import Strategy
 from supervision.laboratory.simulation.search.sweep import BARE
 from supervision.laboratory.simulation.search.terminal import Sweeping
 from supervision.laboratory.simulation.search.workers import cores
@@ -93,6 +94,16 @@ def simulate(
     forks: Annotated[
         int, typer.Option(min=0, metavar="N", help="The number of runs from each rare state.")
     ] = FORKS,
+    strategy: Annotated[
+        Strategy,
+        typer.Option(help="The strategy of the search. auto divides the time between all of them."),
+    ] = "auto",
+    deviations: Annotated[
+        int, typer.Option(min=0, metavar="N", help="The most reordered rounds, for exhaustive.")
+    ] = 1,
+    limit: Annotated[
+        int, typer.Option(min=1, metavar="N", help="The most schedules, for exhaustive.")
+    ] = 10_000,
     bare: Annotated[
         float, typer.Option(min=0, max=1, help="The share of runs without instruments.")
     ] = BARE,
@@ -122,6 +133,9 @@ def simulate(
         params=given,
         stop_after=stop_after,
         forks=forks,
+        strategy=strategy,
+        deviations=deviations,
+        limit=limit,
         bare=bare,
         check=check,
         real_seconds=real_seconds,

@@ -27,6 +27,7 @@ class SimulatedEnvironment(Environment):
 
     Attributes:
         recorders: the recorders of the runtimes in this environment.
+        is_over: True once its node has ended or was killed.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class SimulatedEnvironment(Environment):
         record: Callable[[Runtime, str | int], Recorder],
     ) -> None:
         self.recorders: list[Recorder] = []
+        self.is_over = False
         self._name = name
         self._streams = streams
         self._now = now

@@ -17,7 +17,7 @@ All nodes see the same module globals, so do not keep the state of a node there.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from random import Random
 from typing import Any, Protocol, TypeAlias
 
@@ -27,7 +27,8 @@ from actors.runtime import Runtime, current_environment, open_runtime
 from supervision.laboratory.simulation.errors import SimulationError
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.scheduling.schedule import Scheduler
-from supervision.laboratory.simulation.scheduling.trio_internals import silence
+from supervision.laboratory.simulation.scheduling.trio_internals import captured, silence
+from supervision.laboratory.simulation.world.disk import Disk
 from supervision.laboratory.simulation.world.environment import SimulatedEnvironment
 from supervision.laboratory.simulation.world.network import (
     Network,
@@ -41,6 +42,9 @@ __all__ = ["Node", "NodeMain", "Nodes"]
 
 NodeMain: TypeAlias = Callable[..., Awaitable[object]]
 """The main function of a node: an async function that gets the `Node` and the further arguments of `start`."""
+
+# The longest time before a function in a thread runs, and between its end and the delivery of its result.
+_THREAD_SECONDS = 0.02
 
 
 class NodeWorld(Protocol):
@@ -62,6 +66,9 @@ class NodeWorld(Protocol):
     ) -> SimulatedEnvironment:
         """Create the environment of a node."""
 
+    def new_disk(self, name: str) -> Disk:
+        """Create the disk of a node."""
+
     def forget(self, environment: SimulatedEnvironment) -> None:
         """Forget the runtimes of a node that is down."""
 
@@ -78,7 +85,7 @@ class Node:
     Attributes:
         name: the name of the node, which is also its host in the virtual network.
         incarnation: the number of its boots so far; 1 after the first start.
-        disk: a dict that survives a kill. A write is durable immediately. Store only immutable values.
+        disk: the disk of its machine, which survives a kill: files, and a dict. Store only immutable values there.
         up: True while the node runs.
         paused: True while its tasks are stopped.
         seconds_ahead: the seconds by which its time of day is ahead of the world's clock.
@@ -88,10 +95,12 @@ class Node:
 
     runtime: Runtime
 
-    def __init__(self, world: NodeWorld, name: str, main: NodeMain, args: tuple[Any, ...]) -> None:
+    def __init__(
+        self, world: NodeWorld, name: str, disk: Disk, main: NodeMain, args: tuple[Any, ...]
+    ) -> None:
         self.name = name
         self.incarnation = 0
-        self.disk: dict[Any, Any] = {}
+        self.disk = disk
         self.up = False
         self.paused = False
         self.seconds_ahead = 0.0
@@ -163,10 +172,12 @@ class Nodes:
         self._nodes: dict[str, Node] = {}
         self._owners: _TaskOwners | None = None
         self._killed = False
+        # The seconds that the disk took for the function of a thread, while such a function runs.
+        self._disk_seconds: float | None = None
 
     # For scenarios
 
-    def start(self, name: str, main: NodeMain, *args: Any) -> Node:
+    def start(self, name: str, main: NodeMain, *args: Any, disk: Disk | None = None) -> Node:
         """Start a node.
 
             world.nodes.start("store", store_main, 4000)
@@ -176,6 +187,7 @@ class Nodes:
             main: an async function. Each incarnation calls it with the `Node` and `args`, in its own runtime. When it
                 returns, the runtime shuts down cleanly, and the node is down. If `main` raises, the run fails.
             *args: further arguments for `main`.
+            disk: the disk of another node, if both are processes of one machine; None makes a new disk.
 
         Returns:
             The node.
@@ -188,7 +200,8 @@ class Nodes:
                 name,
                 f"a node of this name exists; call world.nodes.boot({name!r}) to start it again",
             )
-        node = self._nodes[name] = Node(self._world, name, main, args)
+        disk = self._world.new_disk(name) if disk is None else disk
+        node = self._nodes[name] = Node(self._world, name, disk, main, args)
         self._begin(node)
         return node
 
@@ -219,15 +232,22 @@ class Nodes:
 
         Args:
             name: the name of the node.
-            power: True cuts the power of the machine. Its connections then stay half open until you boot the node and a
-                peer sends something.
+            power: True cuts the power of the machine, and so kills all nodes with its disk. The disk loses unsynced
+                writes. Their connections then stay half open until you boot the node and a peer sends something.
 
         Raises:
             SimulationError: there is no node of that name, or it is down.
 
         A task that kills its own node runs until its next checkpoint, and that checkpoint never returns.
         """
-        node = self._running(name)
+        disk = self._running(name).disk
+        for node in list(self._nodes.values()):
+            if node.up and (node.name == name or (power and node.disk is disk)):
+                self._kill(node, power=power)
+        if power:
+            disk.lose_power()
+
+    def _kill(self, node: Node, *, power: bool) -> None:
         fields = {"node": node.label, "host": node.name, "power": power}
         self._world.trace.add("node_killed", fields)
         silence(node.tasks, self._world_scope)
@@ -237,7 +257,7 @@ class Nodes:
         node.tasks = {}
         node.paused = False
         self._killed = True
-        self._world.network.host_gone(name, "unplugged" if power else "killed")
+        self._world.network.host_gone(node.name, "unplugged" if power else "killed")
         self._world.disturbed("node_killed")
 
     def stop(self, name: str) -> None:
@@ -316,7 +336,7 @@ class Nodes:
         self._world.trace.add("node_suspended", {"node": node.label, "seconds": seconds})
         self._world.disturbed("node_suspended")
 
-    def disk(self, name: str) -> dict[Any, Any]:
+    def disk(self, name: str) -> Disk:
         """Return the disk of a node, which survives every kill.
 
         Args:
@@ -344,6 +364,67 @@ class Nodes:
         return tuple(self._nodes)
 
     # For the run
+
+    def here(self) -> Node | None:
+        """Return the node whose code runs now, or None outside of nodes."""
+        environment = current_environment.get()
+        nodes = self._nodes.values()
+        return next((node for node in nodes if node.environment is environment), None)
+
+    def start_thread(
+        self,
+        function: Callable[[], object],
+        deliver: Callable[[Any], object],
+        name: str,
+    ) -> None:
+        """Run a function at a random moment, in place of a thread of the caller's node.
+
+        Args:
+            function: the function.
+            deliver: gets its result or exception, at a random moment afterwards.
+            name: the name of the thread.
+        """
+        node = self.here()
+        owned = (
+            nullcontext() if node is None or self._owners is None else self._owners.root_of(node)
+        )
+        random = self._world.random("threads", "" if node is None else node.label)
+        with owned:
+            self._nursery.start_soon(self._thread, function, deliver, random, name=name)
+
+    async def _thread(
+        self,
+        function: Callable[[], object],
+        deliver: Callable[[Any], object],
+        random: Random,
+    ) -> None:
+        # Nothing but the death of its process ends a thread.
+        with trio.CancelScope(shield=True):
+            await trio.sleep(random.uniform(0.0, _THREAD_SECONDS))
+            if getattr(current_environment.get(), "is_over", False):
+                # Its node has been stopped, and a program takes its abandoned threads with it.
+                return
+            self._disk_seconds = 0.0
+            try:
+                result = captured(function)
+            finally:
+                seconds, self._disk_seconds = self._disk_seconds, None
+            await trio.sleep(seconds + random.uniform(0.0, _THREAD_SECONDS))
+            deliver(result)
+            # Trio reads the delivery in its next round. Without a task for that round, the clock would advance first.
+            await trio.lowlevel.checkpoint()
+
+    def spend(self, seconds: float, stall: Callable[[float], None]) -> None:
+        """Let the disk take some time: the time of the running thread, or of the event loop outside of threads.
+
+        Args:
+            seconds: the time, in seconds.
+            stall: stops the event loop for some seconds.
+        """
+        if self._disk_seconds is None:
+            stall(seconds)
+        else:
+            self._disk_seconds += seconds
 
     def name_of(self, label: str) -> str:
         """Return the name of the node whose runtime has this label: `a` for `a#2`.
@@ -417,6 +498,7 @@ class Nodes:
     def _down(self, node: Node) -> None:
         node.up = False
         assert node.environment is not None  # the node was up
+        node.environment.is_over = True
         self._world.forget(node.environment)
 
 

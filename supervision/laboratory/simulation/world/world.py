@@ -12,14 +12,16 @@ The runtime shuts down cleanly when the scenario returns.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import trio
 
 from actors.refs import Pid
-from actors.runtime import Runtime
+from actors.runtime import Runtime, current_environment
 from supervision.laboratory.chaos.errors import NotReached
 from supervision.laboratory.chaos.expectations import Expectations
+from supervision.laboratory.chaos.faults.kinds import DiskFault, SlowDisk
 from supervision.laboratory.chaos.injection.injector import Injector
 from supervision.laboratory.chaos.invariants.base import Watch
 from supervision.laboratory.chaos.invariants.built_in import Chosen, choose
@@ -28,9 +30,11 @@ from supervision.laboratory.entropy import Streams
 from supervision.laboratory.simulation.errors import InvariantViolated
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.world.clock import VirtualClock
+from supervision.laboratory.simulation.world.disk import Disk
 from supervision.laboratory.simulation.world.environment import SimulatedEnvironment
 from supervision.laboratory.simulation.world.network import Network, VirtualListener, VirtualStream
 from supervision.laboratory.simulation.world.nodes import Nodes
+from supervision.laboratory.simulation.world.sqlite import SQLiteFiles
 from supervision.recording.describe import describe
 from supervision.recording.recorder import Recorder
 from supervision.recording.trace import Trace
@@ -49,7 +53,9 @@ class World(ScenarioWorld):
     Attributes:
         knobs: the settings of this run.
         network: listeners and connections.
+        sqlite: the files of SQLite, which the run gives to `sqlite3`.
         nodes: programs that a scenario can kill and boot again.
+        disk: the disk for code outside of nodes. Each node has its own.
         noticed: the failed checks and conditions, each with the number of events and the time when it failed.
     """
 
@@ -106,6 +112,13 @@ class World(ScenarioWorld):
             "", lambda: knobs.epoch + clock.now, lambda: clock.now
         )
         self._settling: list[trio.lowlevel.Task] = []
+        self.disk = self.new_disk("")
+        self.sqlite = SQLiteFiles(
+            streams.stream("sqlite"),
+            disk_here=self._disk_here,
+            now=lambda: self._process().now(),
+            spend=self._spend,
+        )
 
     # For scenarios
 
@@ -191,6 +204,52 @@ class World(ScenarioWorld):
         """
         return SimulatedEnvironment(name, self._streams, now, since_boot, self._record)
 
+    def new_disk(self, name: str) -> Disk:
+        """Create the disk of a node, or the one outside of nodes.
+
+        Args:
+            name: the name of the node, or an empty string.
+
+        Returns:
+            The disk.
+        """
+        disk = Disk(self._streams.stream("disk", name), self.knobs.disk)
+        disk.owner = self._process
+        disk.on_operation = self._disk_operation
+        disk.record = partial(self._record_disk, name)
+        return disk
+
+    def _spend(self, seconds: float) -> None:
+        self.nodes.spend(seconds, self._clock.stall)
+
+    def _disk_here(self) -> Disk:
+        node = self.nodes.here()
+        return self.disk if node is None else node.disk
+
+    def _process(self) -> SimulatedEnvironment:
+        # A dead incarnation of a node keeps its environment.
+        environment = current_environment.get()
+        if isinstance(environment, SimulatedEnvironment):
+            return environment
+        return self.environment
+
+    def _disk_operation(self, operation: str, path: str) -> list[DiskFault]:
+        node = self.nodes.here()
+        name = "" if node is None else node.name
+        faults = self.faults.on_disk(operation, f"{name}/{path.lstrip('/')}")
+        for fault in faults:
+            if isinstance(fault, SlowDisk):
+                self._spend(fault.latency)
+        return faults
+
+    def _record_disk(self, name: str, kind: str, fields: dict[str, Any]) -> None:
+        node = self.nodes.here()
+        where = {} if node is None else {"node": node.label}
+        if kind == "disk_lost":
+            # The node is dead already, and a dead node has no events.
+            where = {"disk": name}
+        self.trace.add(kind, {"pid": None, **where, **fields})
+
     def _record(self, runtime: Runtime, node: str | int) -> Recorder:
         name = "" if isinstance(node, int) else self.nodes.name_of(node)
         bare = self.knobs.bare
@@ -224,6 +283,8 @@ class World(ScenarioWorld):
         """
         gone = environment.recorders
         for recorder in gone:
+            # If the node dies in an operation of its disk, its code still unwinds up to its next checkpoint.
+            recorder.trace = Trace(lambda: (0.0, 0, 0), keep=False)
             watch = self._watches.pop(recorder.runtime, None)
             if watch is not None:
                 self._paused.pop(watch, None)

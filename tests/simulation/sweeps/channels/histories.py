@@ -9,7 +9,6 @@ All limits are small, so that the runs often stay just below a limit, reach it e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import trio
@@ -17,12 +16,11 @@ from attrs import define, field
 
 from actors import current_runtime
 from channels import Channel, Endpoint, Mount, PushReply, Route, Socket, handle_in
-from channels.durable import History, MemoryStorage, Storage
+from channels.durable import History, MemoryStorage, SQLiteStorage, Storage
 from channels.durable.storage import Appended, Ends, NewAnswer, NewMessage, StorageError
 from channels.durable.stream import Limits, Slice
 from supervision.simulation import World
 from tests.laws.scenarios import scenario
-from tests.simulation.simulated_sqlite import Disk, SimulatedSQLite
 from tests.simulation.sweeps.bounds import small_bounds
 from tests.simulation.sweeps.channels.clients import Client
 from tests.simulation.sweeps.channels.room import CHECKED
@@ -173,8 +171,7 @@ class StorageSweep:
         self.kind = "memory"
         if random.random() < 0.4:
             self.kind = "sqlite"
-            node: Any = SimpleNamespace(label="node", random=world.random)
-            self.storage = SimulatedSQLite(Disk(world.random("disk")), node)
+            self.storage = SQLiteStorage("/simulated/history.db")
         self.serial = self.fence = 0
         self.now = 1000.0
         self.used: dict[tuple[str, int], bytes] = {}

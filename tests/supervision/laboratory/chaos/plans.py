@@ -2,23 +2,29 @@
 
 from supervision.laboratory.chaos.faults.kinds import (
     DelayMessage,
+    DiskError,
+    DrainNode,
     DropMessage,
     DuplicateMessage,
     ExitWith,
     Fault,
     FillMailbox,
+    FlipBit,
     HalfOpen,
     Hang,
     HoldConnection,
     Kill,
     KillNode,
+    LoseWrite,
     Partition,
+    PauseNode,
     Raise,
     ReorderMessage,
     ResetConnection,
     SkewClock,
     Slow,
     SlowConnection,
+    SlowDisk,
     StallLoop,
     SwallowCancellation,
 )
@@ -66,6 +72,18 @@ STORIES: dict[str, Fault] = {
     ),
     "kill the node a at 1 s": KillNode(node="a", when=At(1)),
     "kill the node a, to reboot 2 s later, at 1 s": KillNode(node="a", reboot_after=2, when=At(1)),
+    "cut the power of the node a at 1 s": KillNode(node="a", power=True, when=At(1)),
+    "cut the power of the node a, to reboot 2 s later, before its 3rd fsync of journal": KillNode(
+        node="a", power=True, reboot_after=2, when=On("fsync", nth=3, kind="journal")
+    ),
+    "fail a/* with ENOSPC at 1 s": DiskError(target="a/*", error="ENOSPC", when=At(1)),
+    "make * 0.5 s slower for 2 s at 1 s": SlowDisk(seconds=2, latency=0.5, when=At(1)),
+    "lose a write to /journal before its first write": LoseWrite(
+        target="/journal", when=On("write")
+    ),
+    "flip a bit of * before its first read": FlipBit(when=On("read")),
+    "pause the node a for 2 s at 1 s": PauseNode(node="a", seconds=2, when=At(1)),
+    "drain the node a at 1 s": DrainNode(node="a", when=At(1)),
     "put the clock of a back by 3 s at 1 s": SkewClock(seconds=-3, node="a", when=At(1)),
     "stall the loop for 1 s at 1 s": StallLoop(seconds=1, when=At(1)),
 }

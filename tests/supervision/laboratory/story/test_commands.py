@@ -26,6 +26,7 @@ from supervision.recording.trace import write_lines
 from supervision.simulation import SimulationError, World
 from tests.laws.scenarios import simulate
 from tests.supervision.laboratory.story.staged import play
+from tests.supervision.recording.reader.test_merging import note, recording, spawned
 
 
 class Fragile(GenServer[None]):
@@ -225,3 +226,43 @@ def test_faults_that_a_plan_cannot_have_are_named() -> None:
     )
     with pytest.raises(SimulationError, match="this is mailbox"):
         plan_of(known)
+
+
+def recordings(folder: Path) -> list[str]:
+    """Write the recordings of two nodes, of which one was killed."""
+    killed = recording(note("sent", 1.0, leaves="m"), spawned(1.5))
+    lost = {"kind": "node_lost", "name": "a", "incarnation": "1", "why": "silent", "t": 4.0}
+    witness = recording(note("received", 2.0, arrives="m"), lost, name="b")
+    paths = [folder / "run.1.jsonl", folder / "run.2.jsonl"]
+    for path, lines in zip(paths, (killed, witness), strict=True):
+        write_lines(path, lines)
+    return list(map(str, paths))
+
+
+def test_the_recordings_of_several_processes_become_one_story(tmp_path: Path) -> None:
+    done = run(*recordings(tmp_path), "--html", str(tmp_path / "page.html"))
+    assert done.exit_code == 0
+    assert "Merged from 2 files by the messages between them: a, b" in done.output
+    assert "1. the node a was killed" in done.output
+    assert "run.1.jsonl and 1 more" in (tmp_path / "page.html").read_text()
+
+
+def test_files_that_do_not_belong_together_give_exit_code_2_and_a_sentence(tmp_path: Path) -> None:
+    first, _ = recordings(tmp_path)
+    write_lines(tmp_path / "other.jsonl", recording(name="c"))
+    done = run(first, str(tmp_path / "other.jsonl"))
+    assert done.exit_code == 2
+    assert "do not belong together" in done.output
+
+
+def test_the_operations_of_several_files_are_not_checked(tmp_path: Path) -> None:
+    done = run(*recordings(tmp_path), "--check", "register")
+    assert done.exit_code == 2
+    assert "--check needs one recording" in done.output
+
+
+def test_a_file_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    first, _ = recordings(tmp_path)
+    done = run(first, first)
+    assert done.exit_code == 2
+    assert "one file is there twice" in done.output

@@ -24,6 +24,7 @@ def everything(count: int = 40, **options: Any) -> Storm:
         ["/top/a", "/top/b*"],
         count=count,
         kinds=list(FAULTS),
+        files=["a/*"],
         hosts=["x", "y", "z"],
         nodes=["n"],
         connections=["x->y*"],

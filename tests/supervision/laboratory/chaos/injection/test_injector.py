@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import trio
@@ -13,6 +13,7 @@ from actors.servers.results import Reply
 from supervision import Supervisor, child_spec
 from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.laboratory.chaos.faults.kinds import (
+    DrainNode,
     ExitWith,
     Fault,
     Hang,
@@ -276,6 +277,76 @@ async def test_faults_without_a_target_are_not_applicable(runtime: Runtime) -> N
         "there is no node a here",
         "there is no node a here",
     ]
+    injector.close()
+
+
+class Servers:
+    """The nodes of a live cluster, which find the owner of an entity later."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.then: Callable[[str | None], None] = lambda _: None
+
+    def names(self) -> list[str]:
+        return ["node1"]
+
+    def is_up(self, name: str) -> bool:
+        return True
+
+    def find(self, name: str, then: Callable[[str | None], None]) -> None:
+        self.then = then
+
+    def kill(self, name: str, *, power: bool = False) -> None:
+        self.done.append(f"kill {name}")
+
+    def drain(self, name: str) -> None:
+        self.done.append(f"drain {name}")
+
+    def pause(self, name: str) -> None: ...
+    def resume(self, name: str) -> None: ...
+    def boot(self, name: str) -> None: ...
+    def skew(self, name: str, seconds: float) -> None: ...
+
+
+@pytest.mark.parametrize(("kind", "done"), [(KillNode, "kill"), (DrainNode, "drain")])
+async def test_a_fault_of_an_owner_hits_the_node_that_the_cluster_finds(
+    runtime: Runtime, kind: type[KillNode | DrainNode], done: str
+) -> None:
+    servers, injector = Servers(), Injector(runtime)
+    injector.use_nodes(servers)
+    injector.start([kind(node="owner of shops/bakery", when=At(0.0))])
+    await trio.sleep(1)
+    assert servers.done == []
+    servers.then("node1")
+    [report] = injector.report()
+    assert servers.done == [f"{done} node1"]
+    assert report.status == "applied"
+    assert f"{done} the node node1 (owner of shops/bakery)" in report.text
+    injector.close()
+
+
+async def test_a_server_of_a_live_cluster_cannot_lose_its_power(runtime: Runtime) -> None:
+    servers, injector = Servers(), Injector(runtime)
+    injector.use_nodes(servers)
+    injector.start([KillNode(node="node1", power=True, when=At(0.0))])
+    await trio.sleep(1)
+    servers.then("node1")
+    assert servers.done == []
+    assert "only a simulated machine can lose its power" in str(injector.report()[0].why)
+    injector.close()
+
+
+async def test_an_owner_that_is_found_after_the_end_of_the_plan_is_left_alone(
+    runtime: Runtime,
+) -> None:
+    servers, injector = Servers(), Injector(runtime)
+    injector.use_nodes(servers)
+    injector.start([KillNode(node="owner of shops/bakery", when=At(0.0))])
+    await trio.sleep(1)
+    injector.heal()
+    servers.then("node1")
+    assert servers.done == []
+    assert injector.report()[0].status == "not_applicable"
     injector.close()
 
 
