@@ -722,6 +722,10 @@ class Router:
         if not self.may_run:
             self._drop(record)
             self._fail_all(requests, _unavailable("the lease of its node was lost"))
+        elif record.owner is not None and record.has_newer_handoff:
+            # The answer of the arbiter is older than the handover.
+            record.wait_first(requests)
+            self._start(record)
         elif record.owner is not None:
             self._owned_by(record, record.owner, requests)
         elif record.state is State.STARTING:
@@ -1363,6 +1367,7 @@ class Router:
             self._fail_all(requests, _unavailable("the handover of the key came too late"))
             return
         record.handoff, record.handoff_fence = state, fence
+        record.has_newer_handoff = True
         record.arrived = sender, self.runtime.now()
         record.wait_first(requests)
         if record.arrival is not None:

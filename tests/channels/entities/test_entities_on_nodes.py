@@ -955,6 +955,39 @@ async def test_a_drain_sends_back_the_requests_for_a_key_that_has_arrived_and_mo
     assert counts == [2] * len(keys) + [3] * len(keys)
 
 
+async def test_a_handover_counts_more_than_an_older_answer_of_the_arbiter(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined, (a,) = await cluster("a")
+    b = a.another(joined.adapter("b"), holder=1)
+    nodes = a.pubsub.node, b.pubsub.node
+    key = next(key for n in range(100) if winner(key := f"k{n}", nodes) == b.pubsub.node)
+    counts = [await call(a.via(key), "add")]
+    await b.start()
+    await trio.sleep(0.1)
+    acquire = b.router.arbiter.acquire
+
+    async def late(*args: Any, **options: Any) -> Any:
+        answer = await acquire(*args, **options)
+        await trio.sleep(0.5)
+        return answer
+
+    monkeypatch.setattr(b.router.arbiter, "acquire", late)
+
+    async def call_now(node: Node) -> None:
+        counts.append(await call(node.via(key), "add"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call_now, b)
+        # The arbiter has answered that a owns the key, and b does not know this yet.
+        await trio.sleep(0.1)
+        a.router.move(a.router.records[key], b.pubsub.node)
+        nursery.start_soon(call_now, a)
+    assert sorted(counts) == [1, 2, 3]
+    assert await call(b.via(key), "handed over")
+    assert key in b.router.records
+
+
 async def test_a_drained_node_has_no_key_whose_process_waits_after_crashes(
     runtime: Runtime,
 ) -> None:
