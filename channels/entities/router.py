@@ -1447,7 +1447,8 @@ class Router:
             for request in self.streams.late(now):
                 if not request.wants_answer:
                     request.fail(Failure("EntityLost", "its node has not confirmed it"))
-            self._handovers.forget_old(now)
+            # Their senders have given up.
+            self._handovers.forget_old(now - 2 * self.settings.handover_timeout)
             if now >= sweep_at:
                 sweep_at = now + max(tick, self.settings.idle_timeout / 10)
                 await self._sweep(now)
@@ -1565,11 +1566,18 @@ class Router:
             await self._move_away()
 
     async def _move_away(self) -> None:
-        """Wait until no key is here that another node should have."""
-        while self._unconfirmed or any(
-            each.state is State.MOVING
-            or (each.state is not State.HELD and self._proposed(each.key) not in (None, self.node))
-            for each in self.records.values()
+        """Wait until no key is here, or arrives, that another node should have."""
+        while (
+            self._unconfirmed
+            or any(map(self.placement.knows, self._handovers.senders()))
+            or any(
+                each.state is State.MOVING
+                or (
+                    each.state is not State.HELD
+                    and self._proposed(each.key) not in (None, self.node)
+                )
+                for each in self.records.values()
+            )
         ):
             await self._balance()
             await trio.sleep(0.02)

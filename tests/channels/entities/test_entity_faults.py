@@ -534,6 +534,19 @@ async def test_a_node_that_drains_takes_the_requests_of_a_key_on_its_way_to_it(
     assert key not in a.router.records
 
 
+async def test_a_drain_waits_for_a_handover_that_arrives_in_parts(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Heavy, latency=0.2)
+    await trio.sleep(0.5)
+    key = key_of(b)
+    assert await call(b.via(key), "add") == 1
+    b.router.move(b.router.records[key], a.pubsub.node)
+    while key in b.router.records:  # noqa: ASYNC110 - no event for it
+        await trio.sleep(0.01)
+    await a.stop()
+    assert await call(b.via(key), "handed over")
+    assert b.router.statistics()["handovers_lost"] == 0
+
+
 class Late(Entity):
     """An entity that answers a call later, or never."""
 
