@@ -20,8 +20,8 @@ HEAD = """\
 
 This page lists all commands and options of `ashtree`, as `ashtree COMMAND --help` shows them in the terminal. \
 The exit code is 0 after success, 1 after a failure, 2 after wrong input, and 130 after Ctrl-C during the import of \
-your module. `simulate` has [further exit codes](simulation-commands.md). An option on the command line overrides \
-its [environment variable](endpoint.md#settings).
+your module. `simulate` has [further exit codes](simulation.md#ashtree-simulate). An option on the command line \
+overrides its [environment variable](endpoint.md#settings).
 """
 
 GUIDES = {
@@ -35,9 +35,9 @@ GUIDES = {
     "ashtree gen types": "[Types for clients](../howto/start-a-project.md#types-for-clients)",
     "ashtree token sign": "[Token](token.md)",
     "ashtree story": "[Record a program](../howto/record-and-tell.md)",
-    "ashtree simulate": "[Simulation on the command line](simulation-commands.md)",
-    "ashtree replay": "[Replay a failure](../howto/replay-a-failure.md)",
-    "ashtree compare": "[Compare two policies](../howto/compare-two-policies.md)",
+    "ashtree simulate": "[the simulation commands](simulation.md#commands)",
+    "ashtree replay": "[Explain a failure and prevent it](../howto/replay-a-failure.md)",
+    "ashtree compare": "[Compare two policies](../howto/chaos-in-staging.md#compare-two-policies)",
     "ashtree chaos": "[Run chaos in staging](../howto/chaos-in-staging.md)",
 }
 
