@@ -723,6 +723,10 @@ class Router:
         if not self.may_run:
             self._drop(record)
             self._fail_all(requests, _unavailable("the lease of its node was lost"))
+        elif record.owner is not None and record.has_newer_handoff:
+            # The answer of the arbiter is older than the handover.
+            record.wait_first(requests)
+            self._start(record)
         elif record.owner is not None:
             self._owned_by(record, record.owner, requests)
         elif record.state is State.STARTING:
@@ -1164,10 +1168,19 @@ class Router:
         request = self._incoming(sender, ask, is_carried=False)
         if request is None:
             return
-        if ask.key in self.records or self.placement.takes_keys:
+        if ask.key in self.records or self.placement.takes_keys or self._may_arrive(ask):
             self._take(request)
         else:
             self._send_back(request, None)
+
+    def _may_arrive(self, ask: Ask) -> bool:
+        """Return True if a key may be on its way to this node, although it drains.
+
+        Another node refused the request before, so the arbiter has probably named this node as the owner. The start of
+        a process asks the arbiter again, and waits for the handover.
+        """
+        can_start = self.may_run and not self._is_stopping
+        return can_start and ask.hops > 0 and ask.verb not in _FOR_RUNNING
 
     def _incoming(self, sender: Node, ask: Ask, *, is_carried: bool) -> IncomingRequest | None:
         """Return a request of another node, or tell that node that it does not decode here."""
@@ -1363,6 +1376,7 @@ class Router:
             self._fail_all(requests, _unavailable("the handover of the key came too late"))
             return
         record.handoff, record.handoff_fence = state, fence
+        record.has_newer_handoff = True
         record.arrived = sender, self.runtime.now()
         record.wait_first(requests)
         if record.arrival is not None:
@@ -1442,7 +1456,8 @@ class Router:
             for request in self.streams.late(now):
                 if not request.wants_answer:
                     request.fail(Failure("EntityLost", "its node has not confirmed it"))
-            self._handovers.forget_old(now)
+            # Their senders have given up.
+            self._handovers.forget_old(now - 2 * self.settings.handover_timeout)
             if now >= sweep_at:
                 sweep_at = now + max(tick, self.settings.idle_timeout / 10)
                 await self._sweep(now)
@@ -1549,20 +1564,29 @@ class Router:
         self._is_draining = True
         self._update_placement()
         await self._move_away()
-        if self.placement.others():
+        arrived = -1
+        while self.placement.others() and arrived != self.counts["taken_over"]:
+            arrived = self.counts["taken_over"]
             # The other nodes send no more requests once they know this. Send back those that travel now.
             self._is_drained = True
             self._say_hello()
             await trio.sleep(_GRACE)
-            # Handovers may have travelled, too.
+            # Handovers may have travelled, too. Then requests for their keys travel now.
             await self._move_away()
 
     async def _move_away(self) -> None:
-        """Wait until no key is here that another node should have."""
-        while self._unconfirmed or any(
-            each.state is State.MOVING
-            or (each.state is not State.HELD and self._proposed(each.key) not in (None, self.node))
-            for each in self.records.values()
+        """Wait until no key is here, or arrives, that another node should have."""
+        while (
+            self._unconfirmed
+            or any(map(self.placement.knows, self._handovers.senders()))
+            or any(
+                each.state is State.MOVING
+                or (
+                    each.state is not State.HELD
+                    and self._proposed(each.key) not in (None, self.node)
+                )
+                for each in self.records.values()
+            )
         ):
             await self._balance()
             await trio.sleep(0.02)
