@@ -1,4 +1,4 @@
-"""The invariants of entities, over all nodes of a run. See docs/howto/simulate-several-nodes.md.
+"""The invariants of entities, over all nodes of a run. See docs/howto/simulate-your-channel.md.
 
 Register them with a scenario: `@scenario(invariants=("all", *ENTITY_INVARIANTS))`. They observe the telemetry events of
 every `EntitySupervisor`, and keep their own record of what may happen next. They know the nodes of the same Trio run:

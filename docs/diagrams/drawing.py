@@ -1,7 +1,7 @@
 """Draw boxes and arrows as SVG.
 
-A diagram has its own light background, so that it is readable on a light and on a dark page. Its text is real text, in
-the fonts of the reader's system.
+A diagram has a background of its own, light or dark as the page that shows it. Its text is real text, in the fonts of
+the reader's system.
 """
 
 from __future__ import annotations
@@ -41,7 +41,24 @@ _STYLE = """
     .dashed { stroke-dasharray: 5 4 }
     .life { stroke: #8b9a92; stroke-dasharray: 2 4 }
     .head { fill: #3f6f57 }
-    .hothead { fill: #c2410c }"""
+    .hothead { fill: #c2410c }
+    @media (prefers-color-scheme: dark) {
+      text { fill: #e3ece7 }
+      .small { fill: #a9b8b0; stroke: #17201c }
+      .hot { fill: #fdba8c }
+      .card { fill: #17201c; stroke: #33413a }
+      .plain { fill: #202c26; stroke: #6fae8e }
+      .strong { fill: #2f5c46; stroke: #6fae8e }
+      .new { fill: #1d3f2e; stroke: #4fc389 }
+      .crashed { fill: #43200f; stroke: #f08a50 }
+      .frame { stroke: #7d8c84 }
+      .onstrong { fill: #ffffff }
+      .line { stroke: #6fae8e }
+      .hotline { stroke: #f08a50 }
+      .life { stroke: #7d8c84 }
+      .head { fill: #6fae8e }
+      .hothead { fill: #f08a50 }
+    }"""
 
 
 @frozen(kw_only=True)

@@ -20,9 +20,9 @@ HEAD = """\
 
 This page lists all commands and options of `ashtree`, as `ashtree COMMAND --help` shows them in the terminal. \
 The exit code is 0 after success, 1 after a failure, 2 after wrong input, and 130 after Ctrl-C during the import of \
-your module. `simulate` has [further exit codes](simulation-commands.md). Most options of `ashtree serve` have an \
-[environment variable](endpoint.md#environment-variables), such as `ASHTREE_LOG_LEVEL` for `--log-level`, which the \
-option overrides.
+your module. `simulate` has [further exit codes](simulation.md#ashtree-simulate). Most options of `ashtree serve` \
+have an [environment variable](endpoint.md#environment-variables), such as `ASHTREE_LOG_LEVEL` for `--log-level`, \
+which the option overrides.
 """
 
 # Commands that share options with an earlier command. The page describes a shared option only there.
@@ -47,9 +47,9 @@ GUIDES = {
     "ashtree gen types": "[Types for clients](../howto/start-a-project.md#types-for-clients)",
     "ashtree token sign": "[Token](token.md)",
     "ashtree story": "[Record a program](../howto/record-and-tell.md)",
-    "ashtree simulate": "[Simulation on the command line](simulation-commands.md)",
-    "ashtree replay": "[Replay a failure](../howto/replay-a-failure.md)",
-    "ashtree compare": "[Compare two policies](../howto/compare-two-policies.md)",
+    "ashtree simulate": "[the simulation commands](simulation.md#commands)",
+    "ashtree replay": "[Explain a failure and prevent it](../howto/replay-a-failure.md)",
+    "ashtree compare": "[Compare two policies](../howto/chaos-in-staging.md#compare-two-policies)",
     "ashtree chaos": "[Run chaos in staging](../howto/chaos-in-staging.md)",
 }
 

@@ -56,7 +56,7 @@ RECORDINGS: dict[str, tuple[str, Callable[[], Any]]] = {
     ),
     "takeover": ("The owner of an auction dies in the countdown", takeover.recording),
 }
-"""The title and the experiment of each recording, by the name of its page."""
+"""The title and the experiment of each recording, by its name on a page of docs/study."""
 
 
 def recorded(name: str) -> str:

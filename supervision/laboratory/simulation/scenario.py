@@ -57,7 +57,7 @@ def scenario(
             value is an error, and shrinking stays within the bounds.
         knobs: the settings of the simulated world; None takes the defaults.
         invariants: the invariants to check: "all" built-in ones, or a sequence of names, "all" and classes of your own
-            (`docs/howto/write-an-invariant.md`).
+            (`docs/howto/replay-a-failure.md`).
 
     Returns:
         A decorator for an async function of the world.

@@ -4,7 +4,7 @@
     print(measures.recovery.median, "s until an ended process was replaced")
     Path("report.json").write_bytes(measures.to_json())
 
-*pure*: the only input is the history of a run. docs/reference/live-chaos.md defines each figure.
+*pure*: the only input is the history of a run. docs/reference/chaos.md defines each figure.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Violation:
 
 
 class Invariant(Instrument):
-    """A property that always holds. Subclass it; see `docs/howto/write-an-invariant.md`.
+    """A property that always holds. Subclass it; see `docs/howto/replay-a-failure.md`.
 
         class NoCrash(Invariant):
             name = "no_crash"

@@ -89,7 +89,7 @@ class LiveOutcome:
         return self
 
     def to_json(self) -> bytes:
-        """Return the report as a JSON object. docs/reference/live-chaos.md describes its fields."""
+        """Return the report as a JSON object. docs/reference/chaos.md describes its fields."""
         report = {
             "format": FORMAT,
             "scenario": self.scenario,
