@@ -29,7 +29,7 @@ import trio
 from msgspec.structs import replace
 
 from actors.addresses import RemoteMonitor
-from actors.arguments import check_not_negative
+from actors.arguments import check_number
 from actors.errors import (
     CallingSelf,
     InvalidOption,
@@ -129,6 +129,7 @@ MAX_LOST = 100
 
 # Seconds of silence after which a node counts as gone, unless the lease is shorter, and the hellos in this time. The
 # keys of a dead node are free after the lease at the latest, and then a caller should not wait for its answer.
+_YEAR = 366 * 86_400.0
 _SILENCE = 10.0
 _HELLOS = 4
 # Seconds after a change of the nodes before keys move, so that nodes that start together cause one change.
@@ -985,7 +986,15 @@ class Router:
     async def set_alarm(self, record: Anyone, at: float | None) -> None:
         """Set or cancel the alarm of an entity."""
         if at is not None:
-            check_not_negative(f"{self.settings.cls.__name__}.set_alarm", "at", at)
+            # A number of seconds from now is long ago, and the alarm would come at once.
+            check_number(
+                f"{self.settings.cls.__name__}.set_alarm",
+                "at",
+                at,
+                "seconds since 1970, such as current_runtime().now() + 120",
+                least=current_runtime().now() - _YEAR,
+                finite=True,
+            )
         if not await self.arbiter.set_alarm(record.key, at, record.fence):
             exit(LEASE_LOST)
         if at is not None and at < self._next_alarm:
