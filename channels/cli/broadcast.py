@@ -25,8 +25,8 @@ def broadcast_command(
         str | None,
         typer.Option(
             metavar="URL",
-            help="The server, as the nodes write it. Everybody on this machine can see it while the command runs: "
-            "if it has a password, use --url-env.",
+            help="The server, as the nodes write it. If it has a password, use --url-env, because everybody "
+            "on this machine can see the command.",
         ),
     ] = None,
     url_env: Annotated[

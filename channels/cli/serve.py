@@ -121,7 +121,8 @@ _Watch: TypeAlias = Annotated[
     typer.Option(
         metavar="FOLDER",
         envvar="ASHTREE_WATCH",
-        help="With --reload, a folder of Python files; may be repeated; default is this folder.",
+        help="With --reload, a folder of Python files; default is this folder. Repeat it for more, and write a colon "
+        "between them in the variable.",
     ),
 ]
 

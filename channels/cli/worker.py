@@ -117,24 +117,21 @@ def _work(
     line = ControlLine(sock)
     load = _load_or_explain if options.reload else _load
     try:
-        endpoint = load(target, setup, line)
-        if options.chaos:
-            # Imported here, because a server in production loads nothing of chaos.
-            from channels.operations.chaos_control import allow_chaos  # noqa: PLC0415
-
-            allow_chaos(endpoint)
+        endpoint = load(target, setup, line, chaos=options.chaos)
         _serve(endpoint, setup, options, line, lifeline, context=context)
     finally:
         lifeline.clean_up()
 
 
-def _load(target: str, setup: Setup, line: ControlLine) -> Endpoint:
-    endpoint = load_endpoint(target)
+def _load(target: str, setup: Setup, line: ControlLine, *, chaos: bool) -> Endpoint:
+    endpoint = load_endpoint(target, chaos=chaos)
     endpoint.check()
     return endpoint
 
 
-def _load_or_explain(target: str, setup: Setup, line: ControlLine) -> Endpoint:
+def _load_or_explain(
+    target: str, setup: Setup, line: ControlLine, *, chaos: bool = False
+) -> Endpoint:
     """Return the endpoint. If it cannot be loaded, return an endpoint whose development page shows the problem.
 
     If this worker should replace a running worker, it sends the problem to the parent and exits instead. The running
@@ -144,7 +141,7 @@ def _load_or_explain(target: str, setup: Setup, line: ControlLine) -> Endpoint:
     # another change in the same second.
     sys.dont_write_bytecode = True
     try:
-        return _load(target, setup, line)
+        return _load(target, setup, line, chaos=chaos)
     except ProgramFailed as error:
         problem = error.text
     except (*MISTAKES, typer.BadParameter) as error:

@@ -106,12 +106,13 @@ class Entity(GenServer[Any]):
         the alarm is lost too.
 
         Args:
-            at: the time in seconds since the epoch, as `Runtime.now` returns it. It replaces an earlier alarm. None
-                cancels the alarm.
+            at: the time in seconds since 1970, such as `current_runtime().now() + 120`. It replaces an earlier alarm.
+                None cancels the alarm.
 
         Raises:
             ArbiterUnavailable: the arbiter did not answer. The alarm may be set or not.
-            InvalidOption: `at` is not a number of seconds, 0 or more.
+            InvalidOption: `at` is not a number of seconds, or lies more than a year in the past, as a number of seconds
+                from now would.
         """
         raise NotImplementedError(
             f"{type(self).__name__} runs outside of an EntitySupervisor, which keeps the alarms"

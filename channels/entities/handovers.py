@@ -18,9 +18,6 @@ PART = 256 * 1024
 MAX_DONE = 10_000
 """The most complete handovers that a node remembers, so that a repeated part does not begin a handover again."""
 
-# Seconds after which an incomplete handover is dropped.
-_FORGET = 60.0
-
 
 def parts_of(key: str, fence: int, data: bytes) -> list[Handover]:
     """Split the bytes of a handover."""
@@ -120,8 +117,11 @@ class Handovers:
             del self._done[next(iter(self._done))]
         return b"".join(assembly.parts[each] for each in sorted(assembly.parts))
 
-    def forget_old(self, now: float) -> None:
-        """Drop the handovers that have not been completed for a long time."""
-        old = [key for key, each in self._assemblies.items() if now - each.since > _FORGET]
-        for key in old:
+    def senders(self) -> list[Node]:
+        """Return the nodes of the handovers that are not complete."""
+        return [each[0] for each in self._assemblies]
+
+    def forget_old(self, before: float) -> None:
+        """Drop the incomplete handovers whose first part came before a time."""
+        for key in [key for key, each in self._assemblies.items() if each.since < before]:
             del self._assemblies[key]

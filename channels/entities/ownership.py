@@ -82,6 +82,8 @@ class Record(Generic[R]):
         transferred: the fence of the next owner, once the arbiter has transferred the key.
         handoff: the encoded state for the next owner, or from the previous owner. None if there is none.
         handoff_fence: the fence of the handover that has arrived for the next start; 0 if there is none.
+        has_newer_handoff: True if the handover arrived after this start began, so that the arbiter may have named the
+            previous owner.
         born: the time of day at which the latest process began to run; 0 before the first.
         arrived: the previous node and the time of day of the last handover to this node; None if there was none.
         arrival: set when the handover arrives for which the start waits.
@@ -100,6 +102,7 @@ class Record(Generic[R]):
         "fence",
         "handoff",
         "handoff_fence",
+        "has_newer_handoff",
         "has_timeout",
         "held_until",
         "is_loading",
@@ -139,6 +142,7 @@ class Record(Generic[R]):
         self.transferred: int | None = None
         self.handoff: bytes | None = None
         self.handoff_fence = 0
+        self.has_newer_handoff = False
         self.born = 0.0
         self.arrived: tuple[Node, float] | None = None
         self.arrival: trio.Event | None = None
@@ -169,7 +173,7 @@ class Record(Generic[R]):
         self.state = State.STARTING
         self.reason = self.failure = self.owner = self.move_to = self.transferred = None
         self.move_by = math.inf
-        self.is_loading = self.is_released = False
+        self.is_loading = self.is_released = self.has_newer_handoff = False
 
     def next_fence(self) -> int:
         """Return the smallest fence of the next start; 0 if any is good."""

@@ -29,7 +29,7 @@ import trio
 from msgspec.structs import replace
 
 from actors.addresses import RemoteMonitor
-from actors.arguments import check_not_negative
+from actors.arguments import check_number
 from actors.errors import (
     CallingSelf,
     InvalidOption,
@@ -129,6 +129,7 @@ MAX_LOST = 100
 
 # Seconds of silence after which a node counts as gone, unless the lease is shorter, and the hellos in this time. The
 # keys of a dead node are free after the lease at the latest, and then a caller should not wait for its answer.
+_YEAR = 366 * 86_400.0
 _SILENCE = 10.0
 _HELLOS = 4
 # Seconds after a change of the nodes before keys move, so that nodes that start together cause one change.
@@ -722,6 +723,10 @@ class Router:
         if not self.may_run:
             self._drop(record)
             self._fail_all(requests, _unavailable("the lease of its node was lost"))
+        elif record.owner is not None and record.has_newer_handoff:
+            # The answer of the arbiter is older than the handover.
+            record.wait_first(requests)
+            self._start(record)
         elif record.owner is not None:
             self._owned_by(record, record.owner, requests)
         elif record.state is State.STARTING:
@@ -985,7 +990,15 @@ class Router:
     async def set_alarm(self, record: Anyone, at: float | None) -> None:
         """Set or cancel the alarm of an entity."""
         if at is not None:
-            check_not_negative(f"{self.settings.cls.__name__}.set_alarm", "at", at)
+            # A number of seconds from now is long ago, and the alarm would come at once.
+            check_number(
+                f"{self.settings.cls.__name__}.set_alarm",
+                "at",
+                at,
+                "seconds since 1970, such as current_runtime().now() + 120",
+                least=current_runtime().now() - _YEAR,
+                finite=True,
+            )
         if not await self.arbiter.set_alarm(record.key, at, record.fence):
             exit(LEASE_LOST)
         if at is not None and at < self._next_alarm:
@@ -1155,10 +1168,19 @@ class Router:
         request = self._incoming(sender, ask, is_carried=False)
         if request is None:
             return
-        if ask.key in self.records or self.placement.takes_keys:
+        if ask.key in self.records or self.placement.takes_keys or self._may_arrive(ask):
             self._take(request)
         else:
             self._send_back(request, None)
+
+    def _may_arrive(self, ask: Ask) -> bool:
+        """Return True if a key may be on its way to this node, although it drains.
+
+        Another node refused the request before, so the arbiter has probably named this node as the owner. The start of
+        a process asks the arbiter again, and waits for the handover.
+        """
+        can_start = self.may_run and not self._is_stopping
+        return can_start and ask.hops > 0 and ask.verb not in _FOR_RUNNING
 
     def _incoming(self, sender: Node, ask: Ask, *, is_carried: bool) -> IncomingRequest | None:
         """Return a request of another node, or tell that node that it does not decode here."""
@@ -1354,6 +1376,7 @@ class Router:
             self._fail_all(requests, _unavailable("the handover of the key came too late"))
             return
         record.handoff, record.handoff_fence = state, fence
+        record.has_newer_handoff = True
         record.arrived = sender, self.runtime.now()
         record.wait_first(requests)
         if record.arrival is not None:
@@ -1433,7 +1456,8 @@ class Router:
             for request in self.streams.late(now):
                 if not request.wants_answer:
                     request.fail(Failure("EntityLost", "its node has not confirmed it"))
-            self._handovers.forget_old(now)
+            # Their senders have given up.
+            self._handovers.forget_old(now - 2 * self.settings.handover_timeout)
             if now >= sweep_at:
                 sweep_at = now + max(tick, self.settings.idle_timeout / 10)
                 await self._sweep(now)
@@ -1540,20 +1564,29 @@ class Router:
         self._is_draining = True
         self._update_placement()
         await self._move_away()
-        if self.placement.others():
+        arrived = -1
+        while self.placement.others() and arrived != self.counts["taken_over"]:
+            arrived = self.counts["taken_over"]
             # The other nodes send no more requests once they know this. Send back those that travel now.
             self._is_drained = True
             self._say_hello()
             await trio.sleep(_GRACE)
-            # Handovers may have travelled, too.
+            # Handovers may have travelled, too. Then requests for their keys travel now.
             await self._move_away()
 
     async def _move_away(self) -> None:
-        """Wait until no key is here that another node should have."""
-        while self._unconfirmed or any(
-            each.state is State.MOVING
-            or (each.state is not State.HELD and self._proposed(each.key) not in (None, self.node))
-            for each in self.records.values()
+        """Wait until no key is here, or arrives, that another node should have."""
+        while (
+            self._unconfirmed
+            or any(map(self.placement.knows, self._handovers.senders()))
+            or any(
+                each.state is State.MOVING
+                or (
+                    each.state is not State.HELD
+                    and self._proposed(each.key) not in (None, self.node)
+                )
+                for each in self.records.values()
+            )
         ):
             await self._balance()
             await trio.sleep(0.02)

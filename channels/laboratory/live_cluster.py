@@ -23,14 +23,14 @@ import sys
 import tempfile
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import IO, Any, Final
 
 import msgspec
 import trio
-from attrs import define, evolve
+from attrs import define, evolve, field
 
 from actors.arguments import check_whole
 from actors.declared import declared
@@ -79,7 +79,8 @@ class _Server:
         address: the host and the port of this start, once it serves; None while it does not.
         boots: the number of starts.
         ends: True if a fault or the end of the run ends this start.
-        restarts: True if it should start again after an orderly end.
+        drains: True if it should end this start in order.
+        again: set when it should start again after its end.
     """
 
     name: str
@@ -90,7 +91,8 @@ class _Server:
     address: tuple[str, int] | None = None
     boots: int = 0
     ends: bool = False
-    restarts: bool = False
+    drains: bool = False
+    again: trio.Event = field(factory=trio.Event)
 
     @property
     def label(self) -> str:
@@ -102,21 +104,21 @@ class _Server:
         return ClusterFailed(self.name, problem, log[-_LOG_SHOWN:])
 
     async def main(self) -> None:
-        """Start the process, and wait for its end. Start it again after a drain.
+        """Start the process, and wait for its end. Start it again each time that `again` is set.
 
         Raises:
             ClusterFailed: it ended, and no fault had ended it.
         """
         while True:
             self.boots += 1
-            self.ends = self.restarts = False
+            self.ends = self.drains = False
+            self.again = trio.Event()
             with (self.folder / f"{self.name}.log").open("ab") as log:
                 code = await self._run(log)
             self.address = None
-            if not self.ends or (self.restarts and code != 0):
+            if not self.ends or (self.drains and code != 0):
                 raise self.failed(f"ended with exit code {code}")
-            if not self.restarts:
-                return
+            await self.again.wait()
 
     async def _run(self, log: IO[bytes]) -> int:
         record = self.folder / f"{self.name}.{self.boots}.jsonl"
@@ -137,6 +139,14 @@ class _Server:
             if found := _SERVING.search(printed):
                 self.address = found[1].decode().strip("[]"), int(found[2])
         return await process.wait()
+
+    async def kill(self) -> None:
+        """Kill the process, if it still runs."""
+        if self.process is not None:
+            self.process.kill()
+            # Shielded, because a killed process ends at once, and no zombie should stay.
+            with trio.CancelScope(shield=True):
+                await self.process.wait()
 
 
 class LiveCluster:
@@ -236,7 +246,8 @@ class _Cluster(LiveCluster):
     def _pids(self) -> dict[str, int]:
         if self._workers is not None:
             return self._workers
-        processes = {each.name: each.process for each in self._servers.values()}
+        # The system ends a killed process a moment later, but the node is down from the kill on.
+        processes = {each.name: each.process for each in self._servers.values() if not each.ends}
         return {
             name: process.pid
             for name, process in processes.items()
@@ -292,7 +303,7 @@ class _Cluster(LiveCluster):
     def boot(self, name: str) -> None:
         # The parent has replaced a worker already.
         if name in self._servers:
-            self._nursery.start_soon(self._servers[name].main)
+            self._servers[name].again.set()
 
     def pause(self, name: str) -> None:
         self._paused[name] = self._pids()[name]
@@ -305,11 +316,13 @@ class _Cluster(LiveCluster):
             self._signal(name, signal.SIGCONT, "node_resumed")
 
     def drain(self, name: str) -> None:
+        self.resume(name)  # a paused process could not drain
         self._signal(name, signal.SIGTERM)
         if self._workers is not None:
             self._ended.add(self._workers.pop(name))
         else:
-            self._servers[name].ends = self._servers[name].restarts = True
+            self._servers[name].ends = self._servers[name].drains = True
+            self._servers[name].again.set()
 
     def skew(self, name: str, seconds: float) -> None:
         raise NotImplementedError("all processes of a machine share one clock")
@@ -322,7 +335,7 @@ class _Cluster(LiveCluster):
             self.resume(name)
         running = [each.process for each in self._servers.values() if each.process is not None]
         for server in self._servers.values():
-            server.ends, server.restarts = True, False
+            server.ends, server.drains, server.again = True, False, trio.Event()
         for signum in (signal.SIGTERM, signal.SIGKILL):
             with trio.move_on_after(_STOP_SECONDS) as scope:
                 for process in running:
@@ -400,7 +413,10 @@ async def open_cluster(
             url = await _proxied(network, redis or "", own)
             about = {"REDIS_URL": url, "NODE_NAME": own}
             servers.append(_Server(own, common, {**base, **about}, folder))
-        async with trio.open_nursery() as nursery:
+        async with AsyncExitStack() as last, trio.open_nursery() as nursery:
+            for each in servers:
+                # The run may end while a process starts, so that `stop` does not see it.
+                last.push_async_callback(each.kill)
             cluster = _Cluster(world, nursery, servers, workers)
             world.faults.use_nodes(cluster)
             world.judges.append(two_owners)

@@ -114,16 +114,21 @@ class LiveNetwork(Instrument):
         except OSError:
             await trio.aclose_forcefully(stream)
             return
-        # The server sees this address, and records it too.
-        host, port = here.getsockname()[:2]
-        line = f"tcp {host}:{port}"
+        # The server sees this address, and records it too. A Unix socket has none.
+        line = f"tcp {':'.join(map(str, here.getsockname()[:2]))}"
         outside = socket.socket(fileno=stream.socket.detach())
-        connection = LiveConnection(
-            outside,
-            target,
-            here=here,
-            heard=lambda: self._record("answered", connection, arrives=f"{line} answer"),
-        )
+        try:
+            connection = LiveConnection(
+                outside,
+                target,
+                here=here,
+                heard=lambda: self._record("answered", connection, arrives=f"{line} answer"),
+            )
+        except OSError:
+            # The client has gone meanwhile.
+            outside.close()
+            here.close()
+            return
         if source is not None:
             connection.source = source
         self.connections.append(connection)

@@ -235,7 +235,7 @@ class SimulatedRedis:
                     count = 1 + int(arguments[0])
                     names, rest = arguments[1:count], arguments[count:]
                     _BY_SHA[name](ScriptCall(keys, self.publish, self.now, names, rest))
-        except (_MalformedRequest, KeyError) as error:
+        except (_MalformedRequest, LookupError, ValueError) as error:
             raise ValueError(f"{_LOG} is damaged: {error}") from error
         finally:
             self._replayed_at = None

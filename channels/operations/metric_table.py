@@ -74,7 +74,7 @@ METRICS: Final = _table(
         "refusals_total",
         "counter",
         "socket reason",
-        "Clients that the server refused before or in `connect`: origin, protocol, session or crash.",
+        "Clients refused by origin, protocol, session or a crash. Other refusals of `connect` are in connects_total.",
     ),
     (
         "limited_clients_total",
@@ -93,7 +93,7 @@ METRICS: Final = _table(
         "held_back_connections_total",
         "counter",
         "",
-        "Connections whose messages waited long, because the client sent so many.",
+        "Connections whose many messages had to wait long.",
     ),
     (
         "rate_limited_connections_total",
@@ -117,19 +117,19 @@ METRICS: Final = _table(
         "out_buffer_sheds_total",
         "counter",
         "",
-        "Connections closed because too many bytes waited for all clients together.",
+        "Connections closed because too many bytes waited for all clients.",
     ),
     (
         "out_buffer_dropped_frames_total",
         "counter",
         "",
-        "Frames dropped because the server closed connections for these two reasons.",
+        "Frames dropped for these two reasons.",
     ),
     (
         "incoming_sheds_total",
         "counter",
         "",
-        "Connections closed, and posts refused, because incomplete messages took too much memory.",
+        "Connections and posts refused because incomplete messages took too much memory.",
     ),
     (
         "longpoll_lost_messages_total",
@@ -137,7 +137,7 @@ METRICS: Final = _table(
         "reason",
         "Dropped messages of polling clients, by reason.",
     ),
-    ("draining", "gauge", "", "1 from the moment when the server stops being ready, else 0."),
+    ("draining", "gauge", "", "1 after the server has stopped being ready, else 0."),
     # Channels
     ("channels", "gauge", "socket", "Joined channels, and channels whose `join` still runs."),
     (
@@ -153,7 +153,7 @@ METRICS: Final = _table(
         "rejoin_duration_seconds",
         "histogram",
         "channel",
-        "Time from the crash of a channel until its connection has joined the topic again.",
+        "Time from the crash of a channel to its rejoin.",
     ),
     (
         "handle_in_duration_seconds",
@@ -175,7 +175,7 @@ METRICS: Final = _table(
         "process_crashes_total",
         "counter",
         "exception",
-        "The same, by the class of the exception. A class appears with its first crash.",
+        "The same, by the class of the exception.",
     ),
     ("process_zombies_total", "counter", "", "Processes that did not end when they were killed."),
     ("dead_letters_total", "counter", "", "Messages to processes that had ended."),
@@ -186,7 +186,7 @@ METRICS: Final = _table(
         "mailbox_alarms_total",
         "counter",
         "",
-        "Mailboxes that grew over `mailbox_alarm`, or doubled since.",
+        "Mailboxes that grew over `mailbox_alarm`.",
     ),
     ("restarts_total", "counter", "supervisor", "Children that a supervisor restarted."),
     (
@@ -206,13 +206,13 @@ METRICS: Final = _table(
         "event_loop_blocks_total",
         "counter",
         "",
-        "Steps of tasks that blocked the event loop, and that the watchdog reported.",
+        "Blocks of the event loop that the watchdog reported.",
     ),
     (
         "event_loop_blocked_seconds_total",
         "counter",
         "",
-        "Seconds that these steps had blocked the event loop when the watchdog reported them.",
+        "Seconds of these blocks until the watchdog reported them.",
     ),
     # Several nodes
     ("pubsub_topics", "gauge", "", "Topics with subscribers on this node."),
@@ -235,7 +235,7 @@ METRICS: Final = _table(
         "pubsub_undeliverable_messages_total",
         "counter",
         "",
-        "Messages that the server could not send to some clients.",
+        "Messages that some clients could not get.",
     ),
     (
         "pubsub_disconnects_total",
@@ -279,13 +279,13 @@ METRICS: Final = _table(
         "history_lost_total",
         "counter",
         "history",
-        "Channels that missed messages after the storage had dropped them.",
+        "Channels that missed messages that the storage had dropped.",
     ),
     (
         "history_evicted_topics_total",
         "counter",
         "history",
-        "Topics that the storage forgot to stay within its limits.",
+        "Topics that the storage forgot because of its limits.",
     ),
     (
         "history_refused_fences_total",
@@ -297,7 +297,7 @@ METRICS: Final = _table(
         "history_forgotten_fences_total",
         "counter",
         "history",
-        "Topics whose fence the storage forgot to stay within its limit.",
+        "Topics whose fence the storage forgot because of its limit.",
     ),
     # Entities
     (
@@ -334,7 +334,7 @@ METRICS: Final = _table(
         "entities_idle_stops_total",
         "counter",
         "entities",
-        "Entities that stopped because no message came.",
+        "Entities that stopped after a time without messages.",
     ),
     (
         "entities_handed_over_total",

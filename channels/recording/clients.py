@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from actors.instrumentation.telemetry import Event, Handler
-from actors.masking import mask
+from actors.masking import SECRETS, bounded_copy, mask
 from actors.process import current_pid
 from actors.refs import Pid
 from actors.runtime import Runtime
@@ -25,6 +25,7 @@ from channels.telemetry import CHANNEL_JOINED, CONNECTION_CLOSED, SESSION_STARTE
 from channels.transports.out_buffer import Flusher, OutBuffer
 from supervision.child_spec import ChildSpec
 from supervision.recording import files
+from supervision.recording.fields import TEXT_LENGTH
 from supervision.recording.files import RecorderFiles
 from supervision.recording.flight import FlightRecorder
 from supervision.recording.recorder import Recorder
@@ -109,6 +110,7 @@ class Clients:
 
     def __init__(self, add: _Add) -> None:
         self._add = add
+        self._contents: FrameContents | None = None
         # By connection: the id of the client's socket, if it has one.
         self._ids: dict[Pid, str] = {}
         self._rules: list[FilterRule] = []
@@ -135,7 +137,8 @@ class Clients:
 
     def session(self, session: Any, pid: Pid) -> Any:
         """Wrap the session of a client, so that the wrapper records events."""
-        return RecordedSession(session, pid, self._add)
+        frame_in = None if self._contents is None else self._contents.frame_in
+        return RecordedSession(session, pid, self._add, frame_in)
 
     def filtered_payload(self, payload: Any) -> Any:
         """Apply the filter rules of the endpoints to a payload."""
@@ -173,18 +176,22 @@ class _FlightClients(Clients):
         super().__init__(recorder.add)
         self._recorder = recorder
         self._tap = recorder.tap()
-        self._contents: FrameContents | None = None
         if recorder.contents and recorder.records_frames:
             self._contents = FrameContents(
                 recorder.add_message,
                 lambda payload: mask(self.filtered_payload(payload), recorder.hide),
+                TEXT_LENGTH,
             )
         # The flushers that call the recorder. An endpoint that ends leaves the set with its flusher.
         self._flushers: WeakSet[Flusher] = WeakSet()
 
     def filtered(self, content: Any) -> Any:
-        """Apply the filter rules of the endpoints to the content of a message."""
+        """Apply the filter rules of the endpoints to the content of a message, or to an answer."""
         if not isinstance(content, Message | Broadcast):
+            # A channel may pass a secret of its client on to any process. The recorder applies the usual terms itself.
+            for rule in self._rules:
+                if rule is not SECRETS:
+                    content = filter_parameters(bounded_copy(content), rule)
             return content
         payload = self.filtered_payload(content.payload)
         return {"topic": content.topic, "event": content.event, "payload": payload}
@@ -194,10 +201,6 @@ class _FlightClients(Clients):
         pid = about["pid"]
         self._recorder.connections[pid] = self._attach(about["server"], pid)
 
-    def session(self, session: Any, pid: Pid) -> Any:
-        frame_in = None if self._contents is None else self._contents.frame_in
-        return RecordedSession(session, pid, self._add, frame_in)
-
     def _attach(self, server: SessionServer, pid: Pid) -> Callable[[], None]:
         """Record the reads and writes of a connection. Return a function that stops this."""
         tap, out, session = self._tap, server.out, server.session
@@ -206,23 +209,28 @@ class _FlightClients(Clients):
             # A server has one tap. A second recorder sees the messages only through the hooks of an instrument.
             server.tap = tap
         wrote = partial(tap.wrote, pid.number)
+        watched: WatchedOut | None = None
         if not recorder.records_frames:
             pass
         elif self._contents is not None:
-            server.out = server.link.out = WatchedOut(out, partial(self._contents.frame_out, pid))
+            watched = WatchedOut(out, partial(self._contents.frame_out, pid))
         elif not isinstance(out, OutBuffer):
             # The buffer of a test. It delivers each frame immediately.
-            server.out = server.link.out = WatchedOut(out, lambda frame: wrote(len(frame), 1))
+            watched = WatchedOut(out, lambda frame: wrote(len(frame), 1))
         else:
             out.client = pid.number
             out.on_write = (*out.on_write, wrote)
             self._listen(server.services.transports.flusher)
+        if watched is not None:
+            server.out = server.link.out = watched
 
         def detach() -> None:
             if server.tap is tap:
                 server.tap = None
             if isinstance(out, OutBuffer):
                 out.on_write = _without(out.on_write, wrote)
+            if watched is not None:
+                watched.end()
             if isinstance(session, RecordedSession):
                 session.end()
 
@@ -291,6 +299,7 @@ class RecordedSession:
     def end(self) -> None:
         """Record nothing more. A connection can live longer than a recorder, so drop the recorder here."""
         self._add, self._frame_in = _ignore, None
+        self.receive = self._session.receive
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)

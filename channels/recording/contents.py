@@ -25,13 +25,18 @@ class FrameContents:
     Args:
         add: records an event about a process.
         filtered: applies the filter rules of the endpoints to a payload.
+        longest: the most characters of a payload; None for no limit.
     """
 
     def __init__(
-        self, add: Callable[[str, Pid, dict[str, Any]], object], filtered: Callable[[Any], Any]
+        self,
+        add: Callable[[str, Pid, dict[str, Any]], object],
+        filtered: Callable[[Any], Any],
+        longest: int | None = None,
     ) -> None:
         self._add = add
         self._filtered = filtered
+        self._longest = longest
         # The last frame and its fields. A broadcast writes the same frame to many clients.
         self._last: tuple[bytes, dict[str, Any]] = (b"", {})
 
@@ -64,7 +69,7 @@ class FrameContents:
         return {
             "topic": str(message.topic)[:_LONG],
             "event": str(message.event)[:_LONG],
-            "payload": describe(payload),
+            "payload": describe(payload)[: self._longest],
             **fields,
         }
 

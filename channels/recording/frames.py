@@ -10,11 +10,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from actors.refs import Pid
 from actors.runtime import Runtime
-from channels.recording.clients import Clients, RecordedSession
+from channels.recording.clients import Clients
 from channels.recording.contents import FrameContents
 from channels.recording.watched_out import WatchedOut
 from channels.telemetry import PUBSUB_SUBSCRIBED, PUBSUB_UNSUBSCRIBED
@@ -24,7 +22,6 @@ __all__ = ["record_frames"]
 
 _LONG = 80
 _Data = Mapping[str, Any]
-_decode = msgspec.json.Decoder().decode
 
 
 def record_frames(recorder: Recorder) -> None:
@@ -38,7 +35,8 @@ class _Clients(Clients):
     def __init__(self, recorder: Recorder) -> None:
         super().__init__(self._record)
         self._recorder = recorder
-        self._contents = FrameContents(self._record, self.filtered_payload)
+        self._contents = contents = FrameContents(self._record, self.filtered_payload)
+        self._frame_out = contents.frame_out
 
     def attach(self, runtime: Runtime) -> list[Callable[[], None]]:
         telemetry = runtime.telemetry
@@ -51,12 +49,7 @@ class _Clients(Clients):
     def session_started(self, event: object, measured: _Data, about: _Data) -> None:
         super().session_started(event, measured, about)
         pid, server = about["pid"], about["server"]
-        server.out = server.link.out = WatchedOut(
-            server.out, partial(self._contents.frame_out, pid)
-        )
-
-    def session(self, session: Any, pid: Pid) -> Any:
-        return RecordedSession(session, pid, self._record, self._contents.frame_in)
+        server.out = server.link.out = WatchedOut(server.out, partial(self._frame_out, pid))
 
     def _record(self, kind: str, pid: Pid, fields: dict[str, Any]) -> None:
         if kind == "joined":

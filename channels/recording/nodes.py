@@ -7,6 +7,7 @@ envelopes are those that the nodes use anyway. Nothing here runs without a recor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -57,13 +58,16 @@ class _Nodes:
 
     def __init__(self, recorder: FlightRecorder) -> None:
         self._add = recorder.add
-        self._add_message = recorder.add_message if recorder.records_messages else _ignore
+        self._add_message: Callable[..., object] | None = (
+            recorder.add_message if recorder.records_messages else None
+        )
         # The names and incarnations of nodes, so that all records of a node share two texts.
         self._texts: dict[str, str] = {}
 
     def close(self) -> None:
-        # The exchanges live longer than the recorder.
-        self._add_message = _ignore
+        # The exchanges live longer than the recorder, and keep this object.
+        self._add_message = None
+        del self._add
 
     # Envelopes and other nodes
 
@@ -72,30 +76,32 @@ class _Nodes:
         node = exchange.node
         fields = {"name": node.name, "incarnation": node.incarnation}
         self._add("node_named", sender_now(), {**fields, "leaves": _start_of(*fields.values())})
-        exchange.message = self._sending(exchange.message, *fields.values())  # type: ignore[method-assign]
-        exchange.message_to = self._sending(exchange.message_to, *fields.values())  # type: ignore[method-assign]
-        exchange.receive = self._receiving(exchange.receive, node.name)  # type: ignore[method-assign]
+        if self._add_message is not None:
+            exchange.message = self._sending(exchange.message, *fields.values())  # type: ignore[method-assign]
+            exchange.message_to = self._sending(exchange.message_to, *fields.values())  # type: ignore[method-assign]
+            exchange.receive = self._receiving(exchange.receive, node.name)  # type: ignore[method-assign]
 
     def _sending(self, send: Callable[..., tuple[str, bytes]], node: str, incarnation: str) -> Any:
         def message(*arguments: Any) -> tuple[str, bytes]:
             lane, data = send(*arguments)
-            encoded: Encoded = arguments[-1]
-            number = _decode(data.partition(b"\n")[0])[3]
-            topic = encoded.topic[:_LONG]
-            self._add_message("envelope_sent", sender_now(), topic, node, incarnation, lane, number)
+            if self._add_message is not None:
+                encoded: Encoded = arguments[-1]
+                about = encoded.topic[:_LONG], node, incarnation, lane
+                number = _decode(data.partition(b"\n")[0])[3]
+                self._add_message("envelope_sent", sender_now(), *about, number)
             return lane, data
 
         return message
 
     def _receiving(self, receive: Callable[[str, bytes], None], own: str) -> Any:
         def received(lane: str, data: bytes) -> None:
-            try:
-                found = unpack(data, max_bytes=len(data))
-            except MalformedEnvelope:
-                # The exchange counts and reports it.
-                found = None
+            found: object = None
+            if self._add_message is not None:
+                # The exchange counts and reports malformed envelopes.
+                with suppress(MalformedEnvelope):
+                    found = unpack(data, max_bytes=len(data))
             # A node ignores its own envelopes.
-            if isinstance(found, Envelope) and found.node != own:
+            if self._add_message is not None and isinstance(found, Envelope) and found.node != own:
                 if len(self._texts) > _TEXTS:
                     self._texts.clear()
                 node, incarnation = (
@@ -129,8 +135,9 @@ class _Nodes:
         self._add("entity_started", about["pid"], fields)
 
     def entity_began(self, _event: object, _measured: _Data, about: _Data) -> None:
-        # The entity executes this event in its own process.
-        self._add_message("entity_began", sender_now(), about["fence"])
+        if self._add_message is not None:
+            # The entity executes this event in its own process.
+            self._add_message("entity_began", sender_now(), about["fence"])
 
     def socket_connected(self, _event: object, _measured: _Data, about: _Data) -> None:
         peer = about["connect_info"].peer_data
@@ -142,7 +149,3 @@ class _Nodes:
 
 def _start_of(name: str, incarnation: str) -> str:
     return f"{name} {incarnation}"
-
-
-def _ignore(kind: str, pid: object, *fields: object) -> None:
-    pass

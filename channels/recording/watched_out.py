@@ -32,6 +32,11 @@ class WatchedOut:
         self._out.put(frame)
         self._seen(frame)
 
+    def end(self) -> None:
+        """Call `seen` no more. Subscriptions of channels keep this object, so it stays in its place."""
+        self.put = self._out.put  # type: ignore[method-assign] # without a cost for each frame
+        del self._seen
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._out, name)
 

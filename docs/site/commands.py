@@ -20,9 +20,21 @@ HEAD = """\
 
 This page lists all commands and options of `ashtree`, as `ashtree COMMAND --help` shows them in the terminal. \
 The exit code is 0 after success, 1 after a failure, 2 after wrong input, and 130 after Ctrl-C during the import of \
-your module. `simulate` has [further exit codes](simulation.md#ashtree-simulate). An option on the command line \
-overrides its [environment variable](endpoint.md#settings).
+your module. `simulate` has [further exit codes](simulation.md#ashtree-simulate). Most options of `ashtree serve` \
+have an [environment variable](endpoint.md#environment-variables), such as `ASHTREE_LOG_LEVEL` for `--log-level`, \
+which the option overrides.
 """
+
+# Commands that share options with an earlier command. The page describes a shared option only there.
+SHARING = {
+    "ashtree token verify": "ashtree token sign",
+    "ashtree gen presence": "ashtree gen channel",
+    "ashtree gen entity": "ashtree gen channel",
+    "ashtree gen socket": "ashtree gen channel",
+    "ashtree compare": "ashtree simulate",
+    "ashtree chaos": "ashtree simulate",
+    "ashtree observe": "ashtree connect",
+}
 
 GUIDES = {
     "ashtree serve": "[Serve your endpoint](../howto/serve-your-endpoint.md)",
@@ -49,10 +61,15 @@ def page() -> str:
 
 
 def _sections(app: typer.Typer) -> Iterator[str]:
+    options: dict[str, list[str]] = {}
     for name, command in _commands("ashtree", get_command(app)):
         # `make_app` lists the test commands without parameters. `make_test_app` has their parameters.
         if command.params:
-            yield _section(name, command)
+            options[name] = [
+                _line(each) for each in command.params if each.param_type_name == "option"
+            ]
+            other = SHARING.get(name, "")
+            yield _section(name, command, options[name], other, options.get(other, []))
 
 
 def _commands(name: str, group: Any) -> Iterator[tuple[str, Any]]:
@@ -65,15 +82,19 @@ def _commands(name: str, group: Any) -> Iterator[tuple[str, Any]]:
             yield f"{name} {each}", command
 
 
-def _section(name: str, command: Any) -> str:
+def _section(
+    name: str, command: Any, options: list[str], other: str, options_of_other: list[str]
+) -> str:
     arguments = [each for each in command.params if each.param_type_name == "argument"]
-    options = [each for each in command.params if each.param_type_name == "option"]
     names = [f"[{_name(each)}]" if not each.required else _name(each) for each in arguments]
     guide = f"\n\nSee {GUIDES[name]}." if name in GUIDES else ""
     usage = " ".join([name, "[OPTIONS]", *names])
-    lines = [f"## {name}", "", _paragraphs(command.help) + guide, "", "```text", usage, "```", ""]
+    lines = [f"## {name}", "", _paragraphs(command.help) + guide, "", f"`{usage}`", ""]
     lines += [f"- `{_name(each)}`: {_text(each.help)}" for each in arguments]
-    lines += [_line(each) for each in options]
+    lines += [each for each in options if each not in options_of_other]
+    shared = [each.partition(":")[0][2:] for each in options if each in options_of_other]
+    if shared:
+        lines.append(f"- {', '.join(shared)}: As in `{other}`.")
     lines.append("")
     return "\n".join(lines)
 
@@ -91,8 +112,7 @@ def _line(option: Any) -> str:
     names = ", ".join(f"`{each}{metavar}`" for each in [*option.opts, *option.secondary_opts])
     choices = _choices(option)
     one_of = f" One of {', '.join(choices)}." if choices else ""
-    variable = f" Environment: `{option.envvar}`." if option.envvar else ""
-    return f"- {names}: {_text(option.help)}{one_of}{_default(option)}{variable}"
+    return f"- {names}: {_text(option.help)}{one_of}{_default(option)}"
 
 
 def _name(argument: Any) -> str:

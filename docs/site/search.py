@@ -5,7 +5,8 @@ late one, and otherwise keeps the order of the index. So this module does four t
 
 - It leaves out the changelog, which has every word.
 - It puts guides before reference pages, and those before their members.
-- It gives a member its class: `Channel.broadcast` instead of `broadcast`, so that a heading "Broadcast" comes first.
+- It gives a member its class or package: `Channel.broadcast` instead of `broadcast`, so a heading "Broadcast" comes
+  first.
 - It begins the text of a page with the words that readers search for, if the page itself calls the thing otherwise.
 """
 
@@ -58,7 +59,8 @@ def in_order(parts: Iterable[Part]) -> list[Part]:
 def _improved(part: Part) -> Part:
     anchor = part["location"].partition("#")[2]
     if _is_member(anchor):
-        return {**part, "title": ".".join(anchor.split(".")[-2:])}
+        package, owner, name = anchor.split(".")[0], *anchor.split(".")[-2:]
+        return {**part, "title": f"{owner if owner[0].isupper() else package}.{name}"}
     if words := SYNONYMS.get(part["location"]):
         return {**part, "text": f"<p>Also: {words}.</p> {part['text']}"}
     return part

@@ -536,7 +536,7 @@ class FlightRecorder(Instrument):
 
     def call_answered(self, call: object, value: Any) -> None:
         if self.contents and id(call) in self._calls:
-            self._answers[id(call)] = describe(mask(value, self.hide))[:TEXT_LENGTH]
+            self._answers[id(call)] = self._shown(value)
 
     def call_ended(self, call: object, how: str) -> None:
         parties = self._calls.pop(id(call), None)
@@ -619,7 +619,9 @@ class FlightRecorder(Instrument):
                 listener(trouble)
 
     def _content(self, message: Any) -> str:
-        content = payload_of(message)
+        return self._shown(payload_of(message))
+
+    def _shown(self, content: Any) -> str:
         for prepare in self.filters:
             content = prepare(content)
         return describe(mask(content, self.hide))[:TEXT_LENGTH]

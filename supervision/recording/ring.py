@@ -112,12 +112,16 @@ class MessageRing:
 
 
 class ContentRing(Ring[tuple[Any, ...]]):
-    """The ring of records about messages with contents. The content is the last item of a record."""
+    """The ring of records about messages with contents.
+
+    The content is the last item of a record. The last item of a `frame` is a dict with the payload.
+    """
 
     def append(self, record: tuple[Any, ...], size: int = MESSAGE_BYTES) -> None:
         """Append a record. Add the memory of its content to the size."""
         content = record[-1] if record[2] in {"sent", "call_ended"} else None
         if record[2] == "frame":
+            size += getsizeof(record[-1])
             content = record[-1].get("payload")
         # Outside ASCII, a character takes up to four bytes, so the length is not enough.
         super().append(record, size if content is None else size + getsizeof(content))

@@ -43,7 +43,6 @@ NOT_RUN = {
     "broadcast": "it needs a Redis server; tests/integration/test_publishing.py runs it",
     "chaos": "it takes seconds of real time; tests/supervision/laboratory/chaos/live runs it",
     "connect": "it needs a server; tests/integration/test_connect_command.py runs it",
-    "observe": "it needs a server; tests/integration/test_observer_page.py serves one",
     "compare": "it takes seconds; tests/simulation runs such commands, and make test-deep also runs this one",
     "replay": "it needs a failure; docs/howto/replay-a-failure.md makes one in Python",
     "simulate": "as compare",

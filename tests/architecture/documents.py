@@ -1,14 +1,18 @@
 """Checks of documents besides code: explained names, links with a target, tests that exist."""
 
 import ast
+import importlib
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import cache
 from pathlib import PurePosixPath
 
 _FENCE = re.compile(r"^ *(```|~~~).*?^ *\1 *$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
+_DOTTED = re.compile(r"(?<![\w./-])(?:actors|supervision|channels)(?:\.\w+)+(?!\w|\.\w|[/@-])")
+_LOGGER = re.compile(r"getLogger\(\"([\w.]+)\"\)")
 _MODULE = re.compile(r"\[`((?:actors|supervision|channels)[a-z._]*)`\]\(([^)\s]+\.py)\)")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 _ANCHOR = re.compile(r"<a id=\"([^\"]+)\">")
@@ -132,6 +136,58 @@ def _resolved(path: str, target: str) -> str:
         elif part != ".":
             parts.append(part)
     return "/".join(parts)
+
+
+def missing_names(path: str, text: str, loggers: Collection[str] = ()) -> list[str]:
+    """List dotted names of our modules, or of what they hold, that a text has in a code span and that do not exist.
+
+    Args:
+        path: the path of the document or the source.
+        text: its text, or its prose.
+        loggers: names of loggers, some of which are not names of modules.
+
+    Example:
+        >>> missing_names(
+        ...     "docs/a.md",
+        ...     "`actors.links.link`, `actors.gone` and `channels.drain`",
+        ...     ["channels.drain"],
+        ... )
+        ['docs/a.md names actors.gone, which does not exist']
+    """
+    return [
+        f"{path} names {name}, which does not exist"
+        for span in _CODE.findall(text)
+        for name in _DOTTED.findall(span)
+        if name not in loggers and not _is_there(name)
+    ]
+
+
+def loggers(text: str) -> set[str]:
+    """Return the names of the loggers of a source.
+
+    Example:
+        >>> loggers('_log = logging.getLogger("channels.drain")')
+        {'channels.drain'}
+    """
+    return set(_LOGGER.findall(text))
+
+
+@cache
+def _is_there(name: str) -> bool:
+    package, *rest = name.split(".")
+    found: object = importlib.import_module(package)
+    for each in rest:
+        package = f"{package}.{each}"
+        try:
+            found = importlib.import_module(package)
+        except ModuleNotFoundError as error:
+            # An import in the module may fail too.
+            if error.name is None or not f"{package}.".startswith(f"{error.name}."):
+                raise
+            if not hasattr(found, each):
+                return False
+            found = getattr(found, each)
+    return True
 
 
 def missing_paths(path: str, text: str, exists: Callable[[str], bool]) -> list[str]:

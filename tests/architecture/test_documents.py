@@ -5,11 +5,14 @@ import pytest
 from tests.architecture.documents import (
     dead_anchors,
     links,
+    loggers,
     misnamed_modules,
+    missing_names,
     missing_paths,
     missing_tests,
+    prose,
 )
-from tests.architecture.sources import ROOT, report
+from tests.architecture.sources import ROOT, report, sources_under
 
 DOCUMENTS = {
     path.relative_to(ROOT).as_posix(): path.read_text()
@@ -42,6 +45,14 @@ def test_every_link_to_a_module_shows_the_name_of_the_module(path: str) -> None:
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if path != "CHANGELOG.md"])
 def test_every_module_that_a_document_names_exists(path: str) -> None:
     report(missing_paths(path, DOCUMENTS[path], lambda named: (ROOT / named).exists()))
+
+
+def test_every_module_and_name_in_a_document_or_a_docstring_exists() -> None:
+    sources = sources_under("actors", "supervision", "channels", "examples")
+    known = {name for each in sources for name in loggers(each.text)}
+    texts = {path: prose(text) for path, text in DOCUMENTS.items() if path != "CHANGELOG.md"}
+    texts |= {each.path: each.text for each in sources}
+    report([line for path, text in texts.items() for line in missing_names(path, text, known)])
 
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.startswith("docs/")])
@@ -106,6 +117,20 @@ def test_a_link_to_a_part_that_is_not_there_is_found(target: str, there: bool) -
     )
     problems = dead_anchors("docs/a.md", f"# Here\n[a]({target})", {"docs/b.md": page}.get)
     assert (problems == []) is there
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        ("`actors`, `actors.links`, `actors.links.link(pid)` and `channels.Channel.push`", 0),
+        ("`actors.names`", 1),
+        ("`supervision.partitions.partition_supervisor`", 1),
+        ("`channels.Channel.pusch(event)`", 1),
+        ("actors.names without a code span, `actors/names.py` and `channels.example.org/x`", 0),
+    ],
+)
+def test_a_module_or_a_name_that_does_not_exist_is_found(text: str, problems: int) -> None:
+    assert len(missing_names("docs/a.md", text)) == problems
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,6 @@ SURROUNDINGS = {
     "pushUntilAnswered": '(await import("/ashtree/durable.mjs")).pushUntilAnswered',
     "currentTraceparent": '() => "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"',
     "nameNow": '() => "ann"',
-    "replace": "() => {}",
     "show": "() => {}",
     "showRefusal": "() => {}",
     "showThatWeAreReconnecting": "() => {}",

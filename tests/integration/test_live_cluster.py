@@ -12,23 +12,25 @@ from typing import Any
 
 import pytest
 
-from channels.testing import LiveNetwork
+from channels.testing import LiveNetwork, open_cluster
 from examples.scenarios.auction_cluster import OWNER, on_nodes, on_workers
 from supervision.chaos import (
     At,
     DrainNode,
     KillNode,
     LiveOutcome,
+    LiveWorld,
     Partition,
     PauseNode,
     Phases,
     ServiceLimits,
     run_live,
 )
+from supervision.laboratory.chaos.injection.surroundings import ClusterControl
 from supervision.recording.trace import write_lines
 from tests.integration.ashtree import __file__ as ashtree
 from tests.integration.valkey import valkey
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 
 ANY_MACHINE = ServiceLimits(
     max_late_share=1.0, max_wait_share=1.0, max_load=math.inf, min_in_time=0.0
@@ -130,9 +132,34 @@ def test_two_nodes_recover_from_a_kill_a_pause_and_a_cut_connection_to_valkey(
         PauseNode(node="node1", seconds=0.5, when=At(2.0)),
     ]
     with valkey(tmp_path / "valkey", {"maxmemory-policy": "noeviction"}) as redis:
+        redis.grant_at_once()
         outcome = run(on_nodes, plan, tmp_path, redis=redis.url).check()
     assert [each.status for each in outcome.fault_reports].count("applied") >= 2
     [killed] = events(outcome, "node_killed")
     [recording] = events(outcome, "recording")
     assert f"{killed['node']}#2" in recording["merged"]
     assert outcome.measures.faults[0].ended > 20
+
+
+def test_a_node_is_down_from_its_kill_on_and_boots_after_its_process_has_ended() -> None:
+    labels = []
+
+    async def evening(world: LiveWorld) -> None:
+        # The chat does not use Redis.
+        async with open_cluster(
+            world, "examples.chat.server:endpoint", nodes=1, redis="redis://127.0.0.1:1"
+        ) as cluster:
+            assert isinstance(cluster, ClusterControl)
+            for _ in range(3):
+                cluster.kill("node1")
+                assert not cluster.is_up("node1")
+                cluster.boot("node1")
+                await until(lambda: cluster.is_up("node1"), lambda: "it does not boot")
+            cluster.pause("node1")
+            labels.append(cluster._servers["node1"].label)  # type: ignore[attr-defined] # of the real cluster
+            process = cluster._servers["node1"].process  # type: ignore[attr-defined]
+        assert process.returncode is not None
+
+    outcome = run_live(evening, 1, seconds=0.1, limits=ANY_MACHINE, network=LiveNetwork())
+    assert outcome.error is None
+    assert labels == ["node1#4"]

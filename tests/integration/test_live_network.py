@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -89,6 +90,58 @@ async def forwarding(network: LiveNetwork, echo: Echo, source: str | None) -> As
         await attached.wait()
         yield await network.forward("server", dial, source=source)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_client_that_leaves_while_the_network_dials_ends_only_its_own_connection() -> None:
+    network = LiveNetwork()
+    dialled, gone = trio.Event(), trio.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        async def dial() -> socket.socket:
+            here = socket.create_connection(server.getsockname())
+            here.setblocking(False)
+            dialled.set()
+            await gone.wait()
+            return here
+
+        async with trio.open_nursery() as nursery:
+            attached = trio.Event()
+            nursery.start_soon(network.main, attached.set)
+            await attached.wait()
+            port = await network.forward("server", dial)
+            with trio.fail_after(PATIENCE):
+                with socket.create_connection(("127.0.0.1", port)) as client:
+                    await dialled.wait()
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                gone.set()
+                accepted, _ = server.accept()
+                with accepted:
+                    stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
+                    # The server sees the end of its connection, and the network goes on.
+                    with contextlib.suppress(trio.BrokenResourceError):
+                        assert await stream.receive_some() == b""
+                assert network.connections == []
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_port_can_be_forwarded_to_a_unix_socket() -> None:
+    network = LiveNetwork()
+    here, there = socket.socketpair()
+
+    async def dial() -> socket.socket:
+        return here
+
+    with there:
+        async with trio.open_nursery() as nursery:
+            attached = trio.Event()
+            nursery.start_soon(network.main, attached.set)
+            await attached.wait()
+            port = await network.forward("redis", dial)
+            with trio.fail_after(PATIENCE):
+                async with await trio.open_tcp_stream("127.0.0.1", port) as client:
+                    there.sendall(b"hello")
+                    assert await client.receive_some() == b"hello"
+            nursery.cancel_scope.cancel()
 
 
 async def said(stream: trio.SocketStream, data: bytes = b"hello") -> bytes:

@@ -211,8 +211,7 @@ class Campaign:
             "real_seconds": _REAL_SECONDS,
             "cpu_seconds": _CPU_SECONDS,
         }
-        # A campaign has a limit of time, so a plateau does not end a sweep.
-        search = Search(scenario, seeds, strategy=self._strategy, stops=False, options=options)
+        search = Search(scenario, seeds, strategy=self._strategy, options=options)
         return Part(sweep=chosen, scenario=scenario, search=search)
 
     def _visit(self, part: Part, end: float) -> None:

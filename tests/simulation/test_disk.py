@@ -18,6 +18,7 @@ from supervision.chaos import (
     DiskError,
     FlipBit,
     InvalidFault,
+    Kill,
     KillNode,
     LoseWrite,
     On,
@@ -377,13 +378,15 @@ def test_a_storm_draws_faults_of_disks_and_a_failure_replays_and_shrinks(tmp_pat
     assert {type(each).__name__ for each in small.faults} <= {"KillNode", "DiskError", "LoseWrite"}
 
 
-def test_a_storm_of_faults_of_disks_needs_files_and_an_operation() -> None:
+def test_a_storm_needs_files_for_faults_of_disks_and_each_fault_its_own_callbacks() -> None:
     with pytest.raises(InvalidFault, match="write the files of disk_error, such as a/"):
         Storm(kinds=["disk_error"])
     with pytest.raises(InvalidFault, match="write one of open, read, write"):
         DiskError(when=On("handle_call"))
     with pytest.raises(InvalidFault, match="write one of open, read, write"):
         KillNode(node="a", when=On("handle_call"))
+    with pytest.raises(InvalidFault, match="write one of init, handle_call"):
+        Kill(target="/top", when=On("fsync"))
 
 
 def test_the_trace_has_each_change_and_what_a_power_failure_lost() -> None:
@@ -399,3 +402,15 @@ def test_a_knob_chooses_the_mode_of_the_disks() -> None:
         assert world.disk.mode == "any"
 
     simulate(run, 1, knobs=Knobs(disk="any")).check()
+
+
+def test_a_fault_whose_operation_never_came_says_so() -> None:
+    async def run(world: World) -> None:
+        world.disk.open("log", "a").write(b"a line")
+
+    faults = [DiskError(target="/log", when=On("fsync")), DiskError(when=On("rename"))]
+    reports = simulate(run, 1, faults=faults).fault_reports
+    assert [each.why for each in reports] == [
+        "its moment never came: there was no such operation of /log",
+        "its moment never came: there was no such operation of *",
+    ]

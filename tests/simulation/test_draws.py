@@ -267,3 +267,10 @@ def test_a_run_file_of_the_version_without_draws_is_read(tmp_path: Path) -> None
     (tmp_path / "run.json").write_bytes(msgspec.json.encode(run))
     with pytest.raises(RunFileError, match=r"reads 'ashtree-run/1' and 'ashtree-run/2'"):
         load_run(tmp_path / "run.json")
+
+
+def test_the_moments_of_threads_are_not_drawn_from_the_streams_of_the_scenario() -> None:
+    async def run(world: World) -> None:
+        await trio.to_thread.run_sync(int)
+
+    assert simulate(run, 1, label_tasks=True).check().drawn == ()

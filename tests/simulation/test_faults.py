@@ -350,6 +350,21 @@ def test_a_node_is_paused_and_runs_again() -> None:
     assert times["node_resumed"] - times["node_paused"] == pytest.approx(1.5)
 
 
+def test_a_node_that_was_killed_in_a_pause_can_be_paused_again() -> None:
+    plan = [
+        PauseNode(node="a", seconds=2.0, when=At(1.05)),
+        KillNode(node="a", reboot_after=0.1, when=At(1.25)),
+        PauseNode(node="a", seconds=0.5, when=At(1.65)),
+    ]
+    outcome = simulate(islands, 1, faults=plan)
+    assert outcome.passed, outcome.error
+    assert [report.status for report in outcome.fault_reports] == ["applied"] * 3
+    pauses = [(each["kind"], each["node"]) for each in events(outcome) if "paused" in each["kind"]]
+    assert pauses == [("node_paused", "a"), ("node_paused", "a#2")]
+    [resumed] = [event["t"] for event in events(outcome, "node_resumed")]
+    assert resumed == pytest.approx(2.15, abs=0.02)
+
+
 def test_a_simulated_node_cannot_be_drained() -> None:
     outcome = simulate(islands, 1, faults=[DrainNode(node="a", when=At(1.0))])
     [report] = outcome.fault_reports

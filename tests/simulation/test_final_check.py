@@ -9,8 +9,17 @@ import trio
 
 from actors import CallExit, GenServer, Reply, Sender, call, cast
 from supervision import Supervisor, child_spec
-from supervision.laboratory.chaos.faults.kinds import DropMessage, Fault, Hang, Kill, Raise
+from supervision.laboratory.chaos.faults.kinds import (
+    DiskError,
+    DropMessage,
+    Fault,
+    Hang,
+    Kill,
+    Raise,
+    StallLoop,
+)
 from supervision.laboratory.chaos.faults.moments import At, On
+from supervision.laboratory.simulation.world.disk import Disk
 from supervision.laboratory.simulation.world.world import World
 from tests.laws.scenarios import simulate
 
@@ -69,6 +78,30 @@ def test_a_fault_that_comes_during_the_final_check_says_so() -> None:
     outcome = simulate(a_day, 1, faults=[Kill(target="/mine/gate", when=At(4.0))])
     (report,) = outcome.fault_reports
     assert report.why == "the final check of the scenario waited for an answer at that time"
+
+
+class Scribe(GenServer[None]):
+    """A server that keeps each request on a disk."""
+
+    async def init(self, disk: Disk) -> None:
+        self.file = disk.open("log", "a")
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        self.file.write(request)
+        return Reply(None)
+
+
+def test_no_fault_of_a_disk_hits_the_calls_of_the_final_check() -> None:
+    async def writing(world: World) -> None:
+        await Scribe.start_link(world.disk, name="scribe")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 1)
+        await call("scribe", b"the last line")
+
+    harmless = StallLoop(seconds=0.1, when=At(0.1))
+    outcome = simulate(writing, 1, faults=[harmless, DiskError(when=On("write"))])
+    assert outcome.error is None
+    assert outcome.fault_reports[1].status == "not_applicable"
 
 
 def test_faults_hit_the_calls_of_the_work() -> None:

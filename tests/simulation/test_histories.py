@@ -12,11 +12,12 @@ import typer
 from typer.testing import CliRunner
 
 from actors import Reply as Answer
-from actors import Sender, call, current_pid, send_after
+from actors import Sender, call, current_pid, open_runtime, send_after
 from channels import Channel, PushReply, handle_in
 from examples.scenarios.cells import CellChannel, Cells, busy_clients, check_cells
 from supervision.histories import (
     NotExplained,
+    OperationHistory,
     Register,
     check_linearizable,
     lanes,
@@ -260,3 +261,21 @@ def test_the_command_story_checks_the_history_of_a_recording(tmp_path: Path) -> 
         result = check(model, *more)
         assert result.exit_code == 2
         assert problem in " ".join(result.output.replace("│", " ").split())
+
+
+async def test_an_exception_of_describe_leaves_the_block_and_not_the_call(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    def wrong(server: str, request: Any) -> Any:
+        raise KeyError("key")
+
+    answers = []
+    async with open_runtime(log=False):
+        await Cells.start_link(name="cells")
+        with (
+            pytest.raises(KeyError, match="key") as caught,
+            OperationHistory().recording(describe=wrong),
+        ):
+            answers.append(await call("cells", ("write", "a", 1)))
+    assert answers == [None]
+    assert caught.value.__notes__ == ["describe got 'cells' and ('write', 'a', 1)"]

@@ -1,20 +1,18 @@
-"""Searches: all schedules of a small program, novel runs, the plateau, and the time of each strategy."""
+"""Searches: all schedules of a small program, the share of the forks, and the runs of each strategy."""
 
+import os
 from collections import Counter
 from typing import Any
 
 import trio
 
-from supervision.laboratory.simulation.forks import Fork, ForkedSeed
 from supervision.laboratory.simulation.replaying.run_file import run_again
 from supervision.laboratory.simulation.search.exhaustive import choices_after
-from supervision.laboratory.simulation.search.novelty import Novelty, features_of
 from supervision.laboratory.simulation.search.searching import Search, Strategy
 from supervision.laboratory.simulation.search.sweep import SeedResult
 from supervision.laboratory.simulation.search.terminal import counted
 from supervision.laboratory.simulation.simulate import Scenario
 from supervision.laboratory.simulation.world.world import World
-from tests.laws.scenarios import simulate
 
 QUICK: dict[str, Any] = {"jobs": 0, "check": 0, "bare": 0}
 
@@ -74,123 +72,55 @@ def test_the_choices_after_a_deviation_are_the_later_rounds_with_several_tasks()
     assert choices_after(ran, {2: (1, 0)}) == [4, 3]
 
 
-# Novelty
+# The runs of a search
 
 
 async def two_doors(world: World) -> None:
-    """Fail behind two rare states, neither of which the scenario names."""
+    """Fail behind two rare states."""
     chance = world.random("doors")
-    for _ in range(3):
-        await trio.sleep(chance.random())
-        world.trace.add("door", {"pid": 1})
-    for door in range(2):
-        if chance.random() > 0.1:
-            return
-        world.trace.add(f"opened{door}", {"pid": 1})
+    for door in ("first", "second"):
         await trio.sleep(1)
+        opens = chance.random() < 0.1
+        world.sometimes(f"the {door} door", opens)
+        if not opens:
+            return
     world.check(chance.random() > 0.3, "a trap is behind the second door")
 
 
-def test_a_run_has_the_same_features_again_and_they_have_no_pids_and_times() -> None:
-    first, second = (simulate(two_doors, 3) for _ in range(2))
-    assert features_of(first.trace, {}) == features_of(second.trace, {})
-    other = simulate(two_doors, 4)
-    assert features_of(first.trace, {}).keys() == features_of(other.trace, {}).keys()
-    assert features_of(first.trace, {"rare": True}).keys() > features_of(first.trace, {}).keys()
-
-
-def test_the_novel_run_with_the_rarest_feature_forks_after_this_feature() -> None:
-    novelty = Novelty()
-    assert novelty.add(ForkedSeed(1), {10: 3, 11: 4}, passed=True) == 2
-    assert novelty.add(ForkedSeed(2), {10: 3, 12: 7}, passed=True) == 1
-    assert novelty.add(ForkedSeed(3), {10: 3, 11: 4}, passed=True) == 0
-    assert novelty.add(ForkedSeed(4), {10: 3, 13: 9}, passed=False) == 1
-    forks = novelty.forks()
-    assert forks == [ForkedSeed(2, [Fork(7, number)]) for number in range(8)]
-    for fork in forks:
-        novelty.add(fork, {10: 3, 12: 7}, passed=True)
-    assert {each.seed for each in novelty.forks()} == {1}
-
-
-def test_a_fork_at_a_round_is_the_same_run_up_to_this_round() -> None:
-    plain = simulate(two_doors, 1)
-    forks = [simulate(two_doors, 1, forks=[Fork(6, number)]) for number in range(4)]
-    for fork in forks:
-        common = next(n for n, line in enumerate(fork.trace) if b"forks here" in line)
-        assert fork.trace[:common] == plain.trace[:common]
-    assert len({fork.digest for fork in forks}) == 4
-    assert forks[0].digest == simulate(two_doors, 1, forks=[Fork(6, 0)]).digest
-
-
-def test_a_guided_search_finds_a_failure_behind_rare_states_with_fewer_steps() -> None:
-    def until_found(strategy: Strategy, first: int) -> int:
-        seeds = range(first, first + 2000)
-        search = Search(two_doors, seeds, strategy=strategy, stops=False, options=QUICK)
-        for result in search.results():
-            if not result.passed:
-                break
-        return search.report.runs
-
-    runs = {
-        strategy: sorted(until_found(strategy, 1 + 5000 * n) for n in range(5))[2]
-        for strategy in ("random", "auto")
-    }
-    assert runs["auto"] < runs["random"] / 2
-
-
-# The end of a search, and its report
-
-
-async def soon_known(world: World) -> None:
-    """Have one of three traces."""
-    for _ in range(world.random("length").randint(1, 3)):
-        await trio.sleep(1)
-        world.note("a second")
-
-
-async def fails_now_and_then(world: World) -> None:
-    await soon_known(world)
-    world.check(world.seed % 100, "the seed is a multiple of a hundred")
-
-
-def test_a_search_stops_at_a_plateau_and_says_how_sure_it_is() -> None:
-    search, _ = searched(soon_known, range(1, 1000))
-    seeds = search.report.runs - search.report.forked
-    assert 200 <= seeds < 400
-    assert search.end == (
-        "Plateau: about 0 new features per further seed. "
-        f"With 95 % confidence, fewer than {3 / seeds:.1%} of seeds fail."
-    )
-
-
-def test_a_plateau_after_a_failure_makes_no_promise() -> None:
-    search, _ = searched(fails_now_and_then, range(1, 1000))
-    assert search.end == "Plateau: about 0 new features per further seed."
-
-
-def test_only_the_strategy_auto_stops_early_and_the_others_run_all_seeds() -> None:
-    search, results = searched(soon_known, range(1, 260), "pct")
-    assert [each.seed for each in results] == [*range(1, 260)]
+def test_the_policy_of_a_strategy_orders_all_runs() -> None:
+    search, results = searched(two_doors, range(1, 60), "pct", forks=0)
+    assert [each.seed for each in results] == [*range(1, 60)]
     assert {each.strategy for each in results} == {"pct"}
     assert search.end == ""
 
 
 def test_the_report_counts_the_runs_and_the_failures_of_each_strategy() -> None:
-    search, results = searched(two_doors, range(1, 101))
+    search, results = searched(two_doors, range(1, 101), forks=40)
     assert search.report.strategies == Counter(each.strategy for each in results)
     (kind,) = search.report.failures.values()
     failed = Counter(each.strategy for each in results if not each.passed)
     assert kind.strategies == failed
-    assert counted(failed).startswith("novelty ")
+    assert counted(failed).startswith("forks ")
 
 
-def test_fresh_seeds_get_half_of_the_steps_or_more() -> None:
-    _, results = searched(two_doors, range(1, 201))
+def test_forks_get_a_fifth_of_the_steps_until_the_seeds_are_over() -> None:
+    _, results = searched(two_doors, range(1, 401), forks=100)
+    last = next(n for n, each in enumerate(results) if each.seed == 400)
     steps: Counter[bool] = Counter()
-    for each in results:
+    for each in results[:last]:
         steps[bool(each.forks)] += each.steps
-    assert steps[False] > 0.4 * steps.total()
-    assert steps[True] > 0.1 * steps.total()
+    assert 0.1 * steps.total() < steps[True] < 0.3 * steps.total()
+    assert all(each.forks for each in results[last + 1 :])
+    assert sum(bool(each.forks) for each in results) == 200
+
+
+async def dies(world: World) -> None:
+    os._exit(3)
+
+
+def test_a_lost_run_counts_for_its_strategy() -> None:
+    search = Search(dies, range(1, 5), strategy="pct", options={**QUICK, "jobs": 1})
+    assert [each.strategy for each in search.results()] == ["pct"] * 4
 
 
 async def turns(world: World) -> None:
@@ -220,6 +150,6 @@ def test_a_race_that_must_repeat_is_found_by_the_orders_that_last() -> None:
 
 
 def test_a_search_is_the_same_each_time() -> None:
-    first, second = (searched(two_doors, range(1, 101))[1] for _ in range(2))
+    first, second = (searched(two_doors, range(1, 101), forks=40)[1] for _ in range(2))
     assert first == second
-    assert Counter(each.strategy for each in first)["novelty"] > 20
+    assert Counter(each.strategy for each in first)["forks"] > 40

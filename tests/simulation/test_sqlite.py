@@ -224,7 +224,7 @@ def test_errors_of_the_disk_are_errors_of_sqlite() -> None:
     simulate(run, 1, faults=faults).check()
 
 
-def test_a_python_whose_library_cannot_be_reached_gets_an_advice(
+def test_a_python_whose_library_cannot_be_reached_gets_advice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Static:

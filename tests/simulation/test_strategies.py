@@ -1,18 +1,23 @@
 """Hypothesis strategies: the examples that they draw, and the failures that they find."""
 
+from collections.abc import Callable
+
 import pytest
 from attrs import evolve
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import NoSuchExample
 
 from supervision.laboratory.chaos.faults.kinds import (
     FAULTS,
+    DiskError,
     Fault,
     Kill,
+    KillNode,
     plan_from_json,
     plan_to_json,
 )
-from supervision.laboratory.chaos.faults.moments import At
+from supervision.laboratory.chaos.faults.moments import At, On
 from supervision.laboratory.chaos.faults.plan import Storm
 from supervision.laboratory.chaos.faults.report import InertPlan
 from supervision.laboratory.simulation.outcome import identify
@@ -59,6 +64,24 @@ def test_every_kind_of_fault_is_drawn(kind: str) -> None:
     first = settings(phases=[Phase.generate])
     found = find(faults(evolve(EVERYTHING, kinds=[kind])), lambda fault: True, settings=first)
     assert isinstance(found, FAULTS[kind])
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        lambda fault: isinstance(fault, KillNode) and fault.power and isinstance(fault.when, On),
+        lambda fault: isinstance(fault, DiskError) and fault.error == "ENOSPC",
+    ],
+)
+def test_a_storm_with_files_cuts_the_power_and_fills_the_disk(
+    wanted: Callable[[Fault], bool],
+) -> None:
+    first = settings(phases=[Phase.generate])
+    storm = evolve(EVERYTHING, kinds=["kill_node", "disk_error"])
+    assert wanted(find(faults(storm), wanted, settings=first))
+    without = Storm(nodes=["one"], kinds=["kill_node"])
+    with pytest.raises(NoSuchExample):
+        find(faults(without), wanted, settings=first)
 
 
 def test_the_simplest_fault_is_the_earliest_at_the_first_target() -> None:

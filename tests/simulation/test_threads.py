@@ -231,3 +231,36 @@ def test_a_function_that_blocks_for_long_causes_a_warning(monkeypatch: pytest.Mo
 
     with pytest.warns(RuntimeWarning, match="'add from .*' blocked the simulation for 2.5 s"):
         simulate(run, 1).check()
+
+
+def test_trio_in_another_thread_uses_real_threads_during_a_simulation() -> None:
+    """Its functions run in threads of their own, and may call Trio."""
+    begin, done, idents = threading.Event(), threading.Event(), list[int]()
+
+    def function() -> int:
+        trio.from_thread.run(trio.sleep, 0)
+        return threading.get_ident()
+
+    async def outside() -> None:
+        idents.append(await trio.to_thread.run_sync(function))
+
+    def run_outside() -> None:
+        begin.wait()
+        try:
+            trio.run(outside)
+        finally:
+            done.set()
+
+    other = threading.Thread(target=run_outside)
+    other.start()
+
+    async def run(world: World) -> None:
+        begin.set()
+        # The simulation may not wait for another thread, so it looks again and again.
+        while not done.is_set():
+            await trio.lowlevel.checkpoint()
+
+    outcome = simulate(run, 1, knobs=Knobs(livelock_rounds=10_000_000))
+    other.join()
+    outcome.check()
+    assert idents[0] not in (threading.get_ident(), other.ident)

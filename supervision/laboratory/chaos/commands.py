@@ -108,7 +108,7 @@ def chaos(
         float,
         typer.Option(
             metavar="SECONDS",
-            help="The time for which the steady state must hold, before and after.",
+            help="How long the steady state must hold, before and after.",
         ),
     ] = 5.0,
     recover_within: Annotated[
@@ -119,7 +119,7 @@ def chaos(
         bool,
         typer.Option(
             "--exact-times",
-            help="Apply each fault at the time in the plan. By default, the plan is spread over --for.",
+            help="Keep the times of the plan, which is otherwise spread over --for.",
         ),
     ] = False,
     late_after: Annotated[
@@ -132,7 +132,7 @@ def chaos(
             min=0,
             max=1,
             metavar="SHARE",
-            help="The share of time for which the event loop may be late. Above it, the run is overloaded.",
+            help="The share of time for which the event loop may be late, without overload.",
         ),
     ] = 0.1,
     max_wait_share: Annotated[
@@ -141,14 +141,14 @@ def chaos(
             min=0,
             max=1,
             metavar="SHARE",
-            help="The share of time for which the run may wait for a processor. Above it, the run is overloaded.",
+            help="The share of time for which the run may wait for a processor, without overload.",
         ),
     ] = 0.2,
     max_load: Annotated[
         float,
         typer.Option(
             metavar="LOAD",
-            help="The load average of the machine per core. Above it, the run is overloaded.",
+            help="The load average per core that is no overload.",
         ),
     ] = 2.0,
     answer_within: Annotated[

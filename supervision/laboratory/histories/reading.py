@@ -4,13 +4,15 @@
 
     check_linearizable(read_operations(Path("run.jsonl"), "cell:*"), Register()).require()
 
-A trace has the contents of messages as text, so this module reads the values from the text. A value that is too long
-for the trace stays text. Two equal values have equal texts.
+A trace has the contents of messages as text, so this module reads the values from the text. A value without a literal,
+such as a struct, stays text. The text of a value that is too long, too deep or secret lacks a part of it, so that two
+values may have one text. An operation with such a value cannot be checked.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import msgspec
 
 from actors.declared import declared
+from actors.masking import FILTERED
 from supervision.errors import SupervisionError
 from supervision.laboratory.histories.operations import Fate
 from supervision.laboratory.histories.recorded import (
@@ -28,6 +31,7 @@ from supervision.laboratory.histories.recorded import (
     describe_request,
     plain_answer,
 )
+from supervision.recording.fields import TEXT_LENGTH
 from supervision.recording.reader.names import Names
 from supervision.recording.reader.records import Event, key_of
 from supervision.recording.trace import read_recording
@@ -38,6 +42,8 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _HEARTBEATS = "phoenix"  # the topic of heartbeats
 _CONTENT = frozenset(("topic", "event", "payload"))
 _ENDS = frozenset(("phx_error", "phx_close"))
+# As `describe` leaves out items, and shows objects without fields.
+_LACKS = re.compile(r"\.\.\. \(\d+\)|<[A-Z]\w*>")
 
 
 @declared("the recording cannot be checked: {problem}")
@@ -87,17 +93,33 @@ def operations_in(
     """
     events = [_decode(line) for line in lines]
     history = OperationHistory()
-    reading = _Reading(Names(events), Requests(history, targets, describe))
+    requests = Requests(history, targets, describe)
+    reading = _Reading(Names(events), requests)
     for event in events:
         take = getattr(reading, f"take_{event['kind']}", None)
         if take is not None:
             take(event)
+    requests.finish()
     if not history:
         raise IncompleteRecording(
             f"it has no operation of {', '.join(targets) or 'a server or a client'} that `describe` keeps; the trace "
             "of a live experiment has no pushes, so record them there with `OperationHistory.recording`"
         )
+    for operation in history:
+        answer = operation.result if isinstance(operation.result, tuple) else (operation.result,)
+        for value in (operation.name, *operation.arguments, *answer):
+            if isinstance(value, _Partial) or FILTERED in str(value):
+                raise IncompleteRecording(
+                    f"it has only a part of the value {value} in `{operation}`; name the other topics and servers, or "
+                    "record the operations with `OperationHistory.recording`"
+                )
     return history
+
+
+class _Partial(str):
+    """The text of a value that lacks a part of it."""
+
+    __slots__ = ()
 
 
 class _Reading:
@@ -164,7 +186,8 @@ def _value_in(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
+        is_whole = len(text) < TEXT_LENGTH and _LACKS.search(text) is None
+        return text if is_whole else _Partial(text)
 
 
 def _request_in(text: str) -> Any:
@@ -175,7 +198,7 @@ def _request_in(text: str) -> Any:
                 values = [ast.literal_eval(field.value) for field in fields]
                 return name.lower(), *values
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
+        pass  # it has no literal
     value = _value_in(text)
     # A recorder that masks secrets writes a tuple as a list.
     return tuple(value) if isinstance(value, list) else value

@@ -246,8 +246,7 @@ class OperationHistory:
             attached.callback(runtime.telemetry.attach(OPERATION_BEGAN, clients.began))
             attached.callback(runtime.telemetry.attach(OPERATION_ENDED, clients.ended))
             yield
-        if clients.error is not None:
-            raise clients.error
+        requests.finish()
 
 
 class Requests:
@@ -266,19 +265,30 @@ class Requests:
         self._targets = targets
         self._describe = describe
         self._numbers: dict[Hashable, int] = {}
+        self._error: Exception | None = None
 
     def begin(self, identity: Hashable, client: Hashable, target: Any, request: Any) -> None:
         """Note the start of a request."""
         if not self._targets or any(_fits(target, each) for each in self._targets):
-            described = self._describe(target, request)
-            if described is not None:
-                self._numbers[identity] = self.history.begin(client, *described)
+            try:
+                described = self._describe(target, request)
+                if described is not None:
+                    self._numbers[identity] = self.history.begin(client, *described)
+            except Exception as error:
+                # Broad, because `describe` is the user's. The program under test must not get its exception.
+                error.add_note(f"describe got {brief(target)} and {brief(request)}")
+                self._error = self._error or error
 
     def end(self, identity: Hashable, fate: Fate, result: Any = None) -> None:
         """Note the end of a request."""
         number = self._numbers.pop(identity, None)
         if number is not None:
             self.history.end(number, fate, result)
+
+    def finish(self) -> None:
+        """Raise the first exception of `describe`, if there was one."""
+        if self._error is not None:
+            raise self._error
 
 
 def _fits(target: Any, wanted: Pid | str) -> bool:
@@ -290,13 +300,7 @@ _FATES = {"answered": Fate.DONE, "refused": Fate.FAILED}
 
 
 class _Clients:
-    """The handlers of telemetry that record the operations of clients of channels.
-
-    Attributes:
-        error: the first exception of `describe`. The block raises it at its end, because telemetry only logs it.
-    """
-
-    error: Exception | None = None
+    """The handlers of telemetry that record the operations of clients of channels."""
 
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
@@ -309,12 +313,7 @@ class _Clients:
             # Messages arrive while a push is under way.
             name = f"{name} (messages)"
         request = ClientRequest(about["kind"], about["event"], about["payload"])
-        try:
-            self._requests.begin(about["operation"], name, about["topic"], request)
-        except Exception as error:
-            # Broad, because `describe` is the user's. The block of the recording raises it.
-            error.add_note(f"describe got {brief(about['topic'])} and {brief(request)}")
-            self.error = self.error or error
+        self._requests.begin(about["operation"], name, about["topic"], request)
 
     def ended(self, _event: Event, _measured: object, about: Mapping[str, Any]) -> None:
         fate = _FATES.get(about["how"], Fate.OPEN)

@@ -2,10 +2,9 @@
 
     simulate(scenario, seed=7, forks=[Fork(at="a join found the room closing", seed=1)])
 
-The fork comes when the scenario first passes a true condition with this name to `world.sometimes`, or in a given round
-of the scheduler. Up to that moment, the run is the same as the run of seed 7. Then all random streams begin anew from
-the seed of the fork. The plan of faults stays the same. So a sweep that has found a rare state once can start many runs
-there.
+The fork comes when the scenario first passes a true condition with this name to `world.sometimes`. Up to that moment,
+the run is the same as the run of seed 7. Then all random streams begin anew from the seed of the fork. The plan of
+faults stays the same. So a sweep that has found a rare state once can start many runs there.
 """
 
 from __future__ import annotations
@@ -24,17 +23,15 @@ class Fork:
     """A moment at which a run begins to use other random numbers.
 
     Args:
-        at: the name of a `world.sometimes` condition, or the number of a round. The run forks when the condition is
-            true for the first time, or just before the tasks of the round run.
+        at: the name of a `world.sometimes` condition. The run forks when the condition is true for the first time.
         seed: a whole number. Each number gives another continuation of the run.
     """
 
-    at: str | int
+    at: str
     seed: int
 
     def __str__(self) -> str:
-        where = f"round {self.at}" if isinstance(self.at, int) else f"the first `{self.at}`"
-        return f"other random numbers ({self.seed}) from {where} on"
+        return f"other random numbers ({self.seed}) from the first `{self.at}` on"
 
 
 @frozen
@@ -54,11 +51,11 @@ class ForkedSeed:
     forks: tuple[Fork, ...] = field(default=(), converter=tuple[Fork, ...])
     deviations: Deviations | None = None
 
-    def then(self, at: str | int, number: int) -> ForkedSeed:
+    def then(self, at: str, number: int) -> ForkedSeed:
         """Return this run with a further fork.
 
         Args:
-            at: the condition or the round at which the run forks.
+            at: the name of a `world.sometimes` condition, at which the run forks.
             number: the seed of the fork. Each number gives another continuation of the run.
         """
         return ForkedSeed(self.seed, (*self.forks, Fork(at, number)))

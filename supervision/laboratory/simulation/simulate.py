@@ -153,7 +153,6 @@ class _Run:
         recorded = draws or label_tasks
         self.streams = Streams(seed, self.draws.new) if recorded else Streams(seed)
         self.forks = tuple(forks)
-        self._forking_rounds = frozenset(fork.at for fork in self.forks)
         self.plan = self._draw(settings.faults if faults is None else faults)
         self.clock = VirtualClock(knobs.quantum, settled=self._settled, stuck=self._stuck)
         self.names = TaskNames(lambda: self.world.recorders)
@@ -301,8 +300,8 @@ class _Run:
             moments = (at for each, at in self.world.noticed if any(each is f for f in failures))
             self._failed_at = next(moments, (self.trace.count, self.clock.now))
 
-    def _reached(self, at: str | int) -> None:
-        """Fork at the first true value of a `sometimes` condition, or in a round, if the run has a fork there."""
+    def _reached(self, at: str) -> None:
+        """Fork at the first true value of a `sometimes` condition, if the run has a fork there."""
         for fork in self.forks:
             if fork.at == at:
                 self.world.note("the run forks here", at=at, seed=fork.seed)
@@ -331,8 +330,6 @@ class _Run:
 
     def _between(self, batch: list[trio.lowlevel.Task]) -> None:
         self._steps += len(batch)
-        if self._forking_rounds and self.scheduler.round in self._forking_rounds:
-            self._reached(self.scheduler.round)
         now = self.clock.now
         if now != self._now:
             self._now = now

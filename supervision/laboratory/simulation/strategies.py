@@ -28,6 +28,7 @@ from supervision.laboratory.chaos.faults.kinds import (
     ConnectionFault,
     DiskFault,
     Fault,
+    KillNode,
     MessageFault,
 )
 from supervision.laboratory.chaos.faults.moments import OPERATIONS, At, On
@@ -168,7 +169,10 @@ def _faults(storm: Storm, kind: type[Any]) -> SearchStrategy[Any]:
         fields["target"] = st.sampled_from(storm.connections)
     if issubclass(kind, DiskFault):
         fields["target"] = st.sampled_from(storm.files)
-    if "target" in fields and not issubclass(kind, ConnectionFault) and storm.callbacks:
+    waits = "target" in fields and not issubclass(kind, ConnectionFault)
+    if kind is KillNode and storm.files:
+        waits, fields["power"] = True, st.booleans()
+    if waits and storm.callbacks:
         fields["when"] |= _callbacks(kind)
     if "one" in fields:
         pairs = [(one, other) for one in storm.hosts for other in storm.hosts if one != other]
@@ -190,6 +194,7 @@ def _fields(storm: Storm) -> dict[str, SearchStrategy[Any]]:
         "latency": _times(0.0, storm.longest),
         "reason": st.sampled_from(("shutdown", "normal", "kill", "bored")),
         "messages": st.sampled_from((1, 10, 100)),
+        "error": st.sampled_from(("EIO", "ENOSPC")),
         "pick": st.none() | st.sampled_from((0.0, 0.5)),
         "both": st.booleans(),
         "node": nodes,
@@ -201,7 +206,7 @@ def _fields(storm: Storm) -> dict[str, SearchStrategy[Any]]:
 
 def _callbacks(kind: type[Any]) -> SearchStrategy[On]:
     names: tuple[str, ...] = ("message", "init", "terminate")
-    if issubclass(kind, DiskFault):
+    if issubclass(kind, DiskFault | KillNode):
         names = OPERATIONS
     elif issubclass(kind, MessageFault):
         names = ("message",)

@@ -398,6 +398,8 @@ class HistoryReader:
             exit=exit,
             reason=reason,
             why=why,
+            # The supervisors of a killed node report no end.
+            restart_type=process.restart_type if exit == "node_killed" else None,
             by=_name(by),
             back=_name(process.back),
             back_after=process.recovered_after,
@@ -554,12 +556,16 @@ class HistoryReader:
         process = self._process(event, "child")
         if process is not None:
             process.restarted = True
+            process.restart_type = event.get("restart_type")
             self.changed[process.index] = process
             self._starting.pop(process.key, None)
         self._decide(event, "restarted", process)
 
     def _take_child_started(self, event: Event) -> None:
-        self._starting.pop(key_of(event, "child"), None)
+        process = self._process(event, "child")
+        if process is not None:
+            process.restart_type = event.get("restart_type")
+            self._starting.pop(process.key, None)
         # A start on request: the supervisor is no longer busy with an incident.
         self._busy.pop(key_of(event), None)
 

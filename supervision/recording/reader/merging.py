@@ -13,7 +13,8 @@ an event can be so much earlier or later than the trace shows, compared with the
 message orders are in the order of these times.
 
 **Killed processes.** A killed process records neither its end nor that of its actors. If other files report the loss of
-the process, and its file ends before an orderly shutdown, `merge` adds a `node_killed` event at the end of the file.
+the process or a later start of its node, and its file ends before an orderly shutdown, `merge` adds a `node_killed`
+event at the end of the file.
 """
 
 from __future__ import annotations
@@ -181,9 +182,9 @@ def _add_ends(files: Sequence[_File], sources: dict[_Place, _Place]) -> None:
     reports: list[tuple[int, _Place]] = []
     for number, each in enumerate(files):
         for position, event in enumerate(each.events):
-            if event["kind"] == "node_lost":
-                lost = by_name.get((event["name"], event["incarnation"]))
-                if lost is not None and lost in cut and lost != number:
+            if event["kind"] in ("node_lost", "node_named", "node_up"):
+                lost = _lost(event, by_name)
+                if lost in cut and lost != number:
                     reports.append((lost, (number, position)))
             elif event["kind"] == "node_killed" and event["node"] in by_label:
                 # The experiment has killed it, and knows the moment.
@@ -198,7 +199,17 @@ def _add_ends(files: Sequence[_File], sources: dict[_Place, _Place]) -> None:
             last = {name: file.events[-1][name] for name in ("n", "t", "round", "task")}
             file.events.append({**last, "kind": "node_killed", "n": last["n"] + 1, **about})
             ends[lost] = lost, len(file.events) - 1
-        sources[place] = ends[lost]
+        sources.setdefault(place, ends[lost])
+
+
+def _lost(event: Mapping[str, Any], by_name: Mapping[tuple[str, str], int]) -> int:
+    """Return the file of the start of a node that has ended before an event; -1 if there is none."""
+    name, incarnation = event["name"], event["incarnation"]
+    if event["kind"] == "node_lost":
+        return by_name.get((name, incarnation), -1)
+    # A later start shows that the one before it has ended. Incarnations grow.
+    earlier = [each for each in by_name if each[0] == name and each[1] < incarnation]
+    return by_name[max(earlier)] if earlier else -1
 
 
 def _host(file: _File) -> str:

@@ -344,12 +344,19 @@ class Incident(msgspec.Struct, kw_only=True, eq=False):
 
     def count_recovery(self) -> None:
         """Compute `recovery` from the other fields."""
-        supervised = [death for death in self.deaths if death.restart_type != "temporary"]
+        # Another node may take over the temporary processes of a killed node, such as entities and channels.
+        supervised = [
+            death
+            for death in self.deaths
+            if death.restart_type != "temporary" or death.exit == "node_killed"
+        ]
         back = [death.t + death.back_after for death in supervised if death.back_after is not None]
         expected = [
             death
             for death in supervised
-            if death.back is None and death.restart_type is not None and death.why != "start"
+            if death.back is None
+            and death.restart_type not in (None, "temporary")
+            and death.why != "start"
         ]
         restarts = Counter(
             each.process.path

@@ -68,6 +68,7 @@ class ProcessRecord:
         incident: the incident in which it ended; None for a process that lives or ended in order.
         fault: the planned fault with which this incident began; None for any other incident.
         death: its end in the incident.
+        restart_type: the restart type that its supervisor gave it; None without a supervisor.
         clients: the clients that lost this channel in incidents, each with the time of the fault.
         back: its replacement: a later process with the same role and, for a channel, the same topic and client.
         restarted: True if a supervisor started it in the place of another process.
@@ -95,6 +96,7 @@ class ProcessRecord:
     incident: Incident | None = None
     fault: FaultRecord | None = None
     death: Death | None = None
+    restart_type: str | None = None
     clients: list[tuple[ClientStory, float]] = field(factory=list)
     back: ProcessRecord | None = None
     restarted: bool = False

@@ -537,6 +537,27 @@ class Alarmed(Counter):
         await self.set_alarm(message)
 
 
+class Asked(Counter):
+    """An entity that sets its alarm as a call demands, and answers with the error."""
+
+    async def handle_call(self, request: Any, sender: Sender) -> Reply:
+        del sender
+        try:
+            await self.set_alarm(request)
+        except InvalidOption as error:
+            return Reply(str(error))
+        return Reply("set")
+
+
+@pytest.mark.parametrize("at", [120, -1.0, "soon"])
+async def test_an_alarm_needs_a_time_of_day_and_no_seconds_from_now(
+    at: Any, runtime: Runtime
+) -> None:
+    node = await alone(Asked)
+    assert "such as current_runtime().now() + 120" in await call(node.via("a"), at)
+    assert await call(node.via("a"), runtime.now()) == "set"
+
+
 class Failing(Alarmed):
     """An entity that fails at its first alarm."""
 

@@ -917,6 +917,77 @@ async def test_a_key_that_arrives_on_a_drained_node_moves_on(runtime: Runtime) -
     assert key in c.router.records
 
 
+async def test_a_drain_sends_back_the_requests_for_a_key_that_has_arrived_and_moved_on(
+    runtime: Runtime,
+) -> None:
+    _, (a, b, c, d) = await cluster("a", "b", "c", "d", latency=0.02)
+    without_a = (b.pubsub.node, c.pubsub.node, d.pubsub.node)
+    keys = [
+        key
+        for n in range(300)
+        if a.router.placement.choose(key := f"k{n}") == a.pubsub.node
+        and winner(key, without_a) == b.pubsub.node
+        and winner(key, without_a[1:]) == c.pubsub.node
+    ]
+    for key in keys:
+        assert await call(d.via(key), "add") == 1
+    # The keys are on b when its keeper says hello at 3 s, so that d sends it requests again.
+    await trio.sleep_until(2.7)
+    counts = []
+
+    async def call_later(key: str, seconds: float) -> None:
+        await trio.sleep(seconds)
+        counts.append(await call(d.via(key), "add"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.entities.drain)
+        await trio.sleep(0.015)
+        assert not b.router.records
+        nursery.start_soon(b.stop)
+        await trio.sleep_until(3.05)
+        for key in keys:
+            nursery.start_soon(call_later, key, 0.0)
+        while b.router.records:  # noqa: ASYNC110 - no event for it
+            await trio.sleep(0.01)
+        assert counts == [2] * len(keys)
+        for number, key in enumerate(keys):
+            nursery.start_soon(call_later, key, number * 0.1 / len(keys))
+    assert counts == [2] * len(keys) + [3] * len(keys)
+
+
+async def test_a_handover_counts_more_than_an_older_answer_of_the_arbiter(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined, (a,) = await cluster("a")
+    b = a.another(joined.adapter("b"), holder=1)
+    nodes = a.pubsub.node, b.pubsub.node
+    key = next(key for n in range(100) if winner(key := f"k{n}", nodes) == b.pubsub.node)
+    counts = [await call(a.via(key), "add")]
+    await b.start()
+    await trio.sleep(0.1)
+    acquire = b.router.arbiter.acquire
+
+    async def late(*args: Any, **options: Any) -> Any:
+        answer = await acquire(*args, **options)
+        await trio.sleep(0.5)
+        return answer
+
+    monkeypatch.setattr(b.router.arbiter, "acquire", late)
+
+    async def call_now(node: Node) -> None:
+        counts.append(await call(node.via(key), "add"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call_now, b)
+        # The arbiter has answered that a owns the key, and b does not know this yet.
+        await trio.sleep(0.1)
+        a.router.move(a.router.records[key], b.pubsub.node)
+        nursery.start_soon(call_now, a)
+    assert sorted(counts) == [1, 2, 3]
+    assert await call(b.via(key), "handed over")
+    assert key in b.router.records
+
+
 async def test_a_drained_node_has_no_key_whose_process_waits_after_crashes(
     runtime: Runtime,
 ) -> None:

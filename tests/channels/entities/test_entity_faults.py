@@ -502,6 +502,51 @@ async def test_many_large_states_move_without_a_flood_between_the_nodes(runtime:
     assert [await call(a.via(key), "handed over") for key in keys] == [True] * len(keys)
 
 
+async def test_a_node_that_drains_takes_the_requests_of_a_key_on_its_way_to_it(
+    runtime: Runtime,
+) -> None:
+    _, nodes = await cluster("a", "b", "c", cls=Heavy, latency=0.05)
+    await trio.sleep(0.5)
+    a, b, c = nodes
+    key = key_of(b)
+    counts = [await call(each.via(key), "add") for each in nodes]
+    other = key_of(a)
+    await call(a.via(other), "add")
+    b.router.move(b.router.records[key], a.pubsub.node)
+    while key in b.router.records:  # noqa: ASYNC110 - no event for it
+        await trio.sleep(0.01)
+
+    async def call_now(node: Node) -> None:
+        counts.append(await call(node.via(key), "add"))
+
+    async with trio.open_nursery() as nursery:
+        # Another entity holds the drain up.
+        nursery.start_soon(call, a.via(other), ["sleep", 0.3])
+        await trio.sleep(0.001)
+        nursery.start_soon(a.entities.drain)
+        # The handover has four parts, and each of them waits for the receipt of the last one.
+        for _ in range(40):
+            await trio.sleep(0.01)
+            nursery.start_soon(call_now, b)
+            nursery.start_soon(call_now, c)
+    assert sorted(counts) == list(range(1, 84))
+    assert await call(b.via(key), "handed over")
+    assert key not in a.router.records
+
+
+async def test_a_drain_waits_for_a_handover_that_arrives_in_parts(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Heavy, latency=0.2)
+    await trio.sleep(0.5)
+    key = key_of(b)
+    assert await call(b.via(key), "add") == 1
+    b.router.move(b.router.records[key], a.pubsub.node)
+    while key in b.router.records:  # noqa: ASYNC110 - no event for it
+        await trio.sleep(0.01)
+    await a.stop()
+    assert await call(b.via(key), "handed over")
+    assert b.router.statistics()["handovers_lost"] == 0
+
+
 class Late(Entity):
     """An entity that answers a call later, or never."""
 

@@ -89,3 +89,25 @@ def test_a_server_does_not_start_with_a_damaged_file() -> None:
     assert isinstance(error, ValueError)
     with pytest.raises(ValueError, match=r"appendonly\.aof is damaged: expected"):
         raise error
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"*2\r\n$1\r\n0\r\n$1\r\n1\r\n",
+        b"*3\r\n$1\r\n0\r\n$1\r\nx\r\n$8\r\nFLUSHALL\r\n",
+        b"*3\r\n$1\r\n0\r\n$1\r\n1\r\n$3\r\nDEL\r\n",
+    ],
+)
+def test_a_command_that_is_incomplete_in_itself_is_damage_too(content: bytes) -> None:
+    async def main(node: Node) -> None:
+        node.disk.open(LOG, "a").write(content)
+        await SimulatedRedis(appendonly=True).main(node)
+
+    async def run(world: World) -> None:
+        world.nodes.start("redis", main)
+        await trio.sleep(1)
+
+    error = simulate(run, 1).error
+    assert isinstance(error, ValueError)
+    assert "appendonly.aof is damaged: " in str(error)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from sys import getsizeof
 from typing import Any
 
+import pytest
 import trio
 
 from actors import Runtime
@@ -48,6 +51,28 @@ async def test_an_envelope_has_the_same_id_where_it_left_and_where_it_arrived(
     starts = {each["leaves"] for each in recorded(recorder, "node_named")}
     assert starts == {each["arrives"] for each in recorded(recorder, "node_up")}
     recorder.close()
+
+
+async def test_a_closed_recorder_costs_a_node_no_memory_and_no_decoding(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = FlightRecorder(runtime)
+    record_channels(recorder)
+    nodes = JoinedNodes()
+    here, there = PubSub(nodes.adapter("here")), PubSub(nodes.adapter("there"))
+    for pubsub in (here, there):
+        await Supervisor.start_link([pubsub.child_spec()])
+    await trio.sleep(1)
+    recorder.close()
+    unpacked: list[bytes] = []
+    monkeypatch.setattr("channels.recording.nodes.unpack", lambda data, **_: unpacked.append(data))
+    here.broadcast("room:1", {"any": "value"})
+    await trio.sleep(1)
+    assert unpacked == []
+    closed = weakref.ref(recorder)
+    del recorder
+    gc.collect()
+    assert closed() is None
 
 
 async def test_the_envelopes_of_a_busy_node_push_out_no_other_events(runtime: Runtime) -> None:

@@ -108,7 +108,7 @@ def _source(part: Sweep, seeds: Sequence[int], strategy: Strategy) -> _Source:
     # The start of a worker would take longer than most runs.
     options = {"jobs": 0, "params": dict(part.params), "check": 0}
     scenario = find_scenario(part.path)
-    search = Search(scenario, seeds, strategy=strategy, stops=False, options=options)
+    search = Search(scenario, seeds, strategy=strategy, options=options)
     return _Source(part, search, search.results())
 
 

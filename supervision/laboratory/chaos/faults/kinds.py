@@ -25,6 +25,7 @@ from attrs import frozen
 
 from supervision.laboratory.chaos.errors import InvalidFault
 from supervision.laboratory.chaos.faults.moments import (
+    CALLBACKS,
     MESSAGES,
     OPERATIONS,
     At,
@@ -119,6 +120,12 @@ class BaseFault(
         if not isinstance(value, str) or not value:
             raise InvalidFault(type(self).__name__, field, value, f"write {what}")
 
+    def check_callback(self, when: Moment, known: Sequence[str]) -> None:
+        """Raise InvalidFault if a moment is another callback than these."""
+        if isinstance(when, On) and when.callback not in known:
+            advice = f"write one of {', '.join(known)} in its On"
+            raise InvalidFault(type(self).__name__, "when", when, advice)
+
 
 class ProcessFault(BaseFault, frozen=True, kw_only=True):
     """A fault of one process.
@@ -138,6 +145,7 @@ class ProcessFault(BaseFault, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_text("target", "the path of a process, or a pattern such as /top/room:*")
+        self.check_callback(self.when, CALLBACKS)
         _check_pick(type(self).__name__, self.pick)
 
 
@@ -162,10 +170,7 @@ class MessageFault(BaseFault, frozen=True, kw_only=True):
         super().__post_init__()
         self.check_text("target", "the path of a process, or a pattern such as /top/room:*")
         self.check_text("kind", "a pattern of kinds of messages, * for any")
-        when = self.when
-        if isinstance(when, On) and when.callback not in {*MESSAGES, "message", "receive"}:
-            advice = f"write one of {', '.join(sorted(MESSAGES))}, message, receive in its On"
-            raise InvalidFault(type(self).__name__, "when", when, advice)
+        self.check_callback(self.when, (*sorted(MESSAGES), "message", "receive"))
 
 
 class ConnectionFault(BaseFault, frozen=True, kw_only=True):
@@ -361,7 +366,7 @@ class KillNode(NodeFault, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_operation(type(self).__name__, self.when)
+        self.check_callback(self.when, OPERATIONS)
         if self.reboot_after is not None:
             self.check("reboot_after", 0.0)
 
@@ -421,13 +426,7 @@ class DiskFault(BaseFault, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_text("target", "the path of a file, or a pattern such as a/*")
-        _check_operation(type(self).__name__, self.when)
-
-
-def _check_operation(kind: str, when: Moment) -> None:
-    if isinstance(when, On) and when.callback not in OPERATIONS:
-        advice = f"write one of {', '.join(OPERATIONS)} in its On"
-        raise InvalidFault(kind, "when", when, advice)
+        self.check_callback(self.when, OPERATIONS)
 
 
 class DiskError(DiskFault, frozen=True, kw_only=True):

@@ -241,7 +241,7 @@ class Injector:
 
     def on_disk(self, operation: str, address: str) -> list[DiskFault]:
         """Apply the faults of an operation of a disk, as `Surroundings.on_disk` does. A simulated disk calls this."""
-        return self._surroundings.on_disk(operation, address)
+        return [] if self._final_calls else self._surroundings.on_disk(operation, address)
 
     def _at(self, time: float, action: Callable[[], object]) -> None:
         """Call a function at a time of `trio.current_time`."""

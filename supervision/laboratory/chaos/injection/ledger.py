@@ -88,6 +88,8 @@ class Planned:
         if self.count:
             return f"its moment never came: it takes {when.nth}, and there were {self.count}"
         target = getattr(self.fault, "target", None)
+        if isinstance(self.fault, DiskFault):
+            return f"its moment never came: there was no such operation of {target}"
         if target is not None and not self.met:
             what = "got a message" if isinstance(self.fault, MessageFault) else "began a callback"
             return f"its moment never came: no process whose path matches {target} {what}"

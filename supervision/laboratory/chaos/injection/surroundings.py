@@ -307,9 +307,11 @@ class Surroundings:
             self._ledger.applied(planned, name)
             before = [each for each in nodes.names() if nodes.is_up(each)]
             nodes.kill(name, power=fault.power)
+            # A power cut ends all nodes of the machine, and their pauses.
+            down = [each for each in before if not nodes.is_up(each)]
+            ended = [("paused", each) for each in (name, *down)]
+            self._undo = {each: undo for each, undo in self._undo.items() if undo[0] not in ended}
             if fault.reboot_after is not None:
-                # A power cut ends all nodes of the machine.
-                down = [each for each in before if not nodes.is_up(each)]
                 boot = partial(_boot, nodes, down)
                 self._until(planned, fault.reboot_after, ("down", name), boot)
         elif isinstance(fault, PauseNode):

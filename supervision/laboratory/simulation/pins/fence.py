@@ -169,7 +169,7 @@ def fence(
     Args:
         on_escape: gets each escape before the fence raises it.
         on_thread: runs a function of `trio.to_thread.run_sync`; None refuses it.
-        on_sqlite: called before each connection to a SQLite database. Returns an advice to refuse it, or None.
+        on_sqlite: called before each connection to a SQLite database. Returns advice to refuse it, or None.
 
     The fence does not stop C extensions. On Python 3.11, it also does not stop a thread started with `_thread`. The
     waits of `waits` ask the fence too.

@@ -33,11 +33,10 @@ def parting(failed: Outcome, passed: Outcome) -> str:
     step = agreement(failed, passed)
     here, there = _told(failed), _told(passed)
     at = first_difference(here, there)
-    return (
-        f"the runs agree for {step} {'event' if step == 1 else 'events'}; then\n"
-        f"  this run: {here[at]}\n"
-        f"  the other: {there[at]}"
-    )
+    agreed = f"the runs agree for {step} {'event' if step == 1 else 'events'}"
+    if at == len(here) - 1 == len(there) - 1:
+        return f"{agreed}, and their stories do not differ"
+    return f"{agreed}; then\n  this run: {here[at]}\n  the other: {there[at]}"
 
 
 def _told(outcome: Outcome) -> list[str]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any, Protocol
 
 import trio
@@ -64,16 +65,26 @@ def scheduling(order: Order) -> Iterator[None]:
 def thread_starts(
     start: Callable[..., None], call_trio: Callable[..., None], limiters: object
 ) -> Iterator[None]:
-    """Call `start` wherever Trio would start a thread in this block, and `call_trio` where a thread would call Trio.
+    """Call `start` where Trio would start a thread in this block, and `call_trio` where a thread would call Trio.
 
-    Trio gets its default limiter from `limiters`, which has the methods `get` and `set` of a `RunVar`.
+    Trio gets its default limiter from `limiters`, which has the methods `get` and `set` of a `RunVar`. The functions
+    work as before in other threads, which may run Trio too.
     """
     with (
-        _replaced(threads_module, _START_THREAD, start),
-        _replaced(threads_module, _CALL_TRIO, call_trio),
+        _replaced(threads_module, _START_THREAD, _only_here(_START_THREAD, start)),
+        _replaced(threads_module, _CALL_TRIO, _only_here(_CALL_TRIO, call_trio)),
         _replaced(threads_module, _LIMITER, limiters),
     ):
         yield
+
+
+def _only_here(name: str, function: Callable[..., None]) -> Callable[..., None]:
+    original, thread = getattr(threads_module, name), get_ident()
+
+    def call(*args: Any, **options: Any) -> None:
+        (function if get_ident() == thread else original)(*args, **options)
+
+    return call
 
 
 def captured(function: Callable[[], object]) -> object:

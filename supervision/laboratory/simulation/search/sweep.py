@@ -36,7 +36,6 @@ from supervision.laboratory.simulation.replaying.self_check import check_determi
 from supervision.laboratory.simulation.scenario import Scenario, scenario_name, settings_of
 from supervision.laboratory.simulation.scheduling.schedule import Policy
 from supervision.laboratory.simulation.search.exhaustive import choices_after
-from supervision.laboratory.simulation.search.novelty import Features, features_of
 from supervision.laboratory.simulation.search.workers import Lost, cores, in_workers
 from supervision.laboratory.simulation.simulate import simulate
 
@@ -78,10 +77,9 @@ class SeedResult:
         branches: the same numbers for each branch of the fault plan, such as `kill` or `crash on init`.
         sometimes: for each name that the scenario passed to `world.sometimes`, True if the condition was ever true.
         measures: the result of the `measure` argument of `sweep`.
-        strategy: the policy of the run, or "forks" or "novelty" for a run that a search continued.
+        strategy: the policy of the run, with "random" for "seeded"; or "forks" for a run that forks.
         choices: the rounds with a choice after the last deviation of the item, each with its number of tasks; empty
             for an item without deviations.
-        features: the features of the run; see `features_of`.
     """
 
     seed: int
@@ -105,7 +103,6 @@ class SeedResult:
     measures: dict[str, float] = field(factory=dict)
     strategy: str = ""
     choices: list[int] = field(factory=list)
-    features: Features = field(factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -130,7 +127,6 @@ def sweep(
     renew: int = 200,
     measure: Measure | None = None,
     policy: Policy | None = None,
-    novelty: bool = False,
 ) -> Generator[SeedResult, None, None]:
     """Run a scenario with each seed, in forked processes, and yield the results in the order of the seeds.
 
@@ -158,7 +154,6 @@ def sweep(
         renew: replace a worker after this many runs, so that memory stays bounded in long sweeps.
         measure: called with each outcome, for `SeedResult.measures`.
         policy: the order of tasks in all runs. None draws it from the seed, if `swarm` is set.
-        novelty: find `SeedResult.features`.
 
     Returns:
         A generator of the results. It runs the seeds while the caller iterates.
@@ -187,7 +182,6 @@ def sweep(
         check_failures=check_failures,
         measure=measure,
         policy=policy,
-        novelty=novelty,
     )
     plan.try_to_write()
     answers = in_workers(
@@ -199,18 +193,22 @@ def sweep(
         cpu_seconds=cpu_seconds,
         renew=renew,
     )
-    return _results(seeds, answers)
+    return _results(plan, seeds, answers)
 
 
 def _results(
-    seeds: Sequence[int | ForkedSeed], answers: Iterable[SeedResult | Lost]
+    plan: _Plan, seeds: Sequence[int | ForkedSeed], answers: Iterable[SeedResult | Lost]
 ) -> Generator[SeedResult, None, None]:
     for item, answer in zip(seeds, answers, strict=True):
         if isinstance(answer, Lost):
-            problem = f"{answer.why}\n{answer.said}".rstrip()
             start = _start_of(item)
             yield SeedResult(
-                seed=start.seed, forks=start.forks, failure=answer.kind, problem=problem, lost=True
+                seed=start.seed,
+                forks=start.forks,
+                failure=answer.kind,
+                problem=f"{answer.why}\n{answer.said}".rstrip(),
+                lost=True,
+                strategy=_strategy_of(start.forks, plan.knobs_of(start)),
             )
         else:
             yield answer
@@ -230,7 +228,6 @@ class _Plan:
     check_failures: bool
     measure: Measure | None
     policy: Policy | None
-    novelty: bool
 
     def try_to_write(self) -> None:
         """Fail here, and not in a worker, if the parameters are out of bounds or JSON cannot express them."""
@@ -245,10 +242,7 @@ class _Plan:
     def run(self, item: int | ForkedSeed) -> SeedResult:
         began = time.perf_counter()
         start = _start_of(item)
-        knobs = knobs_of(self.scenario, start.seed, self.knobs, swarm=self.swarm)
-        policy = self.policy if start.deviations is None else "canonical"
-        if policy is not None:
-            knobs = evolve(knobs, policy=policy)
+        knobs = self.knobs_of(start)
         if is_bare(start.seed, self.bare):
             outcome = self._bare(start, knobs)
         else:
@@ -256,13 +250,16 @@ class _Plan:
         result = _result_of(outcome)
         if start.deviations is not None:
             result = evolve(result, choices=choices_after(outcome.ran, start.deviations))
-        if self.novelty:
-            result = evolve(result, features=features_of(outcome.trace, outcome.sometimes))
         if self.measure is not None:
             result = evolve(result, measures=dict(self.measure(outcome)))
         if self._to_check(outcome):
             result = _checked(result, outcome)
         return evolve(result, took=time.perf_counter() - began)
+
+    def knobs_of(self, start: ForkedSeed) -> Knobs:
+        knobs = knobs_of(self.scenario, start.seed, self.knobs, swarm=self.swarm)
+        policy = self.policy if start.deviations is None else "canonical"
+        return knobs if policy is None else evolve(knobs, policy=policy)
 
     def _bare(self, start: ForkedSeed, knobs: Knobs) -> Outcome:
         """Run a seed without instruments. If the run fails, repeat it with instruments.
@@ -335,8 +332,14 @@ def _result_of(outcome: Outcome) -> SeedResult:
         faults=Counter(report.status for report in outcome.fault_reports),
         branches=branches,
         sometimes=dict(outcome.sometimes),
-        strategy="random" if outcome.knobs.policy == "seeded" else outcome.knobs.policy,
+        strategy=_strategy_of(outcome.forks, outcome.knobs),
     )
+
+
+def _strategy_of(forks: Sequence[Fork], knobs: Knobs) -> str:
+    if forks:
+        return "forks"
+    return "random" if knobs.policy == "seeded" else knobs.policy
 
 
 def _checked(result: SeedResult, outcome: Outcome) -> SeedResult:

@@ -96,7 +96,7 @@ def simulate(
     ] = FORKS,
     strategy: Annotated[
         Strategy,
-        typer.Option(help="The strategy of the search. auto divides the time between all of them."),
+        typer.Option(help="The order of tasks in each round. auto draws it from the seed."),
     ] = "auto",
     deviations: Annotated[
         int, typer.Option(min=0, metavar="N", help="The most reordered rounds, for exhaustive.")

@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeAlias
 import trio
 
 from actors.runtime import Runtime, current_environment, open_runtime
+from supervision.laboratory.entropy import Chance
 from supervision.laboratory.simulation.errors import SimulationError
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.scheduling.schedule import Scheduler
@@ -68,6 +69,9 @@ class NodeWorld(Protocol):
 
     def new_disk(self, name: str) -> Disk:
         """Create the disk of a node."""
+
+    def thread_delays(self, label: str) -> Chance:
+        """Return the random numbers for the moments of the threads of a node."""
 
     def forget(self, environment: SimulatedEnvironment) -> None:
         """Forget the runtimes of a node that is down."""
@@ -388,19 +392,19 @@ class Nodes:
         owned = (
             nullcontext() if node is None or self._owners is None else self._owners.root_of(node)
         )
-        random = self._world.random("threads", "" if node is None else node.label)
+        delays = self._world.thread_delays("" if node is None else node.label)
         with owned:
-            self._nursery.start_soon(self._thread, function, deliver, random, name=name)
+            self._nursery.start_soon(self._thread, function, deliver, delays, name=name)
 
     async def _thread(
         self,
         function: Callable[[], object],
         deliver: Callable[[Any], object],
-        random: Random,
+        delays: Chance,
     ) -> None:
         # Nothing but the death of its process ends a thread.
         with trio.CancelScope(shield=True):
-            await trio.sleep(random.uniform(0.0, _THREAD_SECONDS))
+            await trio.sleep(delays.uniform(0.0, _THREAD_SECONDS))
             if getattr(current_environment.get(), "is_over", False):
                 # Its node has been stopped, and a program takes its abandoned threads with it.
                 return
@@ -409,7 +413,7 @@ class Nodes:
                 result = captured(function)
             finally:
                 seconds, self._disk_seconds = self._disk_seconds, None
-            await trio.sleep(seconds + random.uniform(0.0, _THREAD_SECONDS))
+            await trio.sleep(seconds + delays.uniform(0.0, _THREAD_SECONDS))
             deliver(result)
             # Trio reads the delivery in its next round. Without a task for that round, the clock would advance first.
             await trio.lowlevel.checkpoint()

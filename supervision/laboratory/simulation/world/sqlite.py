@@ -328,7 +328,7 @@ class SQLiteFiles:
         """Make SQLite use the disks of this run, unless it does so already.
 
         Returns:
-            An advice if this is impossible, because the module `sqlite3` hides its library; otherwise None.
+            Advice if this is impossible, because the module `sqlite3` hides its library; otherwise None.
         """
         try:
             library = _Library.only = _Library.only or _Library()

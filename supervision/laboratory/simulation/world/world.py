@@ -26,7 +26,7 @@ from supervision.laboratory.chaos.injection.injector import Injector
 from supervision.laboratory.chaos.invariants.base import Watch
 from supervision.laboratory.chaos.invariants.built_in import Chosen, choose
 from supervision.laboratory.chaos.scenario_world import ScenarioWorld
-from supervision.laboratory.entropy import Streams
+from supervision.laboratory.entropy import Chance, Streams
 from supervision.laboratory.simulation.errors import InvariantViolated
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.world.clock import VirtualClock
@@ -218,6 +218,14 @@ class World(ScenarioWorld):
         disk.on_operation = self._disk_operation
         disk.record = partial(self._record_disk, name)
         return disk
+
+    def thread_delays(self, label: str) -> Chance:
+        """Return the random numbers for the moments of threads.
+
+        Args:
+            label: the label of the node whose threads they are, or an empty string.
+        """
+        return self._streams.stream("threads", label)
 
     def _spend(self, seconds: float) -> None:
         self.nodes.spend(seconds, self._clock.stall)

@@ -58,7 +58,6 @@ from channels.telemetry import (
     ENTITY_LEASE_LOST,
     ENTITY_MOVING,
     ENTITY_REQUEST_ACCEPTED,
-    ENTITY_REQUEST_ENDED,
     ENTITY_SESSION_OPENED,
     ENTITY_START_FAILED,
     ENTITY_STARTED,
@@ -362,9 +361,6 @@ class Run(Log):
         self.running: dict[str, list[tuple[str, Any]]] = {}
         # The casts that the node of an owner has acknowledged.
         self.accepted: set[str] = set()
-        # The requests that ended because all nodes refused them, as happens if their key travels to a node that begins
-        # to drain. They were never acknowledged.
-        self.refused: set[str] = set()
         self.held: dict[tuple[str, str], float] = {}
         # The keys that move with a state.
         self.moving: set[str] = set()
@@ -375,7 +371,6 @@ class Run(Log):
             (ENTITY_SESSION_OPENED, self._session_opened),
             (ENTITY_LEASE_LOST, self._lease_lost),
             (ENTITY_REQUEST_ACCEPTED, self._accepted),
-            (ENTITY_REQUEST_ENDED, self._ended),
             (ENTITY_MOVING, self._moves),
             (ENTITY_CRASHED, self._failed),
             (ENTITY_START_FAILED, self._failed),
@@ -448,12 +443,6 @@ class Run(Log):
         if request.verb in {"cast", "send"}:
             self.accepted.add(request.content.id)
 
-    def _ended(self, about: Mapping[str, Any]) -> None:
-        request, failure = about["request"], about["failure"]
-        was_refused = failure is not None and failure.problem.endswith("have refused the key")
-        if was_refused and self.counts["fault deploy"] and isinstance(request.content, Do):
-            self.refused.add(request.content.id)
-
     def _moves(self, about: Mapping[str, Any]) -> None:
         to = self.homes[about["to"]]
         now = trio.current_time()
@@ -500,7 +489,7 @@ class Run(Log):
         self.ended(sent, end)
         is_failed = isinstance(end, CallExit)
         self.check(
-            not (self.is_orderly and is_failed) or sent.id in self.refused,
+            not (self.is_orderly and is_failed),
             f"{sent.id} for {sent.key} fails in an orderly run: {end!r}",
         )
         return not is_failed
@@ -721,9 +710,7 @@ def check_rest(run: Run) -> None:
     if run.is_orderly:
         run.check(not lost, f"the casts {lost} were acknowledged, and have not run")
         silent = [
-            each.id
-            for each in run.sent.values()
-            if each.verb == "cast" and not each.runs and each.id not in run.refused
+            e.id for e in run.sent.values() if e.verb == "cast" and not e.runs and e.end is None
         ]
         run.check(not silent, f"the casts {silent} have not run in an orderly run")
     now = current_runtime().now()

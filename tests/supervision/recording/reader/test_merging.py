@@ -8,12 +8,17 @@ import msgspec
 import pytest
 
 from supervision.recording.reader.history import read_history
+from supervision.recording.reader.measures import measure
 from supervision.recording.reader.merging import UnrelatedRecordings, merge
 from supervision.recording.schema import problem_of
 
 
 def recording(
-    *events: dict[str, Any], began: float = 0.0, name: str = "a", **about: Any
+    *events: dict[str, Any],
+    began: float = 0.0,
+    name: str = "a",
+    incarnation: str = "1",
+    **about: Any,
 ) -> list[bytes]:
     """Return the lines of a file: its first event, the name of its node, and some more events."""
     head = {"kind": "recording", "why": "continuous", "began": began, "seconds": 0.0}
@@ -21,8 +26,8 @@ def recording(
     start = {
         "kind": "node_named",
         "name": name,
-        "incarnation": "1",
-        "leaves": f"{name} 1",
+        "incarnation": incarnation,
+        "leaves": f"{name} {incarnation}",
         "t": 0.0,
     }
     lines = []
@@ -102,6 +107,32 @@ def test_a_file_that_ends_without_a_shutdown_ends_with_its_node_if_another_node_
     [incident] = history.incidents
     assert (incident.fault.kind, incident.fault.reason) == ("node_killed", "node a")
     assert [death.process.node for death in incident.deaths] == ["a"]
+
+
+def test_a_later_start_of_a_node_shows_that_the_start_before_it_was_killed() -> None:
+    # No other node misses a node whose next start comes soon.
+    killed = recording(spawned(0.5), note("sent", 1.0, leaves="m"))
+    again = {"kind": "node_up", "name": "a", "incarnation": "2", "arrives": "a 2", "t": 4.0}
+    witness = recording(note("received", 2.0, arrives="m"), again, name="b")
+    for files in ({}, {"again": recording(incarnation="2")}):
+        [incident] = read_history(merge({"killed": killed, "witness": witness, **files})).incidents
+        assert (incident.fault.kind, incident.fault.reason) == ("node_killed", "node a")
+
+
+def test_the_children_of_a_killed_node_are_not_back_until_another_node_has_them() -> None:
+    def child(incarnation: str, t: float) -> list[bytes]:
+        place = {"id": "'top'", "component": "top", "child": 1, "restart_type": "permanent"}
+        events = spawned(t), {"kind": "child_started", "pid": 2, "t": t, **place}
+        return recording(*events, note("sent", t + 1, leaves=incarnation), incarnation=incarnation)
+
+    lost = {"kind": "node_lost", "name": "a", "incarnation": "1", "why": "silent", "t": 4.0}
+    witness = recording(
+        note("received", 2.0, arrives="1"), lost, note("r", 9.0, arrives="2"), name="b"
+    )
+    files = {"killed": child("1", 0.5), "witness": witness}
+    assert measure(read_history(merge(files))).unrecovered == ["1 process not back"]
+    files["again"] = child("2", 0.5)
+    assert measure(read_history(merge(files))).unrecovered == []
 
 
 def test_a_node_that_shut_down_in_order_was_not_killed() -> None:
