@@ -50,7 +50,6 @@ NOT_RUN = {
     "workers": "it needs a server; tests/integration/test_workers.py runs it",
 }
 NOT_COMPARED = {
-    "chaos": "as above",
     "connect": "as above",
     "workers": "as above",
     "serve --workers": "the workers would take seconds to start; tests/integration/test_workers.py starts them",
