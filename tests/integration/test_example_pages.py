@@ -156,6 +156,8 @@ def test_bidders_see_each_bid_and_why_a_bid_is_refused(served: Served, open_page
     bid(ann, 20)
     expect(bob.locator("#leader")).to_have_text("Leading: Ann")
     bid(bob, 45)
+    # A bid of somebody else changes the amount that Ann's page proposes, so it must not come while she types.
+    expect(ann.locator("#leader")).to_have_text("Leading: Bob")
     bid(ann, 45)
     expect(ann.locator("#answer")).to_have_text("Refused: the price is 45 already")
     bid(ann, 60)
