@@ -44,14 +44,14 @@ class Part:
 
 
 def parts() -> list[Part]:
-    """Return all parts. Those of integration come first: they are the longest, and wait for most of their time."""
+    """Return all parts. The longest come first: those of integration, which wait for most of their time."""
     processes = ("tests/actors", "tests/supervision")
     apart = ("tests/integration", "tests/simulation", "tests/channels", "tests/architecture")
     # Each part imports the program and its tests again, which takes about five seconds. So there are few parts.
     return [
         *shares("tests/integration", 3),
-        Part.of_tests("tests/channels", "tests/channels"),
         *shares("tests/simulation", 2),
+        Part.of_tests("tests/channels", "tests/channels"),
         Part.of_tests(" and ".join(processes), *processes),
         Part.of_tests("tests/architecture", "tests/architecture"),
         Part.of_tests("the other tests", *(f"--ignore={each}" for each in (*apart, *processes))),
