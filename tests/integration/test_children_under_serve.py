@@ -145,10 +145,13 @@ class Player:
 async def play_together(server: WorkersServer) -> None:
     """Let players on all workers meet in one room. One of them crashes, and comes back to the same place."""
     async with AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(open_socket(socket_url(server)))]
+        while len(sockets) < 2 or not await has_clients_everywhere(server, len(sockets)):
+            sockets.append(await stack.enter_async_context(open_socket(socket_url(server))))
         players: list[Player] = []
-        while len(players) < 2 or not has_clients_everywhere(server):
-            socket = await stack.enter_async_context(open_socket(socket_url(server)))
-            payload = {"id": f"tab {len(players)} of a player", "name": str(len(players))}
+        # The last connection is the first one on its worker. The others would only take seats in the room.
+        for number, socket in enumerate((sockets[0], sockets[-1])):
+            payload = {"id": f"tab {number} of a player", "name": str(number)}
             # It listens before it joins, because a board may come right after the reply to the join.
             players.append(Player(socket.channel("game:lobby", payload)))
             await stack.enter_async_context(players[-1].channel)
@@ -164,8 +167,12 @@ async def play_together(server: WorkersServer) -> None:
         assert second.players["0"] == {**place, "here": True}
 
 
-def has_clients_everywhere(server: WorkersServer) -> bool:
-    return "--workers" not in server.arguments or all(each.connections for each in server.workers())
+async def has_clients_everywhere(server: WorkersServer, clients: int) -> bool:
+    """Return True if each worker has a client. Wait until the workers have counted all clients."""
+    if "--workers" not in server.arguments:
+        return True
+    await until(lambda: sum(each.connections or 0 for each in server.workers()) == clients)
+    return all(each.connections for each in server.workers())
 
 
 async def light_a_lamp(server: WorkersServer) -> None:
