@@ -79,7 +79,7 @@ def test_the_files_of_sqlite_are_real_again_after_the_run(tmp_path: Path) -> Non
         left[0].execute("INSERT INTO t VALUES (1, 'a')")
 
     simulate(run, 1).check()
-    with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
         left[0].execute("SELECT * FROM t").fetchall()
     connection = sqlite3.connect(tmp_path / "real.db")
     connection.execute("CREATE TABLE t (n)")
@@ -114,6 +114,26 @@ def test_another_thread_has_its_real_files_during_a_run(tmp_path: Path) -> None:
     simulate(run, 1).check()
     thread.join()
     assert (tmp_path / "real.db").stat().st_size > 0
+
+
+def test_the_end_of_a_run_closes_what_its_program_and_its_dead_nodes_left_open() -> None:
+    left: list[sqlite3.Connection] = []
+
+    async def main(node: Node) -> None:
+        left.append(created())
+        await trio.sleep_forever()
+
+    async def run(world: World) -> None:
+        world.nodes.start("a", main)
+        await trio.sleep(1)
+        world.nodes.kill("a")
+        left.append(created())
+        left[-1].execute("BEGIN IMMEDIATE")
+
+    simulate(run, 1).check()
+    for connection in left:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
 
 
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])

@@ -243,9 +243,7 @@ class _Run:
         nodes = self.world.nodes
         sqlite = self.world.sqlite
         self._fences.callback(sqlite.close)
-        self._fences.enter_context(
-            fence(self.fail, on_thread=nodes.start_thread, on_sqlite=sqlite.open)
-        )
+        self._fences.enter_context(fence(self.fail, on_thread=nodes.start_thread, sqlite=sqlite))
         trio.lowlevel.current_task().name = SCENARIO
         current_environment.set(self.world.environment)
         with self._root:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, ClassVar, NoReturn, TypeAlias
+from typing import Any, ClassVar, NoReturn, Protocol, TypeAlias
 
 import trio
 
@@ -69,24 +69,38 @@ _AUDITED = {
 }
 
 
+class SQLite(Protocol):
+    """What the fence does with the databases of the program."""
+
+    def open(self) -> str | None:
+        """Prepare for a connection. Return advice to refuse it, or None."""
+
+    def keep(self, connection: Any) -> None:
+        """Take note of a new connection."""
+
+
 class _Fence:
     """The fence of this interpreter: the thread inside it, and the callbacks."""
 
     active: ClassVar[tuple[int, OnEscape] | None] = None
-    on_sqlite: ClassVar[Callable[[], str | None] | None] = None
+    sqlite: ClassVar[SQLite | None] = None
     installed = False
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
     active = _Fence.active
-    if active is None or (event not in _AUDITED and event != "sqlite3.connect"):
+    if active is None or (event not in _AUDITED and not event.startswith("sqlite3.connect")):
         return
     thread, on_escape = active
     if threading.get_ident() == thread:
         if event == "sqlite3.connect":
-            advice = None if _Fence.on_sqlite is None else _Fence.on_sqlite()
+            advice = None if _Fence.sqlite is None else _Fence.sqlite.open()
             if advice is not None:
                 escape("sqlite3.connect()", advice, on_escape)
+            return
+        if event == "sqlite3.connect/handle":
+            if _Fence.sqlite is not None:
+                _Fence.sqlite.keep(args[0])
             return
         what, instead = _AUDITED[event]
         escape(what, instead, on_escape)
@@ -159,7 +173,7 @@ def fence(
     on_escape: OnEscape,
     *,
     on_thread: OnThread | None = None,
-    on_sqlite: Callable[[], str | None] | None = None,
+    sqlite: SQLite | None = None,
 ) -> Iterator[None]:
     """Raise an `Escape` wherever code in this block and thread reaches outside of the simulation.
 
@@ -169,7 +183,7 @@ def fence(
     Args:
         on_escape: gets each escape before the fence raises it.
         on_thread: runs a function of `trio.to_thread.run_sync`; None refuses it.
-        on_sqlite: called before each connection to a SQLite database. Returns advice to refuse it, or None.
+        sqlite: learns of each connection to a SQLite database.
 
     The fence does not stop C extensions. On Python 3.11, it also does not stop a thread started with `_thread`. The
     waits of `waits` ask the fence too.
@@ -177,7 +191,7 @@ def fence(
     if not _Fence.installed:
         sys.addaudithook(_hook)
         _Fence.installed = True
-    before, start = (_Fence.active, _Fence.on_sqlite), threading.Thread.start
+    before, start = (_Fence.active, _Fence.sqlite), threading.Thread.start
     thread = threading.get_ident()
 
     def start_thread(self: threading.Thread) -> None:
@@ -200,11 +214,11 @@ def fence(
     def call_trio(*_: object) -> None:
         escape("trio.from_thread", _FROM_THREAD, on_escape)
 
-    _Fence.active, _Fence.on_sqlite = (thread, on_escape), on_sqlite
+    _Fence.active, _Fence.sqlite = (thread, on_escape), sqlite
     threading.Thread.start = start_thread  # type: ignore[method-assign]
     try:
         with thread_starts(start_trio_thread, call_trio, _Limiters()):
             yield
     finally:
-        _Fence.active, _Fence.on_sqlite = before
+        _Fence.active, _Fence.sqlite = before
         threading.Thread.start = start  # type: ignore[method-assign]

@@ -5,20 +5,22 @@ default. So `sqlite3.connect("history.db")` opens a file of `Disk`, with every w
 WAL mode. In other threads, the library works as before.
 
 The structures and callbacks live as long as the interpreter, because SQLite keeps pointers to them. A connection that
-outlives its run, or its node, gets an I/O error.
+outlives its node gets an I/O error, and the end of the run closes it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from ctypes import CFUNCTYPE, c_char_p, c_int, c_int64, c_void_p
 from typing import Any, ClassVar, Final
 
-from attrs import define
+from attrs import define, field
 
 from supervision.laboratory.entropy import Chance
 from supervision.laboratory.simulation.world.disk import Disk, MachineDown, VirtualFile
@@ -323,6 +325,14 @@ class SQLiteFiles:
     disk_here: Callable[[], Disk]
     now: Callable[[], float]
     spend: Callable[[float], None]
+    _connections: list[sqlite3.Connection] = field(factory=list, init=False)
+
+    def keep(self, connection: sqlite3.Connection) -> None:
+        """Take note of a new connection, which the end of the run closes if nobody has done so.
+
+        The code of a killed node never closes its connections, and Python warns of each open one that it frees.
+        """
+        self._connections.append(connection)
 
     def open(self) -> str | None:
         """Make SQLite use the disks of this run, unless it does so already.
@@ -353,6 +363,11 @@ class SQLiteFiles:
             library.api.sqlite3_vfs_register(library.real, 1)
             library.api.sqlite3_vfs_unregister(ctypes.byref(library.vfs))
             library.api.sqlite3_randomness(0, None)
+        # The library knows none of the files any more, so these ends change no disk.
+        for connection in self._connections:
+            with suppress(sqlite3.Error):
+                connection.close()
+        self._connections.clear()
 
 
 _STATIC: Final = (
