@@ -70,7 +70,7 @@ _AUDITED = {
 
 
 class SQLite(Protocol):
-    """What the fence does with the databases of the program."""
+    """The SQLite databases of a simulated program, as the fence sees them."""
 
     def open(self) -> str | None:
         """Prepare for a connection. Return advice to refuse it, or None."""
