@@ -11,6 +11,7 @@ from docs.site.build import described, main, prepared, source_page
 from docs.site.commands import PAGE, page
 from docs.site.recordings import RECORDINGS, recorded
 from docs.site.search import SYNONYMS, Part, in_order
+from docs.site.signatures import REFERENCE, loaded, with_signatures, without_signatures
 from tests.architecture.sources import PACKAGES, ROOT, report
 
 NAVIGATION = tomllib.loads((ROOT / "docs/site/zensical.toml").read_text())["project"]["nav"]
@@ -105,6 +106,31 @@ def test_the_page_of_the_command_line_shows_the_commands_as_they_are() -> None:
 
 def test_the_list_of_all_pages_is_the_navigation() -> None:
     assert contents.PAGE.read_text() == contents.page(), "run `python -m docs.site.contents`"
+
+
+def test_the_reference_pages_show_the_signatures_as_they_are() -> None:
+    packages = loaded()
+    pages = {path.name: path.read_text() for path in REFERENCE.glob("*.md")}
+    report(
+        [
+            f"docs/reference/{name} has other signatures; run `python -m docs.site.signatures`"
+            for name, text in pages.items()
+            if text != with_signatures(text, packages)
+        ]
+    )
+
+
+def test_the_signatures_stand_below_the_names_of_a_page_and_leave_it_for_the_site() -> None:
+    page = (
+        "::: actors.wait_exit\n\n::: actors.Registry\n    options:\n      members: [lock]\n\n"
+        "::: actors.testing.SharedMessages\n    options:\n      members: []\n\n    code\n\nMore.\n"
+    )
+    shown = with_signatures(page, loaded())
+    assert "::: actors.wait_exit\n\n    async wait_exit(pid) -> ExitReason\n\n" in shown
+    assert "    class Registry(keys, *, name=None," in shown
+    assert "        async with lock(key) -> None\n\n:::" in shown
+    assert "members: []\n\nMore." in shown
+    assert without_signatures(shown) == without_signatures(page)
 
 
 def test_the_page_of_settings_lists_every_environment_variable() -> None:
