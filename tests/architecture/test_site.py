@@ -104,6 +104,10 @@ def test_the_page_of_the_command_line_shows_the_commands_as_they_are() -> None:
     assert PAGE.read_text() == page(), "run `python -m docs.site.commands`"
 
 
+def test_every_code_span_of_the_page_of_the_command_line_is_closed() -> None:
+    report([line for line in page().splitlines() if line.count("`") % 2 and line[:3] != "```"])
+
+
 def test_the_list_of_all_pages_is_the_navigation() -> None:
     assert contents.PAGE.read_text() == contents.page(), "run `python -m docs.site.contents`"
 
