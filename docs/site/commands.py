@@ -90,9 +90,9 @@ def _section(
     lines = [f"## {name}", "", _paragraphs(command.help) + guide, ""]
     lines += [f"- `{_name(each)}`: {_text(each.help)}" for each in arguments]
     lines += [each for each in options if each not in options_of_other]
-    shared = [each.partition("`: ")[0][2:] for each in options if each in options_of_other]
+    shared = [each[2 : each.index("`: ") + 1] for each in options if each in options_of_other]
     if shared:
-        lines.append(f"- {', '.join(f'{each}`' for each in shared)}: As in `{other}`.")
+        lines.append(f"- {', '.join(shared)}: As in `{other}`.")
     lines.append("")
     return "\n".join(lines)
 
