@@ -100,14 +100,15 @@ def _class_line(shown: Class) -> str:
 
 
 def _is_described(shown: Class, made: Function) -> bool:
-    """Return True if the documentation describes the parameters. If not, only Ashtree calls the constructor."""
+    """Return True if users may call a constructor, because its parameters are public fields or are described."""
+    names = [each.name for each in made.parameters if each.name != "self"]
     texts = [each.docstring.value for each in (shown, made) if each.docstring]
     described = {
         name for text in texts for name in re.findall(r"^ +[*]*(\w+): ", text, re.MULTILINE)
     }
-    described |= {name for name, member in shown.members.items() if member.has_docstring}
-    names = [each.name for each in made.parameters if each.name != "self"]
-    return bool(names) and names[0] in described
+    # The fields of a record are its parameters, so a constructor without a line of its own needs no description.
+    known = set(shown.all_members) if made.lineno is None else described
+    return bool(names) and names[0] in known | described
 
 
 def _member_lines(shown: Class, members: set[str] | None) -> Iterator[str]:
