@@ -7,7 +7,7 @@ also read them in the repository. This program changes a copy of the pages:
 - A line `--8<-- "CHANGELOG.md"` becomes the text of that file.
 - A line `<!-- recording: NAME -->` becomes a recording that the viewer plays.
 - The first sentences of a page become its description.
-- The signatures below the lines `::: name` go, because the conversion puts others, with types, in their place.
+- The signatures below the lines `::: name` go, because the conversion puts types and docstrings in their place.
 
 After the conversion, it copies the Markdown of each page into the site, with its signatures, and puts the index of the
 search in order.

@@ -1,8 +1,8 @@
 """Write the signatures on the reference pages below the lines `::: name`.
 
-Run it after you have changed a public signature: `python -m docs.site.signatures`. The site shows signatures with types
-and docstrings in their place, so the build takes these blocks out. They are for people who read the pages in the clone.
-A test compares them with the code.
+Run it after you have changed a public signature: `python -m docs.site.signatures`. The site has types and docstrings in
+their place, so the build takes these blocks out. They are for people who read the pages as Markdown. A test compares
+them with the code.
 """
 
 import re
