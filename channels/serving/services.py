@@ -22,10 +22,12 @@ from channels.socket import Socket
 from channels.telemetry import (
     CONNECTION_REFUSED,
     POLLER_OUT_OF_MEMORY,
+    SOCKET_INCOMING_SHED,
     SOCKET_UNMATCHED_PATH,
     SOCKET_WITHOUT_CHANNELS,
 )
 from channels.tokens.token import Secret
+from channels.transports.bodies import Bodies
 from channels.transports.listener import Listen, Listening
 from channels.transports.transports import ByteStream, Transports
 from channels.wire.request import Headers
@@ -313,6 +315,7 @@ class Services:
         addresses: the number of clients of each network address; None if there is no limit.
         proxies: the trusted proxies; None if there are none.
         tracer: the object that makes spans for events that clients cause; None makes no spans.
+        bodies: the reader of the bodies of requests.
         counting: the method `count` of the counters, bound once for all connections.
     """
 
@@ -333,7 +336,12 @@ class Services:
     addresses: Addresses | None = None
     proxies: Proxies | None = None
     tracer: Tracer | None = None
+    bodies: Bodies = field(init=False)
     counting: Callable[[tuple[str, ...]], None] = field(init=False)
+
+    @bodies.default
+    def _reader(self) -> Bodies:
+        return Bodies(self.transports.incoming, on_shed=self._body_shed)
 
     @counting.default
     def _bound_once(self) -> Callable[[tuple[str, ...]], None]:
@@ -389,6 +397,19 @@ class Services:
             SOCKET_UNMATCHED_PATH,
             {},
             {"endpoint": self.endpoint, "path": path, "paths": list(dict.fromkeys(paths))},
+        )
+
+    def _body_shed(self, size: int) -> None:
+        self.count(SOCKET_INCOMING_SHED)
+        self.runtime.telemetry.execute(
+            SOCKET_INCOMING_SHED,
+            {"bytes": size},
+            {
+                "endpoint": self.endpoint,
+                "pid": None,
+                "cause": "the incomplete messages of all clients are too large together, and this is among the largest",
+                "code": 503,
+            },
         )
 
     def _out_of_memory(self, reads: int) -> bool:
