@@ -34,7 +34,7 @@ from channels.serving.mounted import MountedSocket
 from channels.serving.services import Services
 from channels.socket import Refusal
 from channels.transports.asgi_stream import ASGIApplication, path_of
-from channels.transports.bodies import Body
+from channels.transports.bodies import Bodies, Body
 from channels.upgrade.connecting import SERVER_FULL, address_refusal, may_come_from
 from channels.wire.urls import InvalidQuery, cost_of_query, parse_query
 from supervision.child_spec import ChildSpec
@@ -97,10 +97,11 @@ class LongPolling:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._bodies = Bodies(services.transports.incoming, on_shed=services.body_shed)
         self._sessions = Sessions(services)
         self.relay: Relay | None = None
         if not services.pubsub.is_local:
-            self.relay = Relay(services, self._sessions, services.bodies.holding)
+            self.relay = Relay(services, self._sessions, self._bodies.holding)
 
     def find(self, scope: Any) -> ASGIApplication | None:
         """Return the application that serves a request, if its path belongs to a socket with long polling."""
@@ -138,7 +139,7 @@ class LongPolling:
                 return status_answer(403)
             return await self._get(request, receive)
         # Read the body first, because a client does not read an answer before it has sent its body.
-        body = await self._services.bodies.read(
+        body = await self._bodies.read(
             receive, max_bytes=options.max_body_bytes, timeout=options.body_timeout
         )
         if body is None:

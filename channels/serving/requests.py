@@ -29,7 +29,7 @@ from channels.protocol.session import BURST, TokenBucket
 from channels.serving.services import Services
 from channels.tokens.token import TokenError
 from channels.transports.asgi_responses import send_response
-from channels.transports.bodies import Body
+from channels.transports.bodies import Bodies, Body
 from channels.wire.cross_site import OriginRule, origin_allowed, parse_rule
 from channels.wire.request import Headers
 
@@ -289,7 +289,8 @@ async def read_body(services: Services, receive: Any, *, max_bytes: int, timeout
         RequestRefused: the body is too large (413) or too slow (408), the client left (400), or the bodies of all
             clients are too large together (503).
     """
-    body = await services.bodies.read(receive, max_bytes=max_bytes, timeout=timeout)
+    bodies = Bodies(services.transports.incoming, on_shed=services.body_shed)
+    body = await bodies.read(receive, max_bytes=max_bytes, timeout=timeout)
     if isinstance(body, Body):
         return body
     services.count(("http", "body_refused"))

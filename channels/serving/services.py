@@ -27,7 +27,6 @@ from channels.telemetry import (
     SOCKET_WITHOUT_CHANNELS,
 )
 from channels.tokens.token import Secret
-from channels.transports.bodies import Bodies
 from channels.transports.listener import Listen, Listening
 from channels.transports.transports import ByteStream, Transports
 from channels.wire.request import Headers
@@ -315,7 +314,6 @@ class Services:
         addresses: the number of clients of each network address; None if there is no limit.
         proxies: the trusted proxies; None if there are none.
         tracer: the object that makes spans for events that clients cause; None makes no spans.
-        bodies: the reader of the bodies of requests.
         counting: the method `count` of the counters, bound once for all connections.
     """
 
@@ -336,12 +334,7 @@ class Services:
     addresses: Addresses | None = None
     proxies: Proxies | None = None
     tracer: Tracer | None = None
-    bodies: Bodies = field(init=False)
     counting: Callable[[tuple[str, ...]], None] = field(init=False)
-
-    @bodies.default
-    def _reader(self) -> Bodies:
-        return Bodies(self.transports.incoming, on_shed=self._body_shed)
 
     @counting.default
     def _bound_once(self) -> Callable[[tuple[str, ...]], None]:
@@ -399,7 +392,8 @@ class Services:
             {"endpoint": self.endpoint, "path": path, "paths": list(dict.fromkeys(paths))},
         )
 
-    def _body_shed(self, size: int) -> None:
+    def body_shed(self, size: int) -> None:
+        """Count a request whose body the endpoint gave up, and emit `SOCKET_INCOMING_SHED`. `size` is in bytes."""
         self.count(SOCKET_INCOMING_SHED)
         self.runtime.telemetry.execute(
             SOCKET_INCOMING_SHED,
