@@ -107,6 +107,7 @@ if TYPE_CHECKING:
     from channels.endpoint.address_limit import AddressLimit
     from channels.endpoint.trusted_proxies import TrustedProxies
     from channels.longpoll.requests import LongPolling
+    from channels.publishing.http import HttpPublish
 
 __all__ = ["DEFAULT_INTERNAL_HOST", "Endpoint", "EndpointError", "services_of"]
 
@@ -247,7 +248,7 @@ class Endpoint:
         observer: Page | None = None,
         development: bool | None = None,
         plugs: Sequence[Plug] = (),
-        publish: Plug | None = None,
+        publish: HttpPublish | None = None,
     ) -> None:
         if positional:
             # If `sockets` is missing, Python's own error already names it.
