@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import quote
 
-from channels.generators.contract import REFS, Contract, Schema
+from channels.generators.contract import BINARY, REFS, Contract, Schema
 
 __all__ = ["openapi"]
 
@@ -75,6 +75,9 @@ def openapi(contract: Contract, *, title: str, path: str, max_batch: int) -> dic
     events: dict[str, list[Schema | None]] = {}
     for channel in contract.channels:
         for event, schema in (channel.events or {}).items():
+            if schema == BINARY:
+                # A payload over HTTP is JSON.
+                continue
             events.setdefault(event, []).append(schema)
     message = {
         "type": "object",
