@@ -405,10 +405,43 @@ async def test_one_key_for_two_messages_gets_422(server: Server) -> None:
 
 
 async def test_a_key_for_a_topic_that_is_not_durable_gets_422(server: Server) -> None:
-    ann = await heard(server, "room:a")
-    status, content = said(await post(server, headers=(("idempotency-key", "k"),)))
+    ann, key = await heard(server, "room:a"), ("idempotency-key", "k")
+    status, content = said(await post(server, headers=(key,)))
     assert (status, content["field"]) == (422, "Idempotency-Key")
+    messages: list[Any] = [
+        {"topic": topic, "event": "told", "payload": {}} for topic in ("document:1", "room:a")
+    ]
+    assert (await post(server, "", {"messages": messages}, headers=(key,))).status == 422
+    assert not (await history.read("document:1")).entries
     assert ann() == []
+
+
+async def test_requests_with_one_key_at_the_same_time_keep_one_message(server: Server) -> None:
+    body = b'{"text":"a"}'
+    lines = (
+        "POST /publish/document:1/edited HTTP/1.1",
+        f"host: {HOST}",
+        "idempotency-key: order-7",
+    )
+    head = "\r\n".join((*lines, f"authorization: Bearer {TOKEN}", "content-length: 12", "", ""))
+    clients = [await server.accept() for _ in range(3)]
+    for client in clients:
+        client.write(head.encode() + body)
+    await settle()
+    answers = [client.answer() for client in clients]
+    assert [answer.status for answer in answers if answer] == [202] * 3
+    assert len({answer.body for answer in answers if answer}) == 1
+    assert len((await history.read("document:1")).entries) == 1
+
+
+async def test_a_message_of_a_batch_that_the_history_refuses_has_its_place_in_the_answer(
+    server: Server,
+) -> None:
+    payloads: list[Any] = [{"text": "a"}, {"_position": "x"}, {"text": "b"}]
+    messages = [{"topic": "document:1", "event": "edited", "payload": each} for each in payloads]
+    status, content = said(await post(server, "", {"messages": messages}))
+    assert (status, content["field"]) == (422, "messages[1]")
+    assert len((await history.read("document:1")).entries) == 1
 
 
 class BreakableStorage(MemoryStorage):
