@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors import InvalidOption
+from actors import InvalidOption, Runtime
 from channels import Channel, ConnectRefused, Endpoint, Socket, TokenError, sign, verify
 from channels.durable import DurableChannel, History, MemoryStorage, StorageError
 from channels.publishing.http import HttpPublish
@@ -115,6 +115,15 @@ async def test_a_batch_reaches_its_topics_in_order(server: Server) -> None:
     messages = [{"topic": "room:a", "event": "told", "payload": {"n": n}} for n in range(100)]
     assert said(await post(server, "", {"messages": messages})) == (202, {"nodes": 1})
     assert ann() == [["told", {"n": n}] for n in range(100)]
+
+
+async def test_only_the_internal_port_serves_requests_that_are_not_public(runtime: Runtime) -> None:
+    for public, status in ((True, 202), (False, 404)):
+        endpoint = endpoint_with(public=public)
+        pid = await endpoint.start_link(port=0, internal_port=0)
+        server = Server(endpoint, runtime, pid)
+        assert (await post(server)).status == status
+        await server.stop()
 
 
 # Tokens
