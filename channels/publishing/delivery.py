@@ -111,13 +111,10 @@ async def deliver(
 def _history_of(services: Services, topic: str) -> History | None:
     """Return the history of a topic; None if the topic is not durable."""
     histories: tuple[Any, ...] = services.endpoint.histories
-    for mount in (*services.mounts.values(), *services.longpolls.values()) if histories else ():
-        route = mount.router.match(topic)
-        history = None if route is None else getattr(route.channel, "history", None)
-        for each in histories:
-            if each is history:
-                return each
-    return None
+    mounts = (*services.mounts.values(), *services.longpolls.values()) if histories else ()
+    found = [getattr(mount.router.match(topic), "channel", None) for mount in mounts]
+    used = [getattr(channel, "history", None) for channel in found]
+    return next((each for each in histories if any(each is one for one in used)), None)
 
 
 async def _append(  # noqa: PLR0917 - the arguments of `deliver`, and what it found
