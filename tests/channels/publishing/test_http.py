@@ -190,6 +190,20 @@ async def test_a_verifier_that_crashes_lets_nothing_through(serve: Serve) -> Non
     assert ann() == []
 
 
+async def asynchronous(token: str) -> str:
+    return token
+
+
+async def test_a_verifier_that_returns_a_coroutine_lets_nothing_through(serve: Serve) -> None:
+    def check(token: str) -> Any:
+        return asynchronous(token)
+
+    server = await serve(endpoint_with(token=check))
+    ann = await heard(server, "room:a")
+    assert (await post(server)).status == 500
+    assert ann() == []
+
+
 # Origins
 
 
@@ -494,6 +508,7 @@ async def test_errors_of_the_history_have_answers(serve: Serve) -> None:
     [
         {"token": "short"},
         {"token": None},
+        {"token": asynchronous},
         {"token": "a token with spaces in it"},
         {"path": "publish"},
         {"path": "/publish/"},
