@@ -42,7 +42,8 @@ from channels.messages import Binary, JoinRefused, PushReply
 from channels.presence.presence import Presence
 from channels.presence.roster import TooManyCalls
 from channels.presence.state import NotTracked
-from channels.protocol.session import TokenBucket
+from channels.protocol.session import BURST, TokenBucket
+from channels.pubsub.envelope import MessageTooLarge
 from channels.supabase.access import Access, Action, Claims, is_key, problem_of
 from channels.supabase.changes import CHANGES, Change, Changes, Subscription
 from channels.supabase.serializers import raw_broadcast
@@ -108,7 +109,8 @@ class SupabaseChannel(Channel):
 
     Attributes:
         presence: tracks the presences. Pass it to `Endpoint(presences=)`. None refuses `track`.
-        history: keeps the messages of private topics for replay. Pass it to `Endpoint(histories=)`. None keeps none.
+        messages: keeps the messages of private topics that a client stores with `persist`, for replay. Pass it to
+            `Endpoint(histories=)`. None keeps none.
         changes: the source of changes for `postgres_changes`. None refuses joins that ask for changes.
         private_only: True refuses public channels.
         max_messages_per_second: the broadcasts that a client may send on average. Further ones close the channel.
@@ -121,7 +123,7 @@ class SupabaseChannel(Channel):
     """
 
     presence: ClassVar[Presence | None] = None
-    history: ClassVar[History | None] = None
+    messages: ClassVar[History | None] = None
     changes: ClassVar[Changes | None] = None
     private_only: ClassVar[bool] = False
     max_messages_per_second: ClassVar[float] = 100.0
@@ -143,7 +145,7 @@ class SupabaseChannel(Channel):
     def _check_endpoint(cls, endpoint: Any) -> None:
         for option, service, running in (
             ("presences", cls.presence, endpoint.presences),
-            ("histories", cls.history, endpoint.histories),
+            ("histories", cls.messages, endpoint.histories),
         ):
             if service is not None and service not in running:
                 expected = f"a list with the one of {cls.__name__}, {service!r}"
@@ -201,7 +203,7 @@ class SupabaseChannel(Channel):
         self._subscriptions = config.postgres_changes or []
         self._bucket = TokenBucket(
             rate=self.max_messages_per_second,
-            burst=10 * self.max_messages_per_second,
+            burst=max(1.0, BURST * self.max_messages_per_second),
             now=trio.current_time(),
         )
         self._own: set[str] = set()
@@ -288,10 +290,13 @@ class SupabaseChannel(Channel):
             len(body.data) if type(body) is Binary else len(_encode(body))
         ) > self.max_payload_bytes:
             return _error("payload_size_exceeded")
-        if payload.get("persist") and self.private and self.history is not None:
-            return await self._store(self.history, event, body)
+        if payload.get("persist") and self.private and self.messages is not None:
+            return await self._store(self.messages, event, body)
         send_to = self.broadcast if self._broadcasts.to_self else self.broadcast_from
-        send_to("broadcast", broadcast_of(self.topic, event, body))
+        try:
+            send_to("broadcast", broadcast_of(self.topic, event, body))
+        except MessageTooLarge:
+            return _error("payload_size_exceeded")
         return PushReply()
 
     async def _store(self, history: History, event: str, body: Any) -> PushReply:

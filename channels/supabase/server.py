@@ -43,13 +43,13 @@ class SupabaseServer(DurableChannelServer):
         channel: Any = self.channel
         if channel.private:
             channel.topic = PRIVATE + self.ticket.topic
-            if channel.history is not None:
+            if channel.messages is not None:
                 return self._accept_durably(response)
         return ChannelServer._accept(self, response)
 
     async def _accept_durably(self, response: Any) -> None:
         channel: Any = self.channel
-        history = self.history = channel.history
+        history = self.history = channel.messages
         self.lane, self.is_durable = history.lane(channel.topic), True
         history.follow(channel.topic)
         found = await history.read(channel.topic)

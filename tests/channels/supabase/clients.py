@@ -44,11 +44,15 @@ class Room(SupabaseChannel):
 
 
 def endpoint_of(
-    *, channel: type[SupabaseChannel] = Room, pubsub: PubSub | None = None, **attributes: Any
+    *,
+    channel: type[SupabaseChannel] = Room,
+    pubsub: PubSub | None = None,
+    max_http: float = 100.0,
+    **attributes: Any,
 ) -> Endpoint:
     """Return an endpoint with a channel class that has these attributes, a presence and a history."""
     presence, history = Presence(), History()
-    has: dict[str, Any] = {"presence": presence, "history": history, "asked": [], **attributes}
+    has: dict[str, Any] = {"presence": presence, "messages": history, "asked": [], **attributes}
     has["__annotations__"] = {"asked": ClassVar[list[Any]]}
     room = type("Room", (channel,), has)
     socket: Any = type(
@@ -57,9 +61,9 @@ def endpoint_of(
     return Endpoint(
         sockets={"/realtime/v1": socket.mount()},
         presences=[presence],
-        histories=[has["history"]] if has["history"] else [],
+        histories=[has["messages"]] if has["messages"] else [],
         pubsub=pubsub,
-        plugs=[SupabaseHttp(socket, "/realtime/v1")],
+        plugs=[SupabaseHttp(socket, max_messages_per_second=max_http)],
     )
 
 

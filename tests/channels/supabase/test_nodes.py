@@ -20,7 +20,7 @@ async def test_broadcasts_reach_the_clients_of_another_node_and_skip_version_1_i
 ) -> None:
     nodes = JoinedNodes()
     here, there = [
-        await serve(endpoint_of(pubsub=PubSub(nodes.adapter(name)), history=None))
+        await serve(endpoint_of(pubsub=PubSub(nodes.adapter(name)), messages=None))
         for name in ("here", "there")
     ]
     ann = await Realtime.open(here)
@@ -46,7 +46,7 @@ async def test_changes_of_tables_reach_the_clients_of_another_node(serve: Serve)
     nodes = JoinedNodes()
     changes = Changes(lambda change, claims: True)
     here, there = [
-        await serve(endpoint_of(pubsub=PubSub(nodes.adapter(name)), history=None, changes=changes))
+        await serve(endpoint_of(pubsub=PubSub(nodes.adapter(name)), messages=None, changes=changes))
         for name in ("here", "there")
     ]
     client = await Realtime.open(there)

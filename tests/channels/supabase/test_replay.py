@@ -78,7 +78,7 @@ async def test_a_client_that_asks_for_it_gets_the_newest_messages_again_after_it
 
 
 async def test_a_client_gets_no_message_before_its_time(server: Server) -> None:
-    history: History = room_of(server.endpoint).history
+    history: History = room_of(server.endpoint).messages
     old, new = stored_broadcast("chat", "old"), stored_broadcast("chat", "new")
     new["meta"]["id"] = str(UUID(int=UUID(new["meta"]["id"]).int + (60_000 << 80)))
     for each in (old, new):
@@ -91,12 +91,12 @@ async def test_a_client_gets_no_message_before_its_time(server: Server) -> None:
 @pytest.mark.parametrize("limit", [-1, 0])
 async def test_a_limit_below_one_replays_nothing(server: Server, limit: int) -> None:
     client = await Realtime.open(server)
-    await room_of(server.endpoint).history.append(STORED, "broadcast", stored_broadcast("a", 1))
+    await room_of(server.endpoint).messages.append(STORED, "broadcast", stored_broadcast("a", 1))
     assert await client.join(**PRIVATE, broadcast=replay(limit=limit)) == [JOINED]
 
 
 async def test_a_client_replays_at_most_the_maximum_of_the_server(server: Server) -> None:
-    history: History = room_of(server.endpoint).history
+    history: History = room_of(server.endpoint).messages
     for number in range(30):
         await history.append(STORED, "broadcast", stored_broadcast("chat", number))
     client = await Realtime.open(server, "1.0.0")
@@ -110,7 +110,7 @@ async def test_messages_of_public_channels_are_not_stored_and_not_replayed(serve
     client.shout("chat", 1, persist=True)
     client.send("phx_leave", {})
     await client.heard()
-    assert room_of(server.endpoint).history.statistics()["messages"] == 0
+    assert room_of(server.endpoint).messages.statistics()["messages"] == 0
     text = "UnableToReplayMessages: Replay is not allowed for public channels"
     assert await client.join(broadcast=replay()) == [error({"reason": text})]
 
@@ -124,7 +124,7 @@ async def test_raw_bytes_cannot_be_stored(server: Server) -> None:
 
 async def test_a_message_that_the_history_refuses_gets_an_error(serve: Serve) -> None:
     history = History(max_bytes=100)
-    endpoint = endpoint_of(history=history)
+    endpoint = endpoint_of(messages=history)
     server = await serve(endpoint)
     client = await Realtime.open(server)
     await client.join(**PRIVATE, broadcast={"ack": True, "self": False})
