@@ -14,7 +14,7 @@ database.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -58,15 +58,10 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         """Return the row after the change; for a DELETE, the row before it."""
         return (self.old_record if self.type == "DELETE" else self.record) or {}
 
-    def data(self, select: Sequence[str] | None = None) -> dict[str, Any]:
-        """Return the change in the form for clients, with the selected columns."""
-
-        def chosen(row: dict[str, Any] | None) -> dict[str, Any]:
-            return {
-                name: value for name, value in (row or {}).items() if not select or name in select
-            }
-
-        names = chosen({**(self.old_record or {}), **(self.record or {})})
+    def data(self) -> dict[str, Any]:
+        """Return the change in the form for clients."""
+        record, old_record = self.record or {}, self.old_record or {}
+        names = {**old_record, **record}
         columns = [{"name": name, "type": self.columns.get(name, "text")} for name in names]
         return {
             "schema": self.schema,
@@ -74,8 +69,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             "commit_timestamp": self.commit_timestamp,
             "type": self.type,
             "columns": columns,
-            "record": chosen(self.record),
-            "old_record": chosen(self.old_record),
+            "record": record,
+            "old_record": old_record,
             "errors": None,
         }
 
@@ -112,7 +107,6 @@ class Subscription(msgspec.Struct, frozen=True, omit_defaults=True):
     schema: str | None = None
     table: str | None = None
     filter: str | None = None
-    select: list[str] | None = None
 
     def wants(self, change: Change) -> bool:
         """Return True if the change is one of those that the client asks for."""

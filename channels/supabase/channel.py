@@ -363,11 +363,9 @@ class SupabaseChannel(Channel):
     def on_change(self, change: Change) -> None:
         """Send a change to the client if the client asks for it and may see it."""
         assert self.changes is not None  # otherwise the channel has no subscriptions
-        wanted = [(n, each) for n, each in enumerate(self._subscriptions, 1) if each.wants(change)]
-        if not wanted or self.changes.may_select(change, self.claims) is not True:
-            return
-        for number, each in wanted:
-            self.push("postgres_changes", {"ids": [number], "data": change.data(each.select)})
+        ids = [id for id, each in enumerate(self._subscriptions, 1) if each.wants(change)]
+        if ids and self.changes.may_select(change, self.claims) is True:
+            self.push("postgres_changes", {"ids": ids, "data": change.data()})
 
     # System messages
 

