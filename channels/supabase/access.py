@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
 from attrs import field, frozen
@@ -18,7 +18,7 @@ from channels.tokens.token import (
     VerifiedToken,
 )
 
-__all__ = ["Access", "Action", "Authorize", "Claims", "Verify", "is_key", "problem_of"]
+__all__ = ["Access", "Action", "Claims", "Verify", "is_key", "problem_of"]
 
 Action: TypeAlias = Literal["read", "write"]
 """The permission that a private channel needs: `read` to join, `write` to broadcast and to track a presence."""
@@ -28,9 +28,6 @@ Claims: TypeAlias = Mapping[str, Any]
 
 Verify: TypeAlias = Callable[[str | None], VerifiedToken]
 """A function that checks a token, and returns its claims and its lifetime. It raises a `TokenError` to refuse it."""
-
-Authorize: TypeAlias = Callable[[Action, str, Claims], Awaitable[bool]]
-"""A function that decides about a private topic. Only True is a yes."""
 
 
 @frozen

@@ -18,7 +18,7 @@ differences.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -30,15 +30,17 @@ from actors.exits import NORMAL
 from actors.process import current_pid, send
 from actors.refs import TimerRef
 from actors.runtime import current_runtime
-from actors.servers.results import Stop
+from actors.servers.results import Continue, NoReply, Stop, Within
 from actors.timers import cancel_timer, send_after
 from channels.channel import Channel
+from channels.connection.channel_server import ChannelServer
 from channels.durable.history import History
+from channels.durable.server import DurableChannelServer
 from channels.durable.storage import AppendFailed
-from channels.durable.stream import Entry
+from channels.durable.stream import Cursor, Entry, Position
 from channels.errors import EncodeError
 from channels.handlers import handle_in
-from channels.messages import Binary, JoinRefused, PushReply
+from channels.messages import Binary, JoinRefused, Message, PushReply
 from channels.presence.presence import Presence
 from channels.presence.roster import TooManyCalls
 from channels.presence.state import NotTracked
@@ -46,8 +48,7 @@ from channels.protocol.session import BURST, TokenBucket
 from channels.pubsub.envelope import MessageTooLarge
 from channels.supabase.access import Access, Action, Claims, is_key, problem_of
 from channels.supabase.changes import CHANGES, Change, Changes, Subscription
-from channels.supabase.serializers import raw_broadcast
-from channels.supabase.server import JOINED, Expired, SupabaseServer
+from channels.supabase.serializers import PRIVATE, raw_broadcast
 from channels.tokens.token import TokenError
 
 __all__ = [
@@ -102,6 +103,71 @@ class JoinPayload(msgspec.Struct):
 
     config: JoinConfig | None = None
     access_token: str | None = None
+
+
+_JOINED = object()
+"""A channel's message to itself: its join was accepted."""
+
+
+class _Expired:
+    """The message of the timer for the end of a token."""
+
+    __slots__ = ("token",)
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+
+
+class SupabaseServer(DurableChannelServer):
+    """The process of one `SupabaseChannel`.
+
+    A private topic with a history is durable: its stored messages pass through this process, so a client gets each of
+    them once, either replayed after the join or live. All other broadcasts bypass the process.
+    """
+
+    is_durable = False
+
+    def _accept(self, response: Any) -> Awaitable[None] | None:  # type: ignore[override] # only some channels wait
+        channel: Any = self.channel
+        if channel.private:
+            channel.topic = PRIVATE + self.ticket.topic
+            if channel.messages is not None:
+                return self._accept_durably(response)
+        return ChannelServer._accept(self, response)
+
+    async def _accept_durably(self, response: Any) -> None:
+        channel: Any = self.channel
+        history = self.history = channel.messages
+        self.lane, self.is_durable = history.lane(channel.topic), True
+        history.follow(channel.topic)
+        found = await history.read(channel.topic)
+        self.cursor = Cursor(found.end, history.limits.mode)
+        ChannelServer._accept(self, response)
+        if not self.ticket.membership.is_gone:
+            for message in channel._replayed(found.entries):
+                await self.link.budget.take(1)
+                channel.push("broadcast", message)
+
+    async def handle_info(self, message: Any) -> Stop | NoReply | Continue | Within | None:
+        channel: Any = self.channel
+        if type(message) is Message:
+            return await ChannelServer.handle_info(self, message)
+        if message is _JOINED:
+            await channel._on_joined()
+        elif type(message) is _Expired:
+            return self._checked(channel._on_expired(message.token), "handle_info")
+        elif type(message) is list and message[:1] == [CHANGES]:
+            channel._on_change(msgspec.convert(message[1], Change))
+        elif self.is_durable:
+            return await super().handle_info(message)
+        else:
+            return await ChannelServer.handle_info(self, message)
+        return None
+
+    async def _pass_on(self, entry: Entry) -> None:
+        self.cursor.move(Position(entry.epoch, entry.offset))
+        channel: Any = self.channel
+        channel._on_stored(entry)
 
 
 class SupabaseChannel(Channel):
@@ -159,6 +225,9 @@ class SupabaseChannel(Channel):
             action: `read` before the join and after each new token; `write` before the first broadcast or presence.
             topic: the topic without `realtime:`.
             claims: the content of the client's token.
+
+        Returns:
+            True if the client may do this.
         """
         return False
 
@@ -167,7 +236,23 @@ class SupabaseChannel(Channel):
     async def join(self, topic: str, payload: JoinPayload) -> Any:
         """Accept a client whose token is valid, and who may read the topic.
 
-        If you override this, call it first, with `await super().join(topic, payload)`.
+        If you override this, call it first, and return its result or raise `JoinRefused`:
+
+            async def join(self, topic: str, payload: JoinPayload) -> Any:
+                response = await super().join(topic, payload)
+                if self.claims["sub"] in BANNED:
+                    raise JoinRefused({"reason": "Unauthorized: banned"})
+                return response
+
+        Args:
+            topic: the requested topic, with `realtime:`.
+            payload: the options of the client, and its token.
+
+        Returns:
+            The response for the client.
+
+        Raises:
+            JoinRefused: the client may not join.
         """
         try:
             return await self._join(topic, payload)
@@ -207,7 +292,7 @@ class SupabaseChannel(Channel):
             now=trio.current_time(),
         )
         self._own: set[str] = set()
-        send(current_pid(), JOINED)
+        send(current_pid(), _JOINED)
         return {"postgres_changes": self._subscribe()}
 
     def _subscribe(self) -> list[dict[str, Any]]:
@@ -223,7 +308,7 @@ class SupabaseChannel(Channel):
         entries = enumerate(map(msgspec.to_builtins, self._subscriptions), 1)
         return [{**entry, "id": number} for number, entry in entries]
 
-    async def on_joined(self) -> None:
+    async def _on_joined(self) -> None:
         """Send the presences. This runs after the client has its join reply and the replayed messages."""
         if self.presence is not None and self._presences.enabled:
             await self.presence.push_state(self)
@@ -239,7 +324,7 @@ class SupabaseChannel(Channel):
         self._token, self.claims, self._may_write = token, verified.data, None
         seconds = verified.seconds_left
         self._expiry = (
-            None if seconds == math.inf else send_after(current_pid(), Expired(token), seconds)
+            None if seconds == math.inf else send_after(current_pid(), _Expired(token), seconds)
         )
 
     async def _may(self, action: Action) -> bool:
@@ -251,7 +336,7 @@ class SupabaseChannel(Channel):
         return self._may_write is not False
 
     @handle_in("access_token")
-    async def on_access_token(self, payload: Any) -> Stop | None:
+    async def _on_access_token(self, payload: Any) -> Stop | None:
         """Use a new token of the client. If the client may not read the topic with it, close the channel."""
         token = payload.get("access_token") if isinstance(payload, dict) else None
         if not isinstance(token, str) or is_key(token) or token == self._token:
@@ -259,25 +344,25 @@ class SupabaseChannel(Channel):
         try:
             self._accept_token(token)
         except TokenError as error:
-            return self.shut_down(problem_of(error, current_runtime().now())[1])
+            return self._shut_down(problem_of(error, current_runtime().now())[1])
         if self.private and not await self._may("read"):
             problem = f"You no longer have permission to read from this Channel topic: {self.room}"
-            return self.shut_down(problem)
+            return self._shut_down(problem)
         return None
 
-    def on_expired(self, token: str) -> Stop | None:
+    def _on_expired(self, token: str) -> Stop | None:
         """Close the channel at the end of its token, unless the client has sent another one."""
-        return self.shut_down("Token has expired 0 seconds ago") if token == self._token else None
+        return self._shut_down("Token has expired 0 seconds ago") if token == self._token else None
 
     # Broadcasts
 
     @handle_in("broadcast")
-    async def on_broadcast(self, payload: Any) -> PushReply | Stop | None:
+    async def _on_broadcast(self, payload: Any) -> PushReply | Stop | None:
         if not await self._may_send():
             return None
         self._bucket.refill(trio.current_time())
         if not self._bucket.take():
-            return self.shut_down("Too many messages per second")
+            return self._shut_down("Too many messages per second")
         answer = await self._send(payload)
         return answer if self._broadcasts.ack else None
 
@@ -286,9 +371,8 @@ class SupabaseChannel(Channel):
         if not isinstance(event, str):
             return _error("a broadcast needs the name of an event")
         body = payload.get("payload")
-        if (
-            len(body.data) if type(body) is Binary else len(_encode(body))
-        ) > self.max_payload_bytes:
+        size = len(body.data if type(body) is Binary else _encode(body))
+        if size > self.max_payload_bytes:
             return _error("payload_size_exceeded")
         if payload.get("persist") and self.private and self.messages is not None:
             return await self._store(self.messages, event, body)
@@ -303,24 +387,25 @@ class SupabaseChannel(Channel):
         if type(body) is Binary:
             return _error("only JSON payloads can be stored")
         message = stored_broadcast(event, body)
+        id = message["meta"]["id"]
         if not self._broadcasts.to_self:
-            self._own.add(message["meta"]["id"])
+            self._own.add(id)
         try:
             await history.append(self.topic, "broadcast", message)
         except AppendFailed as error:
+            self._own.discard(id)
             return _error(str(error))
         return PushReply()
 
-    def on_stored(self, entry: Entry) -> None:
+    def _on_stored(self, entry: Entry) -> None:
         """Send a stored message to the client, unless it is the client's own."""
-        if self._own:
-            id = _decode(entry.body)["meta"]["id"]
-            if id in self._own:
-                self._own.discard(id)
-                return
-        self.push(entry.event, _decode(entry.body))
+        message = _decode(entry.body)
+        if message["meta"]["id"] in self._own:
+            self._own.discard(message["meta"]["id"])
+        else:
+            self.push(entry.event, message)
 
-    def replayed(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    def _replayed(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
         """Return the stored messages that the client asks for, oldest first."""
         replay = self._broadcasts.replay
         if replay is None:
@@ -335,7 +420,7 @@ class SupabaseChannel(Channel):
     # Presences
 
     @handle_in("presence")
-    async def on_presence(self, payload: Any) -> PushReply | Stop | None:
+    async def _on_presence(self, payload: Any) -> PushReply | Stop | None:
         event = str(payload.get("event")).lower() if isinstance(payload, dict) else ""
         if self.presence is None:
             return _error("this server tracks no presences")
@@ -353,14 +438,14 @@ class SupabaseChannel(Channel):
             except NotTracked:
                 self.presence.track(self, self._key, meta)
         except TooManyCalls:
-            return self.shut_down("Client presence rate limit exceeded")
+            return self._shut_down("Client presence rate limit exceeded")
         except EncodeError:
-            return self.shut_down("Track message size exceeded")
+            return self._shut_down("Track message size exceeded")
         return PushReply()
 
     # Changes of tables
 
-    def on_change(self, change: Change) -> None:
+    def _on_change(self, change: Change) -> None:
         """Send a change to the client if the client asks for it and may see it."""
         assert self.changes is not None  # otherwise the channel has no subscriptions
         ids = [id for id, each in enumerate(self._subscriptions, 1) if each.wants(change)]
@@ -369,7 +454,7 @@ class SupabaseChannel(Channel):
 
     # System messages
 
-    def shut_down(self, text: str) -> Stop:
+    def _shut_down(self, text: str) -> Stop:
         """Send a system message with an error, and return the result that closes the channel. The clients stay out."""
         self._push_system("system", "error", text)
         return Stop(NORMAL)

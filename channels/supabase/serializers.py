@@ -72,6 +72,11 @@ def raw_broadcast(topic: str, event: str, data: bytes) -> Binary:
 
         endpoint.broadcast("realtime:lobby", "broadcast", raw_broadcast("realtime:lobby", "photo", data))
 
+    Args:
+        topic: the topic of the broadcast.
+        event: the event for the clients.
+        data: the bytes. Only clients of version 2.0.0 get them.
+
     Raises:
         EncodeError: the topic or the event has more than 255 bytes.
     """

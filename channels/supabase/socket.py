@@ -74,8 +74,13 @@ class SupabaseSocket(Socket):
         Args:
             token: the token from the client.
 
+        Returns:
+            The claims, and the lifetime.
+
         Raises:
-            TokenError: the token is not valid.
+            TokenMissing: the client sent no token.
+            TokenInvalid: the token is not valid, or has no role.
+            TokenExpired: the token has expired.
         """
         if token is None or cls.secret is None:
             raise TokenMissing
@@ -85,7 +90,16 @@ class SupabaseSocket(Socket):
         return verified
 
     async def connect(self, params: dict[str, Any], connect_info: ConnectInfo) -> None:
-        """Accept a client with a valid API key. If you override this, call it first."""
+        """Accept a client with a valid API key. If you override this, call it first.
+
+        Args:
+            params: the parameters of the query, with `apikey`.
+            connect_info: the other facts about the request. The header `x-api-key` replaces `apikey`.
+
+        Raises:
+            TokenMissing: the client sent no key.
+            TokenError: the key is not valid.
+        """
         key = connect_info.header("x-api-key") or params.get("apikey")
         if not isinstance(key, str):
             raise TokenMissing

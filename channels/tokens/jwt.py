@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from actors.arguments import is_number
-from channels.tokens._signing import MAX_TOKEN, Malformed, decode64, encode64
+from channels.tokens._signing import MAX_TOKEN, decode64, encode64
 from channels.tokens.token import (
     Context,
     TokenExpired,
@@ -33,6 +33,12 @@ def sign_jwt(secret: Context, claims: Mapping[str, Any]) -> str:
     Args:
         secret: at least 20 bytes that only servers know, as for `channels.sign`.
         claims: JSON values. `exp` is the time when the token expires, in seconds since 1970.
+
+    Returns:
+        The token.
+
+    Raises:
+        InvalidArgument: the secret is too short.
     """
     parts = (msgspec.json.encode(each) for each in ({"alg": "HS256", "typ": "JWT"}, claims))
     text = ".".join(encode64(each) for each in parts)
@@ -55,9 +61,9 @@ def verify_jwt(secret: Context, token: object, *, now: float | None = None) -> V
     """
     if token is None:
         raise TokenMissing
+    if not isinstance(token, str) or len(token) > MAX_TOKEN:
+        raise TokenInvalid("malformed", f"it is not text of at most {MAX_TOKEN} characters")
     try:
-        if not isinstance(token, str) or len(token) > MAX_TOKEN:
-            raise Malformed(f"it is not text of at most {MAX_TOKEN} characters")
         text, _, signature = token.rpartition(".")
         header, claims = (msgspec.json.decode(decode64(part)) for part in text.split("."))
         mac = decode64(signature)

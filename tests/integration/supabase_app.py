@@ -31,7 +31,7 @@ class Room(SupabaseChannel):
 
     @classmethod
     async def authorize(cls, action: Action, topic: str, claims: Claims) -> bool:
-        return claims["role"] == "authenticated"
+        return bool(claims["role"] == "authenticated")
 
     @handle_in("crash")
     async def crash(self, payload: Any) -> None:

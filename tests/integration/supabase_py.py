@@ -50,7 +50,7 @@ class Program:
         options = {
             "config": {"broadcast": None, "presence": None, "private": False, **(config or {})}
         }
-        return self.client.channel(topic, options)  # type: ignore[arg-type]
+        return self.client.channel(topic, options)
 
     async def subscribe(
         self, topic: str, config: Any, presence: bool = False, changes: Any = None
