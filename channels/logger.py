@@ -379,7 +379,15 @@ _LINES = (
             "address": "" if facts["address"] is None else f" of {_shorten.repr(facts['address'])}"
         },
     ),
-    Line(PUBLISH_REFUSED, INFO, "Refused to publish with HTTP status %(status)d: %(problem)s"),
+    Line(
+        PUBLISH_REFUSED,
+        INFO,
+        (
+            "Refused to publish with HTTP status %(status)d: %(problem)s; %(events)d such requests since the last "
+            "line about this"
+        ),
+        every=_SELDOM,
+    ),
     Line(SOCKET_MALFORMED, WARNING, "Closing %(pid)r with %(code)d: %(cause)s"),
     Line(SOCKET_IGNORED, WARNING, "Ignoring malformed messages of %(pid)r: %(cause)s"),
     Line(SOCKET_EXPIRED, DEBUG, "Closing %(pid)r with %(code)d: %(cause)s"),

@@ -16,7 +16,7 @@ from channels.topics import INTERNAL
 if TYPE_CHECKING:
     from channels.durable.history import History
 
-__all__ = ["KEY_HEADER", "Delivered", "check_names", "deliver"]
+__all__ = ["KEY_HEADER", "Delivered", "check_key", "check_names", "deliver"]
 
 KEY_HEADER: Final = "Idempotency-Key"
 """The header with the key of a message. The server keeps only one message with the same key and topic."""
@@ -57,6 +57,27 @@ def check_names(topic: str, event: str, *, within: str = "") -> None:
             )
 
 
+def check_key(services: Services, topic: str, key: str) -> None:
+    """Check the idempotency key of a message.
+
+    Args:
+        services: the services of the endpoint.
+        topic: the topic of the message.
+        key: the key.
+
+    Raises:
+        RequestRefused: the topic is not durable, or the key is empty or too long (422).
+    """
+    if _history_of(services, topic) is None:
+        problem = f"the topic {topic!r} is not durable, so it keeps no keys; leave out {KEY_HEADER}"
+        raise RequestRefused(422, problem, field=KEY_HEADER)
+    from channels.durable.answers import MAX_KEY  # noqa: PLC0415 # as in `_append`
+
+    if not 0 < len(key) <= MAX_KEY:
+        problem = f"the key must have 1 to {MAX_KEY} characters"
+        raise RequestRefused(422, problem, field=KEY_HEADER)
+
+
 async def deliver(
     services: Services, topic: str, event: str, payload: Any, *, key: str | None = None
 ) -> Delivered:
@@ -67,23 +88,18 @@ async def deliver(
         topic: the topic. `check_names` has accepted it.
         event: the name of the event. `check_names` has accepted it.
         payload: a JSON object, or a `Binary` if the topic is not durable.
-        key: the idempotency key of the message; None for none. A repeated message with the key gets the first result.
+        key: the idempotency key of the message; None for none. `check_key` has accepted it. A repeated message with
+            the key gets the first result.
 
     Raises:
-        RequestRefused: the message is too large (413). The payload cannot be encoded, the topic is not durable and
-            there is a key, or another message had the key (422). A process owns the topic (409). The history did not
-            keep the message, or may not have kept it (503).
+        RequestRefused: the message is too large (413). The payload cannot be encoded, or another message had the key
+            (422). A process owns the topic (409). The history did not keep the message, or may not have kept it (503).
     """
     history = _history_of(services, topic)
     nodes = 1 + len(services.pubsub.nodes())
     try:
         if history is not None:
             return await _append(history, topic, event, payload, key, nodes)
-        if key is not None:
-            problem = (
-                f"the topic {topic!r} is not durable, so it keeps no keys; leave out {KEY_HEADER}"
-            )
-            raise RequestRefused(422, problem, field=KEY_HEADER)
         services.pubsub.broadcast(topic, Broadcast(topic, event, payload))
     except MessageTooLarge as error:
         raise RequestRefused(413, str(error)) from error
@@ -95,13 +111,10 @@ async def deliver(
 def _history_of(services: Services, topic: str) -> History | None:
     """Return the history of a topic; None if the topic is not durable."""
     histories: tuple[Any, ...] = services.endpoint.histories
-    for mount in (*services.mounts.values(), *services.longpolls.values()) if histories else ():
-        route = mount.router.match(topic)
-        history = None if route is None else getattr(route.channel, "history", None)
-        for each in histories:
-            if each is history:
-                return each
-    return None
+    mounts = (*services.mounts.values(), *services.longpolls.values()) if histories else ()
+    found = [getattr(mount.router.match(topic), "channel", None) for mount in mounts]
+    used = [getattr(channel, "history", None) for channel in found]
+    return next((each for each in histories if any(each is one for one in used)), None)
 
 
 async def _append(  # noqa: PLR0917 - the arguments of `deliver`, and what it found
@@ -109,7 +122,6 @@ async def _append(  # noqa: PLR0917 - the arguments of `deliver`, and what it fo
 ) -> Delivered:
     # Imported here, so that only programs with durable topics load this package.
     from channels.durable.answers import (  # noqa: PLC0415
-        MAX_KEY,
         Answer,
         KeyedPush,
         mark_push,
@@ -123,10 +135,6 @@ async def _append(  # noqa: PLR0917 - the arguments of `deliver`, and what it fo
 
     push = None
     if key is not None:
-        if not 0 < len(key) <= MAX_KEY:
-            raise RequestRefused(
-                422, f"the key must have 1 to {MAX_KEY} characters", field=KEY_HEADER
-            )
         push = KeyedPush(topic, event, name_push(_OWNER, topic, key), mark_push(event, payload))
     try:
         position = await history.append(topic, event, payload, push=push)

@@ -26,7 +26,7 @@ from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption
 from channels.payloads import explain
 from channels.protocol.work_budget import COST_SHIFT
-from channels.publishing.delivery import KEY_HEADER, Delivered, check_names, deliver
+from channels.publishing.delivery import KEY_HEADER, Delivered, check_key, check_names, deliver
 from channels.serializers.json_values import NOT_DECODABLE, read_float
 from channels.serving.plug import Plug
 from channels.serving.requests import (
@@ -165,11 +165,20 @@ class HttpPublish(Plug):
             await services.budget.take(1 + (len(body.data) >> COST_SHIFT))
             messages = self._messages(names, scope, headers, body.data)
         self._limit.add(caller, len(messages) - 1)
+        if key is not None:
+            for each in messages:
+                check_key(services, each.topic, key)
         nodes, positions = 0, []
         for number, each in enumerate(messages):
             # A key stands for the whole request, so each message of a batch has a key of its own.
             own = key if key is None or names else f"{key}:{number}"
-            delivered = await self._deliver(services, caller, each, own)
+            try:
+                delivered = await self._deliver(services, caller, each, own)
+            except RequestRefused as refusal:
+                if not names:
+                    # The sender learns that the messages before this one were sent.
+                    refusal.field = f"messages[{number}]"
+                raise
             nodes = max(nodes, delivered.nodes)
             positions.append(delivered.position)
             # A message may go to thousands of clients, so other tasks get their turn before the next message.

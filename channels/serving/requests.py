@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import inspect
 import math
 import re
 from collections import OrderedDict
@@ -23,7 +24,7 @@ import msgspec
 
 from actors.arguments import check_positive
 from actors.errors import InvalidArgument, InvalidOption
-from channels.errors import ChannelsError
+from channels.errors import ChannelsError, InvalidResult
 from channels.messages import ConnectRefused
 from channels.protocol.session import BURST, TokenBucket
 from channels.serving.services import Services
@@ -124,11 +125,11 @@ class BearerTokens:
 
     def __init__(self, owner: str, token: str | Verifier) -> None:
         is_secret = isinstance(token, str) and _SECRET.fullmatch(token) is not None
-        if not is_secret and not callable(token):
+        if not is_secret and (not callable(token) or inspect.iscoroutinefunction(token)):
             # Without the value, which may be a real secret.
             expected = (
-                f"a secret of at least {MIN_TOKEN} characters of ASCII without spaces, or a function that takes the "
-                "token and raises TokenError"
+                f"a secret of at least {MIN_TOKEN} characters of ASCII without spaces, or a plain function, without "
+                "async, that takes the token and raises TokenError"
             )
             raise InvalidOption(owner, "token", "...", expected)
         self._verify = token if callable(token) else None
@@ -150,7 +151,11 @@ class BearerTokens:
         return caller
 
     def check(self, token: str) -> Caller | None:
-        """Return the owner of a token; None if the token is not valid."""
+        """Return the owner of a token; None if the token is not valid.
+
+        Raises:
+            InvalidResult: the verifier returned an awaitable.
+        """
         # Digests have the same length, so the comparison takes the same time for every token.
         key = _digest(token)
         if self._verify is None:
@@ -159,6 +164,14 @@ class BearerTokens:
             data = self._verify(token)
         except (TokenError, ConnectRefused):
             return None
+        if inspect.isawaitable(data):
+            # An awaitable is neither None nor False, so it would admit every token.
+            raise InvalidResult(
+                "the function that verifies bearer tokens",
+                data,
+                ("the data of the token", "None"),
+                advice="write a plain function, `def`",
+            )
         return None if data is None or data is False else Caller(key, data)
 
 

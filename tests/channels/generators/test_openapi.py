@@ -33,6 +33,16 @@ def validate(value: Any, schema: Any) -> None:
     jsonschema.Draft202012Validator({**components, **schema}).validate(value)
 
 
+def resolved(part: Any) -> Any:
+    """Return the part of the document that a reference names, or the part itself."""
+    while "$ref" in part:
+        found: Any = document()
+        for key in part["$ref"].removeprefix("#/").split("/"):
+            found = found[key]
+        part = found
+    return part
+
+
 def schemas(value: Any) -> Iterator[Any]:
     if isinstance(value, dict):
         for key, each in value.items():
@@ -46,13 +56,17 @@ def schemas(value: Any) -> Iterator[Any]:
 
 def test_every_schema_of_a_document_is_a_json_schema() -> None:
     found = document()
-    for each in (*schemas(found["paths"]), *found["components"]["schemas"].values()):
+    for each in (*schemas(found), *found["components"]["schemas"].values()):
         jsonschema.Draft202012Validator.check_schema(each)
 
 
 def test_each_declared_event_has_a_path_with_the_schema_of_its_payload() -> None:
     paths = document()["paths"]
     assert {"/publish", "/publish/{topic}/{event}", "/publish/{topic}/new_msg"} <= set(paths)
+    for path, item in paths.items():
+        parameters = [resolved(each) for each in item["post"]["parameters"]]
+        in_path = {f"{{{each['name']}}}" for each in parameters if each["in"] == "path"}
+        assert in_path == {part for part in path.split("/") if part.startswith("{")}
     body = paths["/publish/{topic}/new_msg"]["post"]["requestBody"]["content"]["application/json"]
     validate({"body": "hello"}, body["schema"])
     with pytest.raises(jsonschema.ValidationError):
@@ -90,5 +104,6 @@ async def test_the_answers_of_a_server_match_the_document(
     poller = Poller(server, path="/publish/room:a/left", query="")
     answer = await poller.ask("POST", body, *headers.items())
     assert answer.status == status
-    described = document()["paths"]["/publish/{topic}/{event}"]["post"]["responses"][str(status)]
+    responses = document()["paths"]["/publish/{topic}/{event}"]["post"]["responses"]
+    described = resolved(responses[str(status)])
     validate(json.loads(answer.body), described["content"]["application/json"]["schema"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from actors import InvalidOption
+from actors import InvalidOption, Runtime
 from channels import Channel, ConnectRefused, Endpoint, Socket, TokenError, sign, verify
 from channels.durable import DurableChannel, History, MemoryStorage, StorageError
 from channels.publishing.http import HttpPublish
@@ -117,6 +117,15 @@ async def test_a_batch_reaches_its_topics_in_order(server: Server) -> None:
     assert ann() == [["told", {"n": n}] for n in range(100)]
 
 
+async def test_only_the_internal_port_serves_requests_that_are_not_public(runtime: Runtime) -> None:
+    for public, status in ((True, 202), (False, 404)):
+        endpoint = endpoint_with(public=public)
+        pid = await endpoint.start_link(port=0, internal_port=0)
+        server = Server(endpoint, runtime, pid)
+        assert (await post(server)).status == status
+        await server.stop()
+
+
 # Tokens
 
 
@@ -174,6 +183,20 @@ async def test_a_verifier_refuses_with_an_error_or_with_nothing(serve: Serve, an
 async def test_a_verifier_that_crashes_lets_nothing_through(serve: Serve) -> None:
     def check(token: str) -> Any:
         raise LookupError("the database is away")
+
+    server = await serve(endpoint_with(token=check))
+    ann = await heard(server, "room:a")
+    assert (await post(server)).status == 500
+    assert ann() == []
+
+
+async def asynchronous(token: str) -> str:
+    return token
+
+
+async def test_a_verifier_that_returns_a_coroutine_lets_nothing_through(serve: Serve) -> None:
+    def check(token: str) -> Any:
+        return asynchronous(token)
 
     server = await serve(endpoint_with(token=check))
     ann = await heard(server, "room:a")
@@ -405,10 +428,43 @@ async def test_one_key_for_two_messages_gets_422(server: Server) -> None:
 
 
 async def test_a_key_for_a_topic_that_is_not_durable_gets_422(server: Server) -> None:
-    ann = await heard(server, "room:a")
-    status, content = said(await post(server, headers=(("idempotency-key", "k"),)))
+    ann, key = await heard(server, "room:a"), ("idempotency-key", "k")
+    status, content = said(await post(server, headers=(key,)))
     assert (status, content["field"]) == (422, "Idempotency-Key")
+    messages: list[Any] = [
+        {"topic": topic, "event": "told", "payload": {}} for topic in ("document:1", "room:a")
+    ]
+    assert (await post(server, "", {"messages": messages}, headers=(key,))).status == 422
+    assert not (await history.read("document:1")).entries
     assert ann() == []
+
+
+async def test_requests_with_one_key_at_the_same_time_keep_one_message(server: Server) -> None:
+    body = b'{"text":"a"}'
+    lines = (
+        "POST /publish/document:1/edited HTTP/1.1",
+        f"host: {HOST}",
+        "idempotency-key: order-7",
+    )
+    head = "\r\n".join((*lines, f"authorization: Bearer {TOKEN}", "content-length: 12", "", ""))
+    clients = [await server.accept() for _ in range(3)]
+    for client in clients:
+        client.write(head.encode() + body)
+    await settle()
+    answers = [client.answer() for client in clients]
+    assert [answer.status for answer in answers if answer] == [202] * 3
+    assert len({answer.body for answer in answers if answer}) == 1
+    assert len((await history.read("document:1")).entries) == 1
+
+
+async def test_a_message_of_a_batch_that_the_history_refuses_has_its_place_in_the_answer(
+    server: Server,
+) -> None:
+    payloads: list[Any] = [{"text": "a"}, {"_position": "x"}, {"text": "b"}]
+    messages = [{"topic": "document:1", "event": "edited", "payload": each} for each in payloads]
+    status, content = said(await post(server, "", {"messages": messages}))
+    assert (status, content["field"]) == (422, "messages[1]")
+    assert len((await history.read("document:1")).entries) == 1
 
 
 class BreakableStorage(MemoryStorage):
@@ -452,6 +508,7 @@ async def test_errors_of_the_history_have_answers(serve: Serve) -> None:
     [
         {"token": "short"},
         {"token": None},
+        {"token": asynchronous},
         {"token": "a token with spaces in it"},
         {"path": "publish"},
         {"path": "/publish/"},
