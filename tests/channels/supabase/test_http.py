@@ -189,3 +189,12 @@ async def test_the_permission_to_write_is_asked_for_the_topic_without_its_prefix
 
 async def test_other_methods_get_405(server: Server) -> None:
     assert (await post(server, SINGLE, b"", method="GET")).status == 405
+
+
+@pytest.mark.parametrize("answer", [1, "yes", None])
+async def test_only_true_is_a_yes(serve: Serve, answer: Any) -> None:
+    async def authorize(action: str, topic: str, claims: Any) -> Any:
+        return answer
+
+    server = await serve(endpoint_of(authorize=staticmethod(authorize)))
+    assert (await post(server, f"{SINGLE}?private=true", {})).status == 403

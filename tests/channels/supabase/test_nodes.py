@@ -11,7 +11,7 @@ from channels.pubsub.envelope import Envelope, pack, unpack
 from channels.supabase import Change, Changes, raw_broadcast
 from channels.testing import JoinedNodes
 from tests.channels.conftest import Serve
-from tests.channels.supabase.clients import TOPIC, Realtime, endpoint_of, raw, said, token
+from tests.channels.supabase.clients import TOPIC, Realtime, endpoint_of, error, raw, said, token
 
 
 @pytest.mark.parametrize("private", [False, True])
@@ -54,3 +54,13 @@ async def test_changes_of_tables_reach_the_clients_of_another_node(serve: Serve)
     changes.publish(here.endpoint.pubsub, Change(type="INSERT", table="notices", record={"id": 1}))
     ((event, payload),) = await client.heard()
     assert (event, payload["data"]["record"]) == ("postgres_changes", {"id": 1})
+
+
+async def test_a_broadcast_that_is_too_large_for_other_nodes_gets_an_error(serve: Serve) -> None:
+    nodes = JoinedNodes()
+    pubsub = PubSub(nodes.adapter("here", max_bytes=1000))
+    server = await serve(endpoint_of(pubsub=pubsub, messages=None))
+    client = await Realtime.open(server)
+    await client.join(broadcast={"ack": True, "self": True})
+    client.shout("photo", "x" * 2000)
+    assert await client.heard() == [error({"error": "payload_size_exceeded"})]
