@@ -463,6 +463,20 @@ class SupabaseChannel(Channel):
         message = {"extension": extension, "status": status, "message": text, "channel": self.room}
         self.push("system", message)
 
+    # Other events. This method comes last, because it hides the decorator of the same name.
+
+    async def handle_in(self, event: str, payload: Any, /) -> PushReply | Stop | None:
+        """Ignore an event that has no handler, as supabase's server does.
+
+        Args:
+            event: the name of the event.
+            payload: the payload.
+
+        Returns:
+            None, so that the client gets no reply.
+        """
+        return None
+
 
 def broadcast_of(topic: str, event: str, body: Any) -> Any:
     """Return the payload of the event `broadcast`, from a JSON value or a `Binary`."""

@@ -29,6 +29,7 @@ from channels.serializers.json_values import NOT_DECODABLE, read_float
 from channels.serializers.serializer import Requirement, Serializer
 from channels.serializers.v1 import V1
 from channels.serializers.v2 import V2
+from channels.topics import INTERNAL
 
 __all__ = [
     "PRIVATE",
@@ -39,8 +40,11 @@ __all__ = [
     "wire_topic",
 ]
 
-PRIVATE: Final = "private:"
-"""The prefix of the PubSub topics of private channels. Public and private channels of the same name are separate."""
+PRIVATE: Final = f"{INTERNAL}private:"
+"""The prefix of the PubSub topics of private channels. Public and private channels of the same name are separate.
+
+No client can join such a topic through a route of another socket.
+"""
 
 _FROM_CLIENT = 3
 _TO_CLIENT = 4
@@ -61,7 +65,7 @@ _REFUSALS = {
 def wire_topic(topic: str) -> str:
     """Return the topic of the clients of a PubSub topic.
 
-    >>> wire_topic("private:realtime:lobby")
+    >>> wire_topic("ashtree:private:realtime:lobby")
     'realtime:lobby'
     """
     return topic.removeprefix(PRIVATE)

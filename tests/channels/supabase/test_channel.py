@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from channels.supabase.serializers import PRIVATE
 from tests.channels.conftest import Serve
 from tests.channels.supabase.clients import (
     APIKEY,
@@ -174,6 +175,14 @@ async def test_a_broadcast_without_an_event_gets_an_error(server: Server, payloa
     await client.join(broadcast=ACK)
     client.send("broadcast", payload)
     assert await client.heard() == [error({"error": "a broadcast needs the name of an event"})]
+
+
+async def test_an_unknown_event_is_ignored(server: Server) -> None:
+    client = await Realtime.open(server)
+    await client.join()
+    client.send("postgres_changes", {"event": "INSERT"})
+    client.send("broadcast", {"event": "still here", "payload": {}})
+    assert await client.heard() == []
 
 
 # Joins
@@ -431,7 +440,7 @@ async def test_an_exception_in_authorize_refuses_the_join(serve: Serve) -> None:
 
 async def test_no_route_lets_a_client_join_the_topic_of_a_private_channel(server: Server) -> None:
     client = await Realtime.open(server)
-    assert await client.join(f"private:{TOPIC}") == [error({"reason": "unmatched topic"})]
+    assert await client.join(f"{PRIVATE}{TOPIC}") == [error({"reason": "unmatched topic"})]
 
 
 # The end

@@ -9,6 +9,7 @@ import pytest
 
 from channels.durable import History
 from channels.supabase.channel import stored_broadcast
+from channels.supabase.serializers import PRIVATE as PREFIX_OF_PRIVATE
 from tests.channels.conftest import Serve
 from tests.channels.supabase.clients import (
     JOINED,
@@ -22,7 +23,7 @@ from tests.channels.supabase.clients import (
 from tests.channels.support import Server
 
 PRIVATE: dict[str, Any] = {"private": True, "access_token": token("writer")}
-STORED = "private:realtime:lobby"
+STORED = f"{PREFIX_OF_PRIVATE}realtime:lobby"
 
 
 @pytest.fixture

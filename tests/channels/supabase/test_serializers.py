@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from channels.errors import DecodeError, EncodeError
 from channels.messages import Binary, BinaryFrame
 from channels.serializers.v2 import V2
-from channels.supabase.serializers import SupabaseV1, SupabaseV2, raw_broadcast
+from channels.supabase.serializers import PRIVATE, SupabaseV1, SupabaseV2, raw_broadcast
 from tests.channels.supabase.clients import TOPIC, pushed, raw
 
 V_1, V_2 = SupabaseV1(), SupabaseV2()
@@ -70,14 +70,14 @@ def test_a_long_broadcast_with_json_is_counted_and_a_raw_one_is_not() -> None:
 
 
 def test_a_raw_broadcast_has_the_topic_of_clients_and_skips_version_1() -> None:
-    payload = raw_broadcast(f"private:{TOPIC}", "photo", b"\x00")
-    frame = V_2.encode_broadcast(f"private:{TOPIC}", "broadcast", payload)
+    payload = raw_broadcast(f"{PRIVATE}{TOPIC}", "photo", b"\x00")
+    frame = V_2.encode_broadcast(f"{PRIVATE}{TOPIC}", "broadcast", payload)
     assert (type(frame), frame) == (BinaryFrame, raw("photo", b"\x00").payload)
-    assert V_1.encode_broadcast(f"private:{TOPIC}", "broadcast", payload) is None
+    assert V_1.encode_broadcast(f"{PRIVATE}{TOPIC}", "broadcast", payload) is None
 
 
 def test_json_messages_are_those_of_phoenix_with_the_topic_of_clients() -> None:
-    private = f"private:{TOPIC}"
+    private = f"{PRIVATE}{TOPIC}"
     payload = {"type": "broadcast"}
     assert V_2.encode_broadcast(private, "broadcast", payload) == V2().encode_broadcast(
         TOPIC, "broadcast", payload
