@@ -192,7 +192,8 @@ stay. Measurements: `bytes`, the size of the discarded message so far. Metadata:
 SOCKET_RATE_LIMITED: Event = ("phoenix", "socket_rate_limited")
 """A client sent more messages or joins than a limit of its socket allows, so the server refuses some of them. Emitted
 at most once for each connection and limit. The counters count every refused message. Metadata: `pid`, and `limit`, the
-name of the option: `max_messages_per_second`, `max_joins_per_second` or `max_joining`."""
+name of the option: `max_messages_per_second`, `max_joins_per_second` or `max_joining`. A `SupabaseChannel` emits it
+once for itself, also with the limit `max_payload_bytes`."""
 
 SOCKET_HELD_BACK: Event = ("phoenix", "socket_held_back")
 """A client sent so much data that its messages waited for a hundred turns of the scheduler. No message is lost. Emitted

@@ -59,6 +59,9 @@ def no_history(channel: type, history: History | None) -> HistoryError:
 class DurableChannelServer(ChannelServer):
     """The process of one channel of a durable topic."""
 
+    has_positions = True
+    """True if the payloads for the client contain their positions."""
+
     async def init(
         self, link: Link, ticket: Ticket, payload: Any, replaced: tuple[Pid, ...]
     ) -> Continue:
@@ -192,14 +195,16 @@ class DurableChannelServer(ChannelServer):
         link, ticket, event = self.link, self.ticket, entry.event
         interceptor = self.table.outgoing.get(event)
         if interceptor is not None:
-            result = await interceptor(self.channel, _decode(entry.payload))
+            body = entry.payload if self.has_positions else entry.body
+            result = await interceptor(self.channel, _decode(body))
             if result is not None:
                 raise self._invalid(
                     "handle_out", result, event, advice="on a durable topic, return None"
                 )
             return
         codec = link.codec
-        payload = msgspec.Raw(entry.payload) if codec.copies_json else _decode(entry.payload)
+        body = entry.payload if self.has_positions else entry.body
+        payload = msgspec.Raw(body) if codec.copies_json else _decode(body)
         link.out.put(codec.push(ticket.channel_ref, ticket.topic, event, payload))
 
 

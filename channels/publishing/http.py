@@ -46,7 +46,7 @@ from channels.transports.asgi_stream import ASGIApplication, path_of
 from channels.wire.cross_site import OriginRule
 from channels.wire.request import Headers
 
-__all__ = ["HttpPublish", "decoded"]
+__all__ = ["HttpPublish", "decoded", "decoded_name"]
 
 T = TypeVar("T")
 
@@ -211,7 +211,7 @@ class HttpPublish(Plug):
                 problem = f"POST to {self.path}/TOPIC/EVENT, and write %2F for each slash in them"
                 raise RequestRefused(404, problem)
             payload = decoded(_decode_payload, body, "payload")
-            topic, event = _decoded_name(topic, "topic"), _decoded_name(event, "event")
+            topic, event = decoded_name(topic, "topic"), decoded_name(event, "event")
             check_names(topic, event)
             return [_Message(topic=topic, event=event, payload=payload)]
         messages = decoded(_decode_batch, body, "messages").messages
@@ -223,7 +223,8 @@ class HttpPublish(Plug):
         return messages
 
 
-def _decoded_name(text: str, field: str) -> str:
+def decoded_name(text: str, field: str) -> str:
+    """Decode a name in a path. `field` is its name in the request."""
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:

@@ -1,6 +1,6 @@
 """Changes of tables, for the `postgres_changes` of supabase's clients.
 
-    changes = Changes(lambda change, claims: change.table == "messages")
+    changes = Changes(lambda change, claims: change.table == "messages", name="chat")
 
     class RoomChannel(SupabaseChannel):
         changes = changes
@@ -13,20 +13,19 @@ database.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from actors.errors import InvalidOption
 from channels.pubsub.pubsub import PubSub
 from channels.supabase.access import Claims
 from channels.topics import INTERNAL
 
-__all__ = ["CHANGES", "Change", "Changes", "MaySelect", "Subscription"]
-
-CHANGES: Final = f"{INTERNAL}supabase:changes"
-"""The topic that carries changes between nodes."""
+__all__ = ["Change", "Changes", "MaySelect", "Subscription"]
 
 # The most values of a filter with `in`, as at supabase.
 _MOST_VALUES = 100
@@ -84,11 +83,19 @@ class Changes:
 
     Args:
         may_select: decides which client may see a changed row, as a row-level policy does. It runs for each change and
-            each client that asks for changes of its table, so it must be fast.
+            each client that asks for changes of its table, so it must be fast. The client also gets `old_record`.
+        name: the same on every node. Sources with the same name share their changes.
+
+    Raises:
+        InvalidOption: `may_select` is not a plain function.
     """
 
-    def __init__(self, may_select: MaySelect) -> None:
+    def __init__(self, may_select: MaySelect, *, name: str) -> None:
+        if not callable(may_select) or inspect.iscoroutinefunction(may_select):
+            expected = "a plain function, without async, that returns True or False"
+            raise InvalidOption("Changes", "may_select", may_select, expected)
         self.may_select = may_select
+        self.topic = f"{INTERNAL}supabase:changes:{name}"
 
     def publish(self, pubsub: PubSub, change: Change) -> None:
         """Send a change to the clients of all nodes that ask for it. Any thread can call this.
@@ -97,7 +104,7 @@ class Changes:
             pubsub: the PubSub of the endpoint, `endpoint.pubsub`.
             change: the change. JSON must be able to express its rows.
         """
-        pubsub.broadcast(CHANGES, [CHANGES, msgspec.to_builtins(change)])
+        pubsub.broadcast(self.topic, [self.topic, msgspec.to_builtins(change)])
 
 
 class Subscription(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -47,8 +47,9 @@ from channels.presence.state import NotTracked
 from channels.protocol.session import BURST, TokenBucket
 from channels.pubsub.envelope import MessageTooLarge
 from channels.supabase.access import Access, Action, Claims, is_key, problem_of
-from channels.supabase.changes import CHANGES, Change, Changes, Subscription
+from channels.supabase.changes import Change, Changes, Subscription
 from channels.supabase.serializers import PRIVATE, raw_broadcast
+from channels.telemetry import SOCKET_RATE_LIMITED
 from channels.tokens.token import TokenError
 
 __all__ = [
@@ -108,14 +109,8 @@ class JoinPayload(msgspec.Struct):
 _JOINED = object()
 """A channel's message to itself: its join was accepted."""
 
-
-class _Expired:
-    """The message of the timer for the end of a token."""
-
-    __slots__ = ("token",)
-
-    def __init__(self, token: str) -> None:
-        self.token = token
+_EXPIRED = object()
+"""The message of a timer: a token of the client has expired."""
 
 
 class SupabaseServer(DurableChannelServer):
@@ -126,13 +121,12 @@ class SupabaseServer(DurableChannelServer):
     """
 
     is_durable = False
+    has_positions = False
 
     def _accept(self, response: Any) -> Awaitable[None] | None:  # type: ignore[override] # only some channels wait
         channel: Any = self.channel
-        if channel.private:
-            channel.topic = PRIVATE + self.ticket.topic
-            if channel.messages is not None:
-                return self._accept_durably(response)
+        if channel.private and channel.messages is not None:
+            return self._accept_durably(response)
         return ChannelServer._accept(self, response)
 
     async def _accept_durably(self, response: Any) -> None:
@@ -144,9 +138,8 @@ class SupabaseServer(DurableChannelServer):
         self.cursor = Cursor(found.end, history.limits.mode)
         ChannelServer._accept(self, response)
         if not self.ticket.membership.is_gone:
-            for message in channel._replayed(found.entries):
-                await self.link.budget.take(1)
-                channel.push("broadcast", message)
+            await self._replay(channel._replayed(found.entries))
+            self.cursor.move(found.end)
 
     async def handle_info(self, message: Any) -> Stop | NoReply | Continue | Within | None:
         channel: Any = self.channel
@@ -154,9 +147,9 @@ class SupabaseServer(DurableChannelServer):
             return await ChannelServer.handle_info(self, message)
         if message is _JOINED:
             await channel._on_joined()
-        elif type(message) is _Expired:
-            return self._checked(channel._on_expired(message.token), "handle_info")
-        elif type(message) is list and message[:1] == [CHANGES]:
+        elif message is _EXPIRED:
+            return self._checked(channel._on_expired(), "handle_info")
+        elif type(message) is list and channel.changes and message[:1] == [channel.changes.topic]:
             channel._on_change(msgspec.convert(message[1], Change))
         elif self.is_durable:
             return await super().handle_info(message)
@@ -165,9 +158,13 @@ class SupabaseServer(DurableChannelServer):
         return None
 
     async def _pass_on(self, entry: Entry) -> None:
-        self.cursor.move(Position(entry.epoch, entry.offset))
-        channel: Any = self.channel
-        channel._on_stored(entry)
+        own = self.channel._own  # type: ignore[attr-defined]
+        at = Position(entry.epoch, entry.offset)
+        if own and str(at) in own:
+            own.discard(str(at))
+            self.cursor.move(at)
+        else:
+            await super()._pass_on(entry)
 
 
 class SupabaseChannel(Channel):
@@ -206,6 +203,7 @@ class SupabaseChannel(Channel):
     _expiry: TimerRef | None = None
     # The result of `authorize("write", ...)`; None before the first write with this token.
     _may_write: bool | None = None
+    _is_limited = False
 
     @classmethod
     def _check_endpoint(cls, endpoint: Any) -> None:
@@ -278,6 +276,7 @@ class SupabaseChannel(Channel):
         except TokenError as error:
             raise _refused(*problem_of(error, current_runtime().now())) from None
         if self.private:
+            _make_private(self)
             if not await self._may("read"):
                 problem = (
                     f"You do not have permissions to read from this Channel topic: {self.room}"
@@ -291,6 +290,7 @@ class SupabaseChannel(Channel):
             burst=max(1.0, BURST * self.max_messages_per_second),
             now=trio.current_time(),
         )
+        # The positions of the client's own stored messages that it must not get, and that have not arrived yet.
         self._own: set[str] = set()
         send(current_pid(), _JOINED)
         return {"postgres_changes": self._subscribe()}
@@ -303,8 +303,8 @@ class SupabaseChannel(Channel):
                 problem = "this server has no source of Postgres changes"
             if problem is not None:
                 raise _refused("UnableToSubscribeToPostgres", problem)
-        if self._subscriptions:
-            self.endpoint.pubsub.subscribe(CHANGES)
+        if self._subscriptions and self.changes is not None:
+            self.endpoint.pubsub.subscribe(self.changes.topic)
         entries = enumerate(map(msgspec.to_builtins, self._subscriptions), 1)
         return [{**entry, "id": number} for number, entry in entries]
 
@@ -322,10 +322,9 @@ class SupabaseChannel(Channel):
         if self._expiry is not None:
             cancel_timer(self._expiry)
         self._token, self.claims, self._may_write = token, verified.data, None
-        seconds = verified.seconds_left
-        self._expiry = (
-            None if seconds == math.inf else send_after(current_pid(), _Expired(token), seconds)
-        )
+        self._expires_at = trio.current_time() + verified.seconds_left
+        if self._expires_at < math.inf:
+            self._expiry = send_after(current_pid(), _EXPIRED, verified.seconds_left)
 
     async def _may(self, action: Action) -> bool:
         return await self.authorize(action, self.room, self.claims) is True
@@ -350,9 +349,10 @@ class SupabaseChannel(Channel):
             return self._shut_down(problem)
         return None
 
-    def _on_expired(self, token: str) -> Stop | None:
+    def _on_expired(self) -> Stop | None:
         """Close the channel at the end of its token, unless the client has sent another one."""
-        return self._shut_down("Token has expired 0 seconds ago") if token == self._token else None
+        ago = trio.current_time() - self._expires_at
+        return self._shut_down(f"Token has expired {ago:.0f} seconds ago") if ago >= 0 else None
 
     # Broadcasts
 
@@ -362,6 +362,7 @@ class SupabaseChannel(Channel):
             return None
         self._bucket.refill(trio.current_time())
         if not self._bucket.take():
+            self._report("max_messages_per_second")
             return self._shut_down("Too many messages per second")
         answer = await self._send(payload)
         return answer if self._broadcasts.ack else None
@@ -373,6 +374,7 @@ class SupabaseChannel(Channel):
         body = payload.get("payload")
         size = len(body.data if type(body) is Binary else _encode(body))
         if size > self.max_payload_bytes:
+            self._report("max_payload_bytes")
             return _error("payload_size_exceeded")
         if payload.get("persist") and self.private and self.messages is not None:
             return await self._store(self.messages, event, body)
@@ -383,39 +385,44 @@ class SupabaseChannel(Channel):
             return _error("payload_size_exceeded")
         return PushReply()
 
+    def _report(self, limit: str) -> None:
+        """Count a broadcast above a limit, and emit `SOCKET_RATE_LIMITED` once for this channel."""
+        link = self._context.link
+        link.count(("socket", limit))
+        if not self._is_limited:
+            self._is_limited = True
+            about = {"endpoint": self.endpoint, "pid": link.connection, "limit": limit}
+            link.runtime.telemetry.execute(SOCKET_RATE_LIMITED, {}, about)
+
     async def _store(self, history: History, event: str, body: Any) -> PushReply:
         if type(body) is Binary:
             return _error("only JSON payloads can be stored")
-        message = stored_broadcast(event, body)
-        id = message["meta"]["id"]
-        if not self._broadcasts.to_self:
-            self._own.add(id)
         try:
-            await history.append(self.topic, "broadcast", message)
+            position = await history.append(self.topic, "broadcast", stored_broadcast(event, body))
         except AppendFailed as error:
-            self._own.discard(id)
             return _error(str(error))
+        if not self._broadcasts.to_self:
+            # The message itself arrives after this handler.
+            self._own.add(position)
         return PushReply()
 
-    def _on_stored(self, entry: Entry) -> None:
-        """Send a stored message to the client, unless it is the client's own."""
-        message = _decode(entry.body)
-        if message["meta"]["id"] in self._own:
-            self._own.discard(message["meta"]["id"])
-        else:
-            self.push(entry.event, message)
-
-    def _replayed(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    def _replayed(self, entries: Sequence[Entry]) -> list[Entry]:
         """Return the stored messages that the client asks for, oldest first."""
-        replay = self._broadcasts.replay
-        if replay is None:
-            return []
-        limit = max(0, min(replay.limit, self.max_replay))
-        messages = [_decode(entry.body) for entry in entries]
-        wanted = [each for each in messages if _stored_at(each) >= replay.since]
-        for each in wanted:
-            each["meta"]["replayed"] = True
-        return wanted[max(0, len(wanted) - limit) :]
+        replay, found = self._broadcasts.replay, list[Entry]()
+        limit = 0 if replay is None else min(replay.limit, self.max_replay)
+        # From the newest one, so that a join decodes few of thousands of messages.
+        for entry in reversed(entries):
+            if replay is None or len(found) >= limit:
+                break
+            message = _decode(entry.body)
+            time = _stored_at(message)
+            if time is None:
+                continue
+            if time < replay.since:
+                break
+            message["meta"]["replayed"] = True
+            found.append(Entry(entry.epoch, entry.offset, entry.event, _encode(message)))
+        return found[::-1]
 
     # Presences
 
@@ -498,9 +505,18 @@ def stored_broadcast(event: str, body: Any) -> dict[str, Any]:
     }
 
 
-def _stored_at(message: dict[str, Any]) -> int:
-    """Return the time of a stored broadcast, in milliseconds since 1970."""
-    return UUID(message["meta"]["id"]).int >> 80
+def _stored_at(message: Any) -> int | None:
+    """Return the time of a stored broadcast in milliseconds since 1970; None for a message of another form."""
+    try:
+        return UUID(message["meta"]["id"]).int >> 80
+    except (LookupError, TypeError, ValueError, AttributeError):
+        # The application has appended it to the history.
+        return None
+
+
+def _make_private(channel: Channel) -> None:
+    # In `join`, because a subclass may go on in its own `join`, and track a presence there.
+    channel.topic = PRIVATE + channel.topic
 
 
 def _refused(code: str, text: str) -> JoinRefused:

@@ -8,23 +8,25 @@ Each gets 202. The caller sends a token as a bearer token, or the API key in the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
 import msgspec
 
+from actors.errors import InvalidOption
 from channels.durable.storage import AppendFailed
 from channels.errors import EncodeError
 from channels.messages import Binary
 from channels.publishing.delivery import Delivered, deliver
-from channels.publishing.http import HttpPublish, decoded
+from channels.publishing.http import HttpPublish, decoded, decoded_name
 from channels.serializers.json_values import read_float
 from channels.serving.requests import Caller, RequestRefused
 from channels.serving.services import Services
 from channels.supabase.channel import PREFIX, SupabaseChannel, broadcast_of, stored_broadcast
 from channels.supabase.serializers import PRIVATE
-from channels.supabase.socket import SupabaseSocket
+from channels.supabase.socket import SupabaseSocket, verified_by
 from channels.wire.request import Headers
 
 __all__ = ["SupabaseHttp"]
@@ -69,8 +71,18 @@ class SupabaseHttp(HttpPublish):
         self, socket: type[SupabaseSocket], path: str = "/realtime/v1", **options: Any
     ) -> None:
         base = f"{path.removesuffix('/socket')}/api/broadcast"
-        super().__init__(token=socket.verify, path=base, **{"origins": False, **options})
+        verify = partial(verified_by, socket)
+        super().__init__(token=verify, path=base, **{"origins": False, **options})
         self._socket = socket
+
+    def attach(self, services: Services) -> Callable[[], None]:
+        mounts = services.mounts.values()
+        routers = [each.router for each in mounts if each.socket is self._socket]
+        if not routers:
+            problem = "a socket class that the endpoint mounts"
+            raise InvalidOption("SupabaseHttp", "socket", self._socket, problem)
+        self._router = routers[0]
+        return super().attach(services)
 
     def _admit(self, headers: Headers) -> Caller:
         scheme, _, token = (headers.get("authorization") or "").partition(" ")
@@ -92,13 +104,14 @@ class SupabaseHttp(HttpPublish):
         kind = (headers.get("content-type") or _JSON).partition(";")[0].strip().lower()
         if kind not in (_JSON, _RAW):
             raise RequestRefused(415, f"Unsupported Media Type. Use {_JSON} or {_RAW}")
-        query = parse_qs(scope["query_string"].decode("latin-1"))
+        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         return [
             _Single(
-                topic=unquote(topic),
-                event=unquote(event),
+                topic=decoded_name(topic, "topic"),
+                event=decoded_name(event, "event"),
                 payload=Binary(body) if kind == _RAW else decoded(_decode_any, body, "payload"),
-                private=query.get("private") == ["true"],
+                # Any other value, such as `True`, counts as private, because a public message cannot be taken back.
+                private=query.get("private", ["false"])[-1].lower() not in ("false", "0"),
                 persist=any(name in ("persist", "persist[ttl]") for name in query),
             )
         ]
@@ -106,12 +119,10 @@ class SupabaseHttp(HttpPublish):
     async def _deliver(
         self, services: Services, caller: Caller, message: Any, key: str | None
     ) -> Delivered:
-        mount = next(each for each in services.mounts.values() if each.socket is self._socket)
         topic = f"{PREFIX}{message.topic}"
-        route = mount.router.match(topic)
-        if route is None or not message.topic or not message.event:
+        channel: Any = getattr(self._router.match(topic), "channel", object)
+        if not issubclass(channel, SupabaseChannel) or not message.topic or not message.event:
             raise RequestRefused(422, "the topic or the event is not valid", field="topic")
-        channel: type[SupabaseChannel] = route.channel
         allowed = not channel.private_only
         if message.private:
             allowed = await channel.authorize("write", message.topic, caller.data.data) is True

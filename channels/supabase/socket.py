@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from actors.runtime import current_runtime
 from channels.channel import Channel
 from channels.connect_info import ConnectInfo
-from channels.errors import ChannelsError
+from channels.errors import ChannelsError, InvalidResult
 from channels.serving.mount import Mount
 from channels.socket import Refusal, Socket
 from channels.supabase.access import Access, problem_of
@@ -26,7 +27,7 @@ from channels.tokens.token import (
 )
 from channels.topics import Route
 
-__all__ = ["SupabaseSocket"]
+__all__ = ["SupabaseSocket", "verified_by"]
 
 
 class SupabaseSocket(Socket):
@@ -103,8 +104,27 @@ class SupabaseSocket(Socket):
         key = connect_info.header("x-api-key") or params.get("apikey")
         if not isinstance(key, str):
             raise TokenMissing
-        self.verify(key)
-        self.assigns["access"] = Access(self.verify, key)
+        verify = partial(verified_by, type(self))
+        verify(key)
+        self.assigns["access"] = Access(verify, key)
+
+
+def verified_by(socket: type[SupabaseSocket], token: str | None) -> VerifiedToken:
+    """Return the result of `verify` of a socket class.
+
+    Raises:
+        InvalidResult: it is no `VerifiedToken`. `connect` would otherwise accept a client for which `verify` returned
+            False or an awaitable.
+    """
+    verified = socket.verify(token)
+    if not isinstance(verified, VerifiedToken):
+        advice = (
+            "return a VerifiedToken from a plain `def`, or raise TokenInvalid to refuse the token"
+        )
+        raise InvalidResult(
+            f"{socket.__name__}.verify", verified, ("VerifiedToken",), advice=advice
+        )
+    return verified
 
 
 def _refusal(reason: Any, connect_info: ConnectInfo) -> Refusal:

@@ -37,7 +37,7 @@ class Room(SupabaseChannel):
 
     presence = Presence()
     messages = History(max_age=DAY)
-    changes = Changes(lambda change, claims: change.table == "notices")
+    changes = Changes(lambda change, claims: change.table == "notices", name="notices")
 
     @classmethod
     async def authorize(cls, action: Action, topic: str, claims: Claims) -> bool:

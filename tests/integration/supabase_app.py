@@ -26,7 +26,7 @@ class Room(SupabaseChannel):
 
     presence = Presence()
     messages = History()
-    changes = Changes(lambda change, claims: True)
+    changes = Changes(lambda change, claims: True, name="c")
     refusal_delay = 0.0
 
     @classmethod

@@ -26,7 +26,7 @@ def may_select(change: Change, claims: Any) -> bool:
 
 @pytest.fixture
 def changes() -> Changes:
-    return Changes(may_select)
+    return Changes(may_select, name="of users")
 
 
 @pytest.fixture
@@ -76,8 +76,19 @@ async def test_a_client_gets_only_the_rows_that_it_may_see(
     assert [event for event, _ in await bob.heard()] == ["postgres_changes"]
 
 
+async def test_a_client_gets_only_the_rows_of_the_source_of_its_channel(
+    server: Server, changes: Changes
+) -> None:
+    client = await Realtime.open(server)
+    await client.join(postgres_changes=[ALL])
+    Changes(may_select, name="of administrators").publish(server.endpoint.pubsub, change())
+    assert await client.heard() == []
+    changes.publish(server.endpoint.pubsub, change())
+    assert len(await client.heard()) == 1
+
+
 async def test_only_true_shows_a_row(serve: Serve) -> None:
-    changes = Changes(lambda change, claims: "yes")  # type: ignore[arg-type, return-value]
+    changes = Changes(lambda change, claims: "yes", name="c")  # type: ignore[arg-type, return-value]
     server = await serve(endpoint_of(changes=changes))
     client = await Realtime.open(server)
     await client.join(postgres_changes=[ALL])

@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 import trio
 
+from channels.supabase import JoinPayload
 from channels.supabase.serializers import PRIVATE
+from channels.telemetry import SOCKET_RATE_LIMITED
 from tests.channels.conftest import Serve
 from tests.channels.supabase.clients import (
     APIKEY,
     JOINED,
     TOPIC,
     Realtime,
+    Room,
     endpoint_of,
     error,
     ok,
@@ -150,14 +153,22 @@ async def test_a_raw_broadcast_reaches_clients_of_version_2_and_skips_those_of_v
 
 async def test_a_broadcast_above_the_limit_gets_an_error_only_with_ack(serve: Serve) -> None:
     server = await serve(endpoint_of(max_payload_bytes=20))
+    limited: list[str] = []
+    server.runtime.telemetry.attach(
+        SOCKET_RATE_LIMITED, lambda _, __, about: limited.append(about["limit"])
+    )
     ann, bob = await Realtime.open(server), await Realtime.open(server)
     await ann.join(broadcast=ACK)
     await bob.join()
     ann.shout("photo", "x" * 30)
     assert await ann.heard() == [error({"error": "payload_size_exceeded"})]
-    bob.shout("photo", b"x" * 30)
+    for _ in range(2):
+        bob.shout("photo", b"x" * 30)
     assert await bob.heard() == []
     assert await ann.heard() == []
+    # Each is counted, and each client is reported once.
+    assert limited == ["max_payload_bytes"] * 2
+    assert server.endpoint.statistics()["counts"]["socket", "max_payload_bytes"] == 3
 
 
 async def test_too_many_messages_close_the_channel_with_a_system_message(serve: Serve) -> None:
@@ -167,6 +178,7 @@ async def test_too_many_messages_close_the_channel_with_a_system_message(serve: 
     for _ in range(11):
         client.shout("cursor", {})
     assert await client.heard() == [system("Too many messages per second"), CLOSED]
+    assert server.endpoint.statistics()["counts"]["socket", "max_messages_per_second"] == 1
 
 
 @pytest.mark.parametrize("payload", [None, "text", {}, {"event": 7}])
@@ -382,6 +394,29 @@ async def test_presences_of_private_and_public_channels_are_separate(server: Ser
     await trio.sleep(0.1)
     assert [each[0] for each in await ann.heard()] == ["phx_reply", "presence_diff"]
     assert await bob.join(presence=enabled) == [JOINED, ("presence_state", {})]
+
+
+async def test_a_presence_from_the_join_of_a_private_channel_stays_private(serve: Serve) -> None:
+    class Hall(Room):
+        """A channel that tracks each client in its join."""
+
+        async def join(self, topic: str, payload: JoinPayload) -> Any:
+            response = await super().join(topic, payload)
+            assert self.presence is not None
+            self.presence.track(self, self.claims["role"])
+            return response
+
+    server = await serve(endpoint_of(channel=Hall))
+    ann, bob, carl = [await Realtime.open(server) for _ in range(3)]
+    await bob.join()
+    await carl.join(private=True, access_token=token("writer"))
+    await trio.sleep(0.1)
+    for each in (bob, carl):
+        await each.heard()
+    await ann.join(private=True, access_token=token("reader"))
+    await trio.sleep(0.1)
+    assert await bob.heard() == []
+    assert [list(diff["joins"]) for _, diff in await carl.heard()] == [["reader"]]
 
 
 async def test_a_client_that_may_not_read_cannot_join_a_private_channel(server: Server) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from channels import Channel
 from tests.channels.conftest import Serve
 from tests.channels.supabase.clients import (
     APIKEY,
@@ -15,6 +16,7 @@ from tests.channels.supabase.clients import (
     raw,
     room_of,
     said,
+    socket_of,
     token,
 )
 from tests.channels.support import Answer, Server, settle
@@ -95,6 +97,29 @@ async def test_a_private_message_needs_the_permission_to_write(server: Server) -
     assert await client.heard() == [said("cursor", {})]
 
 
+@pytest.mark.parametrize("value", ["True", "1", "yes", ""])
+async def test_a_message_is_public_only_if_private_is_false_or_absent(
+    server: Server, value: str
+) -> None:
+    client = await Realtime.open(server)
+    await client.join()
+    assert (await post(server, f"{SINGLE}?private={value}", {})).status == 403
+    assert await client.heard() == []
+    assert (await post(server, f"{SINGLE}?private=False", {})).status == 202
+
+
+async def test_a_topic_of_a_channel_of_another_kind_gets_422(serve: Serve) -> None:
+    class Plain(Channel):
+        """A channel of Phoenix's clients."""
+
+    endpoint = endpoint_of()
+    routes = socket_of(endpoint).channels
+    socket_of(endpoint).channels = {"realtime:plain": Plain, **routes}
+    server = await serve(endpoint)
+    answer = await post(server, f"{BASE}/plain/events/cursor", {})
+    assert (answer.status, json.loads(answer.body)["field"]) == (422, "topic")
+
+
 async def test_a_stored_message_arrives_live_and_again_at_a_later_join(server: Server) -> None:
     ann, bob = await Realtime.open(server), await Realtime.open(server)
     private: dict[str, Any] = {"private": True, "access_token": WRITER}
@@ -128,6 +153,7 @@ async def test_the_api_key_is_enough_without_a_bearer_token(server: Server) -> N
         (f"{BASE}//events/a", {}, {}, 422),
         (f"{BASE}/lobby/events/", {}, {}, 422),
         (f"{BASE}/lobby/cursor", {}, {}, 422),
+        (f"{BASE}/%FF/events/cursor", {}, {}, 422),
         (
             f"{BASE}/lobby/events/{'x' * 300}",
             b"",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from actors.errors import InvalidOption
+from actors.errors import InvalidOption, StartError
 from channels import Endpoint
 from channels.durable import History
 from channels.errors import ChannelsError
 from channels.presence import Presence
-from channels.supabase import SupabaseChannel, SupabaseHttp, SupabaseSocket
+from channels.supabase import Change, Changes, SupabaseChannel, SupabaseHttp, SupabaseSocket
 from tests.channels.conftest import Serve
-from tests.channels.supabase.clients import SECRET
+from tests.channels.supabase.clients import APIKEY, SECRET, endpoint_of, socket_of
+from tests.channels.support import head, settle
 
 
 class Room(SupabaseChannel):
@@ -55,3 +58,40 @@ def test_the_clients_leave_out_the_end_of_the_path_of_the_bare_server() -> None:
     assert SupabaseHttp(UserSocket).path == "/realtime/v1/api/broadcast"
     assert SupabaseHttp(UserSocket, "/socket").path == "/api/broadcast"
     assert SupabaseHttp(UserSocket, "/realtime/v1/socket").path == "/realtime/v1/api/broadcast"
+
+
+async def admits(token: str | None) -> bool:
+    return False
+
+
+@pytest.mark.parametrize("verify", [admits, lambda token: None, lambda token: {"role": "anon"}])
+async def test_a_verify_that_returns_something_else_admits_nobody(
+    serve: Serve, caplog: pytest.LogCaptureFixture, verify: Any
+) -> None:
+    endpoint = endpoint_of()
+    socket_of(endpoint).verify = staticmethod(verify)
+    server = await serve(endpoint)
+    client = await server.accept()
+    client.write(head(f"/realtime/v1/websocket?apikey={APIKEY}&vsn=2.0.0"))
+    await settle()
+    answer = client.answer()
+    assert answer is not None
+    assert answer.status == 500
+    assert "UserSocket.verify returned" in caplog.text
+    assert "; return a VerifiedToken from a plain `def`" in caplog.text
+
+
+async def test_the_routes_over_http_need_a_mounted_socket(serve: Serve) -> None:
+    endpoint = endpoint_of()
+    endpoint.plugs = (SupabaseHttp(UserSocket),)
+    with pytest.raises(StartError, match="SupabaseHttp got socket=<class"):
+        await serve(endpoint)
+
+
+async def never(change: Change, claims: Any) -> bool:
+    return False
+
+
+def test_a_source_of_changes_needs_a_plain_function() -> None:
+    with pytest.raises(InvalidOption, match="without async"):
+        Changes(never, name="c")  # type: ignore[arg-type]

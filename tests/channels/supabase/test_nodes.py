@@ -44,7 +44,7 @@ def test_a_raw_broadcast_is_the_same_after_the_bytes_between_workers_and_over_re
 
 async def test_changes_of_tables_reach_the_clients_of_another_node(serve: Serve) -> None:
     nodes = JoinedNodes()
-    changes = Changes(lambda change, claims: True)
+    changes = Changes(lambda change, claims: True, name="c")
     here, there = [
         await serve(endpoint_of(pubsub=PubSub(nodes.adapter(name)), messages=None, changes=changes))
         for name in ("here", "there")

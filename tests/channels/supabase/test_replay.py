@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from channels import handle_out
 from channels.durable import History
 from channels.supabase.channel import stored_broadcast
 from channels.supabase.serializers import PRIVATE as PREFIX_OF_PRIVATE
@@ -14,6 +15,7 @@ from tests.channels.conftest import Serve
 from tests.channels.supabase.clients import (
     JOINED,
     Realtime,
+    Room,
     endpoint_of,
     error,
     ok,
@@ -139,3 +141,42 @@ async def test_a_push_with_a_key_is_a_broadcast_like_any_other(server: Server) -
     await client.join(**PRIVATE, broadcast={"ack": True, "self": False})
     client.send("broadcast", {"type": "broadcast", "event": "a", "payload": {}, "_key": "7"})
     assert await client.heard() == [ok()]
+
+
+async def test_a_message_that_the_application_stores_itself_reaches_the_clients(
+    server: Server,
+) -> None:
+    history: History = room_of(server.endpoint).messages
+    ann, bob = await Realtime.open(server), await Realtime.open(server)
+    await ann.join(**PRIVATE, broadcast={"ack": True, "self": False})
+    await history.append(STORED, "broadcast", {"type": "broadcast", "event": "a", "payload": 1})
+    await history.append(STORED, "notice", {"meta": 7})
+    assert await ann.heard() == [
+        ("broadcast", {"type": "broadcast", "event": "a", "payload": 1}),
+        ("notice", {"meta": 7}),
+    ]
+    ann.shout("chat", 2, persist=True)
+    assert await ann.heard() == [ok()]
+    assert bodies(await bob.join(**PRIVATE, broadcast=replay())) == [2]
+
+
+async def test_a_handler_of_outgoing_broadcasts_gets_the_stored_ones_too(serve: Serve) -> None:
+    class Censored(Room):
+        """A channel that shows no bad words."""
+
+        @handle_out("broadcast")
+        async def show(self, payload: Any) -> None:
+            if payload["payload"] != "bad":
+                self.push("broadcast", payload)
+
+    server = await serve(endpoint_of(channel=Censored))
+    ann, bob = await Realtime.open(server), await Realtime.open(server)
+    await ann.join(**PRIVATE)
+    for word in ("bad", "good"):
+        await room_of(server.endpoint).messages.append(
+            STORED, "broadcast", stored_broadcast("chat", word)
+        )
+    assert bodies(await ann.heard()) == ["good"]
+    assert bodies(await bob.join(**PRIVATE, broadcast=replay())) == ["good"]
+    bob.shout("chat", "better", persist=True)
+    assert bodies(await ann.heard()) == ["better"]
