@@ -43,17 +43,17 @@ def is_key(token: str) -> bool:
     return token.startswith("sb_")
 
 
-def problem_of(error: TokenError, now: float) -> tuple[str, str]:
+def problem_of(error: TokenError) -> tuple[str, str]:
     """Return the code and the text of supabase for a refused token.
 
-    >>> problem_of(TokenExpired(signed_at=100, max_age=0, now=107), 107)
+    >>> problem_of(TokenExpired(signed_at=100, max_age=0, now=107))
     ('InvalidJWTToken', 'Token has expired 7 seconds ago')
     """
     match error:
         case TokenMissing():
             return "Unauthorized", "API key is missing"
         case TokenExpired():
-            ago = max(0, round(now - error.signed_at - error.max_age))
+            ago = round(error.now - error.signed_at - error.max_age)
             return "InvalidJWTToken", f"Token has expired {ago} seconds ago"
         case TokenInvalid(reason="signature"):
             return "JwtSignatureError", "Failed to validate JWT signature"

@@ -274,7 +274,7 @@ class SupabaseChannel(Channel):
         try:
             self._accept_token(access.apikey if token is None or is_key(token) else token)
         except TokenError as error:
-            raise _refused(*problem_of(error, current_runtime().now())) from None
+            raise _refused(*problem_of(error)) from None
         if self.private:
             _make_private(self)
             if not await self._may("read"):
@@ -343,7 +343,7 @@ class SupabaseChannel(Channel):
         try:
             self._accept_token(token)
         except TokenError as error:
-            return self._shut_down(problem_of(error, current_runtime().now())[1])
+            return self._shut_down(problem_of(error)[1])
         if self.private and not await self._may("read"):
             problem = f"You no longer have permission to read from this Channel topic: {self.room}"
             return self._shut_down(problem)

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from actors.runtime import current_runtime
 from channels.channel import Channel
 from channels.connect_info import ConnectInfo
 from channels.errors import ChannelsError, InvalidResult
@@ -131,7 +130,7 @@ def _refusal(reason: Any, connect_info: ConnectInfo) -> Refusal:
     """Return the answer to a client that `connect` has refused, in supabase's form."""
     status, text = 403, str(reason)
     if isinstance(reason, TokenError):
-        status, text = 401, problem_of(reason, current_runtime().now())[1]
+        status, text = 401, problem_of(reason)[1]
     return Refusal(
         status,
         msgspec.json.encode({"error": text}).decode(),

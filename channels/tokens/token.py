@@ -78,6 +78,7 @@ class TokenExpired(TokenError):
     Attributes:
         signed_at: the time of the signature, in seconds since 1970.
         max_age: the seconds for which the token was valid.
+        now: the time of the check, in seconds since 1970.
     """
 
     def __init__(self, *, signed_at: float, max_age: float, now: float) -> None:
@@ -86,6 +87,7 @@ class TokenExpired(TokenError):
         )
         self.signed_at = signed_at
         self.max_age = max_age
+        self.now = now
 
 
 @declared("the token is not valid: {problem}")
