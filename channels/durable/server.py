@@ -193,9 +193,9 @@ class DurableChannelServer(ChannelServer):
         """Send a message to the client, or to the method that intercepts its event."""
         self.cursor.move(Position(entry.epoch, entry.offset))
         link, ticket, event = self.link, self.ticket, entry.event
+        body = entry.payload if self.has_positions else entry.body
         interceptor = self.table.outgoing.get(event)
         if interceptor is not None:
-            body = entry.payload if self.has_positions else entry.body
             result = await interceptor(self.channel, _decode(body))
             if result is not None:
                 raise self._invalid(
@@ -203,7 +203,6 @@ class DurableChannelServer(ChannelServer):
                 )
             return
         codec = link.codec
-        body = entry.payload if self.has_positions else entry.body
         payload = msgspec.Raw(body) if codec.copies_json else _decode(body)
         link.out.put(codec.push(ticket.channel_ref, ticket.topic, event, payload))
 

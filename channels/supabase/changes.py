@@ -16,7 +16,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -27,8 +27,10 @@ from channels.topics import INTERNAL
 
 __all__ = ["Change", "Changes", "MaySelect", "Subscription"]
 
-# The most values of a filter with `in`, as at supabase.
+# The most values of a filter with `in`, as at supabase, and the most characters of a filter. Each change is compared
+# with all filters of all clients.
 _MOST_VALUES = 100
+_MOST_TEXT = 4096
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +115,7 @@ class Subscription(msgspec.Struct, frozen=True, omit_defaults=True):
     event: Literal["*", "INSERT", "UPDATE", "DELETE"]
     schema: str | None = None
     table: str | None = None
-    filter: str | None = None
+    filter: Annotated[str, msgspec.Meta(max_length=_MOST_TEXT)] | None = None
 
     def wants(self, change: Change) -> bool:
         """Return True if the change is one of those that the client asks for."""
@@ -129,11 +131,12 @@ class Subscription(msgspec.Struct, frozen=True, omit_defaults=True):
         column, _, condition = (self.filter or "").partition("=")
         operator, _, value = condition.partition(".")
         # A comma joins several filters, which only newer versions of supabase have.
-        is_one = operator == "in" or "," not in value
-        if not self.filter or (column and operator in _OPERATORS and is_one):
+        most = _MOST_VALUES if operator == "in" else 1
+        if not self.filter or (column and operator in _OPERATORS and value.count(",") < most):
             return None
         return (
-            f"the filter {self.filter!r} is not column=operator.value with {', '.join(_OPERATORS)}"
+            f"the filter {self.filter!r} is not column=operator.value with {', '.join(_OPERATORS)}, "
+            f"or has more than {_MOST_VALUES} values"
         )
 
 
@@ -155,7 +158,7 @@ def _passes(text: str, row: Mapping[str, Any]) -> bool:
     if found is None:
         # As in SQL, a comparison with null is not true.
         return False
-    values = value.strip("()").split(",")[:_MOST_VALUES] if operator == "in" else [value]
+    values = value.strip("()").split(",") if operator == "in" else [value]
     return any(_OPERATORS[operator](_order(found, each)) for each in values)
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 import msgspec
@@ -38,12 +38,13 @@ from channels.durable.history import History
 from channels.durable.server import DurableChannelServer
 from channels.durable.storage import AppendFailed
 from channels.durable.stream import Cursor, Entry, Position
-from channels.errors import EncodeError
+from channels.errors import ChannelsError, EncodeError
 from channels.handlers import handle_in
 from channels.messages import Binary, JoinRefused, Message, PushReply
 from channels.presence.presence import Presence
 from channels.presence.roster import TooManyCalls
 from channels.presence.state import NotTracked
+from channels.presence.wire import MAX_TEXT
 from channels.protocol.session import BURST, TokenBucket
 from channels.pubsub.envelope import MessageTooLarge
 from channels.supabase.access import Access, Action, Claims, is_key, problem_of
@@ -86,7 +87,7 @@ class BroadcastConfig(msgspec.Struct, rename={"to_self": "self"}):
 class PresenceConfig(msgspec.Struct):
     """The options of presences."""
 
-    key: str = ""
+    key: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)] = ""
     enabled: bool = False
 
 
@@ -96,7 +97,7 @@ class JoinConfig(msgspec.Struct):
     broadcast: BroadcastConfig | None = None
     presence: PresenceConfig | None = None
     private: bool | None = None
-    postgres_changes: list[Subscription] | None = None
+    postgres_changes: Annotated[list[Subscription], msgspec.Meta(max_length=100)] | None = None
 
 
 class JoinPayload(msgspec.Struct):
@@ -269,7 +270,12 @@ class SupabaseChannel(Channel):
             raise _refused("TopicNameRequired", "You must provide a topic name")
         if self.private_only and not self.private:
             raise _refused("PrivateOnly", "This project only allows private channels")
-        access: Access = self.assigns["access"]
+        access = self.assigns.get("access")
+        if not isinstance(access, Access):
+            raise ChannelsError(
+                f"{type(self).__name__} needs a SupabaseSocket, whose connect() sets assigns['access']; if you override "
+                "connect(), call super().connect() first"
+            )
         token = payload.access_token
         try:
             self._accept_token(access.apikey if token is None or is_key(token) else token)

@@ -54,7 +54,7 @@ _MAX_SIZE = 255
 
 _decode = msgspec.json.Decoder(float_hook=read_float).decode
 
-# The texts for refusals of the session, before a channel exists. The Python client waits longer after these.
+# The texts for refused joins of the session, before a channel exists. The Python client waits longer after these.
 _REFUSALS = {
     "too many channels joined": "ChannelRateLimitReached: Too many channels",
     "too many joins in progress": "ClientJoinRateLimitReached: Too many joins per second",
@@ -104,7 +104,9 @@ class SupabaseV1(V1):
     def encode_reply(
         self, join_ref: Any, ref: Any, topic: Any, status: str, response: Any
     ) -> bytes:
-        return super().encode_reply(join_ref, ref, topic, status, _refusal(status, response))
+        # Only the refs of a join are the same.
+        refusal = _refusal(status, response) if join_ref in (None, ref) else response
+        return super().encode_reply(join_ref, ref, topic, status, refusal)
 
     def encode_broadcast(self, topic: str, event: str, payload: Any) -> bytes | None:  # type: ignore[override]
         if type(payload) is Binary:
@@ -134,7 +136,9 @@ class SupabaseV2(V2):
     def encode_reply(
         self, join_ref: Any, ref: Any, topic: Any, status: str, response: Any
     ) -> bytes:
-        return super().encode_reply(join_ref, ref, topic, status, _refusal(status, response))
+        # Only the refs of a join are the same.
+        refusal = _refusal(status, response) if join_ref in (None, ref) else response
+        return super().encode_reply(join_ref, ref, topic, status, refusal)
 
     def encode_broadcast(self, topic: str, event: str, payload: Any) -> bytes:
         if type(payload) is Binary:

@@ -258,6 +258,18 @@ async def test_joins_above_the_limit_get_the_text_that_the_python_client_knows(
     assert await client.join() == [limited]
 
 
+async def test_a_push_above_the_limit_of_the_socket_gets_no_text_about_joins(serve: Serve) -> None:
+    endpoint = endpoint_of()
+    socket_of(endpoint).max_messages_per_second = 0.1
+    server = await serve(endpoint)
+    client = await Realtime.open(server)
+    await client.join()
+    client.shout("cursor", {})
+    client.shout("cursor", {})
+    ((_, reply),) = await client.heard()
+    assert reply["response"]["reason"] == "rate limited"
+
+
 # Presences
 
 
@@ -476,6 +488,18 @@ async def test_an_exception_in_authorize_refuses_the_join(serve: Serve) -> None:
 async def test_no_route_lets_a_client_join_the_topic_of_a_private_channel(server: Server) -> None:
     client = await Realtime.open(server)
     assert await client.join(f"{PRIVATE}{TOPIC}") == [error({"reason": "unmatched topic"})]
+
+
+async def test_a_join_with_too_much_is_refused(server: Server) -> None:
+    client = await Realtime.open(server)
+    entry = {"event": "*", "schema": "public", "table": "t"}
+    for config in (
+        {"postgres_changes": [entry] * 101},
+        {"postgres_changes": [{**entry, "filter": "a=eq." + "x" * 5000}]},
+        {"presence": {"key": "x" * 5000}},
+    ):
+        ((_, reply),) = await client.join(**config)
+        assert (reply["status"], reply["response"]["reason"]) == ("error", "invalid payload")
 
 
 # The end

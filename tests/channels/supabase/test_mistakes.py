@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from actors.errors import InvalidOption, StartError
-from channels import Endpoint
+from channels import Endpoint, Mount, Socket
 from channels.durable import History
 from channels.errors import ChannelsError
 from channels.presence import Presence
-from channels.supabase import Change, Changes, SupabaseChannel, SupabaseHttp, SupabaseSocket
+from channels.supabase import (
+    SUPABASE_SERIALIZERS,
+    Change,
+    Changes,
+    SupabaseChannel,
+    SupabaseHttp,
+    SupabaseSocket,
+)
 from tests.channels.conftest import Serve
-from tests.channels.supabase.clients import APIKEY, SECRET, endpoint_of, socket_of
+from tests.channels.supabase.clients import APIKEY, SECRET, Realtime, endpoint_of, socket_of
 from tests.channels.support import head, settle
 
 
@@ -95,3 +102,19 @@ async def never(change: Change, claims: Any) -> bool:
 def test_a_source_of_changes_needs_a_plain_function() -> None:
     with pytest.raises(InvalidOption, match="without async"):
         Changes(never, name="c")  # type: ignore[arg-type]
+
+
+async def test_a_channel_needs_the_socket_of_supabase(serve: Serve) -> None:
+    class Plain(Socket):
+        """A socket that checks no API key."""
+
+        channels: ClassVar[Any] = {"realtime:*": SupabaseChannel}
+
+    server = await serve(
+        Endpoint(sockets={"/realtime/v1": Mount(Plain, serializers=SUPABASE_SERIALIZERS)})
+    )
+    crashes = server.crashes()
+    client = await Realtime.open(server)
+    await client.join()
+    (crash,) = crashes
+    assert "SupabaseChannel needs a SupabaseSocket" in str(crash)
