@@ -273,8 +273,8 @@ class SupabaseChannel(Channel):
         access = self.assigns.get("access")
         if not isinstance(access, Access):
             raise ChannelsError(
-                f"{type(self).__name__} needs a SupabaseSocket, whose connect() sets assigns['access']; if you override "
-                "connect(), call super().connect() first"
+                f"{type(self).__name__} needs a SupabaseSocket, whose connect() sets assigns['access']; an override of "
+                "connect() must call super().connect()"
             )
         token = payload.access_token
         try:
