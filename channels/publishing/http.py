@@ -214,12 +214,16 @@ class HttpPublish(Plug):
             topic, event = decoded_name(topic, "topic"), decoded_name(event, "event")
             check_names(topic, event)
             return [_Message(topic=topic, event=event, payload=payload)]
-        messages = decoded(_decode_batch, body, "messages").messages
+        messages = self._batch(_decode_batch, body)
+        for number, each in enumerate(messages):
+            check_names(each.topic, each.event, within=f"messages[{number}].")
+        return messages
+
+    def _batch(self, decoder: msgspec.json.Decoder[Any], body: bytes) -> Sequence[Any]:
+        messages: Sequence[Any] = decoded(decoder, body, "messages").messages
         if len(messages) > self.max_batch:
             problem = f"the batch has {len(messages)} messages; send at most {self.max_batch}"
             raise RequestRefused(422, problem, field="messages")
-        for number, each in enumerate(messages):
-            check_names(each.topic, each.event, within=f"messages[{number}].")
         return messages
 
 

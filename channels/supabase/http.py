@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs
 
 import msgspec
@@ -34,15 +34,18 @@ __all__ = ["SupabaseHttp"]
 _JSON, _RAW = "application/json", "application/octet-stream"
 
 
+_Name = Annotated[str, msgspec.Meta(min_length=1)]
+
+
 class _Message(msgspec.Struct, kw_only=True):
-    topic: str
-    event: str
+    topic: _Name
+    event: _Name
     payload: dict[str, Any]
     private: bool | None = False
 
 
 class _Batch(msgspec.Struct):
-    messages: list[_Message]
+    messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
 
 
 class _Single(msgspec.Struct, kw_only=True):
@@ -95,11 +98,7 @@ class SupabaseHttp(HttpPublish):
 
     def _messages(self, names: str, scope: Any, headers: Headers, body: bytes) -> Sequence[Any]:
         if not names:
-            messages = decoded(_decode_batch, body, "messages").messages
-            if len(messages) > self.max_batch:
-                problem = f"the batch has {len(messages)} messages; send at most {self.max_batch}"
-                raise RequestRefused(422, problem, field="messages")
-            return messages
+            return self._batch(_decode_batch, body)
         topic, _, event = names.partition("/events/")
         kind = (headers.get("content-type") or _JSON).partition(";")[0].strip().lower()
         if kind not in (_JSON, _RAW):

@@ -88,6 +88,16 @@ async def test_a_batch_reaches_its_topics_and_drops_private_messages_without_per
     assert await bob.heard() == [said("a", {"x": 1})]
 
 
+@pytest.mark.parametrize("name", ["topic", "event"])
+async def test_a_batch_with_an_empty_name_is_refused_as_a_whole(server: Server, name: str) -> None:
+    client = await Realtime.open(server)
+    await client.join()
+    message = {"topic": "lobby", "event": "a", "payload": {}}
+    answer = await post(server, BASE, {"messages": [message, {**message, name: ""}]})
+    assert (answer.status, json.loads(answer.body)["field"]) == (422, f"messages[1].{name}")
+    assert await client.heard() == []
+
+
 async def test_a_private_message_needs_the_permission_to_write(server: Server) -> None:
     client = await Realtime.open(server)
     await client.join(private=True, access_token=WRITER)
@@ -163,6 +173,7 @@ async def test_the_api_key_is_enough_without_a_bearer_token(server: Server) -> N
         (BASE, {"messages": [{"topic": "lobby", "event": "a"}]}, {}, 422),
         (BASE, {"messages": [{"topic": "lobby", "event": "a", "payload": 7}]}, {}, 422),
         (BASE, {"messages": [{"topic": "a", "event": "a", "payload": {}}] * 101}, {}, 422),
+        (BASE, {"messages": []}, {}, 422),
         (f"{SINGLE}?persist=true", {}, {}, 422),
         (SINGLE, b"x" * 70_000, {}, 413),
     ],
