@@ -121,8 +121,9 @@ class SupabaseServer(DurableChannelServer):
     them once, either replayed after the join or live. All other broadcasts bypass the process.
     """
 
-    is_durable = False
     has_positions = False
+    # No message equals this. A durable topic has a lane of its own.
+    lane: Any = object()
 
     def _accept(self, response: Any) -> Awaitable[None] | None:  # type: ignore[override] # only some channels wait
         channel: Any = self.channel
@@ -133,7 +134,7 @@ class SupabaseServer(DurableChannelServer):
     async def _accept_durably(self, response: Any) -> None:
         channel: Any = self.channel
         history = self.history = channel.messages
-        self.lane, self.is_durable = history.lane(channel.topic), True
+        self.lane = history.lane(channel.topic)
         history.follow(channel.topic)
         found = await history.read(channel.topic)
         self.cursor = Cursor(found.end, history.limits.mode)
@@ -152,10 +153,8 @@ class SupabaseServer(DurableChannelServer):
             return self._checked(channel._on_expired(), "handle_info")
         elif type(message) is list and channel.changes and message[:1] == [channel.changes.topic]:
             channel._on_change(msgspec.convert(message[1], Change))
-        elif self.is_durable:
-            return await super().handle_info(message)
         else:
-            return await ChannelServer.handle_info(self, message)
+            return await super().handle_info(message)
         return None
 
     async def _pass_on(self, entry: Entry) -> None:
