@@ -54,7 +54,9 @@ from channels.telemetry import SOCKET_RATE_LIMITED
 from channels.tokens.token import TokenError
 
 __all__ = [
+    "NOT_STORED",
     "PREFIX",
+    "TOO_LARGE",
     "JoinConfig",
     "JoinPayload",
     "SupabaseChannel",
@@ -64,6 +66,10 @@ __all__ = [
 
 PREFIX = "realtime:"
 """The prefix that the clients put before each topic."""
+
+# The texts of errors for clients. The text of an `AppendFailed` is for logs, and names the storage.
+TOO_LARGE = "payload_size_exceeded"
+NOT_STORED = "the message may not have been stored"
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -363,12 +369,12 @@ class SupabaseChannel(Channel):
 
     @handle_in("broadcast")
     async def _on_broadcast(self, payload: Any) -> PushReply | Stop | None:
-        if not await self._may_send():
-            return None
         self._bucket.refill(trio.current_time())
         if not self._bucket.take():
             self._report("max_messages_per_second")
             return self._shut_down("Too many messages per second")
+        if not await self._may_send():
+            return None
         answer = await self._send(payload)
         return answer if self._broadcasts.ack else None
 
@@ -380,14 +386,14 @@ class SupabaseChannel(Channel):
         size = len(body.data if type(body) is Binary else _encode(body))
         if size > self.max_payload_bytes:
             self._report("max_payload_bytes")
-            return _error("payload_size_exceeded")
+            return _error(TOO_LARGE)
         if payload.get("persist") and self.private and self.messages is not None:
             return await self._store(self.messages, event, body)
         send_to = self.broadcast if self._broadcasts.to_self else self.broadcast_from
         try:
             send_to("broadcast", broadcast_of(self.topic, event, body))
         except MessageTooLarge:
-            return _error("payload_size_exceeded")
+            return _error(TOO_LARGE)
         return PushReply()
 
     def _report(self, limit: str) -> None:
@@ -405,7 +411,7 @@ class SupabaseChannel(Channel):
         try:
             position = await history.append(self.topic, "broadcast", stored_broadcast(event, body))
         except AppendFailed as error:
-            return _error(str(error))
+            return _error(TOO_LARGE if error.is_too_large else NOT_STORED)
         if not self._broadcasts.to_self:
             # The message itself arrives after this handler.
             self._own.add(position)

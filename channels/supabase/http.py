@@ -24,7 +24,14 @@ from channels.publishing.http import HttpPublish, decoded, decoded_name
 from channels.serializers.json_values import read_float
 from channels.serving.requests import Caller, RequestRefused
 from channels.serving.services import Services
-from channels.supabase.channel import PREFIX, SupabaseChannel, broadcast_of, stored_broadcast
+from channels.supabase.channel import (
+    NOT_STORED,
+    PREFIX,
+    TOO_LARGE,
+    SupabaseChannel,
+    broadcast_of,
+    stored_broadcast,
+)
 from channels.supabase.serializers import PRIVATE
 from channels.supabase.socket import SupabaseSocket, verified_by
 from channels.wire.request import Headers
@@ -151,5 +158,6 @@ class SupabaseHttp(HttpPublish):
         try:
             await channel.messages.append(topic, "broadcast", stored)
         except AppendFailed as error:
-            raise RequestRefused(413 if error.is_too_large else 503, str(error)) from error
+            status, text = (413, TOO_LARGE) if error.is_too_large else (503, NOT_STORED)
+            raise RequestRefused(status, text) from error
         return Delivered(nodes=1)

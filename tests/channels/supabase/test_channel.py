@@ -181,6 +181,15 @@ async def test_too_many_messages_close_the_channel_with_a_system_message(serve: 
     assert server.endpoint.statistics()["counts"]["socket", "max_messages_per_second"] == 1
 
 
+async def test_messages_that_the_client_may_not_send_count_for_the_limit(serve: Serve) -> None:
+    server = await serve(endpoint_of(max_messages_per_second=1.0))
+    client = await Realtime.open(server)
+    await client.join(private=True, access_token=token("reader"))
+    for _ in range(11):
+        client.shout("cursor", {})
+    assert await client.heard() == [system("Too many messages per second"), CLOSED]
+
+
 @pytest.mark.parametrize("payload", [None, "text", {}, {"event": 7}])
 async def test_a_broadcast_without_an_event_gets_an_error(server: Server, payload: Any) -> None:
     client = await Realtime.open(server, "1.0.0")

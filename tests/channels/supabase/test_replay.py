@@ -9,6 +9,7 @@ import pytest
 
 from channels import handle_out
 from channels.durable import History
+from channels.durable.storage import AppendFailed
 from channels.supabase.channel import stored_broadcast
 from channels.supabase.serializers import PRIVATE as PREFIX_OF_PRIVATE
 from tests.channels.conftest import Serve
@@ -22,6 +23,7 @@ from tests.channels.supabase.clients import (
     room_of,
     token,
 )
+from tests.channels.supabase.test_http import post
 from tests.channels.support import Server
 
 PRIVATE: dict[str, Any] = {"private": True, "access_token": token("writer")}
@@ -132,8 +134,24 @@ async def test_a_message_that_the_history_refuses_gets_an_error(serve: Serve) ->
     client = await Realtime.open(server)
     await client.join(**PRIVATE, broadcast={"ack": True, "self": False})
     client.shout("chat", "x" * 200, persist=True)
-    ((event, reply),) = await client.heard()
-    assert (event, reply["status"]) == ("phx_reply", "error")
+    assert await client.heard() == [error({"error": "payload_size_exceeded"})]
+
+
+async def test_the_problems_of_the_storage_are_not_for_clients(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def append(*_: Any, **options: Any) -> str:
+        raise AppendFailed("topic", "event", "no route to database.internal")
+
+    monkeypatch.setattr(room_of(server.endpoint).messages, "append", append)
+    client = await Realtime.open(server)
+    await client.join(**PRIVATE, broadcast={"ack": True, "self": False})
+    client.shout("chat", 1, persist=True)
+    assert await client.heard() == [error({"error": "the message may not have been stored"})]
+    path = "/realtime/v1/api/broadcast/lobby/events/chat?private=true&persist=true"
+    answer = await post(server, path, {}, bearer=token("writer"))
+    assert answer.status == 503
+    assert answer.body == b'{"error":"the message may not have been stored"}'
 
 
 async def test_a_push_with_a_key_is_a_broadcast_like_any_other(server: Server) -> None:
