@@ -55,11 +55,8 @@ class _Batch(msgspec.Struct):
     messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
 
 
-class _Single(msgspec.Struct, kw_only=True):
-    topic: str
-    event: str
+class _Single(_Message, kw_only=True):
     payload: Any
-    private: bool
     persist: bool
 
 
