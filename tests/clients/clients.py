@@ -25,7 +25,7 @@ class Client:
         name: its name on the page.
         package: its name in package.json, or its requirement, such as `chunnel==0.1.0`.
         driver: a file in the folder drivers.
-        wire: the version of the protocol that it speaks.
+        wire: the version of the protocol that it speaks, as its parameter `vsn`.
         steps: the steps of the driver, in their order.
         also: libraries that it needs, with the newest versions with which it works.
         bundled: True if it needs a bundler, because Node does not load its modules.
@@ -45,6 +45,7 @@ class Client:
 
     @property
     def version(self) -> str:
+        """The pinned version."""
         pinned = self.package if self.is_python else NPM[self.package]
         return pinned.rpartition("==" if self.is_python else "@")[2]
 
@@ -110,7 +111,7 @@ CLIENTS = (
     ),
     *(
         Client(
-            name=f"phoenix-channels-python-client, version {wire[0]} of the wire",
+            name="phoenix-channels-python-client",
             package="phoenix-channels-python-client==0.4.1",
             driver="python_client_driver.py",
             wire=wire,

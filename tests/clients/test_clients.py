@@ -113,7 +113,9 @@ def drive(client: Client, server: Server, folder: Path) -> tuple[list[str], str]
     )
 
 
-@pytest.mark.parametrize("client", [*CLIENTS, *BUILDS], ids=lambda client: client.name)
+@pytest.mark.parametrize(
+    "client", [*CLIENTS, *BUILDS], ids=lambda client: f"{client.name} on version {client.wire}"
+)
 def test_the_client_does_all_its_steps(client: Client, tmp_path: Path) -> None:
     server = Server(tmp_path / "server.log")
     try:
