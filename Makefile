@@ -26,7 +26,7 @@ npm_stamp = $(1)/node_modules/.installed-$(call key,$(1)/package.json)
 
 NPM_FOLDERS := $(patsubst %/package.json,%,$(wildcard examples/*/package.json tests/integration/node/package.json))
 NPM_STAMPS := $(foreach folder,$(NPM_FOLDERS),$(call npm_stamp,$(folder)))
-# make test does not need these.
+# Only `make test-clients` needs these.
 CLIENTS_STAMP := $(call npm_stamp,tests/clients)
 RUN_STAMP := $(VENV)/.installed-run-$(call key,pyproject.toml)
 DEV_STAMP := $(VENV)/.installed-dev-$(call key,pyproject.toml)
@@ -147,8 +147,8 @@ test-proxies: $(DEV_STAMP) proxies $(NPM_STAMPS)
 	@ASHTREE_PROXIES=1 $(BIN)/python -m pytest -q -s tests/proxies $(ARGS)
 
 # Installs the clients of PyPI into folders of .venv-clients. PHOENIX_JS=FILE also drives that build of phoenix.js.
-test-clients: $(DEV_STAMP) node $(CLIENTS_STAMP)
-	@ASHTREE_CLIENTS=1 $(BIN)/python -m pytest -v tests/clients $(ARGS)
+test-clients: $(DEV_STAMP) node $(NPM_STAMPS) $(CLIENTS_STAMP)
+	@ASHTREE_CLIENTS=1 $(BIN)/python -m pytest -v tests/clients $(wildcard tests/integration/test_supabase_clients.py) $(ARGS)
 
 # Properties search for a long time here, so the time limit for a hanging test is an hour.
 test-deep: $(DEV_STAMP) node chromium curl postgres $(NPM_STAMPS)

@@ -27,8 +27,8 @@ class Client:
         driver: a file in the folder drivers.
         wire: the version of the protocol that it speaks, as its parameter `vsn`.
         steps: the steps of the driver, in their order.
-        also: libraries that it needs, with the newest versions with which it works.
-        bundled: True if it needs a bundler, because Node does not load its modules.
+        also: the libraries that it needs, with versions with which it works.
+        bundled: True if Node does not load its modules, so that it needs a bundler, as in a page.
     """
 
     name: str

@@ -28,11 +28,11 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def main() -> None:
-    messages: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+    messages: asyncio.Queue[tuple[str, str | None, Any]] = asyncio.Queue()
     reconnected = asyncio.Event()
 
     async def seen(message: Any) -> None:
-        await messages.put((str(message.event), message.payload))
+        await messages.put((str(message.event), message.ref, message.payload))
 
     async def on_reconnect() -> None:
         reconnected.set()
@@ -60,15 +60,15 @@ async def main() -> None:
 
         await push(client, "echo", {"text": "grüße"})
         reply = {"status": "ok", "response": {"text": "grüße"}}
-        assert await messages.get() == ("phx_reply", reply)
+        assert await messages.get() == ("phx_reply", "push echo", reply)
         await push(client, "push", {"n": 1})
-        assert await messages.get() == ("pushed", {"n": 1})
+        assert await messages.get() == ("pushed", None, {"n": 1})
         held("reply")
 
         # With version 2.0.0, the client drops each broadcast, because a server sends it without a join_ref.
         await push(client, "new_msg", {"n": 2})
         if WIRE == "1.0.0":
-            assert await messages.get() == ("new_msg", {"n": 2})
+            assert await messages.get() == ("new_msg", None, {"n": 2})
             held("broadcast")
 
         first = client.get_current_subscriptions()[ROOM].join_ref
@@ -76,14 +76,14 @@ async def main() -> None:
         await until(lambda: client.get_current_subscriptions()[ROOM].join_ref != first)
         await until(lambda: client.is_topic_joined(ROOM))
         await push(client, "push", {"n": 3})
-        assert await messages.get() == ("pushed", {"n": 3})
+        assert await messages.get() == ("pushed", None, {"n": 3})
         held("crash")
 
         restart()
         await reconnected.wait()
         await until(lambda: client.is_topic_joined(ROOM))
         await push(client, "push", {"n": 4})
-        assert await messages.get() == ("pushed", {"n": 4})
+        assert await messages.get() == ("pushed", None, {"n": 4})
         held("restart")
 
         await client.unsubscribe_from_topic(ROOM)
@@ -91,6 +91,7 @@ async def main() -> None:
         held("leave")
 
     closed: list[Exception | None] = []
+    beats: list[None] = []
 
     async def on_disconnect(error: Exception | None) -> None:
         closed.append(error)
@@ -101,9 +102,11 @@ async def main() -> None:
         protocol_version=VERSIONS[WIRE],
         heartbeat_interval_s=1.0,
         on_disconnect=on_disconnect,
+        on_heartbeat_ack=lambda: beats.append(None),
     ) as client:
         await asyncio.sleep(5)
         await client.subscribe_to_topic(ROOM)
+        assert beats
         assert not closed
         held("heartbeat")
 
