@@ -62,6 +62,8 @@ await run({
     absinthe.cancel(socket, notifier)
     await subscription.cancel.next()
     await rename("tea")
+    // Data about the first change would arrive before the answer to the second one.
+    await rename("coffee")
     assert.deepEqual(subscription.result.values, [])
   },
 })

@@ -29,9 +29,10 @@ async def main() -> None:
         assert await sent.response() == {"text": "grüße"}
         held("reply")
 
-        await ann.push("new_msg", {"n": 1})
-        message = await ann.receive()
-        assert (message.event, message.payload) == ("new_msg", {"n": 1})
+        for event, expected in (("push", "pushed"), ("new_msg", "new_msg")):
+            await ann.push(event, {"n": 1})
+            message = await ann.receive()
+            assert (message.event, message.payload) == (expected, {"n": 1})
         held("broadcast")
 
         await ann.push("boom", {})

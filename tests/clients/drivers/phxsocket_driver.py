@@ -24,6 +24,7 @@ def main() -> None:
     messages: SimpleQueue[Any] = SimpleQueue()
     crashes: SimpleQueue[Any] = SimpleQueue()
     ann.on("new_msg", messages.put)
+    ann.on("pushed", messages.put)
     ann.on("phx_error", crashes.put)
     assert ann.join() == {}
     welcome = client.channel("room:withreply", {"name": "ann"}).join()
@@ -45,6 +46,8 @@ def main() -> None:
     assert ask("fail", {"n": 1}) == {"status": "error", "response": {"n": 1}}
     held("reply")
 
+    ann.push("push", {"to": "ann"})
+    assert messages.get() == {"to": "ann"}
     ann.push("new_msg", {"n": 2})
     assert messages.get() == {"n": 2}
     held("broadcast")
