@@ -61,6 +61,9 @@ async def main() -> None:
         await push(client, "echo", {"text": "grüße"})
         reply = {"status": "ok", "response": {"text": "grüße"}}
         assert await messages.get() == ("phx_reply", "push echo", reply)
+        await push(client, "fail", {"n": 0})
+        refused = {"status": "error", "response": {"n": 0}}
+        assert await messages.get() == ("phx_reply", "push fail", refused)
         await push(client, "push", {"n": 1})
         assert await messages.get() == ("pushed", None, {"n": 1})
         held("reply")
