@@ -96,7 +96,7 @@ def drive(client: Client, server: Server, folder: Path) -> list[str]:
             arguments, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True
         ) as driver,
     ):
-        hanging = threading.Timer(PATIENCE, driver.kill)
+        hanging = threading.Timer(3 * PATIENCE, driver.kill)
         hanging.start()
         assert driver.stdout is not None
         for line in driver.stdout:
