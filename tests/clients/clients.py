@@ -74,7 +74,7 @@ CLIENTS = (
         package="phx-live-state",
         driver="live_state.mjs",
         wire="2.0.0",
-        steps=("join", "patch", "refresh", "crash", "restart", "leave"),
+        steps=("join", "patch", "refresh", "crash", "restart"),
         bundled=True,
     ),
     Client(

@@ -51,9 +51,4 @@ await run({
     assert.deepEqual(await states.next(), { state: { items: [] }, version: 0 })
     add("add", "tea")
     assert.deepEqual(await states.next(), { state: { items: ["tea"] }, version: 1 })
-  },
-
-  async leave() {
-    live.disconnect()
-  },
-})
+  },})

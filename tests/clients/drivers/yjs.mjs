@@ -4,7 +4,7 @@ import assert from "node:assert/strict"
 import { Socket } from "phoenix"
 import { PhoenixChannelProvider } from "y-phoenix-channel"
 import * as Y from "yjs"
-import { answer, restart, run, url, WebSocket } from "./steps.mjs"
+import { restart, run, url, WebSocket } from "./steps.mjs"
 
 const DOCUMENT = `yjs:${process.pid}`
 
@@ -88,6 +88,8 @@ await run({
   },
 
   async leave() {
-    await answer(ann.provider.channel.leave())
+    const closed = new Promise((resolve) => ann.socket.onMessage(({ event }) => event === "phx_close" && resolve()))
+    ann.provider.destroy()
+    await closed
   },
 })
