@@ -51,4 +51,5 @@ await run({
     assert.deepEqual(await states.next(), { state: { items: [] }, version: 0 })
     add("add", "tea")
     assert.deepEqual(await states.next(), { state: { items: ["tea"] }, version: 1 })
-  },})
+  },
+})
