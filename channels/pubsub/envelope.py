@@ -229,11 +229,12 @@ def _unpack_unusual(line: bytes, newline: bytes, body: bytes) -> Envelope | Hear
     else:
         if event.startswith("phx_"):
             raise MalformedEnvelope(_reserved(event))
-        is_binary = form == "binary"
-        body = body if is_binary else _checked(body, _check_object)
-        return Envelope(
-            node, incarnation, number, Encoded(topic, event, body, binary=is_binary, key=key)
-        )
+        if not newline:
+            raise MalformedEnvelope(_NO_KIND)
+        binary = form == "binary"
+        body = body if binary else _checked(body, _check_object)
+        encoded = Encoded(topic, event, body, binary=binary, key=key)
+        return Envelope(node, incarnation, number, encoded)
     try:
         header = _decode(line)
     except NOT_DECODABLE as fault:

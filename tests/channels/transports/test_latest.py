@@ -108,8 +108,15 @@ def test_a_value_is_replaced_correctly_after_a_part_of_the_frames_has_left() -> 
     client.value("a", b"A")
     client.value("e", b"E")
     assert client.out.statistics().latest_bytes == 6002
+    # So many that the gaps are closed.
+    for number in range(200):
+        client.value("A", b"%03d" % number)
+    client.value("f", b"F")
+    statistics = client.out.statistics()
+    assert (statistics.waiting_messages, statistics.latest_bytes) == (5, 3000 + 3 + 3)
     received = client.read_all()
-    assert received == b"".join(large[key] for key in "abcdf") + b"AE"
+    assert received == b"".join(large[key] for key in "abcd") + b"AE199F"
+    assert client.out.statistics().waiting_messages == 0
     assert client.out.statistics().latest_bytes == 0
 
 
