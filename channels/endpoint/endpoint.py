@@ -87,10 +87,11 @@ from channels.socket import Socket, router_of
 from channels.tokens.token import Secret, check_secret
 from channels.topics import Router
 from channels.transports.asgi_stream import ASGIApplication
-from channels.transports.latest import DEFAULT_MAX_LATEST_BYTES, DEFAULT_MAX_LATEST_VALUES
 from channels.transports.listener import Listen, Listener, connections_that_fit
 from channels.transports.out_buffer import (
     DEFAULT_MAX_BYTES,
+    DEFAULT_MAX_LATEST_BYTES,
+    DEFAULT_MAX_LATEST_VALUES,
     DEFAULT_MAX_MESSAGES,
     DEFAULT_MAX_TOTAL_BYTES,
 )

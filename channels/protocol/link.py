@@ -18,8 +18,7 @@ from channels.protocol.ticket import Ticket
 from channels.protocol.work_budget import WorkBudget
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.serializer import Codec
-from channels.transports.contract import Out
-from channels.transports.latest import Key
+from channels.transports.contract import LatestKey, Out
 
 __all__ = [
     "DUPLICATE_JOIN",
@@ -141,7 +140,7 @@ class Link:
         else:
             run_threadsafe(self.runtime, self.out.put, frame)
 
-    def put_latest(self, key: Key, frame: bytes) -> None:
+    def put_latest(self, key: LatestKey, frame: bytes) -> None:
         """Send a value to the client, from any thread. Of those that wait, only the newest with the same key stays."""
         if get_ident() == self.runtime.thread:
             self.out.put_latest(key, frame)

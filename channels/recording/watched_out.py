@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from channels.messages import BinaryFrame
-from channels.transports.latest import Key
+from channels.transports.contract import LatestKey
 
 __all__ = ["WatchedOut", "text_of"]
 
@@ -33,7 +33,7 @@ class WatchedOut:
         self._out.put(frame)
         self._seen(frame)
 
-    def put_latest(self, key: Key, frame: bytes) -> None:
+    def put_latest(self, key: LatestKey, frame: bytes) -> None:
         self._out.put_latest(key, frame)
         self._seen(frame)
 

@@ -41,10 +41,9 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
-from channels.transports.latest import Key
-
 __all__ = [
     "Event",
+    "LatestKey",
     "OnData",
     "Out",
     "OutBufferStatistics",
@@ -68,6 +67,9 @@ class Signal(enum.Enum):
 
 Event: TypeAlias = bytes | OSError | Signal
 """An event that a transport reports to its connection."""
+
+LatestKey: TypeAlias = tuple[str, str, str]
+"""The topic, the event and the key of a value of `put_latest`."""
 
 Tell: TypeAlias = Callable[[Event], object]
 """A function that takes events of a transport. It must not block and must not raise."""
@@ -107,7 +109,7 @@ class Out(Protocol):
     def put(self, frame: bytes) -> None:
         """Append an encoded frame. Never blocks, never raises."""
 
-    def put_latest(self, key: Key, frame: bytes) -> None:
+    def put_latest(self, key: LatestKey, frame: bytes) -> None:
         """Append a value, which replaces the waiting value with the same key if the client is behind."""
 
     def statistics(self) -> OutBufferStatistics:

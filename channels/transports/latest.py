@@ -8,27 +8,12 @@ the end. So the client gets a part of what was sent, in the order in which it wa
 from __future__ import annotations
 
 from itertools import takewhile
-from typing import TypeAlias
 
 import msgspec
 
-__all__ = [
-    "DEFAULT_MAX_LATEST_BYTES",
-    "DEFAULT_MAX_LATEST_VALUES",
-    "Key",
-    "LatestStatistics",
-    "LatestTotals",
-    "LatestValues",
-]
+from channels.transports.contract import LatestKey
 
-DEFAULT_MAX_LATEST_VALUES = 1024
-"""The maximum number of keys whose newest value waits for one client."""
-
-DEFAULT_MAX_LATEST_BYTES = 48 * 1024
-"""The maximum number of bytes of these values. With the bytes of a started write, a client holds less than 64 KB."""
-
-Key: TypeAlias = tuple[str, str, str]
-"""The topic, the event and the key of a value."""
+__all__ = ["LatestStatistics", "LatestTotals", "LatestValues"]
 
 # The list of frames is rebuilt without gaps when it has more gaps than this, and more gaps than frames.
 _GAPS = 64
@@ -56,12 +41,7 @@ class LatestTotals:
 
     __slots__ = ("dropped", "max_bytes", "max_values", "replaced")
 
-    def __init__(
-        self,
-        *,
-        max_values: int = DEFAULT_MAX_LATEST_VALUES,
-        max_bytes: int = DEFAULT_MAX_LATEST_BYTES,
-    ) -> None:
+    def __init__(self, *, max_values: int, max_bytes: int) -> None:
         self.max_values = max_values
         self.max_bytes = max_bytes
         self.replaced = self.dropped = 0
@@ -74,7 +54,7 @@ class LatestTotals:
 class LatestValues:
     """The places of the values that wait for one client.
 
-        >>> frames, values = [b"one"], LatestValues(LatestTotals())
+        >>> frames, values = [b"one"], LatestValues(LatestTotals(max_values=9, max_bytes=99))
         >>> values.append(frames, ("map", "position", "bus"), b"here")
         >>> frames.append(b"two")
         >>> values.append(frames, ("map", "position", "bus"), b"there")
@@ -97,11 +77,11 @@ class LatestValues:
 
     def clear(self) -> None:
         """Forget all values, because their frames have left the list, or must not be replaced any more."""
-        self.places: dict[Key, int] = {}
+        self.places: dict[LatestKey, int] = {}
         self._left = self.gaps = self.bytes = 0
         self.reported = False
 
-    def room_for(self, frames: list[bytes], key: Key, size: int) -> int | None:
+    def room_for(self, frames: list[bytes], key: LatestKey, size: int) -> int | None:
         """Return the bytes that a value of this size would free in the list. None means that it does not fit."""
         totals, place = self._totals, self.places.get(key)
         freed = 0 if place is None else len(frames[place - self._left])
@@ -112,7 +92,7 @@ class LatestValues:
             return None
         return freed
 
-    def append(self, frames: list[bytes], key: Key, frame: bytes) -> None:
+    def append(self, frames: list[bytes], key: LatestKey, frame: bytes) -> None:
         """Append a value, in place of the waiting value with the same key."""
         place = self.places.pop(key, None)
         if place is not None:

@@ -32,14 +32,16 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import trio
 
-from channels.transports.contract import OutBufferStatistics, Signal, Spawn, Tell
-from channels.transports.latest import Key, LatestTotals, LatestValues
+from channels.transports.contract import LatestKey, OutBufferStatistics, Signal, Spawn, Tell
 
 if TYPE_CHECKING:
     from channels.transports.backlog import Backlog
+    from channels.transports.latest import LatestTotals, LatestValues
 
 __all__ = [
     "DEFAULT_MAX_BYTES",
+    "DEFAULT_MAX_LATEST_BYTES",
+    "DEFAULT_MAX_LATEST_VALUES",
     "DEFAULT_MAX_MESSAGES",
     "DEFAULT_MAX_TOTAL_BYTES",
     "RESERVED_STEP",
@@ -69,6 +71,12 @@ DEFAULT_MAX_TOTAL_BYTES = 1024 * 1024 * 1024
 A broadcast counts once for each recipient, although all recipients share the memory of its frame until the server
 writes the frame.
 """
+
+DEFAULT_MAX_LATEST_VALUES = 1024
+"""The maximum number of waiting values of `put_latest` for one client, one for each key."""
+
+DEFAULT_MAX_LATEST_BYTES = 48 * 1024
+"""The maximum number of bytes of these values. With the bytes of a started write, they are less than 64 KB."""
 
 RESERVED_STEP = 16 * 1024
 """The number of bytes that a buffer reserves at a time. So a buffer may have up to this many unused reserved bytes."""
@@ -227,7 +235,7 @@ class OutBuffer:
             return
         self._room = room
 
-    def put_latest(self, key: Key, frame: bytes) -> None:
+    def put_latest(self, key: LatestKey, frame: bytes) -> None:
         """Append a value. While the client is behind, it replaces the waiting value with the same key.
 
         Never blocks, never raises. If the value does not fit into the bounds of `latest`, or if the backlog has no room
@@ -237,8 +245,7 @@ class OutBuffer:
         frames = self._frames
         latest = self._latest
         if latest is None and self._max_bytes >= 0:
-            latest = self._latest = LatestValues(self._latest_totals or LatestTotals())
-            self.writer.limit_unsent(self)
+            latest = self._begin_latest()
         size = len(frame)
         is_behind = (
             self._catching_up
@@ -259,6 +266,17 @@ class OutBuffer:
                 return
         if latest.refuse() and self._tell is not None:
             self._tell(Signal.LATEST_DROPPED)
+
+    def _begin_latest(self) -> LatestValues:
+        # Import here, so that `import channels` loads fewer modules.
+        from channels.transports.latest import LatestTotals, LatestValues  # noqa: PLC0415
+
+        totals = self._latest_totals or LatestTotals(
+            max_values=DEFAULT_MAX_LATEST_VALUES, max_bytes=DEFAULT_MAX_LATEST_BYTES
+        )
+        self._latest = latest = LatestValues(totals)
+        self.writer.limit_unsent(self)
+        return latest
 
     def _put_beyond(self, frame: bytes, room: int) -> None:
         """Reserve more bytes in the backlog and append a frame. If the buffer is full, drop the frame instead."""

@@ -21,13 +21,10 @@ from typing import Any, TypeAlias
 import trio
 
 from channels.transports.contract import Reader, Signal, Spawn, Tell, Transport
-from channels.transports.latest import (
-    DEFAULT_MAX_LATEST_BYTES,
-    DEFAULT_MAX_LATEST_VALUES,
-    LatestTotals,
-)
 from channels.transports.out_buffer import (
     DEFAULT_MAX_BYTES,
+    DEFAULT_MAX_LATEST_BYTES,
+    DEFAULT_MAX_LATEST_VALUES,
     DEFAULT_MAX_MESSAGES,
     DEFAULT_MAX_TOTAL_BYTES,
     Flusher,
@@ -182,6 +179,7 @@ class Transports:
         self._max_bytes = max_bytes
         # Import here, so that `import channels` loads fewer modules.
         from channels.transports.backlog import Backlog  # noqa: PLC0415
+        from channels.transports.latest import LatestTotals  # noqa: PLC0415
 
         self.backlog = Backlog(max_bytes=max_total_bytes)
         self.latest = LatestTotals(max_values=max_latest_values, max_bytes=max_latest_bytes)

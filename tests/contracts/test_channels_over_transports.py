@@ -365,9 +365,10 @@ async def test_a_client_that_reads_too_slowly_gets_the_newest_of_values_that_may
     gate.shut()
     sent = []
     for number in range(3 * MAX_MESSAGES):
-        payload = {"key": "bus" if number % 3 else "tram", "n": number}
+        key = "bus" if number % 3 else "tram"
+        payload = {"key": key, "n": number}
         event = "secret" if number % 2 else "shouted"
-        endpoint.broadcast_latest("room:a", event, payload, key=payload["key"])
+        endpoint.broadcast_latest("room:a", event, payload, key=key)
         await settle()
         sent.append(
             friend.message("1", None, "room:a", "heard", payload)

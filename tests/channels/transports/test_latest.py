@@ -18,7 +18,7 @@ class Behind:
     def __init__(self, *, backlog: Backlog | None = None, **limits: int) -> None:
         self.told: list[Event] = []
         self.unsent_limited = 0
-        self.totals = LatestTotals(**limits)
+        self.totals = LatestTotals(**{"max_values": 1024, "max_bytes": 48 * 1024, **limits})
         self.out = OutBuffer(
             self,
             tell=self.told.append,
@@ -207,10 +207,13 @@ def test_a_closed_buffer_refuses_values() -> None:
 
 
 def test_after_a_failed_write_or_a_shed_buffer_nothing_refers_to_the_values() -> None:
-    for end in (lambda out: out.fail(OSError()), lambda out: out.shed(), lambda out: out.close()):
+    for end in ("fail", "shed", "close"):
         client = Behind()
         client.value("a", b"a")
-        end(client.out)
+        if end == "fail":
+            client.out.fail(OSError())
+        else:
+            getattr(client.out, end)()
         client.value("a", b"b")
         assert client.out.statistics().latest_bytes == 0
         assert client.out.statistics().waiting_messages == 0
