@@ -182,6 +182,7 @@ def _fan_out(  # noqa: C901, PLR0912, PLR0915, PLR0917 - one loop over all subsc
     is_readable = True
     codec: Codec | None = None
     frame: bytes | None = None
+    value: bytes | None = None
     name = (encoded if message is None else message).key  # type: ignore[union-attr]  # one of them is given
     key = None if name is None else (topic, event, name)
     for subscription in subscriptions:
@@ -219,12 +220,13 @@ def _fan_out(  # noqa: C901, PLR0912, PLR0915, PLR0917 - one loop over all subsc
                     if not is_checked:
                         raise
                     known[codec], failed = None, error
-            frame = known[codec]
+            value = known[codec]
+            # A frame is for `put` and a value for `put_latest`, so a frame needs no further check.
+            frame = value if key is None else None
         if frame is not None:
-            if key is None:
-                lane.out.put(frame)
-            else:
-                lane.out.put_latest(key, frame)
+            lane.out.put(frame)
+        elif key is not None and value is not None:
+            lane.out.put_latest(key, value)
     if failed is not None:
         raise failed
     if not is_checked and message is not None:
