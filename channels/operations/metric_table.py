@@ -143,6 +143,8 @@ METRICS: Final = _table(
         "",
         "Connections and posts refused because incomplete messages took too much memory.",
     ),
+    ("published_messages_total", "counter", "", "Messages that programs published over HTTP."),
+    ("refused_publishes_total", "counter", "", "Refused requests to publish over HTTP."),
     (
         "longpoll_lost_messages_total",
         "counter",
