@@ -120,6 +120,17 @@ def test_a_value_is_replaced_correctly_after_a_part_of_the_frames_has_left() -> 
     assert client.out.statistics().latest_bytes == 0
 
 
+def test_replaced_values_do_not_count_as_written_or_waiting() -> None:
+    client = Behind()
+    written: list[tuple[int, int]] = []
+    client.out.on_write = (lambda size, frames: written.append((size, frames)),)
+    for key in "abacde":
+        client.value(key, key.encode() * 3000)
+    client.read()
+    assert written == [(9000, 3)]
+    assert client.out.statistics().waiting_messages == 2
+
+
 def test_replaced_values_leave_no_memory_behind() -> None:
     client = Behind(backlog=Backlog(max_bytes=10_000_000))
     for number in range(10_000):
