@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from typing import Any
+
+import trio
+import trio.testing
 
 from channels.transports.backlog import Backlog
 from channels.transports.contract import Event, Signal
 from channels.transports.latest import LatestStatistics, LatestTotals
-from channels.transports.out_buffer import RESERVED_STEP, OutBuffer
+from channels.transports.out_buffer import RESERVED_STEP, Flusher, OutBuffer
+from channels.transports.stream_transport import StreamWriter
+from tests.channels.transports.sockets import local_pair, socket_pair
 
 MAX_MESSAGES = 64
 
@@ -241,3 +248,36 @@ def test_values_that_a_poll_may_have_delivered_stay_in_their_place() -> None:
     client.value("a", b"3")
     client.out.drop(2)
     assert client.out.messages == [b"3"]
+
+
+def unsent_limit(sock: socket.socket) -> int:
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+
+
+def test_the_kernel_takes_few_bytes_in_advance_after_the_first_value_for_a_plain_socket() -> None:
+    with socket_pair() as (ours, _):
+        out = OutBuffer(Flusher(spawn=print), tell=print, target=ours)
+        out.put(b"frame")
+        assert unsent_limit(ours) != 16384
+        out.put_latest(("map", "position", "bus"), b"value")
+        assert unsent_limit(ours) == 16384
+
+
+async def test_the_kernel_takes_few_bytes_in_advance_below_tls() -> None:
+    with socket_pair() as (ours, _):
+        plain = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        stream = trio.SSLStream(plain, ssl.create_default_context(), server_hostname="test")
+        out = OutBuffer(StreamWriter(stream), tell=print)
+        out.put_latest(("map", "position", "bus"), b"value")
+        assert unsent_limit(ours) == 16384
+        await plain.aclose()
+
+
+def test_other_sockets_and_streams_have_no_such_limit() -> None:
+    with local_pair() as (ours, _):
+        for out in (
+            OutBuffer(Flusher(spawn=print), tell=print, target=ours),
+            OutBuffer(StreamWriter(trio.testing.MemorySendStream()), tell=print),
+        ):
+            out.put_latest(("map", "position", "bus"), b"value")
+            assert out.take() == b"value"
