@@ -226,7 +226,7 @@ METRICS: Final = _table(
         "event_loop_blocked_seconds_total",
         "counter",
         "",
-        "Seconds of these blocks until the watchdog reported them.",
+        "Seconds for which the event loop was blocked, until the watchdog reported each block.",
     ),
     # Several nodes
     ("pubsub_topics", "gauge", "", "Topics with subscribers on this node."),

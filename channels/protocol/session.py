@@ -150,7 +150,7 @@ class Membership:
 
     @property
     def is_gone(self) -> bool:
-        """True after the last frame of the membership."""
+        """True if the membership has ended, and its topic is free."""
         return self.status == "gone"
 
     def end(self) -> None:
