@@ -148,7 +148,7 @@ test-proxies: $(DEV_STAMP) proxies $(NPM_STAMPS)
 
 # Installs the clients of PyPI into folders of .venv-clients. PHOENIX_JS=FILE also drives that build of phoenix.js.
 test-clients: $(DEV_STAMP) node $(NPM_STAMPS) $(CLIENTS_STAMP)
-	@ASHTREE_CLIENTS=1 $(BIN)/python -m pytest -v tests/clients $(wildcard tests/integration/test_supabase_clients.py) $(ARGS)
+	@ASHTREE_CLIENTS=1 $(BIN)/python -m pytest -v tests/clients tests/integration/test_supabase_clients.py $(ARGS)
 
 # Properties search for a long time here, so the time limit for a hanging test is an hour.
 test-deep: $(DEV_STAMP) node chromium curl postgres $(NPM_STAMPS)

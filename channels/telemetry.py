@@ -90,7 +90,9 @@ __all__ = [
     "SOCKET_CONNECT_FAILED",
     "SOCKET_EXPIRED",
     "SOCKET_HELD_BACK",
+    "SOCKET_IGNORED",
     "SOCKET_INCOMING_SHED",
+    "SOCKET_LATEST_DROPPED",
     "SOCKET_MALFORMED",
     "SOCKET_ORIGIN_REFUSED",
     "SOCKET_OVERFLOW",
@@ -166,6 +168,10 @@ SOCKET_MALFORMED: Event = ("phoenix", "socket_malformed")
 """A client sent a malformed message, so the server closes the connection. Emitted at most once for each connection.
 Measurements: `dropped` frames. Metadata: `pid`, `cause`, `code`."""
 
+SOCKET_IGNORED: Event = ("phoenix", "socket_ignored")
+"""A client sent a malformed message, and the server dropped it, because the serializer has `drops_malformed`. Emitted
+at most once for each connection. The counters count every dropped message. Metadata: `pid`, `cause`."""
+
 SOCKET_EXPIRED: Event = ("phoenix", "socket_expired")
 """A connection reached its deadline from `expire_connection_after`, so the server closes it with 3000.
 Measurements: `dropped` frames. Metadata: `pid`, `cause`, `code`."""
@@ -177,6 +183,11 @@ SOCKET_OVERFLOW: Event = ("phoenix", "socket_overflow")
 SOCKET_SHED: Event = ("phoenix", "socket_shed")
 """Too many bytes wait for all clients together. The server closes this client with 1013, because more bytes wait for it
 than for the clients that stay. Measurements: `dropped` frames. Metadata: `pid`, `cause`, `code`."""
+
+SOCKET_LATEST_DROPPED: Event = ("phoenix", "socket_latest_dropped")
+"""A value of `broadcast_latest` or `push_latest` did not fit into the bounds of the waiting values of a client, and was
+dropped. The client stays connected. The server emits the event once until the client has all waiting frames.
+Measurements: the waiting `values` and their `bytes`. Metadata: `pid`."""
 
 SOCKET_INCOMING_SHED: Event = ("phoenix", "socket_incoming_shed")
 """The incomplete messages of all clients together are too large, or the memory has run out. The server closes this

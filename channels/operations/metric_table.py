@@ -126,6 +126,18 @@ METRICS: Final = _table(
         "Frames dropped for these two reasons.",
     ),
     (
+        "latest_replaced_values_total",
+        "counter",
+        "",
+        "Values of broadcast_latest and push_latest that a newer value replaced before they were written.",
+    ),
+    (
+        "latest_dropped_values_total",
+        "counter",
+        "",
+        "Values of broadcast_latest and push_latest that did not fit into the bounds of a client.",
+    ),
+    (
         "incoming_sheds_total",
         "counter",
         "",
@@ -214,7 +226,7 @@ METRICS: Final = _table(
         "event_loop_blocked_seconds_total",
         "counter",
         "",
-        "Seconds of these blocks until the watchdog reported them.",
+        "Seconds for which the event loop was blocked, until the watchdog reported each block.",
     ),
     # Several nodes
     ("pubsub_topics", "gauge", "", "Topics with subscribers on this node."),
