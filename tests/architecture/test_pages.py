@@ -15,6 +15,7 @@ from tests.clients.clients import CLIENTS
 DEPLOY = "docs/howto/deploy.md"
 WHY = "docs/why.md"
 CLIENTS_PAGE = "docs/reference/clients.md"
+INTEGRATION = "tests/integration"
 PERFORMANCE = "docs/topics/performance.md"
 CHAT = "examples/chat/static/chat.css"
 TOOLS = [
@@ -62,6 +63,15 @@ def test_the_page_about_clients_has_a_row_for_each_client_that_is_driven() -> No
     driven = [[each.name, each.version, each.wire[0], ", ".join(each.steps)] for each in CLIENTS]
     assert [row[:4] for row in rows] == driven
     assert {len(row) for row in rows} == {5}
+
+
+def test_the_page_about_clients_names_the_tested_versions_of_supabase_s_clients() -> None:
+    (realtime_js,) = re.findall(
+        r'"@supabase/realtime-js": "(.+)"', read(f"{INTEGRATION}/node/package.json")
+    )
+    (realtime,) = re.findall(r'"realtime==(.+)"', read(f"{INTEGRATION}/test_supabase_clients.py"))
+    assert f"| @supabase/realtime-js | {realtime_js} |" in read(CLIENTS_PAGE)
+    assert f"| realtime | {realtime} |" in read(CLIENTS_PAGE)
 
 
 def style(path: str) -> dict[str, str]:
