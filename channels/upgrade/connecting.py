@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 import trio
-from attrs import evolve
 
 from actors.instrumentation.telemetry import Event
 from actors.places import place_of
@@ -178,7 +177,7 @@ async def _decide(  # noqa: PLR0917 - the arguments of `connect`, and what it fo
     serializer: Serializer,
 ) -> Connected | Refusal:
     """Call the `connect` of the application."""
-    started = trio.current_time()
+    started = services.runtime.current_time()
     socket = mount.socket.__new__(mount.socket)
     socket.assigns, socket.endpoint = {}, services.endpoint
     about = {"transport": transport, "params": params, "serializer": serializer}
@@ -257,8 +256,8 @@ async def _complete(
                 session = None
                 _tell(services, mount, SOCKET_SESSION_REFUSED, problem=problem)
     if session is None and not mount.own and not mount.declared:
-        return info  # a copy would be equal, and `evolve` is slow
-    return evolve(info, session=session, own=mount.own, declared=mount.declared)
+        return info  # a copy would be equal
+    return msgspec.structs.replace(info, session=session, own=mount.own, declared=mount.declared)
 
 
 def _refusal(mount: MountedSocket, reason: Any, info: ConnectInfo) -> Refusal:

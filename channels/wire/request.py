@@ -40,7 +40,8 @@ DEFAULT_MAX_HEAD_SIZE = 16 * 1024
 
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 # Possessive quantifiers, so that a head that does not match fails after one pass.
-_HEADERS = re.compile(rf"(?:{_NAME}++:[\t -~\x80-\xff]*+\r\n)*+".encode("latin-1"))
+_HEADER = re.compile(rf"({_NAME}++):([\t -~\x80-\xff]*+)\r\n")
+_HEADERS = re.compile(f"(?:{_HEADER.pattern})*+")
 _HTTP2_PREFACE = b"PRI * HTTP/2.0"
 _REQUEST_LINE = re.compile(rf"({_NAME}++) ([!-~]++) HTTP/([0-9])\.([0-9])")
 _START = re.compile(rf"{_NAME}|\r".encode())
@@ -82,8 +83,9 @@ class Headers:
     def get(self, name: str, default: str | None = None) -> str | None:
         """Return the value of a header, or `default` if the request does not have it."""
         name = name.lower()
-        if self._values is not None:
-            return self._values.get(name, default)
+        found = self._values
+        if found is not None:
+            return found.get(name, default)
         values = [value for each, value in self._items if each == name]
         return ", ".join(values) if values else default
 
@@ -243,23 +245,19 @@ def _parse(received: bytes, end: int, *, http2: bool) -> ParsedHead:
     version = f"{major}.{minor}"
     if version not in {"1.0", "1.1"} and not (http2 and first == _HTTP2_PREFACE):
         return BadRequest(status=505, problem=f"HTTP/{version} is not supported; use HTTP/1.1")
-    if not _HEADERS.fullmatch(block):
+    text = block.decode("latin-1")
+    if not _HEADERS.fullmatch(text):
         return BadRequest(status=400, problem="a header is malformed")
-    headers = []
-    seen = set()
-    for text in block.decode("latin-1").split("\r\n")[:-1]:
-        name, _, value = text.partition(":")
-        name = name.lower()
-        if name in _SINGLE:
-            if name in seen:
+    headers = [(name.lower(), value.strip(" \t")) for name, value in _HEADER.findall(text)]
+    seen = {name for name, _ in headers}
+    if len(seen) < len(headers):
+        names = [name for name, _ in headers if name in _SINGLE]
+        for name in names:
+            if names.count(name) > 1:
                 return BadRequest(
                     status=400, problem=f"the header {name!r} appears twice; send it once"
                 )
-            seen.add(name)
-        elif name == "transfer-encoding":
-            seen.add(name)
-        headers.append((name, value.strip(" \t")))
-    if {"content-length", "transfer-encoding"} <= seen:
+    if "content-length" in seen and "transfer-encoding" in seen:
         # The two headers may disagree about the end of the body (RFC 9112, sections 6.1 and 6.3).
         return BadRequest(
             status=400,
@@ -267,7 +265,8 @@ def _parse(received: bytes, end: int, *, http2: bool) -> ParsedHead:
         )
     if version == "1.1" and "host" not in seen:
         return BadRequest(status=400, problem="the header 'host' is missing; HTTP/1.1 requires it")
-    absolute = split_absolute(target)
+    # Most targets are a path, so they need no further look.
+    absolute = None if target.startswith("/") else split_absolute(target)
     if absolute is None:
         path, _, query = target.partition("?")
     else:
