@@ -137,12 +137,13 @@ class Connection(SessionServer):
         # The bytes of the client's incomplete message that count in `services.transports.incoming`. A complete message
         # counts until the process has decoded it.
         self.reserved = 0
-        self.transport: Any = None
+        # The socket until the upgrade, then its transport. A Trio stream closes with its task.
+        self.transport: Any = source if isinstance(source, socket.socket) else None
+        on_exit(self._release)
         return Continue(source)
 
     async def handle_continue(self, argument: Any) -> Stop | None:
         source: ByteStream = argument
-        forget = on_exit(lambda: _abandon(source))
         answering = self.services.admission.answering
         answering[self.pid] = None
         try:
@@ -154,14 +155,11 @@ class Connection(SessionServer):
         connected = upgraded.connected
         codec = connected.mount.codec(connected.serializer, upgraded.deflate)
         try:
-            transport = self.services.transports.attach(source, self._tell)
+            self.transport = self.services.transports.attach(source, self._tell)
         except OSError:
             # The peer closed the connection before the answer to its request.
             return Stop(NORMAL)
-        forget()
-        self.transport = transport
-        on_exit(self._release)
-        self._begin(connected, codec, transport.out)
+        self._begin(connected, codec, self.transport.out)
         self._open(upgraded)
         if upgraded.rest:
             await self._receive_data(upgraded.rest)
@@ -178,7 +176,7 @@ class Connection(SessionServer):
             self.unread_limit = UNREAD_COMPRESSED_LIMIT
         if upgraded.answer:
             self.out.put(upgraded.answer)
-        self.last_heard = trio.current_time()
+        self.last_heard = self.services.runtime.current_time()
         _IdleCheck(self)
 
     # Input
@@ -384,10 +382,5 @@ class Connection(SessionServer):
     def _release(self) -> None:
         """Release the socket and the counted bytes. The runtime calls this at the end of the process."""
         self.services.transports.incoming.replace(self, 0)
-        self.transport.close()
-
-
-def _abandon(source: ByteStream) -> None:
-    """Close a socket that no transport took over. A Trio stream closes with its task."""
-    if isinstance(source, socket.socket):
-        source.close()
+        if self.transport is not None:
+            self.transport.close()

@@ -23,7 +23,6 @@ from actors.links import monitor, send_exit
 from actors.messages import Down
 from actors.process import current_pid, is_alive, send
 from actors.refs import Pid, TimerRef
-from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer, Request
 from actors.servers.results import Stop
 from actors.sys import ServerStatus
@@ -198,13 +197,14 @@ class SessionServer(GenServer[None]):
             budget=services.budget,
             id=connected.id,
             trace=connected.trace,
+            runtime=services.runtime,
         )
         if connected.id is not None:
             services.pubsub.subscribe(connected.id)
         deadline = bind(self.socket, self.link)
         if deadline < math.inf:
             self._expire_at(deadline)
-        telemetry = current_runtime().telemetry
+        telemetry = services.runtime.telemetry
         if telemetry.handlers(SESSION_STARTED):
             about = {
                 "endpoint": services.endpoint,
@@ -353,7 +353,7 @@ class SessionServer(GenServer[None]):
             "connection": self.pid,
             "reason": reason,
         }
-        current_runtime().telemetry.execute(CHANNEL_CRASHED, {}, about)
+        self.services.runtime.telemetry.execute(CHANNEL_CRASHED, {}, about)
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
         """Keep messages of the client out of crash reports, because the messages contain unmasked secrets."""
@@ -425,7 +425,7 @@ class SessionServer(GenServer[None]):
             self.turns += 1
             if self.turns == HELD_BACK_AT:
                 self.services.count(SOCKET_HELD_BACK)
-                current_runtime().telemetry.execute(
+                self.services.runtime.telemetry.execute(
                     SOCKET_HELD_BACK,
                     {"turns": self.turns},
                     {"endpoint": self.services.endpoint, "pid": self.pid},
@@ -483,7 +483,7 @@ class SessionServer(GenServer[None]):
         self.services.count(("socket", limit))
         if limit not in self.limited:
             self.limited = (*self.limited, limit)
-            current_runtime().telemetry.execute(
+            self.services.runtime.telemetry.execute(
                 SOCKET_RATE_LIMITED,
                 {},
                 {"endpoint": self.services.endpoint, "pid": self.pid, "limit": limit},
@@ -492,7 +492,7 @@ class SessionServer(GenServer[None]):
     def _report_unmatched(self, topic: Any) -> None:
         """Count a join of a topic without a route, and emit `SOCKET_UNMATCHED_TOPIC`."""
         self.services.count(SOCKET_UNMATCHED_TOPIC)
-        telemetry = current_runtime().telemetry
+        telemetry = self.services.runtime.telemetry
         if telemetry.handlers(SOCKET_UNMATCHED_TOPIC):
             about = {
                 "endpoint": self.services.endpoint,
@@ -625,7 +625,7 @@ class SessionServer(GenServer[None]):
             send(ticket.membership.process, Gone(reason))
 
     def _ended(self) -> Stop:
-        telemetry = current_runtime().telemetry
+        telemetry = self.services.runtime.telemetry
         if telemetry.handlers(CONNECTION_CLOSED):
             topics = [membership.topic for membership in self.session.memberships]
             telemetry.execute(
@@ -649,7 +649,7 @@ class SessionServer(GenServer[None]):
         measurements: dict[str, int] | None = None,
     ) -> None:
         self.services.count(event)
-        telemetry = current_runtime().telemetry
+        telemetry = self.services.runtime.telemetry
         if self.closing is None and telemetry.handlers(event):
             telemetry.execute(
                 event,

@@ -9,12 +9,10 @@ from functools import partial
 from typing import Any
 
 import msgspec
-import trio
 
 from actors.instrumentation.telemetry import Event
 from actors.places import place_of
 from actors.process import on_exit
-from actors.runtime import current_runtime
 from channels.checks import invalid
 from channels.connect_info import ConnectInfo, PeerData
 from channels.errors import InvalidResult
@@ -122,7 +120,7 @@ def unsupported(services: Services, mount: MountedSocket, problem: str) -> Refus
 
 def _tell(services: Services, mount: MountedSocket, event: Event, **about: Any) -> None:
     services.count(event)
-    current_runtime().telemetry.execute(
+    services.runtime.telemetry.execute(
         event, {}, {"endpoint": services.endpoint, "socket": mount.socket, **about}
     )
 
@@ -192,7 +190,7 @@ async def _decide(  # noqa: PLR0917 - the arguments of `connect`, and what it fo
         except (ConnectRefused, TokenError) as error:
             reason = error.reason if isinstance(error, ConnectRefused) else error
             services.count(("socket", "refused"))
-            _measure(started, socket, info, about, result="error", reason=reason)
+            _measure(services, started, socket, info, about, result="error", reason=reason)
             return _refusal(mount, reason, info) if transport == "websocket" else Refusal()
         identity = _identity(socket)
     except Exception as error:
@@ -203,9 +201,9 @@ async def _decide(  # noqa: PLR0917 - the arguments of `connect`, and what it fo
         _failed(services, mount, error, refusal.status)
         return refusal
     if problem is not None:
-        _measure(started, socket, info, about, result="error", reason=problem)
+        _measure(services, started, socket, info, about, result="error", reason=problem)
         return Refusal(400, problem, (("sec-websocket-version", handshake.VERSION),))
-    _measure(started, socket, info, about, result="ok", reason=None)
+    _measure(services, started, socket, info, about, result="ok", reason=None)
     return Connected(mount=mount, socket=socket, id=identity, serializer=serializer)
 
 
@@ -219,7 +217,7 @@ def _failed(
 ) -> None:
     """Count and report a failed callback of the application."""
     services.count(SOCKET_CONNECT_FAILED)
-    current_runtime().telemetry.execute(
+    services.runtime.telemetry.execute(
         SOCKET_CONNECT_FAILED,
         {},
         {
@@ -307,6 +305,7 @@ def _wrong(
 
 
 def _measure(
+    services: Services,
     started: float,
     socket: Socket,
     info: ConnectInfo,
@@ -315,11 +314,11 @@ def _measure(
     result: str,
     reason: Any,
 ) -> None:
-    telemetry = current_runtime().telemetry
-    if telemetry.handlers(SOCKET_CONNECTED):
-        telemetry.execute(
+    runtime = services.runtime
+    if runtime.telemetry.handlers(SOCKET_CONNECTED):
+        runtime.telemetry.execute(
             SOCKET_CONNECTED,
-            {"duration": trio.current_time() - started},
+            {"duration": runtime.current_time() - started},
             {
                 **about,
                 "endpoint": socket.endpoint,

@@ -84,7 +84,7 @@ async def answer_first_request(services: Services, stream: ByteStream) -> Upgrad
     """
     upgraded = None
     try:
-        if services.admission.draining and not isinstance(stream, AsgiStream):
+        if services.admission.draining and type(stream) is not AsgiStream:
             # The shield keeps this process alive until a client that connects while the endpoint drains has its 503.
             # The endpoint's supervisor gives this process more time than `_LATE`.
             with trio.move_on_after(_LATE, shield=True):
@@ -123,7 +123,7 @@ async def refuse_connection(stream: ByteStream) -> None:
 
 async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
     head: Head | BadRequest | None = None
-    if isinstance(stream, AsgiStream):
+    if type(stream) is AsgiStream:
         head = stream.head
     else:
         parser = HeadParser(http2=services.http.http2)
@@ -142,7 +142,7 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
         services.count(("http", "bad_request"))
         outcome = Refusal(head.status, head.problem)
     elif services.admission.draining:
-        is_asgi = isinstance(stream, AsgiStream)
+        is_asgi = type(stream) is AsgiStream
         outcome = (None if is_asgi else services.http.late_answer(head.path)) or _DRAINING
     elif (found := services.mounts.match(head.path)) is not None:
         outcome = await _upgrade(services, *found, head, stream)
@@ -203,7 +203,7 @@ async def _upgrade(
     """Return the upgrade of a request for the path of a socket, or the refusal of the request."""
     headers = head.headers
     # An ASGI server has already checked the request. The request may also be HTTP/2, which has other rules.
-    is_checked = isinstance(stream, AsgiStream)
+    is_checked = type(stream) is AsgiStream
     if not is_checked and handshake.method_problem(head) is not None:
         return Refusal(400)
     try:
@@ -247,7 +247,7 @@ async def _upgrade(
     connected = await connect(services, mount, params, info, transport="websocket", problem=problem)
     if isinstance(connected, Refusal):
         return connected
-    if is_checked and isinstance(stream, AsgiStream):
+    if is_checked and type(stream) is AsgiStream:
         await stream.accept(agreed.name)
         return Upgraded(connected=connected)
     answer = handshake.accept(
@@ -268,10 +268,9 @@ def _upgrade_problem(head: Head, mount: MountedSocket) -> tuple[str | None, Defl
 
 
 def _scheme(stream: ByteStream) -> str:
-    # Sockets first, because `isinstance` takes longer for streams, which are abstract classes.
     if isinstance(stream, socket.socket):
         return "http"
-    if isinstance(stream, AsgiStream):
+    if type(stream) is AsgiStream:
         return stream.scheme
     return "https" if isinstance(stream, trio.SSLStream) else "http"
 
@@ -279,7 +278,7 @@ def _scheme(stream: ByteStream) -> str:
 async def _answer_and_close(stream: ByteStream, refusal: Refusal | LateAnswer) -> None:
     """Answer the first request of a connection, and wait until the peer has read the answer."""
     body = refusal.body.encode()
-    if isinstance(stream, AsgiStream):
+    if type(stream) is AsgiStream:
         with trio.move_on_after(5):
             await stream.refuse(refusal.status, body, refusal.headers)
         return
@@ -298,7 +297,7 @@ def peer_of(stream: ByteStream) -> PeerData | None:
     certificate = None
     below: Any = stream
     if not isinstance(stream, socket.socket):
-        if isinstance(stream, AsgiStream):
+        if type(stream) is AsgiStream:
             return stream.peer
         if isinstance(stream, trio.SSLStream):
             try:

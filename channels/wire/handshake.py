@@ -44,8 +44,8 @@ def upgrade_problem(head: Head) -> str | None:
     if head.version != "1.1":
         return f"the version of an upgrade must be HTTP/1.1, got HTTP/{head.version}"
     for name, token in (("connection", "upgrade"), ("upgrade", "websocket")):
-        tokens = headers.tokens(name)
-        if token not in tokens:
+        # Most clients send only this token.
+        if headers.get(name, "").lower() != token and token not in (tokens := headers.tokens(name)):
             return f"'{name}' header must contain '{token}', got {tokens}"
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
         return "an upgrade must not have a body"
