@@ -97,13 +97,14 @@ class Pool(Children):
     small object for each child, and no search in lists.
     """
 
-    __slots__ = ("_children", "_max_children", "_temporary")
+    __slots__ = ("_children", "_max_children", "_temporary", "_temporary_spec")
 
     def __init__(self, setup: PoolSetup) -> None:
         self._max_children = setup.max_children
         self._children: dict[Pid, _Child] = {}
         # The record of the latest temporary child. Equal children share it, because it never changes.
         self._temporary: _Child | None = None
+        self._temporary_spec: ChildSpec | None = None
         super().__init__(setup, self._children)
 
     def ended(self, pid: Pid, reason: ExitReason) -> Coroutine[Any, Any, Stop | None] | None:
@@ -176,7 +177,7 @@ class Pool(Children):
 
     def _take_in(self, spec: ChildSpec, extra: tuple[Any, ...], started: Pid | Failed) -> Pid:
         """Add a child that has started. Raise the error of one that has not."""
-        if isinstance(started, Pid):
+        if type(started) is Pid:
             self._children[started] = self._record_of(spec, extra)
             if self._telemetry.handlers(CHILD_STARTED):
                 self._report(CHILD_STARTED, spec, started)
@@ -187,9 +188,12 @@ class Pool(Children):
 
     def _record_of(self, spec: ChildSpec, extra: tuple[Any, ...]) -> _Child:
         """Return the record of a new child."""
+        known = self._temporary
+        if known is not None and spec is self._temporary_spec:
+            return known
         if spec.restart != "temporary":
             return _Child(spec, extra)
-        known = self._temporary
+        self._temporary_spec = spec
         if (
             known is None
             or known.id is not spec.id

@@ -532,7 +532,7 @@ class Loop:
             False if the message must wait in the mailbox.
         """
         kind = type(message)
-        if id(kind) in _KNOWN and not self._begins(message, kind):
+        if kind is not CallRequest and id(kind) in _KNOWN and not self._begins(message, kind):
             return False
         server = self.server
         before = server.state
@@ -542,9 +542,16 @@ class Loop:
                 and (waits := self._show(message, kind)) is not None
             ):
                 rest = _Rest(message, waits, None, None)
-            elif kind is CallRequest or self.debug is not None:
+            elif self.debug is not None:
                 begun = self._begin(message, kind)
                 if self._is_complete(message, kind, begun):
+                    return True
+                rest = _Rest(message, None, begun, None)
+            elif kind is CallRequest:
+                # As `_begin` and `_is_complete`, but with fewer calls, as is the next case.
+                begun = server.handle_call_nowait(message.request, message.sender)
+                if type(begun) is Reply and begun.then is None:
+                    message.sender.answer(begun.value)
                     return True
                 rest = _Rest(message, None, begun, None)
             else:

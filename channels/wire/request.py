@@ -76,18 +76,17 @@ class Headers:
 
     def __init__(self, items: list[tuple[str, str]]) -> None:
         self._items = items
-        values = dict(items)
-        # For fast look-ups, because an upgrade needs ten. None if a name appears twice.
-        self._values = values if len(values) == len(items) else None
+        # For fast look-ups, because an upgrade needs ten.
+        self._values = dict(items)
+        if len(self._values) < len(items):
+            values: dict[str, list[str]] = {}
+            for name, value in items:
+                values.setdefault(name, []).append(value)
+            self._values = {name: ", ".join(each) for name, each in values.items()}
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Return the value of a header, or `default` if the request does not have it."""
-        name = name.lower()
-        found = self._values
-        if found is not None:
-            return found.get(name, default)
-        values = [value for each, value in self._items if each == name]
-        return ", ".join(values) if values else default
+        return self._values.get(name.lower(), default)
 
     def tokens(self, name: str) -> list[str]:
         """Return the elements of a list header, such as `Connection`, in lower case."""
@@ -249,7 +248,7 @@ def _parse(received: bytes, end: int, *, http2: bool) -> ParsedHead:
     if not _HEADERS.fullmatch(text):
         return BadRequest(status=400, problem="a header is malformed")
     headers = [(name.lower(), value.strip(" \t")) for name, value in _HEADER.findall(text)]
-    seen = {name for name, _ in headers}
+    seen = dict(headers)
     if len(seen) < len(headers):
         names = [name for name, _ in headers if name in _SINGLE]
         for name in names:
