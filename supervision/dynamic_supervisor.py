@@ -97,14 +97,13 @@ class Pool(Children):
     small object for each child, and no search in lists.
     """
 
-    __slots__ = ("_children", "_max_children", "_temporary", "_temporary_spec")
+    __slots__ = ("_children", "_max_children", "_temporary")
 
     def __init__(self, setup: PoolSetup) -> None:
         self._max_children = setup.max_children
         self._children: dict[Pid, _Child] = {}
         # The record of the latest temporary child. Equal children share it, because it never changes.
         self._temporary: _Child | None = None
-        self._temporary_spec: ChildSpec | None = None
         super().__init__(setup, self._children)
 
     def ended(self, pid: Pid, reason: ExitReason) -> Coroutine[Any, Any, Stop | None] | None:
@@ -188,12 +187,9 @@ class Pool(Children):
 
     def _record_of(self, spec: ChildSpec, extra: tuple[Any, ...]) -> _Child:
         """Return the record of a new child."""
-        known = self._temporary
-        if known is not None and spec is self._temporary_spec:
-            return known
         if spec.restart != "temporary":
             return _Child(spec, extra)
-        self._temporary_spec = spec
+        known = self._temporary
         if (
             known is None
             or known.id is not spec.id
