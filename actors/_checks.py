@@ -267,10 +267,7 @@ class _CheckedGraph(LinkGraph):
             if not isinstance(ref, RemoteMonitor)
         }
         watched = {
-            ref: pid
-            for pid in table
-            for ref in self.watchers_of(pid)
-            if isinstance(ref, Monitor)
+            ref: pid for pid in table for ref in self.watchers_of(pid) if isinstance(ref, Monitor)
         }
         if not watching == watched == self.active:
             self.broken(

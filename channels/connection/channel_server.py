@@ -86,16 +86,22 @@ REPLACED_GRACE = 5.0
 class ChannelServer(GenServer[None]):
     """The process of one channel, which the connection starts in the pool of its socket."""
 
+    # These defaults belong to the class, so they take no memory in each channel.
+    # The channels of earlier memberships that must end before this join.
+    replaced: tuple[Pid, ...] = ()
+    answered = False
+    # True if the channel's terminate must run. As in Phoenix, terminate does not run after a crash of join.
+    constructed = False
+
     async def init(
         self, link: Link, ticket: Ticket, payload: Any, replaced: tuple[Pid, ...]
     ) -> Continue:
         self.link = link
         self.ticket = ticket
-        self.replaced = replaced
-        self.answered = False
+        if replaced:
+            self.replaced = replaced
         self.payload = kept_payload(payload)
-        runtime = link.runtime
-        self.telemetry, self.timers = runtime.telemetry, runtime.timers
+        self.telemetry = link.runtime.telemetry
         self.watching: Ref = monitor(link.connection)
         cls: type[Channel] = ticket.route.channel
         channel = self.channel = cls.__new__(cls)
@@ -103,8 +109,6 @@ class ChannelServer(GenServer[None]):
         set_label(f"{cls.__name__} {ticket.topic[:80]!r}")
         self.context = place(channel, link, ticket)
         self.table: HandlerTable = ticket.route.table
-        # True if the channel's terminate must run. As in Phoenix, terminate does not run after a crash of join.
-        self.constructed = False
         return Continue(payload)
 
     # Joining
@@ -133,7 +137,7 @@ class ChannelServer(GenServer[None]):
                 response = await self.table.join(channel, ticket.topic, params)
             finally:
                 if watch is not None:
-                    self.timers.forget(watch)
+                    self.link.runtime.timers.forget(watch)
         except JoinRefused as refusal:
             if started is not None:
                 self._measure_join(started, "error", argument)

@@ -129,14 +129,18 @@ class _IdleCheck:
 class Connection(SessionServer):
     """The process of one accepted connection."""
 
+    # Defaults of the class, as in `SessionServer`.
+    # The bytes that wait in the mailbox, and their limit.
+    unread = 0
+    unread_limit = UNREAD_LIMIT
+    # The bytes of the client's incomplete message that count in `services.transports.incoming`. A complete message
+    # counts until the process has decoded it.
+    reserved = 0
+    deflates = False
+
     async def init(self, services: Services, source: ByteStream) -> Continue:
         self._set_up(services)
         services.admission.take_over(source)
-        self.unread = 0
-        self.unread_limit = UNREAD_LIMIT
-        # The bytes of the client's incomplete message that count in `services.transports.incoming`. A complete message
-        # counts until the process has decoded it.
-        self.reserved = 0
         # The socket until the upgrade, then its transport. A Trio stream closes with its task.
         self.transport: Any = source if isinstance(source, socket.socket) else None
         on_exit(self._release)
@@ -171,8 +175,8 @@ class Connection(SessionServer):
             max_message_size=self.mount.max_frame_size,
             extension=None if deflate is None else deflate.extension,
         )
-        self.deflates = deflate is not None
-        if self.deflates:
+        if deflate is not None:
+            self.deflates = True
             self.unread_limit = UNREAD_COMPRESSED_LIMIT
         if upgraded.answer:
             self.out.put(upgraded.answer)

@@ -152,31 +152,33 @@ def pass_on(pid: Pid, message: Any) -> None:
 class SessionServer(GenServer[None]):
     """The process of one client. The supervisor never restarts it, because the client reconnects."""
 
-    # The deadline from `expire_connection_after`, and its timer. Most connections have no deadline. These defaults
-    # belong to the class, so they take no memory in each connection.
+    # These defaults belong to the class, so they take no memory in each connection.
+    # The deadline from `expire_connection_after`, and its timer. Most connections have no deadline.
     deadline: float = math.inf
     expiry: TimerRef | None = None
     # The size of the incomplete message that the server dropped to save memory; 0 if it dropped none.
     shed_bytes: int = 0
+    paused = False
+    closing: Shutdown | None = None
+    code: int | None = None
+    cause = ""
+    # Turns of the scheduler that the client's latest message has waited.
+    turns = 0
+    # The limits that the client has exceeded.
+    limited: tuple[Limit, ...] = ()
+    # The tickets of the channels that run: None, a single one, or a dict by process. A dict for every client would take
+    # 224 bytes more. This is no `SmallSet`, because the end of a channel looks up the ticket of its pid.
+    _tickets: Ticket | dict[Pid, Ticket] | None = None
+    # A recorder may set this. Then the recorder records the messages of the client, and also sends them on.
+    tap: Tap | None = None
+    # The channels that have not ended yet, although the client has joined their topic again, by topic. The dict is made
+    # on first use.
+    replaced: dict[str, list[Pid]] | None = None
 
     def _set_up(self, services: Services) -> None:
         """Set the fields that exist before the session begins. Subclasses call this in `init`."""
         self.services = services
         self.pid = current_pid()
-        self.paused = False
-        self.closing: Shutdown | None = None
-        self.code: int | None = None
-        self.cause = ""
-        # Turns of the scheduler that the client's latest message has waited.
-        self.turns = 0
-        # The tickets of the channels that run: None, a single one, or a dict by process. A dict for every client would
-        # take 224 bytes more. This is no `SmallSet`, because the end of a channel looks up the ticket of its pid.
-        self._tickets: Ticket | dict[Pid, Ticket] | None = None
-        # A recorder may set this. Then the recorder records the messages of the client, and also sends them on.
-        self.tap: Tap | None = None
-        # The channels that have not ended yet, although the client has joined their topic again, by topic. The dict is
-        # made on first use, to save memory.
-        self.replaced: dict[str, list[Pid]] | None = None
 
     def _begin(self, connected: Connected, codec: Codec, out: Out) -> None:
         """Begin the session of a client that `connect` has accepted."""
@@ -219,7 +221,6 @@ class SessionServer(GenServer[None]):
         messages = _bucket(mount.max_messages_per_second, 1.0)
         joins = _bucket(mount.max_joins_per_second, float(mount.max_channels))
         self.has_rates = messages is not None or joins is not None
-        self.limited: tuple[Limit, ...] = ()
         self.session = Session(
             codec,
             mount.match,
