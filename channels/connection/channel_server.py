@@ -86,12 +86,24 @@ REPLACED_GRACE = 5.0
 class ChannelServer(GenServer[None]):
     """The process of one channel, which the connection starts in the pool of its socket."""
 
-    # These defaults belong to the class, so they take no memory in each channel.
-    # The channels of earlier memberships that must end before this join.
+    # Slots, because a dict of its own would take 300 bytes more of each channel. Python shares the keys of dicts only if
+    # the first 30 instances set all their attributes early.
+    __slots__ = (
+        "answered",
+        "channel",
+        "constructed",
+        "context",
+        "link",
+        "payload",
+        "table",
+        "telemetry",
+        "ticket",
+        "watching",
+    )
+
+    # The channels of earlier memberships that must end before this join. Most channels have none, so the default belongs
+    # to the class.
     replaced: tuple[Pid, ...] = ()
-    answered = False
-    # True if the channel's terminate must run. As in Phoenix, terminate does not run after a crash of join.
-    constructed = False
 
     async def init(
         self, link: Link, ticket: Ticket, payload: Any, replaced: tuple[Pid, ...]
@@ -100,6 +112,7 @@ class ChannelServer(GenServer[None]):
         self.ticket = ticket
         if replaced:
             self.replaced = replaced
+        self.answered = False
         self.payload = kept_payload(payload)
         self.telemetry = link.runtime.telemetry
         self.watching: Ref = monitor(link.connection)
@@ -109,6 +122,8 @@ class ChannelServer(GenServer[None]):
         set_label(f"{cls.__name__} {ticket.topic[:80]!r}")
         self.context = place(channel, link, ticket)
         self.table: HandlerTable = ticket.route.table
+        # True if the channel's terminate must run. As in Phoenix, terminate does not run after a crash of join.
+        self.constructed = False
         return Continue(payload)
 
     # Joining

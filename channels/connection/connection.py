@@ -129,9 +129,10 @@ class _IdleCheck:
 class Connection(SessionServer):
     """The process of one accepted connection."""
 
-    # Defaults of the class, as in `SessionServer`.
-    # The bytes that wait in the mailbox, and their limit.
-    unread = 0
+    # Slots and defaults of the class, as in `SessionServer`.
+    __slots__ = ("last_heard", "protocol", "transport", "unread")
+
+    # The limit of `unread`.
     unread_limit = UNREAD_LIMIT
     # The bytes of the client's incomplete message that count in `services.transports.incoming`. A complete message
     # counts until the process has decoded it.
@@ -141,6 +142,8 @@ class Connection(SessionServer):
     async def init(self, services: Services, source: ByteStream) -> Continue:
         self._set_up(services)
         services.admission.take_over(source)
+        # The bytes that wait in the mailbox.
+        self.unread = 0
         # The socket until the upgrade, then its transport. A Trio stream closes with its task.
         self.transport: Any = source if isinstance(source, socket.socket) else None
         on_exit(self._release)

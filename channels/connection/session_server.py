@@ -152,25 +152,35 @@ def pass_on(pid: Pid, message: Any) -> None:
 class SessionServer(GenServer[None]):
     """The process of one client. The supervisor never restarts it, because the client reconnects."""
 
-    # These defaults belong to the class, so they take no memory in each connection.
+    # Slots, because a dict of its own would take 300 bytes more of each connection. Python shares the keys of dicts only
+    # if the first 30 instances set all their attributes early.
+    __slots__ = (
+        "_tickets",
+        "closing",
+        "has_rates",
+        "is_json",
+        "link",
+        "mount",
+        "out",
+        "paused",
+        "pid",
+        "services",
+        "session",
+        "socket",
+        "tap",
+        "turns",
+    )
+
+    # Most connections never set these, so the defaults belong to the class and take no memory in each connection.
     # The deadline from `expire_connection_after`, and its timer. Most connections have no deadline.
     deadline: float = math.inf
     expiry: TimerRef | None = None
     # The size of the incomplete message that the server dropped to save memory; 0 if it dropped none.
     shed_bytes: int = 0
-    paused = False
-    closing: Shutdown | None = None
     code: int | None = None
     cause = ""
-    # Turns of the scheduler that the client's latest message has waited.
-    turns = 0
     # The limits that the client has exceeded.
     limited: tuple[Limit, ...] = ()
-    # The tickets of the channels that run: None, a single one, or a dict by process. A dict for every client would take
-    # 224 bytes more. This is no `SmallSet`, because the end of a channel looks up the ticket of its pid.
-    _tickets: Ticket | dict[Pid, Ticket] | None = None
-    # A recorder may set this. Then the recorder records the messages of the client, and also sends them on.
-    tap: Tap | None = None
     # The channels that have not ended yet, although the client has joined their topic again, by topic. The dict is made
     # on first use.
     replaced: dict[str, list[Pid]] | None = None
@@ -179,6 +189,15 @@ class SessionServer(GenServer[None]):
         """Set the fields that exist before the session begins. Subclasses call this in `init`."""
         self.services = services
         self.pid = current_pid()
+        self.paused = False
+        self.closing: Shutdown | None = None
+        # Turns of the scheduler that the client's latest message has waited.
+        self.turns = 0
+        # A recorder may set this. Then the recorder records the messages of the client, and also sends them on.
+        self.tap: Tap | None = None
+        # The tickets of the channels that run: None, a single one, or a dict by process. A dict for every client would
+        # take 224 bytes more. This is no `SmallSet`, because the end of a channel looks up the ticket of its pid.
+        self._tickets: Ticket | dict[Pid, Ticket] | None = None
 
     def _begin(self, connected: Connected, codec: Codec, out: Out) -> None:
         """Begin the session of a client that `connect` has accepted."""
