@@ -237,9 +237,11 @@ class SessionServer(GenServer[None]):
 
     def _begin_session(self, codec: Codec) -> None:
         mount = self.mount
-        messages = _bucket(mount.max_messages_per_second, 1.0)
-        joins = _bucket(mount.max_joins_per_second, float(mount.max_channels))
-        self.has_rates = messages is not None or joins is not None
+        messages = joins = None
+        self.has_rates = mount.has_rates
+        if mount.has_rates:
+            messages = _bucket(mount.max_messages_per_second, 1.0)
+            joins = _bucket(mount.max_joins_per_second, float(mount.max_channels))
         self.session = Session(
             codec,
             mount.match,

@@ -180,7 +180,8 @@ async def _decide(  # noqa: PLR0917 - the arguments of `connect`, and what it fo
     socket.assigns, socket.endpoint = {}, services.endpoint
     about = {"transport": transport, "params": params, "serializer": serializer}
     try:
-        info = await _complete(services, mount, params, info)
+        if mount.session is not None or mount.own or mount.declared:
+            info = await _complete(services, mount, params, info)
         try:
             socket.__init__()  # type: ignore[misc]
             # Check the result, because the application may be untyped.
@@ -241,6 +242,7 @@ def _no_answer(socket: type[Socket], answer: Any) -> InvalidResult:
 async def _complete(
     services: Services, mount: MountedSocket, params: dict[str, Any], info: ConnectInfo
 ) -> ConnectInfo:
+    """Add the session and the fields of the mount to the facts of a request."""
     session = None
     if mount.session is not None:
         session = mount.session(parse_cookies(info.headers))
@@ -253,8 +255,6 @@ async def _complete(
             if problem is not None:
                 session = None
                 _tell(services, mount, SOCKET_SESSION_REFUSED, problem=problem)
-    if session is None and not mount.own and not mount.declared:
-        return info  # a copy would be equal
     return msgspec.structs.replace(info, session=session, own=mount.own, declared=mount.declared)
 
 

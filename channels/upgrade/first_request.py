@@ -201,7 +201,7 @@ async def _upgrade(
     stream: ByteStream,
 ) -> Refusal | Upgraded:
     """Return the upgrade of a request for the path of a socket, or the refusal of the request."""
-    headers = head.headers
+    headers, values = head.headers, head.headers.by_name
     # An ASGI server has already checked the request. The request may also be HTTP/2, which has other rules.
     is_checked = type(stream) is AsgiStream
     if not is_checked and handshake.method_problem(head) is not None:
@@ -215,11 +215,11 @@ async def _upgrade(
     if services.proxies is not None and not is_checked:
         # `HttpHandover.route` has done this for a request of an ASGI server.
         peer, scheme = services.proxies.seen(peer, scheme, headers)
-    origin, host = headers.get("origin"), headers.get("host")
+    origin, host = values.get("origin"), values.get("host")
     if not may_come_from(services, mount, origin, scheme=scheme, host=host):
         return Refusal()
     agreed = agree(
-        headers.get("sec-websocket-protocol"), mount.subprotocols, auth_token=mount.auth_token
+        values.get("sec-websocket-protocol"), mount.subprotocols, auth_token=mount.auth_token
     )
     if agreed is None:
         spoken = ", ".join(mount.subprotocols or ()) or "none"
@@ -314,7 +314,7 @@ def peer_of(stream: ByteStream) -> PeerData | None:
         return None
     if not isinstance(address, tuple) or len(address) < 2:
         return None
-    return PeerData(address=str(address[0]), port=int(address[1]), ssl_cert=certificate)
+    return PeerData(address=address[0], port=address[1], ssl_cert=certificate)
 
 
 async def read_head(stream: ByteStream, parser: HeadParser | None = None) -> ParsedHead | None:

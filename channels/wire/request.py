@@ -70,23 +70,25 @@ class Headers:
 
     If a header appears several times, its value is all values joined by commas (RFC 9110, section 5.3). Iteration
     yields pairs of lower-case name and value in the order of the request. Bytes beyond ASCII decode as ISO 8859-1.
+
+    Attributes:
+        by_name: the values by lower-case name. An upgrade needs ten of them, so it looks them up here.
     """
 
-    __slots__ = ("_items", "_values")
+    __slots__ = ("_items", "by_name")
 
     def __init__(self, items: list[tuple[str, str]]) -> None:
         self._items = items
-        # For fast look-ups, because an upgrade needs ten.
-        self._values = dict(items)
-        if len(self._values) < len(items):
+        self.by_name = dict(items)
+        if len(self.by_name) < len(items):
             values: dict[str, list[str]] = {}
             for name, value in items:
                 values.setdefault(name, []).append(value)
-            self._values = {name: ", ".join(each) for name, each in values.items()}
+            self.by_name = {name: ", ".join(each) for name, each in values.items()}
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Return the value of a header, or `default` if the request does not have it."""
-        return self._values.get(name.lower(), default)
+        return self.by_name.get(name.lower(), default)
 
     def tokens(self, name: str) -> list[str]:
         """Return the elements of a list header, such as `Connection`, in lower case."""
