@@ -238,7 +238,7 @@ async def _upgrade(
         scheme=scheme,
         path=head.path,
         query=head.query,
-        headers=tuple(headers),
+        headers=headers.items,
         auth_token=agreed.token,
     )
     # Checked before the call of `connect`, which takes the problem. The client gets the problem after that.

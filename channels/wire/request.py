@@ -72,13 +72,14 @@ class Headers:
     yields pairs of lower-case name and value in the order of the request. Bytes beyond ASCII decode as ISO 8859-1.
 
     Attributes:
+        items: the pairs.
         by_name: the values by lower-case name. An upgrade needs ten of them, so it looks them up here.
     """
 
-    __slots__ = ("_items", "by_name")
+    __slots__ = ("by_name", "items")
 
     def __init__(self, items: list[tuple[str, str]]) -> None:
-        self._items = items
+        self.items = tuple(items)
         self.by_name = dict(items)
         if len(self.by_name) < len(items):
             values: dict[str, list[str]] = {}
@@ -106,14 +107,14 @@ class Headers:
         return isinstance(name, str) and self.get(name) is not None
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter(self._items)
+        return iter(self.items)
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.items)
 
     def __repr__(self) -> str:
         # Only names, because this text may appear in logs, and values may be cookies and tokens.
-        return f"<Headers {', '.join(name for name, _ in self._items)}>"
+        return f"<Headers {', '.join(name for name, _ in self.items)}>"
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
