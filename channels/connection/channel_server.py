@@ -86,8 +86,8 @@ REPLACED_GRACE = 5.0
 class ChannelServer(GenServer[None]):
     """The process of one channel, which the connection starts in the pool of its socket."""
 
-    # Slots, because a dict of its own would take 300 bytes more of each channel. Python shares the keys of dicts only if
-    # the first 30 instances set all their attributes early.
+    # Slots, because a dict would take 300 bytes more of each channel. Python shares the keys of dicts only if the first
+    # 30 instances set all their attributes early.
     __slots__ = (
         "answered",
         "channel",
@@ -101,8 +101,8 @@ class ChannelServer(GenServer[None]):
         "watching",
     )
 
-    # The channels of earlier memberships that must end before this join. Most channels have none, so the default belongs
-    # to the class.
+    # The channels of earlier memberships that must end before this join. Most channels have none, so the default
+    # belongs to the class.
     replaced: tuple[Pid, ...] = ()
 
     async def init(

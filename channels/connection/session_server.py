@@ -152,8 +152,8 @@ def pass_on(pid: Pid, message: Any) -> None:
 class SessionServer(GenServer[None]):
     """The process of one client. The supervisor never restarts it, because the client reconnects."""
 
-    # Slots, because a dict of its own would take 300 bytes more of each connection. Python shares the keys of dicts only
-    # if the first 30 instances set all their attributes early.
+    # Slots, because a dict would take 300 bytes more of each connection. Python shares the keys of dicts only if the
+    # first 30 instances set all their attributes early.
     __slots__ = (
         "_tickets",
         "closing",

@@ -17,6 +17,7 @@ from channels.connect_info import ConnectInfo, PeerData
 from channels.protocol.link import Broadcaster, Trace
 from channels.protocol.work_budget import WorkBudget
 from channels.pubsub.pubsub import PubSub
+from channels.serving.idle_checks import IdleChecks
 from channels.serving.mounted import MountedSocket
 from channels.socket import Socket
 from channels.telemetry import (
@@ -308,6 +309,7 @@ class Services:
         connections: the name of the supervisor of connections. `max_` and this name is the option with their limit.
         runtime: the runtime of the endpoint.
         budget: the limit on the work of all connections in one turn of the scheduler.
+        idle_checks: the checks for silent clients.
         counters: the counters.
         admission: the state of admission.
         addresses: the number of clients of each network address; None if there is no limit.
@@ -328,6 +330,7 @@ class Services:
     connections: str = "connections"
     runtime: Runtime = field(factory=current_runtime)
     budget: WorkBudget = field(factory=WorkBudget)
+    idle_checks: IdleChecks = field(factory=IdleChecks)
     counters: Counters = field(factory=Counters)
     admission: Admission = field(factory=Admission)
     addresses: Addresses | None = None
