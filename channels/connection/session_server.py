@@ -40,6 +40,7 @@ from channels.protocol.link import (
     Tap,
 )
 from channels.protocol.session import (
+    BURST,
     Close,
     Deliver,
     Effect,
@@ -100,8 +101,6 @@ UNDECIDED_LIMIT = 8
 FREE_BYTES = 512
 # The cost of starting a channel, in units of the work budget.
 JOIN_COST = 24
-# The size of a full bucket, in seconds of its rate. A quiet client can send the messages of this many seconds at once.
-BURST = 10.0
 # The server emits `SOCKET_HELD_BACK` when a client's data has waited for this many turns of the scheduler.
 HELD_BACK_AT = 100
 

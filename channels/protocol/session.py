@@ -44,6 +44,7 @@ from channels.serializers.serializer import Codec
 from channels.topics import Route
 
 __all__ = [
+    "BURST",
     "Close",
     "Deliver",
     "Effect",
@@ -57,6 +58,10 @@ __all__ = [
     "TokenBucket",
     "Unmatched",
 ]
+
+BURST = 10.0
+"""The size of a full `TokenBucket`, in seconds of its rate. A quiet client can send the messages of this many seconds
+at once."""
 
 # The longest ref, in characters. Every frame of a membership repeats its join_ref, so a long join_ref would cost the
 # server much more than the client. A message that is shorter than this limit needs no check.
@@ -145,7 +150,7 @@ class Membership:
 
     @property
     def is_gone(self) -> bool:
-        """True after the last frame of the membership."""
+        """True if the membership has ended, and its topic is free."""
         return self.status == "gone"
 
     def end(self) -> None:
