@@ -40,6 +40,7 @@ from channels.telemetry import (
     SOCKET_CONNECTED,
     SOCKET_EXPIRED,
     SOCKET_HELD_BACK,
+    SOCKET_IGNORED,
     SOCKET_INCOMING_SHED,
     SOCKET_MALFORMED,
     SOCKET_ORIGIN_REFUSED,
@@ -388,6 +389,7 @@ _LINES = (
         every=_SELDOM,
     ),
     Line(SOCKET_MALFORMED, WARNING, "Closing %(pid)r with %(code)d: %(cause)s"),
+    Line(SOCKET_IGNORED, WARNING, "Ignoring malformed messages of %(pid)r: %(cause)s"),
     Line(SOCKET_EXPIRED, DEBUG, "Closing %(pid)r with %(code)d: %(cause)s"),
     Line(
         SOCKET_OVERFLOW,

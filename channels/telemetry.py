@@ -90,6 +90,7 @@ __all__ = [
     "SOCKET_CONNECT_FAILED",
     "SOCKET_EXPIRED",
     "SOCKET_HELD_BACK",
+    "SOCKET_IGNORED",
     "SOCKET_INCOMING_SHED",
     "SOCKET_MALFORMED",
     "SOCKET_ORIGIN_REFUSED",
@@ -165,6 +166,10 @@ PAYLOAD_REFUSED: Event = ("phoenix", "payload_refused")
 SOCKET_MALFORMED: Event = ("phoenix", "socket_malformed")
 """A client sent a malformed message, so the server closes the connection. Emitted at most once for each connection.
 Measurements: `dropped` frames. Metadata: `pid`, `cause`, `code`."""
+
+SOCKET_IGNORED: Event = ("phoenix", "socket_ignored")
+"""A client sent a malformed message, and the server dropped it, because the serializer has `drops_malformed`. Emitted
+at most once for each connection. The counters count every dropped message. Metadata: `pid`, `cause`."""
 
 SOCKET_EXPIRED: Event = ("phoenix", "socket_expired")
 """A connection reached its deadline from `expire_connection_after`, so the server closes it with 3000.

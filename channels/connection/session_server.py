@@ -44,6 +44,7 @@ from channels.protocol.session import (
     Close,
     Deliver,
     Effect,
+    Ignored,
     Limit,
     Limited,
     Membership,
@@ -65,6 +66,7 @@ from channels.telemetry import (
     SESSION_STARTED,
     SOCKET_EXPIRED,
     SOCKET_HELD_BACK,
+    SOCKET_IGNORED,
     SOCKET_INCOMING_SHED,
     SOCKET_MALFORMED,
     SOCKET_OVERFLOW,
@@ -174,6 +176,8 @@ class SessionServer(GenServer[None]):
     # The deadline from `expire_connection_after`, and its timer. Most connections have no deadline.
     deadline: float = math.inf
     expiry: TimerRef | None = None
+    # True after a malformed message that the server dropped.
+    has_ignored: bool = False
     # The size of the incomplete message that the server dropped to save memory; 0 if it dropped none.
     shed_bytes: int = 0
     code: int | None = None
@@ -407,7 +411,7 @@ class SessionServer(GenServer[None]):
         it waits for a turn of the scheduler with enough budget, and decodes the message.
         """
         size = len(data)
-        if size > LIGHT and self.is_json(binary) and not await self._is_bearable(data):
+        if size > LIGHT and self.is_json(data, binary) and not await self._is_bearable(data):
             return
         if size > FREE_BYTES:
             await self._take_turn(size >> COST_SHIFT)
@@ -452,7 +456,7 @@ class SessionServer(GenServer[None]):
                     {"endpoint": self.services.endpoint, "pid": self.pid},
                 )
 
-    def _carry_out(  # noqa: PLR0912 - one branch for each effect
+    def _carry_out(  # noqa: C901, PLR0912 - one branch for each effect
         self, effects: Sequence[Effect], size: int = 0
     ) -> Coroutine[Any, Any, None] | None:
         """Carry out the effects of one message of the client.
@@ -492,6 +496,8 @@ class SessionServer(GenServer[None]):
                 self._report_limited(effect.limit)  # type: ignore[union-attr]
             elif kind is Unmatched:
                 self._report_unmatched(effect.topic)  # type: ignore[union-attr]
+            elif kind is Ignored:
+                self._report_ignored(effect.cause)  # type: ignore[union-attr]
         return None
 
     def _close_for(self, close: Close) -> None:
@@ -509,6 +515,14 @@ class SessionServer(GenServer[None]):
                 {},
                 {"endpoint": self.services.endpoint, "pid": self.pid, "limit": limit},
             )
+
+    def _report_ignored(self, cause: str) -> None:
+        """Count a malformed message that was dropped, and emit `SOCKET_IGNORED` once for this client."""
+        self.services.count(SOCKET_IGNORED)
+        if not self.has_ignored:
+            self.has_ignored = True
+            about = {"endpoint": self.services.endpoint, "pid": self.pid, "cause": cause}
+            current_runtime().telemetry.execute(SOCKET_IGNORED, {}, about)
 
     def _report_unmatched(self, topic: Any) -> None:
         """Count a join of a topic without a route, and emit `SOCKET_UNMATCHED_TOPIC`."""

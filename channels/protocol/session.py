@@ -48,6 +48,7 @@ __all__ = [
     "Close",
     "Deliver",
     "Effect",
+    "Ignored",
     "Limit",
     "Limited",
     "Membership",
@@ -317,7 +318,17 @@ class Unmatched(msgspec.Struct, gc=False):
     topic: Any
 
 
-Effect: TypeAlias = Start | Deliver | Send | Close | Limited | Unmatched
+class Ignored(msgspec.Struct, gc=False):
+    """Count a malformed message that has no effect, because the serializer drops malformed messages.
+
+    Attributes:
+        cause: the mistake, for the log.
+    """
+
+    cause: str
+
+
+Effect: TypeAlias = Start | Deliver | Send | Close | Limited | Unmatched | Ignored
 """Any effect."""
 
 
@@ -411,11 +422,14 @@ class Session:
 
         Returns:
             The effects, in order. A message with the join_ref of an earlier join has no effects. A malformed message
-            has one effect, a `Close`: with 1007 for text that is not UTF-8, else with 1011.
+            has one effect, a `Close`: with 1007 for text that is not UTF-8, else with 1011. If the serializer drops
+            malformed messages, the effect is `Ignored`.
         """
         try:
             message = self._decode(data, binary=binary)
         except DecodeError as error:
+            if self.codec.drops_malformed:
+                return [Ignored(str(error))]
             return [_malformed(data, binary, error)]
         if len(data) > _MAX_REF and (_is_long(message.join_ref) or _is_long(message.ref)):
             cause = f"a client sent a message whose ref has more than {_MAX_REF} characters"

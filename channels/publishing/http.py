@@ -14,6 +14,7 @@ messages is sent.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote
@@ -25,11 +26,12 @@ from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption
 from channels.payloads import explain
 from channels.protocol.work_budget import COST_SHIFT
-from channels.publishing.delivery import KEY_HEADER, check_key, check_names, deliver
+from channels.publishing.delivery import KEY_HEADER, Delivered, check_key, check_names, deliver
 from channels.serializers.json_values import NOT_DECODABLE, read_float
 from channels.serving.plug import Plug
 from channels.serving.requests import (
     BearerTokens,
+    Caller,
     CallerLimit,
     CrossOrigin,
     RequestRefused,
@@ -44,7 +46,7 @@ from channels.transports.asgi_stream import ASGIApplication, path_of
 from channels.wire.cross_site import OriginRule
 from channels.wire.request import Headers
 
-__all__ = ["HttpPublish"]
+__all__ = ["HttpPublish", "decoded"]
 
 T = TypeVar("T")
 
@@ -139,7 +141,7 @@ class HttpPublish(Plug):
                 return
             if scope["method"] != "POST":
                 raise RequestRefused(405, "send POST", headers={"allow": "POST"})
-            status, content = 202, await self._publish(names, services, headers, receive)
+            status, content = 202, await self._publish(names, services, scope, headers, receive)
         except RequestRefused as refusal:
             status, content = refusal.status, refusal.content
             extra |= refusal.headers
@@ -151,17 +153,17 @@ class HttpPublish(Plug):
         await send_json(send, status, content, extra)
 
     async def _publish(
-        self, names: str, services: Services, headers: Headers, receive: Any
+        self, names: str, services: Services, scope: Any, headers: Headers, receive: Any
     ) -> dict[str, Any]:
         """Publish the messages of a request. Return the content of the answer."""
-        caller = self._tokens.admit(headers)
+        caller = self._admit(headers)
         self._limit.take(caller, trio.current_time())
         key = headers.get(KEY_HEADER)
         with await read_body(
             services, receive, max_bytes=self.max_body_bytes, timeout=self._body_timeout
         ) as body:
             await services.budget.take(1 + (len(body.data) >> COST_SHIFT))
-            messages = self._messages(names, body.data)
+            messages = self._messages(names, scope, headers, body.data)
         self._limit.add(caller, len(messages) - 1)
         if key is not None:
             for each in messages:
@@ -171,7 +173,7 @@ class HttpPublish(Plug):
             # A key stands for the whole request, so each message of a batch has a key of its own.
             own = key if key is None or names else f"{key}:{number}"
             try:
-                delivered = await deliver(services, each.topic, each.event, each.payload, key=own)
+                delivered = await self._deliver(services, caller, each, own)
             except RequestRefused as refusal:
                 if not names:
                     # The sender learns that the messages before this one were sent.
@@ -189,18 +191,30 @@ class HttpPublish(Plug):
         )
         return {"nodes": nodes, **({"positions": positions} if any(positions) else {})}
 
-    def _messages(self, names: str, body: bytes) -> list[_Message]:
+    # Subclasses for other clients override these.
+
+    def _admit(self, headers: Headers) -> Caller:
+        """Return the owner of the token in a request."""
+        return self._tokens.admit(headers)
+
+    async def _deliver(
+        self, services: Services, caller: Caller, message: Any, key: str | None
+    ) -> Delivered:
+        """Deliver one message of `_messages`."""
+        return await deliver(services, message.topic, message.event, message.payload, key=key)
+
+    def _messages(self, names: str, scope: Any, headers: Headers, body: bytes) -> Sequence[Any]:
         """Return the messages of a request. All of them are valid."""
         if names:
             topic, slash, event = names.partition("/")
             if not slash or "/" in event:
                 problem = f"POST to {self.path}/TOPIC/EVENT, and write %2F for each slash in them"
                 raise RequestRefused(404, problem)
-            payload = _decoded(_decode_payload, body, "payload")
+            payload = decoded(_decode_payload, body, "payload")
             topic, event = _decoded_name(topic, "topic"), _decoded_name(event, "event")
             check_names(topic, event)
             return [_Message(topic=topic, event=event, payload=payload)]
-        messages = _decoded(_decode_batch, body, "messages").messages
+        messages = decoded(_decode_batch, body, "messages").messages
         if len(messages) > self.max_batch:
             problem = f"the batch has {len(messages)} messages; send at most {self.max_batch}"
             raise RequestRefused(422, problem, field="messages")
@@ -216,7 +230,7 @@ def _decoded_name(text: str, field: str) -> str:
         raise RequestRefused(422, f"the {field} in the path is not UTF-8", field=field) from None
 
 
-def _decoded(decoder: msgspec.json.Decoder[T], body: bytes, field: str) -> T:
+def decoded(decoder: msgspec.json.Decoder[T], body: bytes, field: str) -> T:
     """Decode a body. `field` is the name of a body that is not even JSON."""
     try:
         return decoder.decode(body)
