@@ -532,7 +532,7 @@ class Loop:
             False if the message must wait in the mailbox.
         """
         kind = type(message)
-        if kind is not CallRequest and id(kind) in _KNOWN and not self._begins(message, kind):
+        if id(kind) in _KNOWN and kind is not CallRequest and not self._begins(message, kind):
             return False
         server = self.server
         before = server.state
