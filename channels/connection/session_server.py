@@ -349,7 +349,7 @@ class SessionServer(GenServer[None]):
         """Count and report that a value did not fit into the bounds of `push_latest`. The client stays connected."""
         self.services.count(SOCKET_LATEST_DROPPED)
         waiting = self.out.statistics()
-        current_runtime().telemetry.execute(
+        self.services.runtime.telemetry.execute(
             SOCKET_LATEST_DROPPED,
             {"values": waiting.latest_values, "bytes": waiting.latest_bytes},
             {"endpoint": self.services.endpoint, "pid": self.pid},
@@ -535,7 +535,7 @@ class SessionServer(GenServer[None]):
         if not self.has_ignored:
             self.has_ignored = True
             about = {"endpoint": self.services.endpoint, "pid": self.pid, "cause": cause}
-            current_runtime().telemetry.execute(SOCKET_IGNORED, {}, about)
+            self.services.runtime.telemetry.execute(SOCKET_IGNORED, {}, about)
 
     def _report_unmatched(self, topic: Any) -> None:
         """Count a join of a topic without a route, and emit `SOCKET_UNMATCHED_TOPIC`."""
