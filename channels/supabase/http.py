@@ -104,7 +104,7 @@ class SupabaseHttp(HttpPublish):
         ]
 
     async def _deliver(
-        self, services: Services, caller: Caller, message: Any, key: str | None
+        self, services: Services, caller: Caller, message: Any, key: str | None, number: int
     ) -> Delivered:
         mount = next(each for each in services.mounts.values() if each.socket is self._socket)
         topic = f"{PREFIX}{message.topic}"
