@@ -22,8 +22,8 @@ __all__ = ["KEY_HEADER", "Delivered", "check_key", "check_names", "deliver"]
 KEY_HEADER: Final = "Idempotency-Key"
 """The header with the key of a message. The server keeps only one message with the same key and topic."""
 
-# All publishers share their keys, so that a key works with a renewed token. Keys of clients have other owners. Each place
-# in a batch has an owner of its own, because a key stands for the whole request.
+# All publishers share their keys, so that a key works with a renewed token. Keys of clients have other owners. Each
+# place in a batch has an owner of its own, because a key stands for the whole request.
 _OWNER: Final = f"{INTERNAL}publish"
 
 

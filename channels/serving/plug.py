@@ -61,8 +61,12 @@ def check_path(owner: str, path: object, *, example: str) -> None:
         InvalidOption: the value does not begin with a slash, ends with one, or has characters that the path of a
             request never has.
     """
-    is_text = isinstance(path, str) and quote(path, safe="/%:@!$&'()*+,;=") == path
-    if not is_text or not path.startswith("/") or path.endswith("/"):
+    if (
+        not isinstance(path, str)
+        or not path.startswith("/")
+        or path.endswith("/")
+        or quote(path, safe="/%:@!$&'()*+,;=") != path
+    ):
         raise InvalidOption(owner, "path", path, f'a path such as "{example}", percent-encoded')
 
 

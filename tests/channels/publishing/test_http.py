@@ -645,7 +645,7 @@ async def test_after_a_failure_of_the_storage_a_202_is_only_for_the_kept_message
     problem = f"the history {verb} the message: the disk is full; {again}"
     assert (answer.status, json.loads(answer.body)) == (503, {"error": problem})
     storage.fails_for = ()
-    statuses = {}
+    statuses: dict[int, int] = {}
     for number in (2, 1, 2, 1):
         answer = await post(server, "/small:1/edited", {"n": number}, headers=(key,))
         assert statuses.setdefault(number, answer.status) == answer.status
