@@ -91,7 +91,7 @@ async def deliver(
     key: str | None = None,
     number: int = 0,
 ) -> Delivered:
-    """Send a message to the clients of its topic on all nodes. A durable topic keeps it first.
+    """Send a message to the clients of its topic on all nodes. The history of a durable topic keeps it first.
 
     Args:
         services: the services of the endpoint.

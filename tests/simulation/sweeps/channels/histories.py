@@ -737,7 +737,8 @@ class PublishSweep:
             {"topic": "doc:1", "event": "told", "payload": {"at": [key, place], "n": value}}
             for place, value in enumerate(values)
         ]
-        path, content = "/publish", {"messages": messages}
+        path = "/publish"
+        content: Any = {"messages": messages}
         if len(messages) == 1:
             path, content = "/publish/doc:1/told", messages[0]["payload"]
         headers = {"authorization": f"Bearer {self.TOKEN}", "idempotency-key": key}
