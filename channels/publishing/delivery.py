@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
@@ -17,10 +17,13 @@ from channels.topics import INTERNAL
 if TYPE_CHECKING:
     from channels.durable.history import History
 
-__all__ = ["KEY_HEADER", "Delivered", "check_key", "check_names", "deliver"]
+__all__ = ["KEY_HEADER", "Delivered", "Key", "check_key", "check_names", "deliver"]
 
 KEY_HEADER: Final = "Idempotency-Key"
 """The header with the key of a message. The server keeps only one message with the same key and topic."""
+
+Key: TypeAlias = tuple[str, int]
+"""The key of a request, and the place of a message in this request."""
 
 # All publishers share their keys, so that a key works with a renewed token. Keys of clients have other owners. Each
 # place in a batch has an owner of its own, because a key stands for the whole request.
@@ -71,9 +74,7 @@ def check_key(services: Services, topic: str, key: str) -> None:
         RequestRefused: the topic is not durable, or the key is empty or too long (422).
     """
     if _history_of(services, topic) is None:
-        problem = (
-            f"the topic {brief(topic)} is not durable, so it keeps no keys; leave out {KEY_HEADER}"
-        )
+        problem = f"the topic {brief(topic)} is not durable and has no keys; leave out {KEY_HEADER}"
         raise RequestRefused(422, problem, field=KEY_HEADER)
     from channels.durable.answers import MAX_KEY  # noqa: PLC0415 # as in `_append`
 
@@ -83,13 +84,7 @@ def check_key(services: Services, topic: str, key: str) -> None:
 
 
 async def deliver(
-    services: Services,
-    topic: str,
-    event: str,
-    payload: Any,
-    *,
-    key: str | None = None,
-    number: int = 0,
+    services: Services, topic: str, event: str, payload: Any, *, key: Key | None = None
 ) -> Delivered:
     """Send a message to the clients of its topic on all nodes. The history of a durable topic keeps it first.
 
@@ -98,9 +93,8 @@ async def deliver(
         topic: the topic. `check_names` has accepted it.
         event: the name of the event. `check_names` has accepted it.
         payload: a JSON object, or a `Binary` if the topic is not durable.
-        key: the idempotency key of the message; None for none. `check_key` has accepted it. A repeated message with
-            the key gets the first result.
-        number: the place of the message in its request.
+        key: the idempotency key of the message; None for none. `check_key` has accepted its text. A repeated message
+            with the key gets the first result.
 
     Raises:
         RequestRefused: the message is too large (413). The payload cannot be encoded, or another message had the key
@@ -110,7 +104,7 @@ async def deliver(
     nodes = 1 + len(services.pubsub.nodes())
     try:
         if history is not None:
-            return await _append(history, topic, event, payload, key, number, nodes)
+            return await _append(history, topic, event, payload, key, nodes)
         services.pubsub.broadcast(topic, Broadcast(topic, event, payload))
     except MessageTooLarge as error:
         raise RequestRefused(413, str(error)) from error
@@ -129,7 +123,7 @@ def _history_of(services: Services, topic: str) -> History | None:
 
 
 async def _append(  # noqa: PLR0917 - the arguments of `deliver`, and what it found
-    history: History, topic: str, event: str, payload: Any, key: str | None, number: int, nodes: int
+    history: History, topic: str, event: str, payload: Any, key: Key | None, nodes: int
 ) -> Delivered:
     # Imported here, so that only programs with durable topics load this package.
     from channels.durable.answers import (  # noqa: PLC0415
@@ -149,7 +143,8 @@ async def _append(  # noqa: PLR0917 - the arguments of `deliver`, and what it fo
     try:
         if key is not None:
             encode_payload(topic, event, payload)  # an invalid payload must not use up the key
-            mark, name = mark_push(event, payload), name_push(f"{_OWNER}:{number}", topic, key)
+            text, place = key
+            mark, name = mark_push(event, payload), name_push(f"{_OWNER}:{place}", topic, text)
             push = KeyedPush(topic, event, name, mark)
             # Kept before the message, so that of two messages with one key only the first is ever appended.
             mine = Answer(mark, PushReply(nodes)).encode()
@@ -166,11 +161,10 @@ async def _append(  # noqa: PLR0917 - the arguments of `deliver`, and what it fo
     except FenceRefused as error:
         raise RequestRefused(409, str(error), field="topic") from error
     except (AppendFailed, AnswerNotKept) as error:
-        verb = "did not keep"
-        if isinstance(error, AppendFailed):
-            if error.is_too_large:
-                raise RequestRefused(413, str(error)) from error
-            verb = "may not have kept" if error.may_be_kept else verb
+        if isinstance(error, AppendFailed) and error.is_too_large:
+            raise RequestRefused(413, str(error)) from error
         again = "" if key is None else f" with the same {KEY_HEADER}"
-        problem = f"the history {verb} the message: {error.problem}; send it again{again}"
+        problem = (
+            f"the history may not have kept the message: {error.problem}; send it again{again}"
+        )
         raise RequestRefused(503, problem, headers={"retry-after": "1"}) from error

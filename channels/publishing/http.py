@@ -26,7 +26,7 @@ from actors.arguments import check_positive, check_whole
 from actors.text import bounded
 from channels.payloads import explain
 from channels.protocol.work_budget import COST_SHIFT
-from channels.publishing.delivery import KEY_HEADER, Delivered, check_key, check_names, deliver
+from channels.publishing.delivery import KEY_HEADER, Delivered, Key, check_key, check_names, deliver
 from channels.serializers.json_values import NOT_DECODABLE, read_float
 from channels.serving.plug import Plug, check_path
 from channels.serving.requests import (
@@ -172,7 +172,8 @@ class HttpPublish(Plug):
             nodes, positions = 0, []
             try:
                 for number, each in enumerate(messages):
-                    delivered = await self._deliver(services, caller, each, key, number)
+                    own = None if key is None else (key, number)
+                    delivered = await self._deliver(services, caller, each, own)
                     nodes = max(nodes, delivered.nodes)
                     positions.append(delivered.position)
                     # A message may go to thousands of clients, so other tasks get their turn before the next message.
@@ -198,11 +199,10 @@ class HttpPublish(Plug):
         return self._tokens.admit(headers)
 
     async def _deliver(
-        self, services: Services, caller: Caller, message: Any, key: str | None, number: int
+        self, services: Services, caller: Caller, message: Any, key: Key | None
     ) -> Delivered:
-        """Deliver the message of `_messages` with this number."""
-        names = message.topic, message.event
-        return await deliver(services, *names, message.payload, key=key, number=number)
+        """Deliver one message of `_messages`."""
+        return await deliver(services, message.topic, message.event, message.payload, key=key)
 
     def _messages(self, names: str, scope: Any, headers: Headers, body: bytes) -> Sequence[Any]:
         """Return the messages of a request. All of them are valid."""

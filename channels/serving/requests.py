@@ -226,8 +226,7 @@ class CallerLimit:
         # The caller moves to the end, behind all callers that have been quiet for longer.
         self._buckets[caller.key] = bucket
         bucket.refill(now)
-        if not bucket.take():
-            raise self._refusal(bucket)
+        self._check(bucket, bucket.take())
 
     def add(self, caller: Caller, messages: int, now: float) -> None:
         """Count further messages of a batch. They may make the caller wait for longer than a burst.
@@ -236,20 +235,19 @@ class CallerLimit:
             RequestRefused: another batch makes the caller wait already (429, with `Retry-After`).
         """
         bucket = self._buckets.get(caller.key)
-        if bucket is None or not messages:
-            return
-        bucket.refill(now)
-        if bucket.tokens < 0:
-            raise self._refusal(bucket)
-        bucket.tokens -= messages
+        if bucket is not None and messages:
+            bucket.refill(now)
+            self._check(bucket, bucket.tokens >= 0)
+            bucket.tokens -= messages
 
-    def _refusal(self, bucket: TokenBucket) -> RequestRefused:
-        seconds = max(1, math.ceil(bucket.seconds_to_wait()))
-        return RequestRefused(
-            429,
-            f"this token may send {self._rate:g} messages a second ({self._option}); send again in {seconds} s",
-            headers={"retry-after": str(seconds)},
-        )
+    def _check(self, bucket: TokenBucket, may_send: bool) -> None:
+        if not may_send:
+            seconds = max(1, math.ceil(bucket.seconds_to_wait()))
+            raise RequestRefused(
+                429,
+                f"this token may send {self._rate:g} messages a second ({self._option}); send again in {seconds} s",
+                headers={"retry-after": str(seconds)},
+            )
 
 
 class CrossOrigin:
@@ -281,8 +279,7 @@ class CrossOrigin:
         origin, host = headers.get("origin"), headers.get("host")
         if not origin_allowed(self._rule, origin, scheme=scope.get("scheme", "http"), host=host):
             raise RequestRefused(
-                403,
-                f"pages of the origin {brief(origin)} may not send this; allow the origin in origins=",
+                403, f"pages of the origin {brief(origin)} may not send this; allow it in origins="
             )
         if origin is None:
             return {}
