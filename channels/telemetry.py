@@ -92,6 +92,7 @@ __all__ = [
     "SOCKET_HELD_BACK",
     "SOCKET_IGNORED",
     "SOCKET_INCOMING_SHED",
+    "SOCKET_LATEST_DROPPED",
     "SOCKET_MALFORMED",
     "SOCKET_ORIGIN_REFUSED",
     "SOCKET_OVERFLOW",
@@ -183,6 +184,11 @@ SOCKET_SHED: Event = ("phoenix", "socket_shed")
 """Too many bytes wait for all clients together. The server closes this client with 1013, because more bytes wait for it
 than for the clients that stay. Measurements: `dropped` frames. Metadata: `pid`, `cause`, `code`."""
 
+SOCKET_LATEST_DROPPED: Event = ("phoenix", "socket_latest_dropped")
+"""A value of `broadcast_latest` or `push_latest` did not fit into the bounds of the waiting values of a client, and was
+dropped. The client stays connected. The server emits the event once until the client has all waiting frames.
+Measurements: the waiting `values` and their `bytes`. Metadata: `pid`."""
+
 SOCKET_INCOMING_SHED: Event = ("phoenix", "socket_incoming_shed")
 """The incomplete messages of all clients together are too large, or the memory has run out. The server closes this
 client with 1013, or answers its post with 503, because its message is larger than the messages of the clients that
@@ -213,8 +219,8 @@ CONNECTION_REFUSED: Event = ("phoenix", "connection_refused")
 and `address`, the address or network that has too many clients, or None."""
 
 PUBLISH_ACCEPTED: Event = ("phoenix", "publish_accepted")
-"""`HttpPublish` has sent the messages of a request. Measurements: `messages`. Metadata: `nodes`, the number of nodes
-that they were sent to."""
+"""`HttpPublish` has sent the messages of a request, or the first messages of a batch that failed. Measurements:
+`messages`. Metadata: `nodes`, the number of nodes that they were sent to."""
 
 PUBLISH_REFUSED: Event = ("phoenix", "publish_refused")
 """`HttpPublish` refused a request. Metadata: `status`, the HTTP status; `problem`, a text; and `field`, the field of

@@ -6,19 +6,20 @@ from collections.abc import Awaitable, Callable
 from threading import get_ident
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 import trio
 
 from actors.exits import ExitReason, Shutdown
 from actors.process import send
 from actors.refs import Pid
-from actors.runtime import current_runtime
+from actors.runtime import Runtime, current_runtime
 from actors.threads import run_threadsafe
 from channels.filters import FilterRule
 from channels.protocol.ticket import Ticket
 from channels.protocol.work_budget import WorkBudget
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.serializer import Codec
-from channels.transports.contract import Out
+from channels.transports.contract import LatestKey, Out
 
 __all__ = [
     "DUPLICATE_JOIN",
@@ -55,6 +56,14 @@ class Broadcaster(Protocol):
     def broadcast_from(self, sender: Pid, topic: str, event: str, payload: Any) -> None:
         """Send an event to every client that has joined a topic, except the client of the process `sender`."""
 
+    def broadcast_latest(self, topic: str, event: str, payload: Any, *, key: str) -> None:
+        """Send a value to every client that has joined a topic. A client that is behind gets the newest one only."""
+
+    def broadcast_latest_from(
+        self, sender: Pid, topic: str, event: str, payload: Any, *, key: str
+    ) -> None:
+        """Send a value as `broadcast_latest` does, except to the client of the process `sender`."""
+
 
 class Trace(Protocol):
     """The trace of one client."""
@@ -76,7 +85,7 @@ class Tap(Protocol):
         """Record a message of `size` bytes, and send it from a connection's process to a channel's process."""
 
 
-class Link:
+class Link(msgspec.Struct, eq=False, kw_only=True):
     """The process, the out-buffer and the assigns of a connection, which all its channels share.
 
     Attributes:
@@ -85,45 +94,21 @@ class Link:
         trace: the trace of the client; None if the endpoint does not trace.
     """
 
-    __slots__ = (
-        "assigns",
-        "budget",
-        "codec",
-        "connection",
-        "count",
-        "endpoint",
-        "id",
-        "out",
-        "pubsub",
-        "runtime",
-        "trace",
-    )
+    connection: Pid
+    out: Out
+    codec: Codec
+    pubsub: PubSub
+    endpoint: Broadcaster
+    assigns: dict[str, Any]
+    count: Callable[[tuple[str, ...]], None]
+    budget: WorkBudget
+    id: str | None = None
+    trace: Trace | None = None
+    runtime: Runtime = msgspec.field(default_factory=current_runtime)
 
-    def __init__(
-        self,
-        *,
-        connection: Pid,
-        out: Out,
-        codec: Codec,
-        pubsub: PubSub,
-        endpoint: Broadcaster,
-        assigns: dict[str, Any],
-        count: Callable[[tuple[str, ...]], None],
-        budget: WorkBudget,
-        id: str | None = None,
-        trace: Trace | None = None,
-    ) -> None:
-        self.connection = connection
-        self.out = out
-        self.codec = codec
-        self.pubsub = pubsub
-        self.endpoint = endpoint
-        self.assigns = assigns
-        self.count = count
-        self.budget = budget
-        self.id = id
-        self.trace = trace
-        self.runtime = current_runtime()
+    def __repr__(self) -> str:
+        # The assigns may contain secrets.
+        return f"<link of {self.connection!r}>"
 
     def put(self, frame: bytes) -> None:
         """Send a frame to the client, from any thread."""
@@ -131,6 +116,13 @@ class Link:
             self.out.put(frame)
         else:
             run_threadsafe(self.runtime, self.out.put, frame)
+
+    def put_latest(self, key: LatestKey, frame: bytes) -> None:
+        """Send a value to the client, from any thread. Of those that wait, only the newest with the same key stays."""
+        if get_ident() == self.runtime.thread:
+            self.out.put_latest(key, frame)
+        else:
+            run_threadsafe(self.runtime, self.out.put_latest, key, frame)
 
     def expire_after(self, seconds: float) -> None:
         """Set the deadline of the connection, from any thread. `math.inf` removes it."""

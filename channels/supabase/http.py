@@ -19,7 +19,7 @@ from actors.errors import InvalidOption
 from channels.durable.storage import AppendFailed
 from channels.errors import EncodeError
 from channels.messages import Binary
-from channels.publishing.delivery import Delivered, deliver
+from channels.publishing.delivery import Delivered, Key, deliver
 from channels.publishing.http import HttpPublish, decoded, decoded_name
 from channels.serializers.json_values import read_float
 from channels.serving.requests import Caller, RequestRefused
@@ -120,7 +120,7 @@ class SupabaseHttp(HttpPublish):
         ]
 
     async def _deliver(
-        self, services: Services, caller: Caller, message: Any, key: str | None
+        self, services: Services, caller: Caller, message: Any, key: Key | None
     ) -> Delivered:
         topic = f"{PREFIX}{message.topic}"
         channel: Any = getattr(self._router.match(topic), "channel", object)

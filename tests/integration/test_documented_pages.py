@@ -28,7 +28,6 @@ BLOCKS = [one for one in SNIPPETS if one.language in ("javascript", "html")]
 # Blocks that do not run in a page: a part of the block, and the reason.
 NOT_RUN = {
     '} from "redis"': "it is a program for Node: tests/integration/test_publishing.py runs it",
-    "RealtimeClient(": "its client needs a bundler: tests/integration/node/supabase.mjs runs it",
 }
 
 # The names that a block uses without a definition, because the text around the block describes them.
@@ -115,8 +114,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str,
             places[snippet.place] = name = names.setdefault(source, f"page_{len(names)}")
             (folder / f"{name}.py").write_text(source)
     arguments = [str(folder), *names.values()]
-    module, secrets = "tests.integration.documented_endpoints", {"SECRET_KEY_BASE": "s" * 48}
-    with serving(module, folder, secrets, arguments=arguments) as server:
+    with serving("tests.integration.documented_endpoints", folder, arguments=arguments) as server:
         ports = dict(re.findall(r"^(page_\d+) (\d+)$", server.output(), re.MULTILINE))
         yield {
             "": server.url,
