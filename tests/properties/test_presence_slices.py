@@ -122,9 +122,10 @@ class Run:
         change(self.other, *action, self.ref, self.now)
 
     def sync(self) -> None:
-        delta = self.other.state.extract(self.whole.roster.state.clocks())
         for reader in self.readers:
             reader.roster.heard("a", self.incarnation, self.now)
+        delta = self.other.state.extract(self.whole.roster.state.clocks())
+        for reader in self.readers:
             reader.roster.merge(delta)
 
     def wait(self, seconds: float) -> None:
