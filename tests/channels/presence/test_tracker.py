@@ -593,8 +593,9 @@ async def test_the_next_tracker_shows_the_rest_of_what_the_last_one_has_begun(
     runtime: Runtime,
 ) -> None:
     _, (a,) = await cluster("a")
+    tracker = await a.child("tracker")
     heard = await crowd(a)
-    kill(await a.child("tracker"))
+    kill(tracker)
     await settle()
     assert len(a.online()) == 5_000
     await trio.sleep(1.0)
