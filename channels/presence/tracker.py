@@ -2,7 +2,7 @@
 
 Nodes talk on one topic of PubSub. A message contains the name of its sender and a value of `channels.presence.wire`.
 
-- A node sends a heartbeat every `heartbeat` seconds, and its changes at once, but at most every `interval` seconds.
+- A node sends a heartbeat every `heartbeat` seconds, and its changes at once, but at most twice in `interval` seconds.
 - A heartbeat carries the versions that its sender has. A node that lacks a version asks for it, and gets it in pages.
 - A node that stops says goodbye, with its last changes.
 - If the process ends, the roster stays. The next process continues with it, and clients see no difference.
@@ -76,7 +76,7 @@ class Tracking:
         pubsub: carries diffs to clients, and messages between nodes.
         topic: the topic of the messages between nodes.
         heartbeat: seconds between two heartbeats.
-        interval: seconds between two messages with changes.
+        interval: seconds between two diffs for clients, and between every second message with changes.
         execute: emits an event.
         roster: the presences.
         refs: the source of the refs of this run. It begins with the run, because a simulated run has a time of its own.
@@ -332,7 +332,8 @@ class Tracker(GenServer[None]):
         return f"{current_runtime().random.getrandbits(64):016x}"
 
     def _flush_in_time(self, now: float) -> None:
-        wait = self.flushed_at + self.tracking.interval - now
+        # Half, because the announcers of the other nodes wait for up to an interval too.
+        wait = self.flushed_at + self.tracking.interval / 2 - now
         if wait > 0:
             send_after(current_pid(), _Flush(), wait)
             return
