@@ -114,11 +114,11 @@ class Run:
         while self.sliced.roster.unseen:
             self.see()
 
-    def local(self, action: Action) -> None:
+    def local(self, action: tuple[str, Any]) -> None:
         for reader in self.readers:
             change(reader.roster, *action, self.ref, self.now)
 
-    def remote(self, action: Action) -> None:
+    def remote(self, action: tuple[str, Any]) -> None:
         change(self.other, *action, self.ref, self.now)
 
     def sync(self) -> None:
