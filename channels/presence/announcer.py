@@ -208,7 +208,7 @@ class _Announcer:
         is_counted, is_whole = counting.announce(topic, len(snapshot))
         changes = None
         if not (self.callbacks.fetches or handles_metas or is_counted or is_whole):
-            await self._announce_changes(topic, map(_changes, slices(diff)))
+            await self._announce_changes(topic, map(_changes, slices(diff, SLICE)))
             return
         if handles_metas or not (is_counted or is_whole):
             changes = await self._fetched(topic, _changes(diff))

@@ -49,7 +49,7 @@ def by_topic(diff: Diff) -> dict[str, Diff]:
     return {topic: Diff(joins, leaves) for topic, (joins, leaves) in topics.items()}
 
 
-def slices(diff: Diff, size: int = SLICE) -> Iterator[Diff]:
+def slices(diff: Diff, size: int) -> Iterator[Diff]:
     """Divide a diff into parts of at most `size` keys. All entries of a key that joins and leaves are in one part.
 
         >>> ann, bob = (Entry("a", "room:1", key, 1, {}) for key in ("ann", "bob"))

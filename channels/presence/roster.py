@@ -66,7 +66,7 @@ class Limits:
     down_period: float = DOWN_PERIOD
     permdown_period: float = PERMDOWN_PERIOD
     max_delta_sizes: Sequence[int] = DEFAULT_MAX_SIZES
-    slice_size: int = SLICE
+    slice_size: int | None = None
 
 
 @define
@@ -357,8 +357,9 @@ class Roster:
 
     def _begin(self, diff: Diff) -> None:
         """Show readers a change of other nodes. Show a large one in slices, after those that have not ended."""
-        if self._unseen or len(diff.joins) + len(diff.leaves) > self._limits.slice_size:
-            self._unseen.append(slices(diff, self._limits.slice_size))
+        size = self._limits.slice_size or SLICE
+        if self._unseen or len(diff.joins) + len(diff.leaves) > size:
+            self._unseen.append(slices(diff, size))
         else:
             self._apply(diff)
 
