@@ -79,17 +79,17 @@ class Clients:
         self._selector.register(sock, selectors.EVENT_READ)
         return sock
 
-    def broadcast(self, trains: int, *, length: int) -> int:
-        """Broadcast trains of messages. Return the number of frames that the clients got.
+    def broadcast(self, bursts: int, *, length: int) -> int:
+        """Broadcast bursts of messages. Return the number of frames that the clients got.
 
-        A client sends a train with one call, and everybody gets all of it before another client sends the next. So one
+        A client sends a burst with one call, and everybody gets all of it before another client sends the next. So one
         worker and two join the same number of frames into one write. If each broadcast that has arrived let another
         client send the next, the broadcasts would spread over the workers, and two workers would need two to three
         times as many writes: that is the cost of smaller writes, and not the cost of the way between workers.
 
         Args:
-            trains: the number of trains.
-            length: the number of broadcasts in a train.
+            bursts: the number of bursts.
+            length: the number of broadcasts in a burst.
         """
         push = client_frame(
             TEXT, json.dumps(["1", None, "room:bench", "new_msg", _PAYLOAD]).encode()
@@ -98,14 +98,14 @@ class Clients:
         body = json.dumps([None, None, "room:bench", "new_msg", _PAYLOAD], separators=(",", ":"))
         frame = len(body) + (4 if len(body) > 125 else 2)
         frames = length * sum(map(len, self.rooms))
-        for train in range(trains):
+        for burst in range(bursts):
             for room in self.rooms:
-                room[train % len(room)].sendall(push * length)
+                room[burst % len(room)].sendall(push * length)
             missing = frames * frame
             while missing:
                 for key, _ in self._selector.select(timeout=30):
                     missing -= key.fileobj.recv_into(self._buffer)  # type: ignore[union-attr]
-        return trains * frames
+        return bursts * frames
 
     def close(self) -> None:
         for room in self.rooms:
