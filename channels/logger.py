@@ -35,10 +35,12 @@ from channels.telemetry import (
     LONGPOLL_UNSENDABLE,
     PAYLOAD_REFUSED,
     POLLER_OUT_OF_MEMORY,
+    PUBLISH_REFUSED,
     SOCKET_CONNECT_FAILED,
     SOCKET_CONNECTED,
     SOCKET_EXPIRED,
     SOCKET_HELD_BACK,
+    SOCKET_IGNORED,
     SOCKET_INCOMING_SHED,
     SOCKET_MALFORMED,
     SOCKET_ORIGIN_REFUSED,
@@ -377,7 +379,17 @@ _LINES = (
             "address": "" if facts["address"] is None else f" of {_shorten.repr(facts['address'])}"
         },
     ),
+    Line(
+        PUBLISH_REFUSED,
+        INFO,
+        (
+            "Refused to publish with HTTP status %(status)d: %(problem)s; %(events)d such requests since the last "
+            "line about this"
+        ),
+        every=_SELDOM,
+    ),
     Line(SOCKET_MALFORMED, WARNING, "Closing %(pid)r with %(code)d: %(cause)s"),
+    Line(SOCKET_IGNORED, WARNING, "Ignoring malformed messages of %(pid)r: %(cause)s"),
     Line(SOCKET_EXPIRED, DEBUG, "Closing %(pid)r with %(code)d: %(cause)s"),
     Line(
         SOCKET_OVERFLOW,

@@ -70,6 +70,8 @@ __all__ = [
     "PRESENCE_NODE_UP",
     "PRESENCE_NOT_SENT",
     "PRESENCE_STARTED",
+    "PUBLISH_ACCEPTED",
+    "PUBLISH_REFUSED",
     "PUBSUB_CONNECTED",
     "PUBSUB_DISCONNECTED",
     "PUBSUB_DROPPED",
@@ -88,6 +90,7 @@ __all__ = [
     "SOCKET_CONNECT_FAILED",
     "SOCKET_EXPIRED",
     "SOCKET_HELD_BACK",
+    "SOCKET_IGNORED",
     "SOCKET_INCOMING_SHED",
     "SOCKET_MALFORMED",
     "SOCKET_ORIGIN_REFUSED",
@@ -164,6 +167,10 @@ SOCKET_MALFORMED: Event = ("phoenix", "socket_malformed")
 """A client sent a malformed message, so the server closes the connection. Emitted at most once for each connection.
 Measurements: `dropped` frames. Metadata: `pid`, `cause`, `code`."""
 
+SOCKET_IGNORED: Event = ("phoenix", "socket_ignored")
+"""A client sent a malformed message, and the server dropped it, because the serializer has `drops_malformed`. Emitted
+at most once for each connection. The counters count every dropped message. Metadata: `pid`, `cause`."""
+
 SOCKET_EXPIRED: Event = ("phoenix", "socket_expired")
 """A connection reached its deadline from `expire_connection_after`, so the server closes it with 3000.
 Measurements: `dropped` frames. Metadata: `pid`, `cause`, `code`."""
@@ -203,6 +210,14 @@ CONNECTION_REFUSED: Event = ("phoenix", "connection_refused")
 """The server refused a client before `connect`, because there are too many clients. Metadata: `limit`, which is
 `max_connections`, `max_internal_connections`, `max_sessions` or `address_limit`; `status`, the HTTP status, 503 or 429;
 and `address`, the address or network that has too many clients, or None."""
+
+PUBLISH_ACCEPTED: Event = ("phoenix", "publish_accepted")
+"""`HttpPublish` has sent the messages of a request. Measurements: `messages`. Metadata: `nodes`, the number of nodes
+that they were sent to."""
+
+PUBLISH_REFUSED: Event = ("phoenix", "publish_refused")
+"""`HttpPublish` refused a request. Metadata: `status`, the HTTP status; `problem`, a text; and `field`, the field of
+the request that is wrong, or None."""
 
 ENDPOINT_DRAIN: Event = ("phoenix", "socket_drain")
 """The drainer closes a batch of clients, which are WebSockets and polling sessions. Measurements: `count`, `total`,

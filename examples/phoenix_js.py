@@ -12,6 +12,16 @@ def page_folders(example: Path) -> dict[str, Path]:
     return {"/": example / "static", "/phoenix": example / "node_modules/phoenix/priv/static"}
 
 
+def npm_folders(example: Path, *packages: str) -> dict[str, Path]:
+    """Return the folders of an example with packages from npm other than phoenix.js, at `/npm/PACKAGE`."""
+    modules = example / "node_modules"
+    return {
+        "/": example / "static",
+        "/style": _EXAMPLES / "style",
+        **{f"/npm/{package}": modules / package for package in packages},
+    }
+
+
 def shared_folders(example: Path, *, page: str = "/") -> dict[str, Path]:
     """Return the folders of an example without npm packages, which uses the phoenix.js of `examples/chat`.
 

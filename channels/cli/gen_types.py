@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from channels.cli.program import load_endpoint
+from channels.errors import ChannelsError
 
 __all__ = ["types_command"]
 
@@ -21,6 +22,12 @@ def types_command(
     asyncapi: Annotated[
         bool, typer.Option("--asyncapi", help="Write an AsyncAPI 3.0 document, not TypeScript.")
     ] = False,
+    openapi: Annotated[
+        bool,
+        typer.Option(
+            "--openapi", help="Write an OpenAPI 3.1 document of Endpoint(publish=), not TypeScript."
+        ),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -30,15 +37,26 @@ def types_command(
     ] = None,
 ) -> None:
     """Write the types of an endpoint's channels for clients."""
+    if asyncapi and openapi:
+        raise typer.BadParameter("write either --asyncapi or --openapi")
     endpoint = load_endpoint(target)
     # Imported here, because a server in production does not write types.
     from channels.generators.asyncapi import asyncapi as document  # noqa: PLC0415
     from channels.generators.contract import contract_of  # noqa: PLC0415
+    from channels.generators.openapi import openapi as requests  # noqa: PLC0415
     from channels.generators.typescript import RESERVED, typescript  # noqa: PLC0415
 
-    contract = contract_of(endpoint.sockets, taken=RESERVED)
+    taken = {*RESERVED, "Published", "Refused"} if openapi else RESERVED
+    contract = contract_of(endpoint.sockets, taken=taken)
+    if openapi:
+        publish = endpoint.publish
+        if publish is None:
+            raise ChannelsError(f"{target} has no publish=HttpPublish(...), so it has no requests")
+        found = requests(contract, title=target, path=publish.path, max_batch=publish.max_batch)
     if asyncapi:
-        text = json.dumps(document(contract, title=target), indent=2, ensure_ascii=False) + "\n"
+        found = document(contract, title=target)
+    if asyncapi or openapi:
+        text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     else:
         text = typescript(contract, source=target)
     if output is None:

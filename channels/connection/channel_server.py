@@ -179,7 +179,7 @@ class ChannelServer(GenServer[None]):
         reply = self._encoded_answer("ok", response)
         if not ticket.membership.is_superseded:
             link.pubsub.subscribe(
-                ticket.topic, metadata=Fastlane(link.out, link.codec, self.table.intercepts)
+                self.channel.topic, metadata=Fastlane(link.out, link.codec, self.table.intercepts)
             )
         self.constructed = self.context.joined = True
         # No checkpoint since `subscribe`, so that the answer is the first frame of the membership.

@@ -41,9 +41,11 @@ from channels.protocol.link import (
     Tap,
 )
 from channels.protocol.session import (
+    BURST,
     Close,
     Deliver,
     Effect,
+    Ignored,
     Limit,
     Limited,
     Membership,
@@ -65,6 +67,7 @@ from channels.telemetry import (
     SESSION_STARTED,
     SOCKET_EXPIRED,
     SOCKET_HELD_BACK,
+    SOCKET_IGNORED,
     SOCKET_INCOMING_SHED,
     SOCKET_MALFORMED,
     SOCKET_OVERFLOW,
@@ -101,8 +104,6 @@ UNDECIDED_LIMIT = 8
 FREE_BYTES = 512
 # The cost of starting a channel, in units of the work budget.
 JOIN_COST = 24
-# The size of a full bucket, in seconds of its rate. A quiet client can send the messages of this many seconds at once.
-BURST = 10.0
 # The server emits `SOCKET_HELD_BACK` when a client's data has waited for this many turns of the scheduler.
 HELD_BACK_AT = 100
 
@@ -157,6 +158,8 @@ class SessionServer(GenServer[None]):
     # belong to the class, so they take no memory in each connection.
     deadline: float = math.inf
     expiry: TimerRef | None = None
+    # True after a malformed message that the server dropped.
+    has_ignored: bool = False
     # The size of the incomplete message that the server dropped to save memory; 0 if it dropped none.
     shed_bytes: int = 0
 
@@ -386,7 +389,7 @@ class SessionServer(GenServer[None]):
         it waits for a turn of the scheduler with enough budget, and decodes the message.
         """
         size = len(data)
-        if size > LIGHT and self.is_json(binary) and not await self._is_bearable(data):
+        if size > LIGHT and self.is_json(data, binary) and not await self._is_bearable(data):
             return
         if size > FREE_BYTES:
             await self._take_turn(size >> COST_SHIFT)
@@ -431,7 +434,7 @@ class SessionServer(GenServer[None]):
                     {"endpoint": self.services.endpoint, "pid": self.pid},
                 )
 
-    def _carry_out(  # noqa: PLR0912 - one branch for each effect
+    def _carry_out(  # noqa: C901, PLR0912 - one branch for each effect
         self, effects: Sequence[Effect], size: int = 0
     ) -> Coroutine[Any, Any, None] | None:
         """Carry out the effects of one message of the client.
@@ -471,6 +474,8 @@ class SessionServer(GenServer[None]):
                 self._report_limited(effect.limit)  # type: ignore[union-attr]
             elif kind is Unmatched:
                 self._report_unmatched(effect.topic)  # type: ignore[union-attr]
+            elif kind is Ignored:
+                self._report_ignored(effect.cause)  # type: ignore[union-attr]
         return None
 
     def _close_for(self, close: Close) -> None:
@@ -488,6 +493,14 @@ class SessionServer(GenServer[None]):
                 {},
                 {"endpoint": self.services.endpoint, "pid": self.pid, "limit": limit},
             )
+
+    def _report_ignored(self, cause: str) -> None:
+        """Count a malformed message that was dropped, and emit `SOCKET_IGNORED` once for this client."""
+        self.services.count(SOCKET_IGNORED)
+        if not self.has_ignored:
+            self.has_ignored = True
+            about = {"endpoint": self.services.endpoint, "pid": self.pid, "cause": cause}
+            current_runtime().telemetry.execute(SOCKET_IGNORED, {}, about)
 
     def _report_unmatched(self, topic: Any) -> None:
         """Count a join of a topic without a route, and emit `SOCKET_UNMATCHED_TOPIC`."""

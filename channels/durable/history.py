@@ -397,13 +397,14 @@ class History:
         topic = message.topic
         most = min(self.limits.max_bytes, self.limits.max_total_bytes)
         problem = self._objection(topic)
-        if problem is None and message.size > most:
+        is_too_large = problem is None and message.size > most
+        if is_too_large:
             self._counts["refused"] += 1
             problem = (
                 f"it has {message.size} bytes, and the limit is {most}; raise History(max_bytes=)"
             )
         if problem is not None:
-            raise AppendFailed(topic, message.event, problem)
+            raise AppendFailed(topic, message.event, problem, is_too_large=is_too_large)
         if push is not None:
             key = push.next_key()
             message = NewMessage(topic, message.event, message.body, key, message.fence)

@@ -68,7 +68,7 @@ class DurableChannelServer(ChannelServer):
     async def _accept(self, response: Any) -> None:
         channel: Any = self.channel
         history: History | None = channel.history
-        topic = self.ticket.topic
+        topic = channel.topic
         if history is None or not history.is_running_on(self.link.pubsub):
             raise no_history(type(channel), history)
         self.history = history
@@ -170,7 +170,7 @@ class DurableChannelServer(ChannelServer):
 
     async def _catch_up(self, end: Position) -> None:
         """Read the messages that did not arrive."""
-        topic, position = self.ticket.topic, self.cursor.position
+        topic, position = self.channel.topic, self.cursor.position
         self.history.note_gap(topic, position, end)
         recovery = await self.history.recover(topic, position)
         if not recovery.recovered:

@@ -67,9 +67,18 @@ class AppendFailed(ChannelsError):
         event: the name of the event.
         problem: the cause of the failure, as text.
         may_be_kept: True if the storage may have the message. False if nobody gets it.
+        is_too_large: True if the message exceeds a limit of the history.
     """
 
-    def __init__(self, topic: str, event: str, problem: str, *, may_be_kept: bool = False) -> None:
+    def __init__(
+        self,
+        topic: str,
+        event: str,
+        problem: str,
+        *,
+        may_be_kept: bool = False,
+        is_too_large: bool = False,
+    ) -> None:
         outcome = "it may or may not be kept" if may_be_kept else "it is not kept"
         super().__init__(
             f"the message {brief(event)} for the durable topic {brief(topic)} failed: {problem}; {outcome}"
@@ -78,6 +87,7 @@ class AppendFailed(ChannelsError):
         self.event = event
         self.problem = problem
         self.may_be_kept = may_be_kept
+        self.is_too_large = is_too_large
 
 
 class FenceRefused(ChannelsError):

@@ -107,6 +107,7 @@ if TYPE_CHECKING:
     from channels.endpoint.address_limit import AddressLimit
     from channels.endpoint.trusted_proxies import TrustedProxies
     from channels.longpoll.requests import LongPolling
+    from channels.publishing.http import HttpPublish
 
 __all__ = ["DEFAULT_INTERNAL_HOST", "Endpoint", "EndpointError", "services_of"]
 
@@ -206,6 +207,7 @@ class Endpoint:
             channels send against their `pushes` and `replies`.
         plugs: extensions for the operation of the server: `Health`, `Metrics` and `Tracing` of `channels.operations`.
             By default there are none.
+        publish: a `channels.publishing.http.HttpPublish`, with which other programs publish over HTTP; None for none.
 
     The endpoint checks its options when it starts. A stopped endpoint can start again. A running endpoint cannot.
     """
@@ -246,6 +248,7 @@ class Endpoint:
         observer: Page | None = None,
         development: bool | None = None,
         plugs: Sequence[Plug] = (),
+        publish: HttpPublish | None = None,
     ) -> None:
         if positional:
             # If `sockets` is missing, Python's own error already names it.
@@ -289,7 +292,8 @@ class Endpoint:
         self.listen = Listener.open if listen is None else listen
         self.observer = observer
         self.development = development
-        self.plugs = tuple(plugs)
+        self.publish = publish
+        self.plugs = tuple(plugs) if publish is None else (*plugs, publish)
         # The reason why the newest version of the application could not be loaded. The development page shows it.
         self.load_problem: str | None = None
         self._services: Services | None = None
@@ -705,11 +709,7 @@ class Endpoint:
             expected = "AddressLimit(max_clients=...), or None"
             raise InvalidOption("Endpoint", "address_limit", self.address_limit, expected)
         self._proxies()
-        for plug in self.plugs:
-            if not isinstance(plug, Plug):
-                raise InvalidOption(
-                    "Endpoint", "plugs", plug, "objects of channels.operations: [Health()]"
-                )
+        self._check_plugs()
         for option, kind in (("pubsub", PubSub), ("draining", Draining)):
             value = getattr(self, option)
             if not isinstance(value, kind):
@@ -717,6 +717,16 @@ class Endpoint:
         for option, owner in (("presences", "Presence"), ("histories", "History")):
             _check_services(option, owner, getattr(self, option))
         self._check_children()
+
+    def _check_plugs(self) -> None:
+        if self.publish is not None and not isinstance(self.publish, Plug):
+            expected = "HttpPublish(token=...), or None"
+            raise InvalidOption("Endpoint", "publish", self.publish, expected)
+        for plug in self.plugs:
+            if not isinstance(plug, Plug):
+                raise InvalidOption(
+                    "Endpoint", "plugs", plug, "objects of channels.operations: [Health()]"
+                )
 
     def _check_children(self) -> None:
         for child in self.children:

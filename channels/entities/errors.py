@@ -119,7 +119,7 @@ _ERRORS: dict[str, type[EntityError]] = {
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """The end of a request without an answer, before it becomes an error of its caller. *pure*.
+    """The failure of a request to an entity, from which the node of the caller makes an exception. *pure*.
 
     Attributes:
         error: the name of the class of the error.

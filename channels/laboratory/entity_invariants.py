@@ -176,7 +176,7 @@ class EntitiesRunOnce(_EntityInvariant):
         self._owners = _shared(_owners, _Owners)
 
     def ahead(self) -> float:
-        """Return the seconds for which this machine was suspended, as far as Trio's clock does not count them."""
+        """Return the seconds of suspension of this machine that Trio's clock has left out."""
         return round(self.runtime.since_boot() - trio.current_time(), 6)
 
     def _began(self, about: About) -> None:

@@ -160,7 +160,7 @@ class LiveNetwork(Instrument):
     # For the run
 
     async def main(self, attached: Callable[[], object]) -> None:
-        """Carry the data of all connections until cancelled. Call `attached` when this is ready."""
+        """Carry the data of all connections until cancelled. Call `attached` when clients can connect."""
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery

@@ -10,11 +10,9 @@ Source: Phoenix.Transports.LongPoll.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import trio
 
@@ -35,178 +33,19 @@ from channels.protocol.longpoll import (
 from channels.serving.mounted import MountedSocket
 from channels.serving.services import Services
 from channels.socket import Refusal
-from channels.telemetry import SOCKET_INCOMING_SHED
 from channels.transports.asgi_stream import ASGIApplication, path_of
+from channels.transports.bodies import Bodies, Body
 from channels.upgrade.connecting import SERVER_FULL, address_refusal, may_come_from
-from channels.wire.fragments import PIECE_OVERHEAD
 from channels.wire.urls import InvalidQuery, cost_of_query, parse_query
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.errors import MaxChildren, SupervisionError
 
-if TYPE_CHECKING:
-    from channels.transports.backlog import Backlog
+__all__ = ["LongPolling"]
 
-__all__ = ["Bodies", "Body", "LongPolling"]
-
-_BAD_REQUEST, _TIMEOUT, _UNAVAILABLE = 400, 408, 503
+_TOO_LARGE, _BAD_REQUEST = 413, 400
 # The cost of an answer, in units of the work budget. A join costs the same.
 _ANSWER_COST = 24
-
-
-class Body:
-    """The body of a request. It is a context manager: the bytes of a whole body count until the block ends.
-
-    Args:
-        incoming: the backlog that counts the bytes.
-        on_shed: a function that gets the size in bytes if the backlog gives up the body before it is whole.
-
-    Attributes:
-        data: the whole body; empty until it is whole.
-        size: the bytes of the body so far.
-        reserved: the bytes that count now.
-        problem: the HTTP status of a refusal; 0 if there is none.
-    """
-
-    def __init__(self, incoming: Backlog, on_shed: Callable[[int], object]) -> None:
-        self.data = b""
-        self.size = 0
-        self.reserved = 0
-        self.problem = 0
-        self._pieces: list[bytes] = []
-        self._is_whole = False
-        self._incoming = incoming
-        self._on_shed = on_shed
-
-    def add(self, piece: bytes, *, max_bytes: int) -> None:
-        """Add the next piece. If the body becomes too big, refuse it. After a refusal, drop the piece."""
-        if not piece or self.problem:
-            return
-        self.size += len(piece)
-        if self.size > max_bytes:
-            self.refuse(_BAD_REQUEST)
-        else:
-            self._pieces.append(piece)
-            self._incoming.replace(self, self.size + PIECE_OVERHEAD * len(self._pieces))
-
-    def refuse(self, status: int) -> None:
-        """Drop the body, and note the HTTP status for the answer."""
-        self.problem = status
-        self._pieces.clear()
-        self._incoming.replace(self, 0)
-
-    def complete(self) -> None:
-        """Join the pieces. From now on, the backlog cannot give up the body."""
-        self.data = b"".join(self._pieces)
-        self._pieces.clear()
-        self._is_whole = True
-        self._incoming.replace(self, len(self.data))
-
-    def shed(self) -> bool:
-        """Drop the pieces. The request gets 503. A whole body stays, because its messages may be half delivered."""
-        if self._is_whole:
-            self._incoming.remove(self)
-            self._incoming.keep(self, self.reserved)
-            return False
-        size = self.size
-        self.refuse(_UNAVAILABLE)
-        self._on_shed(size)
-        return True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._incoming.replace(self, 0)
-
-
-class _Promised:
-    """The body of another node's request, which counts in full before it arrives. It cannot be given up."""
-
-    def __init__(self, size: int) -> None:
-        self.reserved = size
-
-    def shed(self) -> bool:
-        return False
-
-
-class Bodies:
-    """Read the bodies of requests, with limits on size, time, and the memory of all bodies together.
-
-        >>> async def example(receive: Callable[[], Awaitable[Any]]) -> None:
-        ...     bodies = Bodies(Backlog(max_bytes=1_000_000), on_shed=print)
-        ...     outcome = await bodies.read(receive, max_bytes=8_000_000, timeout=30)
-        ...     if isinstance(outcome, Body):
-        ...         with outcome:
-        ...             print(outcome.data)
-
-    Args:
-        incoming: the backlog that limits the bytes of the incomplete messages and bodies of all clients.
-        on_shed: a function that gets the size in bytes of each body that the backlog gives up.
-    """
-
-    def __init__(self, incoming: Backlog, *, on_shed: Callable[[int], object]) -> None:
-        self._incoming = incoming
-        self._on_shed = on_shed
-
-    async def read(
-        self, receive: Callable[[], Awaitable[Any]], *, max_bytes: int, timeout: float
-    ) -> Body | int | None:
-        """Read a body to its end.
-
-        If a body is refused, this reads and drops the rest until the timeout, because a client that is still sending
-        would not read the answer.
-
-        Args:
-            receive: the ASGI `receive` of the request.
-            max_bytes: the maximum bytes of this body.
-            timeout: seconds for the whole body.
-
-        Returns:
-            The body, the HTTP status of a refusal, or None if the client has left.
-        """
-        body = Body(self._incoming, self._on_shed)
-        is_read = False
-        try:
-            with trio.move_on_after(timeout) as limit:
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return None
-                    body.add(message.get("body", b""), max_bytes=max_bytes)
-                    if not message.get("more_body", False):
-                        break
-            if body.problem or limit.cancelled_caught:
-                return body.problem or _TIMEOUT
-            body.complete()
-            is_read = True
-            return body
-        finally:
-            if not is_read:
-                self._incoming.replace(body, 0)
-
-    @contextmanager
-    def holding(self, size: int) -> Iterator[bool]:
-        """Count the bytes of another node's body while the block runs. Yield False if they do not fit.
-
-        Args:
-            size: bytes of the whole body.
-        """
-        if not self._incoming.has_room(size):
-            yield False
-            return
-        promised = _Promised(size)
-        self._incoming.keep(promised, size)
-        try:
-            yield True
-        finally:
-            self._incoming.remove(promised)
-
 
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
 
@@ -258,7 +97,7 @@ class LongPolling:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._bodies = Bodies(services.transports.incoming, on_shed=self._body_shed)
+        self._bodies = Bodies(services.transports.incoming, on_shed=services.body_shed)
         self._sessions = Sessions(services)
         self.relay: Relay | None = None
         if not services.pubsub.is_local:
@@ -307,7 +146,8 @@ class LongPolling:
             return None
         if not isinstance(body, Body):
             self._services.count(("http", "body_refused"))
-            return plain_answer(body)
+            # As in Phoenix, a body that is too large is a bad request.
+            return plain_answer(_BAD_REQUEST if body == _TOO_LARGE else body)
         with body:
             if request.is_malformed:
                 return self._malformed()
@@ -317,25 +157,11 @@ class LongPolling:
                 return preflight_answer(", ".join(request.all("access-control-request-headers")))
             if request.method == "POST":
                 return await self._post(request, body.data)
-            return plain_answer(400)
-
-    def _body_shed(self, size: int) -> None:
-        services = self._services
-        services.count(SOCKET_INCOMING_SHED)
-        services.runtime.telemetry.execute(
-            SOCKET_INCOMING_SHED,
-            {"bytes": size},
-            {
-                "endpoint": services.endpoint,
-                "pid": None,
-                "cause": "the incomplete messages of all clients are too large together, and this is among the largest",
-                "code": _UNAVAILABLE,
-            },
-        )
+            return plain_answer(_BAD_REQUEST)
 
     def _malformed(self) -> PollAnswer:
         self._services.count(("http", "bad_request"))
-        return plain_answer(400)
+        return plain_answer(_BAD_REQUEST)
 
     def _may_come(self, request: _Request) -> bool:
         return may_come_from(

@@ -19,11 +19,9 @@ does not repeat the action. If the action still runs, the repeated request waits
 
 from __future__ import annotations
 
-import hmac
 import logging
 import math
 import os
-import re
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -48,8 +46,14 @@ from channels.entities.supervisor import EntitySupervisor
 from channels.errors import ChannelsError
 from channels.pubsub.adapter import WORKER
 from channels.serving.plug import Plug
+from channels.serving.requests import (
+    BearerTokens,
+    RequestRefused,
+    headers_of,
+    read_body,
+    send_json,
+)
 from channels.serving.services import Services
-from channels.transports.asgi_responses import send_response
 from channels.transports.asgi_stream import ASGIApplication, path_of
 from supervision.child_spec import RESTARTING, ChildInfo, ChildSpec, process_spec
 from supervision.dynamic_supervisor import DynamicSupervisor
@@ -105,22 +109,9 @@ SUPERVISOR_SECONDS: Final = 1.0
 _MAX_PATHS: Final = 50_000
 _MAX_CHILDREN: Final = 10_000
 _SLICE: Final = 2000
-_MIN_TOKEN: Final = 16
-_TOKEN: Final = re.compile(rf"[!-~]{{{_MIN_TOKEN},}}")
+_BODY_SECONDS: Final = 10.0
 
 _log = logging.getLogger("channels.operations.chaos")
-
-
-class Refusal(ChannelsError):
-    """The control refuses a request. The sender gets the text in the answer.
-
-    Attributes:
-        status: the HTTP status of the answer.
-    """
-
-    def __init__(self, status: int, problem: str) -> None:
-        super().__init__(problem)
-        self.status = status
 
 
 class ChaosControl(Plug):
@@ -153,16 +144,12 @@ class ChaosControl(Plug):
         max_seconds: float = 300.0,
         check_timeout: float = 5.0,
     ) -> None:
-        # Other characters would not survive the way through a header, and each request would get 401.
-        if not isinstance(token, str) or _TOKEN.fullmatch(token) is None:
-            advice = f"a secret of at least {_MIN_TOKEN} characters of ASCII, without spaces"
-            raise InvalidOption("ChaosControl", "token", "...", advice)
         if not isinstance(path, str) or not path.startswith("/") or path.endswith("/"):
             advice = 'a path such as "/_ashtree/chaos"'
             raise InvalidOption("ChaosControl", "path", path, advice)
         check_positive("ChaosControl", "max_seconds", max_seconds)
         check_positive("ChaosControl", "check_timeout", check_timeout)
-        self._bearer = f"Bearer {token}".encode()
+        self._tokens = BearerTokens("ChaosControl", token)
         self._path = path
         self._checks = dict(checks or {})
         self._max_seconds = max_seconds
@@ -203,7 +190,7 @@ class ChaosControl(Plug):
         path = path_of(scope)
         if not path.startswith(f"{self._path}/"):
             return None
-        return partial(self._serve, path[len(self._path) + 1 :])
+        return partial(self._serve, path[len(self._path) + 1 :], services)
 
     async def _keep(self) -> None:
         """Measure the lag of the event loop, and undo the faults whose time is over. Run until cancelled."""
@@ -220,35 +207,35 @@ class ChaosControl(Plug):
 
     # A request
 
-    async def _serve(self, verb: str, scope: Any, receive: Any, send: Any) -> None:
-        extra: dict[str, str] = {}
+    async def _serve(
+        self, verb: str, services: Services, scope: Any, receive: Any, send: Any
+    ) -> None:
+        headers, extra = headers_of(scope), {}
         try:
-            headers = {bytes(name).lower(): bytes(value) for name, value in scope["headers"]}
-            # Compare bytes: `compare_digest` does not accept text with characters outside ASCII.
-            if not hmac.compare_digest(headers.get(b"authorization", b""), self._bearer):
-                extra = {"www-authenticate": "Bearer"}
-                raise Refusal(401, "send the header Authorization: Bearer TOKEN")
+            self._tokens.admit(headers)
             if scope["method"] != "POST":
-                raise Refusal(405, "send POST")
-            arguments = _arguments(await _body(receive))
-            key = headers.get(b"idempotency-key", b"") if verb in _ACTIONS else b""
+                raise RequestRefused(405, "send POST")
+            with await read_body(
+                services, receive, max_bytes=MAX_BODY, timeout=_BODY_SECONDS
+            ) as body:
+                arguments = _arguments(body.data)
+            key = headers.get("idempotency-key") if verb in _ACTIONS else None
             status, answer = await self._answer_once(key, verb, arguments)
-        except Refusal as refusal:
+        except RequestRefused as refusal:
             status, answer = refusal.status, {"problem": str(refusal)}
+            extra = refusal.headers
         worker = os.environ.get(WORKER)
         if worker is not None and status != 401:
             answer = {**answer, "worker": worker}
-        body = msgspec.json.encode(answer)
-        every = {"content-type": "application/json", "cache-control": "no-store", **extra}
-        await send_response(send, status, body, every)
+        await send_json(send, status, answer, extra)
 
     async def _answer_once(
-        self, key: bytes, verb: str, arguments: dict[str, Any]
+        self, key: str | None, verb: str, arguments: dict[str, Any]
     ) -> tuple[int, dict[str, Any]]:
         """Return the status and the answer. If an earlier action had the same key, return the answer to that action."""
         session = self._session
         if session is None:
-            raise Refusal(503, "the endpoint is stopping")
+            raise RequestRefused(503, "the endpoint is stopping")
         if not key:
             return await self._try(session, verb, arguments)
         while (running := session.running.get(key)) is not None:
@@ -273,7 +260,7 @@ class ChaosControl(Plug):
     ) -> tuple[int, dict[str, Any]]:
         try:
             return 200, {"result": await self._answer(session, verb, arguments)}
-        except Refusal as refusal:
+        except RequestRefused as refusal:
             return refusal.status, {"problem": str(refusal)}
 
     async def _answer(self, session: _RunningControl, verb: str, arguments: dict[str, Any]) -> Any:
@@ -282,14 +269,16 @@ class ChaosControl(Plug):
                 return await self._check(_text(arguments, "check"))
             handler = _VERBS.get(verb)
             if handler is None:
-                raise Refusal(404, f"there is no {verb!r}; write one of {', '.join(_ALL)}")
+                raise RequestRefused(404, f"there is no {verb!r}; write one of {', '.join(_ALL)}")
             return await handler(session, arguments)
 
     async def _check(self, name: str) -> str | None:
         """Run a check of the application. Return its problem, or None."""
         check = self._checks.get(name)
         if check is None:
-            raise Refusal(404, f"there is no check {name!r}; name it in ChaosControl(checks=...)")
+            raise RequestRefused(
+                404, f"there is no check {name!r}; name it in ChaosControl(checks=...)"
+            )
         with trio.move_on_after(self._check_timeout):
             try:
                 answer = check()
@@ -335,9 +324,9 @@ class _RunningControl:
         self.restarts: deque[float] = deque(maxlen=MAX_RESTARTS)
         self.measured = trio.Event()
         self.lags: deque[tuple[float, float]] = deque(maxlen=int(LAG_SECONDS / LAG_EVERY))
-        self.answers: dict[bytes, tuple[int, dict[str, Any]]] = {}
+        self.answers: dict[str, tuple[int, dict[str, Any]]] = {}
         # The actions that run, by the keys of their requests.
-        self.running: dict[bytes, trio.Event] = {}
+        self.running: dict[str, trio.Event] = {}
         self.max_seconds = max_seconds
         self._lasting: list[_Lasting] = []
         # The number of faults that wait for their moment. They also count towards `MAX_FAULTS`.
@@ -371,11 +360,11 @@ class _RunningControl:
         """Return the process of the argument `target`.
 
         Raises:
-            Refusal: there is no matching process.
+            RequestRefused: there is no matching process.
         """
         pid = self.find(arguments)
         if pid is None:
-            raise Refusal(
+            raise RequestRefused(
                 409,
                 f"there is no process {arguments['target']!r}; write a registered name, or a path such as "
                 "/top/endpoint/connections",
@@ -393,16 +382,16 @@ class _RunningControl:
         """Apply a fault, and wait at most `wait` seconds for its moment.
 
         Raises:
-            Refusal: too many faults last, the moment is too late, or the fault could not be applied.
+            RequestRefused: too many faults last, the moment is too late, or the fault could not be applied.
         """
         delay = fault.when.seconds if isinstance(fault.when, At) else 0.0
         if delay > self.max_seconds:
-            raise Refusal(
+            raise RequestRefused(
                 400,
                 f"the fault has its moment in {delay:g} s; write at most {self.max_seconds:g} s, or send it later",
             )
         if len(self._lasting) + self._waiting >= MAX_FAULTS:
-            raise Refusal(409, f"{MAX_FAULTS} faults last already; undo them first")
+            raise RequestRefused(409, f"{MAX_FAULTS} faults last already; undo them first")
         runtime = self.services.runtime
         injector = Injector(trace=_ToRecorder(self))
         injector.add(runtime, self.places, observe=needs_instrument(fault))
@@ -415,7 +404,7 @@ class _RunningControl:
                 await injector.decided()
             (report,) = injector.report()
             if report.status != "applied":
-                raise Refusal(
+                raise RequestRefused(
                     409, f"{report.text}: {report.status.replace('_', ' ')}: {report.why}"
                 )
             seconds = min(lasting_seconds(fault), self.max_seconds)
@@ -468,7 +457,7 @@ async def _inject(session: _RunningControl, arguments: dict[str, Any]) -> dict[s
     try:
         (fault,) = plan_from_json(msgspec.json.encode([content]))
     except InvalidFault as error:
-        raise Refusal(400, f"{content!r} is not a fault: {error.advice}") from None
+        raise RequestRefused(400, f"{content!r} is not a fault: {error.advice}") from None
     return await session.inject(fault, wait)
 
 
@@ -508,14 +497,14 @@ async def _tell(
         await order(pid, timeout=_number(arguments, "timeout", 1.0, most=session.max_seconds))
     except CallExit:
         problem = f"{title} did not answer in time; only a server that is not busy can"
-        raise Refusal(409, problem) from None
+        raise RequestRefused(409, problem) from None
     return title
 
 
 async def _drain(session: _RunningControl, arguments: dict[str, Any]) -> str:
     worker = os.environ.get(WORKER)
     if worker is None:
-        raise Refusal(
+        raise RequestRefused(
             409,
             "this server has no workers, so nothing would replace it; start it with `ashtree serve --workers N`",
         )
@@ -531,9 +520,9 @@ async def _owner(session: _RunningControl, arguments: dict[str, Any]) -> str | N
             try:
                 placement = await child.where(key)
             except (CallExit, InvalidArgument) as error:
-                raise Refusal(409, f"nobody knows the owner of {key!r}: {error}") from None
+                raise RequestRefused(409, f"nobody knows the owner of {key!r}: {error}") from None
             return None if placement is None else placement.node
-    raise Refusal(404, f"the endpoint has no EntitySupervisor {name!r} among its children")
+    raise RequestRefused(404, f"the endpoint has no EntitySupervisor {name!r} among its children")
 
 
 async def _alive(session: _RunningControl, arguments: dict[str, Any]) -> bool:
@@ -551,7 +540,7 @@ async def _lag(session: _RunningControl, arguments: dict[str, Any]) -> dict[str,
         await session.measured.wait()
     lags = [lag for due, lag in session.lags if due >= since]
     if not lags:
-        raise Refusal(409, "the event loop was not measured in this time; wait for a second")
+        raise RequestRefused(409, "the event loop was not measured in this time; wait for a second")
     return {
         "median": percentile(lags, 0.5),
         "p99": percentile(lags, 0.99),
@@ -628,31 +617,18 @@ _ACTIONS: Final = frozenset(("inject", "undo", "kill", "suspend", "resume", "dra
 # The content of a request
 
 
-async def _body(receive: Any) -> bytes:
-    pieces = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise Refusal(400, "the request ended early")
-        pieces += message.get("body", b"")
-        if len(pieces) > MAX_BODY:
-            raise Refusal(413, f"send at most {MAX_BODY} bytes")
-        if not message.get("more_body", False):
-            return bytes(pieces)
-
-
 def _arguments(body: bytes) -> dict[str, Any]:
     try:
         arguments: dict[str, Any] = msgspec.json.decode(body or b"{}", type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise Refusal(400, "send a JSON object") from None
+        raise RequestRefused(400, "send a JSON object") from None
     return arguments
 
 
 def _text(arguments: dict[str, Any], name: str) -> str:
     value = arguments.get(name)
     if not isinstance(value, str) or not value:
-        raise Refusal(400, f"send a text as {name!r}")
+        raise RequestRefused(400, f"send a text as {name!r}")
     return value
 
 
@@ -661,7 +637,7 @@ def _number(
 ) -> float:
     value = arguments.get(name, default)
     if not is_number(value, above=0, finite=True):
-        raise Refusal(400, f"send a number above 0 as {name!r}, and not {value!r}")
+        raise RequestRefused(400, f"send a number above 0 as {name!r}, and not {value!r}")
     if value > most:
-        raise Refusal(400, f"send at most {most:g} as {name!r}, and not {value!r}")
+        raise RequestRefused(400, f"send at most {most:g} as {name!r}, and not {value!r}")
     return float(value)

@@ -131,6 +131,8 @@ METRICS: Final = _table(
         "",
         "Connections and posts refused because incomplete messages took too much memory.",
     ),
+    ("published_messages_total", "counter", "", "Messages that programs published over HTTP."),
+    ("refused_publishes_total", "counter", "", "Refused requests to publish over HTTP."),
     (
         "longpoll_lost_messages_total",
         "counter",
@@ -212,7 +214,7 @@ METRICS: Final = _table(
         "event_loop_blocked_seconds_total",
         "counter",
         "",
-        "Seconds of these blocks until the watchdog reported them.",
+        "Seconds for which the event loop was blocked, until the watchdog reported each block.",
     ),
     # Several nodes
     ("pubsub_topics", "gauge", "", "Topics with subscribers on this node."),

@@ -525,6 +525,7 @@ _PLAIN: dict[Event, str] = {
     events.SOCKET_OVERFLOW: "out_buffer_overflows_total",
     events.SOCKET_SHED: "out_buffer_sheds_total",
     events.SOCKET_INCOMING_SHED: "incoming_sheds_total",
+    events.PUBLISH_REFUSED: "refused_publishes_total",
     events.PUBSUB_MALFORMED: "pubsub_malformed_messages_total",
     events.PUBSUB_UNDELIVERABLE: "pubsub_undeliverable_messages_total",
     events.PUBSUB_DISCONNECTED: "pubsub_disconnects_total",
@@ -537,6 +538,7 @@ _PLAIN: dict[Event, str] = {
 _SUMS: dict[Event, str] = {
     events.SOCKET_OVERFLOW: "out_buffer_dropped_frames_total",
     events.SOCKET_SHED: "out_buffer_dropped_frames_total",
+    events.PUBLISH_ACCEPTED: "published_messages_total",
     events.PUBSUB_LOST: "pubsub_lost_messages_total",
     events.PUBSUB_DROPPED: "pubsub_dropped_messages_total",
     BLOCKED: "event_loop_blocked_seconds_total",

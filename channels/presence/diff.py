@@ -95,10 +95,10 @@ class DiffBuffer:
         >>> buffer.take()
         {}
 
-    An entry that joins and leaves between two messages is in neither of them. The same holds for an entry that leaves
-    and joins again. There is one exception: a reader may have got a list of the topic in between. Call `note_read` for
-    each read. The next message then contains the last change of the entry. If the entry was not there before, and has
-    left, the message has it in the joins and in the leaves. So all clients see the same as that reader.
+    An entry that joins and leaves between two messages is in neither of them, and so is one that leaves and joins
+    again, unless a reader got a list of the topic in between. Call `note_read` for each such read, so that the next
+    message contains the last change of the entry. For an entry that came and left, it then has a join and a leave, so
+    that all clients see what the reader saw.
     """
 
     __slots__ = ("_topics",)

@@ -157,7 +157,7 @@ class Tracking:
             self._tell(_Flush())
 
     def flushed(self) -> None:
-        """Note that the changes so far are on their way."""
+        """Let the next change wake the tracker again, because it is sending the changes so far."""
         self._has_flush = False
 
 

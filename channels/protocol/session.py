@@ -44,9 +44,11 @@ from channels.serializers.serializer import Codec
 from channels.topics import Route
 
 __all__ = [
+    "BURST",
     "Close",
     "Deliver",
     "Effect",
+    "Ignored",
     "Limit",
     "Limited",
     "Membership",
@@ -57,6 +59,10 @@ __all__ = [
     "TokenBucket",
     "Unmatched",
 ]
+
+BURST = 10.0
+"""The size of a full `TokenBucket`, in seconds of its rate. A quiet client can send the messages of this many seconds
+at once."""
 
 # The longest ref, in characters. Every frame of a membership repeats its join_ref, so a long join_ref would cost the
 # server much more than the client. A message that is shorter than this limit needs no check.
@@ -145,7 +151,7 @@ class Membership:
 
     @property
     def is_gone(self) -> bool:
-        """True after the last frame of the membership."""
+        """True if the membership has ended, and its topic is free."""
         return self.status == "gone"
 
     def end(self) -> None:
@@ -312,7 +318,17 @@ class Unmatched(msgspec.Struct, gc=False):
     topic: Any
 
 
-Effect: TypeAlias = Start | Deliver | Send | Close | Limited | Unmatched
+class Ignored(msgspec.Struct, gc=False):
+    """Count a malformed message that has no effect, because the serializer drops malformed messages.
+
+    Attributes:
+        cause: the mistake, for the log.
+    """
+
+    cause: str
+
+
+Effect: TypeAlias = Start | Deliver | Send | Close | Limited | Unmatched | Ignored
 """Any effect."""
 
 
@@ -406,11 +422,14 @@ class Session:
 
         Returns:
             The effects, in order. A message with the join_ref of an earlier join has no effects. A malformed message
-            has one effect, a `Close`: with 1007 for text that is not UTF-8, else with 1011.
+            has one effect, a `Close`: with 1007 for text that is not UTF-8, else with 1011. If the serializer drops
+            malformed messages, the effect is `Ignored`.
         """
         try:
             message = self._decode(data, binary=binary)
         except DecodeError as error:
+            if self.codec.drops_malformed:
+                return [Ignored(str(error))]
             return [_malformed(data, binary, error)]
         if len(data) > _MAX_REF and (_is_long(message.join_ref) or _is_long(message.ref)):
             cause = f"a client sent a message whose ref has more than {_MAX_REF} characters"

@@ -124,7 +124,7 @@ def dispatch(
     sender: Pid | None,
     message: Any,
     *,
-    frames: dict[Codec, bytes] | None = None,
+    frames: dict[Codec, bytes | None] | None = None,
     encoded: Encoded | None = None,
 ) -> None:
     """Deliver a message to all subscribers except `sender`.
@@ -169,7 +169,7 @@ def _fan_out(  # noqa: C901, PLR0912, PLR0917 - one loop over all subscribers, w
     topic: str,
     event: str,
     message: Broadcast | None,
-    frames: dict[Codec, bytes] | None,
+    frames: dict[Codec, bytes | None] | None,
     encoded: Encoded | None,
 ) -> None:
     known: dict[Codec, bytes | None] = {} if frames is None else {**frames}
@@ -234,7 +234,7 @@ def frames_of(
     sender: Pid | None,
     message: Broadcast,
     encoded: Encoded | None = None,
-) -> dict[Codec, bytes]:
+) -> dict[Codec, bytes | None]:
     """Encode the frames of a broadcast in advance, for every wire format that its subscribers use.
 
     The arguments are those of `dispatch`.

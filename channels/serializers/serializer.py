@@ -98,7 +98,7 @@ def _read_requirement(text: str) -> Version:
     return minimum
 
 
-def _is_no_json(binary: bool) -> bool:
+def _is_no_json(data: bytes, binary: bool) -> bool:
     return False
 
 
@@ -146,12 +146,15 @@ class Serializer(Protocol):
     `topic`, `event` and `status` are strings. A payload is a JSON object or a `Binary`. A response is any JSON value or
     a `Binary`.
 
-    A serializer may also have a method `is_json(binary: bool) -> bool`. If it returns True, the server counts the
-    values of a long message before decoding, for `Mount(max_json_values=)`. Without the method the server does not
-    count values, and `decode` must be fast for any message.
+    A serializer may also have a method `is_json(data: bytes, binary: bool) -> bool`. If it returns True, the server
+    counts the values of a long message before decoding, for `Mount(max_json_values=)`. Without the method the server
+    does not count values, and `decode` must be fast for any message.
 
     A serializer may also have an attribute `copies_json`. If it is True, `encode_broadcast` must also accept an encoded
     payload, a `msgspec.Raw`. Without the attribute, PubSub decodes the payload of a broadcast from another node first.
+
+    A serializer may also have an attribute `drops_malformed`. If it is True, the server drops a malformed message
+    instead of closing the connection.
     """
 
     @property
@@ -173,8 +176,11 @@ class Serializer(Protocol):
         """Encode the reply to the message with this `ref`."""
         ...
 
-    def encode_broadcast(self, topic: str, event: str, payload: Any) -> bytes:
-        """Encode a message for every client of a topic. It has no refs, so all clients share the encoded message."""
+    def encode_broadcast(self, topic: str, event: str, payload: Any) -> bytes | None:
+        """Encode a message for every client of a topic. It has no refs, so all clients share the encoded message.
+
+        Return None if clients of this version must not get the message.
+        """
         ...
 
     def encode_close(self, join_ref: Any, topic: str) -> bytes:
@@ -210,6 +216,7 @@ class Codec:
         "_encode_reply",
         "copies_json",
         "decode",
+        "drops_malformed",
         "frame",
         "is_json",
         "serializer",
@@ -219,7 +226,8 @@ class Codec:
         self.serializer = serializer
         self.frame = frame
         self.copies_json: bool = getattr(serializer, "copies_json", False)
-        self.is_json: Callable[[bool], bool] = getattr(serializer, "is_json", _is_no_json)
+        self.drops_malformed: bool = getattr(serializer, "drops_malformed", False)
+        self.is_json: Callable[[bytes, bool], bool] = getattr(serializer, "is_json", _is_no_json)
         # Look up these methods once, because every frame needs one of them. Each connection also keeps `decode`.
         self.decode = serializer.decode
         self._encode_push = serializer.encode_push
@@ -239,9 +247,10 @@ class Codec:
         """Encode and frame the reply to the message with this `ref`."""
         return self.frame(self._encode_reply(join_ref, ref, topic, status, response))
 
-    def broadcast(self, topic: str, event: str, payload: Any) -> bytes:
-        """Encode and frame a message for every client of a topic."""
-        return self.frame(self._encode_broadcast(topic, event, payload))
+    def broadcast(self, topic: str, event: str, payload: Any) -> bytes | None:
+        """Encode and frame a message for every client of a topic. Return None if clients must not get it."""
+        data = self._encode_broadcast(topic, event, payload)
+        return None if data is None else self.frame(data)
 
     def close(self, join_ref: Any, topic: str) -> bytes:
         """Encode and frame `phx_close`, for a channel that ended normally."""

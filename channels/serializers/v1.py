@@ -66,7 +66,7 @@ class V1:
     vsn = _VSN
     copies_json = True
 
-    def is_json(self, binary: bool) -> bool:
+    def is_json(self, data: bytes, binary: bool) -> bool:
         """Return True, because every message is JSON."""
         return True
 

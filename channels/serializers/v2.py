@@ -59,7 +59,7 @@ class V2:
     vsn = _VSN
     copies_json = True
 
-    def is_json(self, binary: bool) -> bool:
+    def is_json(self, data: bytes, binary: bool) -> bool:
         """Return True for a text message."""
         return not binary
 

@@ -22,6 +22,7 @@ from channels.socket import Socket
 from channels.telemetry import (
     CONNECTION_REFUSED,
     POLLER_OUT_OF_MEMORY,
+    SOCKET_INCOMING_SHED,
     SOCKET_UNMATCHED_PATH,
     SOCKET_WITHOUT_CHANNELS,
 )
@@ -389,6 +390,20 @@ class Services:
             SOCKET_UNMATCHED_PATH,
             {},
             {"endpoint": self.endpoint, "path": path, "paths": list(dict.fromkeys(paths))},
+        )
+
+    def body_shed(self, size: int) -> None:
+        """Count a request whose body the endpoint gave up, and emit `SOCKET_INCOMING_SHED`. `size` is in bytes."""
+        self.count(SOCKET_INCOMING_SHED)
+        self.runtime.telemetry.execute(
+            SOCKET_INCOMING_SHED,
+            {"bytes": size},
+            {
+                "endpoint": self.endpoint,
+                "pid": None,
+                "cause": "the incomplete messages of all clients are too large together, and this is among the largest",
+                "code": 503,
+            },
         )
 
     def _out_of_memory(self, reads: int) -> bool:

@@ -136,7 +136,7 @@ def origin_allowed(
         host: the `Host` header of the request.
 
     Raises:
-        InvalidResult: the function returned neither True nor False.
+        InvalidResult: the rule is a function, and returned neither True nor False.
     """
     if origin is None or check.rule is False:
         return True

@@ -47,7 +47,9 @@ def _classes(parent: Module | Class) -> Iterator[Class]:
 
 def _is_record(one: Class) -> bool:
     return _decorator(one) is not None or any(
-        isinstance(base, Expr) and base.canonical_path == "msgspec.Struct" for base in one.bases
+        isinstance(base, Expr) and base.canonical_path == "msgspec.Struct"
+        for each in (one, *one.mro())
+        for base in each.bases
     )
 
 
@@ -63,7 +65,8 @@ def _constructor(one: Class) -> Function:
     parameters: dict[str, Parameter] = {}
     for base in [*reversed(one.mro()), one]:
         if _is_record(base):
-            keywords = _keywords(_decorator(base)).get("kw_only") == "True"
+            options = {**base.keywords, **_keywords(_decorator(base))}
+            keywords = str(options.get("kw_only")) == "True"
             parameters.update({each.name: each for each in _parameters(base, keywords)})
     in_order = sorted(parameters.values(), key=lambda each: each.kind is ParameterKind.keyword_only)
     self = Parameter("self", kind=ParameterKind.positional_or_keyword)

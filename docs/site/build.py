@@ -7,8 +7,10 @@ also read them in the repository. This program changes a copy of the pages:
 - A line `--8<-- "CHANGELOG.md"` becomes the text of that file.
 - A line `<!-- recording: NAME -->` becomes a recording that the viewer plays.
 - The first sentences of a page become its description.
+- The signatures below the lines `::: name` go, because the conversion puts types and docstrings in their place.
 
-After the conversion, it copies the Markdown of each page into the site, and puts the index of the search in order.
+After the conversion, it copies the Markdown of each page into the site, with its signatures, and puts the index of the
+search in order.
 """
 
 import json
@@ -23,6 +25,7 @@ from pathlib import Path, PurePosixPath
 
 from docs.site.recordings import RECORDINGS, recorded
 from docs.site.search import in_order
+from docs.site.signatures import without_signatures
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "build" / "docs"
@@ -145,7 +148,7 @@ def _head(path: str) -> str:
 
 def prepare(docs: Path, output: Path) -> None:
     """Write the pages, their files and the settings of the site into an empty folder."""
-    pages = output / "pages"
+    pages, markdown = output / "pages", output / "markdown"
     shown = set[str]()
     for file in sorted(docs.rglob("*")):
         path = file.relative_to(docs).as_posix()
@@ -155,7 +158,11 @@ def prepare(docs: Path, output: Path) -> None:
         to.parent.mkdir(parents=True, exist_ok=True)
         if file.suffix == ".md":
             text, found = prepared(path, file.read_text(), lambda name: (ROOT / name).read_text())
-            to.write_text(described(path, text))
+            text = described(path, text)
+            to.write_text(without_signatures(text))
+            copy = markdown / path
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(text)
             shown |= found
         else:
             shutil.copyfile(file, to)
@@ -182,11 +189,8 @@ def _version() -> str:
 
 def finish(output: Path) -> None:
     """Copy the Markdown of each page beside its HTML, and put the index of the search in order."""
-    pages, site = output / "pages", output / "site"
-    for page in sorted(pages.rglob("*.md")):
-        path = page.relative_to(pages)
-        if path.parts[0] != "source":
-            shutil.copyfile(page, site / path)
+    site = output / "site"
+    shutil.copytree(output / "markdown", site, dirs_exist_ok=True)
     index = site / "search.json"
     search = json.loads(index.read_text())
     search["items"] = in_order(search["items"])

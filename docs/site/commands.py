@@ -86,13 +86,11 @@ def _section(
     name: str, command: Any, options: list[str], other: str, options_of_other: list[str]
 ) -> str:
     arguments = [each for each in command.params if each.param_type_name == "argument"]
-    names = [f"[{_name(each)}]" if not each.required else _name(each) for each in arguments]
     guide = f"\n\nSee {GUIDES[name]}." if name in GUIDES else ""
-    usage = " ".join([name, "[OPTIONS]", *names])
-    lines = [f"## {name}", "", _paragraphs(command.help) + guide, "", f"`{usage}`", ""]
+    lines = [f"## {name}", "", _paragraphs(command.help) + guide, ""]
     lines += [f"- `{_name(each)}`: {_text(each.help)}" for each in arguments]
     lines += [each for each in options if each not in options_of_other]
-    shared = [each.partition(":")[0][2:] for each in options if each in options_of_other]
+    shared = [each[2 : each.index("`: ") + 1] for each in options if each in options_of_other]
     if shared:
         lines.append(f"- {', '.join(shared)}: As in `{other}`.")
     lines.append("")
@@ -116,7 +114,8 @@ def _line(option: Any) -> str:
 
 
 def _name(argument: Any) -> str:
-    return str(argument.metavar or argument.name.upper())
+    name = str(argument.metavar or argument.name.upper())
+    return name if argument.required else f"[{name}]"
 
 
 def _kind(option: Any) -> str:

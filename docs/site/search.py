@@ -34,6 +34,7 @@ SYNONYMS = {
     "howto/handle-a-crash.html": "crash exception error phx_error restart",
     "howto/test-a-channel.html": "test testing pytest playwright",
     "howto/serve-your-endpoint.html": "workers cores reload CORS origin long polling starlette django asgi",
+    "howto/serve-supabase-clients.html": "supabase realtime-js JWT postgres_changes",
     "howto/publish-from-outside.html": "publish HTTP webhook cron",
     "howto/use-blocking-and-asyncio-libraries.html": "database asyncio thread postgres sqlalchemy django",
     "howto/scale-out-with-redis.html": "cluster nodes machines valkey",

@@ -375,7 +375,7 @@ class Snapshot(NamedTuple):
         return conversion, lines
 
     def without_records(self, births: list[Birth], following: int) -> Snapshot:
-        """Return a snapshot without records, for a file that begins at record `following` with these processes."""
+        """Return a snapshot without records, to begin a file with these processes before record `following`."""
         return self._replace(records=[], births=births, omitted=0, following=following)
 
     def lines(self, source: Callable[[str, int], str] | None = None) -> list[bytes]:

@@ -78,6 +78,8 @@ PURE = (
     "channels.pubsub.redis.server_errors",
     "channels.pubsub.redis.url",
     "channels.serializers",
+    "channels.supabase.access",
+    "channels.supabase.serializers",
     "channels.protocol.session",
     "channels.topics",
     "channels.protocol.longpoll",

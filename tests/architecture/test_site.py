@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from docs.site.build import described, main, prepared, source_page
 from docs.site.commands import PAGE, page
 from docs.site.recordings import RECORDINGS, recorded
 from docs.site.search import SYNONYMS, Part, in_order
+from docs.site.signatures import REFERENCE, loaded, with_signatures, without_signatures
 from tests.architecture.sources import PACKAGES, ROOT, report
 
 NAVIGATION = tomllib.loads((ROOT / "docs/site/zensical.toml").read_text())["project"]["nav"]
@@ -103,8 +105,60 @@ def test_the_page_of_the_command_line_shows_the_commands_as_they_are() -> None:
     assert PAGE.read_text() == page(), "run `python -m docs.site.commands`"
 
 
+def test_every_code_span_of_the_page_of_the_command_line_is_closed() -> None:
+    report([line for line in page().splitlines() if line.count("`") % 2 and line[:3] != "```"])
+
+
 def test_the_list_of_all_pages_is_the_navigation() -> None:
     assert contents.PAGE.read_text() == contents.page(), "run `python -m docs.site.contents`"
+
+
+@pytest.fixture(scope="module", name="packages")
+def load_packages() -> Any:
+    return loaded()
+
+
+def test_the_reference_pages_show_the_signatures_as_they_are(packages: Any) -> None:
+    pages = {path.name: path.read_text() for path in REFERENCE.glob("*.md")}
+    report(
+        [
+            f"docs/reference/{name} has other signatures; run `python -m docs.site.signatures`"
+            for name, text in pages.items()
+            if text != with_signatures(text, packages)
+        ]
+    )
+
+
+def test_the_signatures_stand_below_the_names_of_a_page_and_leave_it_for_the_site(
+    packages: Any,
+) -> None:
+    page = (
+        "::: actors.wait_exit\n\n::: actors.Registry\n    options:\n      members: [lock]\n\n"
+        "::: actors.testing.SharedMessages\n    options:\n      members: []\n\n    code\n\nMore.\n"
+    )
+    shown = with_signatures(page, packages)
+    assert "::: actors.wait_exit\n\n    async wait_exit(pid) -> ExitReason\n\n" in shown
+    assert "    class Registry(keys, *, name=None," in shown
+    assert "        async with lock(key) -> None\n\n:::" in shown
+    assert "members: []\n\nMore." in shown
+    assert without_signatures(shown) == without_signatures(page)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        # The fields of a struct stand in its base class too.
+        ("actors.Reply", "class Reply(value=None, *, then=None)"),
+        ("supervision.chaos.Kill", "class Kill(*, target, when, pick=None)"),
+        ("channels.PushReply", "class PushReply(payload=..., status="),
+        # Only Ashtree calls this constructor, which nothing describes.
+        ("channels.client.ClientPush", "class ClientPush\n"),
+    ],
+)
+def test_a_signature_shows_the_parameters_that_users_pass(
+    packages: Any, name: str, shown: str
+) -> None:
+    assert f"\n    {shown}" in with_signatures(f"::: {name}\n", packages)
 
 
 def test_the_page_of_settings_lists_every_environment_variable() -> None:

@@ -156,7 +156,7 @@ class FakeChannel:
                 membership = self.membership
                 self.write(CODEC.push(membership.channel_ref, membership.topic, "pushed", payload))
             case "new_msg" | "from":
-                frame = CODEC.broadcast(self.membership.topic, message.event, payload)
+                frame = CODEC.broadcast(self.membership.topic, message.event, payload) or b""
                 for channel in self.connection.subscribers:
                     same_topic = channel.membership.topic == self.membership.topic
                     if same_topic and not (message.event == "from" and channel is self):

@@ -180,6 +180,10 @@ class Client:
         """Send messages in one burst. Each is join_ref, ref, topic, event, and an optional payload."""
         self.write(b"".join(text(*(m if len(m) == 5 else (*m, {}))) for m in messages))
 
+    def write_text(self, data: str) -> None:
+        """Send a text message of any form."""
+        self.write(client_frame(TEXT, data.encode()))
+
     def send_binary(self, data: bytes) -> None:
         """Send a binary message."""
         self.write(client_frame(BINARY, data))

@@ -11,7 +11,7 @@ import trio
 
 from actors import kill, open_runtime
 from channels import Binary, Draining, Endpoint, LongPoll, Mount, PubSub
-from channels.connection.session_server import BURST
+from channels.protocol.session import BURST
 from channels.telemetry import SOCKET_SHED
 from channels.testing import JoinedNodes
 from tests.channels.rooms import UserSocket

@@ -31,6 +31,7 @@ PAGES = {
     "live_css": ["examples/live_css", _STYLE],
     "news": ["examples/news", _STYLE],
     "sensors": ["examples/sensors", _STYLE],
+    "supabase": ["examples/supabase", _STYLE],
     "token_chat": ["examples/token_chat", _STYLE],
     "vehicles": ["examples/vehicles"],
 }

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,19 +31,22 @@ def require_node() -> str:
     return node
 
 
-class PhoenixJs:
-    """A client that executes commands, and keeps its events until a test reads them."""
+class Driver:
+    """A client in a process of its own, which executes commands, and keeps its events until a test reads them."""
 
-    def __init__(self, socket_url: str, package: str = "phoenix", **options: Any) -> None:
-        # As patient as the test: phoenix.js gives up on an answer after ten seconds, which a busy machine may need.
-        settings = json.dumps({"timeout": PATIENCE * 1000, **options})
-        command = [require_node(), "client.mjs", package, socket_url, settings]
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
         self._process = subprocess.Popen(
-            command, cwd=FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            cwd=FOLDER,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self._seen: queue.Queue[dict[str, Any]] = queue.Queue()
         self._unclaimed: list[dict[str, Any]] = []
-        self._ids = itertools.count()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -102,6 +105,16 @@ class PhoenixJs:
         taken = [one for one in self._unclaimed if one["kind"] in kinds]
         self._unclaimed = [one for one in self._unclaimed if one["kind"] not in kinds]
         return taken
+
+
+class PhoenixJs(Driver):
+    """phoenix.js in Node."""
+
+    def __init__(self, socket_url: str, package: str = "phoenix", **options: Any) -> None:
+        # As patient as the test: phoenix.js gives up on an answer after ten seconds, which a busy machine may need.
+        settings = json.dumps({"timeout": PATIENCE * 1000, **options})
+        super().__init__([require_node(), "client.mjs", package, socket_url, settings])
+        self._ids = itertools.count()
 
     def connect(self) -> Self:
         self.tell("connect")

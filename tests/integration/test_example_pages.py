@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -55,6 +56,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
                             "SECRET_KEY_BASE": SECRET,
                             "DOCUMENT": str(folder / "document.db"),
                             "AUCTIONS": str(folder / "auctions.db"),
+                            "NOTICES": str(folder / "notices.db"),
                             "ASHTREE_ENV": "development",  # turns the development page on
                         },
                     )
@@ -485,3 +487,38 @@ def test_a_phone_shows_the_crash_button_the_transcript_and_the_recovery_together
         assert box["y"] >= 0
         assert box["y"] + box["height"] <= PHONE["height"]
         assert box["height"] > (15 if part == "#other" else 40)
+
+
+def test_supabases_client_shows_cursors_a_chat_people_and_changes_of_a_table(
+    served: Served, open_page: OpenPage, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    url = served("examples.supabase").url
+    ann, bob = open_page(f"{url}/?name=Ann"), open_page(f"{url}/?name=Bob", size=PHONE)
+    for each in (ann, bob):
+        expect(each.locator("#people li")).to_have_text(["Ann", "Bob"])
+
+    ann.locator("#field").hover(position={"x": 100, "y": 50})
+    expect(bob.locator("#field .cursor")).to_have_text("Ann")
+
+    say(ann, "Hello Bob")
+    say(bob, "Hello Ann, my client comes from supabase")
+    for each in (ann, bob):
+        expect(each.locator("#transcript li")).to_have_text(
+            ["Ann: Hello Bob", "Bob: Hello Ann, my client comes from supabase"]
+        )
+    # A page that comes later gets the stored messages.
+    carl = open_page(f"{url}/?name=Carl")
+    expect(carl.locator("#transcript li")).to_have_count(2)
+
+    notices = next(tmp_path_factory.getbasetemp().glob("examples.supabase*/notices.db"))
+    with contextlib.closing(sqlite3.connect(notices)) as database, database:
+        database.execute("insert into notices (text) values ('Lunch is ready')")
+    for each in (ann, bob, carl):
+        expect(each.locator("#notices li")).to_have_text("Lunch is ready")
+    assert fits(bob)
+    bob.locator("#field").hover(position={"x": 200, "y": 100})
+    expect(ann.locator("#field .cursor")).to_have_text("Bob")
+    pictures.take(ann, "supabase")
+
+    carl.goto("about:blank")
+    expect(ann.locator("#people li")).to_have_text(["Ann", "Bob"])

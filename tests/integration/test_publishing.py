@@ -6,6 +6,8 @@ import asyncio
 import json
 import math
 import os
+import secrets
+import shutil
 import ssl
 import subprocess
 import sys
@@ -20,13 +22,17 @@ import trio
 from websockets.sync.client import connect
 
 from actors import InvalidArgument, InvalidOption
-from channels import Binary, EncodeError
+from channels import Binary, EncodeError, sign
 from channels.publishing import AsyncPublisher, Publisher, PublishError, publish, publish_async
 from channels.pubsub.envelope import MessageTooLarge
+from tests.architecture.test_snippets import SNIPPETS
+from tests.integration.phoenix_js import PhoenixJs
 from tests.integration.servers import Server, serving
 from tests.integration.valkey import Valkey, valkey
+from tests.patience import wait_until
 
 NODE = Path(__file__).parent / "node"
+SECRET = "a secret of the tests alone"
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +198,94 @@ async def test_asyncio_programs_publish_in_a_thread(server: Valkey, heard: Heard
 
     await trio.to_thread.run_sync(program)
     assert heard.next() == [["told", {"n": 1}]] * 2
+
+
+# Over HTTP
+
+
+def token(name: str) -> str:
+    """Return a token with a limit of its own."""
+    return sign(SECRET, "publish", name)
+
+
+def curl(node: Server, path: str, *options: str, bearer: str) -> tuple[int, dict[str, str], Any]:
+    """POST with curl. Return the status, the headers and the content of the answer."""
+    found = shutil.which("curl")
+    if found is None:
+        pytest.skip("there is no curl: install it with `apt-get install curl`")
+    command = [found, "-s", "-i", *options, "-H", f"Authorization: Bearer {bearer}"]
+    run = subprocess.run(
+        [*command, f"{node.url}/publish{path}"], check=True, timeout=60, capture_output=True
+    )
+    # Before a long body, curl asks for a "100 Continue".
+    *_, head, body = run.stdout.decode().split("\r\n\r\n")
+    first, *lines = head.split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return int(first.split()[1]), headers, json.loads(body)
+
+
+def test_curl_publishes_to_one_node_and_phoenix_js_on_the_other_hears_it(
+    nodes: list[Server],
+) -> None:
+    with PhoenixJs(nodes[1].socket_url).connect() as client:
+        assert client.join("news")[0] == "ok"
+        wait_until(lambda: nodes_of(nodes[0]) == 2)
+        status, _, content = curl(nodes[0], "/news/told", "-d", '{"n": 1}', bearer=token("curl"))
+        assert (status, content) == (202, {"nodes": 2})
+        assert client.expect("message", topic="news", event="told")["payload"] == {"n": 1}
+
+
+def nodes_of(node: Server) -> int:
+    """Return the number of nodes that a message reaches."""
+    found = curl(node, "/nobody/told", "-d", "{}", bearer=token(secrets.token_hex(8)))[2]["nodes"]
+    assert isinstance(found, int)
+    return found
+
+
+def test_curl_gets_each_refusal(nodes: list[Server], heard: Heard, tmp_path: Path) -> None:
+    large = tmp_path / "large.json"
+    large.write_text(json.dumps({"text": "x" * 100_000}))
+    page = ("-H", "Origin: https://evil.example")
+    own = token("refusals")
+    once = ("-d", '{"n": 1}')
+    assert curl(nodes[0], "/news/told", *once, bearer=token("another")[:-1])[0] == 401
+    assert curl(nodes[0], "/news/told", *once, *page, bearer=own)[0] == 403
+    body = ("--data-binary", f"@{large}")
+    assert curl(nodes[0], "/news/told", *body, bearer=token("large"))[0] == 413
+    found = curl(nodes[0], "/news/told", "-d", "[1]", bearer=token("list"))
+    assert (found[0], found[2]["field"]) == (422, "payload")
+    assert curl(nodes[0], "/news/told", *once, bearer=own)[0] == 202
+    status, headers, _ = curl(nodes[0], "/news/told", *once, bearer=own)
+    assert (status, headers["retry-after"]) == (429, "10")
+    assert heard.next() == [["told", {"n": 1}]] * 2
+
+
+def test_a_key_works_on_every_node(nodes: list[Server]) -> None:
+    options = ("-d", '{"n": 1}', "-H", "Idempotency-Key: order-7")
+    first, second = (curl(node, "/story:1/told", *options, bearer=token("key")) for node in nodes)
+    assert first[0] == second[0] == 202
+    assert first[2] == second[2]
+    assert first[2]["positions"][0].endswith(":1")
+
+
+def test_the_commands_of_the_page_publish(nodes: list[Server], heard: Heard) -> None:
+    page = [one for one in SNIPPETS if one.place.startswith("docs/howto/publish-from-outside.md")]
+    (block,) = [one.code for one in page if "$ curl" in one.code]
+    (answer,) = [one.code for one in page if one.language == "json"]
+    commands = [line.removeprefix("$ ") for line in block.splitlines()]
+    assert len(commands) == 2
+    for number, command in enumerate(commands):
+        run = subprocess.run(
+            ["bash", "-c", command.replace("http://127.0.0.1:4000", nodes[0].url)],
+            check=True,
+            timeout=60,
+            capture_output=True,
+            env={**os.environ, "PUBLISH_TOKEN": token(f"page {number}")},
+        )
+        assert run.stdout.decode() == answer.strip()
+    assert heard.next() == [["announced", {"body": "hello"}]] * 2
+    assert heard.next() == [["announced", {"body": "one"}]] * 2
+    assert heard.next() == [["announced", {"body": "two"}]] * 2
 
 
 MISTAKES: dict[str, tuple[Callable[[Publisher], None], type[Exception]]] = {

@@ -24,7 +24,7 @@ from actors import (
     wait_exit,
 )
 from supervision import Supervisor, child_spec
-from supervision.chaos import At, KillNode, SkewClock
+from supervision.chaos import At, KillNode, On, SkewClock
 from supervision.laboratory.simulation.errors import Deadlock, InvariantViolated
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.laboratory.simulation.outcome import Outcome
@@ -112,6 +112,28 @@ def test_a_kill_takes_effect_in_the_middle_of_a_round() -> None:
     for seed in range(10):
         simulate(scenario, seed).check()
         assert log == []
+
+
+def test_a_task_that_ends_in_the_step_in_which_it_kills_its_node_hurts_no_later_kill() -> None:
+    async def main(node: Node) -> None:
+        async def write() -> None:
+            await trio.sleep(1)
+            node.disk.open("log", "a").write(b"data")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            await trio.sleep_forever()
+
+    async def scenario(world: World) -> None:
+        world.nodes.start("a", main)
+        await trio.sleep(10)
+        assert world.nodes.is_up("a")
+        assert world.nodes["a"].incarnation == 4
+        assert world.nodes["a"].tasks
+
+    # `write` raises in the step in which the fault kills the node, so this task ends although its node is dead.
+    crashes = [KillNode(node="a", reboot_after=0.0, when=On("write", nth=n)) for n in (1, 2, 3)]
+    simulate(scenario, seed=1, faults=crashes).check()
 
 
 def test_timers_and_deadlines_of_a_dead_node_never_fire_and_delay_no_run() -> None:

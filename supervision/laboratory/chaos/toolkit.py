@@ -297,7 +297,11 @@ def _ask(
     token = str((secrets or {}).get("token") or os.environ.get(TOKEN) or "")
     url = f"{_checked(base).rstrip('/')}/{verb}"
     if not token:
-        raise ControlRefused(url, None, f"there is no token; set {TOKEN}, or a secret `token`")
+        raise ControlRefused(
+            url,
+            None,
+            f"there is no token; set the variable {TOKEN}, or `token` in the secrets of the experiment",
+        )
     if not (token.isascii() and token.isprintable()):
         raise ControlRefused(url, None, "the token has a character that no header may have")
     request = urllib.request.Request(  # noqa: S310 # `_checked`

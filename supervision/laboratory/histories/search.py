@@ -58,7 +58,7 @@ class Budget:
         return Budget(steps, self.is_late)
 
     def spend(self) -> bool:
-        """Count one step. Return False if there was none left."""
+        """Take one step from the budget. Return False if no step or no time is left."""
         self.left -= 1
         # The time is expensive to read, compared with a step.
         return self.left >= 0 and (self.left % 1024 != 0 or not self.is_late())

@@ -70,7 +70,7 @@ def plan_of(story: StoryModel, *, began: float = 0.0) -> SeedPlan:
             left_out.append(f"{incident.number}. {incident.fault.text}: {reason}")
     if not faults:
         raise SimulationError(
-            f"no fault of this recording of {scenario} can be planned: "
+            f"a plan can repeat no fault of this recording of {scenario}: "
             + ("; ".join(left_out) if left_out else "it has no incident")
         )
     return SeedPlan(

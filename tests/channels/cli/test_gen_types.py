@@ -10,6 +10,8 @@ import pytest
 
 from channels.cli.console import new_app, run_app
 from channels.cli.gen_types import types_command
+from channels.publishing.http import HttpPublish
+from tests.channels.generators import typed_chat
 
 TARGET = "tests.channels.generators.typed_chat:endpoint"
 
@@ -50,3 +52,17 @@ def test_a_file_that_cannot_be_written_is_a_mistake_of_one_sentence(
     (tmp_path / "file").touch()
     assert run(monkeypatch, TARGET, "--output", str(tmp_path / "file" / "types.ts")) == 2
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_requests_are_written_for_an_endpoint_that_publishes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, TARGET, "--openapi") == 1
+    assert f"{TARGET} has no publish=HttpPublish(...)" in capsys.readouterr().err
+    publish = HttpPublish(token="a-token-for-the-tests", path="/say", max_batch=7)
+    monkeypatch.setattr(typed_chat.endpoint, "publish", publish)
+    assert run(monkeypatch, TARGET, "--openapi") == 0
+    paths = json.loads(capsys.readouterr().out)["paths"]
+    assert {"/say", "/say/{topic}/{event}"} <= set(paths)
+    assert run(monkeypatch, TARGET, "--openapi", "--asyncapi") == 2
+    assert "either --asyncapi or --openapi" in capsys.readouterr().err

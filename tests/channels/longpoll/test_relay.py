@@ -15,7 +15,6 @@ from attrs import evolve, frozen
 from actors import Runtime, kill, sys
 from channels import Binary, Draining, Endpoint, LongPoll, Mount, PubSub
 from channels.endpoint.endpoint import EndpointError
-from channels.longpoll.requests import Bodies
 from channels.protocol.longpoll import MAX_LINES, PIECE, PIECES, relay_topic
 from channels.telemetry import (
     CONNECTION_CLOSED,
@@ -25,6 +24,7 @@ from channels.telemetry import (
     LONGPOLL_UNSENDABLE,
 )
 from channels.testing import JoinedNodes
+from channels.transports.bodies import Bodies
 from supervision import render
 from tests.channels.polling import NDJSON, Poller, line, sessions
 from tests.channels.rooms import UserSocket

@@ -287,7 +287,11 @@ def replay(path: Path, *, scenario: Scenario | None = None, at: int | None = Non
 
 
 def difference(run: RunFile, outcome: Outcome) -> str | None:
-    """Describe how an outcome differs from its run file, and the changes of the program; None if nothing differs."""
+    """Describe how an outcome differs from its run file, and which parts of the program have changed since then.
+
+    Returns:
+        A description, or None if the outcome is the same.
+    """
     failed = identify(outcome.error)
     now = (outcome.digest, outcome.steps_digest, failed)
     if now == (run.digest, run.steps_digest, run.failure):

@@ -543,7 +543,8 @@ class _TaskOwners(trio.abc.Instrument):
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         node = self._nodes.pop(task, None)
         if node is not None:
-            del node.tasks[task]
+            # A task that kills its node in its last step has been taken from the node before it ends.
+            node.tasks.pop(task, None)
 
 
 def _error(name: str, problem: str) -> SimulationError:

@@ -91,9 +91,14 @@ class Acknowledged:
         lost = [offset for offset in self.at if found.get(offset) != self.at[offset][0]]
         cuts = [each.seconds or 0.0 for each in world.faults.report() if is_cut(each)]
         for offset in lost:
-            # Nothing after a lost message may be left, and only the latest messages may be lost.
-            check(self.may_lose and cuts and max(self.at) not in found, what)
-            check(max(cuts) - self.at[offset][1] <= self.may_lose, f"an old one: {what}")
+            check(self.may_lose and cuts, what)
+            at = self.at[offset][1]
+            check(max(cuts) - at <= self.may_lose, f"an old one: {what}")
+            # A later message may be left only if the server got it after the power failure.
+            later = [
+                then for other, (_, then) in self.at.items() if then > at and other not in lost
+            ]
+            check(all(any(at <= cut <= then for cut in cuts) for then in later), f"a gap: {what}")
         for offset in lost:
             del self.at[offset]
         world.sometimes(f"{self.settings}: something is lost", lost)

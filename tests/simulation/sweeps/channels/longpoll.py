@@ -17,7 +17,6 @@ from attrs import define, field
 
 from actors import Shutdown
 from channels import Binary, Endpoint, LongPoll, Mount
-from channels.longpoll.requests import Bodies, Body
 from channels.telemetry import (
     LONGPOLL_LEFT_OUT,
     LONGPOLL_UNSENDABLE,
@@ -27,6 +26,7 @@ from channels.telemetry import (
     SOCKET_UNSUPPORTED,
 )
 from channels.transports.backlog import Backlog
+from channels.transports.bodies import Bodies, Body
 from channels.wire.fragments import PIECE_OVERHEAD
 from supervision import DynamicSupervisor
 from supervision.simulation import World
@@ -703,7 +703,7 @@ class Uploads:
         if not upload.problem:
             upload.size += size
             if upload.size > EACH:
-                upload.problem, upload.held = 400, 0
+                upload.problem, upload.held = 413, 0
             elif size:
                 self.changes += 1
                 upload.held, upload.changed = upload.held + size + PIECE_OVERHEAD, self.changes

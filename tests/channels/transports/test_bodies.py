@@ -9,8 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from channels.longpoll.requests import Bodies, Body
 from channels.transports.backlog import Backlog
+from channels.transports.bodies import Bodies, Body
 from channels.wire.fragments import PIECE_OVERHEAD
 
 GONE = {"type": "http.disconnect"}
@@ -65,10 +65,10 @@ async def test_a_body_of_exactly_the_bound_fits() -> None:
     assert body.data == b"x" * 10
 
 
-async def test_a_body_that_is_too_big_is_400_once_it_has_been_sent() -> None:
+async def test_a_body_that_is_too_big_is_413_once_it_has_been_sent() -> None:
     bodies = Reader()
     sender = Sender([piece(b"x" * 8), piece(b"x" * 3), piece(b"x" * 1000, more=False)])
-    assert await read(bodies, sender) == 400
+    assert await read(bodies, sender) == 413
     assert sender.left == []
     assert bodies.held == 0
 
@@ -81,11 +81,11 @@ async def test_a_body_that_takes_too_long_is_408(autojump_clock: MockClock) -> N
     assert bodies.held == 0
 
 
-async def test_a_body_that_is_too_big_and_never_ends_is_400_when_the_time_is_over(
+async def test_a_body_that_is_too_big_and_never_ends_is_413_when_the_time_is_over(
     autojump_clock: MockClock,
 ) -> None:
     bodies = Reader()
-    assert await read(bodies, Sender([piece(b"x" * 8)] * 100, pause=1)) == 400
+    assert await read(bodies, Sender([piece(b"x" * 8)] * 100, pause=1)) == 413
     assert trio.current_time() == pytest.approx(5)
     assert bodies.held == 0
 
