@@ -325,6 +325,23 @@ class Channel:
             raise
         link.put(frame)
 
+    def push_latest(self, event: str, payload: Any, *, key: str) -> None:
+        """Send a value to this channel's client, from any thread. See `broadcast_latest`."""
+        context = self._context
+        if not context.joined:
+            raise not_joined(self.topic, "push_latest")
+        if not isinstance(key, str):
+            raise InvalidOption("push_latest", "key", key, 'text, such as "bus 7"')
+        if context.declarations is not None:
+            context.declarations.check(event, payload)
+        link = context.link
+        try:
+            frame = link.codec.push(context.ticket.channel_ref, self.topic, event, payload)
+        except EncodeError as error:
+            error.place = place_of_caller()
+            raise
+        link.put_latest((self.topic, event, key), frame)
+
     def broadcast(self, event: str, payload: Any) -> None:
         """Send an event to every client that has joined this topic, including this channel's own client.
 
@@ -348,14 +365,49 @@ class Channel:
         """
         self._broadcast(event, payload, self._context.pid)
 
-    def _broadcast(self, event: str, payload: Any, sender: Pid | None) -> None:
+    def broadcast_latest(self, event: str, payload: Any, *, key: str) -> None:
+        """Broadcast a value that may be dropped, such as a position, a cursor or a price.
+
+            self.broadcast_latest("position", {"bus": 7, "x": x, "y": y}, key="bus 7")
+
+        A client that keeps up gets every value. For a client that is behind, only the newest value of each topic, event
+        and key waits, and the server never closes it because of such values. Clients get messages and values in the
+        order of sending, except for the values that newer ones replaced.
+
+        Args:
+            event: the name of the event.
+            payload: a JSON object or a `Binary`. Do not change it afterwards. It is the whole state of the key, because
+                a client may miss every earlier value.
+            key: text that names the thing which has this value, such as the id of a vehicle. The client does not get
+                it.
+
+        Raises:
+            EncodeError: the payload is not a JSON object or a `Binary`, or the key is not text.
+
+        A channel that handles the event with `handle_out` gets every value, and can call `push_latest`.
+        """
+        self._broadcast(event, payload, None, key)
+
+    def broadcast_latest_from(self, event: str, payload: Any, *, key: str) -> None:
+        """Broadcast a value, as `broadcast_latest` does, to all clients of the topic except this channel's own.
+
+        Args:
+            event: the name of the event.
+            payload: a JSON object or a `Binary`.
+            key: the name of the thing which has this value.
+        """
+        self._broadcast(event, payload, self._context.pid, key)
+
+    def _broadcast(
+        self, event: str, payload: Any, sender: Pid | None, key: str | None = None
+    ) -> None:
         context = self._context
         if not context.joined:
             raise not_joined(self.topic, "broadcast")
         if context.declarations is not None:
             context.declarations.check(event, payload)
         try:
-            message = Broadcast(self.topic, event, payload)
+            message = Broadcast(self.topic, event, payload, key)
             context.link.pubsub.broadcast(self.topic, message, sender=sender)
         except EncodeError as error:
             error.place = place_of_caller()

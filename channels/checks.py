@@ -291,6 +291,8 @@ class _Method:
         self.of_the_endpoint = {
             f"{self.me}.endpoint.broadcast",
             f"{self.me}.endpoint.broadcast_from",
+            f"{self.me}.endpoint.broadcast_latest",
+            f"{self.me}.endpoint.broadcast_latest_from",
         }
 
     def check(self) -> None:

@@ -42,6 +42,7 @@ from channels.telemetry import (
     SOCKET_HELD_BACK,
     SOCKET_IGNORED,
     SOCKET_INCOMING_SHED,
+    SOCKET_LATEST_DROPPED,
     SOCKET_MALFORMED,
     SOCKET_ORIGIN_REFUSED,
     SOCKET_OVERFLOW,
@@ -400,6 +401,16 @@ _LINES = (
         SOCKET_SHED,
         WARNING,
         "Closing %(pid)r with %(code)d: %(cause)s; the server discarded %(dropped)d frames",
+    ),
+    Line(
+        SOCKET_LATEST_DROPPED,
+        WARNING,
+        (
+            "Dropped values of broadcast_latest or push_latest for %(pid)r, because %(values)d values with %(bytes)d "
+            "bytes wait for it; %(events)d such clients since the last line about this. To keep more, raise "
+            "Endpoint(max_latest_values=) or Endpoint(max_latest_bytes=)"
+        ),
+        every=_SELDOM,
     ),
     Line(
         SOCKET_INCOMING_SHED,

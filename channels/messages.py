@@ -47,7 +47,7 @@ class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
     payload: Any
 
 
-class Broadcast(msgspec.Struct, frozen=True):
+class Broadcast(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """An event for all subscribers of a topic.
 
         >>> Broadcast("room:lobby", "new_msg", {"body": "hello"}).topic
@@ -55,11 +55,15 @@ class Broadcast(msgspec.Struct, frozen=True):
 
     `payload` is a dict, a record that encodes as a JSON object, or a `Binary`. Do not change it afterwards, because
     channels with a `handle_out` get the same object.
+
+    With a `key`, the broadcast is a value that may be dropped: for a client that is behind, only the newest value of
+    each topic, event and key waits. `Channel.broadcast_latest` sends such a broadcast.
     """
 
     topic: str
     event: str
     payload: Any
+    key: str | None = None
 
 
 # Not a record. msgspec would encode a record inside a JSON payload as base64, but there `Binary` must raise an error.

@@ -92,6 +92,7 @@ __all__ = [
     "SOCKET_HELD_BACK",
     "SOCKET_IGNORED",
     "SOCKET_INCOMING_SHED",
+    "SOCKET_LATEST_DROPPED",
     "SOCKET_MALFORMED",
     "SOCKET_ORIGIN_REFUSED",
     "SOCKET_OVERFLOW",
@@ -182,6 +183,11 @@ SOCKET_OVERFLOW: Event = ("phoenix", "socket_overflow")
 SOCKET_SHED: Event = ("phoenix", "socket_shed")
 """Too many bytes wait for all clients together. The server closes this client with 1013, because more bytes wait for it
 than for the clients that stay. Measurements: `dropped` frames. Metadata: `pid`, `cause`, `code`."""
+
+SOCKET_LATEST_DROPPED: Event = ("phoenix", "socket_latest_dropped")
+"""A value of `broadcast_latest` or `push_latest` did not fit into the bounds of the waiting values of a client, and was
+dropped. The client stays connected. The server emits the event once until the client has all waiting frames.
+Measurements: the waiting `values` and their `bytes`. Metadata: `pid`."""
 
 SOCKET_INCOMING_SHED: Event = ("phoenix", "socket_incoming_shed")
 """The incomplete messages of all clients together are too large, or the memory has run out. The server closes this

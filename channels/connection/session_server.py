@@ -69,6 +69,7 @@ from channels.telemetry import (
     SOCKET_HELD_BACK,
     SOCKET_IGNORED,
     SOCKET_INCOMING_SHED,
+    SOCKET_LATEST_DROPPED,
     SOCKET_MALFORMED,
     SOCKET_OVERFLOW,
     SOCKET_RATE_LIMITED,
@@ -276,6 +277,8 @@ class SessionServer(GenServer[None]):
         elif kind is ReadOn:
             if self.paused:
                 self._read_on()
+        elif message is Signal.LATEST_DROPPED:
+            self._report_latest_dropped()
         elif kind is Signal:
             self._close_large_client(message)
         elif kind is Drain:
@@ -319,6 +322,16 @@ class SessionServer(GenServer[None]):
             event, cause = SOCKET_OVERFLOW, "the client reads too slowly"
         self._report(event, cause, TRY_AGAIN_LATER)
         self._close(TRY_AGAIN_LATER, CLOSED, cause)
+
+    def _report_latest_dropped(self) -> None:
+        """Count and report that a value did not fit into the bounds of `push_latest`. The client stays connected."""
+        self.services.count(SOCKET_LATEST_DROPPED)
+        waiting = self.out.statistics()
+        current_runtime().telemetry.execute(
+            SOCKET_LATEST_DROPPED,
+            {"values": waiting.latest_values, "bytes": waiting.latest_bytes},
+            {"endpoint": self.services.endpoint, "pid": self.pid},
+        )
 
     def _close_for_memory(self, cause: str) -> None:
         """Close a client whose message was dropped."""

@@ -157,9 +157,12 @@ class DurableChannel(Channel):
         # point.
         return push if caller == context.pid else None
 
-    def _broadcast(self, event: str, payload: Any, sender: Pid | None) -> None:
+    def _broadcast(
+        self, event: str, payload: Any, sender: Pid | None, key: str | None = None
+    ) -> None:
+        verb = "broadcast_from" if key is None else "broadcast_latest"
         raise HistoryError(
-            f"{type(self).__name__} called broadcast_from({event!r}, ...) on a durable topic, whose messages every "
+            f"{type(self).__name__} called {verb}({event!r}, ...) on a durable topic, whose messages every "
             "client gets; call append or broadcast, and let the sender's client ignore its own messages"
         )
 

@@ -90,6 +90,8 @@ from channels.transports.asgi_stream import ASGIApplication
 from channels.transports.listener import Listen, Listener, connections_that_fit
 from channels.transports.out_buffer import (
     DEFAULT_MAX_BYTES,
+    DEFAULT_MAX_LATEST_BYTES,
+    DEFAULT_MAX_LATEST_VALUES,
     DEFAULT_MAX_MESSAGES,
     DEFAULT_MAX_TOTAL_BYTES,
 )
@@ -125,6 +127,8 @@ _WHOLE_OPTIONS = (
     "max_buffered_messages",
     "max_buffered_bytes",
     "max_total_buffered_bytes",
+    "max_latest_values",
+    "max_latest_bytes",
     "max_total_incoming_bytes",
 )
 
@@ -182,6 +186,9 @@ class Endpoint:
             closes the client's connection with 1013.
         max_total_buffered_bytes: the maximum number of bytes that wait for all clients together. If more bytes wait,
             the endpoint closes connections with 1013, beginning with the clients with the most waiting bytes.
+        max_latest_values: the maximum number of values of `broadcast_latest` and `push_latest` that wait for one
+            client, one for each topic, event and key. The endpoint drops and counts further values.
+        max_latest_bytes: the maximum number of bytes of these values. A single value may have any size.
         max_total_incoming_bytes: the maximum number of bytes that the incomplete messages and posted bodies of all
             clients have together. If they have more, the endpoint closes connections with 1013, and answers posts with
             503, beginning with the largest messages.
@@ -237,6 +244,8 @@ class Endpoint:
         max_buffered_messages: int = DEFAULT_MAX_MESSAGES,
         max_buffered_bytes: int = DEFAULT_MAX_BYTES,
         max_total_buffered_bytes: int = DEFAULT_MAX_TOTAL_BYTES,
+        max_latest_values: int = DEFAULT_MAX_LATEST_VALUES,
+        max_latest_bytes: int = DEFAULT_MAX_LATEST_BYTES,
         max_total_incoming_bytes: int = DEFAULT_MAX_INCOMING_BYTES,
         quiet_delay: float = DEFAULT_LONGEST_REST,
         http2: bool = False,
@@ -282,6 +291,8 @@ class Endpoint:
         self.max_buffered_messages = max_buffered_messages
         self.max_buffered_bytes = max_buffered_bytes
         self.max_total_buffered_bytes = max_total_buffered_bytes
+        self.max_latest_values = max_latest_values
+        self.max_latest_bytes = max_latest_bytes
         self.max_total_incoming_bytes = max_total_incoming_bytes
         self.quiet_delay = quiet_delay
         self.http2 = http2
@@ -373,6 +384,8 @@ class Endpoint:
             max_messages=self.max_buffered_messages,
             max_bytes=self.max_buffered_bytes,
             max_total_bytes=self.max_total_buffered_bytes,
+            max_latest_values=self.max_latest_values,
+            max_latest_bytes=self.max_latest_bytes,
             max_incoming_bytes=self.max_total_incoming_bytes,
             quiet_delay=self.quiet_delay,
         )
@@ -869,11 +882,7 @@ class Endpoint:
         running, the call does nothing. Before the first start, it also emits a `UserWarning`.
         """
         if self._services is None and not self.pubsub.has_begun:
-            warnings.warn(
-                f"broadcast({topic!r}, {event!r}, ...) reached no one, because {self!r} has not started; broadcast "
-                "after start_link, for example in a channel, or in a route of the http= application",
-                stacklevel=2,
-            )
+            self._warn_of_too_early("broadcast", topic, event)
         self.pubsub.broadcast(topic, Broadcast(topic, event, payload))
 
     def broadcast_from(self, sender: Pid, topic: str, event: str, payload: Any) -> None:
@@ -882,6 +891,30 @@ class Endpoint:
         Otherwise, this method works like `broadcast`.
         """
         self.pubsub.broadcast(topic, Broadcast(topic, event, payload), sender=sender)
+
+    def broadcast_latest(self, topic: str, event: str, payload: Any, *, key: str) -> None:
+        """Send a value that may be dropped to every client that has joined a topic. Any task and thread can call this.
+
+            endpoint.broadcast_latest("map", "position", {"bus": 7, "x": x, "y": y}, key="bus 7")
+
+        `Channel.broadcast_latest` describes the values and the key. Otherwise, this method works like `broadcast`.
+        """
+        if self._services is None and not self.pubsub.has_begun:
+            self._warn_of_too_early("broadcast_latest", topic, event)
+        self.pubsub.broadcast(topic, Broadcast(topic, event, payload, key))
+
+    def broadcast_latest_from(
+        self, sender: Pid, topic: str, event: str, payload: Any, *, key: str
+    ) -> None:
+        """Broadcast a value as `broadcast_latest` does, except to the client of the channel process `sender`."""
+        self.pubsub.broadcast(topic, Broadcast(topic, event, payload, key), sender=sender)
+
+    def _warn_of_too_early(self, verb: str, topic: str, event: str) -> None:
+        warnings.warn(
+            f"{verb}({topic!r}, {event!r}, ...) reached no one, because {self!r} has not started; broadcast "
+            "after start_link, for example in a channel, or in a route of the http= application",
+            stacklevel=3,
+        )
 
     def statistics(self) -> dict[str, Any]:
         """Return the statistics of the PubSub, the work budget and the transports, and the counters of events."""

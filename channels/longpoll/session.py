@@ -170,6 +170,7 @@ class LongPollSession(SessionServer):
                 max_messages=self.services.endpoint.max_buffered_messages,
                 max_bytes=self.services.endpoint.max_buffered_bytes,
                 backlog=self.services.transports.backlog,
+                latest=self.services.transports.latest,
             )
             on_exit(out.close)
             self.waiting = out
@@ -181,6 +182,9 @@ class LongPollSession(SessionServer):
     def mark(self, _: OutBuffer) -> None:
         """Tell this process that frames wait. The out-buffer calls this."""
         send(self.pid, _WAKE)
+
+    def limit_unsent(self, _: OutBuffer) -> None:
+        """Do nothing, because each answer has its own request."""
 
     def _make_known(self) -> None:
         # The name cannot be guessed, even without the signed token around it.
@@ -272,6 +276,7 @@ class LongPollSession(SessionServer):
                 self.waiting.drop()
             else:
                 self.unconfirmed, self.handed_out = self.asked, len(messages)
+                self.waiting.keep_values()
                 send_after(self.pid, _Unconfirmed(self.asked), seconds)
 
     def _confirmed(self, confirm: Confirm) -> None:

@@ -126,6 +126,18 @@ METRICS: Final = _table(
         "Frames dropped for these two reasons.",
     ),
     (
+        "latest_replaced_values_total",
+        "counter",
+        "",
+        "Values of broadcast_latest and push_latest that a newer value replaced before they were written.",
+    ),
+    (
+        "latest_dropped_values_total",
+        "counter",
+        "",
+        "Values of broadcast_latest and push_latest that did not fit into the bounds of a client.",
+    ),
+    (
         "incoming_sheds_total",
         "counter",
         "",

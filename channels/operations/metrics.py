@@ -573,6 +573,7 @@ async def _read(services: Services) -> list[Family]:
         *await _clients(services),
         *await _processes(services),
         *_nodes(services),
+        *_latest(services),
         *_histories(services),
         *_entities(services),
         *_presences(services),
@@ -640,6 +641,14 @@ def _nodes(services: Services) -> list[Family]:
         _family("pubsub_topics", [((), figures["topics"])]),
         _family("pubsub_subscriptions", [((), figures["subscriptions"])]),
         _family("pubsub_nodes", [((), nodes)]),
+    ]
+
+
+def _latest(services: Services) -> list[Family]:
+    figures = services.transports.latest.statistics()
+    return [
+        _family("latest_replaced_values_total", [((), figures.replaced)]),
+        _family("latest_dropped_values_total", [((), figures.dropped)]),
     ]
 
 

@@ -18,7 +18,7 @@ from channels.protocol.ticket import Ticket
 from channels.protocol.work_budget import WorkBudget
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.serializer import Codec
-from channels.transports.contract import Out
+from channels.transports.contract import LatestKey, Out
 
 __all__ = [
     "DUPLICATE_JOIN",
@@ -54,6 +54,14 @@ class Broadcaster(Protocol):
 
     def broadcast_from(self, sender: Pid, topic: str, event: str, payload: Any) -> None:
         """Send an event to every client that has joined a topic, except the client of the process `sender`."""
+
+    def broadcast_latest(self, topic: str, event: str, payload: Any, *, key: str) -> None:
+        """Send a value to every client that has joined a topic. A client that is behind gets the newest one only."""
+
+    def broadcast_latest_from(
+        self, sender: Pid, topic: str, event: str, payload: Any, *, key: str
+    ) -> None:
+        """Send a value as `broadcast_latest` does, except to the client of the process `sender`."""
 
 
 class Trace(Protocol):
@@ -131,6 +139,13 @@ class Link:
             self.out.put(frame)
         else:
             run_threadsafe(self.runtime, self.out.put, frame)
+
+    def put_latest(self, key: LatestKey, frame: bytes) -> None:
+        """Send a value to the client, from any thread. Of those that wait, only the newest with the same key stays."""
+        if get_ident() == self.runtime.thread:
+            self.out.put_latest(key, frame)
+        else:
+            run_threadsafe(self.runtime, self.out.put_latest, key, frame)
 
     def expire_after(self, seconds: float) -> None:
         """Set the deadline of the connection, from any thread. `math.inf` removes it."""

@@ -81,7 +81,7 @@ def check_key(services: Services, topic: str, key: str) -> None:
 async def deliver(
     services: Services, topic: str, event: str, payload: Any, *, key: str | None = None
 ) -> Delivered:
-    """Send a message to the clients of its topic on all nodes. A durable topic keeps it first.
+    """Send a message to the clients of its topic on all nodes. The history of a durable topic keeps it first.
 
     Args:
         services: the services of the endpoint.

@@ -86,12 +86,14 @@ class Encoded(msgspec.Struct, frozen=True, eq=False, gc=False):
         event: the name of the event; None for a message to processes.
         body: the payload: JSON, or raw bytes if `binary`.
         binary: True if the payload is a `Binary`.
+        key: the key of a value that a newer one replaces; None for any other message.
     """
 
     topic: str
     event: str | None
     body: bytes
     binary: bool = False
+    key: str | None = None
 
     def __repr__(self) -> str:
         return f"<{len(self.body)} bytes of {self.event!r} for {self.topic!r}>"
@@ -107,7 +109,7 @@ class Encoded(msgspec.Struct, frozen=True, eq=False, gc=False):
             EncodeError: the JSON contains a value that Python cannot represent, such as the number `1e999`.
         """
         if self.event is not None and self.binary:
-            return Broadcast(self.topic, self.event, Binary(self.body))
+            return Broadcast(self.topic, self.event, Binary(self.body), self.key)
         try:
             value = _decode(self.body)
         except NOT_ENCODABLE as fault:
@@ -117,7 +119,7 @@ class Encoded(msgspec.Struct, frozen=True, eq=False, gc=False):
             raise EncodeError(
                 problem, kind="broadcast", topic=self.topic, event=self.event
             ) from fault
-        return value if self.event is None else Broadcast(self.topic, self.event, value)
+        return value if self.event is None else Broadcast(self.topic, self.event, value, self.key)
 
 
 def encode(topic: str, message: Any) -> Encoded:
@@ -141,12 +143,14 @@ def encode(topic: str, message: Any) -> Encoded:
             problem = f"nodes exchange JSON values and Broadcasts, and {explain(message, fault)}"
             raise EncodeError(problem, kind="broadcast", topic=topic, event=None) from fault
     payload = message.payload
-    event = message.event
+    event, key = message.event, message.key
     # This runs for every broadcast, so text of ASCII characters needs no call.
     if not (type(topic) is type(event) is str and topic.isascii() and event.isascii()):
         _check_names(topic, event)
+    if key is not None:
+        _check_names(topic, event, key)
     if type(payload) is Binary:
-        return Encoded(topic, message.event, payload.data, binary=True)
+        return Encoded(topic, event, payload.data, binary=True, key=key)
     try:
         body = _json(payload)
     except NOT_ENCODABLE as fault:
@@ -160,11 +164,11 @@ def encode(topic: str, message: Any) -> Encoded:
             topic=topic,
             event=message.event,
         )
-    return Encoded(topic, message.event, body)
+    return Encoded(topic, event, body, key=key)
 
 
-def _check_names(topic: Any, event: Any) -> None:
-    for kind, name in (("topic", topic), ("event", event)):
+def _check_names(topic: Any, event: Any, key: Any = "") -> None:
+    for kind, name in (("topic", topic), ("event", event), ("key", key)):
         try:
             name.isascii() or name.encode()
         except (AttributeError, UnicodeEncodeError) as fault:

@@ -10,6 +10,8 @@ envelope:
 
     [1, node, incarnation, number, topic, event]\nOBJECT            an event for a topic; OBJECT is a JSON object
     [1, node, incarnation, number, topic, event, "binary"]\nBYTES   the same with raw bytes as its payload
+    [1, node, incarnation, number, topic, event, FORM, key]\n...    one of these two, as a value that newer ones replace
+                                                                   (FORM is "json" or "binary", and key is any text)
     [1, node, incarnation, number, topic, null]\nVALUE              a message for processes; VALUE is any JSON value
     [1, node, incarnation, number, FACTS]                           a heartbeat; FACTS is an object, see `heartbeat`
 
@@ -73,6 +75,9 @@ _decode_usual = msgspec.json.Decoder(
 # The header of a binary event, such as the messages between the routers of entities.
 _decode_binary = msgspec.json.Decoder(
     tuple[Literal[1], _Name, _Name, _Number, str, str, Literal["binary"]]
+).decode
+_decode_latest = msgspec.json.Decoder(
+    tuple[Literal[1], _Name, _Name, _Number, str, str, Literal["json", "binary"], str]
 ).decode
 _NO_KIND = "its header does not have the items of any kind of envelope"
 # These decoders check the whole text, but build no Python values.
@@ -154,13 +159,15 @@ def pack(node: str, incarnation: str, number: int, encoded: Encoded) -> bytes:
     b'[1,"a","i",17,"room:lobby","new_msg"]\n{"body":"hello"}'
     """
     header: tuple[Any, ...] = VERSION, node, incarnation, number, encoded.topic, encoded.event
-    if encoded.binary:
+    if encoded.key is not None:
+        header = (*header, "binary" if encoded.binary else "json", encoded.key)
+    elif encoded.binary:
         header = (*header, "binary")
     return b"%b\n%b" % (_json(header), encoded.body)
 
 
 def heartbeat(beat: Heartbeat) -> bytes:
-    """Return the envelope of a heartbeat. Its facts are the number of shards and, when the node stops, a goodbye.
+    """Return the envelope of a heartbeat, with the number of shards, and `goodbye` if the node stops.
 
     >>> heartbeat(Heartbeat("a", "i", 17))
     b'[1,"a","i",17,{"shards":1}]'
@@ -214,7 +221,20 @@ def unpack(data: bytes, *, max_bytes: int = MAX_BYTES) -> Envelope | Heartbeat:
 
 
 def _unpack_unusual(line: bytes, newline: bytes, body: bytes) -> Envelope | Heartbeat:
-    """Read a heartbeat or a binary event. Raise MalformedEnvelope for any other header."""
+    """Read a heartbeat, a binary event, or a value with a key. Raise MalformedEnvelope for any other header."""
+    try:
+        _, node, incarnation, number, topic, event, form, key = _decode_latest(line)
+    except NOT_DECODABLE:
+        pass  # another kind, or malformed
+    else:
+        if event.startswith("phx_"):
+            raise MalformedEnvelope(_reserved(event))
+        if not newline:
+            raise MalformedEnvelope(_NO_KIND)
+        binary = form == "binary"
+        body = body if binary else _checked(body, _check_object)
+        encoded = Encoded(topic, event, body, binary=binary, key=key)
+        return Envelope(node, incarnation, number, encoded)
     try:
         header = _decode(line)
     except NOT_DECODABLE as fault:

@@ -7,6 +7,9 @@ joined channel subscribes to its topic with a `Fastlane`, which names that buffe
 events that it *intercepts*. All other messages go to the subscriber's process. A subscriber without a fastlane gets all
 messages in its process.
 
+A broadcast with a key is a value that may be dropped (`OutBuffer.put_latest`). A channel that intercepts it gets every
+value.
+
 A fastlane frame has no join_ref. As in Phoenix, it may arrive after the phx_close of its topic. Clients ignore such a
 frame.
 """
@@ -163,7 +166,7 @@ def dispatch_encoded(subscriptions: Iterable[Subscription], encoded: Encoded) ->
         _fan_out(subscriptions, None, encoded.topic, encoded.event, None, None, encoded)
 
 
-def _fan_out(  # noqa: C901, PLR0912, PLR0917 - one loop over all subscribers, with local variables, for speed
+def _fan_out(  # noqa: C901, PLR0912, PLR0915, PLR0917 - one loop over all subscribers, with local variables, for speed
     subscriptions: Iterable[Subscription],
     sender: Pid | None,
     topic: str,
@@ -179,6 +182,9 @@ def _fan_out(  # noqa: C901, PLR0912, PLR0917 - one loop over all subscribers, w
     is_readable = True
     codec: Codec | None = None
     frame: bytes | None = None
+    value: bytes | None = None
+    name = (encoded if message is None else message).key  # type: ignore[union-attr]  # one of them is given
+    key = None if name is None else (topic, event, name)
     for subscription in subscriptions:
         if subscription.pid is sender:
             continue
@@ -214,9 +220,13 @@ def _fan_out(  # noqa: C901, PLR0912, PLR0917 - one loop over all subscribers, w
                     if not is_checked:
                         raise
                     known[codec], failed = None, error
-            frame = known[codec]
+            value = known[codec]
+            # A frame is for `put` and a value for `put_latest`, so a frame needs no further check.
+            frame = value if key is None else None
         if frame is not None:
             lane.out.put(frame)
+        elif key is not None and value is not None:
+            lane.out.put_latest(key, value)
     if failed is not None:
         raise failed
     if not is_checked and message is not None:

@@ -295,8 +295,8 @@ class PubSub:
         Args:
             topic: the topic.
             message: a `Broadcast` of a JSON object or a `Binary`, or any value for processes. Do not change it
-                afterwards. If there are other nodes, a value for processes must be a JSON value. Other nodes get a
-                tuple as a list.
+                afterwards. A `Broadcast` with a `key` is a value that may be dropped: see `Channel.broadcast_latest`.
+                If there are other nodes, a value for processes must be a JSON value. Other nodes get a tuple as a list.
             sender: a process of this node to leave out, or None.
             dispatcher: a function that delivers the message on this node, in the thread of the runtime. In that thread,
                 this call raises the errors of the function. In another thread, the runtime logs the errors. Other nodes
@@ -450,9 +450,9 @@ class PubSub:
 
 
 def _is_unchecked(message: Any, dispatcher: Dispatcher) -> bool:
-    """Return True for a `Broadcast` whose payload nobody checks later. `dispatch` checks a dict when it encodes it."""
+    """Return True for a `Broadcast` that nobody checks later. `dispatch` checks a dict when it encodes it."""
     return type(message) is Broadcast and (
-        dispatcher is not dispatch or type(message.payload) is not dict
+        dispatcher is not dispatch or type(message.payload) is not dict or message.key is not None
     )
 
 

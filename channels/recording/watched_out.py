@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from channels.messages import BinaryFrame
+from channels.transports.contract import LatestKey
 
 __all__ = ["WatchedOut", "text_of"]
 
@@ -15,7 +16,7 @@ _HEADERS = {126: 4, 127: 10}
 
 
 class WatchedOut:
-    """Stands in for the out-buffer of a connection, and calls `seen` with each frame after `put`.
+    """Stands in for the out-buffer of a connection, and calls `seen` with each frame after `put` or `put_latest`.
 
         server.out = server.link.out = WatchedOut(server.out, frames.append)
 
@@ -32,9 +33,14 @@ class WatchedOut:
         self._out.put(frame)
         self._seen(frame)
 
+    def put_latest(self, key: LatestKey, frame: bytes) -> None:
+        self._out.put_latest(key, frame)
+        self._seen(frame)
+
     def end(self) -> None:
         """Call `seen` no more. Subscriptions of channels keep this object, so it stays in its place."""
         self.put = self._out.put  # type: ignore[method-assign] # without a cost for each frame
+        self.put_latest = self._out.put_latest  # type: ignore[method-assign]
         del self._seen
 
     def __getattr__(self, name: str) -> Any:

@@ -20,7 +20,7 @@ from channels.messages import Binary, BinaryFrame, Message
 from channels.serializers.serializer import Codec
 from channels.serializers.v2 import V2
 from channels.serving.services import Services
-from channels.transports.contract import OutBufferStatistics
+from channels.transports.contract import LatestKey, OutBufferStatistics
 from channels.upgrade.connecting import Connected
 
 __all__ = ["CODEC", "NoListener", "SessionClosed", "TestSession", "read_frame"]
@@ -72,6 +72,9 @@ class _Out:
 
     def put(self, frame: bytes) -> None:
         self._deliver(read_frame(frame))
+
+    def put_latest(self, _: LatestKey, frame: bytes) -> None:
+        self.put(frame)
 
     def statistics(self) -> OutBufferStatistics:
         return OutBufferStatistics(

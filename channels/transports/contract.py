@@ -16,6 +16,7 @@ A connection passes a function, `tell`. The transport calls it with:
     Signal.SHED         all out-buffers together exceeded their limit, and this one is large; the connection must close
     Signal.INCOMING_SHED    all incomplete messages together exceeded their limit, and the client's message is large, or
                         there is no memory for it; a connection sends this to itself
+    Signal.LATEST_DROPPED   a value of `put_latest` did not fit, and was dropped; the connection stays open
     Signal.FINISHED     `finish` is complete; the connection must close
 
 The transport calls `tell` in its own tasks, so `tell` must not block and must not raise. The `tell` of a connection
@@ -42,6 +43,7 @@ import msgspec
 
 __all__ = [
     "Event",
+    "LatestKey",
     "OnData",
     "Out",
     "OutBufferStatistics",
@@ -59,11 +61,15 @@ class Signal(enum.Enum):
     OVERFLOW = "overflow"
     SHED = "shed"
     INCOMING_SHED = "incoming_shed"
+    LATEST_DROPPED = "latest_dropped"
     FINISHED = "finished"
 
 
 Event: TypeAlias = bytes | OSError | Signal
 """An event that a transport reports to its connection."""
+
+LatestKey: TypeAlias = tuple[str, str, str]
+"""The topic, the event and the key of a value of `put_latest`."""
 
 Tell: TypeAlias = Callable[[Event], object]
 """A function that takes events of a transport. It must not block and must not raise."""
@@ -84,6 +90,8 @@ class OutBufferStatistics(msgspec.Struct, frozen=True, kw_only=True):
         dropped_messages: frames that the buffer dropped because of its bounds, or after `finish` or `close`.
         overflowed: True if the frames ever exceeded the bounds.
         catching_up: True while a separate task writes for this buffer, because its socket was full.
+        latest_values: waiting values of `put_latest` that a newer value would replace.
+        latest_bytes: the bytes of these values.
     """
 
     waiting_messages: int
@@ -91,6 +99,8 @@ class OutBufferStatistics(msgspec.Struct, frozen=True, kw_only=True):
     dropped_messages: int
     overflowed: bool
     catching_up: bool
+    latest_values: int = 0
+    latest_bytes: int = 0
 
 
 class Out(Protocol):
@@ -98,6 +108,9 @@ class Out(Protocol):
 
     def put(self, frame: bytes) -> None:
         """Append an encoded frame. Never blocks, never raises."""
+
+    def put_latest(self, key: LatestKey, frame: bytes) -> None:
+        """Append a value, which replaces the waiting value with the same key if the client is behind."""
 
     def statistics(self) -> OutBufferStatistics:
         """Return the numbers of waiting and dropped frames."""

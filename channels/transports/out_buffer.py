@@ -15,6 +15,10 @@ A `Backlog` limits the bytes of all buffers together. It does not count waiting 
 because its writer takes them within a turn of the scheduler. A writing task holds the bytes of its write, so these
 count until the stream has taken them. Once a client is behind, its buffer reserves bytes of the backlog in steps, so
 that `put` only compares two numbers for most frames.
+
+`put_latest` appends a value such as a position. While the client is behind, the value replaces the waiting value with
+the same key. These values have bounds of their own, in `LatestTotals`. A value that does not fit is dropped, and the
+client stays connected.
 """
 
 from __future__ import annotations
@@ -22,18 +26,22 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import trio
 
-from channels.transports.contract import OutBufferStatistics, Signal, Spawn, Tell
+from channels.transports.contract import LatestKey, OutBufferStatistics, Signal, Spawn, Tell
 
 if TYPE_CHECKING:
     from channels.transports.backlog import Backlog
+    from channels.transports.latest import LatestTotals, LatestValues
 
 __all__ = [
     "DEFAULT_MAX_BYTES",
+    "DEFAULT_MAX_LATEST_BYTES",
+    "DEFAULT_MAX_LATEST_VALUES",
     "DEFAULT_MAX_MESSAGES",
     "DEFAULT_MAX_TOTAL_BYTES",
     "RESERVED_STEP",
@@ -64,10 +72,23 @@ A broadcast counts once for each recipient, although all recipients share the me
 writes the frame.
 """
 
+DEFAULT_MAX_LATEST_VALUES = 1024
+"""The maximum number of waiting values of `put_latest` for one client, one for each key."""
+
+DEFAULT_MAX_LATEST_BYTES = 48 * 1024
+"""The maximum number of bytes of these values. With the bytes of a started write, they are less than 64 KB."""
+
 RESERVED_STEP = 16 * 1024
 """The number of bytes that a buffer reserves at a time. So a buffer may have up to this many unused reserved bytes."""
 
 _CHUNK = 65536
+# The same while values wait that newer values may still replace.
+_LATEST_CHUNK = 8192
+# The bytes that the kernel takes beyond those that are on their way. By default, it takes some megabytes for a client
+# that does not read, and a client with a slow network would get positions that are minutes old.
+_UNSENT = 16384
+# A client is behind if more than 1/64 of the frames that may wait for it have come in one turn. As a shift.
+_FEW = 6
 _SHUT = -1
 _NOTHING = memoryview(b"")  # shared: a memoryview is larger than a whole idle buffer
 
@@ -82,6 +103,20 @@ class Writer(Protocol):
         The function must not call `take`. It must make the writer call `take` later and write the result. Until then,
         the buffer does not call `mark` again.
         """
+
+    def limit_unsent(self, out: OutBuffer) -> None:
+        """Make the kernel take few bytes in advance, so that newer values can replace older ones in the buffer.
+
+        The buffer calls this before its first value of `put_latest`.
+        """
+
+
+def limit_unsent(setsockopt: Callable[[int, int, int], object]) -> None:
+    """Limit the bytes that the kernel takes in advance for a socket, if the socket and the platform can."""
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None:
+        with suppress(OSError):
+            setsockopt(socket.IPPROTO_TCP, option, _UNSENT)
 
 
 class OutBuffer:
@@ -104,6 +139,7 @@ class OutBuffer:
         max_messages: frames that may wait.
         max_bytes: bytes that may wait.
         backlog: the limit for all buffers together; None for no limit.
+        latest: the bounds and counters of the values of `put_latest`; None for the default bounds.
 
     Attributes:
         reserved: the bytes of the backlog that this buffer has reserved; 0 while the client keeps up.
@@ -123,6 +159,8 @@ class OutBuffer:
         "_closed",
         "_dropped",
         "_frames",
+        "_latest",
+        "_latest_totals",
         "_max_bytes",
         "_max_messages",
         "_overflowed",
@@ -147,6 +185,7 @@ class OutBuffer:
         max_messages: int = DEFAULT_MAX_MESSAGES,
         max_bytes: int = DEFAULT_MAX_BYTES,
         backlog: Backlog | None = None,
+        latest: LatestTotals | None = None,
     ) -> None:
         self.writer = writer
         self.target = target
@@ -161,6 +200,9 @@ class OutBuffer:
         self._spare = 0
         self.reserved = 0
         self._backlog = backlog
+        self._latest_totals = latest
+        # Made for the first value.
+        self._latest: LatestValues | None = None
         self._rest = _NOTHING
         self._catching_up = False
         self._dropped = 0
@@ -193,16 +235,63 @@ class OutBuffer:
             return
         self._room = room
 
+    def put_latest(self, key: LatestKey, frame: bytes) -> None:
+        """Append a value. While the client is behind, it replaces the waiting value with the same key.
+
+        Never blocks, never raises. If the value does not fit into the bounds of `latest`, or if the backlog has no room
+        for it, the buffer drops and counts it, and reports `Signal.LATEST_DROPPED`, once until the client has all
+        frames.
+        """
+        frames = self._frames
+        latest = self._latest
+        if latest is None and self._max_bytes >= 0:
+            latest = self._begin_latest()
+        size = len(frame)
+        is_behind = (
+            self._catching_up
+            or self.reserved
+            or (frames and (len(frames) >= self._max_messages >> _FEW or size > self._room))
+        )
+        # `put` refuses a frame for a closed buffer.
+        if latest is None or not is_behind or self._max_bytes < 0:
+            self.put(frame)
+            return
+        freed = latest.room_for(frames, key, size)
+        if freed is not None:
+            room = self._room + freed - size
+            step = self._step(room)
+            if not step or self._backlog is None or self._backlog.has_room(step):
+                latest.append(frames, key, frame)
+                self._take_room(room, step)
+                return
+        if latest.refuse() and self._tell is not None:
+            self._tell(Signal.LATEST_DROPPED)
+
+    def _begin_latest(self) -> LatestValues:
+        # Import here, so that `import channels` loads fewer modules.
+        from channels.transports.latest import LatestTotals, LatestValues  # noqa: PLC0415
+
+        totals = self._latest_totals or LatestTotals(
+            max_values=DEFAULT_MAX_LATEST_VALUES, max_bytes=DEFAULT_MAX_LATEST_BYTES
+        )
+        self._latest = latest = LatestValues(totals)
+        self.writer.limit_unsent(self)
+        return latest
+
     def _put_beyond(self, frame: bytes, room: int) -> None:
         """Reserve more bytes in the backlog and append a frame. If the buffer is full, drop the frame instead."""
-        if -room <= self._spare and len(self._frames) < self._max_messages:
-            assert self._backlog is not None  # without a backlog, `_spare` is 0
-            step = min(self._spare, max(-room, RESERVED_STEP))
-            self._spare -= step
-            self.reserved += step
-            self._room = room + step
+        latest = self._latest
+        # The values of `put_latest` have bounds of their own, so they leave all room to other frames.
+        values, size = (
+            (0, 0) if latest is None else (len(latest.places) + latest.gaps, latest.bytes)
+        )
+        if (
+            -room <= self._spare + size
+            and len(self._frames) < self._max_messages + values
+            and self._max_bytes >= 0
+        ):
             self._frames.append(frame)
-            self._backlog.grow(step)
+            self._take_room(room, self._step(room))
             return
         self._dropped += 1
         if self._max_bytes >= 0:
@@ -210,6 +299,17 @@ class OutBuffer:
             self._overflowed = True
             if self._tell is not None:
                 self._tell(Signal.OVERFLOW)
+
+    def _step(self, room: int) -> int:
+        """Return the bytes to reserve before `room` bytes are left. A client that keeps up reserves none."""
+        return max(-room, min(self._spare, RESERVED_STEP)) if room < 0 and self.reserved else 0
+
+    def _take_room(self, room: int, step: int) -> None:
+        self._room = room + step
+        if step and self._backlog is not None:
+            self._spare -= step
+            self.reserved += step
+            self._backlog.grow(step)
 
     def _shut(self) -> None:
         self._max_bytes = self._room = _SHUT
@@ -237,6 +337,7 @@ class OutBuffer:
         kept = frames[-1:] if self.finished is not None else []
         self._dropped += len(frames) - len(kept)
         frames[:] = kept
+        self._latest = None
         is_open = self._max_bytes >= 0
         self._shut()
         if self._backlog is not None:
@@ -287,6 +388,7 @@ class OutBuffer:
         self._tell = self.finished = None
         self.on_write = ()
         self._frames.clear()
+        self._latest = None
         self._rest = _NOTHING
         self._reserve(0)
         if self._catching_up and self.target is not None:
@@ -295,12 +397,15 @@ class OutBuffer:
 
     def statistics(self) -> OutBufferStatistics:
         """Return the numbers of waiting and dropped frames."""
+        latest = self._latest
         return OutBufferStatistics(
-            waiting_messages=len(self._frames),
+            waiting_messages=self.waiting,
             waiting_bytes=sum(map(len, self._frames)) + len(self._rest),
             dropped_messages=self._dropped,
             overflowed=self._overflowed,
             catching_up=self._catching_up,
+            latest_values=0 if latest is None else len(latest.places),
+            latest_bytes=0 if latest is None else latest.bytes,
         )
 
     # For the writer only
@@ -320,17 +425,26 @@ class OutBuffer:
             data = b"".join(frames)
             frames.clear()
         self._room = self._max_bytes
+        if self._latest is not None and self._latest.places:
+            self._latest.clear()
         return data
 
     @property
     def waiting(self) -> int:
         """The number of waiting frames."""
-        return len(self._frames)
+        return len(self._frames) - (0 if self._latest is None else self._latest.gaps)
 
     @property
     def messages(self) -> list[bytes]:
         """A copy of the list of waiting frames."""
+        if self._latest is not None and self._latest.gaps:
+            self._latest.close_gaps(self._frames)
         return self._frames.copy()
+
+    def keep_values(self) -> None:
+        """Let no newer value replace a waiting one, because a reader may have got the waiting frames."""
+        if self._latest is not None:
+            self._latest.clear()
 
     def drop(self, count: int | None = None) -> None:
         """Remove the oldest `count` frames, and count them as written. None removes all waiting frames."""
@@ -341,6 +455,8 @@ class OutBuffer:
                 size = sum(map(len, written))
                 for listener in self.on_write:
                     listener(size, len(written))
+        if self._latest is not None:
+            self._latest.leave(frames, len(frames) if count is None else count)
         del frames[:count]
         if self._backlog is not None:
             self.stall()
@@ -397,15 +513,18 @@ class OutBuffer:
             self._next_chunk()
 
     def _next_chunk(self) -> None:
-        frames = self._frames
-        size = taken = 0
-        while taken < len(frames) and size < _CHUNK:
+        frames, latest = self._frames, self._latest
+        chunk = _LATEST_CHUNK if latest is not None and latest.places else _CHUNK
+        size = taken = gaps = 0
+        while taken < len(frames) and size < chunk:
             size += len(frames[taken])
             taken += 1
         self._rest = memoryview(b"".join(frames[:taken]))
         if taken:
+            if latest is not None:
+                gaps = latest.leave(frames, taken)
             for listener in self.on_write:
-                listener(size, taken)
+                listener(size, taken - gaps)
         del frames[:taken]
         if not self._rest:
             self._rest = _NOTHING
@@ -418,6 +537,7 @@ class OutBuffer:
         After `finish`, this calls `finished` instead of reporting the error.
         """
         self._frames.clear()
+        self._latest = None
         self._rest = _NOTHING
         self._catching_up = False
         self._shut()
@@ -565,6 +685,11 @@ class Flusher:
         self.mark = self._marked.append
         self._marked.append(out)
 
+    def limit_unsent(self, out: OutBuffer) -> None:
+        """Limit the bytes that the kernel takes in advance for the socket of a buffer."""
+        if out.target is not None:
+            limit_unsent(out.target.setsockopt)
+
     def _turn(self, count: int) -> None:
         marked = self._marked
         self._turns += 1
@@ -574,7 +699,7 @@ class Flusher:
             out = marked.popleft()
             frames = out._frames
             if written is not None and out.client is not None:
-                number = len(frames)
+                number = len(frames) if out._latest is None else out.waiting
                 data = out.take()
                 written += (out.client, len(data), number)
             elif len(frames) == 1:

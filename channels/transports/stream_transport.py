@@ -14,7 +14,7 @@ from typing import TypeAlias
 import trio
 
 from channels.transports.contract import OnData, Signal, Tell
-from channels.transports.out_buffer import OutBuffer
+from channels.transports.out_buffer import OutBuffer, limit_unsent
 
 __all__ = [
     "READ_SIZE",
@@ -180,6 +180,12 @@ class StreamWriter:
     def mark(self, _: OutBuffer) -> None:
         """Wake `main`, which then writes the out-buffer."""
         self._marked.set()
+
+    def limit_unsent(self, _: OutBuffer) -> None:
+        """Limit the bytes that the kernel takes in advance, if there is a socket below the stream."""
+        stream = getattr(self._stream, "transport_stream", self._stream)
+        if isinstance(stream, trio.SocketStream):
+            limit_unsent(stream.setsockopt)
 
     def stop(self) -> None:
         """End `main`, even during a write. You may call it twice, and before `main`."""

@@ -23,6 +23,8 @@ import trio
 from channels.transports.contract import Reader, Signal, Spawn, Tell, Transport
 from channels.transports.out_buffer import (
     DEFAULT_MAX_BYTES,
+    DEFAULT_MAX_LATEST_BYTES,
+    DEFAULT_MAX_LATEST_VALUES,
     DEFAULT_MAX_MESSAGES,
     DEFAULT_MAX_TOTAL_BYTES,
     Flusher,
@@ -48,7 +50,9 @@ __all__ = [
 DEFAULT_MAX_INCOMING_BYTES = 256 * 1024 * 1024
 """The maximum number of bytes of the incomplete messages of all clients: 26 messages of the maximum size."""
 
-NO_STATISTICS = dict.fromkeys(("flusher", "backlog", "incoming", "poller", "quiet_poller"))
+NO_STATISTICS = dict.fromkeys(
+    ("flusher", "backlog", "latest", "incoming", "poller", "quiet_poller")
+)
 """The statistics of transports that do not exist."""
 
 
@@ -144,10 +148,13 @@ class Transports:
         max_messages: frames that may wait in each out-buffer.
         max_bytes: bytes that may wait in each out-buffer.
         max_total_bytes: bytes that may wait in all out-buffers together. See `Backlog`.
+        max_latest_values: values that may wait in each out-buffer until a newer value replaces them.
+        max_latest_bytes: the bytes of these values.
         max_incoming_bytes: bytes that the incomplete messages of all clients may have together.
 
     Attributes:
         backlog: the total of the bytes that wait in all out-buffers, and its limit.
+        latest: the bounds on the values that newer values replace, and their counters.
         incoming: the total of the bytes of the incomplete messages of all clients, and its limit.
         starved_at: the time at which a poller last had too little memory for a read; minus infinity if never.
         flusher: the loop that writes.
@@ -163,6 +170,8 @@ class Transports:
         max_messages: int = DEFAULT_MAX_MESSAGES,
         max_bytes: int = DEFAULT_MAX_BYTES,
         max_total_bytes: int = DEFAULT_MAX_TOTAL_BYTES,
+        max_latest_values: int = DEFAULT_MAX_LATEST_VALUES,
+        max_latest_bytes: int = DEFAULT_MAX_LATEST_BYTES,
         max_incoming_bytes: int = DEFAULT_MAX_INCOMING_BYTES,
     ) -> None:
         self._spawn = spawn
@@ -170,8 +179,10 @@ class Transports:
         self._max_bytes = max_bytes
         # Import here, so that `import channels` loads fewer modules.
         from channels.transports.backlog import Backlog  # noqa: PLC0415
+        from channels.transports.latest import LatestTotals  # noqa: PLC0415
 
         self.backlog = Backlog(max_bytes=max_total_bytes)
+        self.latest = LatestTotals(max_values=max_latest_values, max_bytes=max_latest_bytes)
         self.incoming = Backlog(max_bytes=max_incoming_bytes)
         self.starved_at = -math.inf
         self.flusher = Flusher(spawn=spawn)
@@ -206,6 +217,7 @@ class Transports:
             max_messages=self._max_messages,
             max_bytes=self._max_bytes,
             backlog=self.backlog,
+            latest=self.latest,
         )
         pump = Pump(stream_source(stream), tell)
         transport = StreamTransport(stream, out, pump, writer, tell)
@@ -227,6 +239,7 @@ class Transports:
             max_messages=self._max_messages,
             max_bytes=self._max_bytes,
             backlog=self.backlog,
+            latest=self.latest,
         )
         return SocketTransport(sock, out, reader, tell)
 
@@ -237,6 +250,7 @@ class Transports:
             **NO_STATISTICS,
             "flusher": self.flusher.statistics(),
             "backlog": self.backlog.statistics(),
+            "latest": self.latest.statistics(),
             "incoming": self.incoming.statistics(),
             **pollers,
         }

@@ -90,12 +90,12 @@ class NewsChannel(Channel):
         send(current_pid(), "after join")
 
     async def handle_info(self, message: Any) -> None:
-        await self.push_latest()
+        await self.push_stories()
 
     @handle_in("choose")
     async def choose(self, payload: Sections) -> None:
         self.sections = payload.sections
-        await self.push_latest()
+        await self.push_stories()
 
     @handle_out("story")
     async def story(self, payload: Any) -> None:
@@ -103,7 +103,7 @@ class NewsChannel(Channel):
         if payload["section"] in self.sections:
             self.push("story", payload)
 
-    async def push_latest(self) -> None:
+    async def push_stories(self) -> None:
         """Push the latest stories. The page ignores a story whose number it already shows."""
         latest = await call("desk", "latest")
         stories = [story for story in latest if story["section"] in self.sections]

@@ -67,7 +67,8 @@ class VehicleChannel(Channel):
     async def position(self, payload: Position) -> None:
         self.reports += 1
         report = {"name": self.name, "x": payload.x, "y": payload.y, "reports": self.reports}
-        self.endpoint.broadcast("map", "position", report)
+        # A page that is behind gets only the newest position of each vehicle.
+        self.endpoint.broadcast_latest("map", "position", report, key=self.name)
 
     @handle_out("crash")
     async def crash(self, payload: Any) -> None:

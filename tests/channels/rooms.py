@@ -84,6 +84,18 @@ class Room(Channel):
     async def shout_from(self, payload: Any) -> None:
         self.broadcast_from("shouted", payload)
 
+    @handle_in("push_latest")
+    async def push_latest_back(self, payload: Any) -> None:
+        self.push_latest("pushed", payload, key=payload["key"])
+
+    @handle_in("shout_latest")
+    async def shout_latest(self, payload: Any) -> None:
+        self.broadcast_latest("shouted", payload, key=payload["key"])
+
+    @handle_in("shout_latest_from")
+    async def shout_latest_from(self, payload: Any) -> None:
+        self.broadcast_latest_from("shouted", payload, key=payload["key"])
+
     @handle_in("sleep")
     async def sleep(self, payload: Any) -> PushReply:
         await trio.sleep(payload["seconds"])
@@ -133,7 +145,10 @@ class Room(Channel):
     async def secret(self, payload: Any) -> actors.Stop | None:
         if "stop" in payload:
             return actors.Stop(REASONS[payload["stop"]])
-        self.push("heard", payload)
+        if "key" in payload:
+            self.push_latest("heard", payload, key=payload["key"])
+        else:
+            self.push("heard", payload)
         return None
 
     async def handle_info(self, message: Any) -> Any:

@@ -59,6 +59,16 @@ class ThreadedRoom(Room):
         self.broadcast_from("shouted", {"n": 2})
         self.push("progress", {"percent": 100})
 
+    @handle_in("latest")
+    async def latest(self, payload: Any) -> None:
+        await run_in_thread(self._latest)
+
+    def _latest(self) -> None:
+        self.push_latest("progress", {"n": 1}, key="a")
+        self.broadcast_latest("shouted", {"n": 2}, key="a")
+        self.broadcast_latest_from("shouted", {"n": 3}, key="a")
+        self.endpoint.broadcast_latest(self.topic, "shouted", {"n": 4}, key="a")
+
     @handle_in("answer")
     async def answer(self, payload: Any) -> None:
         await in_a_plain_thread(partial(reply_to, self.socket_ref(), PushReply({"n": 1})))
@@ -130,6 +140,15 @@ async def connect(serve: Serve) -> AsyncIterator[Connect]:
 
 def shouted(payload: Any) -> list[Any]:
     return [None, None, "room:a", "shouted", payload]
+
+
+async def test_values_of_another_thread_arrive_in_order(serve: Serve, connect: Connect) -> None:
+    server = await serve(endpoint())
+    client, friend = await connect(server), await connect(server)
+    client.send(("1", "2", "room:a", "latest"))
+    assert await next_frames(friend, 3) == [shouted({"n": n}) for n in (2, 3, 4)]
+    progress = push("1", "room:a", "progress", {"n": 1})
+    assert client.frames() == [progress, shouted({"n": 2}), shouted({"n": 4})]
 
 
 @ANY_THREAD

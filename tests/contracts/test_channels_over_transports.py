@@ -354,6 +354,92 @@ async def test_a_client_that_reads_too_slowly_is_closed_with_1013_without_delay(
     assert len(slow.server.channels("room:a")) == 1
 
 
+async def test_a_client_that_reads_too_slowly_gets_the_newest_of_values_that_may_be_dropped(
+    connect: Open,
+) -> None:
+    gate = Gate()
+    slow, friend = await connect(gate=gate), await connect()
+    await slow.join()
+    await friend.join()
+    endpoint = slow.server.endpoint
+    gate.shut()
+    sent = []
+    for number in range(3 * MAX_MESSAGES):
+        key = "bus" if number % 3 else "tram"
+        payload = {"key": key, "n": number}
+        event = "secret" if number % 2 else "shouted"
+        endpoint.broadcast_latest("room:a", event, payload, key=key)
+        await settle()
+        sent.append(
+            friend.message("1", None, "room:a", "heard", payload)
+            if number % 2
+            else friend.message(None, None, "room:a", "shouted", payload)
+        )
+        assert await friend.received() == [sent[-1]], "a client that keeps up gets every value"
+        if number == MAX_MESSAGES:
+            endpoint.broadcast("room:a", "shouted", {"n": "middle"})
+            sent.append(friend.message(None, None, "room:a", "shouted", {"n": "middle"}))
+            await settle()
+            assert await friend.received() == [sent[-1]], "a client that keeps up gets every value"
+    gate.opened.set()
+    await settle()
+    received = await slow.received()
+    everything = iter(sent)
+    assert all(each in everything for each in received), "in the order of sending"
+    newest = {(each[3], each[4].get("key")): each for each in sent}
+    assert {(each[3], each[4].get("key")): each for each in received} == newest
+    # One that was on its way, one that waited before, and two keys of two events.
+    assert len(received) <= len(newest) + 4
+    assert slow.closed is None
+    assert await slow.exchange("1", "2", "room:a", "echo", {"n": 1}) == [
+        slow.reply("1", "2", "room:a", {"n": 1})
+    ]
+    counters = endpoint.statistics()["latest"]
+    assert counters.replaced == len(sent) - len(received)
+    assert counters.dropped == 0
+
+
+async def test_the_channel_sends_values_to_its_client_to_all_and_to_all_others(
+    connect: Open,
+) -> None:
+    peer, friend = await connect(), await connect()
+    await peer.join()
+    await friend.join()
+    payload = {"key": "bus"}
+    shouted = peer.message(None, None, "room:a", "shouted", payload)
+    assert await peer.exchange("1", None, "room:a", "push_latest", payload) == [
+        peer.message("1", None, "room:a", "pushed", payload)
+    ]
+    assert await peer.exchange("1", None, "room:a", "shout_latest", payload) == [shouted]
+    assert await friend.received() == [shouted]
+    assert await peer.exchange("1", None, "room:a", "shout_latest_from", payload) == []
+    assert await friend.received() == [shouted]
+
+
+async def test_after_a_rejoin_no_value_of_the_old_membership_follows(connect: Open) -> None:
+    gate = Gate()
+    peer = await connect(gate=gate)
+    await peer.join()
+    gate.shut()
+    for number in range(5):
+        await peer.send("1", None, "room:a", "push_latest", {"key": "bus", "n": number})
+        await settle()
+    await peer.send("2", "2", "room:a", "phx_join", {})
+    await settle()
+    for number in range(5, 10):
+        await peer.send("2", None, "room:a", "push_latest", {"key": "bus", "n": number})
+        await settle()
+    gate.opened.set()
+    await settle()
+    received = await peer.received()
+    answer = received.index(peer.reply("2", "2", "room:a"))
+    assert all(each[4]["n"] < 5 for each in received[:answer])
+    values = [each[4]["n"] for each in received[answer:] if each[3] == "pushed"]
+    assert values[-1] == 9
+    assert min(values) >= 5
+    assert values == sorted(values)
+
+
 async def test_too_many_bytes_for_all_clients_close_only_the_client_with_the_most(
     connect: Open,
 ) -> None:

@@ -167,8 +167,10 @@ async def test_the_messages_of_a_sender_arrive_in_order(cluster: Cluster) -> Non
         ["a", 1, 1.5, True, {"b": None}],
         Broadcast("t", "event", {"body": "é\n\u2028"}),
         Broadcast("t", "photo", Binary(bytes(range(256)))),
+        Broadcast("t", "position", {"x": 1}, "bus \u2028"),
+        Broadcast("t", "frame", Binary(b"\n"), "binary"),
     ],
-    ids=["none", "json", "event", "binary"],
+    ids=["none", "json", "event", "binary", "value", "binary value"],
 )
 async def test_a_message_arrives_unchanged(cluster: Cluster, message: Any) -> None:
     there = await cluster.subscriber("b", "t")

@@ -324,6 +324,11 @@ async def test_a_durable_channel_broadcasts_to_all_or_not_at_all(
         async def others(self, payload: Any) -> None:
             self.broadcast_from("edited", payload)
 
+        @handle_in("cursor")
+        async def cursor(self, payload: Any) -> None:
+            self.push_latest("cursor", payload, key="a")
+            self.broadcast_latest("cursor", payload, key="a")
+
     Both.history = history
 
     class UserSocket(Socket):
@@ -336,7 +341,12 @@ async def test_a_durable_channel_broadcasts_to_all_or_not_at_all(
         assert await ann.heard(1) == ["a"]
         ann.channel.push("others", {"text": "b"})
         await settle()
+        await ann.join()
+        ann.channel.push("cursor", {"at": 1})
+        await ann.channel.assert_push("cursor", {"at": 1})
+        await settle()
     assert "let the sender's client ignore its own messages" in caplog.text
+    assert "called broadcast_latest('cursor', ...) on a durable topic" in caplog.text
 
 
 # Time

@@ -101,6 +101,9 @@ class _Out:
         _, _, topic, event, payload = json.loads(frame)
         self.messages.append(Broadcast(topic, event, payload))
 
+    def put_latest(self, key: Any, frame: bytes) -> None:
+        self.put(frame)
+
     def statistics(self) -> Any:
         return None
 

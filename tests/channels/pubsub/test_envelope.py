@@ -42,9 +42,12 @@ def carried(message: Any, topic: str = "room:a") -> Any:
     return envelope.encoded.message()
 
 
-@given(TEXT, EVENTS, st.dictionaries(TEXT, JSON, max_size=3))
-def test_an_event_arrives_as_it_was_sent(topic: str, event: str, payload: Any) -> None:
-    assert carried(Broadcast(topic, event, payload), topic) == Broadcast(topic, event, payload)
+@given(TEXT, EVENTS, st.dictionaries(TEXT, JSON, max_size=3), st.none() | TEXT)
+def test_an_event_arrives_as_it_was_sent(
+    topic: str, event: str, payload: Any, key: str | None
+) -> None:
+    message = Broadcast(topic, event, payload, key)
+    assert carried(message, topic) == message
 
 
 @given(JSON)
@@ -52,9 +55,9 @@ def test_a_message_for_processes_arrives_as_it_was_sent(message: Any) -> None:
     assert carried(message) == message
 
 
-@given(st.binary())
-def test_raw_bytes_arrive_as_they_were_sent(data: bytes) -> None:
-    message = Broadcast("room:a", "photo", Binary(data))
+@given(st.binary(), st.none() | st.just("binary") | TEXT)
+def test_raw_bytes_arrive_as_they_were_sent(data: bytes, key: str | None) -> None:
+    message = Broadcast("room:a", "photo", Binary(data), key)
     assert carried(message) == message
 
 
@@ -63,6 +66,8 @@ def test_the_bytes_are_those_that_the_documentation_gives() -> None:
     assert pack("a", "i", 17, event) == b'[1,"a","i",17,"room:lobby","new_msg"]\n{"body":"hi"}'
     photo = encode("room:lobby", Broadcast("room:lobby", "photo", Binary(b"\n\x00")))
     assert pack("a", "i", 18, photo) == b'[1,"a","i",18,"room:lobby","photo","binary"]\n\n\x00'
+    here = encode("map", Broadcast("map", "position", {"x": 1}, "bus"))
+    assert pack("a", "i", 18, here) == b'[1,"a","i",18,"map","position","json","bus"]\n{"x":1}'
     assert pack("a", "i", 19, encode("t", [1])) == b'[1,"a","i",19,"t",null]\n[1]'
     beat = Heartbeat("a", "i", 19, 4, goodbye=True)
     assert heartbeat(beat) == b'[1,"a","i",19,{"shards":4,"goodbye":true}]'
@@ -91,6 +96,11 @@ def test_the_frame_of_a_client_copies_the_payload_as_it_arrived() -> None:
         (b'[2,"a","i",1,"t","e"]\n{}', "version 2"),
         (b'[1,"a","i",1,"t"]\n{}', "any kind"),
         (b'[1,"a","i",1,"t","e"]', "any kind"),
+        (b'[1,"a","i",1,"t","e","json","k"]', "any kind"),
+        (b'[1,"a","i",1,"t","e","yaml","k"]\n{}', "any kind"),
+        (b'[1,"a","i",1,"t","e","json",7]\n{}', "any kind"),
+        (b'[1,"a","i",1,"t","e","json","k"]\n[]', "body is malformed"),
+        (b'[1,"a","i",1,"t","phx_e","json","k"]\n{}', "belongs to the server"),
         (b'[1,"a","i","1","t","e"]\n{}', "any kind"),
         (b'[1,"a","i",-1,"t","e"]\n{}', "number is -1"),
         (b'[1,"a","i",true,"t","e"]\n{}', "number is True"),
@@ -156,6 +166,8 @@ def test_a_record_travels_as_an_object() -> None:
         ("t", Broadcast("t", "e", {"a": "\ud800"}), "JSON cannot express"),
         ("\ud800", Broadcast("t", "e", {}), "its topic"),
         ("t", Broadcast("t", "\ud800", {}), "its event"),
+        ("t", Broadcast("t", "e", {}, "\ud800"), "its key"),
+        ("t", Broadcast("t", "e", {}, 7), "its key is 7"),  # type: ignore[arg-type]
         (5, 1, "its topic is 5"),
     ],
 )

@@ -28,6 +28,9 @@ class Owner:
     def mark(self, out: OutBuffer) -> None:
         self.marks.append(out)
 
+    def limit_unsent(self, out: OutBuffer) -> None:
+        raise AssertionError("there are no values")
+
     def finish(self, frame: bytes = b"") -> None:
         self.out.finish(frame, self._finished)
 
