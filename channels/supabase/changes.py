@@ -16,6 +16,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from operator import eq, ge, gt, le, lt, ne
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -140,15 +141,9 @@ class Subscription(msgspec.Struct, frozen=True, omit_defaults=True):
         )
 
 
-_OPERATORS: dict[str, Callable[[float], bool]] = {
-    "eq": lambda order: order == 0,
-    "neq": lambda order: order != 0,
-    "lt": lambda order: order < 0,
-    "lte": lambda order: order <= 0,
-    "gt": lambda order: order > 0,
-    "gte": lambda order: order >= 0,
-    "in": lambda order: order == 0,
-}
+_OPERATORS: dict[str, Callable[[float, float], bool]] = dict(
+    eq=eq, neq=ne, lt=lt, lte=le, gt=gt, gte=ge, **{"in": eq}
+)
 
 
 def _passes(text: str, row: Mapping[str, Any]) -> bool:
@@ -159,7 +154,7 @@ def _passes(text: str, row: Mapping[str, Any]) -> bool:
         # As in SQL, a comparison with null is not true.
         return False
     values = value.strip("()").split(",") if operator == "in" else [value]
-    return any(_OPERATORS[operator](_order(found, each)) for each in values)
+    return any(_OPERATORS[operator](_order(found, each), 0) for each in values)
 
 
 def _order(found: Any, wanted: str) -> float:

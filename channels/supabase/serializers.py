@@ -91,22 +91,29 @@ def raw_broadcast(topic: str, event: str, data: bytes) -> Binary:
     return Binary(b"".join((bytes((_TO_CLIENT, *map(len, segments), _RAW)), *segments, data)))
 
 
-class SupabaseV1(V1):
-    """The serializer for version 1.0.0 of supabase's clients, such as `realtime` for Python."""
+class _Supabase:
+    """The differences from Phoenix that both versions have."""
 
     __slots__ = ()
 
     drops_malformed = True
-
-    def encode_push(self, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
-        return super().encode_push(join_ref, wire_topic(topic), event, payload)
 
     def encode_reply(
         self, join_ref: Any, ref: Any, topic: Any, status: str, response: Any
     ) -> bytes:
         # Only the refs of a join are the same.
         refusal = _refusal(status, response) if join_ref in (None, ref) else response
-        return super().encode_reply(join_ref, ref, topic, status, refusal)
+        data: bytes = super().encode_reply(join_ref, ref, topic, status, refusal)  # type: ignore[misc]
+        return data
+
+
+class SupabaseV1(_Supabase, V1):
+    """The serializer for version 1.0.0 of supabase's clients, such as `realtime` for Python."""
+
+    __slots__ = ()
+
+    def encode_push(self, join_ref: Any, topic: str, event: str, payload: Any) -> bytes:
+        return super().encode_push(join_ref, wire_topic(topic), event, payload)
 
     def encode_broadcast(self, topic: str, event: str, payload: Any) -> bytes | None:  # type: ignore[override]
         if type(payload) is Binary:
@@ -114,12 +121,10 @@ class SupabaseV1(V1):
         return super().encode_broadcast(wire_topic(topic), event, payload)
 
 
-class SupabaseV2(V2):
+class SupabaseV2(_Supabase, V2):
     """The serializer for version 2.0.0 of supabase's clients, such as `@supabase/realtime-js`."""
 
     __slots__ = ()
-
-    drops_malformed = True
 
     def is_json(self, data: bytes, binary: bool) -> bool:
         """Return True for a text message, and for a broadcast with a JSON payload."""
@@ -132,13 +137,6 @@ class SupabaseV2(V2):
         if type(payload) is Binary:
             return _frame(topic, event, payload)
         return super().encode_push(join_ref, wire_topic(topic), event, payload)
-
-    def encode_reply(
-        self, join_ref: Any, ref: Any, topic: Any, status: str, response: Any
-    ) -> bytes:
-        # Only the refs of a join are the same.
-        refusal = _refusal(status, response) if join_ref in (None, ref) else response
-        return super().encode_reply(join_ref, ref, topic, status, refusal)
 
     def encode_broadcast(self, topic: str, event: str, payload: Any) -> bytes:
         if type(payload) is Binary:
