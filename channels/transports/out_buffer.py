@@ -136,7 +136,7 @@ class OutBuffer:
     Args:
         writer: the flusher, or another writer.
         tell: a function that gets `Signal.OVERFLOW` or `Signal.SHED`, and the `OSError` of a failed write. The buffer
-            reports each of these at most once.
+            reports each of these at most once. It also gets `Signal.LATEST_DROPPED`, see `put_latest`.
         target: the non-blocking socket for the flusher, or None for any other writer.
         max_messages: frames that may wait.
         max_bytes: bytes that may wait.
