@@ -26,6 +26,8 @@ npm_stamp = $(1)/node_modules/.installed-$(call key,$(1)/package.json)
 
 NPM_FOLDERS := $(patsubst %/package.json,%,$(wildcard examples/*/package.json tests/integration/node/package.json))
 NPM_STAMPS := $(foreach folder,$(NPM_FOLDERS),$(call npm_stamp,$(folder)))
+# Only `make test-clients` needs these.
+CLIENTS_STAMP := $(call npm_stamp,tests/clients)
 RUN_STAMP := $(VENV)/.installed-run-$(call key,pyproject.toml)
 DEV_STAMP := $(VENV)/.installed-dev-$(call key,pyproject.toml)
 BENCH_PEERS := tests/benchmarks/actors/requirements.txt
@@ -40,7 +42,7 @@ NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lo
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run auction auction-nodes wheel release test test-proxies proxies test-deep test-other-python test-without-integration docs pictures sweep test-portability bench soak soak-entities bench-actors bench-simulation bench-hostile bench-nodes bench-entities bench-client bench-durable bench-recorder bench-imports lint format types node chromium curl postgres clean
+.PHONY: help run auction auction-nodes wheel release test test-proxies test-clients proxies test-deep test-other-python test-without-integration docs pictures sweep test-portability bench soak soak-entities bench-actors bench-simulation bench-hostile bench-nodes bench-entities bench-client bench-durable bench-recorder bench-imports lint format types node chromium curl postgres clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
@@ -49,6 +51,7 @@ help:
 	@echo "make test       lint, types and all tests"
 	@echo "make test-other-python  the tests without integration on the second supported Python, if it is installed"
 	@echo "make test-proxies  a new project behind nginx and Caddy, with the configurations of the documentation (takes minutes)"
+	@echo "make test-clients  clients of other projects, from npm and PyPI, against a server (takes minutes; options: ARGS='-k phoenix.js')"
 	@echo "make test-deep  the same tests, with thousands of examples and seeds for each property"
 	@echo "make wheel      build the wheel and the source distribution in dist/"
 	@echo "make release    check version, changelog and tag, and build the files of a release"
@@ -142,6 +145,10 @@ test-without-integration: $(DEV_STAMP)
 # -s shows the figures of the restarts under load.
 test-proxies: $(DEV_STAMP) proxies $(NPM_STAMPS)
 	@ASHTREE_PROXIES=1 $(BIN)/python -m pytest -q -s tests/proxies $(ARGS)
+
+# Installs the clients of PyPI into folders of .venv-clients. PHOENIX_JS=FILE also drives that build of phoenix.js.
+test-clients: $(DEV_STAMP) node $(NPM_STAMPS) $(CLIENTS_STAMP)
+	@ASHTREE_CLIENTS=1 $(BIN)/python -m pytest -v tests/clients tests/integration/test_supabase_clients.py $(ARGS)
 
 # Properties search for a long time here, so the time limit for a hanging test is an hour.
 test-deep: $(DEV_STAMP) node chromium curl postgres $(NPM_STAMPS)
@@ -284,7 +291,7 @@ $(call npm_stamp,$(1)):
 	@rm -f $(1)/node_modules/.installed-*
 	@touch $$@
 endef
-$(foreach folder,$(NPM_FOLDERS),$(eval $(call npm_rule,$(folder))))
+$(foreach folder,$(NPM_FOLDERS) tests/clients,$(eval $(call npm_rule,$(folder))))
 
 # Install a package of Debian. The arguments: its name, a command that finds its program, and what needs it.
 define debian
@@ -313,5 +320,5 @@ postgres:
 	$(call debian,postgresql,command -v postgres || ls /usr/lib/postgresql/*/bin/postgres 2> /dev/null,its tests)
 
 clean:
-	rm -rf $(VENV) $(OTHER_VENV) $(BENCH_VENV) $(BENCH_CHANNELS_VENV) $(BENCH_DJANGO_VENV) .venv-portability build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	rm -rf $(addsuffix /node_modules,$(NPM_FOLDERS))
+	rm -rf $(VENV) $(OTHER_VENV) $(BENCH_VENV) $(BENCH_CHANNELS_VENV) $(BENCH_DJANGO_VENV) .venv-portability .venv-clients build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(addsuffix /node_modules,$(NPM_FOLDERS) tests/clients)

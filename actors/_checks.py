@@ -149,7 +149,6 @@ class CheckedRuntime(Runtime):
             "names": len(self.names),
             "timers": len(self.timers),
             "zombies": len(self.zombies),
-            "links or watchers": len(self.graph),
             "monitors": len(self.checked_graph.active),
             "calls": len(self.checked_graph.calls),
         }
@@ -249,18 +248,17 @@ class _CheckedGraph(LinkGraph):
         self.firing.clear()
         if silent:
             self.broken(4, f"{pid!r} has ended, and {silent} did not fire")
-        if pid in self._links or pid in self._watchers:
+        if self.links_of(pid) or self.watchers_of(pid):
             self.broken(2, f"{pid!r} has ended and is still linked or watched")
         if task is not None and task in self.calls:
             self.broken(5, f"{pid!r} has ended and its call to {self.calls[task]!r} is active")
 
     def verify(self, table: dict[Pid, Process]) -> None:
         """Check all links and monitors."""
-        for one in self._links:
-            peers = self.links_of(one)
-            if one not in table:
-                self.broken(2, f"{one!r} has ended and is linked to {list(peers)}")
-            for other in peers:
+        for one in table:
+            for other in self.links_of(one):
+                if other not in table:
+                    self.broken(2, f"{other!r} has ended and is linked to {one!r}")
                 self._symmetric(one, other)
         watching = {
             ref: ref.target
@@ -269,10 +267,7 @@ class _CheckedGraph(LinkGraph):
             if not isinstance(ref, RemoteMonitor)
         }
         watched = {
-            ref: pid
-            for pid in self._watchers
-            for ref in self.watchers_of(pid)
-            if isinstance(ref, Monitor)
+            ref: pid for pid in table for ref in self.watchers_of(pid) if isinstance(ref, Monitor)
         }
         if not watching == watched == self.active:
             self.broken(

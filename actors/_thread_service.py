@@ -475,7 +475,9 @@ class ThreadServiceSpec(ABC):
             return found
         shown = f"{process.describe()} {process.pid!r}"
         raise InvalidArgument(
-            cls.verb, address, f"{address!r}, which is {shown} and no {cls.__name__}"
+            cls.verb,
+            address,
+            f"{address!r}, which is {shown}; write the name of a running {cls.__name__}",
         )
 
     @classmethod

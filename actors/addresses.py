@@ -211,7 +211,7 @@ class RemoteAddress(Address[Any]):
         raise NotImplementedError
 
     def whereis(self, runtime: Runtime) -> None:
-        """Refuse the look-up, because the process need not be in this runtime.
+        """Raise an error, because the process may run on another node.
 
         Args:
             runtime: The runtime.
@@ -222,7 +222,7 @@ class RemoteAddress(Address[Any]):
         check_pid("whereis", self)
 
     def register(self, pid: Pid) -> None:
-        """Refuse to be the name of a process.
+        """Raise an error, because this address cannot be the name of a process.
 
         Args:
             pid: The process.
@@ -233,7 +233,7 @@ class RemoteAddress(Address[Any]):
         check_pid("register", self)
 
     def unregister(self, runtime: Runtime) -> None:
-        """Refuse to be the name of a process.
+        """Raise an error, because this address cannot be the name of a process.
 
         Args:
             runtime: The runtime.

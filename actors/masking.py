@@ -200,8 +200,8 @@ def shown_kind(kind: str) -> str:
         ('reset_password', '[FILTERED]')
 
     The kind of a message that is a text is this text, which may be anything. If it contains one of the default terms
-    and is more than a name, it may contain the secret too. So does a name in which the term, a separator and something
-    other than a word follow each other, such as `token.eyJhbGciOi`.
+    and is more than a name, it may contain the secret too. A name may also contain the secret if the term, a separator
+    and something other than a word follow each other in it, such as `token.eyJhbGciOi`.
     """
     if len(kind) <= KIND_LENGTH:
         return _shown_short_kind(kind)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, final
 
 from actors.exits import ExitReason
+from actors.small_set import SmallSet
 
 __all__ = [
     "Address",
@@ -46,15 +47,20 @@ class Pid:
         number: The position of this process in the order of spawning, from 1. The runtime's own pid has the number 0.
         process: The record of the living process; None once it has ended. Only the runtime uses it.
         runtime: The runtime that the process belongs to.
+        links: The linked processes. Only the link graph uses this and `watchers`, which are here because a table of all
+            processes would take more time and memory.
+        watchers: What watches the process.
     """
 
-    __slots__ = ("__weakref__", "number", "process", "runtime")
+    __slots__ = ("__weakref__", "links", "number", "process", "runtime", "watchers")
 
     def __init__(self, number: int, runtime: RuntimeLike) -> None:
         self.number = number
         self.runtime = runtime
         # The runtime sets this when it spawns the process and clears it when the process ends.
         self.process: ProcessLike | None = None
+        self.links: SmallSet[Pid] = None
+        self.watchers: SmallSet[Watcher] = None
 
     def __repr__(self) -> str:
         return f"<pid {self.number}>"

@@ -42,7 +42,7 @@ def send_after(address: object, message: Any, seconds: float) -> TimerRef:
     """
     # This form of the comparison also refuses NaN.
     if not seconds >= 0:
-        raise InvalidOption("send_after", "seconds", seconds, "a delay from 0")
+        raise InvalidOption("send_after", "seconds", seconds, "seconds, 0 or more")
     return _Sending("send_after", address, message, math.inf).start(seconds)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 from attrs import field, frozen
 
 __all__ = ["REQUEST_KEYS", "ConnectInfo", "PeerData", "Uri"]
@@ -32,8 +33,10 @@ REQUEST_KEYS = (
 _TRACE_CONTEXT = ("traceparent", "tracestate")
 
 
-@frozen(kw_only=True)
-class PeerData:
+# The facts of each request are structs, because msgspec builds a struct in a fraction of the time of a frozen class.
+
+
+class PeerData(msgspec.Struct, frozen=True, kw_only=True):
     """The network address of a client. Behind a proxy, it is the address of the proxy.
 
     Attributes:
@@ -44,7 +47,10 @@ class PeerData:
 
     address: str
     port: int
-    ssl_cert: bytes | None = field(default=None, repr=False)
+    ssl_cert: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"PeerData(address={self.address!r}, port={self.port!r})"
 
 
 @frozen(kw_only=True)
@@ -79,8 +85,7 @@ class Uri:
         return f"{self.scheme}://{host}{port}{self.path}{query}"
 
 
-@frozen(kw_only=True)
-class ConnectInfo:
+class ConnectInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The facts about the request that opened a connection, besides its parameters. Do not trust them.
 
         async def connect(self, params, connect_info):
@@ -106,12 +111,18 @@ class ConnectInfo:
     peer_data: PeerData | None = None
     scheme: str = "http"
     path: str = "/"
-    query: str = field(default="", repr=False)
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    auth_token: str | None = field(default=None, repr=False)
-    session: Any = field(default=None, repr=False)
-    own: Mapping[str, Any] = field(factory=dict, repr=False)
-    declared: tuple[str, ...] = field(default=(), repr=False)
+    query: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    auth_token: str | None = None
+    session: Any = None
+    own: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    declared: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        # The other facts contain secrets.
+        return (
+            f"ConnectInfo(peer_data={self.peer_data!r}, scheme={self.scheme!r}, path={self.path!r})"
+        )
 
     def header(self, name: str) -> str | None:
         """Return the first value of the header with this lower-case name; None if the client did not send it.

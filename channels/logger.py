@@ -387,6 +387,9 @@ _LINES = (
             "Refused to publish with HTTP status %(status)d: %(problem)s; %(events)d such requests since the last "
             "line about this"
         ),
+        fields=lambda facts: {
+            "problem": ": ".join(filter(None, (facts["field"], facts["problem"])))
+        },
         every=_SELDOM,
     ),
     Line(SOCKET_MALFORMED, WARNING, "Closing %(pid)r with %(code)d: %(cause)s"),

@@ -218,8 +218,8 @@ CONNECTION_REFUSED: Event = ("phoenix", "connection_refused")
 and `address`, the address or network that has too many clients, or None."""
 
 PUBLISH_ACCEPTED: Event = ("phoenix", "publish_accepted")
-"""`HttpPublish` has sent the messages of a request. Measurements: `messages`. Metadata: `nodes`, the number of nodes
-that they were sent to."""
+"""`HttpPublish` has sent the messages of a request, or the first messages of a batch that failed. Measurements:
+`messages`. Metadata: `nodes`, the number of nodes that they were sent to."""
 
 PUBLISH_REFUSED: Event = ("phoenix", "publish_refused")
 """`HttpPublish` refused a request. Metadata: `status`, the HTTP status; `problem`, a text; and `field`, the field of

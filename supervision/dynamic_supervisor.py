@@ -176,7 +176,7 @@ class Pool(Children):
 
     def _take_in(self, spec: ChildSpec, extra: tuple[Any, ...], started: Pid | Failed) -> Pid:
         """Add a child that has started. Raise the error of one that has not."""
-        if isinstance(started, Pid):
+        if type(started) is Pid:
             self._children[started] = self._record_of(spec, extra)
             if self._telemetry.handlers(CHILD_STARTED):
                 self._report(CHILD_STARTED, spec, started)

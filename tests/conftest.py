@@ -32,8 +32,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
-# These tests need nginx and Caddy, and take minutes: `make test-proxies`.
-collect_ignore = [] if os.environ.get("ASHTREE_PROXIES") else ["proxies"]
+# These tests need nginx and Caddy, and take minutes: `make test-proxies`. Those need packages of others, and are run by
+# `make test-clients`.
+collect_ignore = [
+    folder for folder in ("proxies", "clients") if not os.environ.get(f"ASHTREE_{folder.upper()}")
+]
 
 _OUTCOMES = pytest.StashKey[Outcomes]()
 _ONLY_DEEP = pytest.StashKey[int]()

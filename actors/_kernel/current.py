@@ -183,15 +183,15 @@ class RemoteMonitor(Ref):
 
 def start_monitor(process: Process, pid: Pid, name: object) -> Ref:
     """Make `process` monitor the living process `pid`. The `Down` will carry `name`."""
-    ref = Monitor(process.runtime.next_ref(), process, pid, name)
+    runtime = process.runtime
+    ref = Monitor(runtime.next_ref(), process, pid, name)
     if pid is process.pid:
         # As in OTP, a process does not monitor itself, because it could never take the `Down`.
         return ref
-    process.runtime.graph.watch(pid, ref)
+    runtime.graph.watch(pid, ref)
     process.watching = with_item(process.watching, ref)
-    if process.runtime.instruments:
-        for instrument in process.runtime.instruments:
-            instrument.monitored(process.pid, ref, pid)
+    for instrument in runtime.instruments:
+        instrument.monitored(process.pid, ref, pid)
     return ref
 
 

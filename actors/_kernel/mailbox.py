@@ -68,15 +68,20 @@ class Mailbox:
         "wake_batches",
     )
 
-    def __init__(self, wake_batches: WakeBatches | None = None) -> None:
+    def __init__(
+        self,
+        wake_batches: WakeBatches | None = None,
+        owner: Owner | None = None,
+        alarm_at: float = math.inf,
+    ) -> None:
         # An empty tuple while the process waits for a message, otherwise a deque. An empty deque would
         # take more memory than all other data of an idle process.
         self.queue: deque[Any] | tuple[()] = ()
         self.wake_batches = wake_batches if wake_batches is not None else WakeBatches()
         # `put` calls `owner.mailbox_alarm` when the queue is longer than this. It repeats the call each time that the
         # length has doubled.
-        self.alarm_at: float = math.inf
-        self.owner: Owner | None = None
+        self.alarm_at = alarm_at
+        self.owner = owner
         # The number of oldest messages that the current receive has refused.
         self._seen = 0
         # The task that waits for a message; None while none waits. Only this class may set it.

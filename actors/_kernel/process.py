@@ -53,6 +53,8 @@ class Host(Protocol):
     @property
     def wake_batches(self) -> WakeBatches: ...
     @property
+    def mailbox_alarm(self) -> float: ...
+    @property
     def current_time(self) -> Callable[[], float]: ...
     @property
     def instruments(self) -> tuple[Instrument, ...]: ...
@@ -131,7 +133,7 @@ class ProcessRecord(Generic[R]):
         self.lineage: tuple[Pid, ...] | None = None
         # On Trio's clock.
         self.born: Final = runtime.current_time()
-        self.mailbox: Final = Mailbox(runtime.wake_batches)
+        self.mailbox: Final = Mailbox(runtime.wake_batches, self, runtime.mailbox_alarm)
         self.scope: Final = trio.CancelScope()
         self.task: trio.lowlevel.Task | None = None
         # True for a server, which announces its callbacks to instruments, and not `run` and `receive`.

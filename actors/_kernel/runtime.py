@@ -418,11 +418,11 @@ class Runtime:
         if name is not None and name in self.names:
             raise AlreadyStarted(name, self.names[name].pid)
         creator = current_process.get()
-        if creator is not None and creator.dead:
+        if creator is not None and (creator.dead or creator.runtime is not self):
             creator = acting_process()
-        if creator is not None and creator.runtime is not self:
-            creator = None
-        ancestors = () if creator is None else creator.lineage_of_children()
+            if creator is not None and creator.runtime is not self:
+                creator = None
+        ancestors = () if creator is None else creator.lineage or creator.lineage_of_children()
         self._numbers = number = self._numbers + 1
         pid = Pid(number, self)
         process: Process = ProcessRecord(pid, self, function, ancestors)
@@ -433,8 +433,6 @@ class Runtime:
                 self._enroll_at(name, process)
             else:
                 self._give_name(name, process)
-        process.mailbox.alarm_at = self.mailbox_alarm
-        process.mailbox.owner = process
         self.table[pid] = process
         self.spawned += 1
         if creator is None:

@@ -6,7 +6,7 @@ moves them.
 
 Cancelled timers stay in the heap until they reach its top. Most timers are time limits of calls that are answered
 immediately. Removing them from the middle of the heap would cost more than leaving them. When cancelled timers fill
-more than half of the heap, the queue rebuilds it without them.
+more than a third of the heap, the queue rebuilds it without them.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class TimerQueue:
             return
         timer.callback = timer.owner = None
         self._forgotten += 1
-        if self._forgotten > _REBUILD_FLOOR and self._forgotten * 2 > len(self._heap):
+        if self._forgotten > _REBUILD_FLOOR and self._forgotten * 3 > len(self._heap):
             self._heap = [entry for entry in self._heap if entry[2].callback is not None]
             heapq.heapify(self._heap)
             self._forgotten = 0

@@ -345,16 +345,74 @@ class Loop:
         # The rest of the work for a message that the server has begun to handle at once.
         self.rest: _Rest | None = None
 
-    async def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        then = await _init(self.process, self.server, args, kwargs)
+    async def run(  # noqa: C901, PLR0912, PLR0915 - one dispatch, spelled out for speed
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        # One coroutine for the whole life of a server, because a second one would take 320 bytes of each idle server.
+        process, server, mailbox = self.process, self.server, self.process.mailbox
+        result: Any = await _init(process, server, args, kwargs)
         # An idle server must not keep the arguments and the result of init in memory.
         del args, kwargs
+        budget, deadline, at_once = FAIRNESS, math.inf, self.at_once
         try:
-            if then is not None:
-                self.before = self.server.state
-                await self._apply(then, "init", AFTER_INIT)
-                then = None
-            await self._serve_messages()
+            if result is not None:
+                self.before = server.state
+                await self._apply(result, "init", AFTER_INIT)
+            # This is the hottest path. For each message it calls only the callback.
+            while True:
+                if process.dying:
+                    raise ProcessKilled(process.reason)
+                queue = mailbox.queue
+                if queue and budget:
+                    budget, message = budget - 1, queue.popleft()
+                    deadline, self.deadline = self.deadline, math.inf
+                else:
+                    budget = FAIRNESS
+                    # An idle server must not keep its last message in memory.
+                    message = result = self.message = self.before = None
+                    if not queue and self.deadline == math.inf:
+                        queue = ()  # `parking` frees the empty queue, so keep no reference to it
+                        await wait_task_rescheduled(mailbox.parking(process.task, at_once))
+                        mailbox.sleeping = False
+                        if self.rest is not None:
+                            await self._do_rest()
+                        continue
+                    if not await self._pause():
+                        continue
+                    message = Timeout()
+                self.message, self.before = message, server.state
+                kind = type(message)
+                if (
+                    process.runtime.shows_messages
+                    and (waits := self._show(message, kind)) is not None
+                ):
+                    await waits
+                if at_once is not None and self._begins(message, kind):
+                    await self._finish(message, self._begin(message, kind))
+                    continue
+                if self.debug is not None and kind is not SystemRequest:
+                    self.debug.happened("in", message, process.describe())
+                if id(kind) not in _KNOWN or (
+                    kind is Exit and not process.is_stopped_by(message.pid)
+                ):
+                    result = await server.handle_info(message)
+                    if result is not None:
+                        await self._apply(result, "handle_info", AFTER_MESSAGE)
+                elif kind is CallRequest:
+                    result = await server.handle_call(message.request, message.sender)
+                    if not self._answered(message, result):
+                        await self._apply_to_call(message, result)
+                elif kind is Cast:
+                    result = await server.handle_cast(message.message)
+                    if result is not None:
+                        await self._apply(result, "handle_cast", AFTER_MESSAGE)
+                elif kind is SystemRequest:
+                    await self._system(message, deadline)
+                    continue
+                else:
+                    raise _Stopping(message.reason)
+                if self.debug is not None and kind is not CallRequest:
+                    self.debug.happened("noreply", server.state, process.describe())
         except _Stopping as stopping:
             await self._stop(stopping)
         except (trio.Cancelled, GeneratorExit):
@@ -362,10 +420,10 @@ class Loop:
             # runs.
             raise
         except BaseException as error:
-            if self.process.dying or escaping(error) is not None:
+            if process.dying or escaping(error) is not None:
                 raise
             # A callback failed: restore the old state, run `terminate`, and raise the same error.
-            self.server.state = self.before
+            server.state = self.before
             await self._terminating(reason_of(error))
             raise
         finally:
@@ -412,61 +470,6 @@ class Loop:
             "server": status.server,
             "stopping": reason,
         }
-
-    async def _serve_messages(self) -> None:  # noqa: C901, PLR0912, PLR0915 - one dispatch, spelled out for speed
-        # This is the hottest path. For each message it calls only the callback.
-        process, server, mailbox = self.process, self.server, self.process.mailbox
-        budget, deadline, at_once = FAIRNESS, math.inf, self.at_once
-        result: Any
-        while True:
-            if process.dying:
-                raise ProcessKilled(process.reason)
-            queue = mailbox.queue
-            if queue and budget:
-                budget, message = budget - 1, queue.popleft()
-                deadline, self.deadline = self.deadline, math.inf
-            else:
-                budget = FAIRNESS
-                # An idle server must not keep its last message in memory.
-                message = result = self.message = self.before = None
-                if not queue and self.deadline == math.inf:
-                    queue = ()  # `parking` frees the empty queue, so keep no reference to it
-                    await wait_task_rescheduled(mailbox.parking(process.task, at_once))
-                    mailbox.sleeping = False
-                    if self.rest is not None:
-                        await self._do_rest()
-                    continue
-                if not await self._pause():
-                    continue
-                message = Timeout()
-            self.message, self.before = message, server.state
-            kind = type(message)
-            if process.runtime.shows_messages and (waits := self._show(message, kind)) is not None:
-                await waits
-            if at_once is not None and self._begins(message, kind):
-                await self._finish(message, self._begin(message, kind))
-                continue
-            if self.debug is not None and kind is not SystemRequest:
-                self.debug.happened("in", message, process.describe())
-            if id(kind) not in _KNOWN or (kind is Exit and not process.is_stopped_by(message.pid)):
-                result = await server.handle_info(message)
-                if result is not None:
-                    await self._apply(result, "handle_info", AFTER_MESSAGE)
-            elif kind is CallRequest:
-                result = await server.handle_call(message.request, message.sender)
-                if not self._answered(message, result):
-                    await self._apply_to_call(message, result)
-            elif kind is Cast:
-                result = await server.handle_cast(message.message)
-                if result is not None:
-                    await self._apply(result, "handle_cast", AFTER_MESSAGE)
-            elif kind is SystemRequest:
-                await self._system(message, deadline)
-                continue
-            else:
-                raise _Stopping(message.reason)
-            if self.debug is not None and kind is not CallRequest:
-                self.debug.happened("noreply", server.state, process.describe())
 
     # Servers that begin to handle a message at once
 
@@ -529,7 +532,7 @@ class Loop:
             False if the message must wait in the mailbox.
         """
         kind = type(message)
-        if id(kind) in _KNOWN and not self._begins(message, kind):
+        if id(kind) in _KNOWN and kind is not CallRequest and not self._begins(message, kind):
             return False
         server = self.server
         before = server.state
@@ -539,9 +542,16 @@ class Loop:
                 and (waits := self._show(message, kind)) is not None
             ):
                 rest = _Rest(message, waits, None, None)
-            elif kind is CallRequest or self.debug is not None:
+            elif self.debug is not None:
                 begun = self._begin(message, kind)
                 if self._is_complete(message, kind, begun):
+                    return True
+                rest = _Rest(message, None, begun, None)
+            elif kind is CallRequest:
+                # As `_begin` and `_is_complete`, but with fewer calls, as is the next case.
+                begun = server.handle_call_nowait(message.request, message.sender)
+                if type(begun) is Reply and begun.then is None:
+                    message.sender.answer(begun.value)
                     return True
                 rest = _Rest(message, None, begun, None)
             else:

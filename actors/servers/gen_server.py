@@ -40,7 +40,7 @@ from actors._calls import (
     SystemRequest,
 )
 from actors._kernel.current import require_process, require_runtime
-from actors._kernel.runtime import acting_process, current_process
+from actors._kernel.runtime import Process, acting_process, current_process
 from actors._kernel.start import start
 from actors.addresses import RemoteAddress
 from actors.arguments import check_address, check_pid
@@ -428,7 +428,7 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
         caller = acting_process()
         if caller is not None:
             caller.check()
-    target = _target(server)
+    target = _target(server, caller)
     if target is None or target is caller:
         await trio.lowlevel.checkpoint()
         raise _refusal(envelope, target, server, request, timeout)
@@ -477,11 +477,16 @@ async def _request(  # noqa: C901, PLR0912 - one exchange, spelled out for speed
     raise CallTimeout(server, request, timeout)
 
 
-def _target(server: object) -> ProcessLike | None:
+def _target(server: object, caller: Process | None) -> ProcessLike | None:
     if type(server) is Pid:
         server.runtime.require_thread("call")
         return server.process
-    runtime = require_runtime("call")
+    if caller is None:
+        runtime = require_runtime("call")
+    else:
+        runtime = caller.runtime
+        if get_ident() != runtime.thread:
+            runtime.require_thread("call")
     return None if isinstance(server, RemoteAddress) else runtime.resolve(server)
 
 
@@ -504,7 +509,7 @@ def send_request(server: object, request: Any) -> Request:
     caller = current_process.get()
     if caller is not None and caller.dead:
         caller = acting_process()
-    target = _target(server)
+    target = _target(server, caller)
     if target is None or target is caller:
         if isinstance(server, RemoteAddress):
             check_pid("send_request", server)

@@ -86,16 +86,35 @@ REPLACED_GRACE = 5.0
 class ChannelServer(GenServer[None]):
     """The process of one channel, which the connection starts in the pool of its socket."""
 
+    # Slots, because a dict would take 300 bytes more of each channel. Python shares the keys of dicts only if the first
+    # 30 instances set all their attributes early.
+    __slots__ = (
+        "answered",
+        "channel",
+        "constructed",
+        "context",
+        "link",
+        "payload",
+        "table",
+        "telemetry",
+        "ticket",
+        "watching",
+    )
+
+    # The channels of earlier memberships that must end before this join. Most channels have none, so the default
+    # belongs to the class.
+    replaced: tuple[Pid, ...] = ()
+
     async def init(
         self, link: Link, ticket: Ticket, payload: Any, replaced: tuple[Pid, ...]
     ) -> Continue:
         self.link = link
         self.ticket = ticket
-        self.replaced = replaced
+        if replaced:
+            self.replaced = replaced
         self.answered = False
         self.payload = kept_payload(payload)
-        runtime = link.runtime
-        self.telemetry, self.timers = runtime.telemetry, runtime.timers
+        self.telemetry = link.runtime.telemetry
         self.watching: Ref = monitor(link.connection)
         cls: type[Channel] = ticket.route.channel
         channel = self.channel = cls.__new__(cls)
@@ -133,7 +152,7 @@ class ChannelServer(GenServer[None]):
                 response = await self.table.join(channel, ticket.topic, params)
             finally:
                 if watch is not None:
-                    self.timers.forget(watch)
+                    self.link.runtime.timers.forget(watch)
         except JoinRefused as refusal:
             if started is not None:
                 self._measure_join(started, "error", argument)

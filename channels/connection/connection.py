@@ -85,64 +85,38 @@ class _CloseLimit:
     __slots__ = ()
 
 
-# The length of the periods in `_IdleCheck.next_check`, in seconds.
-_SHARED = 0.25
+class _Silent:
+    """The message to a connection whose client was silent for too long."""
 
-
-class _IdleCheck:
-    """The callback of the timer that looks for a silent client, and its message to the connection.
-
-    It wakes the process of the connection only if the client was silent. Otherwise the wake-ups of 15,000 clients would
-    cost a tenth as much as their heartbeats.
-    """
-
-    __slots__ = ("connection", "timer")
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.timer = connection.services.runtime.timers.at(connection.silent_at(), self)
-        process = connection.pid.process
-        if process is not None:
-            # The end of the process cancels the timer, and so breaks the reference cycle.
-            process.add_timer(self.timer)
-
-    def __call__(self) -> None:
-        connection = self.connection
-        now, due = trio.current_time(), connection.silent_at()
-        if now < due:
-            connection.services.runtime.timers.at(self.next_check(now, due), self, self.timer)
-        else:
-            send(connection.pid, self)
-
-    @staticmethod
-    def next_check(now: float, due: float) -> float:
-        """Return the time of the next check: `due`, rounded down to a quarter of a second unless that has passed.
-
-        Because of the rounding, the checks of many connections share a scheduler turn. 15,000 connections that send
-        heartbeats need several hundred checks each second, and a scheduler turn costs more than a check. If the client
-        is still silent at the earlier time, another check follows at `due`.
-        """
-        shared = math.floor(due / _SHARED) * _SHARED
-        return shared if shared > now else due
+    __slots__ = ()
 
 
 class Connection(SessionServer):
     """The process of one accepted connection."""
 
+    # Slots and defaults of the class, as in `SessionServer`.
+    __slots__ = ("check_at", "last_heard", "protocol", "transport", "unread")
+
+    # The limit of `unread`.
+    unread_limit = UNREAD_LIMIT
+    # The bytes of the client's incomplete message that count in `services.transports.incoming`. A complete message
+    # counts until the process has decoded it.
+    reserved = 0
+    deflates = False
+
     async def init(self, services: Services, source: ByteStream) -> Continue:
         self._set_up(services)
         services.admission.take_over(source)
+        self.check_at = -math.inf
+        # The bytes that wait in the mailbox.
         self.unread = 0
-        self.unread_limit = UNREAD_LIMIT
-        # The bytes of the client's incomplete message that count in `services.transports.incoming`. A complete message
-        # counts until the process has decoded it.
-        self.reserved = 0
-        self.transport: Any = None
+        # The socket until the upgrade, then its transport. A Trio stream closes with its task.
+        self.transport: Any = source if isinstance(source, socket.socket) else None
+        on_exit(self._release)
         return Continue(source)
 
     async def handle_continue(self, argument: Any) -> Stop | None:
         source: ByteStream = argument
-        forget = on_exit(lambda: _abandon(source))
         answering = self.services.admission.answering
         answering[self.pid] = None
         try:
@@ -154,14 +128,11 @@ class Connection(SessionServer):
         connected = upgraded.connected
         codec = connected.mount.codec(connected.serializer, upgraded.deflate)
         try:
-            transport = self.services.transports.attach(source, self._tell)
+            self.transport = self.services.transports.attach(source, self._tell)
         except OSError:
             # The peer closed the connection before the answer to its request.
             return Stop(NORMAL)
-        forget()
-        self.transport = transport
-        on_exit(self._release)
-        self._begin(connected, codec, transport.out)
+        self._begin(connected, codec, self.transport.out)
         self._open(upgraded)
         if upgraded.rest:
             await self._receive_data(upgraded.rest)
@@ -173,13 +144,13 @@ class Connection(SessionServer):
             max_message_size=self.mount.max_frame_size,
             extension=None if deflate is None else deflate.extension,
         )
-        self.deflates = deflate is not None
-        if self.deflates:
+        if deflate is not None:
+            self.deflates = True
             self.unread_limit = UNREAD_COMPRESSED_LIMIT
         if upgraded.answer:
             self.out.put(upgraded.answer)
-        self.last_heard = trio.current_time()
-        _IdleCheck(self)
+        self.last_heard = now = self.services.runtime.current_time()
+        self.services.idle_checks.add(self, now + self.mount.timeout, now)
 
     # Input
 
@@ -224,8 +195,8 @@ class Connection(SessionServer):
 
     async def handle_info(self, message: Any) -> Stop | None:
         kind = type(message)
-        if kind is _IdleCheck:
-            self._end_silence(message)
+        if kind is _Silent:
+            self._end_silence()
         elif message is Signal.FINISHED or kind is _CloseLimit:
             return self._ended()
         elif isinstance(message, OSError):
@@ -346,11 +317,22 @@ class Connection(SessionServer):
         """Return the time at which the client has been silent for too long, if it sends nothing more."""
         return self.last_heard + self.mount.timeout
 
-    def _end_silence(self, check: _IdleCheck) -> None:
+    def check_silence(self) -> None:
+        """Wake this process if the client was silent for too long, otherwise check again later.
+
+        The wake-ups of 15,000 clients that are alive would cost a tenth as much as their heartbeats.
+        """
+        now, due = self.services.runtime.current_time(), self.silent_at()
+        if now < due:
+            self.services.idle_checks.add(self, due, now)
+        else:
+            send(self.pid, _Silent())
+
+    def _end_silence(self) -> None:
         now = trio.current_time()
         if now < self.silent_at():
-            # The client sent something while the message of the timer waited.
-            check()
+            # The client sent something while the message waited.
+            self.check_silence()
             return
         silence = now - self.last_heard
         if self.paused:
@@ -383,11 +365,7 @@ class Connection(SessionServer):
 
     def _release(self) -> None:
         """Release the socket and the counted bytes. The runtime calls this at the end of the process."""
+        self.services.idle_checks.remove(self)
         self.services.transports.incoming.replace(self, 0)
-        self.transport.close()
-
-
-def _abandon(source: ByteStream) -> None:
-    """Close a socket that no transport took over. A Trio stream closes with its task."""
-    if isinstance(source, socket.socket):
-        source.close()
+        if self.transport is not None:
+            self.transport.close()

@@ -23,7 +23,6 @@ from actors.links import monitor, send_exit
 from actors.messages import Down
 from actors.process import current_pid, is_alive, send
 from actors.refs import Pid, TimerRef
-from actors.runtime import current_runtime
 from actors.servers.gen_server import GenServer, Request
 from actors.servers.results import Stop
 from actors.sys import ServerStatus
@@ -155,14 +154,40 @@ def pass_on(pid: Pid, message: Any) -> None:
 class SessionServer(GenServer[None]):
     """The process of one client. The supervisor never restarts it, because the client reconnects."""
 
-    # The deadline from `expire_connection_after`, and its timer. Most connections have no deadline. These defaults
-    # belong to the class, so they take no memory in each connection.
+    # Slots, because a dict would take 300 bytes more of each connection. Python shares the keys of dicts only if the
+    # first 30 instances set all their attributes early.
+    __slots__ = (
+        "_tickets",
+        "closing",
+        "has_rates",
+        "is_json",
+        "link",
+        "mount",
+        "out",
+        "paused",
+        "pid",
+        "services",
+        "session",
+        "socket",
+        "tap",
+        "turns",
+    )
+
+    # Most connections never set these, so the defaults belong to the class and take no memory in each connection.
+    # The deadline from `expire_connection_after`, and its timer. Most connections have no deadline.
     deadline: float = math.inf
     expiry: TimerRef | None = None
     # True after a malformed message that the server dropped.
     has_ignored: bool = False
     # The size of the incomplete message that the server dropped to save memory; 0 if it dropped none.
     shed_bytes: int = 0
+    code: int | None = None
+    cause = ""
+    # The limits that the client has exceeded.
+    limited: tuple[Limit, ...] = ()
+    # The channels that have not ended yet, although the client has joined their topic again, by topic. The dict is made
+    # on first use.
+    replaced: dict[str, list[Pid]] | None = None
 
     def _set_up(self, services: Services) -> None:
         """Set the fields that exist before the session begins. Subclasses call this in `init`."""
@@ -170,18 +195,13 @@ class SessionServer(GenServer[None]):
         self.pid = current_pid()
         self.paused = False
         self.closing: Shutdown | None = None
-        self.code: int | None = None
-        self.cause = ""
         # Turns of the scheduler that the client's latest message has waited.
         self.turns = 0
+        # A recorder may set this. Then the recorder records the messages of the client, and also sends them on.
+        self.tap: Tap | None = None
         # The tickets of the channels that run: None, a single one, or a dict by process. A dict for every client would
         # take 224 bytes more. This is no `SmallSet`, because the end of a channel looks up the ticket of its pid.
         self._tickets: Ticket | dict[Pid, Ticket] | None = None
-        # A recorder may set this. Then the recorder records the messages of the client, and also sends them on.
-        self.tap: Tap | None = None
-        # The channels that have not ended yet, although the client has joined their topic again, by topic. The dict is
-        # made on first use, to save memory.
-        self.replaced: dict[str, list[Pid]] | None = None
 
     def _begin(self, connected: Connected, codec: Codec, out: Out) -> None:
         """Begin the session of a client that `connect` has accepted."""
@@ -202,13 +222,14 @@ class SessionServer(GenServer[None]):
             budget=services.budget,
             id=connected.id,
             trace=connected.trace,
+            runtime=services.runtime,
         )
         if connected.id is not None:
             services.pubsub.subscribe(connected.id)
         deadline = bind(self.socket, self.link)
         if deadline < math.inf:
             self._expire_at(deadline)
-        telemetry = current_runtime().telemetry
+        telemetry = services.runtime.telemetry
         if telemetry.handlers(SESSION_STARTED):
             about = {
                 "endpoint": services.endpoint,
@@ -220,10 +241,11 @@ class SessionServer(GenServer[None]):
 
     def _begin_session(self, codec: Codec) -> None:
         mount = self.mount
-        messages = _bucket(mount.max_messages_per_second, 1.0)
-        joins = _bucket(mount.max_joins_per_second, float(mount.max_channels))
-        self.has_rates = messages is not None or joins is not None
-        self.limited: tuple[Limit, ...] = ()
+        messages = joins = None
+        self.has_rates = mount.has_rates
+        if mount.has_rates:
+            messages = _bucket(mount.max_messages_per_second, 1.0)
+            joins = _bucket(mount.max_joins_per_second, float(mount.max_channels))
         self.session = Session(
             codec,
             mount.match,
@@ -327,7 +349,7 @@ class SessionServer(GenServer[None]):
         """Count and report that a value did not fit into the bounds of `push_latest`. The client stays connected."""
         self.services.count(SOCKET_LATEST_DROPPED)
         waiting = self.out.statistics()
-        current_runtime().telemetry.execute(
+        self.services.runtime.telemetry.execute(
             SOCKET_LATEST_DROPPED,
             {"values": waiting.latest_values, "bytes": waiting.latest_bytes},
             {"endpoint": self.services.endpoint, "pid": self.pid},
@@ -369,7 +391,7 @@ class SessionServer(GenServer[None]):
             "connection": self.pid,
             "reason": reason,
         }
-        current_runtime().telemetry.execute(CHANNEL_CRASHED, {}, about)
+        self.services.runtime.telemetry.execute(CHANNEL_CRASHED, {}, about)
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
         """Keep messages of the client out of crash reports, because the messages contain unmasked secrets."""
@@ -441,7 +463,7 @@ class SessionServer(GenServer[None]):
             self.turns += 1
             if self.turns == HELD_BACK_AT:
                 self.services.count(SOCKET_HELD_BACK)
-                current_runtime().telemetry.execute(
+                self.services.runtime.telemetry.execute(
                     SOCKET_HELD_BACK,
                     {"turns": self.turns},
                     {"endpoint": self.services.endpoint, "pid": self.pid},
@@ -501,7 +523,7 @@ class SessionServer(GenServer[None]):
         self.services.count(("socket", limit))
         if limit not in self.limited:
             self.limited = (*self.limited, limit)
-            current_runtime().telemetry.execute(
+            self.services.runtime.telemetry.execute(
                 SOCKET_RATE_LIMITED,
                 {},
                 {"endpoint": self.services.endpoint, "pid": self.pid, "limit": limit},
@@ -513,12 +535,12 @@ class SessionServer(GenServer[None]):
         if not self.has_ignored:
             self.has_ignored = True
             about = {"endpoint": self.services.endpoint, "pid": self.pid, "cause": cause}
-            current_runtime().telemetry.execute(SOCKET_IGNORED, {}, about)
+            self.services.runtime.telemetry.execute(SOCKET_IGNORED, {}, about)
 
     def _report_unmatched(self, topic: Any) -> None:
         """Count a join of a topic without a route, and emit `SOCKET_UNMATCHED_TOPIC`."""
         self.services.count(SOCKET_UNMATCHED_TOPIC)
-        telemetry = current_runtime().telemetry
+        telemetry = self.services.runtime.telemetry
         if telemetry.handlers(SOCKET_UNMATCHED_TOPIC):
             about = {
                 "endpoint": self.services.endpoint,
@@ -651,7 +673,7 @@ class SessionServer(GenServer[None]):
             send(ticket.membership.process, Gone(reason))
 
     def _ended(self) -> Stop:
-        telemetry = current_runtime().telemetry
+        telemetry = self.services.runtime.telemetry
         if telemetry.handlers(CONNECTION_CLOSED):
             topics = [membership.topic for membership in self.session.memberships]
             telemetry.execute(
@@ -675,7 +697,7 @@ class SessionServer(GenServer[None]):
         measurements: dict[str, int] | None = None,
     ) -> None:
         self.services.count(event)
-        telemetry = current_runtime().telemetry
+        telemetry = self.services.runtime.telemetry
         if self.closing is None and telemetry.handlers(event):
             telemetry.execute(
                 event,

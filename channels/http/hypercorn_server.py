@@ -367,7 +367,7 @@ async def _ignore(message: Any) -> None:
 
 
 class Pieces:
-    """The wish of an application to get the messages of its WebSocket in pieces. The application calls this object.
+    """A function with which an application asks for the messages of its WebSocket in pieces.
 
     It does not refer to the WebSocket, whose scope contains it. So there is no reference cycle.
 

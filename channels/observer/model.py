@@ -55,7 +55,7 @@ class Entry:
         rank: its position among the children of its supervisor; None below other processes.
         absent: children of this supervisor that do not run.
         is_internal: True for a process of the endpoint itself, such as its listener.
-        sorts: its children, grouped by their sort.
+        sorts: its children, grouped by their `sort`.
     """
 
     number: int
@@ -74,7 +74,7 @@ class Entry:
 
     @property
     def sort(self) -> str:
-        """The first word of the label. Processes with the same first word are of one sort. Internal ones are too."""
+        """The first word of the label, or `INTERNAL`. Siblings with the same `sort` may become one group."""
         if self.is_internal:
             return INTERNAL
         found = _WORD.search(self.label)

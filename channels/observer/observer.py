@@ -29,6 +29,7 @@ from channels.observer.settings import ObserverSettings
 from channels.observer.watcher import Watcher
 from channels.recording.clients import record_channels
 from channels.serving.mount import Mount
+from channels.serving.plug import check_path
 from channels.socket import Socket
 from channels.transports.asgi_stream import ASGIApplication
 from supervision.child_spec import ChildSpec
@@ -146,9 +147,7 @@ class Observer:
             InvalidOption: an option has an invalid value.
             PhoenixMissing: phoenix.js is not installed.
         """
-        path = self.path
-        if not isinstance(path, str) or not path.startswith("/") or path.endswith("/"):
-            raise InvalidOption("Observer", "path", path, 'a path such as "/_ashtree/observer"')
+        check_path("Observer", self.path, example="/_ashtree/observer")
         if self._token is not None and self._check is not None:
             raise InvalidOption("Observer", "check", self._check, "either token or check")
         if self._token is not None and len(self._token) < _SECRET_LENGTH:

@@ -36,7 +36,7 @@ from attrs import define
 from actors import sys
 from actors.addresses import whereis
 from actors.arguments import check_positive, is_number
-from actors.errors import CallExit, InvalidArgument, InvalidOption
+from actors.errors import CallExit, InvalidArgument
 from actors.instrumentation.telemetry import Event
 from actors.links import kill
 from actors.refs import Pid
@@ -45,7 +45,7 @@ from channels.endpoint.endpoint import Endpoint
 from channels.entities.supervisor import EntitySupervisor
 from channels.errors import ChannelsError
 from channels.pubsub.adapter import WORKER
-from channels.serving.plug import Plug
+from channels.serving.plug import Plug, check_path
 from channels.serving.requests import (
     BearerTokens,
     RequestRefused,
@@ -144,12 +144,10 @@ class ChaosControl(Plug):
         max_seconds: float = 300.0,
         check_timeout: float = 5.0,
     ) -> None:
-        if not isinstance(path, str) or not path.startswith("/") or path.endswith("/"):
-            advice = 'a path such as "/_ashtree/chaos"'
-            raise InvalidOption("ChaosControl", "path", path, advice)
+        check_path("ChaosControl", path, example="/_ashtree/chaos")
         check_positive("ChaosControl", "max_seconds", max_seconds)
         check_positive("ChaosControl", "check_timeout", check_timeout)
-        self._tokens = BearerTokens("ChaosControl", token)
+        self._tokens = BearerTokens("ChaosControl", token, verifiers=False)
         self._path = path
         self._checks = dict(checks or {})
         self._max_seconds = max_seconds

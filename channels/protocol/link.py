@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable
 from threading import get_ident
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 import trio
 
 from actors.exits import ExitReason, Shutdown
 from actors.process import send
 from actors.refs import Pid
-from actors.runtime import current_runtime
+from actors.runtime import Runtime, current_runtime
 from actors.threads import run_threadsafe
 from channels.filters import FilterRule
 from channels.protocol.ticket import Ticket
@@ -84,7 +85,7 @@ class Tap(Protocol):
         """Record a message of `size` bytes, and send it from a connection's process to a channel's process."""
 
 
-class Link:
+class Link(msgspec.Struct, eq=False, kw_only=True):
     """The process, the out-buffer and the assigns of a connection, which all its channels share.
 
     Attributes:
@@ -93,45 +94,21 @@ class Link:
         trace: the trace of the client; None if the endpoint does not trace.
     """
 
-    __slots__ = (
-        "assigns",
-        "budget",
-        "codec",
-        "connection",
-        "count",
-        "endpoint",
-        "id",
-        "out",
-        "pubsub",
-        "runtime",
-        "trace",
-    )
+    connection: Pid
+    out: Out
+    codec: Codec
+    pubsub: PubSub
+    endpoint: Broadcaster
+    assigns: dict[str, Any]
+    count: Callable[[tuple[str, ...]], None]
+    budget: WorkBudget
+    id: str | None = None
+    trace: Trace | None = None
+    runtime: Runtime = msgspec.field(default_factory=current_runtime)
 
-    def __init__(
-        self,
-        *,
-        connection: Pid,
-        out: Out,
-        codec: Codec,
-        pubsub: PubSub,
-        endpoint: Broadcaster,
-        assigns: dict[str, Any],
-        count: Callable[[tuple[str, ...]], None],
-        budget: WorkBudget,
-        id: str | None = None,
-        trace: Trace | None = None,
-    ) -> None:
-        self.connection = connection
-        self.out = out
-        self.codec = codec
-        self.pubsub = pubsub
-        self.endpoint = endpoint
-        self.assigns = assigns
-        self.count = count
-        self.budget = budget
-        self.id = id
-        self.trace = trace
-        self.runtime = current_runtime()
+    def __repr__(self) -> str:
+        # The assigns may contain secrets.
+        return f"<link of {self.connection!r}>"
 
     def put(self, frame: bytes) -> None:
         """Send a frame to the client, from any thread."""

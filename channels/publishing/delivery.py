@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
+from actors.text import brief
 from channels.errors import EncodeError
 from channels.messages import Broadcast, PushReply
 from channels.pubsub.envelope import MessageTooLarge
@@ -16,12 +17,16 @@ from channels.topics import INTERNAL
 if TYPE_CHECKING:
     from channels.durable.history import History
 
-__all__ = ["KEY_HEADER", "Delivered", "check_key", "check_names", "deliver"]
+__all__ = ["KEY_HEADER", "Delivered", "Key", "check_key", "check_names", "deliver"]
 
 KEY_HEADER: Final = "Idempotency-Key"
 """The header with the key of a message. The server keeps only one message with the same key and topic."""
 
-# All publishers share their keys, so that a key works with a renewed token. Keys of clients have other owners.
+Key: TypeAlias = tuple[str, int]
+"""The key of a request, and the place of a message in this request."""
+
+# All publishers share their keys, so that a key works with a renewed token. Keys of clients have other owners. Each
+# place in a batch has an owner of its own, because a key stands for the whole request.
 _OWNER: Final = f"{INTERNAL}publish"
 
 
@@ -69,7 +74,7 @@ def check_key(services: Services, topic: str, key: str) -> None:
         RequestRefused: the topic is not durable, or the key is empty or too long (422).
     """
     if _history_of(services, topic) is None:
-        problem = f"the topic {topic!r} is not durable, so it keeps no keys; leave out {KEY_HEADER}"
+        problem = f"the topic {brief(topic)} is not durable and has no keys; leave out {KEY_HEADER}"
         raise RequestRefused(422, problem, field=KEY_HEADER)
     from channels.durable.answers import MAX_KEY  # noqa: PLC0415 # as in `_append`
 
@@ -79,17 +84,17 @@ def check_key(services: Services, topic: str, key: str) -> None:
 
 
 async def deliver(
-    services: Services, topic: str, event: str, payload: Any, *, key: str | None = None
+    services: Services, topic: str, event: str, payload: Any, *, key: Key | None = None
 ) -> Delivered:
-    """Send a message to the clients of its topic on all nodes. A durable topic keeps it first.
+    """Send a message to the clients of its topic on all nodes. The history of a durable topic keeps it first.
 
     Args:
         services: the services of the endpoint.
         topic: the topic. `check_names` has accepted it.
         event: the name of the event. `check_names` has accepted it.
         payload: a JSON object, or a `Binary` if the topic is not durable.
-        key: the idempotency key of the message; None for none. `check_key` has accepted it. A repeated message with
-            the key gets the first result.
+        key: the idempotency key of the message; None for none. `check_key` has accepted its text. A repeated message
+            with the key gets the first result.
 
     Raises:
         RequestRefused: the message is too large (413). The payload cannot be encoded, or another message had the key
@@ -118,7 +123,7 @@ def _history_of(services: Services, topic: str) -> History | None:
 
 
 async def _append(  # noqa: PLR0917 - the arguments of `deliver`, and what it found
-    history: History, topic: str, event: str, payload: Any, key: str | None, nodes: int
+    history: History, topic: str, event: str, payload: Any, key: Key | None, nodes: int
 ) -> Delivered:
     # Imported here, so that only programs with durable topics load this package.
     from channels.durable.answers import (  # noqa: PLC0415
@@ -127,6 +132,7 @@ async def _append(  # noqa: PLR0917 - the arguments of `deliver`, and what it fo
         mark_push,
         name_push,
     )
+    from channels.durable.queue import encode_payload  # noqa: PLC0415
     from channels.durable.storage import (  # noqa: PLC0415
         AnswerNotKept,
         AppendFailed,
@@ -134,21 +140,31 @@ async def _append(  # noqa: PLR0917 - the arguments of `deliver`, and what it fo
     )
 
     push = None
-    if key is not None:
-        push = KeyedPush(topic, event, name_push(_OWNER, topic, key), mark_push(event, payload))
     try:
-        position = await history.append(topic, event, payload, push=push)
-        delivered = Delivered(nodes=nodes, position=position)
-        if push is None:
-            return delivered
-        mine = Answer(push.mark, PushReply(msgspec.to_builtins(delivered)))
-        first = Answer.decode(await history.keep_answer(push, mine.encode()))
+        if key is not None:
+            encode_payload(topic, event, payload)  # an invalid payload must not use up the key
+            text, place = key
+            mark, name = mark_push(event, payload), name_push(f"{_OWNER}:{place}", topic, text)
+            push = KeyedPush(topic, event, name, mark)
+            # Kept before the message, so that of two messages with one key only the first is ever appended.
+            mine = Answer(mark, PushReply(nodes)).encode()
+            first = Answer.decode(await history.keep_answer(push, mine))
+            if first.mark != mark or first.reply is None:
+                problem = "another message had this key; write a new key"
+                raise RequestRefused(422, problem, field=KEY_HEADER)
+            nodes = first.reply.payload
+            # The history may forget the answer before the message, and then this name belongs to no other message.
+            push.name = f"{name}:{mark}"
+        return Delivered(
+            nodes=nodes, position=await history.append(topic, event, payload, push=push)
+        )
     except FenceRefused as error:
         raise RequestRefused(409, str(error), field="topic") from error
     except (AppendFailed, AnswerNotKept) as error:
         if isinstance(error, AppendFailed) and error.is_too_large:
             raise RequestRefused(413, str(error)) from error
-        raise RequestRefused(503, str(error), headers={"retry-after": "1"}) from error
-    if first.mark != push.mark or first.reply is None:
-        raise RequestRefused(422, "another message had this key; write a new key", field=KEY_HEADER)
-    return msgspec.convert(first.reply.payload, Delivered)
+        again = "" if key is None else f" with the same {KEY_HEADER}"
+        problem = (
+            f"the history may not have kept the message: {error.problem}; send it again{again}"
+        )
+        raise RequestRefused(503, problem, headers={"retry-after": "1"}) from error

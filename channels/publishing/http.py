@@ -23,12 +23,12 @@ import msgspec
 import trio
 
 from actors.arguments import check_positive, check_whole
-from actors.errors import InvalidOption
+from actors.text import bounded
 from channels.payloads import explain
 from channels.protocol.work_budget import COST_SHIFT
-from channels.publishing.delivery import KEY_HEADER, Delivered, check_key, check_names, deliver
+from channels.publishing.delivery import KEY_HEADER, Delivered, Key, check_key, check_names, deliver
 from channels.serializers.json_values import NOT_DECODABLE, read_float
-from channels.serving.plug import Plug
+from channels.serving.plug import Plug, check_path
 from channels.serving.requests import (
     BearerTokens,
     Caller,
@@ -88,7 +88,8 @@ class HttpPublish(Plug):
     Raises:
         InvalidOption: an option is invalid.
 
-    The endpoint counts accepted and refused requests as `PUBLISH_ACCEPTED` and `PUBLISH_REFUSED`. Delivery is at most
+    The endpoint counts accepted and refused requests as `PUBLISH_ACCEPTED` and `PUBLISH_REFUSED`. A batch that failed
+    after its first message counts as both. Delivery is at most
     once, except on durable topics.
     """
 
@@ -105,8 +106,7 @@ class HttpPublish(Plug):
         body_timeout: float = 10.0,
     ) -> None:
         owner = "HttpPublish"
-        if not isinstance(path, str) or not path.startswith("/") or path.endswith("/"):
-            raise InvalidOption(owner, "path", path, 'a path such as "/publish"')
+        check_path(owner, path, example="/publish")
         check_whole(owner, "max_batch", max_batch)
         check_whole(owner, "max_body_bytes", max_body_bytes)
         check_positive(owner, "body_timeout", body_timeout)
@@ -159,36 +159,37 @@ class HttpPublish(Plug):
         caller = self._admit(headers)
         self._limit.take(caller, trio.current_time())
         key = headers.get(KEY_HEADER)
+        # The body counts until its messages are sent, because they may wait for a history.
         with await read_body(
             services, receive, max_bytes=self.max_body_bytes, timeout=self._body_timeout
         ) as body:
             await services.budget.take(1 + (len(body.data) >> COST_SHIFT))
             messages = self._messages(names, scope, headers, body.data)
-        self._limit.add(caller, len(messages) - 1)
-        if key is not None:
-            for each in messages:
-                check_key(services, each.topic, key)
-        nodes, positions = 0, []
-        for number, each in enumerate(messages):
-            # A key stands for the whole request, so each message of a batch has a key of its own.
-            own = key if key is None or names else f"{key}:{number}"
+            self._limit.add(caller, len(messages) - 1, trio.current_time())
+            if key is not None:
+                for each in messages:
+                    check_key(services, each.topic, key)
+            nodes, positions = 0, []
             try:
-                delivered = await self._deliver(services, caller, each, own)
+                for number, each in enumerate(messages):
+                    own = None if key is None else (key, number)
+                    delivered = await self._deliver(services, caller, each, own)
+                    nodes = max(nodes, delivered.nodes)
+                    positions.append(delivered.position)
+                    # A message may go to thousands of clients, so other tasks get their turn before the next message.
+                    await trio.lowlevel.checkpoint()
             except RequestRefused as refusal:
                 if not names:
                     # The sender learns that the messages before this one were sent.
-                    refusal.field = f"messages[{number}]"
+                    refusal.field = f"messages[{len(positions)}]"
                 raise
-            nodes = max(nodes, delivered.nodes)
-            positions.append(delivered.position)
-            # A message may go to thousands of clients, so other tasks get their turn before the next message.
-            await trio.lowlevel.checkpoint()
-        services.count(PUBLISH_ACCEPTED)
-        services.runtime.telemetry.execute(
-            PUBLISH_ACCEPTED,
-            {"messages": len(messages)},
-            {"endpoint": services.endpoint, "nodes": nodes},
-        )
+            finally:
+                # Also when a batch failed in the middle, because the messages before the failure were sent.
+                if positions:
+                    services.count(PUBLISH_ACCEPTED)
+                    about = {"endpoint": services.endpoint, "nodes": nodes}
+                    measured = {"messages": len(positions)}
+                    services.runtime.telemetry.execute(PUBLISH_ACCEPTED, measured, about)
         return {"nodes": nodes, **({"positions": positions} if any(positions) else {})}
 
     # Subclasses for other clients override these.
@@ -198,7 +199,7 @@ class HttpPublish(Plug):
         return self._tokens.admit(headers)
 
     async def _deliver(
-        self, services: Services, caller: Caller, message: Any, key: str | None
+        self, services: Services, caller: Caller, message: Any, key: Key | None
     ) -> Delivered:
         """Deliver one message of `_messages`."""
         return await deliver(services, message.topic, message.event, message.payload, key=key)
@@ -231,11 +232,14 @@ def _decoded_name(text: str, field: str) -> str:
 
 
 def decoded(decoder: msgspec.json.Decoder[T], body: bytes, field: str) -> T:
-    """Decode a body. `field` is the name of a body that is not even JSON."""
+    """Decode a body. `field` is the name of a body that is not even JSON, or has a value without a name of its own."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         invalid = explain(error)
-        raise RequestRefused(422, invalid.problem, field=invalid.field or field) from None
+        found = invalid.field or "["
+        # The problem may quote a name of the sender's, of any length.
+        problem = bounded(invalid.problem)
+        raise RequestRefused(422, problem, field=field if found[0] == "[" else found) from None
     except NOT_DECODABLE as error:
         raise RequestRefused(422, f"the body is not JSON: {error}", field=field) from None

@@ -169,7 +169,7 @@ def pack(node: str, incarnation: str, number: int, encoded: Encoded) -> bytes:
 
 
 def heartbeat(beat: Heartbeat) -> bytes:
-    """Return the envelope of a heartbeat. Its facts are the number of shards and, when the node stops, a goodbye.
+    """Return the envelope of a heartbeat, with the number of shards, and `goodbye` if the node stops.
 
     >>> heartbeat(Heartbeat("a", "i", 17))
     b'[1,"a","i",17,{"shards":1}]'

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -71,8 +72,12 @@ def parse_version(text: str) -> Version | None:
     >>> parse_version("2.0") is None
     True
     """
-    if len(text) > _MAX_LENGTH:
-        return None
+    return None if len(text) > _MAX_LENGTH else _parse(text)
+
+
+# A cache, because every client sends its version, and most clients send the same one.
+@lru_cache(maxsize=64)
+def _parse(text: str) -> Version | None:
     found = _VERSION.fullmatch(text)
     if found is None:
         return None

@@ -57,10 +57,11 @@ def _check_connect_info(mount: Mount, attribute: Any, value: Any) -> None:
 
 
 def _check_serializers(mount: Mount, attribute: Any, value: Any) -> None:
-    if not value:
-        raise InvalidOption(
-            "Mount", "serializers", value, "at least one: [(V2(), Requirement('~> 2.0.0'))]"
-        )
+    pairs = value if isinstance(value, (list, tuple)) else ()
+    for pair in pairs or (None,):
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Requirement)):
+            expected = "a list with at least one pair: [(V2(), Requirement('~> 2.0.0'))]"
+            raise InvalidOption("Mount", "serializers", value, expected)
 
 
 def _check_function(mount: Mount, attribute: Any, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -57,6 +58,7 @@ class MountedSocket:
         self.max_joining: int = _option(mount, "max_joining") or max(100, self.max_channels)
         self.max_messages_per_second: float = _option(mount, "max_messages_per_second")
         self.max_joins_per_second: float = _option(mount, "max_joins_per_second")
+        self.has_rates = min(self.max_messages_per_second, self.max_joins_per_second) < math.inf
         self.subprotocols = None if mount.subprotocols is None else tuple(mount.subprotocols)
         self.auth_token = mount.auth_token
         self.session = mount.session

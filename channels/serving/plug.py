@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import quote
 
+from actors.errors import InvalidOption
 from channels.serving.services import LateAnswer, Services, Tracer
 from channels.transports.asgi_stream import ASGIApplication
 from supervision.child_spec import ChildSpec
 
-__all__ = ["Plug"]
+__all__ = ["Plug", "check_path"]
 
 
 class Plug:
@@ -45,6 +47,27 @@ class Plug:
     def late_answer(self, path: str, services: Services) -> LateAnswer | None:
         """Return the answer to a request on a new connection while the endpoint drains; None for 503."""
         return None
+
+
+def check_path(owner: str, path: object, *, example: str) -> None:
+    """Check the option `path` of a plug, which serves this path and the paths below it.
+
+    Args:
+        owner: the name of the class with the option, for errors.
+        path: the value.
+        example: a valid path, for errors.
+
+    Raises:
+        InvalidOption: the value does not begin with a slash, ends with one, or has characters that the path of a
+            request never has.
+    """
+    if (
+        not isinstance(path, str)
+        or not path.startswith("/")
+        or path.endswith("/")
+        or quote(path, safe="/%:@!$&'()*+,;=") != path
+    ):
+        raise InvalidOption(owner, "path", path, f'a path such as "{example}", percent-encoded')
 
 
 def _nothing() -> None:

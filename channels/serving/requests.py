@@ -24,6 +24,7 @@ import msgspec
 
 from actors.arguments import check_positive
 from actors.errors import InvalidArgument, InvalidOption
+from actors.text import brief
 from channels.errors import ChannelsError, InvalidResult
 from channels.messages import ConnectRefused
 from channels.protocol.session import BURST, TokenBucket
@@ -118,19 +119,20 @@ class BearerTokens:
     Args:
         owner: the name of the class with the option `token`, for errors.
         token: the shared secret, at least 16 characters of ASCII without spaces; or a `Verifier`.
+        verifiers: False refuses a `Verifier`.
 
     Raises:
-        InvalidOption: the token is neither such a secret nor a function.
+        InvalidOption: the token is neither such a secret nor an allowed function.
     """
 
-    def __init__(self, owner: str, token: str | Verifier) -> None:
+    def __init__(self, owner: str, token: str | Verifier, *, verifiers: bool = True) -> None:
         is_secret = isinstance(token, str) and _SECRET.fullmatch(token) is not None
-        if not is_secret and (not callable(token) or inspect.iscoroutinefunction(token)):
+        is_verifier = verifiers and callable(token) and not inspect.iscoroutinefunction(token)
+        if not is_secret and not is_verifier:
+            expected = f"a secret of at least {MIN_TOKEN} characters of ASCII without spaces"
+            if verifiers:
+                expected += ", or a plain function, without async, that takes the token and raises TokenError"
             # Without the value, which may be a real secret.
-            expected = (
-                f"a secret of at least {MIN_TOKEN} characters of ASCII without spaces, or a plain function, without "
-                "async, that takes the token and raises TokenError"
-            )
             raise InvalidOption(owner, "token", "...", expected)
         self._verify = token if callable(token) else None
         self._secret = _digest(token) if isinstance(token, str) else b""
@@ -160,6 +162,8 @@ class BearerTokens:
         key = _digest(token)
         if self._verify is None:
             return Caller(key) if hmac.compare_digest(key, self._secret) else None
+        # Padding does not make it another token, so it must not get a limit of its own.
+        key = _digest(token.rstrip("="))
         try:
             data = self._verify(token)
         except (TokenError, ConnectRefused):
@@ -222,18 +226,28 @@ class CallerLimit:
         # The caller moves to the end, behind all callers that have been quiet for longer.
         self._buckets[caller.key] = bucket
         bucket.refill(now)
-        if not bucket.take():
+        self._check(bucket, bucket.take())
+
+    def add(self, caller: Caller, messages: int, now: float) -> None:
+        """Count further messages of a batch. They may make the caller wait for longer than a burst.
+
+        Raises:
+            RequestRefused: another batch makes the caller wait already (429, with `Retry-After`).
+        """
+        bucket = self._buckets.get(caller.key)
+        if bucket is not None and messages:
+            bucket.refill(now)
+            self._check(bucket, bucket.tokens >= 0)
+            bucket.tokens -= messages
+
+    def _check(self, bucket: TokenBucket, may_send: bool) -> None:
+        if not may_send:
             seconds = max(1, math.ceil(bucket.seconds_to_wait()))
             raise RequestRefused(
                 429,
                 f"this token may send {self._rate:g} messages a second ({self._option}); send again in {seconds} s",
                 headers={"retry-after": str(seconds)},
             )
-
-    def add(self, caller: Caller, messages: int) -> None:
-        """Count further messages of a batch. They make the caller wait longer, and never raise."""
-        if caller.key in self._buckets:
-            self._buckets[caller.key].tokens -= messages
 
 
 class CrossOrigin:
@@ -265,7 +279,7 @@ class CrossOrigin:
         origin, host = headers.get("origin"), headers.get("host")
         if not origin_allowed(self._rule, origin, scheme=scope.get("scheme", "http"), host=host):
             raise RequestRefused(
-                403, f"pages of the origin {origin} may not send this; allow the origin in origins="
+                403, f"pages of the origin {brief(origin)} may not send this; allow it in origins="
             )
         if origin is None:
             return {}

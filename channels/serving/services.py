@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -11,7 +13,7 @@ import trio
 from attrs import field, frozen
 
 from actors.places import place_of
-from actors.refs import Pid
+from actors.refs import Pid, TimerRef
 from actors.runtime import Runtime, current_runtime
 from channels.connect_info import ConnectInfo, PeerData
 from channels.protocol.link import Broadcaster, Trace
@@ -37,6 +39,7 @@ __all__ = [
     "Admission",
     "EndpointChild",
     "Http",
+    "IdleChecks",
     "LateAnswer",
     "Service",
     "Services",
@@ -162,6 +165,61 @@ class Proxies(Protocol):
         self, peer: PeerData | None, scheme: str, headers: Headers
     ) -> tuple[PeerData | None, str]: ...
     def rewritten(self, scope: Any) -> Any: ...
+
+
+# The length of the periods whose idle checks share a timer, in seconds.
+_SHARED = 0.25
+
+
+class Watched(Protocol):
+    """A connection. Only `IdleChecks` sets `check_at`, the time of the next check."""
+
+    check_at: float
+
+    def check_silence(self) -> None: ...
+
+
+class IdleChecks:
+    """The times at which the connections of an endpoint look for silent clients.
+
+    A timer for each connection would take 200 bytes more of it. 15,000 connections that send heartbeats need several
+    hundred checks each second, and a scheduler turn costs more than a check.
+    """
+
+    __slots__ = ("_due", "_timers")
+
+    def __init__(self) -> None:
+        self._timers = current_runtime().timers
+        self._due: dict[float, tuple[TimerRef, dict[Watched, None]]] = {}
+
+    def add(self, connection: Watched, due: float, now: float) -> None:
+        """Call `connection.check_silence()` at `due`, rounded down to a quarter of a second unless that has passed.
+
+        If the client is silent at the earlier time, another check must follow at `due`. With `math.inf` there is none.
+        """
+        if due == math.inf:
+            return
+        shared = math.floor(due / _SHARED) * _SHARED
+        time = connection.check_at = shared if shared > now else due
+        found = self._due.get(time)
+        if found is None:
+            found = self._due[time] = self._timers.at(time, partial(self._run, time)), {}
+        found[1][connection] = None
+
+    def remove(self, connection: Watched) -> None:
+        """Cancel the next check of a connection, if there is one."""
+        found = self._due.get(connection.check_at)
+        if found is None or connection not in found[1]:
+            return
+        timer, connections = found
+        del connections[connection]
+        if not connections:
+            self._timers.forget(timer)
+            del self._due[connection.check_at]
+
+    def _run(self, time: float) -> None:
+        for connection in self._due.pop(time)[1]:
+            connection.check_silence()
 
 
 class Counters:
@@ -309,6 +367,7 @@ class Services:
         connections: the name of the supervisor of connections. `max_` and this name is the option with their limit.
         runtime: the runtime of the endpoint.
         budget: the limit on the work of all connections in one turn of the scheduler.
+        idle_checks: the checks for silent clients.
         counters: the counters.
         admission: the state of admission.
         addresses: the number of clients of each network address; None if there is no limit.
@@ -329,6 +388,7 @@ class Services:
     connections: str = "connections"
     runtime: Runtime = field(factory=current_runtime)
     budget: WorkBudget = field(factory=WorkBudget)
+    idle_checks: IdleChecks = field(factory=IdleChecks)
     counters: Counters = field(factory=Counters)
     admission: Admission = field(factory=Admission)
     addresses: Addresses | None = None

@@ -17,7 +17,7 @@ import msgspec
 from channels.durable.storage import AppendFailed
 from channels.errors import EncodeError
 from channels.messages import Binary
-from channels.publishing.delivery import Delivered, deliver
+from channels.publishing.delivery import Delivered, Key, deliver
 from channels.publishing.http import HttpPublish, decoded
 from channels.serializers.json_values import read_float
 from channels.serving.requests import Caller, RequestRefused
@@ -104,7 +104,7 @@ class SupabaseHttp(HttpPublish):
         ]
 
     async def _deliver(
-        self, services: Services, caller: Caller, message: Any, key: str | None
+        self, services: Services, caller: Caller, message: Any, key: Key | None
     ) -> Delivered:
         mount = next(each for each in services.mounts.values() if each.socket is self._socket)
         topic = f"{PREFIX}{message.topic}"

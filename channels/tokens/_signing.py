@@ -76,19 +76,20 @@ def encode64(data: bytes) -> str:
 
 
 def decode64(text: str) -> bytes:
-    """Decode URL-safe base64 in canonical form, with or without padding.
+    """Decode URL-safe base64 in canonical form, with its padding or without.
 
-    Most decoders accept several texts for the same bytes, which differ in the last character. So two different texts
+    Most decoders accept several texts for the same bytes, which differ in the last characters. So many different texts
     would be the same token.
 
     Raises:
         Malformed: the text is not such base64.
     """
     bare = text.rstrip("=")
-    if text != bare and len(text) % 4:
+    padded = bare + "=" * (-len(bare) % 4)
+    if text not in {bare, padded}:
         raise Malformed("its base64 has the wrong padding")
     try:
-        data = base64.b64decode(bare + "=" * (-len(bare) % 4), altchars=b"-_", validate=True)
+        data = base64.b64decode(padded, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise Malformed("it contains characters that are not URL-safe base64") from None
     if encode64(data) != bare:

@@ -63,6 +63,8 @@ def verify_jwt(secret: Context, token: object, *, now: float | None = None) -> V
         raise TokenMissing
     if not isinstance(token, str) or len(token) > MAX_TOKEN:
         raise TokenInvalid("malformed", f"it is not text of at most {MAX_TOKEN} characters")
+    if "=" in token:  # each token has one spelling; source: RFC 7515, section 2
+        raise TokenInvalid("malformed", "its base64 is padded")
     try:
         text, _, signature = token.rpartition(".")
         header, claims = (msgspec.json.decode(decode64(part)) for part in text.split("."))

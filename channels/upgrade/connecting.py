@@ -9,13 +9,10 @@ from functools import partial
 from typing import Any
 
 import msgspec
-import trio
-from attrs import evolve
 
 from actors.instrumentation.telemetry import Event
 from actors.places import place_of
 from actors.process import on_exit
-from actors.runtime import current_runtime
 from channels.checks import invalid
 from channels.connect_info import ConnectInfo, PeerData
 from channels.errors import InvalidResult
@@ -123,7 +120,7 @@ def unsupported(services: Services, mount: MountedSocket, problem: str) -> Refus
 
 def _tell(services: Services, mount: MountedSocket, event: Event, **about: Any) -> None:
     services.count(event)
-    current_runtime().telemetry.execute(
+    services.runtime.telemetry.execute(
         event, {}, {"endpoint": services.endpoint, "socket": mount.socket, **about}
     )
 
@@ -178,12 +175,13 @@ async def _decide(  # noqa: PLR0917 - the arguments of `connect`, and what it fo
     serializer: Serializer,
 ) -> Connected | Refusal:
     """Call the `connect` of the application."""
-    started = trio.current_time()
+    started = services.runtime.current_time()
     socket = mount.socket.__new__(mount.socket)
     socket.assigns, socket.endpoint = {}, services.endpoint
     about = {"transport": transport, "params": params, "serializer": serializer}
     try:
-        info = await _complete(services, mount, params, info)
+        if mount.session is not None or mount.own or mount.declared:
+            info = await _complete(services, mount, params, info)
         try:
             socket.__init__()  # type: ignore[misc]
             # Check the result, because the application may be untyped.
@@ -193,7 +191,7 @@ async def _decide(  # noqa: PLR0917 - the arguments of `connect`, and what it fo
         except (ConnectRefused, TokenError) as error:
             reason = error.reason if isinstance(error, ConnectRefused) else error
             services.count(("socket", "refused"))
-            _measure(started, socket, info, about, result="error", reason=reason)
+            _measure(services, started, socket, info, about, result="error", reason=reason)
             return _refusal(mount, reason, info) if transport == "websocket" else Refusal()
         identity = _identity(socket)
     except Exception as error:
@@ -204,9 +202,9 @@ async def _decide(  # noqa: PLR0917 - the arguments of `connect`, and what it fo
         _failed(services, mount, error, refusal.status)
         return refusal
     if problem is not None:
-        _measure(started, socket, info, about, result="error", reason=problem)
+        _measure(services, started, socket, info, about, result="error", reason=problem)
         return Refusal(400, problem, (("sec-websocket-version", handshake.VERSION),))
-    _measure(started, socket, info, about, result="ok", reason=None)
+    _measure(services, started, socket, info, about, result="ok", reason=None)
     return Connected(mount=mount, socket=socket, id=identity, serializer=serializer)
 
 
@@ -220,7 +218,7 @@ def _failed(
 ) -> None:
     """Count and report a failed callback of the application."""
     services.count(SOCKET_CONNECT_FAILED)
-    current_runtime().telemetry.execute(
+    services.runtime.telemetry.execute(
         SOCKET_CONNECT_FAILED,
         {},
         {
@@ -244,6 +242,7 @@ def _no_answer(socket: type[Socket], answer: Any) -> InvalidResult:
 async def _complete(
     services: Services, mount: MountedSocket, params: dict[str, Any], info: ConnectInfo
 ) -> ConnectInfo:
+    """Add the session and the fields of the mount to the facts of a request."""
     session = None
     if mount.session is not None:
         session = mount.session(parse_cookies(info.headers))
@@ -256,9 +255,7 @@ async def _complete(
             if problem is not None:
                 session = None
                 _tell(services, mount, SOCKET_SESSION_REFUSED, problem=problem)
-    if session is None and not mount.own and not mount.declared:
-        return info  # a copy would be equal, and `evolve` is slow
-    return evolve(info, session=session, own=mount.own, declared=mount.declared)
+    return msgspec.structs.replace(info, session=session, own=mount.own, declared=mount.declared)
 
 
 def _refusal(mount: MountedSocket, reason: Any, info: ConnectInfo) -> Refusal:
@@ -308,6 +305,7 @@ def _wrong(
 
 
 def _measure(
+    services: Services,
     started: float,
     socket: Socket,
     info: ConnectInfo,
@@ -316,11 +314,11 @@ def _measure(
     result: str,
     reason: Any,
 ) -> None:
-    telemetry = current_runtime().telemetry
-    if telemetry.handlers(SOCKET_CONNECTED):
-        telemetry.execute(
+    runtime = services.runtime
+    if runtime.telemetry.handlers(SOCKET_CONNECTED):
+        runtime.telemetry.execute(
             SOCKET_CONNECTED,
-            {"duration": trio.current_time() - started},
+            {"duration": runtime.current_time() - started},
             {
                 **about,
                 "endpoint": socket.endpoint,

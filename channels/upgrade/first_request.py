@@ -84,7 +84,7 @@ async def answer_first_request(services: Services, stream: ByteStream) -> Upgrad
     """
     upgraded = None
     try:
-        if services.admission.draining and not isinstance(stream, AsgiStream):
+        if services.admission.draining and type(stream) is not AsgiStream:
             # The shield keeps this process alive until a client that connects while the endpoint drains has its 503.
             # The endpoint's supervisor gives this process more time than `_LATE`.
             with trio.move_on_after(_LATE, shield=True):
@@ -123,7 +123,7 @@ async def refuse_connection(stream: ByteStream) -> None:
 
 async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
     head: Head | BadRequest | None = None
-    if isinstance(stream, AsgiStream):
+    if type(stream) is AsgiStream:
         head = stream.head
     else:
         parser = HeadParser(http2=services.http.http2)
@@ -142,7 +142,7 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
         services.count(("http", "bad_request"))
         outcome = Refusal(head.status, head.problem)
     elif services.admission.draining:
-        is_asgi = isinstance(stream, AsgiStream)
+        is_asgi = type(stream) is AsgiStream
         outcome = (None if is_asgi else services.http.late_answer(head.path)) or _DRAINING
     elif (found := services.mounts.match(head.path)) is not None:
         outcome = await _upgrade(services, *found, head, stream)
@@ -201,9 +201,9 @@ async def _upgrade(
     stream: ByteStream,
 ) -> Refusal | Upgraded:
     """Return the upgrade of a request for the path of a socket, or the refusal of the request."""
-    headers = head.headers
+    headers, values = head.headers, head.headers.by_name
     # An ASGI server has already checked the request. The request may also be HTTP/2, which has other rules.
-    is_checked = isinstance(stream, AsgiStream)
+    is_checked = type(stream) is AsgiStream
     if not is_checked and handshake.method_problem(head) is not None:
         return Refusal(400)
     try:
@@ -215,11 +215,11 @@ async def _upgrade(
     if services.proxies is not None and not is_checked:
         # `HttpHandover.route` has done this for a request of an ASGI server.
         peer, scheme = services.proxies.seen(peer, scheme, headers)
-    origin, host = headers.get("origin"), headers.get("host")
+    origin, host = values.get("origin"), values.get("host")
     if not may_come_from(services, mount, origin, scheme=scheme, host=host):
         return Refusal()
     agreed = agree(
-        headers.get("sec-websocket-protocol"), mount.subprotocols, auth_token=mount.auth_token
+        values.get("sec-websocket-protocol"), mount.subprotocols, auth_token=mount.auth_token
     )
     if agreed is None:
         spoken = ", ".join(mount.subprotocols or ()) or "none"
@@ -238,7 +238,7 @@ async def _upgrade(
         scheme=scheme,
         path=head.path,
         query=head.query,
-        headers=tuple(headers),
+        headers=headers.items,
         auth_token=agreed.token,
     )
     # Checked before the call of `connect`, which takes the problem. The client gets the problem after that.
@@ -247,7 +247,7 @@ async def _upgrade(
     connected = await connect(services, mount, params, info, transport="websocket", problem=problem)
     if isinstance(connected, Refusal):
         return connected
-    if is_checked and isinstance(stream, AsgiStream):
+    if is_checked and type(stream) is AsgiStream:
         await stream.accept(agreed.name)
         return Upgraded(connected=connected)
     answer = handshake.accept(
@@ -268,10 +268,9 @@ def _upgrade_problem(head: Head, mount: MountedSocket) -> tuple[str | None, Defl
 
 
 def _scheme(stream: ByteStream) -> str:
-    # Sockets first, because `isinstance` takes longer for streams, which are abstract classes.
     if isinstance(stream, socket.socket):
         return "http"
-    if isinstance(stream, AsgiStream):
+    if type(stream) is AsgiStream:
         return stream.scheme
     return "https" if isinstance(stream, trio.SSLStream) else "http"
 
@@ -279,7 +278,7 @@ def _scheme(stream: ByteStream) -> str:
 async def _answer_and_close(stream: ByteStream, refusal: Refusal | LateAnswer) -> None:
     """Answer the first request of a connection, and wait until the peer has read the answer."""
     body = refusal.body.encode()
-    if isinstance(stream, AsgiStream):
+    if type(stream) is AsgiStream:
         with trio.move_on_after(5):
             await stream.refuse(refusal.status, body, refusal.headers)
         return
@@ -298,7 +297,7 @@ def peer_of(stream: ByteStream) -> PeerData | None:
     certificate = None
     below: Any = stream
     if not isinstance(stream, socket.socket):
-        if isinstance(stream, AsgiStream):
+        if type(stream) is AsgiStream:
             return stream.peer
         if isinstance(stream, trio.SSLStream):
             try:
@@ -315,7 +314,7 @@ def peer_of(stream: ByteStream) -> PeerData | None:
         return None
     if not isinstance(address, tuple) or len(address) < 2:
         return None
-    return PeerData(address=str(address[0]), port=int(address[1]), ssl_cert=certificate)
+    return PeerData(address=address[0], port=address[1], ssl_cert=certificate)
 
 
 async def read_head(stream: ByteStream, parser: HeadParser | None = None) -> ParsedHead | None:

@@ -40,7 +40,8 @@ DEFAULT_MAX_HEAD_SIZE = 16 * 1024
 
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 # Possessive quantifiers, so that a head that does not match fails after one pass.
-_HEADERS = re.compile(rf"(?:{_NAME}++:[\t -~\x80-\xff]*+\r\n)*+".encode("latin-1"))
+_HEADER = re.compile(rf"({_NAME}++):([\t -~\x80-\xff]*+)\r\n")
+_HEADERS = re.compile(f"(?:{_HEADER.pattern})*+")
 _HTTP2_PREFACE = b"PRI * HTTP/2.0"
 _REQUEST_LINE = re.compile(rf"({_NAME}++) ([!-~]++) HTTP/([0-9])\.([0-9])")
 _START = re.compile(rf"{_NAME}|\r".encode())
@@ -69,23 +70,26 @@ class Headers:
 
     If a header appears several times, its value is all values joined by commas (RFC 9110, section 5.3). Iteration
     yields pairs of lower-case name and value in the order of the request. Bytes beyond ASCII decode as ISO 8859-1.
+
+    Attributes:
+        items: the pairs.
+        by_name: the values by lower-case name. An upgrade needs ten of them, so it looks them up here.
     """
 
-    __slots__ = ("_items", "_values")
+    __slots__ = ("by_name", "items")
 
     def __init__(self, items: list[tuple[str, str]]) -> None:
-        self._items = items
-        values = dict(items)
-        # For fast look-ups, because an upgrade needs ten. None if a name appears twice.
-        self._values = values if len(values) == len(items) else None
+        self.items = tuple(items)
+        self.by_name = dict(items)
+        if len(self.by_name) < len(items):
+            values: dict[str, list[str]] = {}
+            for name, value in items:
+                values.setdefault(name, []).append(value)
+            self.by_name = {name: ", ".join(each) for name, each in values.items()}
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Return the value of a header, or `default` if the request does not have it."""
-        name = name.lower()
-        if self._values is not None:
-            return self._values.get(name, default)
-        values = [value for each, value in self._items if each == name]
-        return ", ".join(values) if values else default
+        return self.by_name.get(name.lower(), default)
 
     def tokens(self, name: str) -> list[str]:
         """Return the elements of a list header, such as `Connection`, in lower case."""
@@ -103,14 +107,14 @@ class Headers:
         return isinstance(name, str) and self.get(name) is not None
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter(self._items)
+        return iter(self.items)
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.items)
 
     def __repr__(self) -> str:
         # Only names, because this text may appear in logs, and values may be cookies and tokens.
-        return f"<Headers {', '.join(name for name, _ in self._items)}>"
+        return f"<Headers {', '.join(name for name, _ in self.items)}>"
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -243,23 +247,19 @@ def _parse(received: bytes, end: int, *, http2: bool) -> ParsedHead:
     version = f"{major}.{minor}"
     if version not in {"1.0", "1.1"} and not (http2 and first == _HTTP2_PREFACE):
         return BadRequest(status=505, problem=f"HTTP/{version} is not supported; use HTTP/1.1")
-    if not _HEADERS.fullmatch(block):
+    text = block.decode("latin-1")
+    if not _HEADERS.fullmatch(text):
         return BadRequest(status=400, problem="a header is malformed")
-    headers = []
-    seen = set()
-    for text in block.decode("latin-1").split("\r\n")[:-1]:
-        name, _, value = text.partition(":")
-        name = name.lower()
-        if name in _SINGLE:
-            if name in seen:
+    headers = [(name.lower(), value.strip(" \t")) for name, value in _HEADER.findall(text)]
+    seen = dict(headers)
+    if len(seen) < len(headers):
+        names = [name for name, _ in headers if name in _SINGLE]
+        for name in names:
+            if names.count(name) > 1:
                 return BadRequest(
                     status=400, problem=f"the header {name!r} appears twice; send it once"
                 )
-            seen.add(name)
-        elif name == "transfer-encoding":
-            seen.add(name)
-        headers.append((name, value.strip(" \t")))
-    if {"content-length", "transfer-encoding"} <= seen:
+    if "content-length" in seen and "transfer-encoding" in seen:
         # The two headers may disagree about the end of the body (RFC 9112, sections 6.1 and 6.3).
         return BadRequest(
             status=400,
@@ -267,7 +267,8 @@ def _parse(received: bytes, end: int, *, http2: bool) -> ParsedHead:
         )
     if version == "1.1" and "host" not in seen:
         return BadRequest(status=400, problem="the header 'host' is missing; HTTP/1.1 requires it")
-    absolute = split_absolute(target)
+    # Most targets are a path, so they need no further look.
+    absolute = None if target.startswith("/") else split_absolute(target)
     if absolute is None:
         path, _, query = target.partition("?")
     else:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from actors.declared import declared
 from channels.errors import ChannelsError
@@ -182,17 +182,15 @@ def parse_query(query: str) -> dict[str, Any]:
     Raises:
         InvalidQuery: percent-encoded bytes are not UTF-8.
     """
-    if query.count("&") >= _MAX_FIELDS:
-        query = "&".join(query.split("&", _MAX_FIELDS)[:_MAX_FIELDS])
     params: dict[str, Any] = {}
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, errors="strict")
-    except UnicodeDecodeError:
-        raise InvalidQuery(
-            "the query contains percent-encoded bytes that are not UTF-8; encode text as UTF-8"
-        ) from None
-    for key, value in pairs:
-        match = _KEY.fullmatch(key)
+    is_encoded = "%" in query or "+" in query
+    for field in query.split("&", _MAX_FIELDS)[:_MAX_FIELDS]:
+        if not field:
+            continue
+        key, _, value = field.partition("=")
+        if is_encoded:
+            key, value = _decoded(key), _decoded(value)
+        match = _KEY.fullmatch(key) if "[" in key else None
         if match is None:
             params[key] = value
             continue
@@ -200,6 +198,15 @@ def parse_query(query: str) -> dict[str, Any]:
         if len(path) <= _MAX_DEPTH:
             _put(params, path, value)
     return params
+
+
+def _decoded(text: str) -> str:
+    try:
+        return unquote(text.replace("+", " "), errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidQuery(
+            "the query contains percent-encoded bytes that are not UTF-8; encode text as UTF-8"
+        ) from None
 
 
 def cost_of_query(query: str) -> int:

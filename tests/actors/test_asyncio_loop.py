@@ -346,7 +346,9 @@ async def test_a_call_without_its_loop_says_what_to_start() -> None:
         with pytest.raises(NoProcess):
             AsyncioLoop().statistics()
         await Other.start(name="other")
-        with pytest.raises(InvalidArgument, match=r"'other', which is .* and no AsyncioLoop"):
+        with pytest.raises(
+            InvalidArgument, match=r"'other', which is .*; write .* running AsyncioLoop"
+        ):
             await asyncio_call(double, 1, loop="other")
 
 

@@ -511,7 +511,7 @@ async def test_mistakes_are_named_with_their_correction() -> None:
         with pytest.raises(NoProcess, match=r"add BlockingPool\('other'\) to the children"):
             await blocking_call(len, "", pool="other")
         await AsyncioLoop().start_link()
-        with pytest.raises(InvalidArgument, match="and no BlockingPool"):
+        with pytest.raises(InvalidArgument, match="write the name of a running BlockingPool"):
             await blocking_call(len, "", pool="asyncio")
         with pytest.raises(InvalidArgument, match="and no AsyncioLoop"):
             await asyncio_call(fetch, loop="blocking")

@@ -257,11 +257,13 @@ async def test_a_runtime_leaves_nothing_in_memory() -> None:
         for life in LIVES:
             spawn(life)
         await trio.sleep(20)
-        for pid in runtime.processes():
+        pids = runtime.processes()
+        for pid in pids:
             kill(pid)
         await settle()
         counters = ("spawned", "crashed", "dead_letters", "zombies_ever")
         alive = {key: n for key, n in runtime.statistics().items() if key not in counters}
         assert set(alive.values()) == {0}, alive
-        assert len(runtime.graph) == 0
+        assert not any(runtime.graph.links_of(pid) for pid in pids)
+        assert not any(runtime.graph.watchers_of(pid) for pid in pids)
         assert len(current_runtime().timers._heap) <= 256

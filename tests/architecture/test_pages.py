@@ -10,9 +10,12 @@ from channels.generators.files import project_files
 from channels.generators.names import parse_name
 from tests.architecture.snippets import snippets_in
 from tests.architecture.sources import ROOT
+from tests.clients.clients import CLIENTS
 
 DEPLOY = "docs/howto/deploy.md"
 WHY = "docs/why.md"
+CLIENTS_PAGE = "docs/reference/clients.md"
+INTEGRATION = "tests/integration"
 PERFORMANCE = "docs/topics/performance.md"
 CHAT = "examples/chat/static/chat.css"
 TOOLS = [
@@ -51,6 +54,24 @@ def test_the_page_why_takes_its_figures_from_the_page_about_performance() -> Non
     measured = set(re.findall(r"\d[\d,.]*\d|\d", read(PERFORMANCE)))
     assert figures
     assert figures <= measured, f"{PERFORMANCE} does not have {sorted(figures - measured)}"
+
+
+def test_the_page_about_clients_has_a_row_for_each_client_that_is_driven() -> None:
+    _, _, rest = read(CLIENTS_PAGE).partition("| client | version | wire | steps | result |\n")
+    table, _, _ = rest.partition("\n\n")
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[1:]]
+    driven = [[each.name, each.version, each.wire[0], ", ".join(each.steps)] for each in CLIENTS]
+    assert [row[:4] for row in rows] == driven
+    assert {len(row) for row in rows} == {5}
+
+
+def test_the_page_about_clients_names_the_tested_versions_of_supabase_s_clients() -> None:
+    (realtime_js,) = re.findall(
+        r'"@supabase/realtime-js": "(.+)"', read(f"{INTEGRATION}/node/package.json")
+    )
+    (realtime,) = re.findall(r'"realtime==(.+)"', read(f"{INTEGRATION}/test_supabase_clients.py"))
+    assert f"| @supabase/realtime-js | {realtime_js} |" in read(CLIENTS_PAGE)
+    assert f"| realtime | {realtime} |" in read(CLIENTS_PAGE)
 
 
 def style(path: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ import trio.lowlevel
 import channels
 from actors import InvalidOption
 from channels import ConnectInfo, ConnectRefused, Endpoint, Mount, Refusal, Socket, TokenError, Uri
+from channels.serializers.v2 import V2
 from channels.telemetry import SOCKET_CONNECT_FAILED, SOCKET_CONNECTED
 from tests.channels.conftest import Serve
 from tests.channels.rooms import UserSocket
@@ -293,7 +294,9 @@ def test_an_invalid_refusal_raises(wrong: Any) -> None:
         ("session", {"key": 1}, "a function, or None"),
         ("error_handler", 403, "a function, or None"),
         ("check_csrf", "no", "True, False, or a function"),
-        ("serializers", [], "at least one"),
+        ("serializers", [], "a list with at least one pair"),
+        ("serializers", [V2()], "a list with at least one pair"),
+        ("serializers", [(V2(), "~> 2.0.0")], "a list with at least one pair"),
         ("connect_info", None, "a list of peer_data"),
         ("subprotocols", 3, "a list of names"),
     ],

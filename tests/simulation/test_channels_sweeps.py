@@ -24,7 +24,7 @@ from tests.simulation.sweeps.channels.endpoint import connections
 from tests.simulation.sweeps.channels.entities import entities
 from tests.simulation.sweeps.channels.entity_arbiters import entity_arbiters
 from tests.simulation.sweeps.channels.entity_routers import entity_routers
-from tests.simulation.sweeps.channels.histories import durable_channels, storages
+from tests.simulation.sweeps.channels.histories import durable_channels, publishers, storages
 from tests.simulation.sweeps.channels.lockstep import lockstep
 from tests.simulation.sweeps.channels.longpoll import bodies, polling
 from tests.simulation.sweeps.channels.nodes import two_nodes
@@ -55,6 +55,7 @@ SEEDS: dict[Any, int] = {
     redis: 2,
     storages: 3,
     durable_channels: 2,
+    publishers: 4,
     flusher: 3,
     workers: 3,
     bodies: 3,
@@ -86,6 +87,7 @@ def test_a_sweep_passes_on_a_healthy_tree(sweep: Any) -> None:
         redis,
         storages,
         durable_channels,
+        publishers,
         flusher,
         workers,
         bodies,

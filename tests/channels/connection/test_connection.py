@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from typing import Any
@@ -11,11 +12,14 @@ import trio
 
 import actors
 from actors import Shutdown, is_alive, kill, send, sys
+from actors._checks import CALLBACKS
 from channels import Channel, Endpoint, Mount, Socket, handle_in
-from channels.connection.connection import _IdleCheck
+from channels.connection.channel_server import ChannelServer
+from channels.connection.connection import Connection, _Silent
 from channels.connection.session_server import Drain
 from channels.telemetry import (
     CONNECTION_CLOSED,
+    SESSION_STARTED,
     SOCKET_EXPIRED,
     SOCKET_MALFORMED,
     SOCKET_OVERFLOW,
@@ -446,7 +450,10 @@ async def test_a_deadline_costs_one_timer_and_no_deadline_costs_none(serve: Serv
             await client.exchange(("1", "2", "room:a", "expire", {"seconds": 30}))
         return server.runtime.statistics()["timers"] - before
 
+    # The clients share the timer that looks for silent clients.
+    assert await timers("") == 1
     idle = await timers("")
+    assert idle == 0
     assert await timers("&expire=10") == await timers("&expire=10", renewals=5) == idle + 1
 
 
@@ -572,17 +579,17 @@ async def test_checks_of_clients_that_are_alive_share_a_moment_and_wake_no_proce
         await trio.sleep(0.01)
     checks: list[float] = []
     woken: list[object] = []
-    check = _IdleCheck.__call__
+    check = Connection.check_silence
 
-    def note(self: _IdleCheck) -> None:
+    def note(self: Connection) -> None:
         checks.append(trio.current_time())
         check(self)
 
-    monkeypatch.setattr(_IdleCheck, "__call__", note)
+    monkeypatch.setattr(Connection, "check_silence", note)
 
     class Checks(actors.Instrument):
         def message_received(self, receiver: actors.Pid, message: Any) -> None:
-            if isinstance(message, _IdleCheck):
+            if isinstance(message, _Silent):
                 woken.append(message)
 
     server.runtime.add_instrument(Checks())
@@ -592,10 +599,37 @@ async def test_checks_of_clients_that_are_alive_share_a_moment_and_wake_no_proce
             client.send((None, "5", "phoenix", "heartbeat"))
             await trio.sleep(0.01)
     assert not any(Close(1002) in client.frames() for client in clients)
-    # The first check of each client ran 30 s after its connect. Later, the clients shared their checks.
     assert len(checks) >= 2 * len(clients)
-    assert len(set(checks)) <= len(clients) + 3
+    assert len(set(checks)) <= 4
     assert woken == []
+
+
+async def test_the_last_client_of_a_shared_check_cancels_its_timer(serve: Serve) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    before = server.runtime.statistics()["timers"]
+    clients = [await server.connect() for _ in range(2)]
+    for expected, client in zip((1, 0), clients, strict=True):
+        client.end()
+        await settle()
+        assert server.runtime.statistics()["timers"] == before + expected
+
+
+async def test_an_idle_connection_and_its_channel_keep_all_they_need_in_slots(serve: Serve) -> None:
+    """A dict of its own would take 300 bytes. It depends on the first instances if Python shares its keys."""
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    sessions = server.listen(SESSION_STARTED)
+    client = await server.connect()
+    await client.join()
+    connection = sessions[0][1]["server"]
+    channels = [
+        each
+        for each in gc.get_objects()
+        if type(each) is ChannelServer and each.link is connection.link
+    ]
+    assert len(channels) == 1
+    for each in (connection, *channels):
+        # A debugging runtime wraps the callbacks of the instance.
+        assert vars(each).keys() <= set(CALLBACKS)
 
 
 async def test_frames_of_the_server_do_not_keep_a_connection_alive(serve: Serve) -> None:

@@ -113,7 +113,7 @@ def clerk() -> Pid:
 
 
 @pytest.mark.parametrize(
-    "token", ["", "short", None, f"{TOKEN}\n", "a token with spaces", "ü" * 20]
+    "token", ["", "short", None, f"{TOKEN}\n", "a token with spaces", "ü" * 20, lambda token: True]
 )
 def test_without_a_long_token_there_is_no_control(token: Any) -> None:
     with pytest.raises(InvalidOption) as refused:

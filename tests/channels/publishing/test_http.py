@@ -12,6 +12,7 @@ import trio
 from actors import InvalidOption, Runtime
 from channels import Channel, ConnectRefused, Endpoint, Socket, TokenError, sign, verify
 from channels.durable import DurableChannel, History, MemoryStorage, StorageError
+from channels.endpoint.endpoint import services_of
 from channels.publishing.http import HttpPublish
 from channels.pubsub.adapter import Node
 from channels.serving import requests
@@ -282,6 +283,7 @@ async def test_a_slow_body_gets_408(serve: Serve) -> None:
         ("/room:a/told", b"", "payload"),
         ("/room:a/told", b"[1]", "payload"),
         ("/room:a/told", b'{"n": 1e999}', "payload"),
+        ("/room:a/told", b'{"n":' + b"1" * 5000 + b"}", "payload"),
         ("/room:a/told", b'{"n": "\\ud800"}', "payload"),
         ("/room:a/told", b'{"n":' + b"[" * 9000, "payload"),
         ("/room:a/phx_close", b"{}", "event"),
@@ -314,6 +316,29 @@ async def test_an_invalid_request_gets_422_with_the_field_and_publishes_nothing(
     assert (status, content["field"]) == (422, field)
     assert content["error"]
     assert ann() == []
+
+
+async def test_the_log_names_the_field_of_an_invalid_request(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "channels"):
+        await post(await serve(endpoint_with()), "", {})
+    assert "with HTTP status 422: messages: is missing" in caplog.text
+
+
+async def test_the_body_counts_until_its_message_is_kept(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = []
+    append = history.append
+
+    async def observed(*args: Any, **options: Any) -> str:
+        counted.append(services_of(server.endpoint).transports.incoming.waiting_bytes)
+        return await append(*args, **options)
+
+    monkeypatch.setattr(history, "append", observed)
+    assert (await post(server, "/document:1/edited", body=b'{"n":1}'.ljust(900))).status == 202
+    assert counted == [900]
 
 
 async def test_a_batch_beyond_the_limit_gets_422(serve: Serve) -> None:
@@ -358,6 +383,31 @@ async def test_every_message_of_a_batch_counts(serve: Serve) -> None:
     assert (answer.status, answer.headers["retry-after"]) == (429, "6")
 
 
+async def test_of_batches_at_the_same_time_only_one_may_exceed_the_limit(serve: Serve) -> None:
+    server = await serve(endpoint_with(max_messages_per_second=1))
+    ann = await heard(server, "room:a")
+    one = {"topic": "room:a", "event": "told", "payload": {}}
+    body = json.dumps({"messages": [one] * 100}).encode()
+    lines = ("POST /publish HTTP/1.1", f"host: {HOST}", f"authorization: Bearer {TOKEN}")
+    head = "\r\n".join((*lines, f"content-length: {len(body)}", "", "")).encode()
+    clients = [await server.accept() for _ in range(5)]
+    for part in (head + body[:10], body[10:]):
+        for client in clients:
+            client.write(part)
+        await settle()
+    answers = [client.answer() for client in clients]
+    assert sorted(answer.status for answer in answers if answer) == [202] + [429] * 4
+    assert len(ann()) == 100
+
+
+async def test_padding_gives_a_token_no_second_limit(serve: Serve) -> None:
+    server = await serve(endpoint_with(token=signed, max_messages_per_second=0.1))
+    token = sign(SECRET, "publish", "cron")
+    assert (await post(server, token=token)).status == 202
+    padded = [await post(server, token=token + "=" * count) for count in (1, 2, 4, 5, 401)]
+    assert [answer.status for answer in padded] == [429, 401, 401, 401, 401]
+
+
 async def test_the_table_of_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "MAX_CALLERS", 2)
     limit = requests.CallerLimit("Test", "rate", 1.0)
@@ -367,7 +417,7 @@ async def test_the_table_of_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     for caller in (first, second, first, third, first):
         limit.take(caller, 0.0)
     assert len(limit) == 2
-    limit.add(first, 7)
+    limit.add(first, 7, 0.0)
     with pytest.raises(requests.RequestRefused) as refused:
         limit.take(first, 0.0)
     assert refused.value.status == 429
@@ -410,6 +460,17 @@ async def test_a_repeated_batch_with_the_key_keeps_each_message_once(server: Ser
     assert len((await history.read("document:1")).entries) == 3
 
 
+async def test_the_keys_of_a_batch_are_no_keys_of_single_messages(server: Server) -> None:
+    for key in ("a", "a:0", "a:1"):
+        headers = (("idempotency-key", key),)
+        messages = [
+            {"topic": "document:1", "event": "edited", "payload": {"text": f"{key} {n}"}}
+            for n in range(2)
+        ]
+        assert (await post(server, "", {"messages": messages}, headers=headers)).status == 202
+    assert len((await history.read("document:1")).entries) == 6
+
+
 @pytest.mark.parametrize("key", ["", "k" * 129])
 async def test_an_invalid_key_gets_422(server: Server, key: str) -> None:
     answer = await post(server, "/document:1/edited", headers=(("idempotency-key", key),))
@@ -425,6 +486,75 @@ async def test_one_key_for_two_messages_gets_422(server: Server) -> None:
     status, content = said(answer)
     assert (status, content["field"]) == (422, "Idempotency-Key")
     assert len((await history.read("document:1")).entries) == 1
+
+
+async def test_of_two_messages_with_one_key_at_the_same_time_the_kept_one_gets_202(
+    server: Server,
+) -> None:
+    clients = [await server.accept() for _ in range(3)]
+    for number, client in enumerate(clients):
+        lines = ("POST /publish/document:1/edited HTTP/1.1", f"host: {HOST}", "content-length: 7")
+        more = (f"authorization: Bearer {TOKEN}", "idempotency-key: order-7", "", "")
+        client.write("\r\n".join((*lines, *more)).encode() + b'{"n":%d}' % number)
+    await settle()
+    answers = [client.answer() for client in clients]
+    (entry,) = (await history.read("document:1")).entries
+    statuses = [answer.status for answer in answers if answer]
+    assert sorted(statuses) == [202, 422, 422]
+    assert json.loads(entry.body) == {"n": statuses.index(202)}
+
+
+async def test_a_message_that_the_history_cannot_keep_leaves_its_key_to_another(
+    server: Server,
+) -> None:
+    headers = (("idempotency-key", "order-7"),)
+    wrong = await post(server, "/document:1/edited", {"_position": "x"}, headers=headers)
+    assert wrong.status == 422
+    assert (await post(server, "/document:1/edited", {"n": 1}, headers=headers)).status == 202
+
+
+async def test_a_forgotten_answer_does_not_give_another_message_the_first_position(
+    serve: Serve,
+) -> None:
+    class Forgetful(MemoryStorage):
+        async def append(self, batch: Any, *, now: float, answers: Any = ()) -> Any:
+            done = await super().append(batch, now=now, answers=answers)
+            for each in answers:
+                self._keys._drop(each.key)
+            return done
+
+    forgetful = History(Forgetful(), name="forgetful")
+
+    class Forgotten(DurableChannel):
+        history = forgetful
+
+    class ForgottenSocket(Socket):
+        channels = {"small:*": Forgotten}
+
+    sockets: Any = {"/socket": ForgottenSocket}
+    server = await serve(
+        Endpoint(sockets=sockets, histories=[forgetful], publish=HttpPublish(token=TOKEN))
+    )
+    headers = (("idempotency-key", "order-7"),)
+    for number in (1, 1, 2):
+        _, content = said(await post(server, "/small:1/edited", {"n": number}, headers=headers))
+        assert content["positions"][0].endswith(f":{number}")
+    entries = (await forgetful.read("small:1")).entries
+    assert [json.loads(entry.body)["n"] for entry in entries] == [1, 2]
+
+
+async def test_texts_of_the_sender_come_back_shortened(server: Server) -> None:
+    logged = server.listen(PUBLISH_REFUSED)
+    long, key = "x" * 60_000, ("idempotency-key", "k")
+    messages = [{"topic": long, "event": "told", "payload": {}}]
+    answers = [
+        await post(server, "", {"messages": messages}, headers=(key,)),
+        await post(server, "", {"messages": [{**messages[0], "topic": "a", long: 1}]}),
+        await post(server, headers=(("origin", "http://" + long[:15_000]),)),
+    ]
+    assert [answer.status for answer in answers] == [422, 422, 403]
+    assert all(len(answer.body) < 2200 for answer in answers)
+    assert all(len(about["problem"]) < 2200 for _, about in logged)
 
 
 async def test_a_key_for_a_topic_that_is_not_durable_gets_422(server: Server) -> None:
@@ -462,23 +592,32 @@ async def test_a_message_of_a_batch_that_the_history_refuses_has_its_place_in_th
 ) -> None:
     payloads: list[Any] = [{"text": "a"}, {"_position": "x"}, {"text": "b"}]
     messages = [{"topic": "document:1", "event": "edited", "payload": each} for each in payloads]
+    accepted = server.listen(PUBLISH_ACCEPTED)
     status, content = said(await post(server, "", {"messages": messages}))
     assert (status, content["field"]) == (422, "messages[1]")
     assert len((await history.read("document:1")).entries) == 1
+    assert [measured for measured, _ in accepted] == [{"messages": 1}]
 
 
 class BreakableStorage(MemoryStorage):
-    is_broken = False
+    """A storage that fails for messages, for answers, or for both."""
 
-    async def append(self, *args: Any, **options: Any) -> Any:
-        if self.is_broken:
-            raise StorageError("test", "the disk is full", may_be_kept=False)
-        return await super().append(*args, **options)
+    fails_for: tuple[str, ...] = ()
+    may_be_kept = False
+
+    async def append(self, batch: Any, *, now: float, answers: Any = ()) -> Any:
+        has = {"messages": batch, "answers": answers}
+        if any(has[each] for each in self.fails_for):
+            if self.may_be_kept:
+                await super().append(batch, now=now, answers=answers)
+            raise StorageError("test", "the disk is full", may_be_kept=self.may_be_kept)
+        return await super().append(batch, now=now, answers=answers)
 
 
-async def test_errors_of_the_history_have_answers(serve: Serve) -> None:
+async def breakable(serve: Serve, **limits: Any) -> tuple[Server, History, BreakableStorage]:
+    """Serve the durable topics `small:*`. Return the server, the history, and its storage."""
     storage = BreakableStorage()
-    small = History(storage, name="small", max_bytes=30)
+    small = History(storage, name="small", **limits)
 
     class Small(DurableChannel):
         history = small
@@ -487,15 +626,41 @@ async def test_errors_of_the_history_have_answers(serve: Serve) -> None:
         channels = {"small:*": Small}
 
     publish = HttpPublish(token=TOKEN)
-    server = await serve(
-        Endpoint(sockets={"/socket": SmallSocket}, histories=[small], publish=publish)
-    )
+    endpoint = Endpoint(sockets={"/socket": SmallSocket}, histories=[small], publish=publish)
+    return await serve(endpoint), small, storage
+
+
+@pytest.mark.parametrize("may_be_kept", [False, True])
+@pytest.mark.parametrize("broken", ["answers", "messages"])
+async def test_after_a_failure_of_the_storage_a_202_is_only_for_the_kept_message(
+    serve: Serve, broken: str, *, may_be_kept: bool
+) -> None:
+    server, small, storage = await breakable(serve)
+    storage.may_be_kept = may_be_kept
+    key = ("idempotency-key", "order-7")
+    storage.fails_for = (broken,)
+    answer = await post(server, "/small:1/edited", {"n": 1}, headers=(key,))
+    again = "send it again with the same Idempotency-Key"
+    problem = f"the history may not have kept the message: the disk is full; {again}"
+    assert (answer.status, json.loads(answer.body)) == (503, {"error": problem})
+    storage.fails_for = ()
+    statuses: dict[int, int] = {}
+    for number in (2, 1, 2, 1):
+        answer = await post(server, "/small:1/edited", {"n": number}, headers=(key,))
+        assert statuses.setdefault(number, answer.status) == answer.status
+    (entry,) = (await small.read("small:1")).entries
+    (winner,) = [number for number, status in statuses.items() if status == 202]
+    assert json.loads(entry.body) == {"n": winner}
+
+
+async def test_errors_of_the_history_have_answers(serve: Serve) -> None:
+    server, small, storage = await breakable(serve, max_bytes=30)
     assert (await post(server, "/small:1/edited", {"text": "x" * 40})).status == 413
     status, content = said(await post(server, "/small:1/edited", {"_position": "x"}))
     assert (status, content["field"]) == (422, "payload")
     await small.claim("small:1", 1)
     assert (await post(server, "/small:1/edited")).status == 409
-    storage.is_broken = True
+    storage.fails_for = ("messages",)
     answer = await post(server, "/small:2/edited")
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
 
@@ -512,6 +677,9 @@ async def test_errors_of_the_history_have_answers(serve: Serve) -> None:
         {"token": "a token with spaces in it"},
         {"path": "publish"},
         {"path": "/publish/"},
+        {"path": "/pub lish"},
+        {"path": "/publish?x"},
+        {"path": "/ä"},
         {"origins": "https://shop.example"},
         {"origins": ["shop"]},
         {"max_messages_per_second": 0},

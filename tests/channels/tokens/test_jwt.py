@@ -62,6 +62,7 @@ def test_a_list_of_secrets_accepts_the_tokens_of_each() -> None:
         (f"{part({'alg': 'HS512'})}.{part(CLAIMS)}.AAAA", "malformed"),
         (f"{part('text')}.{part(CLAIMS)}.AAAA", "malformed"),
         (f"{part({'alg': 'HS256'})}.{part(CLAIMS)}.", "signature"),
+        (f"{sign_jwt(SECRET, CLAIMS)}=", "malformed"),
         (sign_jwt(SECRET, {"role": "anon"}), "payload"),
         (sign_jwt(SECRET, {"exp": "soon"}), "payload"),
         (sign_jwt(SECRET, {"exp": 10**400}), "payload"),

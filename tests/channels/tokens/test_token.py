@@ -187,6 +187,9 @@ def test_a_signature_may_be_padded() -> None:
     assert verify(SECRET, SALT, token + "=") == 7
     with pytest.raises(TokenInvalid):
         verify(SECRET, SALT, token + "==")
+    for extra in (4, 5, 8, 400, 401):
+        with pytest.raises(TokenInvalid):
+            verify(SECRET, SALT, token + "=" * extra)
 
 
 # What is refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import given
@@ -162,6 +163,17 @@ def test_names_that_nest_deeper_than_32_are_left_out() -> None:
 def test_a_very_long_parameter_name_is_parsed_quickly() -> None:
     for name in ("[" * 16_000, "a" + "[]" * 8_000, "a" + "[b]" * 5_000, "]" * 16_000):
         assert isinstance(parse_query(f"{name}=1"), dict)
+
+
+@given(st.lists(st.text(alphabet="ab=%2+ é;", max_size=20), max_size=8).map("&".join))
+def test_a_query_without_brackets_is_decoded_as_by_the_standard_library(query: str) -> None:
+    try:
+        expected = dict(parse_qsl(query, keep_blank_values=True, errors="strict"))
+    except UnicodeDecodeError:
+        with pytest.raises(InvalidQuery):
+            parse_query(query)
+    else:
+        assert parse_query(query) == expected
 
 
 @given(st.lists(st.text(alphabet="ab[]=&%+ \0é;", max_size=20), max_size=8).map("&".join))

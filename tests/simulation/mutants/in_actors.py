@@ -60,7 +60,7 @@ if not await M.park_until(AA):
     Mutant(
         name="a server handles a message after it has accepted an exit signal",
         module="actors.servers._loop",
-        function="Loop._serve_messages",
+        function="Loop.run",
         shape="""\
 if P.dying:
     ...
@@ -214,7 +214,7 @@ if not T.turn.is_set():
     Mutant(
         name="a message does not cancel the timeout of a server",
         module="actors.servers._loop",
-        function="Loop._serve_messages",
+        function="Loop.run",
         shape="D, self.deadline = self.deadline, math.inf",
         replacement="D = self.deadline",
         promise="Within: the server gets a Timeout unless a message arrives first",

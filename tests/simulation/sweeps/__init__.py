@@ -87,6 +87,9 @@ SWEEPS: tuple[Sweep, ...] = (
     Sweep(
         "durable channels", "tests.simulation.sweeps.channels.histories:durable_channels", weight=45
     ),
+    Sweep(
+        "publishers over HTTP", "tests.simulation.sweeps.channels.histories:publishers", weight=20
+    ),
     Sweep("plain sockets", "tests.simulation.sweeps.channels.sockets:flusher", weight=30),
     Sweep("workers", "tests.simulation.sweeps.channels.sockets:workers", weight=35),
     Sweep("Redis", "tests.simulation.sweeps.channels.redis:redis", weight=55),

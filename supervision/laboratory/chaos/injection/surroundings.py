@@ -204,7 +204,7 @@ class Surroundings:
         self._of_disks.clear()
 
     def wait(self, planned: Planned) -> None:
-        """Apply a fault to a later operation of a disk."""
+        """Keep a fault until the next matching operation of a disk."""
         self._of_disks.append(planned)
 
     def do(self, planned: Planned) -> None:

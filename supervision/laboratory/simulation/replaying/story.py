@@ -164,8 +164,8 @@ class Story:
         """Return all sentences in the order of their events.
 
         Args:
-            reordered: for each reordered round, the labels of its tasks. The result also has a sentence for each
-                message that these tasks sent.
+            reordered: maps the number of each scheduler round with a changed order to the labels of its tasks. The
+                result also has a sentence for each message that these tasks sent.
         """
         found = [*self.exchanges.lines(), *self._happenings()]
         for event in self.events:

@@ -1,24 +1,30 @@
-"""Storages of durable topics, and durable channels with keyed pushes. Both are compared with models.
+"""Storages of durable topics, durable channels with keyed pushes, and programs that publish over HTTP with keys.
 
     ashtree simulate tests.simulation.sweeps.channels.histories:storages --seeds 1-1000
     ashtree simulate tests.simulation.sweeps.channels.histories:durable_channels --seeds 1-1000
+    ashtree simulate tests.simulation.sweeps.channels.histories:publishers --seeds 1-1000
 
 All limits are small, so that the runs often stay just below a limit, reach it exactly, or exceed it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import trio
 from attrs import define, field
 
 from actors import current_runtime
-from channels import Channel, Endpoint, Mount, PushReply, Route, Socket, handle_in
+from channels import Channel, Endpoint, Mount, PubSub, PushReply, Route, Socket, handle_in
 from channels.durable import History, MemoryStorage, SQLiteStorage, Storage
 from channels.durable.storage import Appended, Ends, NewAnswer, NewMessage, StorageError
 from channels.durable.stream import Limits, Slice
+from channels.publishing.http import HttpPublish
+from channels.testing import JoinedNodes
 from supervision.simulation import World
 from tests.laws.scenarios import scenario
 from tests.simulation.sweeps.bounds import small_bounds
@@ -659,3 +665,165 @@ async def durable_channels(world: World) -> None:
             await operation()
             sweep.compare()
         nursery.cancel_scope.cancel()
+
+
+class Shared(MemoryStorage):
+    """A storage of two nodes. While `fails` is set, some appends are slow, and some fail before or after they keep."""
+
+    is_shared = True
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.random = world.random("storage")
+        self.fails = True
+        self._is_open = False
+
+    async def open(self, limits: Limits, *, fresh_epoch: str) -> None:
+        if not self._is_open:
+            self._is_open = True
+            await super().open(limits, fresh_epoch=fresh_epoch)
+
+    async def append(self, batch: Sequence[NewMessage], **options: Any) -> Appended:
+        if not self.fails:
+            return await super().append(batch, **options)
+        pause = self.random.choice((0.0, 0.0, 0.05, 0.3))
+        before, after = self.random.choice(
+            ((False, False), (False, False), (True, False), (False, True))
+        )
+        await trio.sleep(pause)
+        if before:
+            raise StorageError(self.name, "as planned", may_be_kept=self.random.random() < 0.5)
+        done = await super().append(batch, **options)
+        if after:
+            raise StorageError(self.name, "as planned", may_be_kept=True)
+        await trio.sleep(pause)
+        return done
+
+
+class PublishSweep:
+    """The state of one run. A message is told apart by its key, its place in the batch, and its value."""
+
+    KEYS = ("k1", "k2", "k1:0")
+    VALUES = (0, 1, 2)
+    TOKEN = "a-token-for-the-sweep"
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.storage = Shared(world)
+        network = JoinedNodes(latency=0.01, heartbeat=1.0)
+        self.nodes = [self.node(network, name) for name in ("one", "two")]
+        # For each key and place, the accepted value and its position.
+        self.accepted: dict[tuple[str, int], tuple[int, str]] = {}
+        self.statuses: set[int] = set()
+
+    def node(self, network: JoinedNodes, name: str) -> Endpoint:
+        history = History(self.storage, name="publishers")
+        publish = HttpPublish(token=self.TOKEN, max_messages_per_second=math.inf)
+
+        class DocumentSocket(Socket):
+            log = None
+            channels = {"doc:*": Route("doc:*", Document, history=history)}
+
+        return Endpoint(
+            sockets={"/socket": DocumentSocket},
+            histories=[history],
+            pubsub=PubSub(network.adapter(name)),
+            publish=publish,
+        )
+
+    async def publish(self, node: Endpoint, key: str, values: Sequence[int]) -> int:
+        """Publish one message, or a batch of several. Return the status, and check the positions in the answer."""
+        messages = [
+            {"topic": "doc:1", "event": "told", "payload": {"at": [key, place], "n": value}}
+            for place, value in enumerate(values)
+        ]
+        path = "/publish"
+        content: Any = {"messages": messages}
+        if len(messages) == 1:
+            path, content = "/publish/doc:1/told", messages[0]["payload"]
+        headers = {"authorization": f"Bearer {self.TOKEN}", "idempotency-key": key}
+        status, answer = await request(node, path, content, headers)
+        self.world.check(status in {202, 422, 503}, f"{values} with {key} got {status}: {answer}")
+        self.statuses.add(status)
+        if status == 202:
+            kept = dict(self.kept())
+            for place, (value, position) in enumerate(
+                zip(values, answer["positions"], strict=True)
+            ):
+                found, wanted = kept.get(position), {"at": [key, place], "n": value}
+                self.world.check(found == wanted, f"{wanted} got 202 with {position}: {found}")
+                first = self.accepted.setdefault((key, place), (value, position))
+                self.world.check(
+                    first == (value, position), f"{first} and {value, position} got 202"
+                )
+        return status
+
+    def kept(self) -> list[tuple[str, Any]]:
+        """Return the positions and the payloads that the storage has."""
+        stream = self.storage._streams.get("doc:1")
+        entries = [] if stream is None else [entry for _, _, entry in stream.messages]
+        return [(f"{each.epoch}:{each.offset}", json.loads(each.body)) for each in entries]
+
+    async def publisher(self, number: int) -> None:
+        random = self.world.random("publisher", str(number))
+        for _ in range(self.world.params["requests"]):
+            values = random.choices(self.VALUES, k=random.choice((1, 1, 2)))
+            # Some publishers leave before they get their answer.
+            with trio.move_on_after(random.choice((0.05, math.inf, math.inf))):
+                await self.publish(random.choice(self.nodes), random.choice(self.KEYS), values)
+            await trio.sleep(random.choice((0.0, 0.0, 0.1)))
+
+    async def end(self) -> None:
+        """Repeat everything with a storage that works. Each key and place must have exactly one message."""
+        self.storage.fails = False
+        for key in self.KEYS:
+            for values in (*((value,) for value in self.VALUES), *product(self.VALUES, repeat=2)):
+                await self.publish(self.nodes[0], key, values)
+        places = [tuple(payload["at"]) for _, payload in self.kept()]
+        wanted = sorted(product(self.KEYS, (0, 1)))
+        self.world.check(sorted(places) == wanted, f"the storage keeps {places}")
+        self.world.check(sorted(self.accepted) == wanted, f"accepted are {self.accepted}")
+
+
+async def request(
+    endpoint: Endpoint, path: str, content: Any, headers: Mapping[str, str]
+) -> tuple[int, Any]:
+    """Post JSON to an endpoint. Return the status and the JSON of the answer."""
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "scheme": "http",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": ("10.9.9.9", 1234),
+    }
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await trio.lowlevel.checkpoint()
+        return {"type": "http.request", "body": json.dumps(content).encode()}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await endpoint(scope, receive, send)
+    return sent[0]["status"], json.loads(sent[1]["body"])
+
+
+@scenario(params={"requests": 6}, invariants=("all", *CHECKED))
+@small_bounds
+async def publishers(world: World) -> None:
+    """Publish to a durable topic of two nodes, with shared keys. A 202 means that this message was kept, once."""
+    sweep = PublishSweep(world)
+    for node in sweep.nodes:
+        await node.start_link(port=None)
+    await trio.sleep(2.5)
+    async with trio.open_nursery() as nursery:
+        for number in range(4):
+            nursery.start_soon(sweep.publisher, number)
+    await sweep.end()
+    for status in (202, 422, 503):
+        world.sometimes(f"a publisher gets {status}", status in sweep.statuses)
