@@ -3,118 +3,145 @@
 Start with `open_runtime`, `GenServer` and `call`. For processes that are not servers, see `actors.process`.
 """
 
+from typing import TYPE_CHECKING
+
 import actors.installation  # noqa: F401 - it refuses a mixture of two distributions
-from actors.addresses import (
-    Alias,
-    RemoteAddress,
-    Via,
-    alias,
-    register,
-    unalias,
-    unregister,
-    whereis,
-)
-from actors.adoption import ProcessFailed, adopt, as_process, scoped_spawn
-from actors.errors import (
-    ActorsError,
-    AlreadyStarted,
-    CallCancelled,
-    CallExit,
-    CallingSelf,
-    CallTimeout,
-    DeadProcess,
-    InvalidArgument,
-    InvalidCallback,
-    InvalidOperation,
-    InvalidOption,
-    InvalidReturn,
-    NameInUse,
-    NameTaken,
-    NoProcess,
-    NoSuchName,
-    NotAProcess,
-    ProcessExit,
-    ProcessKilled,
-    RuntimeClosed,
-    ServerExit,
-    StartError,
-    StartIgnored,
-    ThreadQueueFull,
-    TooManyCalls,
-    WrongThread,
-)
-from actors.exits import (
-    CALLING_SELF,
-    KILL,
-    KILLED,
-    NOCONNECTION,
-    NOPROC,
-    NORMAL,
-    SHUTDOWN,
-    TIMEOUT,
-    Crash,
-    ExitReason,
-    Reason,
-    Shutdown,
-    is_normal_exit,
-)
-from actors.instrumentation.instrument import Instrument
-from actors.instrumentation.telemetry import Telemetry
-from actors.links import (
-    demonitor,
-    kill,
-    link,
-    monitor,
-    send_exit,
-    trap_exits,
-    unlink,
-    wait_exit,
-)
-from actors.messages import Down, Exit, Timeout
-from actors.process import (
-    ancestors,
-    current_pid,
-    exit,
-    is_alive,
-    on_exit,
-    process_dictionary,
-    receive,
-    send,
-    set_label,
-    spawn,
-    spawn_link,
-    spawn_monitor,
-)
-from actors.refs import Pid, Ref, TimerRef
-from actors.registry.registry import (
-    Entry,
-    KeyTaken,
-    NotRegistered,
-    Registered,
-    Registry,
-    RegistryClosed,
-    RegistryError,
-    Unregistered,
-)
-from actors.runtime import Runtime, current_runtime, in_runtime, open_runtime
-from actors.servers.agent import Agent
-from actors.servers.gen_server import GenServer, Sender, call, cast, reply, stop
-from actors.servers.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
-from actors.servers.state_machine import (
-    CallEvent,
-    CastEvent,
-    EnterEvent,
-    EventTimeout,
-    InfoEvent,
-    KeepState,
-    NextState,
-    StateEvent,
-    StateMachine,
-    StateResult,
-    StateTimeout,
-)
-from actors.threads import run_in_thread, run_threadsafe, send_threadsafe
-from actors.timers import cancel_timer, read_timer, send_after, send_every
+from actors.lazy import load_on_use
+
+if TYPE_CHECKING:
+    from actors.addresses import (
+        Alias,
+        RemoteAddress,
+        Via,
+        alias,
+        register,
+        unalias,
+        unregister,
+        whereis,
+    )
+    from actors.adoption import ProcessFailed, adopt, as_process, scoped_spawn
+    from actors.errors import (
+        ActorsError,
+        AlreadyStarted,
+        CallCancelled,
+        CallExit,
+        CallingSelf,
+        CallTimeout,
+        DeadProcess,
+        InvalidArgument,
+        InvalidCallback,
+        InvalidOperation,
+        InvalidOption,
+        InvalidReturn,
+        NameInUse,
+        NameTaken,
+        NoProcess,
+        NoSuchName,
+        NotAProcess,
+        ProcessExit,
+        ProcessKilled,
+        RuntimeClosed,
+        ServerExit,
+        StartError,
+        StartIgnored,
+        ThreadQueueFull,
+        TooManyCalls,
+        WrongThread,
+    )
+    from actors.exits import (
+        CALLING_SELF,
+        KILL,
+        KILLED,
+        NOCONNECTION,
+        NOPROC,
+        NORMAL,
+        SHUTDOWN,
+        TIMEOUT,
+        Crash,
+        ExitReason,
+        Reason,
+        Shutdown,
+        is_normal_exit,
+    )
+    from actors.instrumentation.instrument import Instrument
+    from actors.instrumentation.telemetry import Telemetry
+    from actors.links import (
+        demonitor,
+        kill,
+        link,
+        monitor,
+        send_exit,
+        trap_exits,
+        unlink,
+        wait_exit,
+    )
+    from actors.messages import Down, Exit, Timeout
+    from actors.process import (
+        ancestors,
+        current_pid,
+        exit,
+        is_alive,
+        on_exit,
+        process_dictionary,
+        receive,
+        send,
+        set_label,
+        spawn,
+        spawn_link,
+        spawn_monitor,
+    )
+    from actors.refs import Pid, Ref, TimerRef
+    from actors.registry.registry import (
+        Entry,
+        KeyTaken,
+        NotRegistered,
+        Registered,
+        Registry,
+        RegistryClosed,
+        RegistryError,
+        Unregistered,
+    )
+    from actors.runtime import Runtime, current_runtime, in_runtime, open_runtime
+    from actors.servers.agent import Agent
+    from actors.servers.gen_server import GenServer, Sender, call, cast, reply, stop
+    from actors.servers.results import Continue, Fail, Ignore, NoReply, Reply, Stop, Within
+    from actors.servers.state_machine import (
+        CallEvent,
+        CastEvent,
+        EnterEvent,
+        EventTimeout,
+        InfoEvent,
+        KeepState,
+        NextState,
+        StateEvent,
+        StateMachine,
+        StateResult,
+        StateTimeout,
+    )
+    from actors.threads import run_in_thread, run_threadsafe, send_threadsafe
+    from actors.timers import cancel_timer, read_timer, send_after, send_every
+else:
+    __getattr__ = load_on_use(
+        __name__,
+        "actors.addresses",
+        "actors.adoption",
+        "actors.errors",
+        "actors.exits",
+        "actors.instrumentation.instrument",
+        "actors.instrumentation.telemetry",
+        "actors.links",
+        "actors.messages",
+        "actors.process",
+        "actors.refs",
+        "actors.registry.registry",
+        "actors.runtime",
+        "actors.servers.agent",
+        "actors.servers.gen_server",
+        "actors.servers.results",
+        "actors.servers.state_machine",
+        "actors.threads",
+        "actors.timers",
+    )
 
 __all__ = [
     "CALLING_SELF",

@@ -7,8 +7,10 @@ there, unless the other distribution has replaced the very package that the prog
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -91,6 +93,8 @@ class _Installed(msgspec.Struct):
 
     @classmethod
     def find(cls, name: str) -> _Installed | None:
+        if not _is_listed(name):
+            return None
         # Imported here, because every import of Ashtree loads this module.
         import csv  # noqa: PLC0415
         from importlib import metadata  # noqa: PLC0415
@@ -105,6 +109,19 @@ class _Installed(msgspec.Struct):
     def has(self, file: str) -> bool:
         """Return True if the distribution has installed a file beside this module."""
         return file in self.rows and self.folder.resolve() == _FOLDER.resolve()
+
+
+def _is_listed(name: str) -> bool:
+    """Return False if no folder of installed packages names the distribution.
+
+    Each command asks this first, because `importlib.metadata` loads the modules of email and zipfile.
+    """
+    for folder in sys.path:
+        # A folder may be missing. The files of an archive cannot have overwritten those of Ashtree.
+        with suppress(OSError), os.scandir(folder or ".") as files:
+            if any(each.name.lower().startswith((f"{name}-", f"{name}.")) for each in files):
+                return True
+    return False
 
 
 def damage_of(package: str, folder: Path = _FOLDER) -> Damage | None:

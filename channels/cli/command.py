@@ -1,25 +1,17 @@
-"""The command `ashtree` and its subcommands. A subcommand of the test tools loads its modules only when it runs."""
+"""The command `ashtree`. It lists its subcommands, and loads the modules of one only when it runs."""
 
 from __future__ import annotations
 
 import sys
-from importlib import metadata
-from typing import Annotated, NoReturn
+from collections.abc import Callable
+from typing import Annotated, Final, NoReturn
 
 import typer
 
 from actors.installation import find_clashes
-from channels.cli.broadcast import broadcast_command
-from channels.cli.connect import connect_command
 from channels.cli.console import new_app, run_app
-from channels.cli.gen_types import types_command
-from channels.cli.observe import observe_command
-from channels.cli.serve import serve_command
-from channels.cli.token import sign_command, verify_command
-from channels.cli.workers import workers_command
-from channels.generators.commands import add_generators
 
-__all__ = ["main", "make_app", "make_test_app"]
+__all__ = ["APPS", "main", "make_app"]
 
 
 def main() -> NoReturn:
@@ -31,7 +23,7 @@ def main() -> NoReturn:
 
 
 def make_app() -> typer.Typer:
-    """Return the command `ashtree`. Its test commands pass their arguments on to the app of `make_test_app`."""
+    """Return the command `ashtree`. Each subcommand passes its arguments on to one of the `APPS`."""
     app = new_app(help="Ashtree: actors, supervision and Phoenix Channels on Trio.")
 
     @app.callback(invoke_without_command=True)
@@ -51,49 +43,59 @@ def make_app() -> typer.Typer:
         if context.invoked_subcommand is None:
             typer.echo(context.get_help())
 
+    for make, commands in APPS.items():
+        for name, summary in commands.items():
+            _add_command(app, name, summary, make)
+    return app
+
+
+def _server_app() -> typer.Typer:
+    """Return the command that serves an endpoint."""
+    # Imported when a command runs, here and below, because no other command needs these modules.
+    from channels.cli.serve import serve_command  # noqa: PLC0415
+
+    app = new_app()
+    # Without a callback, Typer would take the name of the only command for its argument.
+    app.callback()(lambda: None)
     app.command("serve")(serve_command)
+    return app
+
+
+def _client_app() -> typer.Typer:
+    """Return the commands that talk to a server, and those for tokens."""
+    from channels.cli.broadcast import broadcast_command  # noqa: PLC0415
+    from channels.cli.connect import connect_command  # noqa: PLC0415
+    from channels.cli.observe import observe_command  # noqa: PLC0415
+    from channels.cli.token import sign_command, verify_command  # noqa: PLC0415
+    from channels.cli.workers import workers_command  # noqa: PLC0415
+
+    app = new_app()
     app.command("workers")(workers_command)
-    app.command("connect", short_help="Join a topic, print its messages, and send yours.")(
-        connect_command
-    )
+    app.command("connect")(connect_command)
     app.command("observe")(observe_command)
-    app.command("broadcast", short_help="Send an event to all clients of a topic.")(
-        broadcast_command
-    )
+    app.command("broadcast")(broadcast_command)
     token = new_app()
     token.command("sign")(sign_command)
     token.command("verify")(verify_command)
     app.add_typer(token, name="token", help="Make and read tokens.")
-    gen = new_app()
-    add_generators(app, gen)
-    gen.command("types")(types_command)
-    for name, summary in _TEST_COMMANDS.items():
-        app.command(
-            name,
-            help=summary,
-            add_help_option=False,
-            context_settings={
-                "allow_extra_args": True,
-                "allow_interspersed_args": False,
-                "ignore_unknown_options": True,
-            },
-        )(_run_test_command)
     return app
 
 
-_TEST_COMMANDS = {
-    "simulate": "Run a scenario with many seeds, and show the failures.",
-    "replay": "Repeat the run of a run file, byte for byte.",
-    "compare": "Run a scenario under several policies, and compare.",
-    "chaos": "Inject faults into a live system, and report the results.",
-    "story": "Tell what happened in a recording, fault by fault.",
-}
-"""The commands of the test tools, with their help texts, so that `ashtree --help` does not load the tools."""
+def _project_app() -> typer.Typer:
+    """Return the commands that write the files of projects."""
+    from channels.cli.gen_types import types_command  # noqa: PLC0415
+    from channels.generators.commands import add_generators  # noqa: PLC0415
+
+    app = new_app()
+    gen = new_app()
+    add_generators(app, gen)
+    gen.command("types")(types_command)
+    return app
 
 
-def make_test_app() -> typer.Typer:
+def _test_app() -> typer.Typer:
     """Return the commands of the test tools."""
-    # Imported when one of these commands runs, because a server in production must not load the test tools.
+    # A server in production must not load them.
     from channels.laboratory.live_network import LiveNetwork  # noqa: PLC0415
     from supervision.laboratory.chaos.commands import add_chaos_command  # noqa: PLC0415
     from supervision.laboratory.simulation.tools.commands import add_simulation_commands  # noqa: PLC0415
@@ -106,16 +108,52 @@ def make_test_app() -> typer.Typer:
     return app
 
 
-def _run_test_command(context: typer.Context) -> int | None:
-    """Run a command of the test tools, and return the exit code."""
-    app = make_test_app()
-    program = context.parent.info_name if context.parent is not None else None
-    arguments = [str(context.info_name), *context.args]
-    code: int | None = app(arguments, prog_name=program, standalone_mode=False)
-    return code
+APPS: Final = {
+    _server_app: {"serve": "Serve an endpoint until Ctrl-C."},
+    _client_app: {
+        "workers": "Show the workers of this user's servers, or replace them.",
+        "connect": "Join a topic, print its messages, and send yours.",
+        "observe": "Show the processes of the server at URL, live, in the terminal.",
+        "broadcast": "Send an event to all clients of a topic.",
+        "token": "Make and read tokens.",
+    },
+    _project_app: {
+        "new": "Create a project: a server, a channel, a page and tests.",
+        "gen": "Create parts of a project, or types for clients.",
+    },
+    _test_app: {
+        "simulate": "Run a scenario with many seeds, and show the failures.",
+        "replay": "Repeat the run of a run file, byte for byte.",
+        "compare": "Run a scenario under several policies, and compare.",
+        "chaos": "Inject faults into a live system, and report the results.",
+        "story": "Tell what happened in a recording, fault by fault.",
+    },
+}
+"""The apps with the subcommands, each made by a function, and the help texts for `ashtree --help`."""
+
+
+def _add_command(
+    app: typer.Typer, name: str, summary: str, make: Callable[[], typer.Typer]
+) -> None:
+    """Add a command that makes another app, and passes its name and its arguments on to it."""
+
+    def run(context: typer.Context) -> int | None:
+        program = context.parent.info_name if context.parent is not None else None
+        code: int | None = make()([name, *context.args], prog_name=program, standalone_mode=False)
+        return code
+
+    passed_on = {
+        "allow_extra_args": True,
+        "allow_interspersed_args": False,
+        "ignore_unknown_options": True,
+    }
+    app.command(name, help=summary, add_help_option=False, context_settings=passed_on)(run)
 
 
 def _show_version(asked: bool) -> None:
     if asked:
+        # Imported here, because it loads the modules of email and zipfile.
+        from importlib import metadata  # noqa: PLC0415
+
         typer.echo(f"ashtree {metadata.version('ashtree')}")
         raise typer.Exit

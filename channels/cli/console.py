@@ -25,6 +25,8 @@ def new_app(**options: str) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
+        # Without this value, Typer loads Pydantic for the option `--help` of a group, although it is absent.
+        context_settings={"default_map": {"help": False}},
         **options,  # type: ignore[arg-type]
     )
 

@@ -8,18 +8,20 @@ import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from actors.errors import RuntimeClosed
 from actors.text import TextFormatter
 from channels.cli.console import fail
-from channels.endpoint.endpoint import Endpoint
 from channels.errors import MISTAKES
 from supervision.applications.command_line.arguments import load_module
 from supervision.applications.command_line.program_frames import program_place
 from supervision.child_spec import ChildSpec
+
+if TYPE_CHECKING:
+    from channels.endpoint.endpoint import Endpoint
 
 __all__ = [
     "CapsuleFolder",
@@ -144,6 +146,9 @@ def load_endpoint(target: str, *, chaos: bool = False) -> Endpoint:
         typer.BadParameter: the target does not have this form, or the module has no such endpoint.
         SystemExit: the import raised an error. Before that, this prints the reason to standard error.
     """
+    # Imported here, because `ashtree workers` prints as `ashtree serve` does, but needs no endpoint.
+    from channels.endpoint.endpoint import Endpoint  # noqa: PLC0415
+
     try:
         module, name = load_module(
             target,

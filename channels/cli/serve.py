@@ -44,7 +44,14 @@ from supervision.applications import application
 from supervision.child_spec import ChildSpec
 from supervision.errors import FailedToStartChild, SupervisionError
 
-__all__ = ["explain", "run_endpoint", "serve_command", "serve_endpoint", "tune_collector"]
+__all__ = [
+    "collector_thresholds",
+    "explain",
+    "run_endpoint",
+    "serve_command",
+    "serve_endpoint",
+    "tune_collector",
+]
 
 _Host: TypeAlias = Annotated[
     str, typer.Option(envvar="ASHTREE_HOST", help="Address to listen on; :: is every address.")
@@ -136,6 +143,11 @@ _Watch: TypeAlias = Annotated[
 # connections only exchange messages. Each collection would scan the objects of all processes that have run since the
 # previous collection. The collector scans the next generation after five million new objects.
 _GC_THRESHOLDS = (20_000, 250, 100)
+# The collector of 3.14.0 to 3.14.4 is incremental: the second number is not a count of collections. Each collection of
+# the youngest generation also scans a part of all other objects, 1 / (10 * 25), so it has scanned all of them after
+# five million new objects, as above. With 250, garbage would stay ten times as long. 3.14.5 has the former collector
+# again. The third number has no meaning there.
+_INCREMENTAL_GC_THRESHOLDS = (20_000, 25, 0)
 
 
 def serve_endpoint(
@@ -207,7 +219,13 @@ def tune_collector() -> None:
     """Freeze the objects that exist, and set the collector's thresholds for many long-lived objects."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
+    gc.set_threshold(*collector_thresholds(sys.version_info))
+
+
+def collector_thresholds(version: tuple[int | str, ...]) -> tuple[int, int, int]:
+    """Return the collector's thresholds for a server on a version of Python."""
+    is_incremental = (3, 14, 0) <= version < (3, 14, 5)
+    return _INCREMENTAL_GC_THRESHOLDS if is_incremental else _GC_THRESHOLDS
 
 
 def explain(error: SupervisionError) -> str:

@@ -8,12 +8,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import trio
 import typer
-from rich.table import Table
 
 from actors.text import brief
 from channels.cli.console import fail
@@ -26,10 +25,12 @@ from channels.pubsub.workers.health import (
     all_folders,
     read_health,
 )
-from channels.pubsub.workers.parent import WorkersSettings, run_parent
 from channels.pubsub.workers.places import MAX_WORKERS, check_platform
-from channels.pubsub.workers.plan import worker_count
-from supervision.applications.command_line.console import plain_console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from channels.pubsub.workers.parent import WorkersSettings
 
 __all__ = ["HealthSocket", "Workers", "count_workers", "serve_with_workers", "workers_command"]
 
@@ -85,6 +86,9 @@ def serve_with_workers(settings: WorkersSettings, log_format: LogFormat = LogFor
         ChannelsError: the server cannot start.
         SystemExit: a worker failed to start, or a second signal ended the server.
     """
+    # Imported here, because `ashtree workers` does not serve.
+    from channels.pubsub.workers.parent import run_parent  # noqa: PLC0415
+    from channels.pubsub.workers.plan import worker_count  # noqa: PLC0415
 
     def serving(url: str, internal: tuple[str, int] | None) -> None:
         workers = worker_count(settings.workers)
@@ -132,6 +136,9 @@ def workers_command(
             for each in report:
                 typer.echo(msgspec.json.encode(each).decode())
         return
+    # Imported here and below, because only a table needs Rich, and not `ashtree serve --workers`.
+    from supervision.applications.command_line.console import plain_console  # noqa: PLC0415
+
     console = plain_console(file=sys.stdout)
     for report in servers.values():
         console.print(table_of(report))
@@ -158,6 +165,8 @@ def _running() -> dict[Path, list[Report]]:
 
 def _replace(paths: Sequence[Path]) -> None:
     """Replace the workers of one server, and wait for the end of the replacement."""
+    from channels.pubsub.workers.plan import worker_count  # noqa: PLC0415 # as in serve_with_workers
+
     if len(paths) > 1:
         sockets = ", ".join(map(str, paths))
         raise typer.BadParameter(
@@ -197,6 +206,8 @@ _COLUMNS: Final = (
 
 def table_of(report: Sequence[Report]) -> Table:
     """Return the table with the workers of one server."""
+    from rich.table import Table  # noqa: PLC0415
+
     # One space between columns, so that the table fits into 80 characters.
     table = Table(box=None, title_justify="left", caption_justify="left", padding=(0, 1, 0, 0))
     for name in _COLUMNS:

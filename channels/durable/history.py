@@ -11,12 +11,14 @@ before any client gets it. Channels read missed messages from the storage.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
 import trio
+from attrs import evolve
 
 from actors.arguments import check_number, check_positive, check_whole
 from actors.errors import InvalidOption, StartIgnored
@@ -81,6 +83,7 @@ _COUNTED = (
     "gaps",
     "lost",
     "replayed",
+    "shared",
     "not_sent",
     "answered",
     "repeated",
@@ -92,6 +95,29 @@ _COUNTED = (
 _ALL = 2**53 - 1
 # Seconds until the history repeats a failed check.
 _RETRY = 1.0
+
+
+class _Read:
+    """A read for one or more channels of a topic.
+
+    Attributes:
+        after: the lowest offset from which a channel reads.
+        limit: the maximum number of messages.
+        waiting: the number of channels that wait for it.
+        ended: set when an attempt has ended. If the channel that made it was cancelled, another one makes the next.
+        found: the result.
+        error: the failure of the storage.
+    """
+
+    __slots__ = ("after", "ended", "error", "found", "limit", "waiting")
+
+    def __init__(self, after: int, limit: int) -> None:
+        self.after = after
+        self.limit = limit
+        self.waiting = 0
+        self.ended = trio.Event()
+        self.found: Slice | None = None
+        self.error: StorageError | None = None
 
 
 class End:
@@ -193,6 +219,9 @@ class History:
         # name of the push. The other has the name, by channel.
         self._handled: dict[str, trio.Event] = {}
         self._handlers: dict[Pid, str] = {}
+        # The reads for channels, by topic: those under way, and those that have not begun.
+        self._reading: dict[str, _Read] = {}
+        self._next_reads: dict[str, _Read] = {}
         self._counts = dict.fromkeys(_COUNTED, 0)
 
     def __repr__(self) -> str:
@@ -636,16 +665,62 @@ class History:
         Raises:
             StorageError: the storage failed, or took longer than `timeout`.
         """
-        runtime = self._runtime
-        assert runtime is not None  # the channel follows the topic
         after = 0 if position is None or self.limits.mode == "latest" else position.offset
         with self._limited():
-            found: Slice = await self.storage.read(
-                topic, after=after, limit=self.max_replay, now=runtime.now()
-            )
+            found = await self._read_together(topic, after)
         recovery = recover(position, found, mode=self.limits.mode, max_replay=self.max_replay)
         self._counts["replayed"] += len(recovery.entries)
         return recovery
+
+    async def _read_together(self, topic: str, after: int) -> Slice:
+        """Read a stream, together with all channels of the topic that ask before the read begins.
+
+        A read that has begun may lack messages that the storage has kept since. So there is at most one read of a topic
+        at a time, and channels that ask meanwhile share the next one.
+        """
+        read = self._next_reads.get(topic)
+        if read is None:
+            read = self._next_reads[topic] = _Read(after, self.max_replay)
+        elif after != read.after:
+            # The bounds of the history bound this read. A channel that is too far behind gets no message of it.
+            read.after, read.limit = min(after, read.after), _ALL
+        read.waiting += 1
+        try:
+            while read.found is None:
+                if read.error is not None:
+                    raise StorageError(read.error.storage, read.error.problem) from read.error
+                if (running := self._reading.get(topic)) is not None:
+                    await running.ended.wait()
+                else:
+                    await self._begin_read(topic, read)
+        finally:
+            read.waiting -= 1
+            if not read.waiting and self._next_reads.get(topic) is read:
+                del self._next_reads[topic]
+        found = read.found
+        if after == read.after:
+            return found
+        begin = bisect_right(found.entries, after, key=lambda entry: entry.offset)
+        return evolve(found, entries=found.entries[begin : begin + self.max_replay])
+
+    async def _begin_read(self, topic: str, read: _Read) -> None:
+        """Read for all channels that wait for this read."""
+        runtime = self._runtime
+        assert runtime is not None  # the channel follows the topic
+        if self._next_reads.get(topic) is read:
+            del self._next_reads[topic]
+        self._reading[topic] = read
+        try:
+            read.found = await self.storage.read(
+                topic, after=read.after, limit=read.limit, now=runtime.now()
+            )
+            self._counts["shared"] += read.waiting - 1
+        except StorageError as error:
+            read.error = error
+        finally:
+            del self._reading[topic]
+            read.ended.set()
+            read.ended = trio.Event()
 
     def note_gap(self, topic: str, position: Position, end: Position) -> None:
         """Count a channel that missed messages and now reads them from the storage."""
@@ -689,9 +764,10 @@ class History:
         """Return the numbers of kept and waiting messages, and counters since you created this `History`.
 
         Counters of messages: `appended`; `failed` in the storage; `refused`, because too many waited or the message was
-        too large; `replayed` to clients; `not_sent` to other nodes. Counters of channels: `gaps` found, and `lost`
-        messages. Counters of pushes: `answered`, with a kept answer; `repeated`, with the first answer. `evicted`
-        counts topics. `forgotten` counts keys of pushes that the storage forgot before `max_answer_age`.
+        too large; `replayed` to clients; `not_sent` to other nodes. Counters of channels: `gaps` found, `lost`
+        messages, and reads `shared` with another channel. Counters of pushes: `answered`, with a kept answer;
+        `repeated`, with the first answer. `evicted` counts topics. `forgotten` counts keys of pushes that the storage
+        forgot before `max_answer_age`.
         """
         stored = self.storage.statistics() if self._pubsub is not None else {}
         return {

@@ -19,7 +19,7 @@ from actors.process import current_pid
 from channels.errors import InvalidResult
 from channels.messages import Broadcast
 from channels.presence.delta import Entry, in_order
-from channels.presence.diff import NO_DIFF, Diff
+from channels.presence.diff import NO_DIFF, SLICE, Diff, slices
 from channels.presence.snapshot import Snapshot
 from channels.presence.tracker import Tracking
 from channels.pubsub.pubsub import Dispatcher
@@ -29,9 +29,6 @@ __all__ = ["Callbacks", "Presences", "announce", "everybody", "fetched"]
 
 Presences: TypeAlias = dict[str, dict[str, Any]]
 """Presences as clients get them: `{"ann": {"metas": [{"phx_ref": "...", ...}]}}`."""
-
-# A diff with more keys goes out in parts: encoding a part takes a few milliseconds, and other processes run in between.
-_KEYS_PER_DIFF = 1_000
 
 
 class Callbacks(Protocol):
@@ -144,11 +141,11 @@ def _ref(meta: Mapping[str, Any]) -> str | None:
 def _parts(changes: dict[str, Presences]) -> Iterator[dict[str, Presences]]:
     """Divide a diff into parts. Joins and leaves of the same key stay together."""
     keys = list(dict.fromkeys(key for side in changes.values() for key in side))
-    if len(keys) <= _KEYS_PER_DIFF:
+    if len(keys) <= SLICE:
         yield changes
         return
-    for start in range(0, len(keys), _KEYS_PER_DIFF):
-        part = keys[start : start + _KEYS_PER_DIFF]
+    for start in range(0, len(keys), SLICE):
+        part = keys[start : start + SLICE]
         yield {
             name: {key: side[key] for key in part if key in side} for name, side in changes.items()
         }
@@ -210,6 +207,9 @@ class _Announcer:
                 return
         is_counted, is_whole = counting.announce(topic, len(snapshot))
         changes = None
+        if not (self.callbacks.fetches or handles_metas or is_counted or is_whole):
+            await self._announce_changes(topic, map(_changes, slices(diff, SLICE)))
+            return
         if handles_metas or not (is_counted or is_whole):
             changes = await self._fetched(topic, _changes(diff))
         if not has_clients:
@@ -221,7 +221,7 @@ class _Announcer:
         elif changes is None:
             counting.missed(topic)
         else:
-            await self._announce_changes(topic, changes)
+            await self._announce_changes(topic, _parts(changes))
         if handles_metas and changes is not None and diff:
             await self._handle_metas(topic, _lasting(changes, diff), snapshot)
 
@@ -236,8 +236,8 @@ class _Announcer:
         if presences is None or not self._send(topic, "presence_state", presences["everybody"]):
             self.roster.counting.missed(topic)
 
-    async def _announce_changes(self, topic: str, changes: dict[str, Presences]) -> None:
-        for part in _parts(changes):
+    async def _announce_changes(self, topic: str, parts: Iterable[dict[str, Presences]]) -> None:
+        for part in parts:
             if not self._send(topic, "presence_diff", part):
                 self.roster.counting.missed(topic)
                 return

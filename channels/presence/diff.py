@@ -6,13 +6,18 @@ message for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from itertools import islice
 
 from attrs import frozen
 
 from channels.presence.delta import Entry
 
-__all__ = ["NO_DIFF", "Diff", "DiffBuffer", "by_topic"]
+__all__ = ["NO_DIFF", "SLICE", "Diff", "DiffBuffer", "by_topic", "slices"]
+
+SLICE = 1_000
+"""The most keys of a diff to handle in one step. A step takes a few milliseconds, and other processes run between
+two steps."""
 
 
 @frozen
@@ -42,6 +47,44 @@ def by_topic(diff: Diff) -> dict[str, Diff]:
         for entry in entries:
             topics.setdefault(entry.topic, ([], []))[side].append(entry)
     return {topic: Diff(joins, leaves) for topic, (joins, leaves) in topics.items()}
+
+
+def slices(diff: Diff, size: int) -> Iterator[Diff]:
+    """Divide a diff into parts of at most `size` keys. All entries of a key that joins and leaves are in one part.
+
+        >>> ann, bob = (Entry("a", "room:1", key, 1, {}) for key in ("ann", "bob"))
+        >>> renewed = Entry("a", "room:1", "bob", 1, {})
+        >>> parts = list(slices(Diff(joins=[ann, renewed], leaves=[bob]), 1))
+        >>> [(len(part.joins), len(part.leaves)) for part in parts]
+        [(1, 1), (1, 0)]
+
+    Args:
+        diff: the diff.
+        size: the number of keys.
+    """
+    if len(diff.joins) + len(diff.leaves) <= size:
+        if diff:
+            yield diff
+        return
+    is_mostly_joins = len(diff.joins) >= len(diff.leaves)
+    fewer, more = (diff.leaves, diff.joins) if is_mostly_joins else (diff.joins, diff.leaves)
+
+    def part(of_fewer: Sequence[Entry], of_more: Sequence[Entry]) -> Diff:
+        return Diff(of_more, of_fewer) if is_mostly_joins else Diff(of_fewer, of_more)
+
+    keys: dict[tuple[str, str], tuple[list[Entry], list[Entry]]] = {}
+    for entry in fewer:
+        keys.setdefault((entry.topic, entry.key), ([], []))[0].append(entry)
+    alone: list[Entry] = []
+    for entry in more if keys else ():
+        both = keys.get((entry.topic, entry.key))
+        (alone if both is None else both[1]).append(entry)
+    groups = iter(keys.values())
+    while group := list(islice(groups, size)):
+        yield part(*([entry for both in group for entry in both[side]] for side in (0, 1)))
+    alone = alone if keys else [*more]
+    for start in range(0, len(alone), size):
+        yield part((), alone[start : start + size])
 
 
 class _Change:

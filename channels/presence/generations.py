@@ -53,7 +53,12 @@ class Generations:
         levels = self._levels.setdefault(name, [None] * len(self._max_sizes))
         smaller: Part | None = None
         for position, max_size in enumerate(self._max_sizes):
-            level = _extended(levels[position], segment)
+            before = levels[position]
+            if len(segment.entries) > max_size and (before is None or _is_later(segment, before)):
+                # Too large for this generation, whatever it holds. Do not copy thousands of entries to find that out.
+                smaller = levels[position] = None
+                continue
+            level = _extended(before, segment)
             if level.size > max_size:
                 # Start again with the content of the next smaller generation, or with the segment alone.
                 level = _new(segment if smaller is None else smaller.segment())
@@ -90,8 +95,11 @@ def _extended(level: Part | None, segment: Segment) -> Part:
         level.advance(segment)
         return level
     # There is a gap, the segment reaches further back, or one of the two is out of date.
-    latest = (segment.incarnation, segment.end) > (level.incarnation, level.end)
-    return _new(segment) if latest else level
+    return _new(segment) if _is_later(segment, level) else level
+
+
+def _is_later(segment: Segment, level: Part) -> bool:
+    return (segment.incarnation, segment.end) > (level.incarnation, level.end)
 
 
 def _new(segment: Segment) -> Part:

@@ -506,11 +506,13 @@ class Presence:
             - `topics`, `presences`: topics with members, and presences of all nodes
             - `own_presences`: presences that this node tracks
             - `nodes`, `nodes_down`: known nodes, this one included, and silent nodes
+            - `waiting_nodes`: large changes of other nodes that readers do not see completely
             - `waiting_diffs`: topics with changes that clients have yet to get
             - `counted_topics`: topics whose clients get a count
             - `callbacks_failed`: failures of `fetch`, `handle_metas` and `counted`
             - `calls_refused`: calls beyond `max_calls_per_second`
             - `transfers`, `transfers_refused`: requests to other nodes, and refused requests from them
+            - `slices`: steps in which readers saw a part of a large change of another node
             - `refused`: messages of other nodes that were dropped
             - `not_sent`: messages that the adapter did not take
         """
@@ -525,6 +527,7 @@ class Presence:
             "own_presences": size.own,
             "nodes": size.replicas,
             "nodes_down": size.down,
+            "waiting_nodes": roster.unseen,
             "waiting_diffs": len(roster.diffs) + len(tracking.announcing),
             "counted_topics": len(roster.counting),
             **{name: counts[name] for name in _COUNTERS},
@@ -596,6 +599,7 @@ _COUNTERS = (
     "calls_refused",
     "transfers",
     "transfers_refused",
+    "slices",
     "refused",
     "not_sent",
 )

@@ -7,20 +7,24 @@ goes back.
 With a `leave_grace`, presences whose owner has ended, or whose node has stopped, stay for that time: they *linger*.
 If the same key joins again in that time, the old presence leaves in the same diff, and clients see an update instead of
 a leave.
+
+Other nodes can bring or take thousands of presences at once. The set takes them in one step, but readers see them in
+slices: call `show_more` while there is something `unseen`, before the next change of another node. This node's own
+changes may come in between.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from attrs import define, field, frozen
 
 from actors.declared import declared
 from channels.errors import ChannelsError
 from channels.presence.delta import Delta, Entry, Meta
-from channels.presence.diff import Diff, DiffBuffer
+from channels.presence.diff import SLICE, Diff, DiffBuffer, slices
 from channels.presence.generations import DEFAULT_MAX_SIZES
 from channels.presence.replica import (
     DOWN_PERIOD,
@@ -62,6 +66,7 @@ class Limits:
     down_period: float = DOWN_PERIOD
     permdown_period: float = PERMDOWN_PERIOD
     max_delta_sizes: Sequence[int] = DEFAULT_MAX_SIZES
+    slice_size: int | None = None
 
 
 @define
@@ -180,6 +185,8 @@ class Roster:
         )
         self.snapshots = Snapshots()
         self.diffs = DiffBuffer()
+        # The changes of other nodes that readers do not see yet. They stay here if the tracker ends.
+        self._unseen: deque[Iterator[Diff]] = deque()
         self.counting = Counting() if counting is None else counting
         self._limits = limits
         self.changed: Callable[[], None] = lambda: None
@@ -259,13 +266,13 @@ class Roster:
         if isinstance(change, Up):
             if change.replaced is not None:
                 self._linger(self.state.replica_remove(name), now)
-            self._apply(self.state.replica_up(name, incarnation))
+            self._begin(self.state.replica_up(name, incarnation))
         return change
 
     def merge(self, delta: Delta) -> Sequence[str]:
         """Apply changes of other nodes. Return the nodes of which earlier changes are missing."""
         merged = self.state.merge(delta)
-        self._apply(merged.diff)
+        self._begin(merged.diff)
         return merged.gaps
 
     def said_goodbye(self, name: str, incarnation: int, now: float) -> Removed | None:
@@ -285,9 +292,9 @@ class Roster:
         for change in changes:
             # No grace: the node was silent for long enough.
             if isinstance(change, Down):
-                self._apply(self.state.replica_down(change.name))
+                self._begin(self.state.replica_down(change.name))
             else:
-                self._apply(self.state.replica_remove(change.name))
+                self._begin(self.state.replica_remove(change.name))
         leaves: list[Entry] = []
         while self._orphans and self._orphans[0][0] <= now:
             entry = self._orphans.popleft()[1]
@@ -297,7 +304,7 @@ class Roster:
             entry = self._late.popleft()[1]
             if self._stay_no_longer(entry):
                 leaves.append(entry)
-        self._show(Diff(leaves=leaves))
+        self._begin(Diff(leaves=leaves))
         self._drop_full_buckets(now)
         return changes
 
@@ -320,7 +327,7 @@ class Roster:
         """Keep presences that have left the set in the snapshots until the grace is over."""
         grace = self._limits.leave_grace
         if not grace:
-            self._apply(diff)
+            self._begin(diff)
             return
         for entry in diff.leaves:
             self._lingering.setdefault((entry.topic, entry.key), {})[entry] = False
@@ -334,6 +341,27 @@ class Roster:
         if not lingering:
             del self._lingering[entry.topic, entry.key]
         return True
+
+    @property
+    def unseen(self) -> int:
+        """The number of changes of other nodes that readers do not see, or not completely."""
+        return len(self._unseen)
+
+    def show_more(self) -> None:
+        """Show readers the next slice of the changes of other nodes."""
+        part = next(self._unseen[0], None)
+        if part is None:
+            self._unseen.popleft()
+        else:
+            self._apply(part)
+
+    def _begin(self, diff: Diff) -> None:
+        """Show readers a change of other nodes. Show a large one in slices, after those that have not ended."""
+        size = self._limits.slice_size or SLICE
+        if self._unseen or len(diff.joins) + len(diff.leaves) > size:
+            self._unseen.append(slices(diff, size))
+        else:
+            self._apply(diff)
 
     def _apply(self, diff: Diff) -> None:
         """Make a change of the set visible. The presences that linger under the joined keys leave in the same diff."""

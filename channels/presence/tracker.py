@@ -2,7 +2,7 @@
 
 Nodes talk on one topic of PubSub. A message contains the name of its sender and a value of `channels.presence.wire`.
 
-- A node sends a heartbeat every `heartbeat` seconds, and its changes at once, but at most every `interval` seconds.
+- A node sends a heartbeat every `heartbeat` seconds, and its changes at once, but at most twice in `interval` seconds.
 - A heartbeat carries the versions that its sender has. A node that lacks a version asks for it, and gets it in pages.
 - A node that stops says goodbye, with its last changes.
 - If the process ends, the roster stays. The next process continues with it, and clients see no difference.
@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import trio
@@ -75,7 +76,7 @@ class Tracking:
         pubsub: carries diffs to clients, and messages between nodes.
         topic: the topic of the messages between nodes.
         heartbeat: seconds between two heartbeats.
-        interval: seconds between two messages with changes.
+        interval: seconds between two diffs for clients, and between every second message with changes.
         execute: emits an event.
         roster: the presences.
         refs: the source of the refs of this run. It begins with the run, because a simulated run has a time of its own.
@@ -228,6 +229,15 @@ class Tracker(GenServer[None]):
             self._beat()
         send_after(current_pid(), _Beat(), self._first_beat())
         self._plan_leave(trio.current_time())
+        # The last tracker may have ended in the middle.
+        await self._show_all()
+
+    async def _show_all(self) -> None:
+        """Show readers the changes of other nodes, in steps between which other processes run."""
+        while self.roster.unseen:
+            await trio.lowlevel.checkpoint()
+            self.roster.show_more()
+            self.tracking.counts["slices"] += 1
 
     def _renew(self, incarnation: int) -> None:
         self.roster.renew(incarnation)
@@ -257,7 +267,8 @@ class Tracker(GenServer[None]):
         elif kind is _SendPage:
             self._send_page()
         else:
-            self._receive(message, now)
+            await self._receive(message, now)
+        await self._show_all()
         self._plan_leave(now)
 
     async def terminate(self, reason: ExitReason) -> None:
@@ -270,7 +281,7 @@ class Tracker(GenServer[None]):
 
     def _part(self) -> None:
         delta = self.roster.state.flush()
-        pages = self._split(delta)
+        pages = list(self._split(delta))
         if len(pages) > 1:
             # Send all pages now: this node stops, so no node can ask for them later.
             ref = self._new_ref()
@@ -310,18 +321,19 @@ class Tracker(GenServer[None]):
     def _beat(self) -> None:
         state = self.roster.state
         delta = state.flush()
-        if len(self._split(delta)) > 1:
+        if len(list(islice(self._split(delta), 2))) > 1:
             delta = {}
         self._say(wire.Heartbeat(incarnation=state.incarnation, clocks=state.clocks(), delta=delta))
 
-    def _split(self, delta: Delta) -> list[Delta]:
+    def _split(self, delta: Delta) -> Iterator[Delta]:
         return split(delta, PAGE, weight=wire.entry_bytes, tag_weight=_REMOVED_TAG)
 
     def _new_ref(self) -> str:
         return f"{current_runtime().random.getrandbits(64):016x}"
 
     def _flush_in_time(self, now: float) -> None:
-        wait = self.flushed_at + self.tracking.interval - now
+        # Half, because the announcers of the other nodes wait for up to an interval too.
+        wait = self.flushed_at + self.tracking.interval / 2 - now
         if wait > 0:
             send_after(current_pid(), _Flush(), wait)
             return
@@ -363,7 +375,7 @@ class Tracker(GenServer[None]):
 
     # From other nodes
 
-    def _receive(self, message: Any, now: float) -> None:
+    async def _receive(self, message: Any, now: float) -> None:
         is_pair = isinstance(message, list) and len(message) == 2 and isinstance(message[0], str)
         name = message[0] if is_pair else ""
         try:
@@ -376,11 +388,11 @@ class Tracker(GenServer[None]):
         if isinstance(gossip, wire.Heartbeat):
             self._hear(name, gossip, now)
         elif isinstance(gossip, wire.TransferRequest):
-            self._answer(name, gossip)
+            await self._answer(name, gossip)
         elif isinstance(gossip, wire.Transfer):
             self._assemble(name, gossip, now)
         else:
-            self._part_with(name, gossip, now)
+            await self._part_with(name, gossip, now)
 
     def _assemble(self, name: str, transfer: wire.Transfer, now: float) -> None:
         if self.roster.replicas.incarnation_of(name) is None:
@@ -393,9 +405,10 @@ class Tracker(GenServer[None]):
             del self.asked[name]
             self.roster.merge(whole)
 
-    def _part_with(self, name: str, goodbye: wire.Goodbye, now: float) -> None:
+    async def _part_with(self, name: str, goodbye: wire.Goodbye, now: float) -> None:
         if self.roster.replicas.incarnation_of(name) == goodbye.incarnation:
             self.roster.merge(goodbye.delta)
+            await self._show_all()
             self.roster.said_goodbye(name, goodbye.incarnation, now)
             self._node_down(name, goodbye.incarnation, "goodbye")
 
@@ -443,11 +456,14 @@ class Tracker(GenServer[None]):
         self.tracking.flushed()
         self._beat()
 
-    def _answer(self, name: str, request: wire.TransferRequest) -> None:
+    async def _answer(self, name: str, request: wire.TransferRequest) -> None:
         # Answer unknown nodes too: the request of a node may arrive before its next heartbeat.
         # A node asks again only if the pages of its last request did not come.
         self._drop_pages(name)
-        pages = self._split(self.roster.state.extract(request.clocks))
+        pages: list[Delta] = []
+        for page in self._split(self.roster.state.extract(request.clocks)):
+            pages.append(page)
+            await trio.lowlevel.checkpoint()
         if len(self.pages) + len(pages) > _MAX_PAGES:
             self.tracking.counts["transfers_refused"] += 1
             self._refuse(name, f"there is no room for the {len(pages)} pages that it asks for")

@@ -6,7 +6,7 @@ deltas. So its copy is always a state that the other node has been in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from attrs import define, evolve, field
 
@@ -21,11 +21,12 @@ def _one(_: Entry) -> int:
 
 def split(
     delta: Delta, max_weight: int, *, weight: Callable[[Entry], int] = _one, tag_weight: int = 1
-) -> list[Delta]:
+) -> Iterator[Delta]:
     """Divide a delta into pages.
 
         >>> entries = {tag: Entry("a", "room:1", str(tag), 1, {}) for tag in (1, 2, 3)}
-        >>> pages = split({"a": Segment(incarnation=1, start=0, end=3, entries=entries)}, 2)
+        >>> delta = {"a": Segment(incarnation=1, start=0, end=3, entries=entries)}
+        >>> pages = list(split(delta, 2))
         >>> [list(page["a"].entries) for page in pages]
         [[1, 2], [3]]
 
@@ -38,10 +39,9 @@ def split(
         tag_weight: the weight of a removed tag.
 
     Returns:
-        At least one page.
+        At least one page. The cost of each arises when you take it.
     """
     page: dict[str, Segment] = {}
-    pages: list[Delta] = [page]
     filled = 0
     for name, segment in delta.items():
         entries: dict[int, Entry] = {}
@@ -52,9 +52,9 @@ def split(
             cost = tag_weight if entry is None else weight(entry)
             if filled and filled + cost > max_weight:
                 page[name] = evolve(segment, entries=entries, removed=frozenset(removed))
+                yield page
                 entries, removed = {}, []
                 page = {}
-                pages.append(page)
                 filled = 0
             filled += cost
             if entry is None:
@@ -62,7 +62,7 @@ def split(
             else:
                 entries[tag] = entry
         page[name] = evolve(segment, entries=entries, removed=frozenset(removed))
-    return pages
+    yield page
 
 
 class _Pages:

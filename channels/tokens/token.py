@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
-from attrs import frozen
+import msgspec
 
 from actors.arguments import check_whole, is_number
 from actors.declared import declared
@@ -110,8 +110,7 @@ Secret: TypeAlias = str | bytes | Sequence[str | bytes]
 """A secret, or a list of secrets. The first secret makes tokens. Tokens of every secret in the list are valid."""
 
 
-@frozen
-class VerifiedToken:
+class VerifiedToken(msgspec.Struct, frozen=True):
     """The content of a valid token.
 
     Attributes:

@@ -717,15 +717,16 @@ class Flusher:
         for _ in range(count):
             out = marked.popleft()
             frames = out._frames
-            if written is not None and out.client is not None:
-                number = len(frames) if out._latest is None else out.waiting
-                data = out.take()
-                written += (out.client, len(data), number)
-            elif len(frames) == 1:
+            number = len(frames)
+            if number == 1:
                 data = frames.pop()
                 out._room = out._max_bytes
             else:
+                if out._latest is not None:
+                    number = out.waiting
                 data = out.take()
+            if written is not None and out.client is not None:
+                written += (out.client, len(data), number)
             if data:
                 try:
                     sent = out.target.send(data)  # type: ignore[union-attr]  # see `mark`

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.main import get_command
 
-from channels.cli.command import make_app, make_test_app
+from channels.cli.command import APPS
 
 PAGE = Path(__file__).parents[1] / "reference" / "command-line.md"
 
@@ -56,20 +56,16 @@ GUIDES = {
 
 def page() -> str:
     """Return the page."""
-    sections = [section for app in (make_app(), make_test_app()) for section in _sections(app)]
+    sections = [section for make in APPS for section in _sections(make())]
     return "\n".join([HEAD, *sections]).rstrip() + "\n"
 
 
 def _sections(app: typer.Typer) -> Iterator[str]:
     options: dict[str, list[str]] = {}
     for name, command in _commands("ashtree", get_command(app)):
-        # `make_app` lists the test commands without parameters. `make_test_app` has their parameters.
-        if command.params:
-            options[name] = [
-                _line(each) for each in command.params if each.param_type_name == "option"
-            ]
-            other = SHARING.get(name, "")
-            yield _section(name, command, options[name], other, options.get(other, []))
+        options[name] = [_line(each) for each in command.params if each.param_type_name == "option"]
+        other = SHARING.get(name, "")
+        yield _section(name, command, options[name], other, options.get(other, []))
 
 
 def _commands(name: str, group: Any) -> Iterator[tuple[str, Any]]:
@@ -93,8 +89,7 @@ def _section(
     shared = [each[2 : each.index("`: ") + 1] for each in options if each in options_of_other]
     if shared:
         lines.append(f"- {', '.join(shared)}: As in `{other}`.")
-    lines.append("")
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def _paragraphs(help_text: str) -> str:

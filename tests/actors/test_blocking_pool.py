@@ -513,7 +513,7 @@ async def test_mistakes_are_named_with_their_correction() -> None:
         await AsyncioLoop().start_link()
         with pytest.raises(InvalidArgument, match="write the name of a running BlockingPool"):
             await blocking_call(len, "", pool="asyncio")
-        with pytest.raises(InvalidArgument, match="and no AsyncioLoop"):
+        with pytest.raises(InvalidArgument, match="write the name of a running AsyncioLoop"):
             await asyncio_call(fetch, loop="blocking")
         with pytest.raises(InvalidOption, match="timeout=-1"):
             await blocking_call(len, "", timeout=-1)

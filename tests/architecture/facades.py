@@ -13,11 +13,16 @@ EFFECTS = {"actors.installation"}
 
 
 def facade_problems(facade: Source) -> list[str]:
-    """Return the parts of a facade besides a docstring, imports and `__all__`, and the names missing in `__all__`."""
-    body = facade.tree.body
+    """Return the parts of a facade besides a docstring, imports and `__all__`, and the names missing in `__all__`.
+
+    Type checkers read the imports of a facade that loads its modules at the first use of a name. The facade must then
+    load the same modules.
+    """
+    body, homes = _with_later_imports(facade.tree.body)
     problems = [
         f"{facade.path}:{node.lineno} a facade holds names only"
         for node in body[1:]
+        if not _imports_loader(node)
         if not (isinstance(node, ast.ImportFrom) or _is_all(node) or _is_effect(node))
     ]
     if ast.get_docstring(facade.tree) is None:
@@ -29,6 +34,7 @@ def facade_problems(facade: Source) -> list[str]:
         alias.asname or alias.name
         for node in body
         if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+        if not _imports_loader(node)
         for alias in node.names
     ]
     problems += [f"{facade.path} imports {name} twice" for name in _repeated(imported)]
@@ -43,7 +49,45 @@ def facade_problems(facade: Source) -> list[str]:
         for name in listed
         if name not in imported
     ]
+    later = {
+        str(node.module)
+        for branch in facade.tree.body
+        if isinstance(branch, ast.If)
+        for node in branch.body
+        if isinstance(node, ast.ImportFrom)
+    }
+    problems += [
+        f"{facade.path} imports {module} for type checkers or at the first use, not for both"
+        for module in sorted(later ^ homes)
+    ]
     return problems
+
+
+def _with_later_imports(body: Sequence[ast.stmt]) -> tuple[list[ast.stmt], set[str]]:
+    """Return the statements with those under `if TYPE_CHECKING`, and the modules that `load_on_use` gets."""
+    flat: list[ast.stmt] = []
+    homes: set[str] = set()
+    for node in body:
+        match node:
+            case ast.If(
+                test=ast.Name(id="TYPE_CHECKING"),
+                body=imports,
+                orelse=[
+                    ast.Assign(
+                        targets=[ast.Name(id="__getattr__")],
+                        value=ast.Call(func=ast.Name(id="load_on_use"), args=[_, *names]),
+                    )
+                ],
+            ):
+                flat += imports
+                homes.update(ast.literal_eval(each) for each in names)
+            case _:
+                flat.append(node)
+    return flat, homes
+
+
+def _imports_loader(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module in {"typing", "actors.lazy"}
 
 
 def _is_all(node: ast.stmt) -> bool:

@@ -188,7 +188,7 @@ def folder_graphs(sources: Sequence[Source]) -> Mapping[str, Graph]:
 
 def _holds_names(source: Source) -> bool:
     return all(
-        isinstance(node, ast.Expr | ast.Import | ast.ImportFrom | ast.Assign)
+        isinstance(node, ast.Expr | ast.Import | ast.ImportFrom | ast.Assign | ast.If)
         for node in source.tree.body
     )
 

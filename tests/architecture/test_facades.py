@@ -1,5 +1,7 @@
 """The public surface: each name is listed once, exists, has one home and is documented."""
 
+import subprocess
+import sys
 from importlib import import_module
 from types import ModuleType
 
@@ -33,6 +35,27 @@ def test_every_listed_name_exists(package: str, facades: dict[str, ModuleType]) 
     report([f"{package}.{name}" for name in facade.__all__ if not hasattr(facade, name)])
 
 
+def test_a_facade_that_loads_its_modules_at_the_first_use_of_a_name_says_which_names_it_has() -> (
+    None
+):
+    code = """
+import sys, supervision.supervisor
+import actors, channels, supervision
+assert "actors.registry.registry" not in sys.modules and "channels.socket" not in sys.modules
+from supervision import application, child_spec
+assert callable(child_spec) and callable(application.run)
+from channels import telemetry
+assert "channels.socket" not in sys.modules
+print(channels.Socket.__name__, actors.exit.__name__)
+try:
+    channels.Sockett
+except AttributeError as error:
+    print(error)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout == "Socket exit\nmodule 'channels' has no attribute 'Sockett'\n"
+
+
 def test_every_class_and_function_is_exported_once(facades: dict[str, ModuleType]) -> None:
     report(exported_twice(facades))
 
@@ -58,6 +81,14 @@ def test_everything_exported_is_documented(facades: dict[str, ModuleType]) -> No
         ("'d'\nfrom a.b import x\n__all__ = ['x', 'x']", "a/__init__.py lists x twice"),
         ("'d'\nimport a.b\n__all__ = []", "a/__init__.py:2 a facade holds names only"),
         ("'d'\n__all__ = []\ndef f(): ...", "a/__init__.py:3 a facade holds names only"),
+        ("'d'\nif TYPE_CHECKING: ...\n__all__ = []", "a/__init__.py:2 a facade holds names only"),
+        (
+            (
+                "'d'\nif TYPE_CHECKING:\n    from a.b import x\nelse:\n"
+                "    __getattr__ = load_on_use(__name__, 'a.b', 'a.c')\n__all__ = ['x']"
+            ),
+            "a/__init__.py imports a.c for type checkers or at the first use, not for both",
+        ),
     ],
 )
 def test_a_facade_that_breaks_a_rule_is_found(text: str, problem: str) -> None:

@@ -15,7 +15,6 @@ import os
 import selectors
 import socket
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -30,6 +29,7 @@ from actors import open_runtime
 from channels.cli.serve import tune_collector
 from channels.recording import open_recorder
 from examples.conformance import endpoint
+from tests.benchmarks.channels.interpreter import build_of
 from tests.integration.servers import Server
 
 CLIENTS: Final = 100
@@ -295,7 +295,7 @@ def main() -> None:
                 server.start()
                 pin(server.pid, cores[0])
             pin(0, cores[-1])
-            print(f"Python {sys.version.split()[0]}, {CLIENTS} clients, {options.rounds} rounds")
+            print(f"{build_of()}, {CLIENTS} clients, {options.rounds} rounds")
             for mode in options.modes:
                 print(f"{mode}: CPU of the server for each frame that a client gets")
                 tell(compare(servers, mode, options.rounds, options.seconds))

@@ -22,6 +22,7 @@ from attrs import Factory, asdict, define
 from rich.console import Console
 
 from tests.benchmarks.channels.generator import arguments_of
+from tests.benchmarks.channels.interpreter import warning_about
 from tests.benchmarks.channels.machine import allow_files, describe
 from tests.benchmarks.channels.report import goal_table, machine_lines, markdown, tables
 from tests.benchmarks.channels.results import Results, goals, joined
@@ -179,6 +180,9 @@ def run(plan: Plan, console: Console, folder: Path) -> Results:
         if subject.name.startswith("django")
     )
     results = Results(describe(with_django=with_django))
+    warning = warning_about(results.machine["Python"])
+    if warning is not None:
+        print(warning, file=sys.stderr)
     results.titles = {subject.name: subject.title for subject in plan.subjects}
     for row, turn, subject in plan.steps():
         with console.status(f"{row.name}, round {turn + 1} of {plan.rounds}: {subject.title}"):

@@ -11,6 +11,7 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.benchmarks.channels.interpreter import build_of
 from tests.benchmarks.channels.proc import cpu_model
 from tests.benchmarks.channels.subjects import DJANGO_PYTHON
 
@@ -39,7 +40,7 @@ def describe(*, with_django: bool) -> dict[str, str]:
         "processor": cpu_model(),
         "cores": str(os.cpu_count()),
         "kernel": platform.release(),
-        "Python": platform.python_version(),
+        "Python": build_of(),
         "versions": _text({name: _version(name) for name in _OWN}),
         **({"versions for Django": _text(_ask_django())} if with_django else {}),
         "load before the run": f"{busy:.1f}",

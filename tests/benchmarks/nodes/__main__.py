@@ -1,11 +1,12 @@
 """Costs of several nodes: `make bench-nodes`.
 
-    python -m tests.benchmarks.nodes [workers] [broadcasts] [presences] [--rounds 5]
+    python -m tests.benchmarks.nodes [workers] [broadcasts] [presences] [latency] [--rounds 5]
 
 - workers: CPU of the server for each frame that a client gets, with one worker and with two. The parent counts too.
 - broadcasts: CPU of one broadcast for four nodes together, by the number of nodes with members, of topics and of
   subscribers of other topics.
 - presences: joins, diffs and memory of many presences on three nodes.
+- latency: the time until a node and its clients see a join on another node, through Valkey.
 
 Both sides of a comparison take turns in one run, because a rate depends on the machine and a ratio does not.
 """
@@ -16,6 +17,7 @@ import argparse
 import gc
 import json
 import os
+import random
 import resource
 import selectors
 import socket
@@ -34,11 +36,13 @@ from actors import Pid, open_runtime, receive, spawn
 from channels import Broadcast, PubSub
 from channels.presence import Presence
 from channels.pubsub.local import Fastlane
+from channels.pubsub.redis import RedisAdapter
 from channels.serializers.serializer import Codec
 from channels.serializers.v2 import V2
 from channels.testing import JoinedNodes
 from supervision import Supervisor
 from tests.channels.transports.frames import TEXT, client_frame
+from tests.integration.valkey import valkey
 from tests.integration.worker_servers import WorkersServer
 
 _UPGRADE = (
@@ -292,6 +296,57 @@ async def measure_presences(count: int) -> None:
         print(f"  CPU of an update for all  {used / 1_000 * 1e6:6.0f} us")
 
 
+async def measure_latency(joins: int, url: str) -> None:
+    """Print the time from a join on one node until another node sees it. The nodes meet at Valkey.
+
+    New presences come at random times, 20 in a second, so that some wait for the interval of the presence.
+    """
+    async with open_runtime():
+        nodes: list[tuple[PubSub, Presence]] = []
+        for name in "ab":
+            pubsub, presence = PubSub(RedisAdapter(url, node_name=name)), Presence()
+            await Supervisor.start_link([pubsub.child_spec(), presence.child_spec(pubsub)])
+            nodes.append((pubsub, presence))
+        (_, here), (there, other) = nodes
+        begun: dict[str, float] = {}
+        seen: dict[str, float] = {}
+        told: dict[str, float] = {}
+
+        async def client() -> None:
+            there.subscribe("room:1")
+            while True:
+                message = await receive()
+                now = time.perf_counter()
+                told.update((key, now - begun[key]) for key in message.payload["joins"])
+
+        async def reader() -> None:
+            while True:
+                await trio.sleep(0.0005)
+                now = time.perf_counter()
+                for key in begun.keys() - seen.keys():
+                    if key in other.snapshot("room:1"):
+                        seen[key] = now - begun[key]
+
+        spawn(client)
+        spawn(reader)
+        await trio.sleep(4.0)
+        owner, chance = spawn(trio.sleep_forever), random.Random(1)
+        for n in range(joins):
+            await trio.sleep(chance.expovariate(20.0))
+            begun[f"user {n}"] = time.perf_counter()
+            here.track("room:1", f"user {n}", {"status": "here"}, pid=owner)
+        await trio.sleep(1.0)
+        print(f"{joins} joins on one node, 20 in a second, seen on another one through Valkey")
+        for who, times in (("its presences", seen), ("its clients", told)):
+            middle, late = (
+                sorted(times.values())[int(len(times) * part)] * 1e3 for part in (0.5, 0.99)
+            )
+            print(
+                f"  {who:14} {len(times)}, p50 {middle:.1f} ms, p99 {late:.1f} ms,"
+                f" highest {max(times.values()) * 1e3:.1f} ms"
+            )
+
+
 def resident() -> int:
     """Return the bytes of memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -304,12 +359,13 @@ def spread(values: Sequence[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    kinds = ["workers", "broadcasts", "presences"]
+    kinds = ["workers", "broadcasts", "presences", "latency"]
     parser.add_argument("kinds", nargs="*", choices=kinds, default=kinds)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--broadcasts", type=int, default=1_000)
     parser.add_argument("--presences", type=int, default=20_000)
+    parser.add_argument("--joins", type=int, default=1_000)
     options = parser.parse_args()
     if "workers" in options.kinds:
         compare_workers(options.rounds, options.clients, options.broadcasts)
@@ -317,6 +373,9 @@ def main() -> None:
         compare_broadcasts(options.rounds)
     if "presences" in options.kinds:
         trio.run(measure_presences, options.presences)
+    if "latency" in options.kinds:
+        with tempfile.TemporaryDirectory() as folder, valkey(Path(folder)) as server:
+            trio.run(measure_latency, options.joins, server.url)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -216,17 +217,50 @@ def test_serve_endpoint_tells_the_address_it_has_got_and_tunes_the_collector() -
         serve_endpoint(Endpoint(sockets={}), port=0, on_started=started)
         url, tuned, freezed = told
         assert url.startswith("http://127.0.0.1:")
-        young, older, _ = tuned
-        # A collection of the youngest generation must be short, so it scans few objects. A collection of an older
-        # generation scans many objects, so it must be rare.
-        assert young <= 20_000
-        assert young * older >= 5_000_000
+        assert tuned == cli.collector_thresholds(sys.version_info)
         assert freezed > frozen
     finally:
         gc.unfreeze()
         if frozen:  # by tests/conftest.py
             gc.freeze()
         gc.set_threshold(*thresholds)
+
+
+@pytest.mark.parametrize(
+    ("version", "is_incremental"),
+    [
+        ((3, 11, 0), False),
+        ((3, 13, 5), False),
+        ((3, 14, 0, "final", 0), True),
+        ((3, 14, 4, "final", 0), True),
+        ((3, 14, 5, "final", 0), False),
+        ((3, 15, 0), False),
+    ],
+)
+def test_the_collector_scans_all_objects_once_in_five_million_new_ones(
+    version: tuple[int, ...], is_incremental: bool
+) -> None:
+    young, second, _ = cli.collector_thresholds(version)
+    # A collection of the youngest generation must be short, so it scans few objects. A collection of an older
+    # generation scans many objects, so it must be rare. An incremental collector scans one part of ten times the second
+    # number with each collection of the youngest generation.
+    collections = 10 * second if is_incremental else second
+    assert young <= 20_000
+    assert young * collections == 5_000_000
+
+
+def test_each_python_of_this_machine_takes_the_thresholds_for_its_version() -> None:
+    """A Python with the incremental collector has no third threshold, so it reads 0."""
+    program = "import gc, sys; gc.set_threshold(20_000, 25, 7); print(*sys.version_info[:3], gc.get_threshold()[2])"
+    names = [f"python3.{minor}" for minor in range(11, 16)]
+    found = [sys.executable, *filter(None, map(shutil.which, names))]
+    for python in found:
+        out = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False)
+        # The command of a version manager fails for a version that is not active.
+        if python == sys.executable or not out.returncode:
+            *version, third = map(int, out.stdout.split())
+            is_incremental = cli.collector_thresholds(tuple(version))[2] == 0
+            assert is_incremental is (third == 0), out.stdout
 
 
 def test_tuning_the_collector_can_be_left_out() -> None:

@@ -23,6 +23,29 @@ async def test_presences_are_seen_on_every_node_within_moments(runtime: Runtime)
     assert c.presence.snapshot(TOPIC)["ann"][0]["at"] == "a"
 
 
+async def test_99_of_100_joins_are_seen_on_another_node_within_30_ms(runtime: Runtime) -> None:
+    """Joins come at random times, 20 in a second, so that some wait for the interval."""
+    _, (a, b) = await cluster("a", "b", max_calls_per_second=float("inf"))
+    begun: dict[str, float] = {}
+    seen: dict[str, float] = {}
+
+    async def reader() -> None:
+        while True:
+            await trio.sleep(0.001)
+            for key in [key for key in begun if key in b.presence.snapshot(TOPIC)]:
+                seen[key] = trio.current_time() - begun.pop(key)
+
+    spawn(reader)
+    random = Random(1)
+    for n in range(500):
+        await trio.sleep(random.expovariate(20.0))
+        begun[f"user {n}"] = trio.current_time()
+        a.joins(f"user {n}")
+    await trio.sleep(0.5)
+    assert len(seen) == 500
+    assert sorted(seen.values())[int(500 * 0.99)] < 0.03
+
+
 async def test_the_metas_of_a_user_stand_in_one_order_on_all_nodes(runtime: Runtime) -> None:
     nodes, (a, b, c) = await cluster("a", "b", "c", down_period=5.0)
     everyone = [a, b, c]

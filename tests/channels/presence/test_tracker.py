@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from actors import SHUTDOWN, Runtime, kill, spawn, stop
 from channels import Broadcast, PubSub
 from channels.presence import Presence, wire
 from channels.presence.clock import Version
+from channels.presence.delta import Entry, Segment
 from channels.presence.tracker import PAGE, gossip_topic
 from channels.pubsub.envelope import Envelope, unpack
 from channels.telemetry import (
@@ -548,3 +550,69 @@ async def test_nodes_that_come_and_go_leave_nothing_behind(runtime: Runtime) -> 
     await trio.sleep(10.0)
     assert a.presence.statistics()["nodes"] == 1
     assert a.online() == []
+
+
+# Large changes
+
+
+async def crowd(node: Node, users: int = 5_000) -> Mailbox:
+    """Let a node hear of the presences of node z, until its readers see the first of them."""
+    heard = await node.hears()
+    entries = {
+        n + 1: Entry("z", TOPIC, f"user {n}", "pid", {"phx_ref": f"z{n:05}"}) for n in range(users)
+    }
+    delta = {"z": Segment(incarnation=1, start=0, end=users, entries=entries)}
+    beat = wire.Heartbeat(incarnation=1, clocks={"z": Version(1, users)}, delta=delta)
+    node.pubsub.local_broadcast(GOSSIP, ["z", wire.encode_message(beat)])
+    while not node.online():
+        await trio.lowlevel.checkpoint()
+    assert node.presence.statistics()["waiting_nodes"] == 1
+    return heard
+
+
+async def test_readers_see_thousands_of_presences_in_steps_with_room_for_others(
+    runtime: Runtime,
+) -> None:
+    _, (a,) = await cluster("a")
+    heard = await crowd(a)
+    sizes = [0, len(a.online())]
+    a.joins("ann")
+    while a.presence.statistics()["waiting_nodes"]:
+        sizes.append(len(a.online()))
+        await trio.lowlevel.checkpoint()
+    # Trio may run the tracker twice between two turns of this task.
+    assert max(after - before for before, after in itertools.pairwise(sizes)) <= 2_001
+    assert len(sizes) > 3
+    assert len(a.online()) == 5_001
+    assert a.presence.statistics()["slices"] >= 5
+    await trio.sleep(1.0)
+    assert Client().hear(heard.messages).metas == truth(a.presence)
+
+
+async def test_the_next_tracker_shows_the_rest_of_what_the_last_one_has_begun(
+    runtime: Runtime,
+) -> None:
+    _, (a,) = await cluster("a")
+    tracker = await a.child("tracker")
+    heard = await crowd(a)
+    kill(tracker)
+    await settle()
+    assert len(a.online()) == 5_000
+    await trio.sleep(1.0)
+    assert Client().hear(heard.messages).metas == truth(a.presence)
+
+
+@pytest.mark.parametrize("grace", [0.0, 3.0])
+async def test_a_node_that_stops_while_readers_begin_to_see_it_leaves_nothing_behind(
+    grace: float, runtime: Runtime
+) -> None:
+    _, (a,) = await cluster("a", leave_grace=grace)
+    heard = await crowd(a)
+    goodbye = wire.Goodbye(incarnation=1, delta={})
+    a.pubsub.local_broadcast(GOSSIP, ["z", wire.encode_message(goodbye)])
+    await settle()
+    assert len(a.online()) == (5_000 if grace else 0)
+    await trio.sleep(5.0)
+    assert a.online() == []
+    assert Client().hear(heard.messages).metas == {}
+    assert a.presence.statistics()["waiting_nodes"] == 0

@@ -25,7 +25,7 @@ def assembled(pages: list[Delta], assemblies: Assemblies | None = None) -> list[
 
 @given(st.integers(1, 15))
 def test_the_pages_of_a_delta_are_the_delta(max_weight: int) -> None:
-    pages = split(LARGE, max_weight)
+    pages = list(split(LARGE, max_weight))
     assert all(size_of(page) <= max_weight for page in pages)
     *before, whole = assembled(pages)
     assert whole == LARGE
@@ -33,12 +33,12 @@ def test_the_pages_of_a_delta_are_the_delta(max_weight: int) -> None:
 
 
 def test_an_empty_delta_has_one_page() -> None:
-    assert split({}, 10) == [{}]
+    assert list(split({}, 10)) == [{}]
     assert assembled([{}]) == [{}]
 
 
 def test_a_page_holds_as_much_as_its_weight_allows() -> None:
-    pages = split({"a": LARGE["a"]}, 10, weight=lambda entry: entry.meta["n"], tag_weight=5)
+    pages = list(split({"a": LARGE["a"]}, 10, weight=lambda entry: entry.meta["n"], tag_weight=5))
     sizes = [(list(page["a"].entries), sorted(page["a"].removed)) for page in pages]
     # An entry that is heavier than a page has one of its own.
     expected = [([], [1, 2]), ([], [5]), ([7], []), ([9], []), ([12], []), ([13], []), ([14], [])]
@@ -48,7 +48,7 @@ def test_a_page_holds_as_much_as_its_weight_allows() -> None:
 @pytest.mark.parametrize("lost", [0, 1, 2])
 def test_a_transfer_with_a_lost_page_is_dropped(lost: int) -> None:
     assemblies = Assemblies()
-    pages = split(LARGE, 3)
+    pages = list(split(LARGE, 3))
     for index, page in enumerate(pages):
         if index != lost:
             assert assemblies.add("x", "r", index, len(pages), page) is None
@@ -58,7 +58,7 @@ def test_a_transfer_with_a_lost_page_is_dropped(lost: int) -> None:
 
 def test_a_new_transfer_replaces_one_that_is_not_complete() -> None:
     assemblies = Assemblies()
-    pages = split(LARGE, 3)
+    pages = list(split(LARGE, 3))
     assemblies.add("x", "old", 0, len(pages), pages[0])
     assert assembled(pages, assemblies)[-1] == LARGE
     assert assemblies.dropped == 1
@@ -66,7 +66,7 @@ def test_a_new_transfer_replaces_one_that_is_not_complete() -> None:
 
 def test_pages_of_a_transfer_that_is_not_under_way_are_ignored() -> None:
     assemblies = Assemblies()
-    pages = split(LARGE, 3)
+    pages = list(split(LARGE, 3))
     assert assemblies.add("x", "r", 1, len(pages), pages[1]) is None
     assemblies.add("x", "r", 0, len(pages), pages[0])
     assert assemblies.add("x", "other", 1, len(pages), pages[1]) is None
@@ -75,7 +75,7 @@ def test_pages_of_a_transfer_that_is_not_under_way_are_ignored() -> None:
 
 def test_each_sender_has_a_transfer_of_its_own() -> None:
     assemblies = Assemblies()
-    pages = split(LARGE, 6)
+    pages = list(split(LARGE, 6))
     for index, page in enumerate(pages):
         whole = [assemblies.add(sender, "r", index, len(pages), page) for sender in "xy"]
     assert whole == [LARGE, LARGE]
@@ -83,7 +83,7 @@ def test_each_sender_has_a_transfer_of_its_own() -> None:
 
 def test_a_transfer_that_is_too_large_is_dropped() -> None:
     assemblies = Assemblies(max_size=5)
-    assert assembled(split(LARGE, 3), assemblies)[-1] is None
+    assert assembled(list(split(LARGE, 3)), assemblies)[-1] is None
     assert (len(assemblies), assemblies.dropped) == (0, 1)
 
 

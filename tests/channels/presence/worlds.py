@@ -185,7 +185,7 @@ class World:
             node.follow(node.replicas.heard(sender, message.incarnation, self.now))
             self.merge(node, message.delta)
         elif isinstance(message, TransferRequest):
-            pages = split(node.state.extract(message.clocks), 3)
+            pages = list(split(node.state.extract(message.clocks), 3))
             for index, page in enumerate(pages):
                 answer = Transfer(ref=message.ref, index=index, count=len(pages), page=page)
                 self.send(receiver, sender, answer)

@@ -85,7 +85,7 @@ BOUNDS = (
     Bound("_TURN", (_REDIS,), (1, 2)),
     Bound("_REPLIES", (_REDIS,), (1, 2)),
     Bound("_WINDOW", (_REDIS,), (1, 500)),
-    Bound("_KEYS_PER_DIFF", ("channels.presence.announcer",), (1, 2)),
+    Bound("SLICE", ("channels.presence.announcer", "channels.presence.roster"), (1, 2)),
     Bound("PAGE", ("channels.presence.tracker",), (100, 400)),
     Bound("_FULL", ("channels.presence.snapshot",), (16,)),
     Bound("_ENDS", ("channels.durable.redis",), (1, 2)),
