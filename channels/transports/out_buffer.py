@@ -315,11 +315,9 @@ class OutBuffer:
         """
         if not self.reserved:
             return 0
-        return (
-            max(-room, min(self._spare, RESERVED_STEP))
-            if room < 0
-            else min(0, RESERVED_STEP - room)
-        )
+        if room < 0:
+            return max(-room, min(self._spare, RESERVED_STEP))
+        return min(0, RESERVED_STEP - room)
 
     def _take_room(self, room: int, step: int) -> None:
         self._room = room + step
