@@ -187,15 +187,17 @@ def _serve(
     sockets = PlaceSockets([_own(number) for number in setup.listening])
     # While this worker starts, its predecessor answers the probes, which would get 503 here.
     internal = PlaceSockets([_own(number) for number in setup.internal], waits=setup.replaces)
-    hub, grants = _own(setup.hub), _own(setup.grants)
+    peers, grants = [_own(number) for number in setup.peers], _own(setup.grants)
+    adapter = None
     if endpoint.pubsub.is_local:
-        endpoint.pubsub.use(WorkersAdapter(hub, grants=GrantClient(grants)))
+        adapter = WorkersAdapter(peers, grants=GrantClient(grants))
+        endpoint.pubsub.use(adapter)
     else:
         # The application has its own adapter, which also reaches the other workers.
-        hub.close()
-        grants.close()
+        for sock in (*peers, grants):
+            sock.close()
     shutdown_deadline = endpoint.draining.shutdown_deadline
-    worker = _Worker(endpoint, line, sockets, internal)
+    worker = _Worker(endpoint, line, sockets, internal, adapter)
     # The same limit as that of the parent.
     lifeline.serving(shutdown_deadline + Timing().stop_grace)
 
@@ -247,11 +249,13 @@ class _Worker:
         line: ControlLine,
         sockets: PlaceSockets,
         internal: PlaceSockets,
+        adapter: WorkersAdapter | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._line = line
         self._sockets = sockets
         self._internal = internal
+        self._adapter = adapter
         self._stops_together = False
         self._is_orphan = False
         self._notes_signals = False
@@ -295,6 +299,12 @@ class _Worker:
                     self._endpoint.load_problem = text
                 case {"type": "stop", "signal": int(signum)}:
                     self._stop_together(signum)
+                case {"type": "peer"}:
+                    for sock in self._line.take_sockets(1):
+                        if self._adapter is None:
+                            sock.close()
+                        else:
+                            self._adapter.connect(sock)
                 case {"type": "adopt", "sockets": int(count), "internal": int(internal)}:
                     self._sockets.adopt(self._line.take_sockets(count))
                     self._internal.adopt(self._line.take_sockets(internal))
@@ -324,11 +334,13 @@ class _Worker:
                 # The endpoint has no sessions, or is stopping.
                 continue
             connections += counts.active
+        pubsub = self._endpoint.pubsub.statistics()
         entities = [each for each in self._endpoint.children if isinstance(each, EntitySupervisor)]
         return {
             "connections": connections,
             "entities": sum(each.statistics().get("keys", 0) for each in entities),
-            "topics": self._endpoint.pubsub.statistics()["topics"],
+            "topics": pubsub["topics"],
+            **({} if self._adapter is None else self._adapter.statistics()),
         }
 
     async def farewell(self) -> None:

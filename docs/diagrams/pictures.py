@@ -368,7 +368,7 @@ def topology() -> Diagram:
         Note(
             x=455,
             y=580,
-            text="One machine needs no Redis: its parent then passes the broadcasts between its workers.",
+            text="One machine needs no Redis: its workers then send the broadcasts to each other.",
             anchor="middle",
         ),
     ]

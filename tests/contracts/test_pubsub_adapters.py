@@ -6,7 +6,6 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from functools import partial
-from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +21,6 @@ from channels.pubsub.envelope import MessageTooLarge
 from channels.pubsub.local import Fastlane
 from channels.pubsub.redis.adapter import RedisAdapter
 from channels.pubsub.workers.adapter import WorkersAdapter
-from channels.pubsub.workers.hub import Hub
 from channels.serializers.serializer import Codec
 from channels.serializers.v1 import V1
 from channels.serializers.v2 import V2
@@ -103,26 +101,28 @@ async def redis_in_memory() -> AsyncIterator[Callable[..., Adapter]]:
 
 
 @asynccontextmanager
-async def over_a_hub() -> AsyncIterator[Callable[..., Adapter]]:
-    """Workers whose hub runs in this process, over the sockets that it uses between processes."""
-    hub, numbers = Hub(), count(1)
+async def linked() -> AsyncIterator[Callable[..., Adapter]]:
+    """Workers in this process, over the sockets that connect them between processes."""
+    others: list[WorkersAdapter] = []
+
+    def adapter(name: str, **options: Any) -> Adapter:
+        pairs = [socket.socketpair() for _ in others]
+        for other, (theirs, ours) in zip(others, pairs, strict=True):
+            opened.enter_context(theirs)
+            opened.enter_context(ours)
+            other.connect(theirs)
+        ends = [ours for _, ours in pairs]
+        others.append(WorkersAdapter(ends, node_name=name, heartbeat=0.05, **options))
+        return others[-1]
+
     with ExitStack() as opened:
-        async with trio.open_nursery() as nursery:
-
-            def adapter(name: str, **options: Any) -> Adapter:
-                ours, theirs = socket.socketpair()
-                opened.enter_context(theirs)
-                nursery.start_soon(hub.attach(next(numbers), ours).main)
-                return WorkersAdapter(theirs, node_name=name, heartbeat=0.05, **options)
-
-            yield adapter
-            nursery.cancel_scope.cancel()
+        yield adapter
 
 
 KINDS = [
     Kind("joined", in_memory),
     Kind("redis", redis_in_memory),
-    Kind("workers", over_a_hub),
+    Kind("workers", linked),
 ]
 
 

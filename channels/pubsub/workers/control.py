@@ -5,6 +5,8 @@ tells the worker to stop. The worker reports its state and its figures:
 
     {"type": "report"}                             parent: send a report
     {"type": "stop", "signal": 15}                 parent: stop together with all other workers
+    {"type": "peer"}                               parent: another worker starts. The message comes with
+                                                   the socket to it
     {"type": "adopt", "sockets": 1, "internal": 0} parent: answer the clients of another place too. The message comes
                                                    with the listening sockets of that place, first the public ones
     {"type": "release"}                            parent: all workers have drained; accept no more, and end
@@ -44,7 +46,7 @@ class Setup(msgspec.Struct, kw_only=True, frozen=True):
         port: the port of the server.
         listening: the file descriptors of the listening sockets of the worker's place.
         internal: the file descriptors of the listening sockets of the internal port, if the server has one.
-        hub: the file descriptor of the worker's socket to the hub.
+        peers: the file descriptors of the sockets to the workers that were started before.
         grants: the file descriptor of the worker's socket to the table of grants.
         lock: the file descriptor of a locked file. It stays locked until all workers have ended.
         lifeline: the file descriptor of a pipe that ends with the parent.
@@ -60,7 +62,7 @@ class Setup(msgspec.Struct, kw_only=True, frozen=True):
     port: int
     listening: list[int]
     internal: list[int] = []
-    hub: int
+    peers: list[int] = []
     grants: int
     lock: int
     lifeline: int

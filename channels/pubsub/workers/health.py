@@ -103,10 +103,10 @@ class WorkerReport(msgspec.Struct, kw_only=True, tag_field="type", tag="worker")
         entities: keys of entities that the worker owns.
         memory: its resident memory in bytes.
         cpu: seconds of CPU that it used.
-        received: envelopes that the hub got from the worker.
-        passed: envelopes that the hub passed on to the worker.
-        dropped: envelopes that the hub dropped, because the worker did not read.
-        buffered: bytes that wait for the worker in the hub.
+        sent: messages that it sent to the other workers.
+        received: messages that it got from them.
+        dropped: messages that it dropped, because another worker did not read.
+        waiting_bytes: bytes that wait in it for other workers.
     """
 
     place: int
@@ -122,10 +122,10 @@ class WorkerReport(msgspec.Struct, kw_only=True, tag_field="type", tag="worker")
     entities: int = 0
     memory: int | None = None
     cpu: float | None = None
+    sent: int = 0
     received: int = 0
-    passed: int = 0
     dropped: int = 0
-    buffered: int = 0
+    waiting_bytes: int = 0
 
 
 Report: TypeAlias = ServerReport | WorkerReport

@@ -1,10 +1,11 @@
-"""The parent of workers: it starts them, restarts them, replaces them, and passes envelopes on between them.
+"""The parent of workers: it starts them, restarts them, replaces them, and connects them with each other.
 
 The parent loads nothing of the application, so nothing in the application can stop it. `channels.pubsub.workers.plan`
 decides what happens; this module carries it out.
 
-A worker inherits the listening sockets of its place, a socket to the hub, and a control socket. The number of the
-control socket is the last argument of the worker. Each worker has its own process group. So Ctrl-C in a terminal
+A worker inherits the listening sockets of its place, a socket to each worker that was started before, and a control
+socket. The other workers get their ends over their control lines. The number of the control socket is the last argument
+of the worker. Each worker has its own process group. So Ctrl-C in a terminal
 reaches only the parent, which then stops the workers.
 
 If the parent is killed, its workers notice that their control lines and a pipe have ended. They drain and stop. A new
@@ -46,7 +47,6 @@ from channels.pubsub.workers.health import (
     serve_health,
     was_left_behind,
 )
-from channels.pubsub.workers.hub import MAX_BUFFERED_BYTES, Hub, Link
 from channels.pubsub.workers.lock import lock_file
 from channels.pubsub.workers.places import open_places
 from channels.pubsub.workers.plan import (
@@ -78,8 +78,6 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _ANSWER = 1.0
 # Seconds between two attempts to open a port that the workers of a killed parent still use.
 _RETRY = 0.1
-# Seconds between two log lines about the lost envelopes of one worker.
-_DROPS = 60.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -103,7 +101,6 @@ class WorkersSettings:
         internal: the host and the port of the internal port, which all workers share; None for no such port.
         options: values for the `Setup` of each worker.
         timing: time limits.
-        max_buffered_bytes: bytes that can wait in the hub for one worker.
         health_socket: the path of the health socket; None takes the result of `path_for`.
         url: a function that makes the URL of a host and a port.
         watch: an async function that runs while the workers run. Its argument is a function that replaces all workers.
@@ -117,7 +114,6 @@ class WorkersSettings:
     internal: tuple[str, int] | None = None
     options: Mapping[str, Any] = Factory(dict)
     timing: Timing = Factory(Timing)
-    max_buffered_bytes: int = MAX_BUFFERED_BYTES
     health_socket: Path | None = None
     url: Callable[[str, int], str] = "http://{}:{}".format
     watch: Watch | None = None
@@ -282,7 +278,6 @@ class _Process:
     worker: Worker
     process: trio.Process | None = None
     control: ControlLine | None = None
-    link: Link | None = None
     # Its number in the table of grants, and its line to it.
     holder: int = 0
     grants: GrantLink | None = None
@@ -320,7 +315,6 @@ class _Parent:
         self.address = address
         self.on_serving = on_serving
         self.plan = Plan(settings.workers, settings.timing, reloads=settings.watch is not None)
-        self.hub = Hub(max_buffered_bytes=settings.max_buffered_bytes, on_dropped=self._note_drop)
         self.grants = Grants()
         self.holders = count(1)
         # The number of processes that have had each id.
@@ -332,8 +326,6 @@ class _Parent:
         self._reporting = trio.Lock()
         # The state of which the service manager has been told.
         self._told: tuple[State, bool] = (State.STARTING, False)
-        # For each worker that loses envelopes: the time of the next log line, and the number of envelopes for it.
-        self._drops: dict[int, tuple[float, int]] = {}
 
     async def run(self, signals: Any, *, follows_terminal: bool) -> int:
         """Carry out the plan until it finishes. Return the exit code."""
@@ -460,24 +452,39 @@ class _Parent:
             theirs.enter_context(control)
             process.control = line = ControlLine(ours)
             try:
-                hub_end, hub = socket.socketpair()
-                theirs.enter_context(hub)
-                process.link = link = self.hub.attach(process.worker.id, hub_end)
+                peers = [theirs.enter_context(sock) for sock in self._introduce(process)]
                 grants_end, grants = socket.socketpair()
                 theirs.enter_context(grants)
                 process.grants = GrantLink(grants_end, self.grants, process.holder)
                 try:
-                    await self._spawn(process, control, hub, grants)
+                    await self._spawn(process, control, peers, grants)
                     theirs.close()
-                    return await self._serve(process, line, link, process.grants)
+                    return await self._serve(process, line, process.grants)
                 finally:
                     process.grants.close()
-                    link.close()
             finally:
                 line.close()
 
+    def _introduce(self, process: _Process) -> list[socket.socket]:
+        """Make a socket pair for a new worker and each other one. Return the new worker's ends."""
+        ends = []
+        for other in self.processes.values():
+            if other is process or other.control is None:
+                continue
+            ours, theirs = socket.socketpair()
+            with theirs:
+                # A worker that has just ended, or that does not read its messages, gets none. Then its end closes here,
+                # and the new worker notices that.
+                other.control.send({"type": "peer"}, [theirs])
+            ends.append(ours)
+        return ends
+
     async def _spawn(
-        self, process: _Process, control: socket.socket, hub: socket.socket, grants: socket.socket
+        self,
+        process: _Process,
+        control: socket.socket,
+        peers: Sequence[socket.socket],
+        grants: socket.socket,
     ) -> None:
         worker = process.worker
         sockets = self.sockets[worker.place - 1]
@@ -489,7 +496,7 @@ class _Parent:
             port=self.port,
             listening=[sock.fileno() for sock in sockets.public],
             internal=[sock.fileno() for sock in sockets.internal],
-            hub=hub.fileno(),
+            peers=[sock.fileno() for sock in peers],
             grants=grants.fileno(),
             lock=self.lock,
             lifeline=self.lifeline,
@@ -505,10 +512,10 @@ class _Parent:
             stdin=subprocess.DEVNULL,
             pass_fds=(
                 control.fileno(),
-                hub.fileno(),
                 grants.fileno(),
                 self.lock,
                 self.lifeline,
+                *setup.peers,
                 *setup.listening,
                 *setup.internal,
             ),
@@ -523,13 +530,10 @@ class _Parent:
         for signum in process.pending:
             process.process.send_signal(signum)
 
-    async def _serve(
-        self, process: _Process, line: ControlLine, link: Link, grants: GrantLink
-    ) -> End:
+    async def _serve(self, process: _Process, line: ControlLine, grants: GrantLink) -> End:
         assert process.process is not None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, process, line)
-            nursery.start_soon(link.main)
             nursery.start_soon(grants.main)
             code = await process.process.wait()
             nursery.cancel_scope.cancel()
@@ -561,16 +565,6 @@ class _Parent:
                     for each in self.processes.values():
                         if each is not process and each.control is not None:
                             each.control.send(message)
-
-    def _note_drop(self, worker: int, frames: int) -> None:
-        """Log drops, at most once a minute for each worker: a worker that does not read loses very many envelopes."""
-        now = trio.current_time()
-        due, dropped = self._drops.pop(worker, (now, 0))
-        dropped += frames
-        if now >= due:
-            _log.warning("worker %d does not read; dropped %d envelopes for it", worker, dropped)
-            due, dropped = now + _DROPS, 0
-        self._drops[worker] = due, dropped
 
     # Health
 
@@ -623,10 +617,8 @@ class _Parent:
         if process.process is not None:
             report.pid = process.process.pid
             report.memory, report.cpu = _usage(process.process.pid)
-        if process.link is not None:
-            link = process.link
-            report.received, report.passed = link.received, link.passed
-            report.dropped, report.buffered = link.dropped, link.buffered_bytes
+        for name in ("sent", "received", "dropped", "waiting_bytes"):
+            setattr(report, name, answer.get(name, 0))
         return report
 
 

@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.nodes [workers] [broadcasts] [presences] [latency] [--rounds 5]
 
-- workers: CPU of the server for each frame that a client gets, with one worker and with two. The parent counts too.
+- workers: CPU of the server for each frame that a client gets, with one worker and with two. The parent counts too. Two
+  servers with one worker each, which get the same pushes, show what two processes cost on this machine without a link.
 - broadcasts: CPU of one broadcast for four nodes together, by the number of nodes with members, of topics and of
   subscribers of other topics.
 - presences: joins, diffs and memory of many presences on three nodes.
@@ -16,7 +17,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import random
 import resource
 import selectors
@@ -50,7 +50,6 @@ _UPGRADE = (
     b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
-_TICKS = os.sysconf("SC_CLK_TCK")
 _PAYLOAD = {"body": "x" * 100}
 
 
@@ -58,12 +57,20 @@ _PAYLOAD = {"body": "x" * 100}
 
 
 class Clients:
-    """Clients of one room on plain sockets, which only count the frames that they get."""
+    """Clients of one room on plain sockets, which only count the bytes that they get.
 
-    def __init__(self, port: int, count: int) -> None:
+    Args:
+        ports: the ports of the servers, which take turns. Without links, each server has a room of its own.
+        count: the number of clients.
+    """
+
+    def __init__(self, ports: Sequence[int], count: int) -> None:
         self._selector = selectors.DefaultSelector()
-        self.sockets = [self._open(port) for _ in range(count)]
-        self.frame = 0
+        self._buffer = bytearray(1 << 18)
+        self.rooms: list[list[socket.socket]] = [[] for _ in ports]
+        for number in range(count):
+            room = number % len(ports)
+            self.rooms[room].append(self._open(ports[room]))
 
     def _open(self, port: int) -> socket.socket:
         sock = socket.create_connection(("127.0.0.1", port), timeout=60)
@@ -73,16 +80,20 @@ class Clients:
             pass
         sock.sendall(client_frame(TEXT, b'["1","1","room:bench","phx_join",{}]'))
         sock.recv(4096)
-        sock.setblocking(False)
         self._selector.register(sock, selectors.EVENT_READ)
         return sock
 
-    def broadcast(self, times: int, *, ahead: int) -> int:
-        """Let clients broadcast in turn, wait until everybody has everything, and return the number of frames.
+    def broadcast(self, bursts: int, *, length: int) -> int:
+        """Broadcast bursts of messages. Return the number of frames that the clients got.
+
+        A client sends a burst with one call, and everybody gets all of it before another client sends the next. So one
+        worker and two join the same number of frames into one write. If each broadcast that has arrived let another
+        client send the next, the broadcasts would spread over the workers, and two workers would need two to three
+        times as many writes: that is the cost of smaller writes, and not the cost of the way between workers.
 
         Args:
-            times: the number of broadcasts.
-            ahead: the broadcasts that may be under way together.
+            bursts: the number of bursts.
+            length: the number of broadcasts in a burst.
         """
         push = client_frame(
             TEXT, json.dumps(["1", None, "room:bench", "new_msg", _PAYLOAD]).encode()
@@ -90,65 +101,62 @@ class Clients:
         # The frame of a broadcast: two bytes of header and two of length, and the JSON without spaces.
         body = json.dumps([None, None, "room:bench", "new_msg", _PAYLOAD], separators=(",", ":"))
         frame = len(body) + (4 if len(body) > 125 else 2)
-        expected = frame * times * len(self.sockets)
-        got = sent = 0
-        while got < expected:
-            while sent < times and got >= frame * len(self.sockets) * max(0, sent + 1 - ahead):
-                sock = self.sockets[sent % len(self.sockets)]
-                sock.setblocking(True)
-                sock.sendall(push)
-                sock.setblocking(False)
-                sent += 1
-            for key, _ in self._selector.select(timeout=30):
-                got += len(key.fileobj.recv(1 << 20))  # type: ignore[union-attr]
-        return times * len(self.sockets)
+        frames = length * sum(map(len, self.rooms))
+        for burst in range(bursts):
+            for room in self.rooms:
+                room[burst % len(room)].sendall(push * length)
+            missing = frames * frame
+            while missing:
+                for key, _ in self._selector.select(timeout=30):
+                    missing -= key.fileobj.recv_into(self._buffer)  # type: ignore[union-attr]
+        return bursts * frames
 
     def close(self) -> None:
-        for sock in self.sockets:
-            sock.close()
+        for room in self.rooms:
+            for sock in room:
+                sock.close()
         self._selector.close()
 
 
 def cpu_of(pids: Sequence[int]) -> float:
-    """Return the seconds of CPU that processes have used."""
-    total = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / _TICKS
+    """Return the seconds of CPU that processes have used. The counters of `/proc/PID/stat` only grow in hundredths."""
+    threads = [path for pid in pids for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    return sum(int(path.read_text().split()[0]) for path in threads) / 1e9
 
 
-def compare_workers(rounds: int, clients: int, broadcasts: int) -> None:
-    """Print the CPU of a frame with one worker and with two.
-
-    With one broadcast under way, each client gets one write for each frame. With twenty, a worker joins frames into one
-    write, and one worker meets more of them together than two.
-    """
+def compare_workers(rounds: int, clients: int, frames: int) -> None:
+    """Print the CPU of a frame with one worker and with two, with one and with twenty broadcasts under way."""
     with ExitStack() as stack:
-        rooms = {}
-        for count in (1, 2):
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            server = WorkersServer(folder, count, target="examples.conformance:endpoint")
-            server.serve()
-            stack.callback(server.close)
-            room = Clients(server.port, clients)
-            stack.callback(room.close)
-            rooms[count] = server, room
+        sides: dict[str, tuple[list[int], Clients]] = {}
+        for name, counts in {"one worker": [1], "two workers": [2], "two servers": [1, 1]}.items():
+            pids, ports = [], []
+            for count in counts:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                server = WorkersServer(folder, count, target="examples.conformance:endpoint")
+                server.serve()
+                stack.callback(server.close)
+                pids += [server.pid, *(each.pid for each in server.workers() if each.pid)]
+                ports.append(server.port)
+            sides[name] = pids, Clients(ports, clients)
+            stack.callback(sides[name][1].close)
         print(f"CPU for each delivered frame, {clients} clients in one room, parent included")
-        for ahead in (1, 20):
-            figures: dict[int, list[float]] = {1: [], 2: []}
+        for length in (1, 20):
+            figures: dict[str, list[float]] = {name: [] for name in sides}
             for _ in range(rounds + 1):
-                for count, (server, room) in rooms.items():
-                    workers = [each.pid for each in server.workers() if each.pid is not None]
-                    pids = [server.pid, *workers]
+                for name, (pids, room) in sides.items():
                     before = cpu_of(pids)
-                    frames = room.broadcast(broadcasts, ahead=ahead)
-                    figures[count].append((cpu_of(pids) - before) / frames * 1e6)
-            one, two = (statistics.median(each[1:]) for each in figures.values())
-            print(f"  broadcasts under way: {ahead}")
-            print(f"    one worker    {one:6.2f} us   {spread(figures[1][1:])}")
-            print(f"    two workers   {two:6.2f} us   {spread(figures[2][1:])}")
-            print(f"    ratio         {two / one:6.2f}      the goal is at most 1.25")
+                    got = room.broadcast(frames // clients // length, length=length)
+                    figures[name].append((cpu_of(pids) - before) / got * 1e6)
+            print(f"  broadcasts under way: {length}")
+            for name, (_, *values) in figures.items():
+                ratio = statistics.median(
+                    value / one
+                    for value, one in zip(values, figures["one worker"][1:], strict=True)
+                )
+                print(
+                    f"    {name:14}{statistics.median(values):6.2f} us   {spread(values)}   ratio {ratio:.2f}"
+                )
+            print("    the goal for two workers is a ratio of at most 1.15")
 
 
 # Broadcasts
@@ -362,13 +370,14 @@ def main() -> None:
     kinds = ["workers", "broadcasts", "presences", "latency"]
     parser.add_argument("kinds", nargs="*", choices=kinds, default=kinds)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--broadcasts", type=int, default=1_000)
+    parser.add_argument("--clients", type=int, nargs="+", default=[200, 1_000])
+    parser.add_argument("--frames", type=int, default=400_000)
     parser.add_argument("--presences", type=int, default=20_000)
     parser.add_argument("--joins", type=int, default=1_000)
     options = parser.parse_args()
     if "workers" in options.kinds:
-        compare_workers(options.rounds, options.clients, options.broadcasts)
+        for clients in options.clients:
+            compare_workers(options.rounds, clients, options.frames)
     if "broadcasts" in options.kinds:
         compare_broadcasts(options.rounds)
     if "presences" in options.kinds:

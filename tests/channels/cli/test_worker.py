@@ -48,7 +48,6 @@ def setup(*, replaces: bool) -> Setup:
         host="127.0.0.1",
         port=4000,
         listening=[],
-        hub=0,
         grants=0,
         lock=0,
         lifeline=0,

@@ -49,7 +49,7 @@ REPORT: list[Report] = [
         memory=58_000_000,
         cpu=61.25,
         received=10,
-        passed=20,
+        sent=20,
     ),
     WorkerReport(place=2, id=4, pid=4713, state="serving", uptime=3.0, restarts=0, dropped=99),
     WorkerReport(place=3, state="waiting", restarts=2, last_end="was killed by SIGKILL"),

@@ -321,11 +321,11 @@ except StorageError as error:
     ),
     Mutant(
         name="the late end of an old worker removes the lane of the new one",
-        module="channels.pubsub.workers.hub",
-        function="Hub.detach",
+        module="channels.pubsub.workers.adapter",
+        function="WorkersAdapter._read",
         shape="self._readers.get(link.lane) is link",
         replacement="link.lane in self._readers",
-        promise="Hub: the latest worker that declares a lane reads it",
+        promise="WorkersAdapter: the latest worker that declares a lane reads it",
         seen=(
             "If the link of an old worker closes after the new worker of the same lane has come, "
             "nobody reads the lane."
@@ -334,13 +334,13 @@ except StorageError as error:
     ),
     Mutant(
         name="a worker that declares a lane does not replace its predecessor",
-        module="channels.pubsub.workers.hub",
-        function="Hub.pass_on",
-        shape="self._readers[sender.lane] = sender",
-        replacement="self._readers.setdefault(sender.lane, sender)",
-        promise="Hub: the latest worker that declares a lane reads it",
+        module="channels.pubsub.workers.adapter",
+        function="WorkersAdapter._receive",
+        shape="self._readers[lane] = link",
+        replacement="self._readers.setdefault(lane, link)",
+        promise="WorkersAdapter: the latest worker that declares a lane reads it",
         seen=(
-            "A worker that restarts before the hub sees the end of the old one gets no direct "
+            "A worker that restarts before the others see the end of the old one gets no direct "
             "messages."
         ),
         tests=_PUBSUB,

@@ -54,12 +54,12 @@ if C not in K:
     ),
     Mutant(
         name="a worker forgets how many bytes wait after a partial write",
-        module="channels.pubsub.workers.adapter",
-        function="WorkersAdapter._flush",
-        shape="self._waiting_bytes -= sent",
-        replacement="self._waiting_bytes -= size",
+        module="channels.pubsub.workers.links",
+        function="Link.flush",
+        shape="self.waiting_bytes -= sent",
+        replacement="self.waiting_bytes -= size",
         promise="WorkersAdapter: max_waiting_bytes limits the bytes that wait",
-        seen="A worker whose hub is slow uses more and more memory, and its statistics are negative.",
+        seen="A worker beside a slow one uses more and more memory, and its statistics are negative.",
         tests=_PUBSUB,
     ),
     # Presence

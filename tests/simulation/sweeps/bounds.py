@@ -53,8 +53,7 @@ class Bound:
 _CONNECTION = "channels.connection.connection"
 _SERVER = "channels.connection.session_server"
 _REDIS = "channels.pubsub.redis.connection"
-_HUB = "channels.pubsub.workers.hub"
-_WORKER = "channels.pubsub.workers.adapter"
+_LINKS = "channels.pubsub.workers.links"
 _BUFFER = "channels.transports.out_buffer"
 
 BOUNDS = (
@@ -77,10 +76,8 @@ BOUNDS = (
     Bound("TURN_BUDGET", ("channels.protocol.work_budget",), (1, 20)),
     Bound("INFLATED_PIECE", ("channels.wire.deflate",), (16, 100)),
     Bound("_INPUT", ("channels.wire.deflate",), (4, 40)),
-    Bound("_CHUNK", (_HUB,), (64, 1000)),
-    Bound("_PIECES", (_HUB,), (1, 2)),
-    Bound("_CHUNK", (_WORKER,), (70, 500)),
-    Bound("_TURN", (_WORKER,), (1, 2)),
+    Bound("_CHUNK", (_LINKS,), (70, 500)),
+    Bound("_TURN", (_LINKS,), (1, 2)),
     Bound("_READ_SIZE", (_REDIS,), (50, 500)),
     Bound("_TURN", (_REDIS,), (1, 2)),
     Bound("_REPLIES", (_REDIS,), (1, 2)),

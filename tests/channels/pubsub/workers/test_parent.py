@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 
@@ -106,3 +107,31 @@ async def test_a_place_whose_host_does_not_read_its_messages_is_closed() -> None
         assert place.fileno() == -1
         line.close()
         theirs.close()
+
+
+async def test_a_new_worker_gets_a_socket_to_each_other_one_that_reads_its_messages() -> None:
+    settings = WorkersSettings(command=["worker"], host="127.0.0.1", port=0, workers=3)
+    parent = _Parent(settings, [_Sockets([])] * 3, 0, "", lambda *_: None)
+    lines: list[ControlLine] = []
+    parent.plan.begin(trio.current_time())
+    for worker in [*parent.plan.workers(), *map(copy, [*parent.plan.workers()] * 2)]:
+        ours, theirs = socket.socketpair()
+        parent.processes[worker] = _Process(worker, control=ControlLine(ours))
+        lines.append(ControlLine(theirs))
+    new, reader, deaf = parent.processes.values()
+    assert deaf.control is not None
+    while deaf.control.send({"type": "report"}):
+        pass
+    to_reader, to_deaf = parent._introduce(new)
+    with to_reader, to_deaf:
+        assert to_deaf.recv(1) == b"", "a closed socket, which the new worker forgets"
+        messages = lines[1].messages()
+        assert await anext(messages) == {"type": "peer"}
+        await messages.aclose()  # type: ignore[attr-defined]
+        (theirs,) = lines[1].take_sockets(1)
+        with theirs:
+            theirs.send(b"hello")
+            assert to_reader.recv(10) == b"hello"
+    for line in (*lines, *(each.control for each in (new, reader, deaf))):
+        assert line is not None
+        line.close()

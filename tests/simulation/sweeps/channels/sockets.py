@@ -1,4 +1,4 @@
-"""Sweeps over sockets in memory: the flusher with its out-buffers, and the workers of one machine with their hub.
+"""Sweeps over sockets in memory: the flusher with its out-buffers, and the links between the workers of one machine.
 
     ashtree simulate tests.simulation.sweeps.channels.sockets:flusher --seeds 1-1000
     ashtree simulate tests.simulation.sweeps.channels.sockets:workers --seeds 1-1000
@@ -20,7 +20,7 @@ import trio
 from actors import GenServer, Pid, Reply, call
 from channels import Broadcast, PubSub
 from channels.pubsub.workers.adapter import WorkersAdapter
-from channels.pubsub.workers.hub import Hub
+from channels.pubsub.workers.links import Link
 from channels.transports.contract import Signal
 from channels.transports.transports import SocketTransport, Transports
 from supervision import Supervisor
@@ -70,9 +70,6 @@ class MemorySocket(socket.socket):
         peer.inbox += bytes(data[:room])
         self.sockets.changed()
         return room
-
-    def sendmsg(self, buffers: Any, *_: Any) -> int:
-        return self.send(b"".join(map(bytes, buffers)))
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         if self.is_stalled or not (self.inbox or self.peer.has_ended):
@@ -345,21 +342,38 @@ class Ear(GenServer[list[Any]]):
         self.state.append((message.payload["from"], message.payload["n"]))
 
 
+class Worker(WorkersAdapter):
+    """The adapter of a worker, which also counts what it drops for each other worker."""
+
+    def __init__(self, number: int, **options: Any) -> None:
+        super().__init__(node_name=f"w{number}", **options)
+        self.targets: dict[Any, int] = {}
+        self.dropped_for = [0, 0, 0]
+
+    def join(self, sock: MemorySocket, target: int) -> None:
+        self.targets[sock] = target
+        self.connect(sock)
+
+    def waiting(self) -> list[int]:
+        """Return the bytes that wait on each link."""
+        return [link.waiting_bytes for link in self._links]
+
+    def _drop(self, link: Link) -> None:
+        self.dropped_for[self.targets[link._socket]] += 1
+        super()._drop(link)
+
+
 class Workers:
-    """The state of one run: three workers and their hub."""
+    """The state of one run: three workers and the links between them."""
 
     def __init__(self, world: World, sockets: Sockets, nursery: trio.Nursery) -> None:
         self.world = world
         self.random = world.random("operations")
         self.sockets = sockets
         self.nursery = nursery
-        self.hub_most = self.random.choice((3000, 1 << 23))
         self.most = self.random.choice((2000, 1 << 23))
-        self.dropped: dict[int, int] = {}
-        self.hub = Hub(max_buffered_bytes=self.hub_most, on_dropped=self.drop)
         self.pubsubs: list[PubSub] = []
-        self.adapters: list[WorkersAdapter] = []
-        self.links: list[Any] = []
+        self.adapters: list[Worker] = []
         self.ends: list[MemorySocket] = []
         self.ears: list[Pid] = []
         self.sent: list[list[tuple[int, int]]] = [[], [], []]
@@ -368,27 +382,20 @@ class Workers:
         self.heartbeat = self.random.choice((0.5, 0.5, 25.0))
         self.serial = 0
 
-    def drop(self, worker: int, frames: int) -> None:
-        self.dropped[worker] = self.dropped.get(worker, 0) + frames
-
     async def start(self) -> None:
         for number in range(3):
-            parent, worker = self.sockets.pair()
-            for end in (parent, worker):
-                end.capacity = self.random.choice((500, 5000, 1 << 20))
-            link = self.hub.attach(number, parent)
-            self.nursery.start_soon(link.main)
-            adapter = WorkersAdapter(
-                worker,
-                node_name=f"w{number}",
-                heartbeat=self.heartbeat,
-                max_waiting_bytes=self.most,
-            )
+            adapter = Worker(number, heartbeat=self.heartbeat, max_waiting_bytes=self.most)
+            for other, before in enumerate(self.adapters):
+                ours, theirs = self.sockets.pair()
+                for end in (ours, theirs):
+                    end.capacity = self.random.choice((500, 5000, 1 << 20))
+                # A worker is connected before it starts, and those that were started before it while they run.
+                before.join(theirs, number)
+                adapter.join(ours, other)
+                self.ends += [ours, theirs]
             self.adapters.append(adapter)
             pubsub = PubSub(adapter)
             await Supervisor.start_link([pubsub.child_spec()], label=f"worker {number}")
-            self.links.append(link)
-            self.ends.append(worker)
             self.pubsubs.append(pubsub)
             self.ears.append(await Ear.start(pubsub))
         await trio.sleep(2.0)
@@ -400,8 +407,7 @@ class Workers:
         )[0]
         number = random.randrange(3)
         if what in ("stall", "go"):
-            end = random.choice((self.ends[number], self.ends[number].peer))
-            end.is_stalled = what == "stall"
+            random.choice(self.ends).is_stalled = what == "stall"
             self.sockets.changed()
         elif what == "wait":
             await trio.sleep(random.choice((0.0, 0.01, 0.3)))
@@ -420,16 +426,10 @@ class Workers:
             self.pubsubs[number].direct_broadcast(f"w{target}", "a", Broadcast("a", "e", payload))
             self.sent[target].append((number, payload["n"]))
         for each, adapter in enumerate(self.adapters):
-            waiting = adapter.statistics()["waiting_bytes"]
+            waiting = adapter.waiting()
             self.world.check(
-                0 <= waiting <= self.most,
-                f"{waiting} bytes of the worker {each} wait for the hub, with a limit of {self.most}",
-            )
-            buffered = self.links[each].buffered_bytes
-            # The hub never drops a partly sent frame, so its bytes may exceed the limit.
-            self.world.check(
-                0 <= buffered <= self.hub_most + 1000,
-                f"{buffered} bytes wait for the worker {each}, with a limit of {self.hub_most}",
+                all(0 <= size <= self.most for size in waiting),
+                f"{waiting} bytes wait in the worker {each}, with a limit of {self.most} for a link",
             )
 
     def payload(self, number: int) -> dict[str, Any]:
@@ -438,7 +438,7 @@ class Workers:
 
     def all_read(self) -> None:
         for end in self.ends:
-            end.is_stalled = end.peer.is_stalled = False
+            end.is_stalled = False
         self.sockets.changed()
 
     async def arrives_at_once(self) -> None:
@@ -447,7 +447,7 @@ class Workers:
         await self.world.settle()
         for number, ear in enumerate(self.ears):
             self.heard[number] += await call(ear, "heard")
-        if self.dropped or any(adapter.statistics()["dropped"] for adapter in self.adapters):
+        if any(adapter.statistics()["dropped"] for adapter in self.adapters):
             return
         for number, heard in enumerate(self.heard):
             late = sorted(set(self.sent[number]) - set(heard))
@@ -461,9 +461,7 @@ class Workers:
         await trio.sleep(3.0)
         await self.world.settle()
         figures = [adapter.statistics() for adapter in self.adapters]
-        lost_out = sum(each["dropped"] for each in figures)
-        self.world.sometimes("a worker drops messages", lost_out)
-        self.world.sometimes("the hub drops messages", bool(self.dropped))
+        self.world.sometimes("a worker drops messages", sum(each["dropped"] for each in figures))
         for number, ear in enumerate(self.ears):
             heard, sent = self.heard[number] + await call(ear, "heard"), self.sent[number]
             for sender in range(3):
@@ -475,16 +473,16 @@ class Workers:
             extra = set(heard) - set(sent)
             self.world.check(not extra, f"the worker {number} got {extra}, which were not for it")
             missing = [each for each in sent if each not in set(heard)]
+            dropped = [adapter.dropped_for[number] for adapter in self.adapters]
+            for sender in range(3):
+                count = sum(who == sender for who, _ in missing)
+                self.world.check(
+                    count <= dropped[sender],
+                    f"the worker {number} misses {count} messages of worker {sender}, which dropped "
+                    f"{dropped[sender]}",
+                )
             self.world.check(
-                not missing or lost_out or self.dropped.get(number),
-                f"the worker {number} misses {missing}, and nothing was dropped: {figures}",
-            )
-            own_missing = [each for each in missing if each[0] == number]
-            self.world.check(
-                not own_missing, f"the worker {number} misses {own_missing}, its own messages"
-            )
-            self.world.check(
-                (figures[number]["waiting_bytes"], self.links[number].buffered_bytes) == (0, 0),
+                figures[number]["waiting_bytes"] == 0,
                 f"all workers read, but bytes wait: {figures[number]}",
             )
             self.world.check(
@@ -493,8 +491,8 @@ class Workers:
             )
             lost = figures[number]["lost"]
             self.world.check(
-                lost_out or lost == self.dropped.get(number, 0) or self.dropped,
-                f"the worker {number} noticed {lost} lost messages, and nothing was dropped",
+                lost <= sum(dropped),
+                f"the worker {number} noticed {lost} lost messages, and {sum(dropped)} were dropped",
             )
         for number, adapter in enumerate(self.adapters):
             nodes = sorted(node.name for node in adapter.nodes())
@@ -505,7 +503,7 @@ class Workers:
 @scenario(params={"operations": 60}, invariants=("all",))
 @small_bounds
 async def workers(world: World) -> None:
-    """Let three workers broadcast through the hub, while some of them do not read."""
+    """Let three workers broadcast to each other, while some of them do not read."""
     with in_memory(world.random("sockets")) as sockets:
         async with trio.open_nursery() as nursery:
             state = Workers(world, sockets, nursery)
