@@ -35,7 +35,7 @@ from actors.servers.results import Continue, NoReply, Reply, Stop, Within
 from actors.text import brief
 from channels.errors import ChannelsError, EncodeError
 from channels.handlers import Declarations, check_names, check_types, names_of
-from channels.messages import Broadcast, PushReply
+from channels.messages import MAX_KEY, Broadcast, PushReply
 from channels.protocol.link import Broadcaster, Link
 from channels.protocol.ticket import Ticket
 from channels.telemetry import CHANNEL_UNHANDLED_INFO
@@ -330,8 +330,9 @@ class Channel:
         context = self._context
         if not context.joined:
             raise not_joined(self.topic, "push_latest")
-        if not isinstance(key, str):
-            raise InvalidOption("push_latest", "key", key, 'text, such as "bus 7"')
+        if not isinstance(key, str) or len(key) > MAX_KEY:
+            expected = f'text of at most {MAX_KEY} characters, such as "bus 7"'
+            raise InvalidOption("push_latest", "key", key, expected)
         if context.declarations is not None:
             context.declarations.check(event, payload)
         link = context.link
@@ -378,11 +379,11 @@ class Channel:
             event: the name of the event.
             payload: a JSON object or a `Binary`. Do not change it afterwards. It is the whole state of the key, because
                 a client may miss every earlier value.
-            key: text that names the thing which has this value, such as the id of a vehicle. The client does not get
-                it.
+            key: text of at most 255 characters that names the thing which has this value, such as the id of a vehicle.
+                The client does not get it.
 
         Raises:
-            EncodeError: the payload is not a JSON object or a `Binary`, or the key is not text.
+            EncodeError: the payload is not a JSON object or a `Binary`, or the key is not such a text.
 
         A channel that handles the event with `handle_out` gets every value, and can call `push_latest`.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, final
+from typing import Any, Final, final
 
 import msgspec
 
@@ -11,6 +11,7 @@ from actors.errors import InvalidOption
 from channels.errors import ChannelsError
 
 __all__ = [
+    "MAX_KEY",
     "Binary",
     "BinaryFrame",
     "Broadcast",
@@ -19,6 +20,9 @@ __all__ = [
     "Message",
     "PushReply",
 ]
+
+MAX_KEY: Final = 255
+"""The longest key of a value that may be dropped, in characters. Each client that is behind has a thousand keys."""
 
 
 # A struct for speed, because the server makes a message for every frame, and the JSON decoder fills a struct in C.

@@ -74,7 +74,9 @@ class PublishError(ChannelsError):
         self.is_sent = is_sent
 
 
-def publish(url: str, topic: str, event: str, payload: Any, **options: Any) -> None:
+def publish(
+    url: str, topic: str, event: str, payload: Any, *, key: str | None = None, **options: Any
+) -> None:
     """Publish one event, and return when the server has it.
 
         publish("redis://127.0.0.1:6379", "room:lobby", "new_msg", {"body": "hello"})
@@ -87,22 +89,26 @@ def publish(url: str, topic: str, event: str, payload: Any, **options: Any) -> N
         topic: the topic.
         event: the name of the event.
         payload: a JSON object, or a `Binary`.
+        key: the name of the thing whose value this is; None for a message that must not be dropped. See
+            `Endpoint.broadcast_latest`.
         options: the options of `Publisher`.
 
     Raises:
-        EncodeError: the payload is not a JSON object, or the event begins with `phx_`.
+        EncodeError: the payload is not a JSON object, the event begins with `phx_`, or the key is not a short text.
         MessageTooLarge: the message exceeds `max_bytes`.
         PublishError: there is no connection, or the server refused the message.
         InvalidArgument: the URL has another form.
     """
     with Publisher(url, **options) as publisher:
-        publisher.publish(topic, event, payload)
+        publisher.publish(topic, event, payload, key=key)
 
 
-async def publish_async(url: str, topic: str, event: str, payload: Any, **options: Any) -> None:
+async def publish_async(
+    url: str, topic: str, event: str, payload: Any, *, key: str | None = None, **options: Any
+) -> None:
     """Publish one event from Trio. Like `publish`, but with the options of `AsyncPublisher`."""
     async with AsyncPublisher(url, **options) as publisher:
-        await publisher.publish(topic, event, payload)
+        await publisher.publish(topic, event, payload, key=key)
 
 
 class _AnyPublisher(ABC):
@@ -143,9 +149,9 @@ class _AnyPublisher(ABC):
     def _set_up(self) -> None:
         """Set the fields of a publisher that is not connected."""
 
-    def _command(self, topic: str, event: str, payload: Any) -> bytes:
+    def _command(self, topic: str, event: str, payload: Any, key: str | None) -> bytes:
         """Return the command that publishes an event."""
-        encoded = encode(topic, Broadcast(topic, event, payload))
+        encoded = encode(topic, Broadcast(topic, event, payload, key))
         if event.startswith("phx_"):
             problem = f"the event {brief(event)} belongs to the server itself; choose another name"
             raise EncodeError(problem, kind="broadcast", topic=topic, event=event)
@@ -222,20 +228,21 @@ class Publisher(_AnyPublisher):
     ) -> None:
         self.close()
 
-    def publish(self, topic: str, event: str, payload: Any) -> None:
+    def publish(self, topic: str, event: str, payload: Any, *, key: str | None = None) -> None:
         """Publish an event, and return when the server has it. The function `publish` describes the details.
 
         Args:
             topic: the topic.
             event: the name of the event.
             payload: a JSON object, or a `Binary`.
+            key: the name of the thing whose value this is, or None.
 
         Raises:
-            EncodeError: the payload is not a JSON object, or the event begins with `phx_`.
+            EncodeError: the payload is not a JSON object, the event begins with `phx_`, or the key is not a short text.
             MessageTooLarge: the message exceeds `max_bytes`.
             PublishError: there is no connection, or the server refused the message.
         """
-        command = self._command(topic, event, payload)
+        command = self._command(topic, event, payload, key)
         with self._lock:
             sent = False
             try:
@@ -314,20 +321,23 @@ class AsyncPublisher(_AnyPublisher):
     ) -> None:
         await self.aclose()
 
-    async def publish(self, topic: str, event: str, payload: Any) -> None:
+    async def publish(
+        self, topic: str, event: str, payload: Any, *, key: str | None = None
+    ) -> None:
         """Publish an event, and return when the server has it. The function `publish` describes the details.
 
         Args:
             topic: the topic.
             event: the name of the event.
             payload: a JSON object, or a `Binary`.
+            key: the name of the thing whose value this is, or None.
 
         Raises:
-            EncodeError: the payload is not a JSON object, or the event begins with `phx_`.
+            EncodeError: the payload is not a JSON object, the event begins with `phx_`, or the key is not a short text.
             MessageTooLarge: the message exceeds `max_bytes`.
             PublishError: there is no connection, or the server refused the message.
         """
-        command = self._command(topic, event, payload)
+        command = self._command(topic, event, payload, key)
         async with self._lock:
             sent = done = False
             try:

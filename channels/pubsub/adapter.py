@@ -18,7 +18,7 @@ from actors.instrumentation.telemetry import Event
 from actors.runtime import Runtime
 from actors.text import brief
 from channels.errors import EncodeError
-from channels.messages import Binary, Broadcast
+from channels.messages import MAX_KEY, Binary, Broadcast
 from channels.serializers.json_values import NOT_ENCODABLE, explain
 from supervision.child_spec import ChildSpec
 
@@ -149,6 +149,11 @@ def encode(topic: str, message: Any) -> Encoded:
         _check_names(topic, event)
     if key is not None:
         _check_names(topic, event, key)
+        if len(key) > MAX_KEY:
+            problem = (
+                f"its key has {len(key)} characters, and the limit is {MAX_KEY}; send a short id"
+            )
+            raise EncodeError(problem, kind="broadcast", topic=topic, event=event)
     if type(payload) is Binary:
         return Encoded(topic, event, payload.data, binary=True, key=key)
     try:
@@ -170,8 +175,8 @@ def encode(topic: str, message: Any) -> Encoded:
 def _check_names(topic: Any, event: Any, key: Any = "") -> None:
     for kind, name in (("topic", topic), ("event", event), ("key", key)):
         try:
-            name.isascii() or name.encode()
-        except (AttributeError, UnicodeEncodeError) as fault:
+            str.isascii(name) or name.encode()
+        except (TypeError, UnicodeEncodeError) as fault:
             raise EncodeError(
                 f"its {kind} is {brief(name)}, which cannot travel to other nodes; write text",
                 kind="broadcast",

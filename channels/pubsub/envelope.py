@@ -11,7 +11,7 @@ envelope:
     [1, node, incarnation, number, topic, event]\nOBJECT            an event for a topic; OBJECT is a JSON object
     [1, node, incarnation, number, topic, event, "binary"]\nBYTES   the same with raw bytes as its payload
     [1, node, incarnation, number, topic, event, FORM, key]\n...    one of these two, as a value that newer ones replace
-                                                                   (FORM is "json" or "binary", and key is any text)
+                                                                   (FORM is "json" or "binary", and key is short text)
     [1, node, incarnation, number, topic, null]\nVALUE              a message for processes; VALUE is any JSON value
     [1, node, incarnation, number, FACTS]                           a heartbeat; FACTS is an object, see `heartbeat`
 
@@ -39,6 +39,7 @@ from attrs import frozen
 from actors.declared import declared
 from actors.text import brief
 from channels.errors import ChannelsError
+from channels.messages import MAX_KEY
 from channels.pubsub.adapter import Encoded
 from channels.serializers.json_values import NOT_DECODABLE
 
@@ -68,6 +69,7 @@ _json = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
+_Key: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_KEY)]
 # The header of an event, and of a message for processes.
 _decode_usual = msgspec.json.Decoder(
     tuple[Literal[1], _Name, _Name, _Number, str, str | None]
@@ -77,7 +79,7 @@ _decode_binary = msgspec.json.Decoder(
     tuple[Literal[1], _Name, _Name, _Number, str, str, Literal["binary"]]
 ).decode
 _decode_latest = msgspec.json.Decoder(
-    tuple[Literal[1], _Name, _Name, _Number, str, str, Literal["json", "binary"], str]
+    tuple[Literal[1], _Name, _Name, _Number, str, str, Literal["json", "binary"], _Key]
 ).decode
 _NO_KIND = "its header does not have the items of any kind of envelope"
 # These decoders check the whole text, but build no Python values.

@@ -132,5 +132,6 @@ class LatestValues:
         gaps = frames[:count].count(b"")
         self.gaps -= gaps
         if not self.places:
-            self.clear()
+            self._left = self.gaps = self.bytes = 0
+            self.reported = self.reported and count < len(frames)
         return gaps

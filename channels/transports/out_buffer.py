@@ -87,8 +87,10 @@ _LATEST_CHUNK = 8192
 # The bytes that the kernel takes beyond those that are on their way. By default, it takes some megabytes for a client
 # that does not read, and a client with a slow network would get positions that are minutes old.
 _UNSENT = 16384
-# A client is behind if more than 1/64 of the frames that may wait for it have come in one turn. As a shift.
+# Newer values replace older ones if more than 1/64 of the frames that may wait have come in one turn. As a shift.
 _FEW = 6
+# The part of the room that values beyond their own bounds may take in one turn. As a shift.
+_HALF = 1
 _SHUT = -1
 _NOTHING = memoryview(b"")  # shared: a memoryview is larger than a whole idle buffer
 
@@ -134,7 +136,7 @@ class OutBuffer:
     Args:
         writer: the flusher, or another writer.
         tell: a function that gets `Signal.OVERFLOW` or `Signal.SHED`, and the `OSError` of a failed write. The buffer
-            reports each of these at most once.
+            reports each of these at most once. It also gets `Signal.LATEST_DROPPED`, see `put_latest`.
         target: the non-blocking socket for the flusher, or None for any other writer.
         max_messages: frames that may wait.
         max_bytes: bytes that may wait.
@@ -240,30 +242,36 @@ class OutBuffer:
 
         Never blocks, never raises. If the value does not fit into the bounds of `latest`, or if the backlog has no room
         for it, the buffer drops and counts it, and reports `Signal.LATEST_DROPPED`, once until the client has all
-        frames.
+        frames. If the client keeps up and many values come in one turn, the further ones may take half of the room of
+        other frames.
         """
         frames = self._frames
         latest = self._latest
         if latest is None and self._max_bytes >= 0:
             latest = self._begin_latest()
         size = len(frame)
-        is_behind = (
-            self._catching_up
-            or self.reserved
-            or (frames and (len(frames) >= self._max_messages >> _FEW or size > self._room))
-        )
+        is_behind = self._catching_up or self.reserved
+        is_much = frames and (len(frames) >= self._max_messages >> _FEW or size > self._room)
         # `put` refuses a frame for a closed buffer.
-        if latest is None or not is_behind or self._max_bytes < 0:
+        if latest is None or not (is_behind or is_much) or self._max_bytes < 0:
             self.put(frame)
             return
         freed = latest.room_for(frames, key, size)
         if freed is not None:
             room = self._room + freed - size
             step = self._step(room)
-            if not step or self._backlog is None or self._backlog.has_room(step):
+            if step <= 0 or self._backlog is None or self._backlog.has_room(step):
                 latest.append(frames, key, frame)
                 self._take_room(room, step)
                 return
+        elif (
+            not is_behind
+            and len(frames) < self._max_messages >> _HALF
+            and size <= self._room - (self._max_bytes >> _HALF)
+        ):
+            # The writer takes all frames at the end of this turn.
+            self.put(frame)
+            return
         if latest.refuse() and self._tell is not None:
             self._tell(Signal.LATEST_DROPPED)
 
@@ -301,8 +309,15 @@ class OutBuffer:
                 self._tell(Signal.OVERFLOW)
 
     def _step(self, room: int) -> int:
-        """Return the bytes to reserve before `room` bytes are left. A client that keeps up reserves none."""
-        return max(-room, min(self._spare, RESERVED_STEP)) if room < 0 and self.reserved else 0
+        """Return the bytes to reserve before `room` bytes are left. A client that keeps up reserves none.
+
+        The result is negative if a large value was replaced, so that the buffer has too many unused reserved bytes.
+        """
+        if not self.reserved:
+            return 0
+        if room < 0:
+            return max(-room, min(self._spare, RESERVED_STEP))
+        return min(0, RESERVED_STEP - room)
 
     def _take_room(self, room: int, step: int) -> None:
         self._room = room + step
@@ -425,7 +440,7 @@ class OutBuffer:
             data = b"".join(frames)
             frames.clear()
         self._room = self._max_bytes
-        if self._latest is not None and self._latest.places:
+        if self._latest is not None and (self._latest.places or self._latest.reported):
             self._latest.clear()
         return data
 
@@ -529,6 +544,8 @@ class OutBuffer:
         if not self._rest:
             self._rest = _NOTHING
             self._catching_up = False
+            if latest is not None:
+                latest.reported = False
             self._reserve(0)
 
     def fail(self, error: OSError) -> None:

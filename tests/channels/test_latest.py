@@ -14,6 +14,7 @@ import trio
 
 from actors import InvalidOperation, InvalidOption, open_runtime, send
 from channels import Broadcast, Channel, EncodeError, Endpoint, Mount, Socket
+from channels.messages import MAX_KEY
 from channels.recording.watched_out import WatchedOut
 from channels.telemetry import SESSION_STARTED, SOCKET_LATEST_DROPPED
 from tests.channels.conftest import Serve
@@ -136,6 +137,31 @@ async def test_a_key_that_is_no_text_is_a_mistake_before_anybody_gets_the_value(
     await settle()
     assert len(errors) == 1
     assert client.frames() == []
+
+
+async def test_a_long_key_is_a_mistake_because_it_waits_for_each_client_that_is_behind(
+    serve: Serve,
+) -> None:
+    server = await serve(Endpoint(sockets=ENDPOINT))
+    client = await server.connect()
+    await client.join()
+    server.endpoint.broadcast_latest("room:a", "shouted", {"key": "ok"}, key="k" * MAX_KEY)
+    with pytest.raises(EncodeError, match="its key has 256 characters, and the limit is 255"):
+        server.endpoint.broadcast_latest("room:a", "shouted", {}, key="k" * (MAX_KEY + 1))
+    binary: Any = b"bus"
+    with pytest.raises(EncodeError, match="its key is b'bus', which cannot travel"):
+        server.endpoint.broadcast_latest("room:a", "shouted", {}, key=binary)
+    errors: list[Any] = []
+
+    def mistake(room: Room) -> None:
+        with pytest.raises(InvalidOption, match="text of at most 255 characters") as found:
+            room.push_latest("pushed", {}, key="k" * (MAX_KEY + 1))
+        errors.append(found)
+
+    send(server.channel("room:a"), mistake)
+    await settle()
+    assert len(errors) == 1
+    assert values(client) == ["ok"]
 
 
 async def test_a_channel_cannot_push_values_before_its_join_was_accepted(serve: Serve) -> None:

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,17 @@ import pytest
 import trio
 from websockets.sync.client import connect
 
-from actors import InvalidArgument, InvalidOption
-from channels import Binary, EncodeError, sign
+from actors import InvalidArgument, InvalidOption, open_runtime
+from channels import Binary, Broadcast, EncodeError, Endpoint, PubSub, sign
 from channels.publishing import AsyncPublisher, Publisher, PublishError, publish, publish_async
 from channels.pubsub.envelope import MessageTooLarge
+from channels.pubsub.redis.adapter import RedisAdapter
 from tests.architecture.test_snippets import SNIPPETS
+from tests.channels.support import Mailbox
 from tests.integration.phoenix_js import PhoenixJs
 from tests.integration.servers import Server, serving
 from tests.integration.valkey import Valkey, valkey
-from tests.patience import wait_until
+from tests.patience import until, wait_until
 
 NODE = Path(__file__).parent / "node"
 SECRET = "a secret of the tests alone"
@@ -307,6 +310,26 @@ def test_a_message_that_no_node_could_read_is_refused(server: Valkey, mistake: s
     call, error = MISTAKES[mistake]
     with Publisher(server.url) as publisher, pytest.raises(error):
         call(publisher)
+
+
+async def test_a_published_value_keeps_its_key(server: Valkey) -> None:
+    adapter = RedisAdapter(server.url, node_name="c")
+    endpoint = Endpoint(sockets={}, pubsub=PubSub(adapter))
+    mailbox = Mailbox()
+    async with open_runtime(log=False), AsyncPublisher(server.url) as publisher:
+        await endpoint.start_link(port=0)
+        await mailbox.start(partial(endpoint.pubsub.subscribe, "map"))
+        await until(lambda: adapter.statistics()["connected"])
+        place, key = {"x": 1}, "bus 7"
+        await publisher.publish("map", "position", place, key=key)
+        await publish_async(server.url, "map", "position", place, key=key)
+        await trio.to_thread.run_sync(
+            partial(publish, server.url, "map", "position", place, key=key)
+        )
+        await publisher.publish("map", "position", place)
+        await until(lambda: len(mailbox.messages) == 4)
+    value = Broadcast("map", "position", place, key)
+    assert mailbox.messages == [value] * 3 + [Broadcast("map", "position", place)]
 
 
 def test_raw_bytes_reach_the_nodes(server: Valkey, heard: Heard) -> None:

@@ -110,6 +110,8 @@ def test_a_client_gets_a_part_of_what_was_sent_in_order_with_the_newest_value_of
     out = client.out
     sent: list[tuple[str, int]] = []
     ordinary = ordinary_bytes = 0
+    # In a turn of a client that keeps up, values that do not fit into their own bounds take half of the other room.
+    few = MAX_MESSAGES // (2 if limited else 64)
     for step in steps:
         if isinstance(step, int):
             client.write(step)
@@ -126,17 +128,17 @@ def test_a_client_gets_a_part_of_what_was_sent_in_order_with_the_newest_value_of
             sent.append((key or "-", number))
         statistics = out.statistics()
         # Some values before the client is behind, and one for each key.
-        few = MAX_MESSAGES // 64
         assert statistics.waiting_messages <= ordinary + few + statistics.latest_values
         assert statistics.latest_values <= limits.max_values
         assert statistics.latest_bytes <= min(MAX_LATEST_BYTES, statistics.waiting_bytes)
         if out.reserved:
-            assert statistics.waiting_bytes <= out.reserved
+            unused = out.reserved - statistics.waiting_bytes
+            assert 0 <= unused <= RESERVED_STEP
             assert out.reserved <= MAX_BYTES + MAX_LATEST_BYTES + RESERVED_STEP
     for _ in range(3):
         client.write(1 << 20)
     if out.statistics().overflowed:
-        assert ordinary > MAX_MESSAGES - MAX_MESSAGES // 64 or ordinary_bytes > MAX_BYTES // 2
+        assert ordinary > MAX_MESSAGES - few or ordinary_bytes > MAX_BYTES // 2
         return
     assert set(client.told) == ({Signal.LATEST_DROPPED} if limits.dropped else set())
     received = parsed(client.bytes)

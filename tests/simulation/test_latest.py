@@ -12,7 +12,11 @@ from channels import Channel, Endpoint, Socket
 from channels.client import open_socket
 from supervision.laboratory.simulation.knobs import Knobs
 from supervision.simulation import World
-from tests.laws.scenarios import simulate
+from tests.laws.scenarios import scenario, simulate
+from tests.simulation.sweeps.bounds import small_bounds
+from tests.simulation.sweeps.channels.endpoint import run_cases
+from tests.simulation.sweeps.channels.pressure import values_for_a_reader
+from tests.simulation.sweeps.channels.room import CHECKED
 
 VEHICLES = 10
 # Bytes a second: the line takes a tenth of the positions.
@@ -83,3 +87,18 @@ def test_a_client_behind_a_slow_line_gets_the_newest_values_in_order(seed: int) 
     again = simulate(drive, seed, knobs=knobs)
     assert (again.digest, again.steps_digest) == (outcome.digest, outcome.steps_digest)
     assert outcome.sometimes["the client was behind"]
+
+
+@scenario(params={"cases": 1}, invariants=("all", *CHECKED))
+@small_bounds
+async def readers(world: World) -> None:
+    """Run only the case of the sweep that sends values."""
+    await run_cases(world, [values_for_a_reader])
+
+
+def test_a_client_that_reads_now_and_then_gets_all_but_the_replaced_values_in_order() -> None:
+    seen: set[str] = set()
+    for seed in range(4):
+        outcome = simulate(readers, seed, knobs=Knobs().drawn(seed)).check()
+        seen.update(name for name, held in outcome.sometimes.items() if held)
+    assert "values are replaced" in seen

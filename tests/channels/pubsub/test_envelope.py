@@ -99,6 +99,7 @@ def test_the_frame_of_a_client_copies_the_payload_as_it_arrived() -> None:
         (b'[1,"a","i",1,"t","e","json","k"]', "any kind"),
         (b'[1,"a","i",1,"t","e","yaml","k"]\n{}', "any kind"),
         (b'[1,"a","i",1,"t","e","json",7]\n{}', "any kind"),
+        (b'[1,"a","i",1,"t","e","json","%b"]\n{}' % (b"k" * 256), "any kind"),
         (b'[1,"a","i",1,"t","e","json","k"]\n[]', "body is malformed"),
         (b'[1,"a","i",1,"t","phx_e","json","k"]\n{}', "belongs to the server"),
         (b'[1,"a","i","1","t","e"]\n{}', "any kind"),

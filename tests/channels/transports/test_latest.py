@@ -103,6 +103,36 @@ def test_many_values_in_one_turn_do_not_overflow_the_buffer_of_a_client_that_kee
     assert client.told == []
 
 
+def test_a_client_that_keeps_up_gets_more_keys_in_one_turn_than_may_wait() -> None:
+    client = Behind(max_values=4)
+    client.read_all()
+    for key in range(30):
+        client.value(key, b"%d;" % key)
+    assert client.told == []
+    assert client.out.take() == b"".join(b"%d;" % key for key in range(30))
+    # Half of the room stays free for other frames.
+    for key in range(100):
+        client.value(key, b"v")
+    for _ in range(MAX_MESSAGES // 2):
+        client.out.put(b"o")
+    assert client.told == [Signal.LATEST_DROPPED]
+    assert client.out.statistics().waiting_messages == MAX_MESSAGES
+
+
+def test_a_client_that_keeps_up_gets_more_bytes_in_one_turn_than_may_wait() -> None:
+    client = Behind(max_bytes=100)
+    client.read_all()
+    client.value("first", b"f")
+    for key in "abcde":
+        client.value(key, key.encode() * 60)
+    client.value("a", b"A" * 90)
+    client.value("f", b"f" * 60_000)
+    assert client.told == [Signal.LATEST_DROPPED], "the last value is larger than half of the room"
+    others = b"".join(key * 60 for key in (b"b", b"c", b"d", b"e"))
+    assert client.out.take() == b"f" + others + b"A" * 90
+    assert client.counts == LatestStatistics(1, 1)
+
+
 def test_a_value_is_replaced_correctly_after_a_part_of_the_frames_has_left() -> None:
     client = Behind()
     large = {key: key.encode() * 3000 for key in "abcdef"}
@@ -152,6 +182,38 @@ def test_replaced_values_leave_no_memory_behind() -> None:
     client.value(19, b"last")
     assert client.read_all() == b"x" + b"".join(b"%04d" % n for n in range(9980, 9999)) + b"!last"
     assert client.out.reserved == 0
+
+
+def test_the_bytes_of_a_large_value_that_was_replaced_are_free_for_other_clients() -> None:
+    backlog = Backlog(max_bytes=10_000_000)
+    client = Behind(backlog=backlog)
+    client.value("a", b"a" * 5_000_000)
+    assert backlog.waiting_bytes == 5_000_001
+    client.value("a", b"b")
+    assert backlog.waiting_bytes == client.out.reserved == RESERVED_STEP + 2
+    for _ in range(MAX_MESSAGES):
+        client.out.put(b"o" * 1560)
+    assert client.told == []
+    assert client.read_all() == b"xb" + b"o" * 1560 * MAX_MESSAGES
+    assert backlog.waiting_bytes == 0
+
+
+def test_dropped_values_are_reported_once_until_the_client_has_all_frames() -> None:
+    client = Behind(max_values=1)
+    client.value("a", b"a" * 9000)
+    client.value("b", b"b")
+    client.out.put(b"c" * 9000)
+    client.read()
+    assert len(client.out.rest) == 9000, "no value waits any more, but a frame does"
+    client.value("a", b"a")
+    client.value("b", b"b")
+    assert client.told == [Signal.LATEST_DROPPED]
+    client.read_all()
+    client.out.put(b"x")
+    client.out.hold(client.out.take())
+    client.value("a", b"a")
+    client.value("b", b"b")
+    assert client.told == [Signal.LATEST_DROPPED] * 2
 
 
 def test_beyond_the_bound_on_values_a_new_key_is_dropped_and_reported_once() -> None:

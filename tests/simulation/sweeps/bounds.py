@@ -89,6 +89,8 @@ BOUNDS = (
     Bound("_ENDS", ("channels.durable.sqlite",), (1, 2)),
     Bound("PART", ("channels.entities.handovers",), (300, 1000)),
     Bound("_MAX_BATCH_BYTES", ("channels.durable.queue",), (1, 300)),
+    Bound("_LATEST_CHUNK", (_BUFFER,), (16, 1000)),
+    Bound("_GAPS", ("channels.transports.latest",), (0, 2)),
 )
 """All bounds that a sweep may scale down."""
 

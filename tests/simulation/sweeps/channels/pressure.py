@@ -446,6 +446,65 @@ async def bytes_for_a_poll(case: Case) -> None:
     await case.nothing_is_left()
 
 
+async def values_for_a_reader(case: Case) -> None:
+    """Check that a slow client gets values that may be dropped in order, with the newest value of each key.
+
+    Ordinary messages and the replies to rejoins are among the values. The client gets all of them in their place.
+    """
+    random = case.random
+    await case.start(SlowSocket, timeout=100_000.0, longpoll=LongPoll(window=60.0))
+    client = await joined(case, carrier=random.choice(("socket", "poll")))
+    sent: list[Any] = []
+
+    def received() -> list[Any]:
+        return [
+            each.payload["value"] if each.event == "said" else ["", each.ref]
+            for each in client.frames
+            if each.event in {"said", "phx_reply"}
+        ]
+
+    def send(key: str, size: int) -> None:
+        value = [key, len(sent)]
+        sent.append(value)
+        payload = {"value": value, "x": "x" * size}
+        if key:
+            case.endpoint.broadcast_latest("room:a", "said", payload, key=key)
+        else:
+            case.endpoint.broadcast("room:a", "said", payload)
+
+    for _ in range(random.randint(1, 3)):
+        client.pause()
+        for ref in range(2, random.randint(20, 60)):
+            size = random.choice((0, 50, 3000))
+            for _ in range(random.choice((1, 1, 5, 100))):
+                send(random.choice(("a", "b", "c", "d")) if random.random() < 0.9 else "", size)
+            if random.random() < 0.3:
+                await trio.sleep(random.choice((0.0, 0.01, 0.3)))
+                if random.random() < 0.2:
+                    (client.pause if client.is_reading else client.resume)()
+            if random.random() < 0.05:
+                await client.send(str(ref), str(ref), "room:a", "phx_join", {})
+                await trio.sleep(5)
+                sent.append(["", str(ref)])
+        client.resume()
+        send("", 0)
+        await look(case, f"{client} reads on", lambda: client.ended or sent[-1] in received(), 6000)
+        case.check(not client.ended, f"{client} was closed with {client.code}")
+    got = received()
+    everything = iter(sent)
+    case.check(all(each in everything for each in got), f"{client} got {got} of {sent}")
+    ordinary = [each for each in sent if not each[0]]
+    case.check([each for each in got if not each[0]] == ordinary, f"{client} got {got}")
+    case.check(dict(got) == dict(sent), f"{client} got {dict(got)} of {dict(sent)}")
+    latest = case.endpoint.statistics()["latest"]
+    missing = len(sent) - len(got)
+    case.check((latest.replaced, latest.dropped) == (missing, 0), f"{missing} missing: {latest}")
+    case.world.sometimes("values are replaced", missing > 0)
+    client.vanish()
+    await trio.sleep(185)
+    await case.nothing_is_left()
+
+
 def _payload_of(size: int, number: int) -> dict[str, Any]:
     """Return a payload whose V2 broadcast has exactly `size` bytes."""
     empty = [None, None, "room:a", "said", {"n": number, "x": ""}]
@@ -624,6 +683,8 @@ CASES: list[Callable[[Case], Awaitable[None]]] = [
     bytes_for_a_reader,
     bytes_for_a_poll,
     bytes_for_a_poll,
+    values_for_a_reader,
+    values_for_a_reader,
     one_huge_frame,
     held_posts,
     pool_dies,
