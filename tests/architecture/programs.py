@@ -26,7 +26,7 @@ from tests.architecture.sources import ROOT
 __all__ = ["Done", "Programs"]
 
 # The programs of the documentation stop without their secrets.
-_SECRETS = dict.fromkeys(("METRICS_TOKEN", "PUBLISH_TOKEN"), "a-secret-of-the-tests")
+SECRETS = dict.fromkeys(("METRICS_TOKEN", "PUBLISH_TOKEN"), "a-secret-of-the-tests")
 
 # Load only the facades that the programs import, and third-party packages. An Ashtree module that was loaded
 # here would hide that a program forgets to import it.
@@ -127,7 +127,7 @@ class Programs:
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-c", _PARENT, *self._preloaded],
-                env={**os.environ, **_SECRETS, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, **SECRETS, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

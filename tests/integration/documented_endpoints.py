@@ -20,6 +20,7 @@ from attrs import evolve
 
 from channels import Channel, Endpoint, Mount, PushReply, Socket
 from supervision import application
+from tests.architecture.programs import SECRETS
 
 
 class EchoChannel(Channel):
@@ -50,6 +51,7 @@ def main() -> None:
     # A module may create files in the working directory.
     os.chdir(arguments.folder)
     sys.path.insert(0, str(arguments.folder))
+    os.environ.update(SECRETS)
     echo = Endpoint(sockets={"/socket": Mount(EchoSocket, auth_token=True)})
     documented = {name: importlib.import_module(name).endpoint for name in arguments.modules}
 
