@@ -2,7 +2,7 @@
 
 `python -m tests` is what `make test` runs. `make test-other-python` adds `--without-integration`, which also leaves out
 mypy. The parts are processes of pytest and mypy, taken from a queue. There are
-two processes more than the machine has cores, because those with real servers and browsers wait for a part of their
+three processes more than the machine has cores, because those with real servers and browsers wait for a part of their
 time. The output of a part is printed if something failed in it. Not a line of shell, because what a shell runs in the
 background ignores Ctrl-C, and some tests send that.
 """
@@ -147,7 +147,7 @@ def main() -> int:
     parser.add_argument("--without-integration", action="store_true", help="nor mypy")
     options = parser.parse_args()
     todo = parts_without_integration() if options.without_integration else parts()
-    workers = (os.cpu_count() or 1) + 2
+    workers = (os.cpu_count() or 1) + 3
     print(f"{len(todo)} parts, {workers} at a time", flush=True)
     with (
         tempfile.TemporaryDirectory(
