@@ -1,10 +1,10 @@
 """Run all tests and mypy, a few parts at a time, and print a line for each part that is over.
 
 `python -m tests` is what `make test` runs. `make test-other-python` adds `--without-integration`, which also leaves out
-mypy. The parts are processes of pytest and mypy, taken from a queue. There are
-three processes more than the machine has cores, because those with real servers and browsers wait for a part of their
-time. The output of a part is printed if something failed in it. Not a line of shell, because what a shell runs in the
-background ignores Ctrl-C, and some tests send that.
+mypy. The parts are processes of pytest and mypy, taken from a queue. There are four processes more than the machine has
+cores, because the four with real servers and browsers wait for most of their time. The output of a part is printed if
+something failed in it. Not a line of shell, because what a shell runs in the background ignores Ctrl-C, and some tests
+send that.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def parts() -> list[Part]:
     apart = ("tests/integration", "tests/simulation", "tests/channels", "tests/architecture")
     # Each part imports the program and its tests again, which takes about five seconds. So there are few parts.
     return [
-        *shares("tests/integration", 3),
+        *shares("tests/integration", 4),
         *shares("tests/simulation", 2),
         Part.of_tests("tests/channels", "tests/channels"),
         Part.of_tests(" and ".join(processes), *processes),
@@ -147,7 +147,7 @@ def main() -> int:
     parser.add_argument("--without-integration", action="store_true", help="nor mypy")
     options = parser.parse_args()
     todo = parts_without_integration() if options.without_integration else parts()
-    workers = (os.cpu_count() or 1) + 3
+    workers = (os.cpu_count() or 1) + 4
     print(f"{len(todo)} parts, {workers} at a time", flush=True)
     with (
         tempfile.TemporaryDirectory(
