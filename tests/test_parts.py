@@ -32,9 +32,10 @@ def test_every_file_of_tests_is_in_one_part() -> None:
 def test_a_run_without_integration_has_all_other_tests() -> None:
     chosen = parts_without_integration()
     assert [part.name for part in parts() if part not in chosen] == [
-        "tests/integration, 1 of 3",
-        "tests/integration, 2 of 3",
-        "tests/integration, 3 of 3",
+        "tests/integration, 1 of 4",
+        "tests/integration, 2 of 4",
+        "tests/integration, 3 of 4",
+        "tests/integration, 4 of 4",
         "types",
     ]
     assert len(chosen) == 6
