@@ -13,6 +13,8 @@ __all__ = ["load_on_use"]
 def load_on_use(package: str, *homes: str) -> Callable[[str], Any]:
     """Return the `__getattr__` of a package (PEP 562). Its first use imports the modules, and binds all names.
 
+    The function also gives the package a `__dir__` with all names.
+
     Args:
         package: the package. Its `__all__` lists the names.
         homes: the modules that define the names.
@@ -29,4 +31,6 @@ def load_on_use(package: str, *homes: str) -> Callable[[str], Any]:
                 setattr(facade, each, getattr(module, each))
         return vars(facade)[name]
 
+    # A shell completes the names that `dir` lists, also before the first use.
+    vars(facade)["__dir__"] = lambda: sorted({*vars(facade), *facade.__all__})
     return load

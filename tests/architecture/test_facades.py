@@ -45,6 +45,7 @@ assert "actors.registry.registry" not in sys.modules and "channels.socket" not i
 from supervision import application, child_spec
 assert callable(child_spec) and callable(application.run)
 from channels import telemetry
+assert {*channels.__all__} <= {*dir(channels)} and {*actors.__all__} <= {*dir(actors)}
 assert "channels.socket" not in sys.modules
 print(channels.Socket.__name__, actors.exit.__name__)
 try:
