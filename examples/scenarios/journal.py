@@ -79,6 +79,8 @@ class Store:
         self.disk.rename(NEW_STATE, STATE)
         self.disk.sync_directory("data")
         self.journal.truncate()
+        # Otherwise a power failure may keep an old record where the next one begins, and `open` would replay it.
+        self.sync_journal()
 
     def write_state(self) -> None:
         """Write all values to a new file."""
