@@ -372,16 +372,16 @@ class StreamServer(GenServer[None]):
     async def _ended(self, running: _Running, reason: ExitReason) -> None:
         if running.timer is not None:
             cancel_timer(running.timer)
+        self.workload.running -= 1
+        if self.failure is not None:
+            # The loop ends with the failure, also if the late task crashes or has a result in the meantime.
+            return
         outcome = running.outcome
         if outcome is None:
             if self.crash_together and reason is not NORMAL:
                 await self._crash(reason)
             item = running.item if self.settings.zip_input_on_exit else None
             outcome = Exited(reason, item)
-        self.workload.running -= 1
-        if self.failure is not None:
-            # The loop ends with the failure, even if the late task has a result in the meantime.
-            return
         if self.settings.ordered:
             self.early[running.position] = outcome
             while self.position in self.early:

@@ -647,3 +647,22 @@ async def test_a_late_task_ends_the_loop_even_if_it_finishes_before_the_next_req
                 # The second task exceeds its timeout after 2 seconds, and ends after 4 seconds.
                 await trio.sleep(5)
     assert outcomes == [Ok(1)]
+
+
+async def crash_after(seconds: float) -> None:
+    await trio.sleep(seconds)
+    raise ValueError(seconds)
+
+
+@any_stream
+@in_process()
+async def test_a_late_task_that_crashes_before_the_next_request_ends_the_loop_with_the_timeout(
+    opener: Opener,
+) -> None:
+    with pytest.raises(TaskTimeout):
+        async with opener(crash_after, [3], max_concurrency=1, timeout=2) as stream:
+            with trio.move_on_after(1):
+                await anext(stream)
+            # The task exceeds its timeout after 2 seconds, when nobody waits for it, and crashes after 3.
+            await trio.sleep(4)
+            await anext(stream)
