@@ -326,7 +326,22 @@ class Channel:
         link.put(frame)
 
     def push_latest(self, event: str, payload: Any, *, key: str) -> None:
-        """Send a value to this channel's client, from any thread. See `broadcast_latest`."""
+        """Send a value that may be dropped to this channel's client, from any thread.
+
+            self.push_latest("position", {"bus": 7, "x": x, "y": y}, key="bus 7")
+
+        The value waits and is replaced as one of `broadcast_latest`.
+
+        Args:
+            event: the name of the event.
+            payload: a JSON object or a `Binary`.
+            key: text of at most 255 characters that names the thing which has this value.
+
+        Raises:
+            InvalidOperation: the join has not been accepted yet.
+            InvalidOption: the key is not such a text.
+            EncodeError: the payload is not a JSON object or a `Binary`.
+        """
         context = self._context
         if not context.joined:
             raise not_joined(self.topic, "push_latest")

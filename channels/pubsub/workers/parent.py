@@ -5,8 +5,8 @@ decides what happens; this module carries it out.
 
 A worker inherits the listening sockets of its place, a socket to each worker that was started before, and a control
 socket. The other workers get their ends over their control lines. The number of the control socket is the last argument
-of the worker. Each worker has its own process group. So Ctrl-C in a terminal
-reaches only the parent, which then stops the workers.
+of the worker. Each worker has its own process group, so Ctrl-C in a terminal reaches only the parent, which then stops
+the workers.
 
 If the parent is killed, its workers notice that their control lines and a pipe have ended. They drain and stop. A new
 parent on the same address waits until they have released the port, and until their processes have ended.

@@ -31,16 +31,22 @@ def recorded(recorder: FlightRecorder, kind: str) -> list[dict[str, Any]]:
     return [each for each in map(json.loads, lines) if each["kind"] == kind]
 
 
-async def test_an_envelope_has_the_same_id_where_it_left_and_where_it_arrived(
-    runtime: Runtime,
-) -> None:
-    recorder = FlightRecorder(runtime)
-    record_channels(recorder)
+async def joined() -> PubSub:
+    """Start two nodes, and return the PubSub of one of them when they know each other."""
     nodes = JoinedNodes()
     here, there = PubSub(nodes.adapter("here")), PubSub(nodes.adapter("there"))
     for pubsub in (here, there):
         await Supervisor.start_link([pubsub.child_spec()])
     await trio.sleep(1)
+    return here
+
+
+async def test_an_envelope_has_the_same_id_where_it_left_and_where_it_arrived(
+    runtime: Runtime,
+) -> None:
+    recorder = FlightRecorder(runtime)
+    record_channels(recorder)
+    here = await joined()
     here.broadcast("room:1", {"any": "value"})
     await trio.sleep(1)
     [sent] = recorded(recorder, "envelope_sent")
@@ -58,11 +64,7 @@ async def test_a_closed_recorder_costs_a_node_no_memory_and_no_decoding(
 ) -> None:
     recorder = FlightRecorder(runtime)
     record_channels(recorder)
-    nodes = JoinedNodes()
-    here, there = PubSub(nodes.adapter("here")), PubSub(nodes.adapter("there"))
-    for pubsub in (here, there):
-        await Supervisor.start_link([pubsub.child_spec()])
-    await trio.sleep(1)
+    here = await joined()
     recorder.close()
     unpacked: list[bytes] = []
     monkeypatch.setattr("channels.recording.nodes.unpack", lambda data, **_: unpacked.append(data))
@@ -78,11 +80,7 @@ async def test_a_closed_recorder_costs_a_node_no_memory_and_no_decoding(
 async def test_the_envelopes_of_a_busy_node_push_out_no_other_events(runtime: Runtime) -> None:
     recorder = FlightRecorder(runtime, max_messages=50)
     record_channels(recorder)
-    nodes = JoinedNodes()
-    here, there = PubSub(nodes.adapter("here")), PubSub(nodes.adapter("there"))
-    for pubsub in (here, there):
-        await Supervisor.start_link([pubsub.child_spec()])
-    await trio.sleep(1)
+    here = await joined()
     for number in range(1000):
         here.broadcast("room:1", number)
     await trio.sleep(1)
