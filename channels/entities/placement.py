@@ -117,6 +117,11 @@ class Placement:
         known = self._others.get(node.name)
         return node == self.me or (known is not None and known.node == node and not known.drained)
 
+    def drains(self, node: Node) -> bool:
+        """Return True if this start of another node takes no further keys, as far as this node knows."""
+        known = self._others.get(node.name)
+        return known is not None and known.node == node and known.draining
+
     def knows(self, node: Node) -> bool:
         """Return True if this start of a node is this node, or was heard recently."""
         known = self._others.get(node.name)

@@ -735,7 +735,7 @@ class Router:
             self._drop(record)
             self._hand_over(record, requests)
         elif record.state is State.MOVING and is_normal_exit(reason):
-            # The arbiter refused the transfer, so the next process gets the state.
+            # The arbiter refused the transfer, or the other node drains. So the next process gets the state.
             record.wait_first(requests)
             self._start(record)
         elif is_normal_exit(reason):
@@ -779,7 +779,8 @@ class Router:
         if self.records.get(record.key) is record and record.process is None:
             waiting = [each for each in record.take_waiting() if not each.done]
             record.wait_first(waiting)
-            if waiting:
+            # An entity that has come to this node runs here, even if nobody waits for it.
+            if waiting or record.has_newer_handoff:
                 self._start(record)
             else:
                 self._drop(record)
@@ -930,9 +931,11 @@ class Router:
         """Transfer or release the key of a process that ends. If the arbiter does not answer, this node keeps it."""
         try:
             if record.state is State.MOVING and record.move_to is not None:
-                record.transferred = await self.arbiter.transfer(
-                    record.key, record.fence, record.move_to
-                )
+                # A node that has begun to drain since this move began may stop before the handover arrives.
+                if not self.placement.drains(record.move_to):
+                    record.transferred = await self.arbiter.transfer(
+                        record.key, record.fence, record.move_to
+                    )
             elif not self._waiting_in_mailbox(record):
                 await self.arbiter.release(record.key, record.fence)
                 record.is_released = True

@@ -37,6 +37,7 @@ import msgspec
 from actors.arguments import check_positive, check_whole
 from actors.errors import InvalidOption
 from channels.topics import INTERNAL
+from channels.wire.cross_site import preflight_headers
 
 __all__ = [
     "MAX_BASE64",
@@ -189,12 +190,7 @@ def preflight_answer(requested: str) -> PollAnswer:
         requested: the value of the header `access-control-request-headers`.
     """
     return PollAnswer(
-        headers=(
-            _ORIGIN,
-            ("access-control-allow-headers", requested),
-            ("access-control-allow-methods", "get, post, options"),
-            ("access-control-max-age", "3600"),
-        )
+        headers=(_ORIGIN, *preflight_headers("get, post, options", requested).items())
     )
 
 

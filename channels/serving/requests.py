@@ -32,7 +32,7 @@ from channels.serving.services import Services
 from channels.tokens.token import TokenError
 from channels.transports.asgi_responses import send_response
 from channels.transports.bodies import Bodies, Body
-from channels.wire.cross_site import OriginRule, origin_allowed, parse_rule
+from channels.wire.cross_site import OriginRule, origin_allowed, parse_rule, preflight_headers
 from channels.wire.request import Headers
 
 __all__ = [
@@ -296,11 +296,7 @@ class CrossOrigin:
         """
         if scope["method"] != "OPTIONS" or "access-control-request-method" not in headers:
             return None
-        return {
-            "access-control-allow-methods": self._methods,
-            "access-control-allow-headers": headers.get("access-control-request-headers") or "",
-            "access-control-max-age": "3600",
-        }
+        return preflight_headers(self._methods, headers.get("access-control-request-headers") or "")
 
 
 async def read_body(services: Services, receive: Any, *, max_bytes: int, timeout: float) -> Body:

@@ -1,4 +1,4 @@
-"""Checks against pages of other sites: the `Origin` of a request, and the CSRF token of its session.
+"""Pages of other sites: the check of `Origin`, the answer to their preflight requests (CORS), and the CSRF token.
 
 *pure*. Browsers let any page open a WebSocket to any server, and send the cookies of that server. Only the `Origin`
 header names the site of the page. The server accepts a client without an `Origin`, because it is not a browser, and
@@ -46,6 +46,7 @@ __all__ = [
     "origin_allowed",
     "parse_cookies",
     "parse_rule",
+    "preflight_headers",
 ]
 
 OriginRule: TypeAlias = bool | Literal["conn"] | Sequence[str] | Callable[[SplitResult], bool]
@@ -152,6 +153,20 @@ def origin_allowed(
     if here is None or parsed.hostname != here.hostname:
         return False
     return check.rule is True or (parsed.scheme == scheme and _port(parsed) == _port(here))
+
+
+def preflight_headers(methods: str, requested: str) -> dict[str, str]:
+    """Return the headers with which a browser lets a page send a request (CORS). The caller has checked the origin.
+
+    Args:
+        methods: the methods that pages may use.
+        requested: the value of the header `access-control-request-headers`.
+    """
+    return {
+        "access-control-allow-headers": requested,
+        "access-control-allow-methods": methods,
+        "access-control-max-age": "3600",
+    }
 
 
 def _split(origin: str) -> SplitResult | None:

@@ -6,11 +6,13 @@ from collections import Counter as Counts
 from functools import partial
 from typing import Any
 
+import pytest
 import trio
 
 from actors import (
     SHUTDOWN,
     CallExit,
+    CallTimeout,
     GenServer,
     NoReply,
     Pid,
@@ -35,7 +37,7 @@ from channels.entities.messages import Ask, Handover
 from channels.entities.ownership import Record, State
 from channels.entities.placement import winner
 from channels.pubsub.adapter import Node as NodeName
-from channels.telemetry import ENTITY_ALARM
+from channels.telemetry import ENTITY_ALARM, ENTITY_HANDED_OVER
 from supervision import Backoff, Supervisor
 from tests.channels.entities.nodes import Counter, Node, alone, cluster, listen
 from tests.channels.entities.test_entities_on_nodes import key_of
@@ -322,12 +324,45 @@ async def test_requests_wait_while_their_key_travels_to_a_node_that_has_drained(
     assert await call(a.via(key), "add") == 1
     async with trio.open_nursery() as nursery:
         nursery.start_soon(b.entities.drain)
-        await trio.sleep(0.15)
-        # a has decided this before b began to drain.
+        # a does not know yet that b drains.
         a.router.move(a.router.records[key], b.router.node)
+        await trio.sleep(0.15)
         await settle()
         assert await call(a.via(key), "add") == 2
     assert key in a.router.records
+
+
+async def test_a_key_does_not_move_to_a_node_that_has_begun_to_drain_meanwhile(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(a)
+    handed_over = listen(runtime, ENTITY_HANDED_OVER)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call, a.via(key), ["sleep", 1])
+        await trio.sleep(0.1)
+        a.router.move(a.router.records[key], b.router.node)
+        await b.entities.drain()
+    assert await call(a.via(key), "add") == 2
+    assert key in a.router.records
+    assert not handed_over
+
+
+async def test_an_entity_runs_on_its_new_node_although_the_callers_there_have_given_up(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(a)
+    assert await call(a.via(key), "add") == 1
+    # b learns from the arbiter that a owns the key, and believes that a has ended.
+    b.router.node_lost(a.router.node)
+    with pytest.raises(CallTimeout):
+        await call(b.via(key), "add", timeout=0.01)
+    a.router.move(a.router.records[key], b.router.node)
+    await trio.sleep(0.5)
+    assert b.router.records[key].state is State.RUNNING
+    assert await call(b.via(key), "handed over")
+    assert await call(b.via(key), "add") == 2
 
 
 async def test_keys_of_a_lost_node_start_no_processes_while_its_lease_lasts(
