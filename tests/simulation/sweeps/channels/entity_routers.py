@@ -55,7 +55,6 @@ from channels.telemetry import (
     ENTITY_BEGAN,
     ENTITY_CRASHED,
     ENTITY_FINISHED,
-    ENTITY_LEASE_LOST,
     ENTITY_MOVING,
     ENTITY_REQUEST_ACCEPTED,
     ENTITY_SESSION_OPENED,
@@ -369,7 +368,6 @@ class Run(Log):
             (ENTITY_BEGAN, self._began),
             (ENTITY_FINISHED, self._finished),
             (ENTITY_SESSION_OPENED, self._session_opened),
-            (ENTITY_LEASE_LOST, self._lease_lost),
             (ENTITY_REQUEST_ACCEPTED, self._accepted),
             (ENTITY_MOVING, self._moves),
             (ENTITY_CRASHED, self._failed),
@@ -431,11 +429,8 @@ class Run(Log):
         router = about["router"]
         alive = [each.key for each in router.records.values() if each.process is not None]
         self.check(not alive, f"{router.node.name} opens a session, and {alive} still run")
-
-    def _lease_lost(self, about: Mapping[str, Any]) -> None:
-        # The next session counts its failures anew.
-        name = about["router"].node.name
-        for place in [each for each in self.held if each[0] == name]:
+        # A session counts failures anew.
+        for place in [each for each in self.held if each[0] == router.node.name]:
             del self.held[place]
 
     def _accepted(self, about: Mapping[str, Any]) -> None:
