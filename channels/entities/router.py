@@ -115,8 +115,8 @@ from supervision.dynamic_supervisor import DynamicSupervisor
 
 __all__ = ["Router", "Settings"]
 
-MAX_HOPS = 2
-"""The most nodes that may refuse a request before it fails."""
+MAX_HOPS = 4
+"""The most nodes that may refuse a request before it fails. One refuses it in each move of its key that it meets."""
 
 MAX_OWNERS = 100_000
 """The most owners of keys that a node remembers."""
