@@ -110,7 +110,8 @@ def test_a_refusal_gives_the_exit_status_1_and_one_sentence(conformance: Server)
     assert code == 1
     assert said.splitlines()[-1].endswith(
         "the server refused the WebSocket with the status 403; "
-        "check the params, the auth_token and the origin"
+        "check that the server has a socket at the URL's path '/socket', "
+        "then the params, the auth_token and the origin"
     )
     assert "Traceback" not in said
 

@@ -29,9 +29,10 @@ __all__ = [
     "refused",
 ]
 
+# A server whose sockets are beside an ASGI application answers 403, and not 404, at a path without a socket.
 _HINTS = {
-    403: "check the params, the auth_token and the origin",
-    404: "check the path of the URL",
+    403: "check that the server has a socket at the URL's path {path!r}, then the params, the auth_token and the origin",
+    404: "check that the server has a socket at the URL's path {path!r}",
 }
 
 Connect: TypeAlias = Callable[[str, int], Awaitable[trio.abc.Stream]]
@@ -54,9 +55,11 @@ class LinkFailed(Exception):
     status: int | None = None
 
 
-def refused(what: str, status: int) -> LinkFailed:
+def refused(what: str, status: int, address: Address) -> LinkFailed:
     """Return the error for an answer of the server with an unexpected HTTP status."""
-    hint = f"; {_HINTS[status]}" if status in _HINTS else ""
+    # Without the query, which may hold secrets, and without the transport, which the client has added.
+    path = address.target.partition("?")[0].rpartition("/")[0] or "/"
+    hint = f"; {_HINTS[status].format(path=path)}" if status in _HINTS else ""
     return LinkFailed(f"the server refused {what} with the status {status}{hint}", status)
 
 

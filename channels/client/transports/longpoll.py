@@ -62,7 +62,7 @@ async def open_longpoll(opening: Opening) -> LongPollLink:
                 link.token = answer.token
                 return link
             status = response.status if answer is None else answer.status
-            raise refused("long polling", status)
+            raise refused("long polling", status, opening.address)
         raise LinkFailed(f"no answer within {opening.options.connect_timeout:g} seconds")
     except BaseException:
         await link.aclose(_NO_STATUS, "")

@@ -72,7 +72,7 @@ async def _shake_hands(
         return WebSocketLink(connection, stream)
     failure = reader.failure
     if isinstance(failure, ConnectionRejected):
-        raise refused("the WebSocket", failure.status_code)
+        raise refused("the WebSocket", failure.status_code, opening.address)
     if failure is not None:
         raise LinkFailed(f"the answer is not that of a WebSocket: {failure!r}")
     raise LinkFailed("the connection ended before the server answered")

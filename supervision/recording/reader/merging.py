@@ -43,15 +43,17 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-@declared("{problem}")
+@declared("{problem}; {advice}")
 class UnrelatedRecordings(SupervisionError, ValueError):
     """Recordings cannot be merged.
 
     Attributes:
         problem: the reason, with the names of the files.
+        advice: files to name instead, for somebody who chooses the files.
     """
 
     problem: str
+    advice: str
 
 
 @define(eq=False)
@@ -81,8 +83,8 @@ class _File:
     def __attrs_post_init__(self) -> None:
         if not self.events or self.events[0]["kind"] != "recording":
             raise UnrelatedRecordings(
-                f"{self.name} is not a recording of a running program; only files of `ashtree serve --record`, of "
-                "open_recorder and of live experiments can be merged"
+                f"{self.name} is not a recording of a running program",
+                "only files of `ashtree serve --record`, of open_recorder and of live experiments can be merged",
             )
         self.recording = self.events.pop(0)
         start = next((each for each in self.events if each["kind"] == "node_named"), None)
@@ -142,7 +144,8 @@ def _label(files: Sequence[_File]) -> None:
         elif each.named in known:
             raise UnrelatedRecordings(
                 f"{known[each.named].name} and {each.name} are both recordings of one start of the node "
-                f"{each.named[0]}; leave one of them out"
+                f"{each.named[0]}",
+                "leave one of them out",
             )
         else:
             known[each.named] = each
@@ -242,8 +245,8 @@ def _move(files: Sequence[_File], sources: Mapping[_Place, _Place]) -> None:
         else:
             names = ", ".join(files[number].name for number in missing)
             raise UnrelatedRecordings(
-                f"{names} and {files[0].name} do not belong together: no message of one was received in the other; "
-                "name the files of one run, and of workers or nodes that exchange messages"
+                f"{names} and {files[0].name} do not belong together: no message of one was received in the other",
+                "name the files of one run, and of workers or nodes that exchange messages",
             )
         placed.append(number)
         missing.remove(number)
@@ -294,8 +297,8 @@ def _ordered(files: Sequence[_File], sources: Mapping[_Place, _Place]) -> Iterat
     if left:
         names = ", ".join(files[number].name for each in waiting.values() for number, _ in each)
         raise UnrelatedRecordings(
-            f"the events of {names} contradict each other: each waits for a message of another that was sent later; "
-            "they are of different runs, or a file was changed"
+            f"the events of {names} contradict each other: each waits for a message of another that was sent later",
+            "they are of different runs, or a file was changed",
         )
 
 

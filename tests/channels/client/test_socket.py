@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from wsproto.handshake import H11Handshake
 
 from actors import NORMAL, stop
 from actors.errors import InvalidOption
+from channels import Endpoint
 from channels.client.backoff import RetryTable
 from channels.client.errors import (
     BufferFull,
@@ -42,7 +44,8 @@ from channels.client.feed import Feed
 from channels.client.socket import ClientSocket, open_socket
 from channels.errors import EncodeError
 from channels.messages import Binary
-from tests.channels.client.world import URL, World, broadcast, kill_channel, until
+from tests.channels.client.world import URL, RoomSocket, World, broadcast, kill_channel, until
+from tests.channels.support import Server
 
 TRANSPORTS = ("websocket", "longpoll")
 both = pytest.mark.parametrize("transport", TRANSPORTS)
@@ -494,6 +497,27 @@ async def test_a_refused_connection_raises_at_once(world: World) -> None:
             raise AssertionError("entered")
     assert caught.value.status == 403
     assert trio.current_time() - start < 1
+
+
+async def page(scope: Any, receive: Any, send: Any) -> None:
+    """An application for the paths without a socket. It closes each WebSocket, which gives the status 403."""
+    await receive()
+    await send({"type": "websocket.close"})
+
+
+@pytest.mark.parametrize("path", ["/", "/sockt"])
+@pytest.mark.parametrize(("application", "status"), [(None, 404), (page, 403)])
+async def test_a_refusal_at_a_wrong_path_names_the_path_and_no_params(
+    serve: Callable[[Endpoint], Awaitable[Server]], application: Any, status: int, path: str
+) -> None:
+    world = World(await serve(Endpoint(sockets={"/socket": RoomSocket}, http=application)))
+    url, params = f"ws://server{path}", {"password": "hunter2"}
+    with pytest.raises(NotConnected) as caught:
+        async with open_socket(url, connect=world.connect, params=params):
+            raise AssertionError("entered")
+    assert caught.value.status == status
+    assert f"check that the server has a socket at the URL's path '{path}'" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 async def test_a_refused_session_raises_at_once(world: World) -> None:

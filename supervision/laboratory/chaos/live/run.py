@@ -342,7 +342,11 @@ class _Run:
         try:
             lines = merge({"the experiment": own, **self.world.recordings})
         except UnrelatedRecordings as error:
-            self.experiment.problems.append(f"the recordings cannot be merged: {error}")
+            # A scenario that raised has often ended before its clients and the servers exchanged a message.
+            if self.error is None:
+                self.experiment.problems.append(
+                    f"the report has only the events of the experiment: {error.problem}"
+                )
             return own
         for judge in self.world.judges:
             self.experiment.problems += judge(lines)

@@ -224,6 +224,28 @@ async def test_an_exception_of_the_scenario_is_in_the_outcome() -> None:
     assert caught.value.__cause__ is outcome.error
 
 
+@pytest.mark.parametrize("raises", [True, False])
+async def test_recordings_without_a_common_message_are_no_second_error_of_a_scenario(
+    raises: bool,
+) -> None:
+    async def lonely(world: LiveWorld) -> None:
+        recording = {"kind": "recording", "why": "continuous", "began": 0.0, "seconds": 0.0, "t": 0.0}
+        world.recordings["server.jsonl"] = [msgspec.json.encode({"n": 0, **recording})]
+        if raises:
+            raise ValueError("wrong address")
+        await world.until_over()
+
+    outcome = await live(lonely, 7, seconds=1, faults=[StallLoop(seconds=0.001, when=At(0.5))])
+    unmerged = [each for each in outcome.problems if "server.jsonl" in each]
+    if raises:
+        assert outcome.problems == ("the scenario raised ValueError: wrong address",)
+    else:
+        assert unmerged == [
+            "the report has only the events of the experiment: server.jsonl and the experiment do not belong together: "
+            "no message of one was received in the other"
+        ]
+
+
 async def test_a_scenario_that_returns_too_early_is_a_problem_with_advice() -> None:
     async def hasty(world: LiveWorld) -> None:
         pass
