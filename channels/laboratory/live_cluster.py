@@ -3,7 +3,7 @@
     @scenario(faults=[KillNode(node="owner of auctions/bell", when=At(2.0))])
     async def evening(world):
         async with open_cluster(world, "examples.auction.server:endpoint", workers=2) as cluster:
-            ...                                     # clients of cluster.url, and world.steady
+            ...                                     # clients of f"{cluster.url}/socket", and world.steady
             await world.until_over()
 
 The faults are SIGKILL, SIGSTOP and SIGTERM for the processes that this cluster has started, and cuts of their
@@ -153,7 +153,8 @@ class LiveCluster:
     """The servers of one run. `open_cluster` makes it.
 
     Attributes:
-        url: the address for clients. A proxy behind it carries each connection to one of the servers.
+        url: the address for clients, such as `http://127.0.0.1:40123`, to which they add the path of their socket:
+            `open_socket(f"{cluster.url}/socket")`. A proxy behind it carries each connection to one of the servers.
         folder: the folder with the logs and the recordings of the servers.
     """
 

@@ -92,7 +92,9 @@ class RedisArbiter:
         server: the adapter whose URL and options of connections the arbiter uses. It need not be the adapter of the
             PubSub.
         lease: seconds after the last renewal at which the server may grant the keys of this node to other nodes. Write
-            the same number on all nodes. A server that is new or has restarted grants nothing for this time.
+            the same number on all nodes. A server that is new or has restarted grants nothing for this time. A shorter
+            lease frees the keys of a dead node sooner, but a shorter outage of the server or pause of the node then
+            ends its entities.
         renew_interval: seconds between two renewals.
         margin: seconds before the end of the lease at which this node stops its entities. They pay for the time to stop
             them, and for clocks that do not run at the same speed.
