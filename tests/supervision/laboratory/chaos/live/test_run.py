@@ -229,7 +229,13 @@ async def test_recordings_without_a_common_message_are_no_second_error_of_a_scen
     raises: bool,
 ) -> None:
     async def lonely(world: LiveWorld) -> None:
-        recording = {"kind": "recording", "why": "continuous", "began": 0.0, "seconds": 0.0, "t": 0.0}
+        recording = {
+            "kind": "recording",
+            "why": "continuous",
+            "began": 0.0,
+            "seconds": 0.0,
+            "t": 0.0,
+        }
         world.recordings["server.jsonl"] = [msgspec.json.encode({"n": 0, **recording})]
         if raises:
             raise ValueError("wrong address")
