@@ -30,9 +30,10 @@ __all__ = [
 ]
 
 # A server whose sockets are beside an ASGI application answers 403, and not 404, at a path without a socket.
+_CHECK_PATH = "check that the server has a socket at the URL's path {path!r}"
 _HINTS = {
-    403: "check that the server has a socket at the URL's path {path!r}, then the params, the auth_token and the origin",
-    404: "check that the server has a socket at the URL's path {path!r}",
+    403: f"{_CHECK_PATH}, then the params, the auth_token and the origin",
+    404: _CHECK_PATH,
 }
 
 Connect: TypeAlias = Callable[[str, int], Awaitable[trio.abc.Stream]]

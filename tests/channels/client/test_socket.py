@@ -501,8 +501,9 @@ async def test_a_refused_connection_raises_at_once(world: World) -> None:
 
 async def page(scope: Any, receive: Any, send: Any) -> None:
     """An application for the paths without a socket. It closes each WebSocket, which gives the status 403."""
-    await receive()
-    await send({"type": "websocket.close"})
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close"})
 
 
 @pytest.mark.parametrize("path", ["/", "/sockt"])

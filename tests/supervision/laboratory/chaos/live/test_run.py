@@ -242,14 +242,14 @@ async def test_recordings_without_a_common_message_are_no_second_error_of_a_scen
         await world.until_over()
 
     outcome = await live(lonely, 7, seconds=1, faults=[StallLoop(seconds=0.001, when=At(0.5))])
-    unmerged = [each for each in outcome.problems if "server.jsonl" in each]
     if raises:
         assert outcome.problems == ("the scenario raised ValueError: wrong address",)
     else:
-        assert unmerged == [
+        [problem] = outcome.problems
+        assert problem == (
             "the report has only the events of the experiment: server.jsonl and the experiment do not belong together: "
             "no message of one was received in the other"
-        ]
+        )
 
 
 async def test_a_scenario_that_returns_too_early_is_a_problem_with_advice() -> None:
