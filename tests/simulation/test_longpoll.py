@@ -23,6 +23,6 @@ def test_a_polling_client_resumes_after_a_short_hold_and_starts_again_after_a_lo
 def test_polling_clients_recover_from_all_network_faults() -> None:
     outcomes = [
         simulate(polls_under_faults, seed, knobs=Knobs().drawn(seed)).check()
-        for seed in range(200 if DEEP else 3)
+        for seed in range(200 if DEEP else 5)
     ]
     assert any(outcome.sometimes["a session was lost"] for outcome in outcomes)
