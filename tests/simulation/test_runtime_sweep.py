@@ -8,7 +8,7 @@ from supervision.laboratory.simulation.search.sweep import sweep
 from tests.simulation.runtime_sweep import runtime_sweep
 
 DEEP = hypothesis.settings().max_examples >= 10_000
-SEEDS = 10_000 if DEEP else 30
+SEEDS = 10_000 if DEEP else 60
 
 COVERED = {
     "a call ended with CallTimeout",
