@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.worker_servers import COMMAND
+from tests.integration.worker_servers import COMMAND, serve_in
 from tests.patience import PATIENCE, wait_until
 
 APP = "from channels import Endpoint\nendpoint = Endpoint(sockets={})\n"
@@ -64,14 +64,7 @@ def connected(path: Path) -> socket.socket:
 def refusal(folder: Path, *options: str) -> str:
     """Return the one sentence of a server that does not start."""
     (folder / "app.py").write_text(APP)
-    done = subprocess.run(
-        [*COMMAND, "serve", "app:endpoint", *options],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = serve_in(folder, "app:endpoint", *options)
     assert (done.returncode > 0, done.stderr.count("\n")) == (True, 1), done.stderr
     return done.stderr
 
