@@ -263,7 +263,7 @@ $(BENCH_CHANNELS_STAMP): | $(BIN)/python
 	@echo "Installing Ashtree and the servers that it is compared with ..."
 	@$(BIN)/python -m venv --clear $(BENCH_CHANNELS_VENV)
 	@$(BENCH_CHANNELS_VENV)/bin/python -m pip --disable-pip-version-check --quiet install \
-	    --editable '.[redis]' --requirement $(CHANNELS_PEERS)
+	    --editable . --requirement $(CHANNELS_PEERS)
 	@touch $@
 
 $(BENCH_DJANGO_STAMP): | $(BIN)/python

@@ -767,7 +767,8 @@ class History:
         too large; `replayed` to clients; `not_sent` to other nodes. Counters of channels: `gaps` found, `lost`
         messages, and reads `shared` with another channel. Counters of pushes: `answered`, with a kept answer;
         `repeated`, with the first answer. `evicted` counts topics. `forgotten` counts keys of pushes that the storage
-        forgot before `max_answer_age`.
+        forgot before `max_answer_age`, and `fences_forgotten` fences that it forgot because of `max_fences`.
+        `fence_refused` counts claims with an old fence, and appends with another fence than the claimed one.
         """
         stored = self.storage.statistics() if self._pubsub is not None else {}
         return {

@@ -16,7 +16,8 @@ PART = 256 * 1024
 """Bytes in one part. Its JSON text fits into an envelope between nodes."""
 
 MAX_DONE = 10_000
-"""The most complete handovers that a node remembers, so that a repeated part does not begin a handover again."""
+"""The most complete handovers that a node remembers, so that a repeated part does not begin a handover again; and the
+most handovers that it remembers because they come too late."""
 
 
 def parts_of(key: str, fence: int, data: bytes) -> list[Handover]:
@@ -92,6 +93,7 @@ class Handovers:
         self._max_parts = max_bytes // PART + 2
         self._assemblies: dict[tuple[Node, str, int], _Assembly] = {}
         self._done: dict[tuple[Node, str, int], None] = {}
+        self._given_up: dict[tuple[str, int], None] = {}
 
     def collect(self, sender: Node, part: Handover, now: float) -> bytes | None:
         """Take a part. Return all bytes of its handover if it is complete now, and None otherwise.
@@ -116,6 +118,16 @@ class Handovers:
         if len(self._done) > MAX_DONE:
             del self._done[next(iter(self._done))]
         return b"".join(assembly.parts[each] for each in sorted(assembly.parts))
+
+    def give_up(self, key: str, fence: int) -> None:
+        """Take note that a key has started without its handover."""
+        self._given_up[key, fence] = None
+        if len(self._given_up) > MAX_DONE:
+            del self._given_up[next(iter(self._given_up))]
+
+    def is_given_up(self, key: str, fence: int) -> bool:
+        """Return True if a key has started without this handover."""
+        return (key, fence) in self._given_up
 
     def senders(self) -> list[Node]:
         """Return the nodes of the handovers that are not complete."""

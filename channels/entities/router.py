@@ -115,8 +115,8 @@ from supervision.dynamic_supervisor import DynamicSupervisor
 
 __all__ = ["Router", "Settings"]
 
-MAX_HOPS = 2
-"""The most nodes that may refuse a request before it fails."""
+MAX_HOPS = 4
+"""The most nodes that may refuse a request before it fails. One refuses it in each move of its key that it meets."""
 
 MAX_OWNERS = 100_000
 """The most owners of keys that a node remembers."""
@@ -892,6 +892,8 @@ class Router:
         if not self.may_run or lease is not self.lease:
             exit(LEASE_LOST)
         record.is_loading = True
+        if owned.arrived and record.handoff_fence != owned.fence:
+            self._handovers.give_up(record.key, owned.fence)
         handoff, record.handoff = record.handoff, None
         if handoff is None or record.handoff_fence not in (0, owned.fence):
             return None
@@ -1368,16 +1370,15 @@ class Router:
         state: bytes | None,
         requests: list[EntityRequest],
     ) -> None:
-        record = self.records.get(key)
-        is_idle = record is None or record.state is State.HELD
-        if record is None:
-            record = self.records[key] = Record(key)
-        elif record.fence > fence or not (
-            is_idle or (record.state is State.STARTING and not record.is_loading)
-        ):
-            # The process began without the handover, so newer requests may have run before these.
+        is_new = key not in self.records
+        record: Anyone = Record(key) if is_new else self.records[key]
+        is_idle = is_new or record.state is State.HELD
+        may_start = is_idle or (record.state is State.STARTING and not record.is_loading)
+        if not may_start or record.fence > fence or self._handovers.is_given_up(key, fence):
+            # A process began without the handover, so newer requests may have run before these.
             self._fail_all(requests, _unavailable("the handover of the key came too late"))
             return
+        self.records[key] = record
         record.handoff, record.handoff_fence = state, fence
         record.has_newer_handoff = True
         record.arrived = sender, self.runtime.now()

@@ -220,7 +220,8 @@ class Receiver(Protocol):
 class Adapter(Protocol):
     """The transport to the *other* nodes.
 
-    PubSub calls every method in the thread of the runtime, and `broadcast` only between `start` and `stop`.
+    PubSub calls `start`, `stop`, `broadcast` and `direct_broadcast` in the thread of the runtime, and broadcasts only
+    between `start` and `stop`. The other methods and properties must work in any thread.
     """
 
     @property

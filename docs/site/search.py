@@ -33,6 +33,7 @@ SYNONYMS = {
     "howto/lose-no-message.html": "reconnect missed messages history replay offline",
     "howto/handle-a-crash.html": "crash exception error phx_error restart",
     "howto/test-a-channel.html": "test testing pytest playwright",
+    "howto/start-a-project.html": "install installation pip extras upgrade",
     "howto/serve-your-endpoint.html": "workers cores reload CORS origin long polling starlette django asgi",
     "howto/serve-supabase-clients.html": "supabase realtime-js JWT postgres_changes",
     "howto/publish-from-outside.html": "publish HTTP webhook cron",

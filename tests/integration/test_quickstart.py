@@ -518,7 +518,7 @@ def test_the_quickstart_and_the_readme_of_the_project_work_to_the_letter(
     install(shell, ROOT)
     (tmp_path / "empty").mkdir()
     page = "docs/howto/start-a-project.md"
-    new, enter, serve = commands_of(page, (ROOT / page).read_text())
+    new, enter, serve = commands_of(page, (ROOT / page).read_text(), 1)
     assert (enter, serve) == ("cd chat", shlex.join(["ashtree", *SERVE]))
     shell.run(new, tmp_path / "empty")
     folder = tmp_path / "empty/chat"

@@ -80,7 +80,7 @@ def test_part_6_finds_the_bug_replays_it_and_sees_it_fixed(
     programs, commands, outputs = blocks_of(
         "docs/tutorial/6-break-it.md", "python", "console", "text"
     )
-    (_, broken, fixed), (simulate, replay, again) = programs, commands
+    (broken, fixed), (simulate, replay, again) = programs, commands
     found, repeated, passed = outputs
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

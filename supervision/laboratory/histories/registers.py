@@ -24,24 +24,18 @@ def applies(operations: Sequence[Operation], model: Model[object]) -> bool:
     """Return True if these operations are reads of a register and writes of different values."""
     if type(model) is not Register:
         return False
-    written = {_key(model.first)}
+    values = [model.first]
     for each in operations:
         if each.name == "write" and len(each.arguments) == 1:
-            if _key(each.arguments[0]) in written:
-                return False
-            written.add(_key(each.arguments[0]))
+            values.append(each.arguments[0])
         elif each.name != "read":
             return False
-    return True
-
-
-def _key(value: object) -> object:
-    """Return a stand-in for a value: equal for equal values, and hashable."""
     try:
-        hash(value)
+        hash(tuple(each.result for each in operations))
+        return len(set(values)) == len(values)
     except TypeError:
-        return repr(value)
-    return value
+        # The search tells the user that the values must be hashable.
+        return False
 
 
 def conflict(  # noqa: C901 - the three rules of the theorem, in its order
@@ -54,15 +48,15 @@ def conflict(  # noqa: C901 - the three rules of the theorem, in its order
         first: the value before the first write.
     """
     writes: dict[object, Operation] = {
-        _key(each.arguments[0]): each for each in operations if each.name == "write"
+        each.arguments[0]: each for each in operations if each.name == "write"
     }
     reads: dict[object, list[Operation]] = {}
     for each in operations:
         if each.name != "read" or each.fate is not Fate.DONE:
             continue
-        value = _key(each.result)
+        value = each.result
         write = writes.get(value)
-        if write is None and value != _key(first):
+        if write is None and value != first:
             return (each,)
         if write is not None and each.end < write.start:
             return (write, each)
@@ -75,7 +69,7 @@ def conflict(  # noqa: C901 - the three rules of the theorem, in its order
             continue
         zones.append(_zone(group))
     # The first value was written before everything else.
-    group = tuple(reads.get(_key(first), ()))
+    group = tuple(reads.get(first, ()))
     if group:
         latest = max(group, key=lambda each: each.start)
         zones.append((-math.inf, latest.start, (latest,)))

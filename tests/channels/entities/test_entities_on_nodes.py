@@ -660,6 +660,29 @@ async def test_a_handover_that_comes_too_late_ends_its_requests(runtime: Runtime
     assert await call(a.via(key), "add") == 2
 
 
+async def test_a_handover_comes_too_late_for_a_key_that_has_started_and_crashed_since(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, (a, b, c) = await cluster("a", "b", "c", handover_timeout=0.5)
+    key = key_of(b)
+    post = Post(b.router, Handover, 0)
+    assert await moving(b, a, key, "add", asking=c) == [(EntityLost, True)]
+    assert await call(a.via(key), "add") == 1
+    acquire = a.router.arbiter.acquire
+
+    async def late(*args: Any, **options: Any) -> Any:
+        await trio.sleep(0.5)
+        return await acquire(*args, **options)
+
+    monkeypatch.setattr(a.router.arbiter, "acquire", late)
+    cast(a.via(key), "crash")
+    await trio.sleep(0.1)
+    assert a.router.records[key].state is State.STARTING
+    post.release()
+    await trio.sleep(0.1)
+    assert await call(a.via(key), "add") == 1
+
+
 async def test_a_large_state_moves_in_parts_and_one_above_the_limit_is_loaded_again(
     runtime: Runtime,
 ) -> None:

@@ -79,6 +79,14 @@ def test_each_model_accepts_a_correct_history_and_refuses_a_wrong_answer(
     assert check_linearizable([*history[:-1], last], model).ok is False
 
 
+@pytest.mark.parametrize("value", [{"a": 1}, ["x"], ({"a": 1},)])
+def test_a_register_with_values_that_are_not_hashable_gets_an_error(value: Any) -> None:
+    history = [op("a", "write", value, at=(1, 2)), op("b", "read", at=(3, 4), result=value)]
+    with pytest.raises(TypeError) as caught:
+        check_linearizable(history, Register())
+    assert "A state must be hashable, such as a tuple or a frozenset" in caught.value.__notes__[0]
+
+
 def test_an_operation_without_an_answer_may_have_had_its_effect_or_not() -> None:
     lost = Operation(client="a", name="write", arguments=(1,), start=1, fate=Fate.OPEN)
     for seen in (None, 1):
