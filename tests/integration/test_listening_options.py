@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.forks import Program
 from tests.integration.worker_servers import COMMAND, serve_in
 from tests.patience import PATIENCE, wait_until
 
@@ -24,18 +25,20 @@ APP = "from channels import Endpoint\nendpoint = Endpoint(sockets={})\n"
 @contextmanager
 def serving(
     folder: Path, *options: str, pass_fds: Sequence[int] = (), app: str = APP
-) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+) -> Iterator[tuple[Program | subprocess.Popen[bytes], Path]]:
     """Serve an endpoint without sockets, and give its process and its output."""
     (folder / "app.py").write_text(app)
     log = folder / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*COMMAND, "serve", "app:endpoint", *options],
-            cwd=folder,
-            stdout=output,
-            stderr=output,
-            pass_fds=pass_fds,
-        )
+        arguments = ["serve", "app:endpoint", *options]
+        process: Program | subprocess.Popen[bytes]
+        if pass_fds:
+            process = subprocess.Popen(
+                [*COMMAND, *arguments], cwd=folder, stdout=output, stderr=output, pass_fds=pass_fds
+            )
+        else:
+            module = "tests.integration.ashtree"
+            process = Program(module, *arguments, stdout=output.fileno(), folder=folder)
     try:
         wait_until(lambda: b"Serving on" in log.read_bytes() or process.poll(), log.read_text)
         assert process.poll() is None, log.read_text()
