@@ -26,7 +26,7 @@ _CONTEXT.set_forkserver_preload(["tests.integration.preloaded"])
 
 
 class Program:
-    """A program like that of `python -m MODULE ARGUMENTS`, from its start in the root folder to its end.
+    """A program like that of `python -m MODULE ARGUMENTS`, from its start in a folder to its end.
 
     Args:
         module: the name of the module.
@@ -35,6 +35,7 @@ class Program:
         stderr: the file descriptor that becomes the standard error. None takes `stdout` for both.
         stdin: the file descriptor that becomes the standard input. None gives the program an empty input.
         environment: all environment variables of the program. None takes those of the tests.
+        folder: the working directory of the program.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Program:
         stderr: int | None = None,
         stdin: int | None = None,
         environment: Mapping[str, str] | None = None,
+        folder: Path = ROOT,
     ) -> None:
         streams = [_Descriptor(stdout), _Descriptor(stdout if stderr is None else stderr)]
         # A daemon ends with the tests, even if a test forgets to end it.
@@ -57,6 +59,7 @@ class Program:
                 None if stdin is None else _Descriptor(stdin),
                 streams,
             ),
+            kwargs={"folder": folder},
             daemon=True,
         )
         self._process.start()
@@ -116,6 +119,8 @@ def _run(
     environment: Mapping[str, str],
     stdin: int | None,
     streams: Sequence[int],
+    *,
+    folder: Path,
 ) -> None:
     if stdin is not None:
         os.dup2(stdin, 0)
@@ -129,6 +134,6 @@ def _run(
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(environment)
-    os.chdir(ROOT)
+    os.chdir(folder)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

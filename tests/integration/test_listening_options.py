@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.worker_servers import COMMAND
+from tests.integration.forks import Program
+from tests.integration.worker_servers import COMMAND, serve_in
 from tests.patience import PATIENCE, wait_until
 
 APP = "from channels import Endpoint\nendpoint = Endpoint(sockets={})\n"
@@ -24,18 +25,20 @@ APP = "from channels import Endpoint\nendpoint = Endpoint(sockets={})\n"
 @contextmanager
 def serving(
     folder: Path, *options: str, pass_fds: Sequence[int] = (), app: str = APP
-) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+) -> Iterator[tuple[Program | subprocess.Popen[bytes], Path]]:
     """Serve an endpoint without sockets, and give its process and its output."""
     (folder / "app.py").write_text(app)
     log = folder / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*COMMAND, "serve", "app:endpoint", *options],
-            cwd=folder,
-            stdout=output,
-            stderr=output,
-            pass_fds=pass_fds,
-        )
+        arguments = ["serve", "app:endpoint", *options]
+        process: Program | subprocess.Popen[bytes]
+        if pass_fds:
+            process = subprocess.Popen(
+                [*COMMAND, *arguments], cwd=folder, stdout=output, stderr=output, pass_fds=pass_fds
+            )
+        else:
+            module = "tests.integration.ashtree"
+            process = Program(module, *arguments, stdout=output.fileno(), folder=folder)
     try:
         wait_until(lambda: b"Serving on" in log.read_bytes() or process.poll(), log.read_text)
         assert process.poll() is None, log.read_text()
@@ -64,14 +67,7 @@ def connected(path: Path) -> socket.socket:
 def refusal(folder: Path, *options: str) -> str:
     """Return the one sentence of a server that does not start."""
     (folder / "app.py").write_text(APP)
-    done = subprocess.run(
-        [*COMMAND, "serve", "app:endpoint", *options],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = serve_in(folder, "app:endpoint", *options)
     assert (done.returncode > 0, done.stderr.count("\n")) == (True, 1), done.stderr
     return done.stderr
 

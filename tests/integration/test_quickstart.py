@@ -423,8 +423,10 @@ def test_the_browser_tests_of_the_how_to_pass(project: Project) -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel built from this repository."""
     folder = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", "--wheel-dir"]
-    subprocess.run([*pip, str(folder), str(ROOT)], check=True)
+    pip = [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps"]
+    # The environment of the tests has Hatchling. Without this option, pip would install it again for the build.
+    options = ["--no-build-isolation", "--wheel-dir", str(folder)]
+    subprocess.run([*pip, *options, str(ROOT)], check=True)
     (wheel,) = folder.glob("ashtree-*.whl")
     return wheel
 

@@ -25,6 +25,7 @@ from tests.integration.worker_servers import (
     Member,
     WorkersServer,
     is_worker,
+    serve_in,
     serving_with,
     settled,
 )
@@ -617,7 +618,7 @@ def test_an_application_that_cannot_start_is_explained_once(
     tmp_path: Path, text: str, target: str, code: int, said: str
 ) -> None:
     (tmp_path / "app.py").write_text(text)
-    done = serve_in(tmp_path, target, "--workers", "2")
+    done = serve_with_health(tmp_path, target, "--workers", "2")
     assert done.returncode == code, done.stderr
     assert done.stderr.count(said) == 1
     assert done.stdout == ""
@@ -628,7 +629,9 @@ def test_a_port_in_use_is_explained_once_and_starts_no_worker(tmp_path: Path, wo
     (tmp_path / "app.py").write_text(BROKEN)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = serve_in(tmp_path, "app:endpoint", "--workers", workers, "--port", str(port))
+        done = serve_with_health(
+            tmp_path, "app:endpoint", "--workers", workers, "--port", str(port)
+        )
     assert done.returncode == 1
     assert done.stderr == (
         f"cannot listen on 127.0.0.1:{port}: the port is in use; stop the program that uses it, or choose another "
@@ -639,7 +642,7 @@ def test_a_port_in_use_is_explained_once_and_starts_no_worker(tmp_path: Path, wo
 @pytest.mark.parametrize("workers", ["2"] if WORKERS_ONLY else [])
 def test_an_application_that_takes_too_long_is_killed(tmp_path: Path, workers: str) -> None:
     (tmp_path / "app.py").write_text(STUCK)
-    done = serve_in(tmp_path, "app:endpoint", "--workers", workers, "--start-timeout", "1")
+    done = serve_with_health(tmp_path, "app:endpoint", "--workers", workers, "--start-timeout", "1")
     assert done.returncode == 1
     assert "worker 1 (place 1) did not start in time; killing it" in done.stderr
 
@@ -668,7 +671,7 @@ def test_with_json_the_reason_of_a_failed_start_is_a_line_of_the_log(
     )
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = serve_in(
+        done = serve_with_health(
             tmp_path, f"{module}:endpoint", "--log-format", "json", "--port", port, *workers
         )
     assert done.returncode > 0
@@ -694,13 +697,6 @@ def test_with_json_the_address_is_a_line_of_json(tmp_path: Path) -> None:
         server.close()
 
 
-def serve_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def serve_with_health(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     port = [] if "--port" in arguments else ["--port", "0"]
-    return subprocess.run(
-        [*COMMAND, "serve", *arguments, *port, "--health-socket", str(folder / "health.sock")],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    return serve_in(folder, *arguments, *port, "--health-socket", str(folder / "health.sock"))

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -125,6 +126,25 @@ class WorkersServer:
             if is_worker(pid):
                 os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not any(map(is_worker, self.pids())))
+
+
+def serve_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `ashtree serve` in a folder until it ends by itself, and return what it printed."""
+    streams = [folder / "stdout", folder / "stderr"]
+    with streams[0].open("wb") as stdout, streams[1].open("wb") as stderr:
+        program = Program(
+            "tests.integration.ashtree",
+            "serve",
+            *arguments,
+            stdout=stdout.fileno(),
+            stderr=stderr.fileno(),
+            folder=folder,
+        )
+    try:
+        code = program.wait(PATIENCE)
+    finally:
+        program.kill()
+    return subprocess.CompletedProcess(arguments, code, *(each.read_text() for each in streams))
 
 
 def is_worker(pid: int) -> bool:

@@ -18,6 +18,7 @@ from tests.simulation.campaign import Campaign, Part, Sweep
 from tests.simulation.sweep_scenarios import FAILURES
 from tests.simulation.sweeps import SWEEPS
 from tests.simulation.sweeps.__main__ import main
+from tests.simulation.sweeps.reach import Module
 
 HERE = "tests.simulation.test_campaign"
 RARELY = Sweep("rarely", "tests.simulation.sweep_scenarios:rarely_fails")
@@ -159,6 +160,15 @@ def test_the_names_of_the_shipped_sweeps_are_unique_and_their_scenarios_exist() 
     Campaign(SWEEPS, seconds=1.0)
 
 
+@pytest.fixture
+def small_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the product have one module. `test_reach.py` reads all modules, which takes seconds."""
+    modules = {"actors/any.py": Module(frozenset({1}), {1: 2})}
+    for reader in ("campaign_output", "sweeps.reach"):
+        monkeypatch.setattr(f"tests.simulation.{reader}.modules", lambda: modules)
+
+
+@pytest.mark.usefixtures("small_product")
 def test_make_sweep_prints_the_tables_and_writes_the_results(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,12 +179,14 @@ def test_make_sweep_prints_the_tables_and_writes_the_results(
     shown = capsys.readouterr().out
     assert "ashtree replay" in shown
     assert "runs/CPU s" in shown
+    assert "no sweep reaches a function of these 1 of 1 modules:\n  actors/any.py\n" in shown
     assert "never reached: a seed of a million; but there were only 30 runs" in shown
     data = msgspec.json.decode(file.read_bytes())
     assert [each["name"] for each in data["sweeps"]] == ["passes", "rarely"]
     assert {each["failure"] for each in data["sweeps"][1]["findings"]} == FAILURES
 
 
+@pytest.mark.usefixtures("small_product")
 def test_make_sweep_passes_if_all_runs_pass(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seeds", "2", "--jobs", "0", "--check", "0", "processes"])
     assert "passed" in capsys.readouterr().out

@@ -273,12 +273,12 @@ def test_priorities_keep_an_order_for_many_rounds_and_a_shuffle_seldom_does() ->
         ("reshuffle", 0.1),
     )
     found = {
-        policy: sum(in_the_same_order(rounds_of(policy, seed, change), 8) for seed in range(40))
+        policy: sum(in_the_same_order(rounds_of(policy, seed, change), 8) for seed in range(20))
         for policy, change in policies
     }
-    assert found["seeded"] < 10
-    assert found["pct"] > 35
-    assert found["reshuffle"] > 25
+    assert found["seeded"] < 5
+    assert found["pct"] > 17
+    assert found["reshuffle"] > 12
 
 
 @pytest.mark.parametrize("policy", ["pct", "reshuffle"])

@@ -17,13 +17,13 @@ from tests.laws.scenarios import lawful
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 SCENARIOS = {
-    "examples.scenarios.shop:opening_day": 200 if DEEP else 20,
-    "examples.scenarios.bank:a_day_of_transfers": 200 if DEEP else 20,
+    "examples.scenarios.shop:opening_day": 200 if DEEP else 11,
+    "examples.scenarios.bank:a_day_of_transfers": 200 if DEEP else 11,
     "examples.scenarios.chat_rooms:an_evening": 50 if DEEP else 4,
-    "examples.scenarios.theatre:evening": 200 if DEEP else 20,
-    "examples.scenarios.journal:power_failures": 200 if DEEP else 20,
+    "examples.scenarios.theatre:evening": 200 if DEEP else 11,
+    "examples.scenarios.journal:power_failures": 200 if DEEP else 11,
     "examples.scenarios.auction_house:evening": 100 if DEEP else 5,
-    "examples.scenarios.cells:busy_clients": 200 if DEEP else 20,
+    "examples.scenarios.cells:busy_clients": 200 if DEEP else 11,
 }
 
 

@@ -1,13 +1,18 @@
 """Nodes on Redis in a world: whatever breaks, every loss is counted, nothing comes twice, and a seed repeats itself."""
 
+import os
+
 from supervision.laboratory.simulation.knobs import Knobs
 from tests.laws.scenarios import simulate
 from tests.simulation.redis_scenario import nodes_under_faults
 
+DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+
 
 def test_nodes_count_every_loss_and_come_back() -> None:
     outcomes = [
-        simulate(nodes_under_faults, seed, knobs=Knobs().drawn(seed)).check() for seed in range(4)
+        simulate(nodes_under_faults, seed, knobs=Knobs().drawn(seed)).check()
+        for seed in range(200 if DEEP else 2)
     ]
     assert any(outcome.sometimes["a message was lost"] for outcome in outcomes)
 

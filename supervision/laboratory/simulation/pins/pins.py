@@ -28,7 +28,7 @@ import random
 import sys
 import threading
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from operator import attrgetter
@@ -220,7 +220,7 @@ def _uses(_: object, originals: frozenset[int]) -> list[tuple[dict[str, Any], st
     """
     return [
         (space, name, value)
-        for module_name, space in _namespaces()
+        for module_name, space in _namespaces(list(sys.modules))
         if module_name not in _UNCHANGED
         for name, value in list(space.items())
         if id(value) in originals
@@ -231,16 +231,15 @@ def _uses(_: object, originals: frozenset[int]) -> list[tuple[dict[str, Any], st
 
 def _restore_in_new_modules(known: set[str], originals: dict[int, object]) -> None:
     """Restore the originals in modules that the simulation imported, because they hold the replacements."""
-    for module_name, space in _namespaces():
-        if module_name not in known:
-            for name, value in list(space.items()):
-                if id(value) in originals:
-                    space[name] = originals[id(value)]
+    for _, space in _namespaces(sys.modules.keys() - known):
+        for name, value in list(space.items()):
+            if id(value) in originals:
+                space[name] = originals[id(value)]
 
 
-def _namespaces() -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, module in list(sys.modules.items()):
-        space = getattr(module, "__dict__", None)
+def _namespaces(names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name in names:
+        space = getattr(sys.modules.get(name), "__dict__", None)
         if type(space) is dict:
             yield name, space
 
