@@ -367,8 +367,8 @@ _casts: trio.lowlevel.RunVar[_Casts] = trio.lowlevel.RunVar("casts to entities")
 class EntityCastsArrive(_EntityInvariant):
     """An entity gets each cast that its owner's node has acknowledged, also if the key moves to another node.
 
-    A node that is lost, a lost lease, a lost connection in the middle of a handover, a start that fails after a crash,
-    a stop without a drain, and a limit may lose a cast.
+    A node that is lost, a lost lease, a lost connection in the middle of a handover, a start that fails after a crash
+    or a handover, a stop without a drain, and a limit may lose a cast.
 
     Args:
         within: the seconds after the last fault in which the casts must arrive.
@@ -418,14 +418,14 @@ class EntityCastsArrive(_EntityInvariant):
     def _request_ended(self, about: About) -> None:
         failure, which = about["failure"], _id_of(about)
         cast = self._casts.open.get(which)
-        # A limit may end a request in a handover. After a crash, the next start may fail. A key that was transferred to
-        # the last session of a node is not the node's any more, and no other node can take the handover.
+        # A limit may end a request in a handover. After a crash or a handover, the next start may fail. A key that was
+        # transferred to the last session of a node is not the node's any more, and no other node can take the handover.
         if (
             failure
             and cast
             and (
                 cast.to is None
-                or failure.error == "EntityBusy"
+                or failure.error in {"EntityBusy", "EntityStartFailed"}
                 or self._casts.sessions.get(cast.to, -math.inf) >= cast.left
             )
         ):

@@ -242,8 +242,18 @@ def test_an_acknowledged_cast_that_never_arrives_is_found_unless_its_node_is_pau
     assert "no callback of counters 'k' has got it" in problem
 
 
-@pytest.mark.parametrize("has_new_session", [True, False])
-def test_a_handover_to_the_last_session_of_a_node_may_lose_a_cast(has_new_session: bool) -> None:
+@pytest.mark.parametrize(
+    ("error", "has_new_session", "is_excused"),
+    [
+        ("EntityUnavailable", False, False),
+        ("EntityUnavailable", True, True),
+        ("EntityStartFailed", False, True),
+        ("EntityBusy", False, True),
+    ],
+)
+def test_a_limit_a_failed_start_or_a_new_session_of_the_next_owner_may_lose_a_cast(
+    error: str, has_new_session: bool, is_excused: bool
+) -> None:
     async def body(nodes: list[Node]) -> None:
         begun = requests()
         cast(nodes[0].via("k"), "hello")
@@ -258,11 +268,11 @@ def test_a_handover_to_the_last_session_of_a_node_may_lose_a_cast(has_new_sessio
         await trio.sleep(1.0)
         if has_new_session:
             other.router.execute(ENTITY_SESSION_OPENED, {})
-        failure = Failure("EntityUnavailable", "planted")
+        failure = Failure(error, "planted")
         other.router.execute(ENTITY_REQUEST_ENDED, {**about, "failure": failure})
 
     outcome = run(body)
-    if has_new_session:
+    if is_excused:
         outcome.check()
     else:
         assert violation(outcome)[0] == "entity_casts_arrive"
