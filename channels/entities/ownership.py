@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 import msgspec
@@ -87,6 +88,8 @@ class Record(Generic[R]):
         born: the time of day at which the latest process began to run; 0 before the first.
         arrived: the previous node and the time of day of the last handover to this node; None if there was none.
         arrival: set when the handover arrives for which the start waits.
+        carried: the requests of the last handover to this node, until the next start.
+        is_without_handover: True if the start no longer waits for the handover that belongs to its fence.
         is_loading: True from the moment at which the start no longer waits for a handover, until the process runs.
         is_released: True once the arbiter has taken the key back.
         held_until: the time from which a request may start the process again, in HELD.
@@ -98,6 +101,7 @@ class Record(Generic[R]):
         "arrival",
         "arrived",
         "born",
+        "carried",
         "failure",
         "fence",
         "handoff",
@@ -107,6 +111,7 @@ class Record(Generic[R]):
         "held_until",
         "is_loading",
         "is_released",
+        "is_without_handover",
         "key",
         "last",
         "messages",
@@ -144,10 +149,11 @@ class Record(Generic[R]):
         self.handoff_fence = 0
         self.has_newer_handoff = False
         self.born = 0.0
+        self.carried: Sequence[R] = ()
         self.arrived: tuple[Node, float] | None = None
         self.arrival: trio.Event | None = None
         self.is_loading = False
-        self.is_released = False
+        self.is_released = self.is_without_handover = False
         self.held_until = -math.inf
         self._intensity: RestartIntensity | None = None
         self._delays: Delays | None = None

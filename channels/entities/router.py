@@ -736,6 +736,7 @@ class Router:
             self._hand_over(record, requests)
         elif record.state is State.MOVING and is_normal_exit(reason):
             # The arbiter refused the transfer, or the other node drains. So the next process gets the state.
+            self._unbalanced.set()
             record.wait_first(requests)
             self._start(record)
         elif is_normal_exit(reason):
@@ -776,7 +777,8 @@ class Router:
         self._has_unlocated.set()
 
     def _try_again(self, record: Anyone) -> None:
-        if self.records.get(record.key) is record and record.process is None:
+        is_here = self.records.get(record.key) is record
+        if is_here and record.process is None and record.state is State.STARTING:
             waiting = [each for each in record.take_waiting() if not each.done]
             record.wait_first(waiting)
             # An entity that has come to this node runs here, even if nobody waits for it.
@@ -877,7 +879,7 @@ class Router:
         if isinstance(owned, OwnedBy):
             record.owner = owned.node
             exit(NORMAL)
-        record.fence = owned.fence
+        before, record.fence = record.fence, owned.fence
         is_awaited = owned.arrived and record.handoff_fence != owned.fence
         # A lost node sends nothing more, so the process loads its state at once.
         if is_awaited and owned.sender not in self._lost:
@@ -892,8 +894,11 @@ class Router:
         if not self.may_run or lease is not self.lease:
             exit(LEASE_LOST)
         record.is_loading = True
-        if owned.arrived and record.handoff_fence != owned.fence:
-            self._handovers.give_up(record.key, owned.fence)
+        if record.handoff_fence not in (0, before, owned.fence):
+            # Another process has run since the handover, so newer requests may have run before these.
+            self._fail_all(record.carried, _unavailable("the handover of the key came too late"))
+        record.carried = ()
+        record.is_without_handover = owned.arrived and record.handoff_fence != owned.fence
         handoff, record.handoff = record.handoff, None
         if handoff is None or record.handoff_fence not in (0, owned.fence):
             return None
@@ -913,6 +918,8 @@ class Router:
         record.born = self.runtime.now()
         record.is_loading = False
         record.handoff_fence = 0
+        if record.is_without_handover:
+            self._handovers.give_up(record.key, record.fence)
         record.last = self._now()
         record.seen = record.messages
         self.counts["started"] += 1
@@ -930,20 +937,24 @@ class Router:
         self.execute(event, about)
 
     async def give_up(self, record: Anyone) -> None:
-        """Transfer or release the key of a process that ends. If the arbiter does not answer, this node keeps it."""
+        """Transfer or release the key of a process that ends.
+
+        This node keeps the key if the arbiter does not answer, or if the next owner has begun to drain.
+        """
         try:
-            if record.state is State.MOVING and record.move_to is not None:
-                # A node that has begun to drain since this move began may stop before the handover arrives.
-                if not self.placement.drains(record.move_to):
-                    record.transferred = await self.arbiter.transfer(
-                        record.key, record.fence, record.move_to
-                    )
+            to = record.move_to
+            if record.state is State.MOVING and to is not None:
+                # A node that has begun to drain since this move began may stop before the handover arrives. But a node
+                # that stops cannot keep the key.
+                if self._is_stopping or not self.placement.drains(to):
+                    record.transferred = await self.arbiter.transfer(record.key, record.fence, to)
             elif not self._waiting_in_mailbox(record):
                 await self.arbiter.release(record.key, record.fence)
                 record.is_released = True
-        except ArbiterUnavailable:
-            # The arbiter may have carried this out. The next start acquires the key, or learns of its new owner.
-            pass
+        except ArbiterUnavailable as error:
+            # The next start acquires the key, or learns of its new owner, whose state is newer.
+            if error.may_have_run:
+                record.handoff = None
 
     def _waiting_in_mailbox(self, record: Anyone) -> bool:
         """Return True if the key must stay here, because its mailbox has requests.
@@ -982,8 +993,10 @@ class Router:
                     self._remember(request.key, node)
             if failure is not None and request.verb == "alarm":
                 self._alarms_sent.pop((request.key, request.content), None)
-        # The node of a request no longer knows it after it was accepted here.
-        is_known_here = not isinstance(request, IncomingRequest) or request.is_accepted
+        # The node of a request no longer knows it after it was accepted here, or by the owner that has handed it over.
+        is_known_here = (
+            not isinstance(request, IncomingRequest) or request.is_accepted or request.is_carried
+        )
         if failure is not None and not request.wants_answer and is_known_here:
             self.counts["dropped"] += 1
             about = {"key": request.key, "verb": request.verb, "problem": failure.problem}
@@ -1383,9 +1396,10 @@ class Router:
         record.has_newer_handoff = True
         record.arrived = sender, self.runtime.now()
         record.wait_first(requests)
+        record.carried = requests
         if record.arrival is not None:
             record.arrival.set()
-        elif is_idle:
+        elif record.process is None:
             self._start(record)
 
     # The nodes
@@ -1397,6 +1411,9 @@ class Router:
             self.node_lost(sender)
             return
         if sender in self._lost:
+            if sender not in self.pubsub.nodes():
+                # It said this before its end, and requests to it would get no answer.
+                return
             self._lost.remove(sender)
         for each in self.placement.others():
             if each.node.name == sender.name and each.node.incarnation < sender.incarnation:
@@ -1511,8 +1528,11 @@ class Router:
                 fence = 0 if isinstance(owned, OwnedBy) else owned.fence
             if fence:
                 await self.arbiter.release(record.key, fence)
-        except ArbiterUnavailable:
+        except ArbiterUnavailable as error:
             record.state = State.HELD
+            if error.may_have_run:
+                # Another node may own the key by now, and its state is newer.
+                record.handoff = None
         else:
             self._drop(record)
         for request in [each for each in record.take_waiting() if not each.done]:

@@ -32,15 +32,15 @@ from actors import (
 )
 from channels.entities.arbiter import ArbiterUnavailable
 from channels.entities.entity import Entity
-from channels.entities.errors import EntityLost
+from channels.entities.errors import EntityLost, EntityStartFailed
 from channels.entities.messages import Ask, Handover
 from channels.entities.ownership import Record, State
 from channels.entities.placement import winner
 from channels.pubsub.adapter import Node as NodeName
-from channels.telemetry import ENTITY_ALARM, ENTITY_HANDED_OVER
+from channels.telemetry import ENTITY_ALARM, ENTITY_DROPPED, ENTITY_HANDED_OVER
 from supervision import Backoff, Supervisor
 from tests.channels.entities.nodes import Counter, Node, alone, cluster, listen
-from tests.channels.entities.test_entities_on_nodes import key_of
+from tests.channels.entities.test_entities_on_nodes import Post, key_of
 from tests.channels.support import settle
 
 VIRTUAL_CLOCK = True
@@ -363,6 +363,172 @@ async def test_an_entity_runs_on_its_new_node_although_the_callers_there_have_gi
     assert b.router.records[key].state is State.RUNNING
     assert await call(b.via(key), "handed over")
     assert await call(b.via(key), "add") == 2
+
+
+async def start_on(node: Node, key: str) -> None:
+    """Start an entity on a node, although another node should have its key."""
+    node.router._take(node.router._new(key, "cast", 0, 5.0))
+    await trio.sleep(0.1)
+
+
+class Trapping(Counter):
+    """An entity that runs `terminate` when its node stops, and hands over what it has heard."""
+
+    async def init(self, key: str, state: Any = None) -> None:
+        trap_exits()
+        await super().init(key, state)
+        self.heard = [] if state is None else state["heard"]
+
+    async def handle_handoff(self) -> Any:
+        return {"count": self.count, "heard": self.heard}
+
+
+async def test_a_node_that_stops_moves_its_key_even_to_a_node_that_drains(runtime: Runtime) -> None:
+    _, (a, b, c) = await cluster("a", "b", "c", cls=Trapping)
+    key = key_of(a)
+    results: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outcome, a, key, ["sleep", 2], [])
+        await trio.sleep(0.1)
+        a.router.move(a.router.records[key], b.router.node)
+        nursery.start_soon(b.entities.drain)
+        await trio.sleep(0.1)
+        cast(c.via(key), 1)
+        nursery.start_soon(outcome, c, key, "add", results)
+        await trio.sleep(0.1)
+        await stop(a.supervisor)
+    assert await call(c.via(key), "heard") == [["cast", 1]]
+    assert [type(each) for each in results] == [int]
+
+
+async def test_a_state_is_not_used_after_another_node_may_have_owned_the_key(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, (a, b) = await cluster("a", "b", handover_timeout=0.5)
+    key = key_of(b)
+    await start_on(a, key)
+    assert await call(a.via(key), "add") == 1
+    transfer = a.router.arbiter.transfer
+
+    async def lost(*args: Any) -> Any:
+        await transfer(*args)
+        raise ArbiterUnavailable("local", "its answer is lost", may_have_run=True)
+
+    monkeypatch.setattr(a.router.arbiter, "transfer", lost)
+    a.router.move(a.router.records[key], b.router.node)
+    a.router.node_lost(b.router.node)
+    monkeypatch.setattr(a.router, "_greeted", lambda sender, hello: None)
+    async with trio.open_nursery() as nursery:
+        results: list[Any] = []
+        nursery.start_soon(outcome, a, key, "handed over", results)
+        await trio.sleep(0.2)
+        assert await call(b.via(key), ["count", 100])
+        await b.entities.stop(key)
+    assert results == [False]
+
+
+@pytest.mark.parametrize("trouble", ["a kill", "a lost lease"])
+async def test_a_handover_of_an_earlier_ownership_runs_no_request(
+    runtime: Runtime, trouble: str
+) -> None:
+    _, (a, b, c) = await cluster("a", "b", "c")
+    key = key_of(b)
+    post = Post(b.router, Handover, 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call, b.via(key), ["sleep", 1])
+        await trio.sleep(0.1)
+        cast(c.via(key), 1)
+        await trio.sleep(0.05)
+        b.router.move(b.router.records[key], a.router.node)
+    # a waits for the handover, because c sends it a request.
+    cast(c.via(key), 2)
+    await trio.sleep(0.1)
+    if trouble == "a kill":
+        process = a.router.records[key].process
+        assert process is not None
+        kill(process.pid)
+    else:
+        a.router.lease.lose("the test wants this")
+    await trio.sleep(0.2)
+    await call(c.via(key), "add")
+    await c.entities.stop(key)
+    dropped = listen(runtime, ENTITY_DROPPED)
+    post.release()
+    await trio.sleep(0.5)
+    assert await call(c.via(key), "heard") == []
+    assert ["too late" in each["problem"] for each in dropped] == [True]
+
+
+class FailsOnce(Counter):
+    """An entity whose start fails while `fails` is True."""
+
+    fails = False
+
+    async def init(self, key: str, state: Any = None) -> None:
+        if FailsOnce.fails:
+            FailsOnce.fails = False
+            raise ValueError("the storage is away")
+        await super().init(key, state)
+
+
+async def test_a_late_handover_is_taken_if_no_process_has_run_since(runtime: Runtime) -> None:
+    _, (a, b, c) = await cluster("a", "b", "c", cls=FailsOnce, handover_timeout=0.5)
+    key = key_of(b)
+    post = Post(b.router, Handover, 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call, b.via(key), ["sleep", 1])
+        await trio.sleep(0.1)
+        cast(c.via(key), 1)
+        await trio.sleep(0.05)
+        b.router.move(b.router.records[key], a.router.node)
+    FailsOnce.fails = True
+    with pytest.raises(EntityStartFailed):
+        await call(a.via(key), "add")
+    assert a.router.records[key].state is State.HELD
+    post.release()
+    await trio.sleep(0.1)
+    assert await call(a.via(key), "heard") == [["cast", 1]]
+
+
+async def test_a_key_that_comes_by_handover_waits_for_no_other_key(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    one, other = key_of(a, "one"), key_of(a, "other")
+    for key in (one, other):
+        assert await call(a.via(key), "add") == 1
+    # b learns from the arbiter that a owns both, and believes that a has ended.
+    monkeypatch.setattr(b.router, "_greeted", lambda sender, hello: None)
+    b.router.node_lost(a.router.node)
+    results: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outcome, b, one, "add", [])
+        await trio.sleep(0.1)
+        nursery.start_soon(outcome, b, other, "add", results)
+        await trio.sleep(0.1)
+        a.router.move(a.router.records[other], b.router.node)
+        await trio.sleep(0.1)
+        assert results == [2]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_key_whose_move_was_given_up_moves_to_another_node(runtime: Runtime) -> None:
+    _, (a, b, c) = await cluster("a", "b", "c")
+    nodes = [each.router.node for each in (a, b, c)]
+    key = next(
+        key
+        for n in range(1000)
+        if winner(key := f"k{n}", nodes) == nodes[1]
+        and winner(key, [nodes[0], nodes[2]]) == nodes[2]
+    )
+    await start_on(a, key)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call, a.via(key), ["sleep", 4])
+        await trio.sleep(0.1)
+        a.router.move(a.router.records[key], nodes[1])
+        nursery.start_soon(b.entities.drain)
+    await trio.sleep(10)
+    assert key in c.router.records
 
 
 async def test_keys_of_a_lost_node_start_no_processes_while_its_lease_lasts(
