@@ -380,12 +380,13 @@ def report(console: Console, found: Run) -> None:
             and any(each.began < ended and each.answered > began for began, ended in spans)
         ]
         gaps = [each.answered - each.began for each in during if each.answered is not None]
+        long = [each for each in gaps if each > 0.1]
         table.add_row(
             kind,
             str(len(spans)),
             f"{sum(each.calls > 1 for each in during):,} of {len(during):,}",
             f"{max(gaps, default=0.0):.3f} s",
-            f"{percentile([each for each in gaps if each > 0.1], 0.99):.3f} s",
+            f"{percentile(long, 0.99):.3f} s" if long else "none",
         )
     console.print(table)
     table = Table(box=box.SIMPLE)
