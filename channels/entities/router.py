@@ -1385,8 +1385,11 @@ class Router:
     ) -> None:
         is_new = key not in self.records
         record: Anyone = Record(key) if is_new else self.records[key]
-        is_idle = is_new or record.state is State.HELD
-        may_start = is_idle or (record.state is State.STARTING and not record.is_loading)
+        may_start = (
+            is_new
+            or record.state in {State.HELD, State.RELEASING}
+            or (record.state is State.STARTING and not record.is_loading)
+        )
         if not may_start or record.fence > fence or self._handovers.is_given_up(key, fence):
             # A process began without the handover, so newer requests may have run before these.
             self._fail_all(requests, _unavailable("the handover of the key came too late"))
@@ -1399,7 +1402,7 @@ class Router:
         record.carried = requests
         if record.arrival is not None:
             record.arrival.set()
-        elif record.process is None:
+        elif record.process is None and record.state is not State.RELEASING:
             self._start(record)
 
     # The nodes
@@ -1519,22 +1522,28 @@ class Router:
         )
 
     async def _release(self, record: Anyone) -> None:
-        record.state = State.RELEASING
+        record.state, fence = State.RELEASING, record.fence
+        is_arriving = False
         try:
-            fence = record.fence
             if not fence:
                 # The arbiter may have granted the key to a process that did not learn of it.
                 owned = await self.arbiter.acquire(record.key)
-                fence = 0 if isinstance(owned, OwnedBy) else owned.fence
-            if fence:
+                if not isinstance(owned, OwnedBy):
+                    fence, is_arriving = owned.fence, owned.arrived
+            if fence and not is_arriving:
                 await self.arbiter.release(record.key, fence)
         except ArbiterUnavailable as error:
             record.state = State.HELD
-            if error.may_have_run:
+            if error.may_have_run and not record.has_newer_handoff:
                 # Another node may own the key by now, and its state is newer.
                 record.handoff = None
         else:
-            self._drop(record)
+            if not is_arriving and not record.has_newer_handoff:
+                self._drop(record)
+        if is_arriving or record.has_newer_handoff:
+            # The key has moved here meanwhile.
+            self._start(record)
+            return
         for request in [each for each in record.take_waiting() if not each.done]:
             if self.placement.takes_keys:
                 self._take(request)

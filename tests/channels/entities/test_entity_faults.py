@@ -490,6 +490,39 @@ async def test_a_late_handover_is_taken_if_no_process_has_run_since(runtime: Run
     assert await call(a.via(key), "heard") == [["cast", 1]]
 
 
+@pytest.mark.parametrize("fence", [0, 1])
+async def test_a_key_may_arrive_while_its_last_ownership_is_released(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, fence: int
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    assert await call(b.via(key), "add") == 1
+    record: Record[Any] = Record(key)
+    record.state, record.fence = State.HELD, fence
+    a.router.records[key] = record
+    for name in ("acquire", "release"):
+        monkeypatch.setattr(a.router.arbiter, name, late(getattr(a.router.arbiter, name)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.router._release, record)
+        nursery.start_soon(call, b.via(key), ["sleep", 0.1])
+        await trio.sleep(0.05)
+        cast(b.via(key), 1)
+        b.router.move(b.router.records[key], a.router.node)
+    assert await call(a.via(key), "heard") == [["cast", 1]]
+    assert await call(a.via(key), "add") == 3
+    assert key in a.router.records
+
+
+def late(function: Any) -> Any:
+    """Return a function that carries out another one half a second later."""
+
+    async def carried_out(*args: Any, **options: Any) -> Any:
+        await trio.sleep(0.5)
+        return await function(*args, **options)
+
+    return carried_out
+
+
 async def test_a_key_that_comes_by_handover_waits_for_no_other_key(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
