@@ -379,6 +379,7 @@ class EntityCastsArrive(_EntityInvariant):
         ENTITY_REQUEST_ACCEPTED: "_accepted",
         ENTITY_BEGAN: "_began",
         ENTITY_REQUEST_ENDED: "_request_ended",
+        ENTITY_STARTED: "_started",
         ENTITY_ENDED: "_ended",
         ENTITY_HANDED_OVER: "_handed_over",
         ENTITY_CRASHED: "_failed",
@@ -394,6 +395,10 @@ class EntityCastsArrive(_EntityInvariant):
         super().__init__()
         self._within = within
         self._node = ""
+        # The entities that have started, by their nodes.
+        self._running: set[tuple[str, Place]] = set()
+        # The latest start that failed, and its time.
+        self._failed_start: tuple[Place, float] | None = None
 
     def attach(self, runtime: Runtime, places: Places | None = None) -> None:
         super().attach(runtime, places)
@@ -425,14 +430,23 @@ class EntityCastsArrive(_EntityInvariant):
             and cast
             and (
                 cast.to is None
-                or failure.error in {"EntityBusy", "EntityStartFailed"}
+                or failure.error == "EntityBusy"
+                or self._failed_start == (_place_of(about), self.now())
                 or self._casts.sessions.get(cast.to, -math.inf) >= cast.left
             )
         ):
             del self._casts.open[which]
 
+    def _started(self, about: About) -> None:
+        self._running.add((self.node_of(about), _place_of(about)))
+
     def _ended(self, about: About) -> None:
         place, reason = _place_of(about), about["reason"]
+        entity = self.node_of(about), place
+        if entity not in self._running:
+            # The requests that wait for it end next, in the same step.
+            self._failed_start = place, self.now()
+        self._running.discard(entity)
         for each in self._mine(place):
             each.is_homeless = True
         if reason is not MOVED and not about["router"].may_run:

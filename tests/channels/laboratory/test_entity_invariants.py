@@ -11,6 +11,7 @@ import trio
 from attrs import evolve
 
 from actors import (
+    NORMAL,
     Crash,
     call,
     cast,
@@ -243,16 +244,16 @@ def test_an_acknowledged_cast_that_never_arrives_is_found_unless_its_node_is_pau
 
 
 @pytest.mark.parametrize(
-    ("error", "has_new_session", "is_excused"),
+    ("error", "trouble", "is_excused"),
     [
-        ("EntityUnavailable", False, False),
-        ("EntityUnavailable", True, True),
-        ("EntityStartFailed", False, True),
-        ("EntityBusy", False, True),
+        ("EntityUnavailable", None, False),
+        ("EntityUnavailable", "a new session", True),
+        ("EntityUnavailable", "a failed start", True),
+        ("EntityBusy", None, True),
     ],
 )
 def test_a_limit_a_failed_start_or_a_new_session_of_the_next_owner_may_lose_a_cast(
-    error: str, has_new_session: bool, is_excused: bool
+    error: str, trouble: str | None, is_excused: bool
 ) -> None:
     async def body(nodes: list[Node]) -> None:
         begun = requests()
@@ -266,8 +267,11 @@ def test_a_limit_a_failed_start_or_a_new_session_of_the_next_owner_may_lose_a_ca
         owner.router.execute(ENTITY_REQUEST_ACCEPTED, about)
         owner.router.execute(ENTITY_HANDED_OVER, {**about, "to": other.pubsub.node.name})
         await trio.sleep(1.0)
-        if has_new_session:
+        if trouble == "a new session":
             other.router.execute(ENTITY_SESSION_OPENED, {})
+        elif trouble == "a failed start":
+            ended = {"key": "k", "fence": 1, "pid": None, "reason": NORMAL}
+            other.router.execute(ENTITY_ENDED, ended)
         failure = Failure(error, "planted")
         other.router.execute(ENTITY_REQUEST_ENDED, {**about, "failure": failure})
 

@@ -458,8 +458,8 @@ if not self.may_run:
         name="a handover to an entity that loads its state is accepted",
         module="channels.entities.router",
         function="Router._take_over",
-        shape="is_idle or (record.state is State.STARTING and (not record.is_loading))",
-        replacement="is_idle or record.state is State.STARTING",
+        shape="record.state is State.STARTING and (not record.is_loading)",
+        replacement="record.state is State.STARTING",
         promise="Router: a handover that comes too late is refused",
         seen=(
             "A handover that arrives while the process already loads its state is accepted, but its "
