@@ -159,10 +159,12 @@ class Carried(_Message, frozen=True, kw_only=True):
     Attributes:
         origin: the node that sent the request first, and that gets the answer.
         ask: the request.
+        accepted: True if its node knows that it was accepted, and has forgotten it.
     """
 
     origin: Node
     ask: Ask
+    accepted: bool = False
 
 
 class Cargo(_Message, frozen=True, kw_only=True):

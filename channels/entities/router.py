@@ -782,7 +782,7 @@ class Router:
             waiting = [each for each in record.take_waiting() if not each.done]
             record.wait_first(waiting)
             # An entity that has come to this node runs here, even if nobody waits for it.
-            if waiting or record.has_newer_handoff:
+            if waiting or record.handoff_fence > record.fence:
                 self._start(record)
             else:
                 self._drop(record)
@@ -890,7 +890,7 @@ class Router:
                     await record.arrival.wait()
             finally:
                 del self._awaited[record.key]
-            record.arrival = None
+                record.arrival = None
         if not self.may_run or lease is not self.lease:
             exit(LEASE_LOST)
         record.is_loading = True
@@ -993,10 +993,8 @@ class Router:
                     self._remember(request.key, node)
             if failure is not None and request.verb == "alarm":
                 self._alarms_sent.pop((request.key, request.content), None)
-        # The node of a request no longer knows it after it was accepted here, or by the owner that has handed it over.
-        is_known_here = (
-            not isinstance(request, IncomingRequest) or request.is_accepted or request.is_carried
-        )
+        # The node of a request no longer knows it after it was accepted.
+        is_known_here = not isinstance(request, IncomingRequest) or request.is_accepted
         if failure is not None and not request.wants_answer and is_known_here:
             self.counts["dropped"] += 1
             about = {"key": request.key, "verb": request.verb, "problem": failure.problem}
@@ -1308,7 +1306,7 @@ class Router:
         for each in requests:
             if isinstance(each, IncomingRequest):
                 ask = replace(each.ask, seconds=max(0.0, each.deadline - now))
-                carried.append(Carried(origin=each.sent_by, ask=ask))
+                carried.append(Carried(origin=each.sent_by, ask=ask, accepted=each.is_accepted))
             elif isinstance(each, LocalRequest):
                 carried.append(Carried(origin=self.node, ask=self._ask(each)))
         state = _NULL if record.handoff is None else msgspec.Raw(record.handoff)
@@ -1356,18 +1354,16 @@ class Router:
             return
         requests: list[EntityRequest] = []
         for carried in cargo.requests:
-            request: EntityRequest | None
-            if carried.origin == self.node:
-                request = own = self.streams.get(carried.ask.id)
-                if own is not None:
-                    self.streams.take_back(own)
-                elif carried.ask.verb in {"cast", "send"}:
-                    # It was acknowledged, so its node has forgotten it.
-                    request = self._incoming(carried.origin, carried.ask, is_carried=True)
-            else:
+            own = self.streams.get(carried.ask.id) if carried.origin == self.node else None
+            if own is not None:
+                self.streams.take_back(own)
+                requests.append(own)
+            elif carried.origin != self.node or carried.ask.verb in {"cast", "send"}:
+                # This node has forgotten its own request if it was accepted.
                 request = self._incoming(carried.origin, carried.ask, is_carried=True)
-            if request is not None:
-                requests.append(request)
+                if request is not None:
+                    request.is_accepted = carried.accepted
+                    requests.append(request)
         self.counts["taken_over"] += 1
         about = {"key": key, "fence": fence, "sender": sender.name}
         self.execute(ENTITY_TAKEN_OVER, about, requests=len(requests), bytes=len(data))
@@ -1390,7 +1386,8 @@ class Router:
             or record.state in {State.HELD, State.RELEASING}
             or (record.state is State.STARTING and not record.is_loading)
         )
-        if not may_start or record.fence > fence or self._handovers.is_given_up(key, fence):
+        is_older = max(record.fence, record.handoff_fence) > fence
+        if not may_start or is_older or self._handovers.is_given_up(key, fence):
             # A process began without the handover, so newer requests may have run before these.
             self._fail_all(requests, _unavailable("the handover of the key came too late"))
             return
@@ -1522,8 +1519,12 @@ class Router:
         )
 
     async def _release(self, record: Anyone) -> None:
+        has_arrived = record.handoff is not None or record.handoff_fence > record.fence
+        if has_arrived or self.records.get(record.key) is not record:
+            # It has a state and starts again soon, or its session is over.
+            return
         record.state, fence = State.RELEASING, record.fence
-        is_arriving = False
+        is_arriving = record.has_newer_handoff = False
         try:
             if not fence:
                 # The arbiter may have granted the key to a process that did not learn of it.

@@ -513,6 +513,137 @@ async def test_a_key_may_arrive_while_its_last_ownership_is_released(
     assert key in a.router.records
 
 
+def away(*, may_have_run: bool = False) -> Any:
+    """Return a function that raises `ArbiterUnavailable`."""
+
+    async def raises(*args: Any, **options: Any) -> Any:
+        await trio.sleep(0.01)
+        raise ArbiterUnavailable("local", "it is away", may_have_run=may_have_run)
+
+    return raises
+
+
+@pytest.mark.parametrize(("fence", "may_have_run"), [(0, False), (0, True), (1, False)])
+async def test_a_key_that_has_arrived_and_could_not_start_is_not_released(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, fence: int, may_have_run: bool
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    assert await call(b.via(key), "add") == 1
+    if fence:
+        record: Record[Any] = Record(key)
+        record.state, record.fence = State.HELD, fence
+        a.router.records[key] = record
+    with monkeypatch.context() as patch:
+        patch.setattr(a.router.arbiter, "acquire", away(may_have_run=may_have_run))
+        b.router.move(b.router.records[key], a.router.node)
+        await trio.sleep(0.2)
+        await a.router._release(a.router.records[key])
+    assert await call(a.via(key), "add") == 2
+
+
+async def test_a_key_whose_transfer_was_refused_and_that_could_not_start_is_not_released(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, (a, _b) = await cluster("a", "b")
+    key = key_of(a)
+    assert await call(a.via(key), "add") == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(a.router.arbiter, "acquire", away())
+        a.router.move(a.router.records[key], NodeName("ghost", "1"))
+        await trio.sleep(0.2)
+        await a.router._release(a.router.records[key])
+    await trio.sleep(3)
+    assert await call(a.via(key), "add") == 2
+
+
+async def test_a_key_that_arrived_long_ago_starts_no_process_when_it_is_released(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, (a, b) = await cluster("a", "b", idle_timeout=5.0)
+    key = key_of(a)
+    await start_on(b, key)
+    post = Post(b.router, Handover, 0)
+    b.router.move(b.router.records[key], a.router.node)
+    await trio.sleep(0.1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call, a.via(key), "add")
+        await trio.sleep(0.1)
+        post.release()
+    record = a.router.records[key]
+    with monkeypatch.context() as patch:
+        patch.setattr(a.router.arbiter, "release", away())
+        while record.state is not State.HELD:  # noqa: ASYNC110 - no event for it
+            await trio.sleep(0.05)
+    started = a.router.counts["started"]
+    await trio.sleep(2)
+    assert a.router.counts["started"] == started
+
+
+async def test_a_sweep_releases_no_key_that_has_started_in_a_later_session(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, (a, _b) = await cluster("a", "b")
+    one, other = key_of(a, "one"), key_of(a, "other")
+    for key in (one, other):
+        a.router.records[key] = Record(key)
+        a.router.records[key].state = State.HELD
+    acquire = a.router.arbiter.acquire
+
+    async def slow(key: str, **options: Any) -> Any:
+        if key == one:
+            await trio.sleep(3)
+        return await acquire(key, **options)
+
+    monkeypatch.setattr(a.router.arbiter, "acquire", slow)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.router._sweep, a.router._now())
+        await trio.sleep(0.1)
+        a.router.lease.lose("the test wants this")
+        await trio.sleep(0.5)
+        assert await call(a.via(other), "add") == 1
+    assert await a.router.arbiter.owner(other) == a.router.node
+    assert await call(a.via(other), "add") == 2
+
+
+async def test_a_handover_starts_its_key_after_the_start_that_waited_for_it_was_killed(
+    runtime: Runtime,
+) -> None:
+    _, (a, b, c) = await cluster("a", "b", "c", max_restarts=0)
+    key = key_of(b)
+    assert await call(b.via(key), "add") == 1
+    post = Post(b.router, Handover, 0)
+    b.router.move(b.router.records[key], a.router.node)
+    await trio.sleep(0.1)
+    cast(c.via(key), 2)
+    await trio.sleep(0.1)
+    record = a.router.records[key]
+    assert record.process is not None
+    kill(record.process.pid)
+    await trio.sleep(0.1)
+    post.release()
+    await trio.sleep(0.5)
+    assert record.state is State.RUNNING
+
+
+async def test_a_cast_that_its_node_still_knows_is_dropped_once(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, (a, b, c) = await cluster("a", "b", "c")
+    key = key_of(b)
+    assert await call(b.via(key), "add") == 1
+    dropped = listen(runtime, ENTITY_DROPPED)
+    monkeypatch.setattr(a.router.arbiter, "acquire", away())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call, b.via(key), ["sleep", 1])
+        await trio.sleep(0.1)
+        b.router.move(b.router.records[key], a.router.node)
+        # It waits outside the mailbox, so nobody has accepted it.
+        cast(c.via(key), 1)
+    await trio.sleep(0.3)
+    assert len(dropped) == 1
+
+
 def late(function: Any) -> Any:
     """Return a function that carries out another one half a second later."""
 
