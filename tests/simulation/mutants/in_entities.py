@@ -339,16 +339,8 @@ data, requests = self._packed(record, requests)
         name="an acknowledged cast that returns to its sender's node is lost",
         module=_ROUTER,
         function="Router._receive_part",
-        shape="""\
-if own is not None:
-    self.streams.take_back(own)
-elif C:
-    AA
-""",
-        replacement="""\
-if own is not None:
-    self.streams.take_back(own)
-""",
+        shape='carried.origin != self.node or carried.ask.verb in {"cast", "send"}',
+        replacement="carried.origin != self.node",
         promise="docs/reference/entities.md: an orderly handover loses no message",
         seen="A cast is lost if its entity moves to the node that has sent it.",
         tests=_TESTS,
