@@ -51,7 +51,7 @@ def parts() -> list[Part]:
     return [
         *shares("tests/integration", 4),
         *shares("tests/simulation", 2),
-        Part.of_tests("tests/channels", "tests/channels"),
+        *shares("tests/channels", 2),
         Part.of_tests(" and ".join(processes), *processes),
         Part.of_tests("tests/architecture", "tests/architecture"),
         Part.of_tests("the other tests", *(f"--ignore={each}" for each in (*apart, *processes))),
