@@ -50,8 +50,8 @@ def parts() -> list[Part]:
     # Each part imports the program and its tests again, which takes about five seconds. So there are few parts.
     return [
         *shares("tests/integration", 4),
+        Part.of_tests("tests/channels", "tests/channels"),
         *shares("tests/simulation", 2),
-        *shares("tests/channels", 2),
         Part.of_tests(" and ".join(processes), *processes),
         Part.of_tests("tests/architecture", "tests/architecture"),
         Part.of_tests("the other tests", *(f"--ignore={each}" for each in (*apart, *processes))),
