@@ -41,8 +41,6 @@ collect_ignore = [
 # Almost all that importing the tests creates lives until the end. Looking for garbage there would take a third of the
 # time. `pytest_collection_finish` turns the collector on again.
 gc.disable()
-# After that, it looks for garbage less often, as in a server, but not with the thresholds that `ashtree serve` sets.
-gc.set_threshold(10_000, 20, 20)
 
 _OUTCOMES = pytest.StashKey[Outcomes]()
 _ONLY_DEEP = pytest.StashKey[int]()

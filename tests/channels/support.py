@@ -6,6 +6,7 @@ A client uses streams in memory. Its data arrives at once, and the test reads th
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import struct
@@ -393,6 +394,8 @@ class Footprint:
     @classmethod
     def of(cls, runtime: Runtime) -> Footprint:
         """Take the measure, which does not count itself."""
+        # Sockets of earlier tests may wait for the garbage collector, and could be closed between two measures.
+        gc.collect()
         return cls(
             tuple(runtime.processes()),
             trio.lowlevel.current_statistics().tasks_living,
