@@ -1533,11 +1533,8 @@ class Router:
                     fence, is_arriving = owned.fence, owned.arrived
             if fence and not is_arriving:
                 await self.arbiter.release(record.key, fence)
-        except ArbiterUnavailable as error:
+        except ArbiterUnavailable:
             record.state = State.HELD
-            if error.may_have_run and not record.has_newer_handoff:
-                # Another node may own the key by now, and its state is newer.
-                record.handoff = None
         else:
             if not is_arriving and not record.has_newer_handoff:
                 self._drop(record)

@@ -59,9 +59,9 @@ SEEDS: dict[Any, int] = {
     flusher: 3,
     workers: 3,
     bodies: 3,
-    entities: 1,
-    entity_routers: 3,
-    entity_arbiters: 1,
+    entities: 3,
+    entity_routers: 6,
+    entity_arbiters: 2,
     sqlite_history: 6,
     redis_history: 4,
 }

@@ -15,7 +15,7 @@ DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 
 def test_clients_come_back_from_broken_connections_crashes_and_dead_servers() -> None:
     report = SweepReport(scenario="clients_come_back")
-    seeds = range(1, 1001 if DEEP else 4)
+    seeds = range(1, 1001 if DEEP else 7)
     for result in sweep(clients_come_back, seeds, check=0):
         report.add(result)
     assert not report.failures

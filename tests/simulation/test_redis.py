@@ -12,7 +12,7 @@ DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 def test_nodes_count_every_loss_and_come_back() -> None:
     outcomes = [
         simulate(nodes_under_faults, seed, knobs=Knobs().drawn(seed)).check()
-        for seed in range(200 if DEEP else 2)
+        for seed in range(200 if DEEP else 4)
     ]
     assert any(outcome.sometimes["a message was lost"] for outcome in outcomes)
 

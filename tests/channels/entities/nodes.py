@@ -168,3 +168,13 @@ def listen(runtime: Runtime, event: Event) -> list[dict[str, Any]]:
     heard: list[dict[str, Any]] = []
     runtime.telemetry.attach(event, lambda _, __, about: heard.append(dict(about)))
     return heard
+
+
+def late(function: Any) -> Any:
+    """Return a function that carries out another one half a second later."""
+
+    async def carried_out(*args: Any, **options: Any) -> Any:
+        await trio.sleep(0.5)
+        return await function(*args, **options)
+
+    return carried_out

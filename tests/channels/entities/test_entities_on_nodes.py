@@ -60,7 +60,7 @@ from channels.telemetry import (
 )
 from channels.testing import JoinedNodes
 from supervision import Backoff
-from tests.channels.entities.nodes import Counter, Node, child_of, cluster, listen
+from tests.channels.entities.nodes import Counter, Node, child_of, cluster, late, listen
 from tests.channels.support import settle
 
 VIRTUAL_CLOCK = True
@@ -680,13 +680,7 @@ async def test_a_handover_comes_too_late_for_a_key_that_has_started_and_crashed_
     post = Post(b.router, Handover, 0)
     assert await moving(b, a, key, "add", asking=c) == [(EntityLost, True)]
     assert await call(a.via(key), "add") == 1
-    acquire = a.router.arbiter.acquire
-
-    async def late(*args: Any, **options: Any) -> Any:
-        await trio.sleep(0.5)
-        return await acquire(*args, **options)
-
-    monkeypatch.setattr(a.router.arbiter, "acquire", late)
+    monkeypatch.setattr(a.router.arbiter, "acquire", late(a.router.arbiter.acquire))
     cast(a.via(key), "crash")
     await trio.sleep(0.1)
     assert a.router.records[key].state is State.STARTING

@@ -39,7 +39,7 @@ from channels.entities.placement import winner
 from channels.pubsub.adapter import Node as NodeName
 from channels.telemetry import ENTITY_ALARM, ENTITY_DROPPED, ENTITY_HANDED_OVER
 from supervision import Backoff, Supervisor
-from tests.channels.entities.nodes import Counter, Node, alone, cluster, listen
+from tests.channels.entities.nodes import Counter, Node, alone, cluster, late, listen
 from tests.channels.entities.test_entities_on_nodes import Post, key_of
 from tests.channels.support import settle
 
@@ -427,19 +427,25 @@ async def test_a_state_is_not_used_after_another_node_may_have_owned_the_key(
     assert results == [False]
 
 
+async def move_without_handover(node: Node, to: Node, key: str, *, sender: Node) -> Post:
+    """Move a busy key with an accepted cast, and hold its handover back."""
+    post = Post(node.router, Handover, 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call, node.via(key), ["sleep", 1])
+        await trio.sleep(0.1)
+        cast(sender.via(key), 1)
+        await trio.sleep(0.05)
+        node.router.move(node.router.records[key], to.router.node)
+    return post
+
+
 @pytest.mark.parametrize("trouble", ["a kill", "a lost lease"])
 async def test_a_handover_of_an_earlier_ownership_runs_no_request(
     runtime: Runtime, trouble: str
 ) -> None:
     _, (a, b, c) = await cluster("a", "b", "c")
     key = key_of(b)
-    post = Post(b.router, Handover, 0)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(call, b.via(key), ["sleep", 1])
-        await trio.sleep(0.1)
-        cast(c.via(key), 1)
-        await trio.sleep(0.05)
-        b.router.move(b.router.records[key], a.router.node)
+    post = await move_without_handover(b, a, key, sender=c)
     # a waits for the handover, because c sends it a request.
     cast(c.via(key), 2)
     await trio.sleep(0.1)
@@ -474,13 +480,7 @@ class FailsOnce(Counter):
 async def test_a_late_handover_is_taken_if_no_process_has_run_since(runtime: Runtime) -> None:
     _, (a, b, c) = await cluster("a", "b", "c", cls=FailsOnce, handover_timeout=0.5)
     key = key_of(b)
-    post = Post(b.router, Handover, 0)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(call, b.via(key), ["sleep", 1])
-        await trio.sleep(0.1)
-        cast(c.via(key), 1)
-        await trio.sleep(0.05)
-        b.router.move(b.router.records[key], a.router.node)
+    post = await move_without_handover(b, a, key, sender=c)
     FailsOnce.fails = True
     with pytest.raises(EntityStartFailed):
         await call(a.via(key), "add")
@@ -642,16 +642,6 @@ async def test_a_cast_that_its_node_still_knows_is_dropped_once(
         cast(c.via(key), 1)
     await trio.sleep(0.3)
     assert len(dropped) == 1
-
-
-def late(function: Any) -> Any:
-    """Return a function that carries out another one half a second later."""
-
-    async def carried_out(*args: Any, **options: Any) -> Any:
-        await trio.sleep(0.5)
-        return await function(*args, **options)
-
-    return carried_out
 
 
 async def test_a_key_that_comes_by_handover_waits_for_no_other_key(
