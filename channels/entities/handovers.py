@@ -39,17 +39,19 @@ class Departures:
     """The handovers that leave one node.
 
     Parts of `PART` bytes together travel at a time, because the lines between nodes drop what exceeds their bounds. The
-    others follow when the parts before them have arrived.
+    others follow when the parts before them have arrived. The handovers take turns, so that a small one need not wait
+    for all parts of a large one.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[Node, Handover]] = deque()
+        # For each handover that has not left as a whole, its next owner and its other parts.
+        self._waiting: deque[tuple[Node, deque[Handover]]] = deque()
         # The size of each part that travels, by its key, fence and number.
         self._travelling: dict[tuple[str, int, int], int] = {}
 
     def add(self, to: Node, key: str, fence: int, data: bytes) -> None:
         """Let a handover wait until its parts may travel."""
-        self._waiting.extend((to, part) for part in parts_of(key, fence, data))
+        self._waiting.append((to, deque(parts_of(key, fence, data))))
 
     def arrived(self, key: str, fence: int, part: int) -> None:
         """Take note that a part has arrived."""
@@ -57,7 +59,9 @@ class Departures:
 
     def drop(self, key: str, fence: int) -> None:
         """Send no more of a handover, and wait for no part of it."""
-        kept = [each for each in self._waiting if (each[1].key, each[1].fence) != (key, fence)]
+        kept = [
+            each for each in self._waiting if (each[1][0].key, each[1][0].fence) != (key, fence)
+        ]
         self._waiting = deque(kept)
         for each in [each for each in self._travelling if each[:2] == (key, fence)]:
             del self._travelling[each]
@@ -67,18 +71,24 @@ class Departures:
         taken: list[tuple[Node, Handover]] = []
         size = sum(self._travelling.values())
         while self._waiting:
-            _, part = self._waiting[0]
-            size += len(part.data)
+            to, parts = self._waiting[0]
+            size += len(parts[0].data)
             if size > PART and self._travelling:
                 break
-            taken.append(self._waiting.popleft())
+            part = parts.popleft()
+            taken.append((to, part))
             self._travelling[part.key, part.fence, part.part] = len(part.data)
+            self._waiting.popleft()
+            if parts:
+                self._waiting.append((to, parts))
         return taken
 
 
 class _Assembly(msgspec.Struct):
+    """The parts of a handover that have arrived, and the time of the latest one."""
+
     parts: dict[int, bytes]
-    since: float
+    latest: float
 
 
 class Handovers:
@@ -110,7 +120,7 @@ class Handovers:
                 f"{self._max_parts} parts"
             )
         assembly = self._assemblies.setdefault(handover, _Assembly({}, now))
-        assembly.parts[part.part] = part.data
+        assembly.parts[part.part], assembly.latest = part.data, now
         if len(assembly.parts) < part.parts:
             return None
         del self._assemblies[handover]
@@ -134,6 +144,6 @@ class Handovers:
         return [each[0] for each in self._assemblies]
 
     def forget_old(self, before: float) -> None:
-        """Drop the incomplete handovers whose first part came before a time."""
-        for key in [key for key, each in self._assemblies.items() if each.since < before]:
+        """Drop the incomplete handovers whose latest part came before a time."""
+        for key in [key for key, each in self._assemblies.items() if each.latest < before]:
             del self._assemblies[key]

@@ -205,12 +205,14 @@ class HandedOver(_Message, frozen=True, kw_only=True):
         fence: the fence of the new owner.
         part: the number of the part.
         complete: True if the new owner has all parts now.
+        given_up: True if the entity has started without this handover, so that no other part needs to come.
     """
 
     key: Key
     fence: int
     part: int = 0
     complete: bool = False
+    given_up: bool = False
 
 
 class Forwarded(_Message, frozen=True, kw_only=True):

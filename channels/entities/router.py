@@ -207,6 +207,36 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     handover_timeout: float
 
 
+class _Awaited(msgspec.Struct):
+    """The wait of a start for the handover of its key.
+
+    Attributes:
+        sender: the previous owner; None if the arbiter does not know it.
+        fence: the fence of the handover.
+        arrival: set when the handover is here, or when it cannot come any more.
+        scope: ends the wait. Each part of the handover that arrives extends it.
+    """
+
+    sender: Node | None
+    fence: int
+    arrival: trio.Event
+    scope: trio.CancelScope
+
+
+class _Unconfirmed(msgspec.Struct):
+    """A handover that its new owner has not confirmed.
+
+    Attributes:
+        to: the new owner.
+        waiting: for each request in the handover, the function that reports its failure.
+        deadline: the time at which the handover is lost. Each confirmed part extends it.
+    """
+
+    to: Node
+    waiting: list[Callable[[Failure], None]]
+    deadline: float
+
+
 class Router:
     """The entities of one `EntitySupervisor` on one node, and the way to those on other nodes.
 
@@ -258,13 +288,13 @@ class Router:
         self._is_stopping = False
         self._owners: dict[str, Node] = {}
         self._handovers = Handovers(settings.max_handover_bytes)
-        # The keys whose start waits for a handover, with the sender and the event that ends the wait.
-        self._awaited: dict[str, tuple[Node | None, trio.Event]] = {}
+        # The keys whose start waits for a handover.
+        self._awaited: dict[str, _Awaited] = {}
         # The nodes that were lost last.
         self._lost: deque[Node] = deque(maxlen=MAX_LOST)
         self._departures = Departures()
-        # The handovers that their new owners have not confirmed, with the requests in them.
-        self._unconfirmed: dict[tuple[str, int], tuple[Node, list[Callable[[Failure], None]]]] = {}
+        # The handovers that their new owners have not confirmed.
+        self._unconfirmed: dict[tuple[str, int], _Unconfirmed] = {}
         self._is_draining = self._is_drained = False
         self._moving = 0
         self._has_moved = trio.Event()
@@ -884,9 +914,11 @@ class Router:
         # A lost node sends nothing more, so the process loads its state at once.
         if is_awaited and owned.sender not in self._lost:
             record.arrival = trio.Event()
-            self._awaited[record.key] = owned.sender, record.arrival
             try:
-                with trio.move_on_after(self.settings.handover_timeout):
+                with trio.move_on_after(self.settings.handover_timeout) as scope:
+                    self._awaited[record.key] = _Awaited(
+                        owned.sender, owned.fence, record.arrival, scope
+                    )
                     await record.arrival.wait()
             finally:
                 del self._awaited[record.key]
@@ -1291,11 +1323,10 @@ class Router:
         self._gone.append((key, to, self.runtime.now()))
         about = {"key": key, "fence": fence, "to": to.name}
         self.execute(ENTITY_HANDED_OVER, about, requests=len(requests), bytes=len(data))
-        self._unconfirmed[key, fence] = to, waiting
-        deadline = self._now() + 2 * self.settings.handover_timeout
-        self.runtime.timers.at(deadline, partial(self._handover_lost, key, fence))
+        self._unconfirmed[key, fence] = _Unconfirmed(to, waiting, self._confirm_by())
         self._departures.add(to, key, fence, data)
         self._send_parts()
+        self._watch_handover(key, fence)
 
     def _packed(
         self, record: Anyone, requests: list[EntityRequest]
@@ -1330,7 +1361,29 @@ class Router:
         if part.complete:
             self._unconfirmed.pop((part.key, part.fence), None)
             self._has_moved.set()
+        elif part.given_up:
+            self._handover_lost(part.key, part.fence)
+        elif (unconfirmed := self._unconfirmed.get((part.key, part.fence))) is not None:
+            unconfirmed.deadline = self._confirm_by()
         self._send_parts()
+
+    def _confirm_by(self) -> float:
+        """Return the time by which the next owner must confirm another part of a handover."""
+        return self._now() + 2 * self.settings.handover_timeout
+
+    def _watch_handover(self, key: str, fence: int) -> None:
+        """Give up a handover at its deadline, which may move until then."""
+        unconfirmed = self._unconfirmed.get((key, fence))
+        if unconfirmed is not None:
+            check = partial(self._check_handover, key, fence)
+            self.runtime.timers.at(unconfirmed.deadline, check)
+
+    def _check_handover(self, key: str, fence: int) -> None:
+        unconfirmed = self._unconfirmed.get((key, fence))
+        if unconfirmed is not None and self._now() >= unconfirmed.deadline:
+            self._handover_lost(key, fence)
+        else:
+            self._watch_handover(key, fence)
 
     def _handover_lost(self, key: str, fence: int) -> None:
         unconfirmed = self._unconfirmed.pop((key, fence), None)
@@ -1341,7 +1394,7 @@ class Router:
             self.counts["handovers_lost"] += 1
             problem = "the new owner has not confirmed the handover"
             self.execute(ENTITY_HANDOVER_LOST, {"key": key, "problem": problem})
-            for fail in unconfirmed[1]:
+            for fail in unconfirmed.waiting:
                 fail(Failure("EntityLost", problem))
 
     def _receive_part(self, sender: Node, part: Handover) -> None:
@@ -1349,8 +1402,16 @@ class Router:
         data = self._handovers.collect(sender, part, self._now())
         cargo = None if data is None else _decode_cargo(data)
         is_complete = cargo is not None
-        self.post(sender, HandedOver(key=key, fence=fence, part=part.part, complete=is_complete))
+        given_up = not is_complete and self._handovers.is_given_up(key, fence)
+        confirmed = HandedOver(
+            key=key, fence=fence, part=part.part, complete=is_complete, given_up=given_up
+        )
+        self.post(sender, confirmed)
         if data is None or cargo is None:
+            awaited = self._awaited.get(key)
+            if awaited is not None and awaited.fence == fence:
+                # The next part may need as long again.
+                awaited.scope.deadline = self._now() + self.settings.handover_timeout
             return
         requests: list[EntityRequest] = []
         for carried in cargo.requests:
@@ -1442,11 +1503,11 @@ class Router:
             self._unbalanced.set()
         if node not in self._lost:
             self._lost.append(node)
-        for sender, arrival in self._awaited.values():
-            if sender == node:
-                arrival.set()
-        for (key, fence), (to, _) in list(self._unconfirmed.items()):
-            if to == node:
+        for awaited in self._awaited.values():
+            if awaited.sender == node:
+                awaited.arrival.set()
+        for (key, fence), unconfirmed in list(self._unconfirmed.items()):
+            if unconfirmed.to == node:
                 self._handover_lost(key, fence)
         failure = Failure("EntityLost", f"the node {node.name!r} that got the request is lost")
         for request in self.streams.at(node):
@@ -1477,8 +1538,8 @@ class Router:
             for request in self.streams.late(now):
                 if not request.wants_answer:
                     request.fail(Failure("EntityLost", "its node has not confirmed it"))
-            # Their senders have given up.
-            self._handovers.forget_old(now - 2 * self.settings.handover_timeout)
+            # Their senders have given up: they count from the confirmation of the latest part, which arrives later.
+            self._handovers.forget_old(now - 4 * self.settings.handover_timeout)
             if now >= sweep_at:
                 sweep_at = now + max(tick, self.settings.idle_timeout / 10)
                 await self._sweep(now)

@@ -701,6 +701,111 @@ async def test_a_large_state_moves_in_parts_and_one_above_the_limit_is_loaded_ag
     assert [each["option"] for each in refused] == ["max_handover_bytes"]
 
 
+async def slow_cluster(*names: str, **options: Any) -> list[Node]:
+    """Start nodes between which a part of a handover needs 0.4 seconds until it is confirmed."""
+    _, nodes = await cluster(
+        *names,
+        cls=Large,
+        max_handover_bytes=1_000_000,
+        latency=0.2,
+        **{"handover_timeout": 0.5, **options},
+    )
+    await trio.sleep(1)  # until they know each other
+    return nodes
+
+
+@pytest.mark.parametrize("knows_sender", [True, False])
+@pytest.mark.parametrize("is_asked", [True, False])
+async def test_each_part_extends_the_time_of_a_handover(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, is_asked: bool, knows_sender: bool
+) -> None:
+    a, b = await slow_cluster("a", "b")
+    key, lost = key_of(b), listen(runtime, ENTITY_HANDOVER_LOST)
+    await call(b.via(key), ["count", 900_000])
+    if not knows_sender:
+        acquire = a.router.arbiter.acquire
+
+        async def without_sender(*args: Any, **options: Any) -> Any:
+            return msgspec.structs.replace(await acquire(*args, **options), sender=None)
+
+        monkeypatch.setattr(a.router.arbiter, "acquire", without_sender)
+    # Four parts need longer than twice the timeout.
+    b.router.move(b.router.records[key], a.router.node)
+    if is_asked:
+        await trio.sleep(0.1)
+        assert await call(a.via(key), "handed over")
+    await trio.sleep(3)
+    assert await call(a.via(key), "handed over")
+    assert lost == []
+
+
+async def test_a_handover_whose_parts_stop_arriving_is_lost_and_holds_up_no_other(
+    runtime: Runtime,
+) -> None:
+    a, b, c = await slow_cluster("a", "b", "c")
+    large, small = key_of(b, "large"), key_of(b, "small")
+    lost = listen(runtime, ENTITY_HANDOVER_LOST)
+    await call(b.via(large), ["count", 900_000])
+    await b.entities.start(small)
+    b.router.move(b.router.records[large], a.router.node)
+    await trio.sleep(0.1)
+    post = Post(
+        b.router, Handover, 0
+    )  # only the first part arrives, which is confirmed after 0.4 seconds
+    await trio.sleep(1.2)
+    assert lost == []
+    await trio.sleep(0.2)
+    assert [each["key"] for each in lost] == [large]
+    b.router.post = post.post  # type: ignore[method-assign]
+    b.router.move(b.router.records[small], c.router.node)
+    await trio.sleep(0.5)
+    assert await call(c.via(small), "handed over")
+    assert not await call(a.via(large), "handed over")
+
+
+async def test_a_small_handover_does_not_wait_for_all_parts_of_a_large_one(
+    runtime: Runtime,
+) -> None:
+    a, b, c = await slow_cluster("a", "b", "c")
+    large, small = key_of(b, "large"), key_of(b, "small")
+    await call(b.via(large), ["count", 900_000])
+    await b.entities.start(small)
+    b.router.move(b.router.records[large], a.router.node)
+    b.router.move(b.router.records[small], c.router.node)
+    await trio.sleep(0.9)
+    assert await call(c.via(small), "handed over")
+    assert await call(a.via(large), "handed over")
+
+
+async def test_no_more_parts_are_sent_to_a_node_that_has_started_without_them(
+    runtime: Runtime,
+) -> None:
+    a, b = await slow_cluster("a", "b", handover_timeout=2.0)
+    key, lost = key_of(b), listen(runtime, ENTITY_HANDOVER_LOST)
+    await call(b.via(key), ["count", 900_000])
+    post = Post(b.router, Handover, 0)
+    b.router.move(b.router.records[key], a.router.node)
+    assert not await call(a.via(key), "handed over")
+    post.release()
+    await trio.sleep(0.5)
+    assert [each["key"] for each in lost] == [key]
+    assert len(post.held) == 1
+
+
+async def test_a_lost_handover_without_any_time_does_not_hold_up_the_next_one(
+    runtime: Runtime,
+) -> None:
+    a, b = await slow_cluster("a", "b", handover_timeout=0.0)
+    first, second = key_of(b, "first"), key_of(b, "second")
+    post = Post(b.router, Handover, 0)
+    for key in (first, second):
+        await call(b.via(key), ["count", 200_000])
+        b.router.move(b.router.records[key], a.router.node)
+        await trio.sleep(2)
+        b.router.post = post.post  # type: ignore[method-assign]
+    assert await call(a.via(second), "handed over")
+
+
 async def test_requests_above_the_limit_of_a_handover_are_refused(runtime: Runtime) -> None:
     _, (a, b) = await cluster("a", "b", max_handover_bytes=2000)
     key = key_of(b)

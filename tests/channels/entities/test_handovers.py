@@ -45,13 +45,18 @@ def test_a_part_beyond_the_limits_is_refused(wrong: dict[str, int | bytes]) -> N
         Handovers(4 * PART).collect(A, part, 0.0)
 
 
-def test_an_incomplete_handover_is_forgotten() -> None:
+def test_an_incomplete_handover_is_forgotten_when_no_part_has_come_for_a_while() -> None:
     handovers = Handovers(4 * PART)
     first, second, third = parts_of("k", 7, DATA)
     handovers.collect(A, first, 0.0)
     handovers.forget_old(0.0)
     handovers.collect(A, second, 59.0)
+    handovers.forget_old(59.0)
+    assert handovers.collect(A, third, 61.0) == DATA
+    handovers = Handovers(4 * PART)
+    handovers.collect(A, first, 0.0)
     handovers.forget_old(1.0)
+    handovers.collect(A, second, 59.0)
     assert handovers.collect(A, third, 61.0) is None
 
 
@@ -67,10 +72,14 @@ def test_few_bytes_of_handovers_travel_at_a_time() -> None:
     departures.arrived("small", 1, 0)
     assert taken(departures) == [("large", 0)]
     departures.arrived("large", 1, 0)
+    # The handovers take turns, so the last one waits for one part of the large one only.
+    assert taken(departures) == [("last", 0)]
+    departures.arrived("last", 1, 0)
     assert taken(departures) == [("large", 1)]
     departures.arrived("large", 1, 1)
-    # The rest of the large handover is small, so the last one goes with it.
-    assert taken(departures) == [("large", 2), ("last", 0)]
+    departures.add(A, "new", 1, b"3")
+    # The rest of the large handover is small, so the new one goes with it.
+    assert taken(departures) == [("large", 2), ("new", 0)]
 
 
 def test_a_handover_that_is_dropped_holds_up_no_other() -> None:
