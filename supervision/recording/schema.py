@@ -99,8 +99,9 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         # The beginning of a recording of a running program, or of a live experiment. `began` is the time of day of `t`
         # 0, in seconds since the epoch. `why` is "continuous", "asked", "crash" or "experiment". `seconds` is the
         # length of the recording so far. `crash` is the number of the selected crash. `place` is the name that a worker
-        # shares with its replacements. `merged` has an entry for each merged file. Without `receives`, there are no
-        # `received` events; the field `unread` of `exited` then shows the messages that the process did not read.
+        # shares with its replacements. `merged` has an entry for each merged file, and `left_out` the names of the
+        # files that no message joins with them. Without `receives`, there are no `received` events; the field `unread`
+        # of `exited` then shows the messages that the process did not read.
         "recording": {
             "pid": None,
             "began": _Moment,
@@ -115,6 +116,7 @@ EVENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "crash?": int,
             "place?": str,
             "merged?": dict,
+            "left_out?": list,
         },
         # Processes. `role` is the path that a replacement has too; see `supervision.recording.places.Place`. `host` is
         # the name of the node. `before` is True for a process that lived before the recording began.

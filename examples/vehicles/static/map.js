@@ -61,7 +61,9 @@ export class CityMap {
     const element = make("g", { class: "vehicle", "data-name": name },
       make("circle", { class: "halo", r: 3 }), body, make("text", { y: -2.7 }, name))
     const at = { x, y }
-    this.markers.set(name, { element, body, at, from: at, to: at, since: performance.now(), takes: 1, heading: 0 })
+    const marker = { element, body, at, from: at, to: at, since: performance.now(), takes: 1, heading: 0 }
+    this.markers.set(name, marker)
+    place(marker) // now, because the next frame may come late
     this.layer.append(element)
   }
 
@@ -94,15 +96,19 @@ export class CityMap {
 
   frame(now) {
     for (const marker of this.markers.values()) {
-      const { from, to, at, element, body } = marker
+      const { from, to, at } = marker
       const part = Math.max(0, Math.min((now - marker.since) / marker.takes, 1))
       at.x = from.x + (to.x - from.x) * part
       at.y = from.y + (to.y - from.y) * part
-      element.setAttribute("transform", `translate(${at.x} ${at.y})`)
-      body.setAttribute("transform", `rotate(${marker.heading})`)
+      place(marker)
     }
     requestAnimationFrame(this.frame)
   }
+}
+
+function place({ element, body, at, heading }) {
+  element.setAttribute("transform", `translate(${at.x} ${at.y})`)
+  body.setAttribute("transform", `rotate(${heading})`)
 }
 
 function road(ends) {

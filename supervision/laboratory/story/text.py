@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any
@@ -53,7 +53,7 @@ def _head(story: StoryModel) -> str:
         parts.append(f"recorded from {began:%Y-%m-%d %H:%M:%S} UTC")
     head = " ".join(parts)
     if recording is not None and "merged" in recording:
-        head += _merged(recording["merged"])
+        head += _merged(recording["merged"], recording.get("left_out", ()))
     if story.omitted:
         head += (
             f"\nThe recorder dropped {counted(story.omitted, 'event')}, so losses may be missing."
@@ -63,13 +63,19 @@ def _head(story: StoryModel) -> str:
     return head
 
 
-def _merged(merged: Mapping[str, Mapping[str, Any]]) -> str:
+def _merged(merged: Mapping[str, Mapping[str, Any]], left_out: Sequence[str]) -> str:
     within = [each["within"] for each in list(merged.values())[1:]]
     if None in within:
         bound = "the times of some files are only in the order of the messages"
     else:
         bound = f"compared between two of them, a time is right within {max(within):.2g} s"
-    return f"\nMerged from {counted(len(merged), 'file')} by the messages between them: {', '.join(merged)}; {bound}."
+    head = f"\nMerged from {counted(len(merged), 'file')} by the messages between them: {', '.join(merged)}; {bound}."
+    if left_out:
+        head += (
+            f"\nLeft out: {', '.join(left_out)}. The recording ends before its node had a name, so losses may be "
+            "missing."
+        )
+    return head
 
 
 def _incident(incident: Incident, lines: int, frames: int) -> Iterator[str]:

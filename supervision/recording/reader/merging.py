@@ -14,7 +14,9 @@ message orders are in the order of these times.
 
 **Killed processes.** A killed process records neither its end nor that of its actors. If other files report the loss of
 the process or a later start of its node, and its file ends before an orderly shutdown, `merge` adds a `node_killed`
-event at the end of the file.
+event at the end of the file. The recorder writes twice a second, so the file of a process that was killed soon after
+its start may end before its node had a name. No message orders such a file among the others, so `merge` leaves it out,
+and the `recording` event of the result has its name in `left_out`.
 """
 
 from __future__ import annotations
@@ -98,6 +100,12 @@ class _File:
         return why == "experiment"
 
     @property
+    def is_too_short(self) -> bool:
+        """True if the process was killed before its node had a name, so that no message joins it with other files."""
+        continuous: bool = self.recording["why"] == "continuous"
+        return continuous and self.named is None and self.is_cut
+
+    @property
     def is_cut(self) -> bool:
         """True if the runtime has not begun to shut down at the end of the file."""
         return not any(
@@ -113,22 +121,25 @@ def merge(recordings: Mapping[str, Iterable[bytes]]) -> list[bytes]:
         recordings: the lines of each recording, by the name of its file.
 
     Raises:
-        UnrelatedRecordings: a file is no recording, two files are of one process, a file has exchanged nothing with the
-            others, or the events of two files contradict each other.
+        UnrelatedRecordings: a file is no recording, two files are of one process, a file has exchanged nothing with
+            the others, or the events of two files contradict each other.
     """
     files = [_File(name, [_decode(line) for line in each]) for name, each in recordings.items()]
-    # The experiment comes first, so its clock is that of the result.
-    files.sort(key=lambda each: not each.is_experiment)
+    # The experiment comes first, so its clock is that of the result. A file that may be left out comes last.
+    files.sort(key=lambda each: (not each.is_experiment, each.is_too_short))
     _label(files)
     sources = _sources(files)
     _add_ends(files, sources)
-    _move(files, sources)
+    left_out = _move(files, sources)
+    kept = [each for each in files if each not in left_out]
     merged = {
         str(each.label or "the experiment"): {"file": each.name, "within": each.doubt}
-        for each in files
+        for each in kept
     }
-    has = {name: all(each.recording[name] for each in files) for name in ("receives", "contents")}
+    has = {name: all(each.recording[name] for each in kept) for name in ("receives", "contents")}
     head = {**files[0].recording, "n": 0, **has, "merged": merged}
+    if left_out:
+        head["left_out"] = [each.name for each in left_out]
     return [_encode(head), *map(_encode, _ordered(files, sources))]
 
 
@@ -221,8 +232,12 @@ def _host(file: _File) -> str:
     return str(file.recording.get("place", name))
 
 
-def _move(files: Sequence[_File], sources: Mapping[_Place, _Place]) -> None:
-    """Choose the offsets of the files, so that each arrival is later than its source."""
+def _move(files: Sequence[_File], sources: Mapping[_Place, _Place]) -> list[_File]:
+    """Choose the offsets of the files, so that each arrival is later than its source.
+
+    Returns:
+        The files that no message joins with the others, because they end too early. They have no events any more.
+    """
     size = range(len(files))
     # `limit[a][b]`: the offset of b is at most that of a plus this.
     limit = [[0.0 if a == b else math.inf for b in size] for a in size]
@@ -243,6 +258,9 @@ def _move(files: Sequence[_File], sources: Mapping[_Place, _Place]) -> None:
             if known:
                 break
         else:
+            is_cluster = any(files[number].named for number in placed)
+            if is_cluster and all(files[number].is_too_short for number in missing):
+                break
             names = ", ".join(files[number].name for number in missing)
             raise UnrelatedRecordings(
                 f"{names} and {files[0].name} do not belong together: no message of one was received in the other",
@@ -254,9 +272,13 @@ def _move(files: Sequence[_File], sources: Mapping[_Place, _Place]) -> None:
         if len(known) == 2:
             # Clocks drift, so after a long time the limits can contradict each other by a little.
             files[number].doubt = round(abs(most - least) / 2, 6)
+    left_out = [files[number] for number in missing]
+    for each in left_out:
+        each.events = []
     earliest = min(each.events[0]["t"] + each.offset for each in files if each.events)
     for each in files:
         each.offset -= min(0.0, earliest)
+    return left_out
 
 
 def _ordered(files: Sequence[_File], sources: Mapping[_Place, _Place]) -> Iterator[dict[str, Any]]:

@@ -348,6 +348,11 @@ class _Run:
                     f"the report has only the events of the experiment: {error.problem}"
                 )
             return own
+        if left_out := msgspec.json.decode(lines[0]).get("left_out"):
+            self.experiment.problems.append(
+                f"the report has no events of {', '.join(left_out)}: its process was killed too soon after its start, "
+                "before the recorder had written; let the faults leave it more time"
+            )
         for judge in self.world.judges:
             self.experiment.problems += judge(lines)
         return lines

@@ -26,7 +26,7 @@ from supervision.recording.trace import write_lines
 from supervision.simulation import SimulationError, World
 from tests.laws.scenarios import simulate
 from tests.supervision.laboratory.story.staged import play
-from tests.supervision.recording.reader.test_merging import note, recording, spawned
+from tests.supervision.recording.reader.test_merging import note, recording, spawned, young
 
 
 class Fragile(GenServer[None]):
@@ -245,6 +245,17 @@ def test_the_recordings_of_several_processes_become_one_story(tmp_path: Path) ->
     assert "Merged from 2 files by the messages between them: a, b" in done.output
     assert "1. the node a was killed" in done.output
     assert "run.1.jsonl and 1 more" in (tmp_path / "page.html").read_text()
+
+
+def test_the_story_names_the_file_of_a_node_that_was_killed_before_it_had_a_name(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "run.3.jsonl"
+    write_lines(file, young())
+    done = run(*recordings(tmp_path), str(file))
+    assert done.exit_code == 0
+    assert "Merged from 2 files" in done.output
+    assert f"Left out: {file}." in done.output
 
 
 def test_files_that_do_not_belong_together_give_exit_code_2_and_a_sentence(tmp_path: Path) -> None:

@@ -47,6 +47,12 @@ def spawned(t: float, pid: int = 1) -> dict[str, Any]:
     return {"kind": "spawned", "pid": pid, "t": t, **place}
 
 
+def shutdown(t: float) -> dict[str, Any]:
+    """The order of the runtime to its first process to end."""
+    about = {"reason": "", "exit": "shutdown", "linked": False}
+    return {"kind": "signal", "pid": 0, "to": 1, "t": t, **about}
+
+
 def decoded(lines: list[bytes]) -> list[dict[str, Any]]:
     found = [msgspec.json.decode(line) for line in lines]
     for number, event in enumerate(found):
@@ -136,8 +142,7 @@ def test_the_children_of_a_killed_node_are_not_back_until_another_node_has_them(
 
 
 def test_a_node_that_shut_down_in_order_was_not_killed() -> None:
-    stop = {"kind": "signal", "pid": 0, "to": 1, "reason": "", "exit": "shutdown", "linked": False}
-    stopped = recording(spawned(0.5), note("sent", 1.0, leaves="m"), {**stop, "t": 2.0})
+    stopped = recording(spawned(0.5), note("sent", 1.0, leaves="m"), shutdown(2.0))
     lost = {"kind": "node_lost", "name": "a", "incarnation": "1", "why": "goodbye", "t": 4.0}
     witness = recording(note("received", 2.0, arrives="m"), lost, name="b")
     assert read_history(merge({"stopped": stopped, "witness": witness})).incidents == []
@@ -162,6 +167,48 @@ def test_files_of_two_runs_are_refused() -> None:
     one, other = recording(note("x", 1.0)), recording(note("y", 1.0), name="b")
     with pytest.raises(UnrelatedRecordings, match=r"b\.jsonl and a\.jsonl do not belong together"):
         merge({"a.jsonl": one, "b.jsonl": other})
+
+
+def young(*events: dict[str, Any], **about: Any) -> list[bytes]:
+    """Return the file of a process that was killed before its node had a name."""
+    lines = recording(spawned(0.1), *events, **about)
+    del lines[1]
+    return lines
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_the_file_of_a_node_without_a_name_is_left_out(place: int) -> None:
+    files = [
+        ("client", recording(note("sent", 1.0, leaves="m"), receives=True)),
+        ("server", recording(note("received", 2.0, arrives="m"), name="b", receives=True)),
+    ]
+    files.insert(place, ("young", young()))
+    lines = merge(dict(files))
+    [head, *events] = decoded(lines)
+    assert head["left_out"] == ["young"]
+    assert list(head["merged"]) == ["a", "b"]
+    assert head["receives"]
+    assert "spawned" not in {each["kind"] for each in events}
+    assert texts(lines) == ["sent", "received"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        recording(spawned(0.1), name="c"),
+        young(why="asked"),
+        young(shutdown(2.0)),
+    ],
+    ids=["its node has a name", "somebody asked for it", "it shut down"],
+)
+def test_any_other_file_that_no_message_joins_is_refused(other: list[bytes]) -> None:
+    files = {
+        "a": recording(note("sent", 1.0, leaves="m")),
+        "b": recording(note("received", 2.0, arrives="m"), name="b"),
+        "c": other,
+    }
+    with pytest.raises(UnrelatedRecordings, match="c and a do not belong together"):
+        merge(files)
 
 
 def test_two_files_of_one_start_are_refused() -> None:

@@ -41,6 +41,7 @@ from supervision.laboratory.chaos.live.service import ServiceLimits
 from supervision.laboratory.chaos.live.world import LiveWorld
 from supervision.recording import places
 from tests.laws.scenarios import scenario, simulate
+from tests.supervision.recording.reader.test_merging import note, recording, young
 
 
 class Counter(GenServer[int]):
@@ -250,6 +251,22 @@ async def test_recordings_without_a_common_message_are_no_second_error_of_a_scen
             "the report has only the events of the experiment: server.jsonl and the experiment do not belong together: "
             "no message of one was received in the other"
         )
+
+
+async def test_a_recording_that_ends_too_early_is_a_problem_and_the_report_has_the_others() -> None:
+    async def cluster(world: LiveWorld) -> None:
+        world.trace.add("note", {"pid": None, "text": "sent", "leaves": "m"})
+        world.recordings["server.1.jsonl"] = recording(note("received", 1.0, arrives="m"))
+        world.recordings["server.2.jsonl"] = young()
+        await world.until_over()
+
+    outcome = await live(cluster, 7, seconds=1, faults=[StallLoop(seconds=0.001, when=At(0.5))])
+    [problem] = outcome.problems
+    assert problem == (
+        "the report has no events of server.2.jsonl: its process was killed too soon after its start, before the "
+        "recorder had written; let the faults leave it more time"
+    )
+    assert "received" in {each.get("text") for each in map(msgspec.json.decode, outcome.trace)}
 
 
 async def test_a_scenario_that_returns_too_early_is_a_problem_with_advice() -> None:
