@@ -112,7 +112,7 @@ class Handovers:
             CannotTravel: the part does not fit to its handover, or the handover is too large.
         """
         handover = sender, part.key, part.fence
-        if handover in self._done:
+        if handover in self._done or (part.parts > 1 and self.is_given_up(part.key, part.fence)):
             return None
         if not 0 <= part.part < part.parts <= self._max_parts or len(part.data) > PART:
             raise CannotTravel(
@@ -130,7 +130,9 @@ class Handovers:
         return b"".join(assembly.parts[each] for each in sorted(assembly.parts))
 
     def give_up(self, key: str, fence: int) -> None:
-        """Take note that a key has started without its handover."""
+        """Take note that a key has started without its handover, and drop the parts that are here."""
+        for each in [each for each in self._assemblies if each[1:] == (key, fence)]:
+            del self._assemblies[each]
         self._given_up[key, fence] = None
         if len(self._given_up) > MAX_DONE:
             del self._given_up[next(iter(self._given_up))]

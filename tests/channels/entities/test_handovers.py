@@ -60,6 +60,16 @@ def test_an_incomplete_handover_is_forgotten_when_no_part_has_come_for_a_while()
     assert handovers.collect(A, third, 61.0) is None
 
 
+def test_a_handover_that_was_given_up_needs_no_memory() -> None:
+    handovers = Handovers(4 * PART)
+    first, second, _ = parts_of("k", 7, DATA)
+    handovers.collect(A, first, 0.0)
+    assert handovers.senders() == [A]
+    handovers.give_up("k", 7)
+    assert handovers.collect(A, second, 0.0) is None
+    assert handovers.senders() == []
+
+
 def taken(departures: Departures) -> list[tuple[str, int]]:
     return [(part.key, part.part) for _, part in departures.take()]
 
