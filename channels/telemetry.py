@@ -404,8 +404,8 @@ ENTITY_TAKEN_OVER: Event = ("channels", "entity", "taken_over")
 `fence`, that of this node; and `sender`, the name of the earlier node."""
 
 ENTITY_HANDOVER_LOST: Event = ("channels", "entity", "handover_lost")
-"""The next owner of a key has not confirmed a handover, or could not read the state. Metadata: `key`, and `problem`, a
-text."""
+"""The next owner of a key has not confirmed a handover, has started without it, or could not read the state. Metadata:
+`key`, and `problem`, a text."""
 
 ENTITY_NODE_UP: Event = ("channels", "entity", "node_up")
 """Another node can own keys. Metadata: `node`, a `Node`."""

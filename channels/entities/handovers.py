@@ -39,19 +39,22 @@ class Departures:
     """The handovers that leave one node.
 
     Parts of `PART` bytes together travel at a time, because the lines between nodes drop what exceeds their bounds. The
-    others follow when the parts before them have arrived. The handovers take turns, so that a small one need not wait
-    for all parts of a large one.
+    others follow when the parts before them have arrived. A handover of one part does not wait for the larger ones.
+    These leave one after another, because they would all be late together if they took turns.
     """
 
     def __init__(self) -> None:
-        # For each handover that has not left as a whole, its next owner and its other parts.
-        self._waiting: deque[tuple[Node, deque[Handover]]] = deque()
+        # The parts that have not left, with their next owners.
+        self._small: deque[tuple[Node, Handover]] = deque()
+        self._large: deque[tuple[Node, Handover]] = deque()
         # The size of each part that travels, by its key, fence and number.
         self._travelling: dict[tuple[str, int, int], int] = {}
 
     def add(self, to: Node, key: str, fence: int, data: bytes) -> None:
         """Let a handover wait until its parts may travel."""
-        self._waiting.append((to, deque(parts_of(key, fence, data))))
+        parts = parts_of(key, fence, data)
+        queue = self._small if len(parts) == 1 else self._large
+        queue.extend((to, part) for part in parts)
 
     def arrived(self, key: str, fence: int, part: int) -> None:
         """Take note that a part has arrived."""
@@ -59,28 +62,29 @@ class Departures:
 
     def drop(self, key: str, fence: int) -> None:
         """Send no more of a handover, and wait for no part of it."""
-        kept = [
-            each for each in self._waiting if (each[1][0].key, each[1][0].fence) != (key, fence)
-        ]
-        self._waiting = deque(kept)
+        for queue in (self._small, self._large):
+            kept = [each for each in queue if (each[1].key, each[1].fence) != (key, fence)]
+            queue.clear()
+            queue.extend(kept)
         for each in [each for each in self._travelling if each[:2] == (key, fence)]:
             del self._travelling[each]
+
+    @property
+    def has_waiting(self) -> bool:
+        """True if a part waits for its turn."""
+        return bool(self._small or self._large)
 
     def take(self) -> list[tuple[Node, Handover]]:
         """Return the parts that may travel now, with their nodes. From now on they travel."""
         taken: list[tuple[Node, Handover]] = []
         size = sum(self._travelling.values())
-        while self._waiting:
-            to, parts = self._waiting[0]
-            size += len(parts[0].data)
+        while queue := self._small or self._large:
+            _, part = queue[0]
+            size += len(part.data)
             if size > PART and self._travelling:
                 break
-            part = parts.popleft()
-            taken.append((to, part))
+            taken.append(queue.popleft())
             self._travelling[part.key, part.fence, part.part] = len(part.data)
-            self._waiting.popleft()
-            if parts:
-                self._waiting.append((to, parts))
         return taken
 
 
@@ -141,9 +145,9 @@ class Handovers:
         """Return True if a key has started without this handover."""
         return (key, fence) in self._given_up
 
-    def senders(self) -> list[Node]:
-        """Return the nodes of the handovers that are not complete."""
-        return [each[0] for each in self._assemblies]
+    def senders(self, since: float) -> list[Node]:
+        """Return the nodes of the handovers that are not complete, and of which a part has come since a time."""
+        return [key[0] for key, each in self._assemblies.items() if each.latest >= since]
 
     def forget_old(self, before: float) -> None:
         """Drop the incomplete handovers whose latest part came before a time."""

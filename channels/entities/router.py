@@ -178,6 +178,8 @@ _decode_cargo = msgspec.json.Decoder(Cargo).decode
 _decode_process = msgspec.json.Decoder(ProcessId | None).decode
 _decode_alarm = msgspec.json.Decoder(float).decode
 _NULL = msgspec.Raw(b"null")
+_TOO_LATE = Failure("EntityUnavailable", "the handover of the key came too late")
+_NOT_CONFIRMED = Failure("EntityLost", "the new owner has not confirmed the handover")
 _NO_LEASE = Lease(lambda: math.inf)
 _NO_LEASE.lose("this node has no session at the arbiter")
 # A look-up of a member costs more than a global variable.
@@ -229,12 +231,12 @@ class _Unconfirmed(msgspec.Struct):
     Attributes:
         to: the new owner.
         waiting: for each request in the handover, the function that reports its failure.
-        deadline: the time at which the handover is lost. Each confirmed part extends it.
+        deadline: the time at which the handover is lost. Each part that leaves or is confirmed extends it.
     """
 
     to: Node
     waiting: list[Callable[[Failure], None]]
-    deadline: float
+    deadline: float = math.inf
 
 
 class Router:
@@ -928,7 +930,7 @@ class Router:
         record.is_loading = True
         if record.handoff_fence not in (0, before, owned.fence):
             # Another process has run since the handover, so newer requests may have run before these.
-            self._fail_all(record.carried, _unavailable("the handover of the key came too late"))
+            self._fail_all(record.carried, _TOO_LATE)
         record.carried = ()
         record.is_without_handover = owned.arrived and record.handoff_fence != owned.fence
         handoff, record.handoff = record.handoff, None
@@ -1316,17 +1318,16 @@ class Router:
             elif isinstance(request, IncomingRequest):
                 request.withdraw()
                 foreign.setdefault(request.sent_by, []).append(request.number)
-                waiting.append(request.report)
+                waiting.append(partial(self._report_lost, request))
         for node, numbers in foreign.items():
             self.post(node, Forwarded(key=key, ids=tuple(numbers), owner=to))
         self.counts["handed_over"] += 1
         self._gone.append((key, to, self.runtime.now()))
         about = {"key": key, "fence": fence, "to": to.name}
         self.execute(ENTITY_HANDED_OVER, about, requests=len(requests), bytes=len(data))
-        self._unconfirmed[key, fence] = _Unconfirmed(to, waiting, self._confirm_by())
+        self._unconfirmed[key, fence] = _Unconfirmed(to, waiting)
         self._departures.add(to, key, fence, data)
         self._send_parts()
-        self._watch_handover(key, fence)
 
     def _packed(
         self, record: Anyone, requests: list[EntityRequest]
@@ -1354,15 +1355,18 @@ class Router:
 
     def _send_parts(self) -> None:
         for to, part in self._departures.take():
+            self._unconfirmed[part.key, part.fence].deadline = self._confirm_by()
+            if part.part == 0:
+                self._watch_handover(part.key, part.fence)
             self.post(to, part)
 
     def _part_arrived(self, part: HandedOver) -> None:
         self._departures.arrived(part.key, part.fence, part.part)
+        self._has_moved.set()
         if part.complete:
             self._unconfirmed.pop((part.key, part.fence), None)
-            self._has_moved.set()
         elif part.given_up:
-            self._handover_lost(part.key, part.fence)
+            self._handover_lost(part.key, part.fence, _TOO_LATE)
         elif (unconfirmed := self._unconfirmed.get((part.key, part.fence))) is not None:
             unconfirmed.deadline = self._confirm_by()
         self._send_parts()
@@ -1381,21 +1385,27 @@ class Router:
     def _check_handover(self, key: str, fence: int) -> None:
         unconfirmed = self._unconfirmed.get((key, fence))
         if unconfirmed is not None and self._now() >= unconfirmed.deadline:
-            self._handover_lost(key, fence)
+            self._handover_lost(key, fence, _NOT_CONFIRMED)
         else:
             self._watch_handover(key, fence)
 
-    def _handover_lost(self, key: str, fence: int) -> None:
+    def _handover_lost(self, key: str, fence: int, failure: Failure) -> None:
         unconfirmed = self._unconfirmed.pop((key, fence), None)
         if unconfirmed is not None:
             self._has_moved.set()
             self._departures.drop(key, fence)
             self._send_parts()
             self.counts["handovers_lost"] += 1
-            problem = "the new owner has not confirmed the handover"
-            self.execute(ENTITY_HANDOVER_LOST, {"key": key, "problem": problem})
+            self.execute(ENTITY_HANDOVER_LOST, {"key": key, "problem": failure.problem})
             for fail in unconfirmed.waiting:
-                fail(Failure("EntityLost", problem))
+                fail(failure)
+
+    def _report_lost(self, request: IncomingRequest, failure: Failure) -> None:
+        """Report the failure of a request that was withdrawn because it was in a handover."""
+        request.report(failure)
+        if request.is_accepted:
+            # Its node has forgotten it, so it ends here.
+            self.ended(request, failure)
 
     def _receive_part(self, sender: Node, part: Handover) -> None:
         key, fence = part.key, part.fence
@@ -1450,7 +1460,7 @@ class Router:
         is_older = max(record.fence, record.handoff_fence) > fence
         if not may_start or is_older or self._handovers.is_given_up(key, fence):
             # A process began without the handover, so newer requests may have run before these.
-            self._fail_all(requests, _unavailable("the handover of the key came too late"))
+            self._fail_all(requests, _TOO_LATE)
             return
         self.records[key] = record
         record.handoff, record.handoff_fence = state, fence
@@ -1508,7 +1518,7 @@ class Router:
                 awaited.arrival.set()
         for (key, fence), unconfirmed in list(self._unconfirmed.items()):
             if unconfirmed.to == node:
-                self._handover_lost(key, fence)
+                self._handover_lost(key, fence, _NOT_CONFIRMED)
         failure = Failure("EntityLost", f"the node {node.name!r} that got the request is lost")
         for request in self.streams.at(node):
             request.fail(failure)
@@ -1640,7 +1650,8 @@ class Router:
         """Wait until another key may move."""
         # Handlers that do not end hold up other keys only for a time.
         with trio.move_on_after(self.settings.handover_timeout):
-            while self._moving + len(self._unconfirmed) >= _MOVES:
+            # A key works on its node for as long as its handover could not leave.
+            while self._moving + len(self._unconfirmed) >= _MOVES or self._departures.has_waiting:
                 self._has_moved = trio.Event()
                 await self._has_moved.wait()
 
@@ -1670,7 +1681,12 @@ class Router:
         """Wait until no key is here, or arrives, that another node should have."""
         while (
             self._unconfirmed
-            or any(map(self.placement.knows, self._handovers.senders()))
+            or any(
+                map(
+                    self.placement.knows,
+                    self._handovers.senders(self._now() - 2 * self.settings.handover_timeout),
+                )
+            )
             or any(
                 each.state is State.MOVING
                 or (

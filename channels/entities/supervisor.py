@@ -152,8 +152,8 @@ class EntitySupervisor(EndpointChild):
         max_seconds: length of this window in seconds.
         backoff: waits of a key after too many crashes. During a wait, requests fail with `EntityStartFailed`.
         handover_timeout: seconds that the next owner of a key waits for its state, before it runs `init` without it. A
-            large state has this time for each of its parts of 256 KiB. A move waits as long for calls that the entity
-            has not answered.
+            state of more than 256 KiB comes in parts, and each part extends the wait. A move waits as long for calls
+            that the entity has not answered.
         arbiter: the part that decides which node owns a key. By default, the adapter of the PubSub chooses it.
 
     Raises:

@@ -72,7 +72,7 @@ def _merged(merged: Mapping[str, Mapping[str, Any]], left_out: Sequence[str]) ->
     head = f"\nMerged from {counted(len(merged), 'file')} by the messages between them: {', '.join(merged)}; {bound}."
     if left_out:
         head += (
-            f"\nLeft out: {', '.join(left_out)}. The recording ends before its node had a name, so losses may be "
+            f"\nLeft out: {', '.join(left_out)}, because the node was killed before it had a name. Losses may be "
             "missing."
         )
     return head

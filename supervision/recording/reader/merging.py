@@ -39,6 +39,9 @@ __all__ = ["UnrelatedRecordings", "merge"]
 _Place: TypeAlias = tuple[int, int]
 """An event: the number of its file, and its position there."""
 
+# A node has its name within these seconds after its recorder has begun, even on a busy machine.
+_YOUNG: Final = 5.0
+
 # The fields that have the number of another event.
 _REFERENCES: Final = ("cause", "call", "sent", "ended", "fault_event", "message", "crash")
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -102,8 +105,9 @@ class _File:
     @property
     def is_too_short(self) -> bool:
         """True if the process was killed before its node had a name, so that no message joins it with other files."""
-        continuous: bool = self.recording["why"] == "continuous"
-        return continuous and self.named is None and self.is_cut
+        is_first = self.recording["why"] == "continuous" and self.named is None and self.is_cut
+        # The later files of a recorder, after the first one was full, have no name either.
+        return is_first and all(each["t"] < _YOUNG for each in self.events[-1:])
 
     @property
     def is_cut(self) -> bool:

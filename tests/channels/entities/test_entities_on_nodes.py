@@ -53,6 +53,7 @@ from channels.pubsub.workers.grants import Grants
 from channels.telemetry import (
     ENTITY_BEGAN,
     ENTITY_CRASHED,
+    ENTITY_DROPPED,
     ENTITY_HANDOVER_LOST,
     ENTITY_REFUSED,
     ENTITY_REQUEST_ACCEPTED,
@@ -761,6 +762,43 @@ async def test_a_handover_whose_parts_stop_arriving_is_lost_and_holds_up_no_othe
     await trio.sleep(0.5)
     assert await call(c.via(small), "handed over")
     assert not await call(a.via(large), "handed over")
+
+
+async def test_large_handovers_that_wait_for_each_other_are_not_lost(runtime: Runtime) -> None:
+    a, b, _ = await slow_cluster("a", "b", "c")
+    lost, keys = listen(runtime, ENTITY_HANDOVER_LOST), [key_of(b, like) for like in "pqrst"]
+    for key in keys:
+        await call(b.via(key), ["count", 900_000])
+    for key in keys:
+        b.router.move(b.router.records[key], a.router.node)
+    # Each of them needs longer than twice the timeout.
+    await trio.sleep(10)
+    assert lost == []
+    assert all([await call(a.via(key), "handed over") for key in keys])
+
+
+async def test_requests_in_a_handover_that_is_given_up_have_certainly_not_run(
+    runtime: Runtime,
+) -> None:
+    a, b, c = await slow_cluster("a", "b", "c", handover_timeout=2.0)
+    key, dropped = key_of(b), listen(runtime, ENTITY_DROPPED)
+    await call(b.via(key), ["count", 900_000])
+    post = Post(b.router, Handover, 0)
+    results: list[Any] = []
+
+    async def move() -> None:
+        results.extend(await moving(b, a, key, "add", asking=c))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(move)
+        await trio.sleep(0.05)
+        cast(c.via(key), 1)
+        await trio.sleep(2)
+        assert not await call(a.via(key), "handed over")
+        post.release()
+    assert results == [(EntityUnavailable, False)]
+    problem = "the handover of the key came too late"
+    assert [(each["verb"], each["problem"]) for each in dropped] == [("cast", problem)]
 
 
 async def test_a_small_handover_does_not_wait_for_all_parts_of_a_large_one(

@@ -64,10 +64,11 @@ def test_a_handover_that_was_given_up_needs_no_memory() -> None:
     handovers = Handovers(4 * PART)
     first, second, _ = parts_of("k", 7, DATA)
     handovers.collect(A, first, 0.0)
-    assert handovers.senders() == [A]
+    assert handovers.senders(0.0) == [A]
+    assert handovers.senders(0.1) == []
     handovers.give_up("k", 7)
     assert handovers.collect(A, second, 0.0) is None
-    assert handovers.senders() == []
+    assert handovers.senders(0.0) == []
 
 
 def taken(departures: Departures) -> list[tuple[str, int]]:
@@ -76,27 +77,35 @@ def taken(departures: Departures) -> list[tuple[str, int]]:
 
 def test_few_bytes_of_handovers_travel_at_a_time() -> None:
     departures = Departures()
-    for key, data in (("small", b"1"), ("large", DATA), ("last", b"2")):
-        departures.add(A, key, 1, data)
-    assert (taken(departures), taken(departures)) == ([("small", 0)], [])
-    departures.arrived("small", 1, 0)
+    departures.add(A, "first", 1, bytes(PART - 1))
+    departures.add(A, "second", 1, b"22")
+    assert (taken(departures), taken(departures)) == ([("first", 0)], [])
+    departures.arrived("first", 1, 0)
+    assert taken(departures) == [("second", 0)]
+
+
+def test_large_handovers_leave_one_after_another_and_hold_up_no_small_one() -> None:
+    departures = Departures()
+    for key in ("large", "second"):
+        departures.add(A, key, 1, DATA)
     assert taken(departures) == [("large", 0)]
+    departures.add(A, "small", 1, b"1")
     departures.arrived("large", 1, 0)
-    # The handovers take turns, so the last one waits for one part of the large one only.
-    assert taken(departures) == [("last", 0)]
-    departures.arrived("last", 1, 0)
+    assert taken(departures) == [("small", 0)]
+    departures.arrived("small", 1, 0)
     assert taken(departures) == [("large", 1)]
     departures.arrived("large", 1, 1)
-    departures.add(A, "new", 1, b"3")
-    # The rest of the large handover is small, so the new one goes with it.
-    assert taken(departures) == [("large", 2), ("new", 0)]
+    assert taken(departures) == [("large", 2)]
+    assert departures.has_waiting
+    departures.arrived("large", 1, 2)
+    assert taken(departures) == [("second", 0)]
 
 
 def test_a_handover_that_is_dropped_holds_up_no_other() -> None:
     departures = Departures()
     departures.add(A, "large", 1, DATA)
-    departures.add(A, "last", 1, b"2")
     assert taken(departures) == [("large", 0)]
+    departures.add(A, "last", 1, b"2")
     departures.drop("large", 1)
     assert taken(departures) == [("last", 0)]
     departures.arrived("large", 1, 0)

@@ -350,8 +350,8 @@ class _Run:
             return own
         if left_out := msgspec.json.decode(lines[0]).get("left_out"):
             self.experiment.problems.append(
-                f"the report has no events of {', '.join(left_out)}: its process was killed too soon after its start, "
-                "before the recorder had written; let the faults leave it more time"
+                f"the report lacks {', '.join(left_out)}: a process was killed so soon after its start that the "
+                "recorder had not written; let the faults leave it more time"
             )
         for judge in self.world.judges:
             self.experiment.problems += judge(lines)

@@ -255,7 +255,7 @@ def test_the_story_names_the_file_of_a_node_that_was_killed_before_it_had_a_name
     done = run(*recordings(tmp_path), str(file))
     assert done.exit_code == 0
     assert "Merged from 2 files" in done.output
-    assert f"Left out: {file}." in done.output
+    assert f"Left out: {file}, because the node was killed" in done.output
 
 
 def test_files_that_do_not_belong_together_give_exit_code_2_and_a_sentence(tmp_path: Path) -> None:

@@ -198,8 +198,9 @@ def test_the_file_of_a_node_without_a_name_is_left_out(place: int) -> None:
         recording(spawned(0.1), name="c"),
         young(why="asked"),
         young(shutdown(2.0)),
+        young(spawned(3600.0)),
     ],
-    ids=["its node has a name", "somebody asked for it", "it shut down"],
+    ids=["its node has a name", "somebody asked for it", "it shut down", "it is not the first"],
 )
 def test_any_other_file_that_no_message_joins_is_refused(other: list[bytes]) -> None:
     files = {

@@ -263,8 +263,8 @@ async def test_a_recording_that_ends_too_early_is_a_problem_and_the_report_has_t
     outcome = await live(cluster, 7, seconds=1, faults=[StallLoop(seconds=0.001, when=At(0.5))])
     [problem] = outcome.problems
     assert problem == (
-        "the report has no events of server.2.jsonl: its process was killed too soon after its start, before the "
-        "recorder had written; let the faults leave it more time"
+        "the report lacks server.2.jsonl: a process was killed so soon after its start that the recorder had not "
+        "written; let the faults leave it more time"
     )
     assert "received" in {each.get("text") for each in map(msgspec.json.decode, outcome.trace)}
 
