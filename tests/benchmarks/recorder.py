@@ -17,8 +17,8 @@ import socket
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -147,6 +147,18 @@ class Client:
         return data
 
 
+HEARTBEAT: Final = frame('[null,"3","phoenix","heartbeat",{}]')
+"""The server closes the connection of a client that sends nothing for a minute."""
+
+
+def received(client: Client, size: int) -> int:
+    """Read what has arrived, and return its size. Raises BlockingIOError if there is nothing."""
+    data = client.socket.recv(size)
+    if not data:
+        raise ConnectionError("the server closed the connection of a client during a round")
+    return len(data)
+
+
 class Load:
     """The clients of one server in one mode. They stay connected for all rounds."""
 
@@ -178,7 +190,8 @@ class Load:
     def round(self, seconds: float) -> float:
         """Return the CPU seconds of the server for one answer. The clients push in a closed loop."""
         mode, clients = self._mode, self.clients
-        pushing = clients[: mode.pushing]
+        pushing, others = clients[: mode.pushing], clients[mode.pushing :]
+        self._discard(others)
         before = cpu_of(self._server.pid)
         for client in pushing:
             client.socket.send(client.push * mode.in_flight)
@@ -186,7 +199,16 @@ class Load:
             answers = self._fan_out(seconds, pushing[0])
         else:
             answers = self._echo(seconds)
-        return (cpu_of(self._server.pid) - before) / answers
+        cost = (cpu_of(self._server.pid) - before) / answers
+        for client in others:
+            client.socket.send(HEARTBEAT)
+        return cost
+
+    def _discard(self, clients: Sequence[Client]) -> None:
+        """Read the answers to the heartbeats of the last round. Other servers have had their rounds since."""
+        for client in clients:
+            with suppress(BlockingIOError):
+                received(client, 65536)
 
     def _echo(self, seconds: float) -> int:
         answers, open_ = 0, CLIENTS * self._mode.in_flight
@@ -194,7 +216,7 @@ class Load:
         while open_:
             is_over = time.perf_counter() > end
             for client in self._ready():
-                client.got += len(client.socket.recv(65536))
+                client.got += received(client, 65536)
                 count, client.got = divmod(client.got, client.size)
                 answers += count
                 if is_over:
@@ -211,7 +233,7 @@ class Load:
         end = time.perf_counter() + seconds
         while got < waiting * size:
             for client in self._ready():
-                got += len(client.socket.recv(1 << 18))
+                got += received(client, 1 << 18)
             done = got // (CLIENTS * size)
             if time.perf_counter() <= end and done + self._mode.in_flight > sent:
                 more = done + self._mode.in_flight - sent
