@@ -368,21 +368,22 @@ def spread(values: Sequence[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     kinds = ["workers", "broadcasts", "presences", "latency"]
-    parser.add_argument("kinds", nargs="*", choices=kinds, default=kinds)
+    parser.add_argument("kinds", nargs="*", choices=kinds)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clients", type=int, nargs="+", default=[200, 1_000])
     parser.add_argument("--frames", type=int, default=400_000)
     parser.add_argument("--presences", type=int, default=20_000)
     parser.add_argument("--joins", type=int, default=1_000)
     options = parser.parse_args()
-    if "workers" in options.kinds:
+    kinds = options.kinds or kinds
+    if "workers" in kinds:
         for clients in options.clients:
             compare_workers(options.rounds, clients, options.frames)
-    if "broadcasts" in options.kinds:
+    if "broadcasts" in kinds:
         compare_broadcasts(options.rounds)
-    if "presences" in options.kinds:
+    if "presences" in kinds:
         trio.run(measure_presences, options.presences)
-    if "latency" in options.kinds:
+    if "latency" in kinds:
         with tempfile.TemporaryDirectory() as folder, valkey(Path(folder)) as server:
             trio.run(measure_latency, options.joins, server.url)
 
