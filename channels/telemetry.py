@@ -383,7 +383,8 @@ ENTITY_REQUEST_ENDED: Event = ("channels", "entity", "request_ended")
 this event too. Metadata: `request`, and `failure`, which is None after an answer."""
 
 ENTITY_DROPPED: Event = ("channels", "entity", "dropped")
-"""A cast, a message or an alarm did not reach its entity. Metadata: `key`, `verb`, and `problem`, a text."""
+"""A cast, a message or an alarm did not reach its entity, or may not have. Metadata: `key`, `verb`, and `problem`, a
+text."""
 
 ENTITY_REFUSED: Event = ("channels", "entity", "refused")
 """A limit of an `EntitySupervisor` was reached. Measurements: `limit`. Metadata: `key`, and `option`, the name of the

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 import msgspec
+from attrs import define, field
 
 from channels.entities.codec import CannotTravel
 from channels.entities.messages import Handover
@@ -35,56 +36,86 @@ def parts_of(key: str, fence: int, data: bytes) -> list[Handover]:
     ]
 
 
+@define(eq=False)
+class _Line:
+    """The parts on their way to one node.
+
+    Attributes:
+        small: the parts that have not left, of handovers with one part.
+        large: those of larger handovers.
+        travelling: the size of each part that travels, by its key, fence and number.
+    """
+
+    small: deque[Handover] = field(factory=deque)
+    large: deque[Handover] = field(factory=deque)
+    travelling: dict[tuple[str, int, int], int] = field(factory=dict)
+
+    @property
+    def size(self) -> int:
+        return sum(self.travelling.values())
+
+
 class Departures:
     """The handovers that leave one node.
 
-    Parts of `PART` bytes together travel at a time, because the lines between nodes drop what exceeds their bounds. The
-    others follow when the parts before them have arrived. A handover of one part does not wait for the larger ones.
-    These leave one after another, because they would all be late together if they took turns.
+    Parts of `PART` bytes together travel to a node at a time, and twice as many to all nodes, because the lines between
+    nodes drop what exceeds their bounds. The others follow when the parts before them have arrived. A handover of one
+    part waits for no more than one part of a larger one. The larger ones leave one after another, because they would
+    all be late together if they took turns.
     """
 
     def __init__(self) -> None:
-        # The parts that have not left, with their next owners.
-        self._small: deque[tuple[Node, Handover]] = deque()
-        self._large: deque[tuple[Node, Handover]] = deque()
-        # The size of each part that travels, by its key, fence and number.
-        self._travelling: dict[tuple[str, int, int], int] = {}
+        self._lines: dict[Node, _Line] = {}
 
     def add(self, to: Node, key: str, fence: int, data: bytes) -> None:
         """Let a handover wait until its parts may travel."""
         parts = parts_of(key, fence, data)
-        queue = self._small if len(parts) == 1 else self._large
-        queue.extend((to, part) for part in parts)
+        line = self._lines.setdefault(to, _Line())
+        (line.small if len(parts) == 1 else line.large).extend(parts)
 
     def arrived(self, key: str, fence: int, part: int) -> None:
         """Take note that a part has arrived."""
-        self._travelling.pop((key, fence, part), None)
+        for line in self._lines.values():
+            line.travelling.pop((key, fence, part), None)
+        self._forget_empty()
 
     def drop(self, key: str, fence: int) -> None:
         """Send no more of a handover, and wait for no part of it."""
-        for queue in (self._small, self._large):
-            kept = [each for each in queue if (each[1].key, each[1].fence) != (key, fence)]
-            queue.clear()
-            queue.extend(kept)
-        for each in [each for each in self._travelling if each[:2] == (key, fence)]:
-            del self._travelling[each]
+        for line in self._lines.values():
+            for queue in (line.small, line.large):
+                kept = [each for each in queue if (each.key, each.fence) != (key, fence)]
+                queue.clear()
+                queue.extend(kept)
+            for each in [each for each in line.travelling if each[:2] == (key, fence)]:
+                del line.travelling[each]
+        self._forget_empty()
+
+    def _forget_empty(self) -> None:
+        lines = self._lines.items()
+        self._lines = {
+            to: each for to, each in lines if each.small or each.large or each.travelling
+        }
 
     @property
     def has_waiting(self) -> bool:
         """True if a part waits for its turn."""
-        return bool(self._small or self._large)
+        return any(each.small or each.large for each in self._lines.values())
 
     def take(self) -> list[tuple[Node, Handover]]:
         """Return the parts that may travel now, with their nodes. From now on they travel."""
         taken: list[tuple[Node, Handover]] = []
-        size = sum(self._travelling.values())
-        while queue := self._small or self._large:
-            _, part = queue[0]
-            size += len(part.data)
-            if size > PART and self._travelling:
-                break
-            taken.append(queue.popleft())
-            self._travelling[part.key, part.fence, part.part] = len(part.data)
+        total = sum(each.size for each in self._lines.values())
+        for to, line in list(self._lines.items()):
+            while queue := line.small or line.large:
+                size = len(queue[0].data)
+                if (line.travelling and line.size + size > PART) or total + size > 2 * PART:
+                    break
+                part = queue.popleft()
+                line.travelling[part.key, part.fence, part.part] = size
+                total += size
+                taken.append((to, part))
+                # The next time, the other nodes come first.
+                self._lines[to] = self._lines.pop(to)
         return taken
 
 

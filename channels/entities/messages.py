@@ -205,7 +205,8 @@ class HandedOver(_Message, frozen=True, kw_only=True):
         fence: the fence of the new owner.
         part: the number of the part.
         complete: True if the new owner has all parts now.
-        given_up: True if the entity has started without this handover, so that no other part needs to come.
+        given_up: True if no other part needs to come, because the entity has started without this handover, or because
+            this node takes no handover of this size.
     """
 
     key: Key

@@ -1409,7 +1409,11 @@ class Router:
 
     def _receive_part(self, sender: Node, part: Handover) -> None:
         key, fence = part.key, part.fence
-        data = self._handovers.collect(sender, part, self._now())
+        try:
+            data = self._handovers.collect(sender, part, self._now())
+        except CannotTravel:
+            self.post(sender, HandedOver(key=key, fence=fence, part=part.part, given_up=True))
+            raise
         cargo = None if data is None else _decode_cargo(data)
         is_complete = cargo is not None
         given_up = not is_complete and self._handovers.is_given_up(key, fence)
@@ -1652,7 +1656,9 @@ class Router:
         with trio.move_on_after(self.settings.handover_timeout):
             # A key works on its node for as long as its handover could not leave.
             while self._moving + len(self._unconfirmed) >= _MOVES or self._departures.has_waiting:
-                self._has_moved = trio.Event()
+                # The drain may wait, too.
+                if self._has_moved.is_set():
+                    self._has_moved = trio.Event()
                 await self._has_moved.wait()
 
     def _next_owner(self, record: Anyone) -> Node | None:

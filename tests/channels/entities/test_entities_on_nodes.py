@@ -43,6 +43,7 @@ from channels.entities.errors import (
     EntityTimeout,
     EntityUnavailable,
 )
+from channels.entities.handovers import Handovers
 from channels.entities.messages import Ask, Handover, Moved
 from channels.entities.ownership import State
 from channels.entities.placement import winner
@@ -828,6 +829,42 @@ async def test_no_more_parts_are_sent_to_a_node_that_has_started_without_them(
     await trio.sleep(0.5)
     assert [each["key"] for each in lost] == [key]
     assert len(post.held) == 1
+
+
+@pytest.mark.parametrize("silent", ["the small", "the large"])
+async def test_a_handover_to_a_silent_node_holds_up_none_to_another_node(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, silent: str
+) -> None:
+    a, b, c = await slow_cluster("a", "b", "c")
+    large, small = key_of(b, "large"), key_of(b, "small")
+    await call(b.via(large), ["count", 900_000])
+    await b.entities.start(small)
+    dead, living = (c, a) if silent == "the small" else (a, c)
+    post = b.router.post
+
+    def post_to_living(node: NodeName, message: Any) -> None:
+        if not isinstance(message, Handover) or node != dead.router.node:
+            post(node, message)
+
+    monkeypatch.setattr(b.router, "post", post_to_living)
+    b.router.move(b.router.records[large], a.router.node)
+    await trio.sleep(0.1)
+    b.router.move(b.router.records[small], c.router.node)
+    await trio.sleep(0.1)
+    kept = large if silent == "the small" else small
+    assert await call(living.via(kept), "handed over")
+
+
+async def test_a_node_refuses_a_handover_above_its_limit_at_once(runtime: Runtime) -> None:
+    a, b = await slow_cluster("a", "b", handover_timeout=5.0)
+    lost = listen(runtime, ENTITY_HANDOVER_LOST)
+    a.router._handovers = Handovers(max_bytes=100)
+    for like in "pqrs":
+        key = key_of(b, like)
+        await call(b.via(key), ["count", 900_000])
+        b.router.move(b.router.records[key], a.router.node)
+    await trio.sleep(3)
+    assert len(lost) == 4
 
 
 async def test_a_lost_handover_without_any_time_does_not_hold_up_the_next_one(

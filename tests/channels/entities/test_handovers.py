@@ -101,6 +101,23 @@ def test_large_handovers_leave_one_after_another_and_hold_up_no_small_one() -> N
     assert taken(departures) == [("second", 0)]
 
 
+def test_no_node_holds_up_the_handovers_to_another_one() -> None:
+    departures, other, third = Departures(), Node("b", "1"), Node("c", "1")
+    for node in (A, other, third):
+        departures.add(node, f"large {node.name}", 1, DATA)
+    assert taken(departures) == [("large a", 0), ("large b", 0)]
+    departures.add(A, "small a", 1, b"1")
+    departures.add(other, "small b", 1, b"2")
+    assert taken(departures) == []
+    departures.arrived("large b", 1, 0)
+    # The bytes for all nodes together have a limit, too, and the nodes take turns.
+    assert taken(departures) == [("large c", 0)]
+    departures.arrived("large c", 1, 0)
+    assert taken(departures) == [("small b", 0)]
+    departures.arrived("small b", 1, 0)
+    assert taken(departures) == [("large c", 1)]
+
+
 def test_a_handover_that_is_dropped_holds_up_no_other() -> None:
     departures = Departures()
     departures.add(A, "large", 1, DATA)
