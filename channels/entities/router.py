@@ -793,6 +793,9 @@ class Router:
 
     def _owned_by(self, record: Anyone, owner: Node, requests: list[EntityRequest]) -> None:
         """Pass requests on to the node that owns their key."""
+        # Another process has run since a handover to this node, so newer casts may have run before those in it.
+        self._fail_all([each for each in record.carried if not each.wants_answer], _TOO_LATE)
+        requests = [each for each in requests if not each.done]
         if self.placement.may_own(owner):
             self._drop(record)
             self._remember(record.key, owner)

@@ -18,6 +18,7 @@ from actors.exits import ExitReason
 from actors.instrumentation.telemetry import Event
 from actors.refs import Address, Pid, Ref
 from actors.runtime import Runtime
+from channels.entities import handovers
 from channels.entities.process import MOVED
 from channels.entities.requests import EntityRequest
 from channels.entities.supervisor import EntityAddress
@@ -27,12 +28,14 @@ from channels.telemetry import (
     ENTITY_ENDED,
     ENTITY_FINISHED,
     ENTITY_HANDED_OVER,
+    ENTITY_HANDOVER_LOST,
     ENTITY_LEASE_LOST,
     ENTITY_REQUEST_ACCEPTED,
     ENTITY_REQUEST_ENDED,
     ENTITY_SESSION_OPENED,
     ENTITY_START_FAILED,
     ENTITY_STARTED,
+    ENTITY_TAKEN_OVER,
     PUBSUB_DISCONNECTED,
     PUBSUB_DROPPED,
     PUBSUB_LOST,
@@ -355,6 +358,8 @@ class _Casts:
     open: dict[RequestId, _Cast] = field(factory=dict)
     # The time at which each node opened its latest session.
     sessions: dict[str, float] = field(factory=dict)
+    # The handovers on their way, by the invariants of their senders, with the seconds that they may take.
+    handovers: dict[tuple[EntityCastsArrive, Place], float] = field(factory=dict)
     # The invariants of nodes that are paused.
     paused: dict[EntityCastsArrive, None] = field(factory=dict)
     disturbed: float = -math.inf
@@ -382,6 +387,8 @@ class EntityCastsArrive(_EntityInvariant):
         ENTITY_STARTED: "_started",
         ENTITY_ENDED: "_ended",
         ENTITY_HANDED_OVER: "_handed_over",
+        ENTITY_HANDOVER_LOST: "_arrived",
+        ENTITY_TAKEN_OVER: "_arrived",
         ENTITY_CRASHED: "_failed",
         ENTITY_START_FAILED: "_failed",
         ENTITY_LEASE_LOST: "_lease_lost",
@@ -453,8 +460,21 @@ class EntityCastsArrive(_EntityInvariant):
             self._excuse(place)
 
     def _handed_over(self, about: About) -> None:
-        for each in self._mine(_place_of(about)):
+        place = _place_of(about)
+        for each in self._mine(place):
             each.to, each.left = about["to"], each.since
+        # Each part may take as long as the router waits for its confirmation.
+        parts = len(handovers.parts_of("", 0, bytes(about["bytes"])))
+        seconds = 2 * about["router"].settings.handover_timeout
+        self._casts.handovers[self, place] = parts * seconds
+
+    def _arrived(self, about: About) -> None:
+        place, casts = _place_of(about), self._casts
+        for key in [key for key in casts.handovers if key[1] == place]:
+            del casts.handovers[key]
+        for each in casts.open.values():
+            if each.place == place and each.to is not None:
+                each.since = self.now()
 
     def _failed(self, about: About) -> None:
         if about["delay"]:
@@ -501,7 +521,10 @@ class EntityCastsArrive(_EntityInvariant):
             self._casts.disturbed = self.now()
 
     def detach(self) -> None:
-        self._casts.paused.pop(self, None)
+        casts = self._casts
+        casts.paused.pop(self, None)
+        for key in [key for key in casts.handovers if key[0] is self]:
+            del casts.handovers[key]
         # A node that was killed has lost its mailboxes, and its processes remain. A node that ends in an orderly way
         # has moved its entities before.
         was_killed = bool(self.runtime.processes())
@@ -513,7 +536,12 @@ class EntityCastsArrive(_EntityInvariant):
             return None
         casts.next_look = now + 1.0
         for each in casts.open.values():
-            is_late = now - max(each.since, casts.disturbed) > self._within
+            # Large handovers of a node leave one after another.
+            on_their_way = (
+                seconds for (holder, _), seconds in casts.handovers.items() if holder is each.holder
+            )
+            within = self._within + (0.0 if each.to is None else sum(on_their_way))
+            is_late = now - max(each.since, casts.disturbed) > within
             if is_late and not any(other._concerns(each) for other in casts.paused):
                 return (
                     f"{each.request!r} was acknowledged {now - each.since:.3g} s ago, and no callback of "

@@ -33,7 +33,7 @@ from actors import (
 from channels.entities.arbiter import ArbiterUnavailable
 from channels.entities.entity import Entity
 from channels.entities.errors import EntityLost, EntityStartFailed
-from channels.entities.messages import Ask, Handover
+from channels.entities.messages import Accepted, Ask, Handover
 from channels.entities.ownership import Record, State
 from channels.entities.placement import winner
 from channels.pubsub.adapter import Node as NodeName
@@ -437,6 +437,22 @@ async def move_without_handover(node: Node, to: Node, key: str, *, sender: Node)
         await trio.sleep(0.05)
         node.router.move(node.router.records[key], to.router.node)
     return post
+
+
+async def test_a_late_handover_sends_no_cast_to_the_owner_after_it(runtime: Runtime) -> None:
+    _, (a, b, c) = await cluster("a", "b", "c")
+    key, dropped = key_of(b), listen(runtime, ENTITY_DROPPED)
+    # The node to which the key moves does not know that its own cast was accepted, so it could send it again.
+    Post(b.router, Accepted, 0)
+    post = await move_without_handover(b, a, key, sender=a)
+    [(_, handover)] = post.held
+    # The key leaves a while the handover is on its way there.
+    await a.router.arbiter.release(key, handover.fence)
+    await c.router.arbiter.acquire(key)
+    post.release()
+    await trio.sleep(0.1)
+    assert [each["verb"] for each in dropped] == ["cast"]
+    assert await call(c.via(key), "heard") == []
 
 
 @pytest.mark.parametrize("trouble", ["a kill", "a lost lease"])

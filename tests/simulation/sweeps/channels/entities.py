@@ -633,7 +633,7 @@ async def serve(node: Node, run: Run) -> None:
     with trio.move_on_after(5.0):
         await until(lambda: not any(each.is_busy for each in clients))
     calm_since = run.disturbed
-    with trio.move_on_after(10.0) as drain:
+    with trio.move_on_after(30.0) as drain:
         await supervisor.drain()
     run.counts["drains"] += 1
     # After a fault, the nodes may not know each other for a while.

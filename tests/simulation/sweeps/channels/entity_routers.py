@@ -541,7 +541,7 @@ class Run(Log):
             await until(lambda: not home.busy)
         home.end_clients()
         home.draining_since = trio.current_time()
-        with trio.move_on_after(10.0) as drain:
+        with trio.move_on_after(30.0) as drain:
             await home.entities.drain()
         router = home.router
         if self.is_orderly and router is not None:
