@@ -87,7 +87,7 @@ BOUNDS = (
     Bound("_FULL", ("channels.presence.snapshot",), (16,)),
     Bound("_ENDS", ("channels.durable.redis",), (1, 2)),
     Bound("_ENDS", ("channels.durable.sqlite",), (1, 2)),
-    Bound("PART", ("channels.entities.handovers",), (1000, 4000)),
+    Bound("PART", ("channels.entities.handovers",), (5000, 20_000)),
     Bound("_MAX_BATCH_BYTES", ("channels.durable.queue",), (1, 300)),
     Bound("_LATEST_CHUNK", (_BUFFER,), (16, 1000)),
     Bound("_GAPS", ("channels.transports.latest",), (0, 2)),
