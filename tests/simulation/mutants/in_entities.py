@@ -447,7 +447,8 @@ await self._move_away()
         name="a drain does not wait for handovers that arrive in parts",
         module=_ROUTER,
         function="Router._move_away",
-        shape="any(map(self.placement.knows, self._handovers.senders()))",
+        shape="any(map(self.placement.knows, self._handovers.senders("
+        "self._now() - 2 * self.settings.handover_timeout)))",
         replacement="False",
         promise="EntitySupervisor.drain: moves all keys of this node",
         seen="A rolling deploy loses the requests that wait for an entity with a large state.",
