@@ -50,6 +50,8 @@ _SERVING: Final = re.compile(rb"Serving on https?://(\S+):(\d+)")
 _OWNER: Final = "owner of "
 _HEALTH_SOCKET: Final = "health.sock"
 _LOOK_SECONDS: Final = 0.2
+_OWNER_SECONDS: Final = 20.0
+"""Seconds for which a fault waits for the owner of an entity: twice the lease of a key."""
 _STOP_SECONDS: Final = 8.0
 """Seconds for all servers to stop in order. A run gives its scenario 10 seconds to return."""
 _LOG_SHOWN: Final = 2000
@@ -262,24 +264,33 @@ class _Cluster(LiveCluster):
             then(name)
 
     async def _find(self, entity: str, then: Callable[[str | None], None]) -> None:
-        owner = await self._owner(entity)
-        if owner is not None and not self.is_up(owner):
+        owner, problem = await self._owner(entity)
+        with trio.move_on_after(_OWNER_SECONDS):
+            # In the middle of a takeover, a key has no owner.
+            while owner is None:
+                await trio.sleep(_LOOK_SECONDS)
+                owner, problem = await self._owner(entity)
+        if owner is None:
+            self._world.note(f"nobody knows the owner of {entity}", problem=problem)
+        elif not self.is_up(owner):
             # It has just started.
             await self._look()
         then(owner)
 
-    async def _owner(self, entity: str) -> str | None:
+    async def _owner(self, entity: str) -> tuple[str | None, str]:
+        """Return the name of the node that runs an entity, or None and the reason."""
         supervisor, _, key = entity.partition("/")
         problem = "no server is up"
         token = {"token": next(iter(self._servers.values())).environment[TOKEN]}
         for host, port in self._addresses():
             url = {"ashtree_url": f"http://{host}:{port}/_ashtree/chaos"}
             try:
-                return await trio.to_thread.run_sync(owner_of, supervisor, key, url, token)
+                owner = await trio.to_thread.run_sync(owner_of, supervisor, key, url, token)
             except ControlRefused as error:
                 problem = str(error)
-        self._world.note(f"nobody knows the owner of {entity}", problem=problem)
-        return None
+            else:
+                return owner, "no node runs it"
+        return None, problem
 
     def _signal(self, name: str, signum: int, event: str = "", **fields: Any) -> None:
         """Signal a process of the cluster, and add an event to the trace."""

@@ -265,7 +265,8 @@ def test_a_limit_a_failed_start_or_a_new_session_of_the_next_owner_may_lose_a_ca
         lost.number += 1000
         about = {"request": lost, "key": "k", "fence": 1}
         owner.router.execute(ENTITY_REQUEST_ACCEPTED, about)
-        owner.router.execute(ENTITY_HANDED_OVER, {**about, "to": other.pubsub.node.name})
+        handed_over = {**about, "to": other.pubsub.node.name}
+        owner.router.execute(ENTITY_HANDED_OVER, handed_over, requests=1, bytes=100)
         await trio.sleep(1.0)
         if trouble == "a new session":
             other.router.execute(ENTITY_SESSION_OPENED, {})
