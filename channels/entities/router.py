@@ -1360,7 +1360,7 @@ class Router:
         for to, part in self._departures.take():
             self._unconfirmed[part.key, part.fence].deadline = self._confirm_by()
             if part.part == 0:
-                self._watch_handover(part.key, part.fence)
+                self._check_handover_later(part.key, part.fence)
             self.post(to, part)
 
     def _part_arrived(self, part: HandedOver) -> None:
@@ -1378,19 +1378,19 @@ class Router:
         """Return the time by which the next owner must confirm another part of a handover."""
         return self._now() + 2 * self.settings.handover_timeout
 
-    def _watch_handover(self, key: str, fence: int) -> None:
-        """Give up a handover at its deadline, which may move until then."""
-        unconfirmed = self._unconfirmed.get((key, fence))
-        if unconfirmed is not None:
-            check = partial(self._check_handover, key, fence)
-            self.runtime.timers.at(unconfirmed.deadline, check)
+    def _check_handover_later(self, key: str, fence: int) -> None:
+        deadline = self._unconfirmed[key, fence].deadline
+        self.runtime.timers.at(deadline, partial(self._check_handover, key, fence))
 
     def _check_handover(self, key: str, fence: int) -> None:
+        """Give up a handover at its deadline, which may have moved."""
         unconfirmed = self._unconfirmed.get((key, fence))
-        if unconfirmed is not None and self._now() >= unconfirmed.deadline:
+        if unconfirmed is None:
+            return
+        if self._now() >= unconfirmed.deadline:
             self._handover_lost(key, fence, _NOT_CONFIRMED)
         else:
-            self._watch_handover(key, fence)
+            self._check_handover_later(key, fence)
 
     def _handover_lost(self, key: str, fence: int, failure: Failure) -> None:
         unconfirmed = self._unconfirmed.pop((key, fence), None)

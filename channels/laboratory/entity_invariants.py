@@ -464,7 +464,7 @@ class EntityCastsArrive(_EntityInvariant):
         for each in self._mine(place):
             each.to, each.left = about["to"], each.since
         # Each part may take as long as the router waits for its confirmation.
-        parts = len(handovers.parts_of("", 0, bytes(about["bytes"])))
+        parts = max(1, -(-about["bytes"] // handovers.PART))
         seconds = 2 * about["router"].settings.handover_timeout
         self._casts.handovers[self, place] = parts * seconds
 

@@ -125,8 +125,8 @@ def merge(recordings: Mapping[str, Iterable[bytes]]) -> list[bytes]:
         recordings: the lines of each recording, by the name of its file.
 
     Raises:
-        UnrelatedRecordings: a file is no recording, two files are of one process, a file has exchanged nothing with
-            the others, or the events of two files contradict each other.
+        UnrelatedRecordings: a file is no recording, two files are of one process, a file has exchanged nothing with the
+            others, or the events of two files contradict each other.
     """
     files = [_File(name, [_decode(line) for line in each]) for name, each in recordings.items()]
     # The experiment comes first, so its clock is that of the result. A file that may be left out comes last.
