@@ -865,9 +865,7 @@ class Router:
             self._start(record)
 
     def _stopped(self, record: Anyone, requests: list[EntityRequest]) -> None:
-        for request in [each for each in requests if each.verb in _FOR_RUNNING]:
-            request.answer(None)
-        requests = [each for each in requests if not each.done]
+        requests = self._that_start(requests)
         if record.is_released:
             self._drop(record)
             for request in requests:
@@ -880,6 +878,15 @@ class Router:
         for request in requests:
             # A node that stops drops the record at the first of them.
             self._take(request)
+
+    def _that_start(self, requests: list[EntityRequest]) -> list[EntityRequest]:
+        """Return the requests that start an entity, and answer the others, because none runs.
+
+        None of the others may go back to its node: that would refuse the later ones of its generation, which are here.
+        """
+        for request in [each for each in requests if each.verb in _FOR_RUNNING]:
+            request.answer(None)
+        return [each for each in requests if not each.done]
 
     def _crashed(self, record: Anyone, reason: ExitReason, requests: list[EntityRequest]) -> None:
         delay = record.count_crash(self.settings.limits, self._now())
@@ -1620,7 +1627,7 @@ class Router:
             # The key has moved here meanwhile.
             self._start(record)
             return
-        for request in [each for each in record.take_waiting() if not each.done]:
+        for request in self._that_start(record.take_waiting()):
             if self.placement.takes_keys:
                 self._take(request)
             else:

@@ -33,7 +33,7 @@ from actors import (
 from channels.entities.arbiter import ArbiterUnavailable
 from channels.entities.entity import Entity
 from channels.entities.errors import EntityLost, EntityStartFailed
-from channels.entities.messages import Accepted, Ask, Handover
+from channels.entities.messages import Accepted, Ask, Handover, Verb
 from channels.entities.ownership import Record, State
 from channels.entities.placement import winner
 from channels.pubsub.adapter import Node as NodeName
@@ -527,6 +527,32 @@ async def test_a_key_may_arrive_while_its_last_ownership_is_released(
     assert await call(a.via(key), "heard") == [["cast", 1]]
     assert await call(a.via(key), "add") == 3
     assert key in a.router.records
+
+
+class SlowStart(Counter):
+    async def init(self, key: str, state: Any = None) -> None:
+        await trio.sleep(0.5)
+        await super().init(key, state)
+
+
+@pytest.mark.parametrize("verb", ["locate", "stop"])
+async def test_requests_behind_one_that_needs_no_entity_run_once_after_a_release(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, verb: Verb
+) -> None:
+    _, (a, b, c) = await cluster("a", "b", "c", cls=SlowStart)
+    key = key_of(b)
+    record: Record[Any] = Record(key)
+    record.state, record.fence = State.HELD, 1
+    b.router.records[key] = record
+    # The key was on c before, and b has not forgotten this.
+    b.router._remember(key, c.router.node)
+    monkeypatch.setattr(b.router.arbiter, "release", late(b.router.arbiter.release))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(b.router._release, record)
+        await trio.sleep(0.1)
+        a.router.submit(a.router._new(key, verb, None, 9.0))
+        cast(a.via(key), 1)
+    assert await call(a.via(key), "heard") == [["cast", 1]]
 
 
 def away(*, may_have_run: bool = False) -> Any:
