@@ -90,6 +90,14 @@ class Departures:
                 del line.travelling[each]
         self._forget_empty()
 
+    def waits(self, key: str, fence: int) -> bool:
+        """Return True if a part of a handover waits for its turn."""
+        return any(
+            (each.key, each.fence) == (key, fence)
+            for line in self._lines.values()
+            for each in (*line.small, *line.large)
+        )
+
     def _forget_empty(self) -> None:
         lines = self._lines.items()
         self._lines = {

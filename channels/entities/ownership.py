@@ -93,6 +93,7 @@ class Record(Generic[R]):
         is_loading: True from the moment at which the start no longer waits for a handover, until the process runs.
         is_released: True once the arbiter has taken the key back.
         held_until: the time from which a request may start the process again, in HELD.
+        starts_again: True in HELD if the process starts again soon, also without a request.
     """
 
     __slots__ = (
@@ -123,6 +124,7 @@ class Record(Generic[R]):
         "process",
         "reason",
         "seen",
+        "starts_again",
         "state",
         "transferred",
         "waiting",
@@ -155,6 +157,7 @@ class Record(Generic[R]):
         self.is_loading = False
         self.is_released = self.is_without_handover = False
         self.held_until = -math.inf
+        self.starts_again = False
         self._intensity: RestartIntensity | None = None
         self._delays: Delays | None = None
 
@@ -179,7 +182,7 @@ class Record(Generic[R]):
         self.state = State.STARTING
         self.reason = self.failure = self.owner = self.move_to = self.transferred = None
         self.move_by = math.inf
-        self.is_loading = self.is_released = self.has_newer_handoff = False
+        self.is_loading = self.is_released = self.has_newer_handoff = self.starts_again = False
 
     def next_fence(self) -> int:
         """Return the smallest fence of the next start; 0 if any is good."""

@@ -137,7 +137,7 @@ class EntityProcess(Entity):
         # A plain call of the pid has another sender.
         known = sender if isinstance(sender, EntityRequest) else None
         if (
-            record.state is not _RUNNING
+            (record.state is not _RUNNING and not host.postpones_move(record))
             or not host.lease.is_valid
             or (known is not None and not known.begin(record))
         ):

@@ -17,6 +17,7 @@ from actors.instrumentation.telemetry import Event
 from actors.refs import Address, Pid, ProcessLike
 from actors.servers.gen_server import CallRequest, Cast, Sender
 from actors.small_set import with_item, without_item
+from actors.text import bounded
 from channels.entities.codec import CannotTravel, Codec
 from channels.entities.errors import EntityTimeout, Failure
 from channels.entities.messages import Accepted, Answer, Ask, Failed, Verb
@@ -302,7 +303,8 @@ class IncomingRequest(EntityRequest):
         failed = Failed(
             id=self.number,
             error=failure.error,
-            problem=failure.problem,
+            # A crash has the text of its exception, which may have any length.
+            problem=bounded(failure.problem),
             reason=reason,
             retry_after=failure.retry_after,
         )

@@ -5,9 +5,10 @@ No method that callers use waits, except for the answer of their own request. Pr
 
 - The session opens a session at the arbiter, and stops all entities if its lease is lost.
 - The server gets the messages of other nodes.
-- The pool supervises the entities. It stops before the server, so that entities reach other nodes until their end.
-- The keeper says hello to other nodes, stops idle entities, and gives back keys without a process.
 - The locator asks the arbiter for the owners of keys.
+- The pool supervises the entities. It stops before the server and the locator, so that entities reach other nodes until
+  their end.
+- The keeper says hello to other nodes, stops idle entities, and gives back keys without a process.
 - The mover moves keys to the nodes that should have them.
 - The clock wakes entities whose alarm is due.
 
@@ -216,13 +217,16 @@ class _Awaited(msgspec.Struct):
         sender: the previous owner; None if the arbiter does not know it.
         fence: the fence of the handover.
         arrival: set when the handover is here, or when it cannot come any more.
-        scope: ends the wait. Each part of the handover that arrives extends it.
+        scope: ends the wait. Each part of the handover that arrives extends it, and for `_PATIENCE` also each part of
+            another handover of the same sender, because the handovers of a node wait for each other.
+        since: the beginning of the wait.
     """
 
     sender: Node | None
     fence: int
     arrival: trio.Event
     scope: trio.CancelScope
+    since: float
 
 
 class _Unconfirmed(msgspec.Struct):
@@ -231,11 +235,14 @@ class _Unconfirmed(msgspec.Struct):
     Attributes:
         to: the new owner.
         waiting: for each request in the handover, the function that reports its failure.
+        foreign: the numbers of the requests of other nodes in the handover, by their nodes. These nodes learn of the
+            new owner when it has the requests.
         deadline: the time at which the handover is lost. Each part that leaves or is confirmed extends it.
     """
 
     to: Node
     waiting: list[Callable[[Failure], None]]
+    foreign: dict[Node, list[int]]
     deadline: float = math.inf
 
 
@@ -248,10 +255,16 @@ class Router:
         arbiter: decides which node owns a key.
         numbers: the numbers of requests and streams. They grow for as long as the PubSub has one incarnation, because
             other nodes remember them.
+        refusals: the generations that this node has refused, also those of earlier routers of the PubSub.
     """
 
     def __init__(
-        self, settings: Settings, pubsub: PubSub, arbiter: Arbiter, numbers: Iterator[int]
+        self,
+        settings: Settings,
+        pubsub: PubSub,
+        arbiter: Arbiter,
+        numbers: Iterator[int],
+        refusals: Refusals,
     ) -> None:
         self.settings = settings
         self._max_waiting = settings.max_waiting
@@ -275,7 +288,7 @@ class Router:
         self._spec = ChildSpec(cls.__name__, self._spawn, restart="temporary")
         self.records: dict[str, Anyone] = {}
         self.streams: Streams[LocalRequest] = Streams(numbers)
-        self.refusals = Refusals()
+        self.refusals = refusals
         self.placement = Placement(self.node, settings.labels)
         self.counts: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
         # The number of processes whose `init` has returned.
@@ -320,9 +333,9 @@ class Router:
             *self.arbiter.start(name, on_node_lost=self.node_lost),
             ChildSpec("session", self._start_session),
             ChildSpec("server", _Server.start_link, args=(self,)),
+            process_spec(self._locate, id="locator"),
             ChildSpec("entities", self._start_pool, type="supervisor"),
             process_spec(self._keep, id="keeper"),
-            process_spec(self._locate, id="locator"),
             process_spec(self._move_keys, id="mover"),
             process_spec(self._watch_alarms, id="clock"),
         ]
@@ -583,32 +596,37 @@ class Router:
 
     async def _locate(self) -> None:
         while True:
-            with trio.move_on_after(_RETRY if self._blocked else math.inf):
-                await self._has_unlocated.wait()
+            # An earlier locator may have left some.
+            if not self._unlocated:
+                with trio.move_on_after(_RETRY if self._blocked else math.inf):
+                    await self._has_unlocated.wait()
             self._has_unlocated = trio.Event()
             while self._unlocated:
-                request = self._unlocated[0]
-                if not request.done:
-                    try:
-                        owner = await self.arbiter.owner(request.key)
-                    except ArbiterUnavailable as error:
-                        request.fail(_unavailable(str(error), error.retry_after))
-                    else:
-                        if request.done:
-                            pass  # its caller has given up meanwhile
-                        elif owner is None:
-                            request.answer(None)
-                        elif owner != self.node and not self.placement.knows(owner):
-                            request.fail(_unavailable(f"its node {owner.name!r} does not run"))
-                        else:
-                            self._remember(request.key, owner)
-                            # Requests may wait here for this key by now, and later ones must not overtake them.
-                            self.submit(request)
+                if not self._unlocated[0].done:
+                    await self._submit_to_owner(self._unlocated[0])
                 self._unlocated.popleft()
             for owner in list(self._blocked):
                 if not await self._owns(owner, self._blocked[owner][0].key):
                     for record in self._blocked.pop(owner):
                         self._try_again(record)
+
+    async def _submit_to_owner(self, request: LocalRequest) -> None:
+        """Take a request to the node that owns its key at the arbiter."""
+        try:
+            owner = await self.arbiter.owner(request.key)
+        except ArbiterUnavailable as error:
+            request.fail(_unavailable(str(error), error.retry_after))
+            return
+        if request.done:
+            pass  # its caller has given up meanwhile
+        elif owner is None:
+            request.answer(None)
+        elif owner != self.node and not self.placement.knows(owner):
+            request.fail(_unavailable(f"its node {owner.name!r} does not run"))
+        else:
+            self._remember(request.key, owner)
+            # Requests may wait here for this key by now, and later ones must not overtake them.
+            self.submit(request)
 
     async def _owns(self, lost: Node, key: str) -> bool:
         """Return True while a lost node owns a key. All its keys become free at once, so one look is enough."""
@@ -653,8 +671,16 @@ class Router:
             record.wait(request)
             self._start(record)
 
-    def _deliver(self, record: Anyone, request: EntityRequest) -> None:
-        """Put a request into the mailbox of its entity, or let it wait until the entity runs."""
+    def _deliver(
+        self, record: Anyone, request: EntityRequest, *, was_admitted: bool = False
+    ) -> None:
+        """Put a request into the mailbox of its entity, or let it wait until the entity runs.
+
+        Args:
+            record: the record of its key.
+            request: the request.
+            was_admitted: True if the request was within `max_waiting` when it came, perhaps in an earlier mailbox.
+        """
         state = record.state
         if state is _RUNNING:
             process = record.process
@@ -664,7 +690,7 @@ class Router:
                 request.answer(process.pid)
                 return
             mailbox, runtime = process.mailbox, self.runtime
-            if len(mailbox.queue) >= self._max_waiting:
+            if len(mailbox.queue) >= self._max_waiting and not was_admitted:
                 self._refuse(request, "max_waiting", self._max_waiting)
                 return
             if self.observes(ENTITY_REQUEST_ACCEPTED):
@@ -853,8 +879,10 @@ class Router:
             self.execute(ENTITY_START_FAILED, about, delay=delay)
         record.state = State.HELD
         self._fail_all(requests, failure)
-        if not delay and (record.fence or record.handoff_fence):
+        has_run = record.born or record.arrived or record.is_without_handover
+        if has_run and not delay:
             # It ran before its crash or on its last node, so it has to run again, even if nobody calls it.
+            record.starts_again = True
             at = self._now() + _START_AGAIN * (1 + self.runtime.random.random())
             self.runtime.timers.at(at, partial(self._start_held, record))
 
@@ -929,7 +957,7 @@ class Router:
             try:
                 with trio.move_on_after(self.settings.handover_timeout) as scope:
                     self._awaited[record.key] = _Awaited(
-                        owned.sender, owned.fence, record.arrival, scope
+                        owned.sender, owned.fence, record.arrival, scope, self._now()
                     )
                     await record.arrival.wait()
             finally:
@@ -973,7 +1001,7 @@ class Router:
         self.execute(ENTITY_STARTED, about)
         for request in record.take_waiting():
             if not request.done:
-                self._deliver(record, request)
+                self._deliver(record, request, was_admitted=True)
 
     def report(self, event: Event, record: Anyone, request: EntityRequest | None) -> None:
         """Execute the event of a callback that begins or ends."""
@@ -1045,6 +1073,16 @@ class Router:
             self.execute(ENTITY_DROPPED, about)
         self.execute(ENTITY_REQUEST_ENDED, {"request": request, "failure": failure})
 
+    def _submit_alone(self, key: str, verb: Verb, content: Any) -> None:
+        """Send a request of this node itself, for whose end nobody waits."""
+        deadline, body, number = self._now() + _PATIENCE, _encode(content), next(self._numbers)
+        request = LocalRequest(
+            self, self._here, None, number, key, verb, content, body, deadline, ()
+        )
+        self.submit(request)
+        if request.wants_answer and not request.done:
+            self.runtime.timers.at(deadline, request.expire)
+
     # Alarms
 
     async def set_alarm(self, record: Anyone, at: float | None) -> None:
@@ -1087,19 +1125,22 @@ class Router:
         """Send due alarms to their entities, if this node should wake them."""
         time, now = self.runtime.now(), self._now()
         self._alarms_sent = {key: again for key, again in self._alarms_sent.items() if now < again}
-        for key, at in await self.arbiter.due_alarms(time, _PORTION):
-            # The nodes agree on the proposal, but each may remember another owner, and then no node would wake the key.
-            if (key, at) in self._alarms_sent or (
-                key not in self.records and self._proposed(key) != self.node
-            ):
-                continue
-            self._alarms_sent[key, at] = now + _ALARM_AGAIN
-            deadline, body, number = now + _PATIENCE, _encode(at), next(self._numbers)
-            request = LocalRequest(
-                self, self._here, None, number, key, "alarm", at, body, deadline, ()
-            )
-            self.execute(ENTITY_ALARM, {"key": key, "at": at})
-            self.submit(request)
+        first, limit, has_sent = 0, _PORTION, False
+        # Alarms that this node cannot wake now would otherwise hold up all later ones.
+        while not has_sent and (due := await self.arbiter.due_alarms(time, limit))[first:]:
+            for number, (key, at) in enumerate(due[first:], 1):
+                if number % _PORTION == 0:
+                    await trio.lowlevel.checkpoint()
+                # The nodes agree on the proposal, but each may remember another owner, and then no node would wake the
+                # key.
+                if (key, at) not in self._alarms_sent and (
+                    key in self.records or self._proposed(key) == self.node
+                ):
+                    self._alarms_sent[key, at] = now + _ALARM_AGAIN
+                    self.execute(ENTITY_ALARM, {"key": key, "at": at})
+                    self._submit_alone(key, "alarm", at)
+                    has_sent = True
+            first, limit = limit, 2 * limit
 
     # Other nodes
 
@@ -1123,9 +1164,16 @@ class Router:
 
     def close(self) -> None:
         """Tell the other nodes that this node stops, and end the requests that still wait."""
+        for key, fence in list(self._unconfirmed):
+            if self._departures.waits(key, fence):
+                self._handover_lost(key, fence, _NOT_CONFIRMED)
+            else:
+                # It has left, so it probably arrives.
+                self._handover_arrived(key, fence)
         self._say_hello(goodbye=True)
         for request in self.streams.late(math.inf):
             request.fail(Failure("EntityLost", "this node stops, and cannot get the answer"))
+        self._fail_all(self._unlocated, _unavailable("this node stops"))
         for record in list(self.records.values()):
             self._fail_all(record.take_waiting(), _unavailable("this node stops"))
 
@@ -1156,6 +1204,12 @@ class Router:
         except MessageTooLarge as error:
             self.counts["not_sent"] += 1
             self.execute(ENTITY_MESSAGE_REFUSED, {"problem": f"for {node.name!r}: {error}"})
+            if type(message) is Answer:
+                reason = self.encode_reason(NOCONNECTION)
+                problem = f"its answer cannot travel: {error}"
+                self.post(
+                    node, Failed(id=message.id, error="EntityLost", problem=problem, reason=reason)
+                )
 
     def _packed_message(self, to: str, message: Any) -> Broadcast:
         return Broadcast(self.topic, "entities", Binary(_encode((self.node, to, message))))
@@ -1210,6 +1264,8 @@ class Router:
             case Forwarded():
                 self._remember(message.key, message.owner)
                 self.streams.forwarded(message.ids, message.owner)
+                if message.owner in self._lost:
+                    self._fail_at(message.owner)
             case Handover():
                 self._receive_part(sender, message)
             case HandedOver():
@@ -1329,13 +1385,11 @@ class Router:
                 request.withdraw()
                 foreign.setdefault(request.sent_by, []).append(request.number)
                 waiting.append(partial(self._report_lost, request))
-        for node, numbers in foreign.items():
-            self.post(node, Forwarded(key=key, ids=tuple(numbers), owner=to))
         self.counts["handed_over"] += 1
         self._gone.append((key, to, self.runtime.now()))
         about = {"key": key, "fence": fence, "to": to.name}
         self.execute(ENTITY_HANDED_OVER, about, requests=len(requests), bytes=len(data))
-        self._unconfirmed[key, fence] = _Unconfirmed(to, waiting)
+        self._unconfirmed[key, fence] = _Unconfirmed(to, waiting, foreign)
         self._departures.add(to, key, fence, data)
         self._send_parts()
 
@@ -1374,12 +1428,19 @@ class Router:
         self._departures.arrived(part.key, part.fence, part.part)
         self._has_moved.set()
         if part.complete:
-            self._unconfirmed.pop((part.key, part.fence), None)
+            self._handover_arrived(part.key, part.fence)
         elif part.given_up:
             self._handover_lost(part.key, part.fence, _TOO_LATE)
         elif (unconfirmed := self._unconfirmed.get((part.key, part.fence))) is not None:
             unconfirmed.deadline = self._confirm_by()
         self._send_parts()
+
+    def _handover_arrived(self, key: str, fence: int) -> None:
+        unconfirmed = self._unconfirmed.pop((key, fence), None)
+        if unconfirmed is not None:
+            for node, numbers in unconfirmed.foreign.items():
+                forwarded = Forwarded(key=key, ids=tuple(numbers), owner=unconfirmed.to)
+                self.post(node, forwarded)
 
     def _confirm_by(self) -> float:
         """Return the time by which the next owner must confirm another part of a handover."""
@@ -1409,6 +1470,9 @@ class Router:
             self.execute(ENTITY_HANDOVER_LOST, {"key": key, "problem": failure.problem})
             for fail in unconfirmed.waiting:
                 fail(failure)
+            if self.placement.knows(unconfirmed.to):
+                # Its new owner has learnt of the key from nobody, and it ran before, so it has to run again.
+                self._submit_alone(key, "start", None)
 
     def _report_lost(self, request: IncomingRequest, failure: Failure) -> None:
         """Report the failure of a request that was withdrawn because it was in a handover."""
@@ -1431,11 +1495,8 @@ class Router:
             key=key, fence=fence, part=part.part, complete=is_complete, given_up=given_up
         )
         self.post(sender, confirmed)
+        self._wait_longer(sender, part)
         if data is None or cargo is None:
-            awaited = self._awaited.get(key)
-            if awaited is not None and awaited.fence == fence:
-                # The next part may need as long again.
-                awaited.scope.deadline = self._now() + self.settings.handover_timeout
             return
         requests: list[EntityRequest] = []
         for carried in cargo.requests:
@@ -1455,6 +1516,15 @@ class Router:
         self._take_over(
             sender, key, fence, None if cargo.state == _NULL else bytes(cargo.state), requests
         )
+
+    def _wait_longer(self, sender: Node, part: Handover) -> None:
+        """Let starts wait for their handovers as long again, because a part of one has arrived."""
+        now = self._now()
+        for key, awaited in self._awaited.items():
+            is_own = key == part.key and awaited.fence == part.fence
+            may_be_behind = awaited.sender in {None, sender} and now - awaited.since < _PATIENCE
+            if is_own or may_be_behind:
+                awaited.scope.deadline = now + self.settings.handover_timeout
 
     def _take_over(
         self,
@@ -1533,11 +1603,15 @@ class Router:
         for (key, fence), unconfirmed in list(self._unconfirmed.items()):
             if unconfirmed.to == node:
                 self._handover_lost(key, fence, _NOT_CONFIRMED)
-        failure = Failure("EntityLost", f"the node {node.name!r} that got the request is lost")
-        for request in self.streams.at(node):
-            request.fail(failure)
+        self._fail_at(node)
         if self._processes is not None:
             self._processes.node_down(node)
+
+    def _fail_at(self, lost: Node) -> None:
+        """End the requests that a lost node has."""
+        failure = Failure("EntityLost", f"the node {lost.name!r} that got the request is lost")
+        for request in self.streams.at(lost):
+            request.fail(failure)
 
     # Idle entities, and keys without a process
 
@@ -1605,8 +1679,8 @@ class Router:
 
     async def _release(self, record: Anyone) -> None:
         has_arrived = record.handoff is not None or record.handoff_fence > record.fence
-        if has_arrived or self.records.get(record.key) is not record:
-            # It has a state and starts again soon, or its session is over.
+        if has_arrived or record.starts_again or self.records.get(record.key) is not record:
+            # It starts again soon, or its session is over.
             return
         record.state, fence = State.RELEASING, record.fence
         is_arriving = record.has_newer_handoff = False
@@ -1706,7 +1780,7 @@ class Router:
             or any(
                 each.state is State.MOVING
                 or (
-                    each.state is not State.HELD
+                    (each.state is not State.HELD or each.starts_again)
                     and self._proposed(each.key) not in (None, self.node)
                 )
                 for each in self.records.values()

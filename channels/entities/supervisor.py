@@ -26,6 +26,7 @@ from channels.entities.messages import MAX_KEY
 from channels.entities.ownership import Limits
 from channels.entities.remote import RemotePid
 from channels.entities.router import Router, Settings
+from channels.entities.streams import Refusals
 from channels.errors import ChannelsError
 from channels.pubsub.pubsub import PubSub
 from channels.serving.services import EndpointChild, Services
@@ -198,10 +199,11 @@ class EntitySupervisor(EndpointChild):
         check_backoff(backoff)
         self.name = name
         self._chosen_arbiter = arbiter
-        # These outlive a restart of the processes, because other nodes and the arbiter remember their numbers.
+        # These outlive a restart of the processes, because other nodes and the arbiter remember what they say.
         self._arbiter: Arbiter | None = None
         self._pubsub: PubSub | None = None
         self._numbers = count(1)
+        self._refusals = Refusals()
         self._settings = Settings(
             name=name,
             cls=cls,
@@ -258,7 +260,9 @@ class EntitySupervisor(EndpointChild):
         if self._arbiter is None or self._pubsub is not pubsub:
             self._arbiter = self._chosen_arbiter or arbiter_for(pubsub)
         self._pubsub = pubsub
-        router = self.router = Router(self._settings, pubsub, self._arbiter, self._numbers)
+        router = self.router = Router(
+            self._settings, pubsub, self._arbiter, self._numbers, self._refusals
+        )
         hold = ChildSpec("hold", self._hold, restart="temporary")
         try:
             return await Supervisor.start_link([hold, *router.children()], label=self.name)

@@ -30,14 +30,15 @@ from actors import (
     stop,
     trap_exits,
 )
-from channels.entities.arbiter import ArbiterUnavailable
+from channels.entities.arbiter import ArbiterUnavailable, Owned
 from channels.entities.entity import Entity
 from channels.entities.errors import EntityLost, EntityStartFailed
+from channels.entities.handovers import Handovers
 from channels.entities.messages import Accepted, Ask, Handover, Verb
 from channels.entities.ownership import Record, State
 from channels.entities.placement import winner
 from channels.pubsub.adapter import Node as NodeName
-from channels.telemetry import ENTITY_ALARM, ENTITY_DROPPED, ENTITY_HANDED_OVER
+from channels.telemetry import ENTITY_ALARM, ENTITY_BEGAN, ENTITY_DROPPED, ENTITY_HANDED_OVER
 from supervision import Backoff, Supervisor
 from tests.channels.entities.nodes import Counter, Node, alone, cluster, late, listen
 from tests.channels.entities.test_entities_on_nodes import Post, key_of
@@ -136,6 +137,21 @@ async def test_an_alarm_wakes_its_entity_although_a_node_remembers_another_owner
     await trio.sleep(150)
     assert [each["key"] for each in alarms] == [key]
     assert a.router._alarms_sent == b.router._alarms_sent == {}
+
+
+async def test_alarms_that_no_node_can_wake_hold_up_no_others(runtime: Runtime) -> None:
+    node = await alone(pin=lambda key: "gone" if key.startswith("x") else None)
+    router = node.router
+    for number in range(1000):
+        owned = await router.arbiter.acquire(f"x{number}")
+        assert isinstance(owned, Owned)
+        await router.arbiter.set_alarm(f"x{number}", runtime.now() + 1, owned.fence)
+        await router.arbiter.release(f"x{number}", owned.fence)
+    await call(node.via("k"), "add")
+    await router.set_alarm(router.records["k"], runtime.now() + 2)
+    alarms = listen(runtime, ENTITY_ALARM)
+    await trio.sleep(5)
+    assert [each["key"] for each in alarms] == ["k"]
 
 
 async def test_a_cast_that_the_owner_has_accepted_waits_as_long_as_a_local_one(
@@ -506,6 +522,149 @@ async def test_a_late_handover_is_taken_if_no_process_has_run_since(runtime: Run
     assert await call(a.via(key), "heard") == [["cast", 1]]
 
 
+class Heavy(Counter):
+    """An entity with a large state."""
+
+    async def handle_handoff(self) -> Any:
+        return {"count": self.count, "rest": "x" * 900_000}
+
+
+async def test_a_sweep_keeps_a_key_that_starts_again_soon(runtime: Runtime) -> None:
+    _, (a, _b) = await cluster("a", "b", cls=FailsOnce, idle_timeout=5.0)
+    key = key_of(a)
+    assert await call(a.via(key), "add") == 1
+    FailsOnce.fails = True
+    cast(a.via(key), "crash")
+    await trio.sleep(3.5)
+    assert a.router.records[key].state is State.RUNNING
+
+
+@pytest.mark.parametrize("has_arrived", [False, True])
+async def test_a_drain_moves_a_key_that_starts_again_soon(
+    runtime: Runtime, has_arrived: bool
+) -> None:
+    _, (a, b) = await cluster("a", "b", cls=FailsOnce)
+    key = key_of(b if has_arrived else a)
+    assert await call(a.via(key), "add") == 1
+    FailsOnce.fails = True
+    if has_arrived:
+        b.router.move(b.router.records[key], a.router.node)
+    else:
+        cast(a.via(key), "crash")
+    await trio.sleep(0.1)
+    assert a.router.records[key].state is State.HELD
+    await a.stop()
+    assert b.router.records[key].state is State.RUNNING
+
+
+class Never(Counter):
+    starts = 0
+
+    async def init(self, key: str, state: Any = None) -> None:
+        Never.starts += 1
+        raise ValueError("there is no such room")
+
+
+async def test_an_entity_that_has_never_run_starts_only_for_requests(runtime: Runtime) -> None:
+    Never.starts = 0
+    node = await alone(Never)
+    # The first sweep would forget the key.
+    await trio.sleep(2)
+    with pytest.raises(EntityStartFailed):
+        await call(node.via("x"), "add")
+    await trio.sleep(25)
+    assert Never.starts == 1
+
+
+@pytest.mark.parametrize("how", ["lost", "refused"])
+async def test_an_entity_runs_again_after_its_handover_is(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Heavy)
+    key = key_of(b)
+    assert await call(b.via(key), "add") == 1
+    if how == "lost":
+        Post(b.router, Handover, 0)
+    else:
+        monkeypatch.setattr(a.router, "_handovers", Handovers(1))
+    b.router.move(b.router.records[key], a.router.node)
+    await trio.sleep(30)
+    assert a.router.records[key].state is State.RUNNING
+
+
+class Beginning(Counter):
+    """An entity that sends itself a message at each start."""
+
+    async def init(self, key: str, state: Any = None) -> None:
+        await super().init(key, state)
+        send(current_pid(), "begin")
+
+
+@pytest.mark.parametrize("how", ["move", "crash"])
+async def test_accepted_casts_survive_although_the_start_sends_itself_a_message(
+    runtime: Runtime, how: str
+) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Beginning, max_waiting=3)
+    key = key_of(b)
+    dropped = listen(runtime, ENTITY_DROPPED)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outcome, a, key, ["sleep", 1], [])
+        await trio.sleep(0.2)
+        for number in range(3):
+            cast(a.via(key), number)
+        await trio.sleep(0.1)
+        if how == "move":
+            b.router.move(b.router.records[key], a.router.node)
+        else:
+            kill(await b.pid_of(key))
+    await trio.sleep(0.5)
+    heard = await call(a.via(key), "heard")
+    assert [each for each in heard if each[0] == "cast"] == [["cast", n] for n in range(3)]
+    assert dropped == []
+
+
+async def test_accepted_casts_survive_a_drain_of_many_large_states(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Heavy, latency=0.1)
+    await trio.sleep(1)
+    keys = [key_of(b, f"{number}-") for number in range(20)]
+    results: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        for key in keys:
+            nursery.start_soon(outcome, a, key, ["sleep", 1], [])
+        await trio.sleep(0.3)
+        for key in keys:
+            cast(a.via(key), 1)
+        await trio.sleep(0.3)
+        nursery.start_soon(b.entities.drain)
+        await trio.sleep(1)
+        # These let the keys start on a, before their handovers have left b.
+        for key in keys:
+            nursery.start_soon(outcome, a, key, "heard", results)
+    assert results == [[["cast", 1]]] * 20
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.1, 0.15])
+async def test_a_router_that_starts_again_takes_no_request_that_it_has_refused(
+    runtime: Runtime, seconds: float
+) -> None:
+    _, (a, b, _c) = await cluster("a", "b", "c", latency=0.3)
+    await trio.sleep(2)
+    key = key_of(b)
+    began = listen(runtime, ENTITY_BEGAN)
+    # b begins to drain, and a does not know it yet.
+    b.router._is_draining = True
+    b.router._update_placement()
+    await trio.sleep(0.05)
+    cast(a.via(key), 1)
+    await trio.sleep(0.2)
+    cast(a.via(key), 2)
+    await trio.sleep(0.1 + seconds)
+    await restart(b)
+    await trio.sleep(10)
+    requests = [each["request"] for each in began]
+    assert [each.content for each in requests if each and each.verb == "cast"] == [1, 2]
+
+
 @pytest.mark.parametrize("fence", [0, 1])
 async def test_a_key_may_arrive_while_its_last_ownership_is_released(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, fence: int
@@ -872,13 +1031,6 @@ async def test_a_drain_that_is_cut_off_leaves_no_key_behind(runtime: Runtime) ->
     assert {type(each) for each in results} == {EntityLost}
 
 
-class Heavy(Counter):
-    """An entity with a large state."""
-
-    async def handle_handoff(self) -> Any:
-        return {"count": self.count, "rest": "x" * 900_000}
-
-
 async def test_many_large_states_move_without_a_flood_between_the_nodes(runtime: Runtime) -> None:
     joined, (a, b) = await cluster("a", "b", cls=Heavy, latency=0.02)
     keys = [key_of(b, f"{number}-") for number in range(20)]
@@ -956,6 +1108,8 @@ class Late(Entity):
                 self.owed.append(sender)
                 send_after(current_pid(), "answer", seconds)
                 return NoReply()
+            case ["sleep", seconds]:
+                await trio.sleep(seconds)
             case "never":
                 return NoReply()
         return Reply(request)
@@ -980,6 +1134,23 @@ async def test_a_drain_waits_for_the_answers_that_entities_owe(runtime: Runtime)
     assert [type(each) for each in owed] == [int]
     assert sorted(others) == list(range(40))
     assert key in a.router.records
+
+
+async def test_a_move_waits_for_owed_answers_although_a_call_is_in_the_mailbox(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Late)
+    key = key_of(b)
+    owed: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outcome, a, key, ["later", 2], owed)
+        await trio.sleep(0.1)
+        fence = b.router.records[key].fence
+        for request in (["sleep", 0.5], "plain"):
+            nursery.start_soon(outcome, a, key, request, [])
+            await trio.sleep(0.1)
+        nursery.start_soon(b.entities.drain)
+    assert owed == [fence]
 
 
 async def test_a_drain_does_not_wait_for_ever_for_an_answer(runtime: Runtime) -> None:
