@@ -35,6 +35,7 @@ __all__ = [
     "Carried",
     "Failed",
     "Forwarded",
+    "GaveUp",
     "HandedOver",
     "Handover",
     "Hello",
@@ -153,6 +154,13 @@ class Moved(_Message, frozen=True, kw_only=True):
     owner: Node | None = None
 
 
+class GaveUp(_Message, frozen=True, kw_only=True):
+    """The sender had lost the receiver, and has failed the requests that it had sent there.
+
+    It may have sent newer requests to another node since, so those must not begin any more.
+    """
+
+
 class Carried(_Message, frozen=True, kw_only=True):
     """A waiting request in a handover.
 
@@ -231,5 +239,5 @@ class Forwarded(_Message, frozen=True, kw_only=True):
 
 
 RouterMessage: TypeAlias = (
-    Hello | Ask | Accepted | Answer | Failed | Moved | Handover | HandedOver | Forwarded
+    Hello | Ask | Accepted | Answer | Failed | Moved | GaveUp | Handover | HandedOver | Forwarded
 )

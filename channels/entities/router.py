@@ -61,6 +61,7 @@ from channels.entities.messages import (
     Carried,
     Failed,
     Forwarded,
+    GaveUp,
     HandedOver,
     Handover,
     Hello,
@@ -1261,6 +1262,8 @@ class Router:
                     )
             case Moved():
                 self._moved(sender, message)
+            case GaveUp():
+                self._withdraw_of(sender)
             case Forwarded():
                 self._remember(message.key, message.owner)
                 self.streams.forwarded(message.ids, message.owner)
@@ -1330,6 +1333,18 @@ class Router:
         if self.refusals.add(request.sent_by, ask.key, ask.generation, ask.turn):
             moved = Moved(turn=ask.turn, generation=ask.generation, key=ask.key, owner=owner)
             self.post(request.sent_by, moved)
+
+    def _withdraw_of(self, sender: Node) -> None:
+        """Let the waiting requests of a node not begin any more.
+
+        Those in mailboxes may begin: this node has owned their keys since they came, so no newer ones have run.
+        """
+        waiting = (each for record in self.records.values() for each in record.waiting)
+        for request in waiting:
+            if not isinstance(request, IncomingRequest) or request.is_carried:
+                continue
+            if request.sent_by == sender:
+                request.withdraw()
 
     def _moved(self, sender: Node, moved: Moved) -> None:
         refused = self.streams.moved(sender, moved.key, moved.generation, moved.turn)
@@ -1570,6 +1585,7 @@ class Router:
                 # It said this before its end, and requests to it would get no answer.
                 return
             self._lost.remove(sender)
+            self.post(sender, GaveUp())
         for each in self.placement.others():
             if each.node.name == sender.name and each.node.incarnation < sender.incarnation:
                 self.node_lost(each.node)

@@ -643,6 +643,34 @@ async def test_accepted_casts_survive_a_drain_of_many_large_states(runtime: Runt
     assert results == [[["cast", 1]]] * 20
 
 
+async def test_a_request_that_its_node_has_given_up_does_not_run_after_a_newer_one(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined, (a, b, c) = await cluster("a", "b", "c")
+    key = key_of(b)
+    began = listen(runtime, ENTITY_BEGAN)
+    await start_on(c, key)
+    # b waits for the end of the session of c, with a cast.
+    monkeypatch.setattr(b.router.arbiter, "owner", away())
+    joined.isolate("c")
+    for node in (a, b):
+        node.router.node_lost(c.router.node)
+    cast(a.via(key), 1)
+    await trio.sleep(0.1)
+    a.router.node_lost(b.router.node)
+    assert c.grants is not None
+    c.grants.free(2)
+    cast(a.via(key), 2)
+    # a hears from b again.
+    await trio.sleep(3)
+    if key in a.router.records:
+        a.router.move(a.router.records[key], b.router.node)
+    await trio.sleep(0.5)
+    assert b.router.records[key].state is State.RUNNING
+    requests = [each["request"] for each in began]
+    assert [each.content for each in requests if each and each.verb == "cast"] == [0, 2]
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.05, 0.1, 0.15])
 async def test_a_router_that_starts_again_takes_no_request_that_it_has_refused(
     runtime: Runtime, seconds: float
