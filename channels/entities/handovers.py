@@ -6,6 +6,7 @@ from collections import deque
 
 import msgspec
 from attrs import define, field
+from msgspec.structs import replace
 
 from channels.entities.codec import CannotTravel
 from channels.entities.messages import Handover
@@ -121,7 +122,7 @@ class Departures:
                 part = queue.popleft()
                 line.travelling[part.key, part.fence, part.part] = size
                 total += size
-                taken.append((to, part))
+                taken.append((to, replace(part, more=bool(line.small or line.large))))
                 # The next time, the other nodes come first.
                 self._lines[to] = self._lines.pop(to)
         return taken

@@ -196,6 +196,7 @@ class Handover(_Message, frozen=True, kw_only=True):
         part: the number of this part, from 0.
         parts: the number of parts.
         data: the bytes of this part.
+        more: True if parts of other handovers to this node wait behind it.
     """
 
     key: Key
@@ -203,6 +204,7 @@ class Handover(_Message, frozen=True, kw_only=True):
     part: int
     parts: int
     data: bytes
+    more: bool = False
 
 
 class HandedOver(_Message, frozen=True, kw_only=True):
@@ -231,11 +233,13 @@ class Forwarded(_Message, frozen=True, kw_only=True):
         key: the key.
         ids: the numbers of the requests.
         owner: the new owner.
+        fence: the fence of the new owner. The message may arrive after that of a later owner.
     """
 
     key: Key
     ids: tuple[int, ...]
     owner: Node
+    fence: int
 
 
 RouterMessage: TypeAlias = (

@@ -161,6 +161,11 @@ class Record(Generic[R]):
         self._intensity: RestartIntensity | None = None
         self._delays: Delays | None = None
 
+    @property
+    def in_mailbox(self) -> int:
+        """The number of messages in the mailbox of the process."""
+        return 0 if self.process is None else len(self.process.mailbox.queue)
+
     def wait(self, request: R) -> None:
         """Let a request wait outside the mailbox."""
         if isinstance(self.waiting, tuple):

@@ -69,6 +69,7 @@ class EntityRequest(Sender):
         failure: the end of a request of this node, if there was no answer.
         node: the other node that has a request of this node; None if it is here.
         turn: the place of a request among all that this node has sent.
+        fence: the fence of the latest handover that carried a request of this node; 0 if none did.
         on_end: called at the end of a request of this node that has no waiting task.
         begun: True once the entity has begun to handle the request.
         record: the record of the key, once the entity has begun.
@@ -81,6 +82,7 @@ class EntityRequest(Sender):
         "content",
         "deadline",
         "failure",
+        "fence",
         "hops",
         "host",
         "key",
@@ -123,7 +125,7 @@ class EntityRequest(Sender):
         self.record: Anyone | None = None
         self.failure: Failure | None = None
         self.node: Node | None = None
-        self.turn = 0
+        self.turn = self.fence = 0
         self.on_end: Callable[[EntityRequest], None] | None = None
 
     def __repr__(self) -> str:

@@ -47,6 +47,7 @@ from actors.refs import Pid, Ref
 from actors.runtime import Runtime, current_runtime
 from actors.servers.gen_server import CallRequest, Cast, GenServer
 from actors.small_set import items_of
+from actors.text import bounded
 from channels.entities.arbiter import Arbiter, ArbiterUnavailable, OwnedBy
 from channels.entities.codec import CannotTravel, Codec
 from channels.entities.entity import Entity
@@ -125,6 +126,9 @@ MAX_OWNERS = 100_000
 
 MAX_GONE = 20
 """The most handed-over keys that a node remembers for a table."""
+
+MAX_DUE = 20_000
+"""The most due alarms among which a node looks for those that it should send."""
 
 MAX_LOST = 100
 """The most lost nodes that a node remembers."""
@@ -219,7 +223,7 @@ class _Awaited(msgspec.Struct):
         fence: the fence of the handover.
         arrival: set when the handover is here, or when it cannot come any more.
         scope: ends the wait. Each part of the handover that arrives extends it, and for `_PATIENCE` also each part of
-            another handover of the same sender, because the handovers of a node wait for each other.
+            another handover of the same sender, if others wait behind it there.
         since: the beginning of the wait.
     """
 
@@ -312,6 +316,8 @@ class Router:
         # The handovers that their new owners have not confirmed.
         self._unconfirmed: dict[tuple[str, int], _Unconfirmed] = {}
         self._is_draining = self._is_drained = False
+        # True after the end of the server. Other nodes get no more requests then.
+        self._is_closed = False
         self._moving = 0
         self._has_moved = trio.Event()
         self._unlocated: deque[LocalRequest] = deque()
@@ -540,6 +546,8 @@ class Router:
             request.fail(_unavailable(f"no node has the label {self._label(key)!r}"))
         elif node == self.node:
             self._take(request)
+        elif self._is_closed:
+            request.fail(_unavailable("this node stops"))
         elif self.streams.waiting_at(node) >= self.settings.max_remote_waiting:
             self._refuse(request, "max_remote_waiting", self.settings.max_remote_waiting)
         else:
@@ -589,6 +597,8 @@ class Router:
             self._deliver(record, request)
         elif self.pubsub.is_local:
             request.answer(None)
+        elif self._is_closed:
+            request.fail(_unavailable("this node stops"))
         elif len(self._unlocated) >= self.settings.max_remote_waiting:
             self._refuse(request, "max_remote_waiting", self.settings.max_remote_waiting)
         else:
@@ -705,8 +715,8 @@ class Router:
                 mailbox.put(envelope)
         elif state is State.HELD:
             self._revive(record, request)
-        elif len(record.waiting) >= self.settings.max_waiting:
-            self._refuse(request, "max_waiting", self.settings.max_waiting)
+        elif record.in_mailbox + len(record.waiting) >= self._max_waiting:
+            self._refuse(request, "max_waiting", self._max_waiting)
         else:
             record.wait(request)
 
@@ -1126,9 +1136,10 @@ class Router:
         """Send due alarms to their entities, if this node should wake them."""
         time, now = self.runtime.now(), self._now()
         self._alarms_sent = {key: again for key, again in self._alarms_sent.items() if now < again}
-        first, limit, has_sent = 0, _PORTION, False
+        first, limit, sent = 0, _PORTION, 0
         # Alarms that this node cannot wake now would otherwise hold up all later ones.
-        while not has_sent and (due := await self.arbiter.due_alarms(time, limit))[first:]:
+        while sent < _PORTION and first < MAX_DUE:
+            due = await self.arbiter.due_alarms(time, limit)
             for number, (key, at) in enumerate(due[first:], 1):
                 if number % _PORTION == 0:
                     await trio.lowlevel.checkpoint()
@@ -1137,10 +1148,13 @@ class Router:
                 if (key, at) not in self._alarms_sent and (
                     key in self.records or self._proposed(key) == self.node
                 ):
-                    self._alarms_sent[key, at] = now + _ALARM_AGAIN
                     self.execute(ENTITY_ALARM, {"key": key, "at": at})
                     self._submit_alone(key, "alarm", at)
-                    has_sent = True
+                    # After the submission, because a refusal of it forgets this.
+                    self._alarms_sent[key, at] = now + _ALARM_AGAIN
+                    sent += 1
+            if len(due) < limit:
+                return
             first, limit = limit, 2 * limit
 
     # Other nodes
@@ -1154,6 +1168,7 @@ class Router:
     def open(self, pid: Pid) -> None:
         """Begin to exchange messages, in the process of the server."""
         self.pid = pid
+        self._is_closed = False
         process = pid.process
         assert process is not None  # it calls this
         self._here = process
@@ -1172,6 +1187,7 @@ class Router:
                 # It has left, so it probably arrives.
                 self._handover_arrived(key, fence)
         self._say_hello(goodbye=True)
+        self._is_closed = True
         for request in self.streams.late(math.inf):
             request.fail(Failure("EntityLost", "this node stops, and cannot get the answer"))
         self._fail_all(self._unlocated, _unavailable("this node stops"))
@@ -1211,6 +1227,8 @@ class Router:
                 self.post(
                     node, Failed(id=message.id, error="EntityLost", problem=problem, reason=reason)
                 )
+            elif type(message) is Ask and (request := self.streams.get(message.id)) is not None:
+                request.fail(Failure("RequestRefused", str(error), "refused"))
 
     def _packed_message(self, to: str, message: Any) -> Broadcast:
         return Broadcast(self.topic, "entities", Binary(_encode((self.node, to, message))))
@@ -1265,10 +1283,7 @@ class Router:
             case GaveUp():
                 self._withdraw_of(sender)
             case Forwarded():
-                self._remember(message.key, message.owner)
-                self.streams.forwarded(message.ids, message.owner)
-                if message.owner in self._lost:
-                    self._fail_at(message.owner)
+                self._forwarded(message)
             case Handover():
                 self._receive_part(sender, message)
             case HandedOver():
@@ -1312,7 +1327,10 @@ class Router:
         except (CannotTravel, *NOT_DECODABLE) as error:
             reason = self.encode_reason("refused")
             self.post(
-                sender, Failed(id=ask.id, error="RequestRefused", problem=str(error), reason=reason)
+                sender,
+                Failed(
+                    id=ask.id, error="RequestRefused", problem=bounded(str(error)), reason=reason
+                ),
             )
             return None
         pid = None if ask.process is None else self.processes.decode_process(ask.process)
@@ -1394,6 +1412,7 @@ class Router:
         foreign: dict[Node, list[int]] = {}
         for request in requests:
             if isinstance(request, LocalRequest):
+                request.fence = fence
                 self.streams.entrust(request, to)
                 waiting.append(request.fail)
             elif isinstance(request, IncomingRequest):
@@ -1454,7 +1473,9 @@ class Router:
         unconfirmed = self._unconfirmed.pop((key, fence), None)
         if unconfirmed is not None:
             for node, numbers in unconfirmed.foreign.items():
-                forwarded = Forwarded(key=key, ids=tuple(numbers), owner=unconfirmed.to)
+                forwarded = Forwarded(
+                    key=key, ids=tuple(numbers), owner=unconfirmed.to, fence=fence
+                )
                 self.post(node, forwarded)
 
     def _confirm_by(self) -> float:
@@ -1518,6 +1539,7 @@ class Router:
             own = self.streams.get(carried.ask.id) if carried.origin == self.node else None
             if own is not None:
                 self.streams.take_back(own)
+                own.fence = fence
                 requests.append(own)
             elif carried.origin != self.node or carried.ask.verb in {"cast", "send"}:
                 # This node has forgotten its own request if it was accepted.
@@ -1537,8 +1559,8 @@ class Router:
         now = self._now()
         for key, awaited in self._awaited.items():
             is_own = key == part.key and awaited.fence == part.fence
-            may_be_behind = awaited.sender in {None, sender} and now - awaited.since < _PATIENCE
-            if is_own or may_be_behind:
+            may_wait = part.more and awaited.sender in {None, sender}
+            if is_own or (may_wait and now - awaited.since < _PATIENCE):
                 awaited.scope.deadline = now + self.settings.handover_timeout
 
     def _take_over(
@@ -1622,6 +1644,21 @@ class Router:
         self._fail_at(node)
         if self._processes is not None:
             self._processes.node_down(node)
+
+    def _forwarded(self, message: Forwarded) -> None:
+        owner = message.owner
+        self.streams.forwarded(message.ids, owner, message.fence)
+        if owner == self.node:
+            return
+        self._remember(message.key, owner)
+        if not self.placement.knows(owner):
+            # Its hello may come later, or this node cannot reach it.
+            at = self._now() + _SILENCE
+            self.runtime.timers.at(at, partial(self._fail_unless_known, owner))
+
+    def _fail_unless_known(self, node: Node) -> None:
+        if not self.placement.knows(node):
+            self._fail_at(node)
 
     def _fail_at(self, lost: Node) -> None:
         """End the requests that a lost node has."""
@@ -1785,6 +1822,8 @@ class Router:
 
     async def _move_away(self) -> None:
         """Wait until no key is here, or arrives, that another node should have."""
+        # An entity whose start fails again and again does not hold up the drain.
+        patience = self._now() + 2 * _START_AGAIN
         while (
             self._unconfirmed
             or any(
@@ -1796,7 +1835,10 @@ class Router:
             or any(
                 each.state is State.MOVING
                 or (
-                    (each.state is not State.HELD or each.starts_again)
+                    (
+                        each.state is not State.HELD
+                        or (each.starts_again and self._now() <= patience)
+                    )
                     and self._proposed(each.key) not in (None, self.node)
                 )
                 for each in self.records.values()
@@ -1807,7 +1849,10 @@ class Router:
         for record in list(self.records.values()):
             to = self._proposed(record.key)
             if record.state is State.HELD and to not in (None, self.node):
+                starts_again, record.starts_again = record.starts_again, False
                 await self._release(record)
+                if starts_again and record.key not in self.records:
+                    self._submit_alone(record.key, "start", None)
 
     def _set_stopping(self, is_stopping: bool) -> None:
         self._is_stopping = is_stopping

@@ -25,6 +25,7 @@ class Sent(Protocol):
     number: int
     node: Node | None
     turn: int
+    fence: int
     deadline: float
 
 
@@ -111,11 +112,12 @@ class Streams(Generic[R]):
         self.end(request)
         request.node = None
 
-    def forwarded(self, numbers: tuple[int, ...], node: Node) -> None:
-        """Take note that requests went to another node with a handover."""
+    def forwarded(self, numbers: tuple[int, ...], node: Node, fence: int) -> None:
+        """Take note that requests went to another node with a handover, unless a later handover carried them since."""
         for number in numbers:
             request = self._sent.get(number)
-            if request is not None:
+            if request is not None and request.fence < fence:
+                request.fence = fence
                 self._settle(request)
                 self.entrust(request, node)
 

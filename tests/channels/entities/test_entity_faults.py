@@ -143,15 +143,43 @@ async def test_alarms_that_no_node_can_wake_hold_up_no_others(runtime: Runtime) 
     node = await alone(pin=lambda key: "gone" if key.startswith("x") else None)
     router = node.router
     for number in range(1000):
-        owned = await router.arbiter.acquire(f"x{number}")
-        assert isinstance(owned, Owned)
-        await router.arbiter.set_alarm(f"x{number}", runtime.now() + 1, owned.fence)
-        await router.arbiter.release(f"x{number}", owned.fence)
+        await set_alarm_of(node, f"x{number}", runtime.now() + 1)
     await call(node.via("k"), "add")
     await router.set_alarm(router.records["k"], runtime.now() + 2)
     alarms = listen(runtime, ENTITY_ALARM)
     await trio.sleep(5)
     assert [each["key"] for each in alarms] == ["k"]
+
+
+async def test_alarms_that_are_refused_hold_up_no_others(runtime: Runtime) -> None:
+    node = await alone(max_entities=1)
+    for number in range(300):
+        await set_alarm_of(node, f"x{number}", runtime.now() + 1)
+    await call(node.via("k"), "add")
+    await node.router.set_alarm(node.router.records["k"], runtime.now() + 2)
+    await trio.sleep(10)
+    assert len(await call(node.via("k"), "heard")) == 1
+
+
+async def test_alarms_that_no_node_can_wake_slow_down_no_others(runtime: Runtime) -> None:
+    node = await alone(pin=lambda key: "gone" if key.startswith("x") else None)
+    for number in range(199):
+        await set_alarm_of(node, f"x{number}", runtime.now() + 1)
+    for number in range(60):
+        await call(node.via(f"k{number}"), "add")
+        await node.router.set_alarm(node.router.records[f"k{number}"], runtime.now() + 2)
+    alarms = listen(runtime, ENTITY_ALARM)
+    await trio.sleep(5)
+    assert len(alarms) == 60
+
+
+async def set_alarm_of(node: Node, key: str, at: float) -> None:
+    """Set the alarm of a key that runs nowhere."""
+    arbiter = node.router.arbiter
+    owned = await arbiter.acquire(key)
+    assert isinstance(owned, Owned)
+    await arbiter.set_alarm(key, at, owned.fence)
+    await arbiter.release(key, owned.fence)
 
 
 async def test_a_cast_that_the_owner_has_accepted_waits_as_long_as_a_local_one(
@@ -557,6 +585,30 @@ async def test_a_drain_moves_a_key_that_starts_again_soon(
     assert b.router.records[key].state is State.RUNNING
 
 
+class FailsForEver(Counter):
+    fails = False
+
+    async def init(self, key: str, state: Any = None) -> None:
+        if FailsForEver.fails:
+            raise ValueError("the storage is away")
+        await super().init(key, state)
+
+
+async def test_a_drain_ends_although_an_entity_fails_to_start_again_and_again(
+    runtime: Runtime,
+) -> None:
+    FailsForEver.fails = False
+    _, (a, _b) = await cluster("a", "b", cls=FailsForEver, max_restarts=10)
+    key = key_of(a)
+    assert await call(a.via(key), "add") == 1
+    FailsForEver.fails = True
+    cast(a.via(key), "crash")
+    await trio.sleep(0.1)
+    with trio.fail_after(10):
+        await a.entities.drain()
+    assert key not in a.router.records
+
+
 class Never(Counter):
     starts = 0
 
@@ -590,6 +642,38 @@ async def test_an_entity_runs_again_after_its_handover_is(
     b.router.move(b.router.records[key], a.router.node)
     await trio.sleep(30)
     assert a.router.records[key].state is State.RUNNING
+
+
+async def test_requests_that_wait_stay_bounded_although_their_key_moves_often(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b", max_waiting=3, latency=0.05)
+    await trio.sleep(1)
+    key, here, there = key_of(b), b, a
+    lengths = []
+    async with trio.open_nursery() as nursery:
+
+        def ask(node: Node, number: int) -> None:
+            for _ in range(number):
+                nursery.start_soon(outcome, node, key, ["sleep", 0.5], [])
+
+        ask(here, 1)
+        for _ in range(6):
+            await trio.sleep(0.1)
+            ask(here, 4)
+            await trio.sleep(0.05)
+            here.router.move(here.router.records[key], there.router.node)
+            ask(here, 4)
+            while key in here.router.records:  # noqa: ASYNC110 - no event for it
+                await trio.sleep(0.01)
+            ask(there, 4)
+            await trio.sleep(0.4)
+            record = there.router.records[key]
+            assert record.state is State.RUNNING
+            lengths.append(record.in_mailbox)
+            here, there = there, here
+        nursery.cancel_scope.cancel()
+    assert max(lengths) <= 2 * 3
 
 
 class Beginning(Counter):
@@ -669,6 +753,47 @@ async def test_a_request_that_its_node_has_given_up_does_not_run_after_a_newer_o
     assert b.router.records[key].state is State.RUNNING
     requests = [each["request"] for each in began]
     assert [each.content for each in requests if each and each.verb == "cast"] == [0, 2]
+
+
+async def test_a_drained_node_starts_no_key_for_its_own_request(runtime: Runtime) -> None:
+    _, (a, b, _c) = await cluster("a", "b", "c")
+    await trio.sleep(2)
+    key = key_of(b)
+    async with trio.open_nursery() as nursery:
+        for request in (["sleep", 1], "add"):
+            nursery.start_soon(outcome, a, key, request, [])
+            await trio.sleep(0.1)
+        b.router.move(b.router.records[key], a.router.node)
+    await trio.sleep(0.5)
+    await a.entities.stop(key)
+    await trio.sleep(0.5)
+    await a.entities.drain()
+    await trio.sleep(1)
+    await call(a.via(key), "add")
+    assert key in b.router.records
+
+
+async def test_a_start_waits_no_longer_for_its_lost_handover_while_many_others_arrive(
+    runtime: Runtime,
+) -> None:
+    _, (a, b) = await cluster("a", "b", max_moves_per_second=50)
+    await trio.sleep(1)
+    keys = [key_of(b, f"{number}-") for number in range(300)]
+    for key in keys:
+        await b.entities.start(key)
+    post, lost = b.router.post, trio.Event()
+
+    def lossy(node: Any, message: Any) -> None:
+        if isinstance(message, Handover) and message.key == keys[0]:
+            lost.set()
+        else:
+            post(node, message)
+
+    b.router.post = lossy  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(b.entities.drain)
+        await lost.wait()
+        assert await call(a.via(keys[0]), "add", timeout=3) == 1
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.05, 0.1, 0.15])

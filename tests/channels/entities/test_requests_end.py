@@ -10,7 +10,13 @@ import trio
 
 from actors import CallExit, Reply, Runtime, Sender, call, kill, stop, trap_exits
 from channels.entities.entity import Entity
-from channels.entities.errors import EntityCrashed, EntityLost, EntityUnavailable
+from channels.entities.errors import (
+    EntityCrashed,
+    EntityLost,
+    EntityUnavailable,
+    RequestRefused,
+)
+from channels.entities.ownership import State
 from tests.channels.entities.nodes import Counter, Node, child_of, cluster, late
 from tests.channels.entities.test_entities_on_nodes import key_of
 
@@ -96,6 +102,56 @@ async def test_a_call_ends_if_its_key_moves_to_a_node_that_its_node_cannot_reach
     assert seconds < SOON
 
 
+async def test_a_call_ends_if_its_node_has_never_heard_of_the_new_owner(runtime: Runtime) -> None:
+    joined, (b, c) = await cluster("b", "c")
+    joined.cut("a", "c")
+    a = b.another(joined.adapter("a"), holder=7)
+    await a.start()
+    await trio.sleep(1)
+    key = key_of(b)
+    ended: list[tuple[Any, float]] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, b, key, ["sleep", 1], [])
+        await trio.sleep(0.2)
+        nursery.start_soon(ask, c, key, "add", ended)
+        await trio.sleep(0.2)
+        b.router.move(b.router.records[key], a.router.node)
+    ((error, seconds),) = ended
+    assert isinstance(error, EntityLost)
+    assert seconds < SOON
+
+
+async def test_a_call_ends_if_its_key_moves_twice_and_the_last_owner_dies(runtime: Runtime) -> None:
+    _, (a, b, d) = await cluster("a", "b", "d", latency=0.1)
+    await trio.sleep(2)
+    key = key_of(b)
+    ended: list[tuple[Any, float]] = []
+    async with trio.open_nursery() as nursery:
+        for request, results in ((["sleep", 1], []), (["sleep", 0.05], []), (["sleep", 20], ended)):
+            nursery.start_soon(ask, a, key, request, results)
+            await trio.sleep(0.2)
+        b.router.move(b.router.records[key], a.router.node)
+        # The key moves on from a before b learns that a has it.
+        await running(a, key)
+        a.router.move(a.router.records[key], d.router.node)
+        await running(d, key)
+        await trio.sleep(1)
+        kill(d.supervisor)
+        await trio.sleep(0.1)
+        assert d.grants is not None
+        d.grants.free(2)
+    ((error, seconds),) = ended
+    assert isinstance(error, EntityLost)
+    assert seconds < SOON
+
+
+async def running(node: Node, key: str) -> None:
+    """Return when an entity runs on a node."""
+    records = node.router.records
+    while key not in records or records[key].state is not State.RUNNING:  # noqa: ASYNC110 - no event for it
+        await trio.sleep(0.005)
+
+
 class Leaving(Counter):
     """An entity that needs two seconds for its end, and looks for another one meanwhile."""
 
@@ -158,6 +214,37 @@ async def test_a_look_up_ends_although_the_locator_starts_again(
     ((found, seconds),) = ended
     assert found.node == "b"
     assert seconds < SOON
+
+
+@pytest.mark.parametrize("verb", ["where", "call"])
+async def test_a_request_ends_while_the_session_of_its_node_closes(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    assert await call(b.via(key), "add") == 1
+    monkeypatch.setattr(a.router.arbiter, "close_session", late(a.router.arbiter.close_session))
+    ended: list[tuple[Any, float]] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stop, a.supervisor)
+        await trio.sleep(0.2)
+        if verb == "where":
+            nursery.start_soon(end_of, lambda: a.entities.where(key, timeout=LIMIT), ended)
+        else:
+            nursery.start_soon(ask, a, key, "add", ended)
+    ((error, seconds),) = ended
+    assert isinstance(error, EntityUnavailable)
+    assert seconds < 1
+
+
+async def test_a_request_that_is_too_large_for_a_message_is_refused(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", max_request_bytes=3_000_000)
+    ended: list[tuple[Any, float]] = []
+    await ask(a, key_of(b), "x" * 2_000_000, ended)
+    ((error, seconds),) = ended
+    assert isinstance(error, RequestRefused)
+    assert "raise max_bytes of the adapter" in str(error)
+    assert seconds < 1
 
 
 class Wordy(Entity):

@@ -18,6 +18,7 @@ class Request:
     number: int
     node: Node | None = None
     turn: int = 0
+    fence: int = 0
     deadline: float = 10.0
 
 
@@ -70,13 +71,21 @@ def test_later_requests_follow_the_earlier_ones_to_their_node() -> None:
 def test_a_handover_takes_requests_out_of_their_stream() -> None:
     streams: Streams[Request] = Streams(count(1))
     one, two, three = sent(streams, 1, 2, 3)
-    streams.forwarded((1, 2, 99), C)
+    streams.forwarded((1, 2, 99), C, 7)
     assert (one.node, two.node, three.node) == (C, C, B)
     assert (streams.waiting_at(B), streams.waiting_at(C)) == (1, 2)
     assert streams.at(C) == [one, two]
     assert streams.moved(B, "k", 1, one.turn) == [three]
     streams.take_back(one)
     assert (one.node, streams.get(1)) == (None, None)
+
+
+def test_a_handover_that_is_reported_late_does_not_take_a_request_from_a_later_one() -> None:
+    streams: Streams[Request] = Streams(count(1))
+    (one,) = sent(streams, 1)
+    streams.forwarded((1,), C, 8)
+    streams.forwarded((1,), A, 7)
+    assert one.node == C
 
 
 def test_late_requests_are_found() -> None:
