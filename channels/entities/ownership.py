@@ -163,8 +163,16 @@ class Record(Generic[R]):
 
     @property
     def in_mailbox(self) -> int:
-        """The number of messages in the mailbox of the process."""
-        return 0 if self.process is None else len(self.process.mailbox.queue)
+        """The number of messages in the mailbox of the process, without the one that begins a stop or a move."""
+        if self.process is None:
+            return 0
+        is_ending = self.state in {State.STOPPING, State.MOVING}
+        return max(0, len(self.process.mailbox.queue) - is_ending)
+
+    @property
+    def has_arrived(self) -> bool:
+        """True if the next start has a state that only this node has."""
+        return self.handoff is not None or self.handoff_fence > self.fence
 
     def wait(self, request: R) -> None:
         """Let a request wait outside the mailbox."""

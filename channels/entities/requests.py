@@ -272,6 +272,10 @@ class IncomingRequest(EntityRequest):
     def origin(self) -> Node | None:
         return self.sent_by
 
+    def is_pending_at(self, node: Node) -> bool:
+        """Return True if a node has sent the request itself, and does not know that this node has accepted it."""
+        return self.sent_by == node and not (self.is_carried or self.is_accepted)
+
     def begin(self, record: Anyone) -> bool:
         # A cast waits as long as a cast of this node, because its sender may have learnt that it was accepted.
         if self.wants_answer and self.is_late:

@@ -127,7 +127,7 @@ MAX_OWNERS = 100_000
 MAX_GONE = 20
 """The most handed-over keys that a node remembers for a table."""
 
-MAX_DUE = 20_000
+MAX_DUE = 5000
 """The most due alarms among which a node looks for those that it should send."""
 
 MAX_LOST = 100
@@ -715,6 +715,8 @@ class Router:
                 mailbox.put(envelope)
         elif state is State.HELD:
             self._revive(record, request)
+        elif self._is_closed:
+            request.fail(_unavailable("this node stops"))
         elif record.in_mailbox + len(record.waiting) >= self._max_waiting:
             self._refuse(request, "max_waiting", self._max_waiting)
         else:
@@ -914,9 +916,17 @@ class Router:
                     self._take(request)
             return
         record.state = State.HELD
-        for request in requests:
-            # A node that stops drops the record at the first of them.
-            self._take(request)
+        self._start_for(record, requests)
+
+    def _start_for(self, record: Anyone, requests: list[EntityRequest]) -> None:
+        """Start the process of a key in HELD for requests that were admitted before, unless it must wait."""
+        must_start = requests or record.has_newer_handoff
+        if must_start and self._now() >= record.held_until:
+            record.wait_first(requests)
+            self._start(record)
+        else:
+            for request in requests:
+                self._revive(record, request)
 
     def _that_start(self, requests: list[EntityRequest]) -> list[EntityRequest]:
         """Return the requests that start an entity, and answer the others, because none runs.
@@ -1084,8 +1094,8 @@ class Router:
             self.execute(ENTITY_DROPPED, about)
         self.execute(ENTITY_REQUEST_ENDED, {"request": request, "failure": failure})
 
-    def _submit_alone(self, key: str, verb: Verb, content: Any) -> None:
-        """Send a request of this node itself, for whose end nobody waits."""
+    def _submit_alone(self, key: str, verb: Verb, content: Any) -> LocalRequest:
+        """Send a request of this node itself, for whose end nobody waits, and return it."""
         deadline, body, number = self._now() + _PATIENCE, _encode(content), next(self._numbers)
         request = LocalRequest(
             self, self._here, None, number, key, verb, content, body, deadline, ()
@@ -1093,6 +1103,7 @@ class Router:
         self.submit(request)
         if request.wants_answer and not request.done:
             self.runtime.timers.at(deadline, request.expire)
+        return request
 
     # Alarms
 
@@ -1149,10 +1160,10 @@ class Router:
                     key in self.records or self._proposed(key) == self.node
                 ):
                     self.execute(ENTITY_ALARM, {"key": key, "at": at})
-                    self._submit_alone(key, "alarm", at)
-                    # After the submission, because a refusal of it forgets this.
-                    self._alarms_sent[key, at] = now + _ALARM_AGAIN
-                    sent += 1
+                    refusal = self._submit_alone(key, "alarm", at).failure
+                    if refusal is None:
+                        self._alarms_sent[key, at] = now + _ALARM_AGAIN
+                        sent += 1
             if len(due) < limit:
                 return
             first, limit = limit, 2 * limit
@@ -1357,12 +1368,11 @@ class Router:
 
         Those in mailboxes may begin: this node has owned their keys since they came, so no newer ones have run.
         """
-        waiting = (each for record in self.records.values() for each in record.waiting)
-        for request in waiting:
-            if not isinstance(request, IncomingRequest) or request.is_carried:
-                continue
-            if request.sent_by == sender:
-                request.withdraw()
+        for record in [each for each in self.records.values() if each.waiting]:
+            for request in record.waiting:
+                if isinstance(request, IncomingRequest) and request.is_pending_at(sender):
+                    request.withdraw()
+            record.waiting = [each for each in record.waiting if not each.done]
 
     def _moved(self, sender: Node, moved: Moved) -> None:
         refused = self.streams.moved(sender, moved.key, moved.generation, moved.turn)
@@ -1669,17 +1679,20 @@ class Router:
     # Idle entities, and keys without a process
 
     async def _keep(self) -> None:
-        hello_at = sweep_at = -math.inf
         self._set_stopping(False)
+        try:
+            await self._keep_on()
+        except trio.Cancelled:
+            # The entities stop next.
+            self._set_stopping(True)
+            raise
+
+    async def _keep_on(self) -> None:
+        hello_at = sweep_at = -math.inf
         while True:
             silence = min(_SILENCE, self.lease.seconds)
             tick = min(1.0, self.settings.idle_timeout / 4, silence / 20)
-            try:
-                await trio.sleep(tick)
-            except trio.Cancelled:
-                # The entities stop next.
-                self._set_stopping(True)
-                raise
+            await trio.sleep(tick)
             now = self._now()
             if now >= hello_at:
                 hello_at = now + silence / _HELLOS
@@ -1731,8 +1744,7 @@ class Router:
         )
 
     async def _release(self, record: Anyone) -> None:
-        has_arrived = record.handoff is not None or record.handoff_fence > record.fence
-        if has_arrived or record.starts_again or self.records.get(record.key) is not record:
+        if record.has_arrived or record.starts_again or self.records.get(record.key) is not record:
             # It starts again soon, or its session is over.
             return
         record.state, fence = State.RELEASING, record.fence
@@ -1747,6 +1759,11 @@ class Router:
                 await self.arbiter.release(record.key, fence)
         except ArbiterUnavailable:
             record.state = State.HELD
+        except BaseException:
+            # This process ends. If the arbiter has the key back, the next start acquires it again.
+            record.state = State.HELD
+            self._start_for(record, self._that_start(record.take_waiting()))
+            raise
         else:
             if not is_arriving and not record.has_newer_handoff:
                 self._drop(record)
@@ -1837,7 +1854,7 @@ class Router:
                 or (
                     (
                         each.state is not State.HELD
-                        or (each.starts_again and self._now() <= patience)
+                        or (each.starts_again and (each.has_arrived or self._now() <= patience))
                     )
                     and self._proposed(each.key) not in (None, self.node)
                 )

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from actors import (
+    NORMAL,
     SHUTDOWN,
     CallExit,
     CallTimeout,
@@ -19,6 +20,7 @@ from actors import (
     Reply,
     Runtime,
     Sender,
+    Stop,
     call,
     cast,
     current_pid,
@@ -171,6 +173,24 @@ async def test_alarms_that_no_node_can_wake_slow_down_no_others(runtime: Runtime
     alarms = listen(runtime, ENTITY_ALARM)
     await trio.sleep(5)
     assert len(alarms) == 60
+
+
+@pytest.mark.parametrize("why", ["backoff", "full"])
+async def test_an_alarm_that_is_refused_comes_again_soon(runtime: Runtime, why: str) -> None:
+    node = await alone(max_restarts=0, max_waiting=2, backoff=Backoff(1, 1))
+    assert await call(node.via("k"), "add") == 1
+    await node.router.set_alarm(node.router.records["k"], runtime.now() + 0.5)
+    began = listen(runtime, ENTITY_BEGAN)
+    async with trio.open_nursery() as nursery:
+        if why == "backoff":
+            cast(node.via("k"), "crash")
+        else:
+            nursery.start_soon(outcome, node, "k", ["sleep", 1], [])
+            await trio.sleep(0.1)
+            for number in range(2):
+                cast(node.via("k"), number)
+        await trio.sleep(3)
+    assert "alarm" in [each["request"].verb for each in began if each["request"]]
 
 
 async def set_alarm_of(node: Node, key: str, at: float) -> None:
@@ -609,6 +629,119 @@ async def test_a_drain_ends_although_an_entity_fails_to_start_again_and_again(
     assert key not in a.router.records
 
 
+async def test_a_drain_waits_for_a_key_that_has_arrived_and_cannot_start_yet(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    assert await call(b.via(key), "add") == 1
+    async with trio.open_nursery() as nursery:
+        with monkeypatch.context() as patch:
+            patch.setattr(a.router.arbiter, "acquire", away())
+            b.router.move(b.router.records[key], a.router.node)
+            await trio.sleep(0.2)
+            nursery.start_soon(a.entities.drain)
+            await trio.sleep(4)
+    await stop(a.supervisor)
+    assert await call(b.via(key), "add") == 2
+
+
+@pytest.mark.parametrize("then", ["call", "drain"])
+async def test_a_key_whose_release_was_cut_off_is_usable(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(a)
+    record: Record[Any] = Record(key)
+    record.state, record.fence = State.HELD, 1
+    a.router.records[key] = record
+    monkeypatch.setattr(a.router.arbiter, "release", late(a.router.arbiter.release))
+    while record.state is not State.RELEASING:  # noqa: ASYNC110 - no event for it
+        await trio.sleep(0.05)
+    kill(await a.child("keeper"))
+    await trio.sleep(1)
+    with trio.fail_after(10):
+        if then == "call":
+            assert await call(b.via(key), "add") == 1
+        else:
+            await a.entities.drain()
+
+
+async def test_requests_to_a_node_that_stops_while_it_releases_a_key_go_to_the_next_owner(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, (a, b) = await cluster("a", "b", cls=Lingering)
+    key, other = key_of(b), key_of(b, "other")
+    assert await call(a.via(key), "add") == 1
+    record: Record[Any] = Record(other)
+    record.state, record.fence = State.HELD, 1
+    b.router.records[other] = record
+    release = b.router.arbiter.release
+
+    async def slow(key: str, fence: int) -> bool:
+        await trio.sleep(0.5 if key == other else 0)
+        return await release(key, fence)
+
+    monkeypatch.setattr(b.router.arbiter, "release", slow)
+    while record.state is not State.RELEASING:  # noqa: ASYNC110 - no event for it
+        await trio.sleep(0.05)
+    results: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stop, b.supervisor)
+        await trio.sleep(1)
+        nursery.start_soon(outcome, a, key, "add", results)
+    assert results == [1]
+
+
+class Lingering(Counter):
+    """An entity whose end takes two seconds."""
+
+    async def init(self, key: str, state: Any = None) -> None:
+        trap_exits()
+        await super().init(key, state)
+
+    async def terminate(self, reason: Any) -> None:
+        await trio.sleep(2)
+
+
+class Quitting(Counter):
+    heard_by_all: list[Any]
+
+    async def handle_cast(self, message: Any) -> Any:
+        Quitting.heard_by_all.append(message)
+        return Stop(NORMAL) if message == "quit" else NoReply()
+
+
+async def test_accepted_casts_survive_a_move_and_a_stop(runtime: Runtime) -> None:
+    Quitting.heard_by_all = []
+    _, (a, b, c) = await cluster("a", "b", "c", cls=Quitting, max_waiting=3)
+    key = key_of(b)
+    messages = ["quit", 1, 2, 3, 4, 5]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outcome, c, key, ["sleep", 1], [])
+        await trio.sleep(0.1)
+        for message in messages[:3]:
+            cast(c.via(key), message)
+        await trio.sleep(0.1)
+        post = Post(b.router, Handover, 0)
+        b.router.move(b.router.records[key], a.router.node)
+        await trio.sleep(1)
+    for message in messages[3:]:
+        cast(c.via(key), message)
+    await trio.sleep(0.1)
+    post.release()
+    await trio.sleep(3)
+    assert Quitting.heard_by_all == messages
+
+
+async def test_an_entity_that_moves_takes_as_many_requests_as_before(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b", max_waiting=1)
+    key = key_of(b)
+    assert await call(b.via(key), "add") == 1
+    b.router.move(b.router.records[key], a.router.node)
+    assert await call(b.via(key), "add") == 2
+
+
 class Never(Counter):
     starts = 0
 
@@ -794,6 +927,52 @@ async def test_a_start_waits_no_longer_for_its_lost_handover_while_many_others_a
         nursery.start_soon(b.entities.drain)
         await lost.wait()
         assert await call(a.via(keys[0]), "add", timeout=3) == 1
+
+
+@pytest.mark.parametrize("how", ["crash", "refused move"])
+async def test_an_accepted_cast_survives_a_short_loss_of_its_node(
+    runtime: Runtime, how: str
+) -> None:
+    _, (a, b) = await cluster("a", "b", cls=SlowStart)
+    key = key_of(b)
+    assert await call(b.via(key), "add") == 1
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outcome, b, key, ["sleep", 1], [])
+        await trio.sleep(0.1)
+        cast(a.via(key), 1)
+        await trio.sleep(0.1)
+        if how == "crash":
+            kill(await b.pid_of(key))
+        else:
+            b.router.move(b.router.records[key], NodeName("ghost", "1"))
+            await trio.sleep(0.9)
+        await trio.sleep(0.1)
+        assert b.router.records[key].state is State.STARTING
+        a.router.node_lost(b.router.node)
+        b.router._say_hello()
+    assert await call(b.via(key), "heard") == [["cast", 1]]
+
+
+async def test_requests_that_were_given_up_leave_their_places_to_others(runtime: Runtime) -> None:
+    joined, (a, b, c) = await cluster("a", "b", "c", max_waiting=3)
+    key = key_of(b)
+    await start_on(c, key)
+    joined.isolate("c")
+    for node in (a, b):
+        node.router.node_lost(c.router.node)
+    for number in range(3):
+        cast(a.via(key), number)
+    await trio.sleep(0.1)
+    a.router.node_lost(b.router.node)
+    b.router._say_hello()
+    await trio.sleep(0.1)
+    results: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outcome, a, key, "heard", results)
+        await trio.sleep(0.2)
+        assert c.grants is not None
+        c.grants.free(2)
+    assert results == [[]]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.05, 0.1, 0.15])

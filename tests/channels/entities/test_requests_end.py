@@ -216,16 +216,21 @@ async def test_a_look_up_ends_although_the_locator_starts_again(
     assert seconds < SOON
 
 
-@pytest.mark.parametrize("verb", ["where", "call"])
+@pytest.mark.parametrize("verb", ["where", "call", "call of a blocked key"])
 async def test_a_request_ends_while_the_session_of_its_node_closes(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    _, (a, b) = await cluster("a", "b")
+    joined, (a, b) = await cluster("a", "b")
     key = key_of(b)
     assert await call(b.via(key), "add") == 1
     monkeypatch.setattr(a.router.arbiter, "close_session", late(a.router.arbiter.close_session))
     ended: list[tuple[Any, float]] = []
     async with trio.open_nursery() as nursery:
+        if verb == "call of a blocked key":
+            joined.cut("a", "b")
+            a.router.node_lost(b.router.node)
+            nursery.start_soon(ask, a, key, "add", [])
+            await trio.sleep(0.5)
         nursery.start_soon(stop, a.supervisor)
         await trio.sleep(0.2)
         if verb == "where":
