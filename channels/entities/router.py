@@ -127,7 +127,7 @@ MAX_OWNERS = 100_000
 MAX_GONE = 20
 """The most handed-over keys that a node remembers for a table."""
 
-MAX_DUE = 5000
+MAX_DUE = 20_000
 """The most due alarms among which a node looks for those that it should send."""
 
 MAX_LOST = 100
@@ -895,15 +895,22 @@ class Router:
         has_run = record.born or record.arrived or record.is_without_handover
         if has_run and not delay:
             # It ran before its crash or on its last node, so it has to run again, even if nobody calls it.
-            record.starts_again = True
-            at = self._now() + _START_AGAIN * (1 + self.runtime.random.random())
-            self.runtime.timers.at(at, partial(self._start_held, record))
+            self._start_later(record)
+
+    def _start_later(self, record: Anyone) -> None:
+        record.starts_again = True
+        at = self._now() + _START_AGAIN * (1 + self.runtime.random.random())
+        self.runtime.timers.at(at, partial(self._start_held, record))
 
     def _start_held(self, record: Anyone) -> None:
-        is_held = self.records.get(record.key) is record and record.state is State.HELD
+        if self.records.get(record.key) is not record:
+            return
         # It may have failed too often since, and must wait then.
-        if is_held and self._now() >= record.held_until:
+        if record.state is State.HELD and self._now() >= record.held_until:
             self._start(record)
+        elif record.state is State.RELEASING:
+            # The release may fail.
+            self._start_later(record)
 
     def _stopped(self, record: Anyone, requests: list[EntityRequest]) -> None:
         requests = self._that_start(requests)
@@ -1009,7 +1016,7 @@ class Router:
         record.state = State.RUNNING
         self._running += 1
         record.born = self.runtime.now()
-        record.is_loading = False
+        record.is_loading = record.has_newer_handoff = False
         record.handoff_fence = 0
         if record.is_without_handover:
             self._handovers.give_up(record.key, record.fence)
@@ -1161,7 +1168,8 @@ class Router:
                 ):
                     self.execute(ENTITY_ALARM, {"key": key, "at": at})
                     refusal = self._submit_alone(key, "alarm", at).failure
-                    if refusal is None:
+                    # An entity that is busy or waits after a crash may take it soon.
+                    if refusal is None or key not in self.records:
                         self._alarms_sent[key, at] = now + _ALARM_AGAIN
                         sent += 1
             if len(due) < limit:
@@ -1714,7 +1722,8 @@ class Router:
             if number % _PORTION == 0:
                 await trio.lowlevel.checkpoint()
             if record.state is State.HELD:
-                if self.may_run and record.is_forgettable(self.settings.limits, now):
+                is_forgettable = record.is_forgettable(self.settings.limits, now)
+                if self.may_run and is_forgettable and not record.starts_again:
                     await self._release(record)
             elif self._is_idle(record, now):
                 record.state = State.STOPPING
@@ -1744,8 +1753,8 @@ class Router:
         )
 
     async def _release(self, record: Anyone) -> None:
-        if record.has_arrived or record.starts_again or self.records.get(record.key) is not record:
-            # It starts again soon, or its session is over.
+        if record.has_arrived or self.records.get(record.key) is not record:
+            # It has a state and starts again soon, or its session is over.
             return
         record.state, fence = State.RELEASING, record.fence
         is_arriving = record.has_newer_handoff = False
@@ -1824,9 +1833,10 @@ class Router:
 
     async def drain(self) -> None:
         """Move all keys to other nodes. Returns at once if there is no other node."""
+        began = self._now()
         self._is_draining = True
         self._update_placement()
-        await self._move_away()
+        await self._move_away(began)
         arrived = -1
         while self.placement.others() and arrived != self.counts["taken_over"]:
             arrived = self.counts["taken_over"]
@@ -1835,12 +1845,14 @@ class Router:
             self._say_hello()
             await trio.sleep(_GRACE)
             # Handovers may have travelled, too. Then requests for their keys travel now.
-            await self._move_away()
+            await self._move_away(began)
 
-    async def _move_away(self) -> None:
-        """Wait until no key is here, or arrives, that another node should have."""
-        # An entity whose start fails again and again does not hold up the drain.
-        patience = self._now() + 2 * _START_AGAIN
+    async def _move_away(self, began: float) -> None:
+        """Wait until no key is here, or arrives, that another node should have.
+
+        Args:
+            began: the time at which the drain began.
+        """
         while (
             self._unconfirmed
             or any(
@@ -1852,10 +1864,7 @@ class Router:
             or any(
                 each.state is State.MOVING
                 or (
-                    (
-                        each.state is not State.HELD
-                        or (each.starts_again and (each.has_arrived or self._now() <= patience))
-                    )
+                    (each.state is not State.HELD or self._awaits_start(each, began))
                     and self._proposed(each.key) not in (None, self.node)
                 )
                 for each in self.records.values()
@@ -1866,10 +1875,15 @@ class Router:
         for record in list(self.records.values()):
             to = self._proposed(record.key)
             if record.state is State.HELD and to not in (None, self.node):
-                starts_again, record.starts_again = record.starts_again, False
                 await self._release(record)
-                if starts_again and record.key not in self.records:
+                if record.starts_again and record.key not in self.records:
                     self._submit_alone(record.key, "start", None)
+
+    def _awaits_start(self, record: Anyone, began: float) -> bool:
+        """Return True if a drain that began at a time still waits for the next start of a key in HELD."""
+        # Otherwise the next owner starts the key, but without the state that only this node has.
+        patience = _SILENCE if record.has_arrived else 2 * _START_AGAIN
+        return record.starts_again and self._now() <= began + patience
 
     def _set_stopping(self, is_stopping: bool) -> None:
         self._is_stopping = is_stopping

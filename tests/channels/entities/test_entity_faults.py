@@ -40,7 +40,14 @@ from channels.entities.messages import Accepted, Ask, Handover, Verb
 from channels.entities.ownership import Record, State
 from channels.entities.placement import winner
 from channels.pubsub.adapter import Node as NodeName
-from channels.telemetry import ENTITY_ALARM, ENTITY_BEGAN, ENTITY_DROPPED, ENTITY_HANDED_OVER
+from channels.telemetry import (
+    ENTITY_ALARM,
+    ENTITY_BEGAN,
+    ENTITY_DROPPED,
+    ENTITY_HANDED_OVER,
+    ENTITY_REFUSED,
+    ENTITY_STARTED,
+)
 from supervision import Backoff, Supervisor
 from tests.channels.entities.nodes import Counter, Node, alone, cluster, late, listen
 from tests.channels.entities.test_entities_on_nodes import Post, key_of
@@ -155,12 +162,14 @@ async def test_alarms_that_no_node_can_wake_hold_up_no_others(runtime: Runtime) 
 
 async def test_alarms_that_are_refused_hold_up_no_others(runtime: Runtime) -> None:
     node = await alone(max_entities=1)
-    for number in range(300):
+    for number in range(6500):
         await set_alarm_of(node, f"x{number}", runtime.now() + 1)
     await call(node.via("k"), "add")
     await node.router.set_alarm(node.router.records["k"], runtime.now() + 2)
-    await trio.sleep(10)
+    refused = listen(runtime, ENTITY_REFUSED)
+    await trio.sleep(60)
     assert len(await call(node.via("k"), "heard")) == 1
+    assert len(refused) <= 6500 * 60 / 10 + 6500
 
 
 async def test_alarms_that_no_node_can_wake_slow_down_no_others(runtime: Runtime) -> None:
@@ -644,6 +653,73 @@ async def test_a_drain_waits_for_a_key_that_has_arrived_and_cannot_start_yet(
             await trio.sleep(4)
     await stop(a.supervisor)
     assert await call(b.via(key), "add") == 2
+
+
+async def test_a_drain_does_not_wait_for_ever_for_a_key_that_has_arrived(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(b)
+    assert await call(b.via(key), "add") == 1
+    monkeypatch.setattr(a.router.arbiter, "acquire", away())
+    b.router.move(b.router.records[key], a.router.node)
+    await trio.sleep(0.2)
+    with trio.fail_after(20):
+        await a.entities.drain()
+
+
+@pytest.mark.parametrize("how", ["failed", "cut off"])
+async def test_an_entity_starts_again_although_its_release_in_a_drain(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    _, (a, b) = await cluster("a", "b")
+    key = key_of(a)
+    assert await call(a.via(key), "add") == 1
+    release, calls = a.router.arbiter.release, 0
+
+    async def slow(key: str, fence: int) -> bool:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await trio.sleep(2.5)
+            raise ArbiterUnavailable("local", "it is away", may_have_run=False)
+        return await release(key, fence)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(a.router.arbiter, "acquire", away())
+        patch.setattr(a.router.arbiter, "release", slow)
+        kill(await a.pid_of(key))
+        await trio.sleep(0.1)
+        with trio.move_on_after(4 if how == "cut off" else 20):
+            await a.entities.drain()
+    await trio.sleep(5)
+    records = [each.router.records.get(key) for each in (a, b)]
+    assert State.RUNNING in [each.state for each in records if each is not None]
+
+
+@pytest.mark.parametrize("end", ["stop", "idle stop"])
+async def test_an_entity_that_came_with_a_handover_and_stopped_does_not_start_again(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    _, (a, b) = await cluster("a", "b", idle_timeout=5 if end == "idle stop" else 600)
+    key = key_of(b)
+    assert await call(b.via(key), "add") == 1
+    post = Post(b.router, Handover, 0)
+    b.router.move(b.router.records[key], a.router.node)
+    await trio.sleep(0.3)
+    a.router._take(a.router._new(key, "start", None, 30))
+    await trio.sleep(0.2)
+    post.release()
+    await trio.sleep(0.5)
+    assert a.router.records[key].state is State.RUNNING
+    started = listen(runtime, ENTITY_STARTED)
+    monkeypatch.setattr(a.router.arbiter, "release", away())
+    # It stays on a.
+    monkeypatch.setattr(a.router, "_next_owner", lambda record: None)
+    if end == "stop":
+        await a.entities.stop(key)
+    await trio.sleep(7)
+    assert started == []
 
 
 @pytest.mark.parametrize("then", ["call", "drain"])

@@ -416,7 +416,7 @@ while N:
         function="Router.drain",
         shape="""\
 await trio.sleep(N)
-await self._move_away()
+await self._move_away(began)
 """,
         replacement="await trio.sleep(N)",
         promise="EntitySupervisor.drain: moves all keys of this node",
