@@ -42,6 +42,7 @@ __all__ = [
     "Moved",
     "RouterMessage",
     "Verb",
+    "Withdraw",
 ]
 
 VERSION = 1
@@ -154,6 +155,18 @@ class Moved(_Message, frozen=True, kw_only=True):
     owner: Node | None = None
 
 
+class Withdraw(_Message, frozen=True, kw_only=True):
+    """The caller of a request has given up, so the request need not begin any more.
+
+    Attributes:
+        key: the key.
+        id: the number of the request.
+    """
+
+    key: Key
+    id: int
+
+
 class GaveUp(_Message, frozen=True, kw_only=True):
     """The sender had lost the receiver, and has failed the requests that it had sent there.
 
@@ -243,5 +256,15 @@ class Forwarded(_Message, frozen=True, kw_only=True):
 
 
 RouterMessage: TypeAlias = (
-    Hello | Ask | Accepted | Answer | Failed | Moved | GaveUp | Handover | HandedOver | Forwarded
+    Hello
+    | Ask
+    | Accepted
+    | Answer
+    | Failed
+    | Moved
+    | Withdraw
+    | GaveUp
+    | Handover
+    | HandedOver
+    | Forwarded
 )

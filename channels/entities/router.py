@@ -69,6 +69,7 @@ from channels.entities.messages import (
     Moved,
     RouterMessage,
     Verb,
+    Withdraw,
 )
 from channels.entities.ownership import Limits, Record, State
 from channels.entities.placement import Candidate, Placement
@@ -84,7 +85,13 @@ from channels.entities.remote import (
     decode_reason,
     encode_reason,
 )
-from channels.entities.requests import Anyone, EntityRequest, IncomingRequest, LocalRequest
+from channels.entities.requests import (
+    GAVE_UP,
+    Anyone,
+    EntityRequest,
+    IncomingRequest,
+    LocalRequest,
+)
 from channels.entities.streams import Refusals, Streams
 from channels.messages import Binary, Broadcast
 from channels.pubsub.adapter import Node
@@ -1088,6 +1095,9 @@ class Router:
         """Take note of the end of a request."""
         if type(request) is LocalRequest:
             if request.node is not None:
+                if failure is GAVE_UP:
+                    # If the message was slow and the key moved, newer requests of this sender may have run elsewhere.
+                    self.post(request.node, Withdraw(key=request.key, id=request.number))
                 node = self.streams.end(request)
                 if node is not None:
                     self._remember(request.key, node)
@@ -1299,6 +1309,8 @@ class Router:
                     )
             case Moved():
                 self._moved(sender, message)
+            case Withdraw():
+                self._withdraw(sender, message)
             case GaveUp():
                 self._withdraw_of(sender)
             case Forwarded():
@@ -1370,6 +1382,18 @@ class Router:
         if self.refusals.add(request.sent_by, ask.key, ask.generation, ask.turn):
             moved = Moved(turn=ask.turn, generation=ask.generation, key=ask.key, owner=owner)
             self.post(request.sent_by, moved)
+
+    def _withdraw(self, sender: Node, message: Withdraw) -> None:
+        """Let a request not begin any more."""
+        record = self.records.get(message.key)
+        if record is None:
+            return
+        process = record.process
+        in_mailbox = () if process is None else map(_request_in, process.mailbox.queue)
+        for request in (*record.waiting, *in_mailbox):
+            is_it = isinstance(request, IncomingRequest) and request.number == message.id
+            if is_it and request.sent_by == sender:
+                request.withdraw()
 
     def _withdraw_of(self, sender: Node) -> None:
         """Let the waiting requests of a node not begin any more.

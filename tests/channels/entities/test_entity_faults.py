@@ -36,7 +36,7 @@ from channels.entities.arbiter import ArbiterUnavailable, Owned
 from channels.entities.entity import Entity
 from channels.entities.errors import EntityLost, EntityStartFailed
 from channels.entities.handovers import Handovers
-from channels.entities.messages import Accepted, Ask, Handover, Verb
+from channels.entities.messages import Accepted, Ask, Handover, Verb, Withdraw
 from channels.entities.ownership import Record, State
 from channels.entities.placement import winner
 from channels.pubsub.adapter import Node as NodeName
@@ -1003,6 +1003,46 @@ async def test_a_start_waits_no_longer_for_its_lost_handover_while_many_others_a
         nursery.start_soon(b.entities.drain)
         await lost.wait()
         assert await call(a.via(keys[0]), "add", timeout=3) == 1
+
+
+@pytest.mark.parametrize("state", ["running", "starting"])
+async def test_a_call_whose_caller_has_given_up_does_not_begin(
+    runtime: Runtime, state: str
+) -> None:
+    _, (a, b) = await cluster("a", "b", cls=SlowStart)
+    key = key_of(b)
+    began = listen(runtime, ENTITY_BEGAN)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outcome, b, key, ["sleep", 1], [])
+        await trio.sleep(1 if state == "running" else 0.1)
+        with trio.move_on_after(0.2):
+            await call(a.via(key), "add", timeout=30)
+    requests = [each["request"] for each in began]
+    assert "add" not in [each.content for each in requests if each]
+
+
+async def test_a_slow_call_does_not_run_after_newer_requests(runtime: Runtime) -> None:
+    _, (a, _b, c) = await cluster("a", "b", "c", cls=SlowStart)
+    key = key_of(a)
+    began = listen(runtime, ENTITY_BEGAN)
+    await a.entities.start(key)
+    asks = Post(c.router, Ask, 0)
+    withdrawals = Post(c.router, Withdraw, 0)
+    with trio.move_on_after(0.2):
+        await call(c.via(key), "old", timeout=30)
+    a.router.move(a.router.records[key], c.router.node)
+    await trio.sleep(1)
+    cast(c.via(key), "new")
+    await trio.sleep(0.1)
+    c.router.move(c.router.records[key], a.router.node)
+    await trio.sleep(0.2)
+    assert a.router.records[key].state is State.STARTING
+    for slow in (asks, withdrawals):
+        slow.release()
+    await trio.sleep(1)
+    assert a.router.records[key].state is State.RUNNING
+    requests = [each["request"] for each in began]
+    assert [each.content for each in requests if each] == ["new"]
 
 
 @pytest.mark.parametrize("how", ["crash", "refused move"])
