@@ -1386,25 +1386,26 @@ class Router:
     def _withdraw(self, sender: Node, message: Withdraw) -> None:
         """Let a request not begin any more."""
         record = self.records.get(message.key)
-        if record is None:
-            return
-        process = record.process
-        in_mailbox = () if process is None else map(_request_in, process.mailbox.queue)
-        for request in (*record.waiting, *in_mailbox):
-            is_it = isinstance(request, IncomingRequest) and request.number == message.id
-            if is_it and request.sent_by == sender:
+        for request in () if record is None else self._not_begun(record):
+            if request.number == message.id and request.sent_by == sender:
                 request.withdraw()
 
     def _withdraw_of(self, sender: Node) -> None:
-        """Let the waiting requests of a node not begin any more.
-
-        Those in mailboxes may begin: this node has owned their keys since they came, so no newer ones have run.
-        """
-        for record in [each for each in self.records.values() if each.waiting]:
-            for request in record.waiting:
-                if isinstance(request, IncomingRequest) and request.is_pending_at(sender):
+        """Let the requests of a node not begin any more."""
+        for record in self.records.values():
+            for request in self._not_begun(record):
+                if request.is_pending_at(sender):
                     request.withdraw()
-            record.waiting = [each for each in record.waiting if not each.done]
+            if record.waiting:
+                record.waiting = [each for each in record.waiting if not each.done]
+
+    def _not_begun(self, record: Anyone) -> list[IncomingRequest]:
+        """Return the requests of other nodes that an entity has not begun."""
+        queue: Any = () if record.process is None else record.process.mailbox.queue
+        if not queue and not record.waiting:
+            return []
+        found = (*record.waiting, *map(_request_in, queue))
+        return [each for each in found if isinstance(each, IncomingRequest)]
 
     def _moved(self, sender: Node, moved: Moved) -> None:
         refused = self.streams.moved(sender, moved.key, moved.generation, moved.turn)
@@ -1683,6 +1684,9 @@ class Router:
         for (key, fence), unconfirmed in list(self._unconfirmed.items()):
             if unconfirmed.to == node:
                 self._handover_lost(key, fence, _NOT_CONFIRMED)
+        if self.streams.at(node):
+            # Perhaps only the line is slow.
+            self.post(node, GaveUp())
         self._fail_at(node)
         if self._processes is not None:
             self._processes.node_down(node)

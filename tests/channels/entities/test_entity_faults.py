@@ -36,7 +36,7 @@ from channels.entities.arbiter import ArbiterUnavailable, Owned
 from channels.entities.entity import Entity
 from channels.entities.errors import EntityLost, EntityStartFailed
 from channels.entities.handovers import Handovers
-from channels.entities.messages import Accepted, Ask, Handover, Verb, Withdraw
+from channels.entities.messages import Accepted, Ask, GaveUp, Handover, Verb, Withdraw
 from channels.entities.ownership import Record, State
 from channels.entities.placement import winner
 from channels.pubsub.adapter import Node as NodeName
@@ -934,6 +934,34 @@ async def test_accepted_casts_survive_a_drain_of_many_large_states(runtime: Runt
         for key in keys:
             nursery.start_soon(outcome, a, key, "heard", results)
     assert results == [[["cast", 1]]] * 20
+
+
+async def test_a_slow_request_to_a_node_that_seemed_lost_does_not_run_after_a_newer_one(
+    runtime: Runtime,
+) -> None:
+    _, (a, b, c) = await cluster("a", "b", "c", cls=SlowStart)
+    key = key_of(a)
+    began = listen(runtime, ENTITY_BEGAN)
+    await start_on(a, key)
+    await trio.sleep(0.5)
+    posts = [Post(c.router, kind, 0) for kind in (Ask, GaveUp)]
+    results: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outcome, c, key, "old", results)
+        await trio.sleep(0.1)
+        c.router.node_lost(a.router.node)
+        a.router.move(a.router.records[key], b.router.node)
+        await trio.sleep(1)
+        b.router.move(b.router.records[key], a.router.node)
+        await trio.sleep(0.1)
+        assert a.router.records[key].state is State.STARTING
+        for post in posts:
+            post.release()
+    assert isinstance(results[0], EntityLost)
+    await trio.sleep(1)
+    assert a.router.records[key].state is State.RUNNING
+    requests = [each["request"] for each in began]
+    assert "old" not in [each.content for each in requests if each]
 
 
 async def test_a_request_that_its_node_has_given_up_does_not_run_after_a_newer_one(
