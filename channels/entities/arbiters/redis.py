@@ -70,6 +70,7 @@ class _Session:
         run: the run of the server that has the records of the session.
         owned: the keys that the session owns.
         doubts: keys that the server may still have to release or to transfer, with their fences: it did not answer.
+        restores: counts the times at which records were read to restore them.
     """
 
     def __init__(self, node: Node, number: int, lease: Lease) -> None:
@@ -79,6 +80,7 @@ class _Session:
         self.lease = lease
         self.owned: dict[str, Owned] = {}
         self.doubts: dict[str, int] = {}
+        self.restores = 0
         # The cursor of the clean-up.
         self.cursor = 0
 
@@ -269,6 +271,7 @@ class RedisArbiter:
         """Write the records of the session again, after a restart of the server or a failover."""
         run, sent = self._run_id, self._clock()
         known = list(session.owned)
+        session.restores += 1
         # Without keys, one call restores the session.
         for start in range(0, len(known) or 1, _PORTION):
 
@@ -276,6 +279,7 @@ class RedisArbiter:
                 keys: Sequence[str] = known[start : start + _PORTION],
             ) -> list[str | int | bytes]:
                 # Read the records when they are sent, because some keys may have been released since.
+                session.restores += 1
                 found: list[str | int | bytes] = []
                 for key in keys:
                     owned = session.owned.get(key)
@@ -337,11 +341,13 @@ class RedisArbiter:
             # Do not restore it, because it may have another owner soon.
             del session.owned[key]
         session.doubts[key] = fence
-        was_done = False
+        was_done, restores = False, session.restores
         try:
             answer = await self._request(session, script, key, fence, *arguments, repeats=False)
             was_done = answer[0] == scripts.DONE
         except ArbiterUnavailable as error:
+            # If a restore has left the key out, another node may get it.
+            error.may_have_run = error.may_have_run or session.restores != restores
             if error.may_have_run:
                 raise
             session.doubts.pop(key, None)
@@ -350,6 +356,8 @@ class RedisArbiter:
             raise
         session.doubts.pop(key, None)
         if not was_done and script is scripts.TRANSFER and before is not None:
+            if session.restores != restores:
+                raise self._unavailable("the server restarted meanwhile", may_have_run=True)
             # The target has no session. This node still owns the key.
             session.owned[key] = before
         return answer

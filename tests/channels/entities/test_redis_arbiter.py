@@ -499,6 +499,35 @@ async def test_a_server_that_lost_its_data_grants_nothing_for_one_lease(
     assert await owned(a, "42") == fence
 
 
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_a_transfer_during_a_restore_may_have_lost_the_key(
+    server: Server,
+    a: RedisArbiter,
+    b: RedisArbiter,
+    monkeypatch: pytest.MonkeyPatch,
+    is_away: bool,
+) -> None:
+    fence = await owned(a, "42")
+    request = a._request
+
+    async def slow(session: Any, script: Script, *arguments: Any, **options: Any) -> Any:
+        # The node restores its records, but not that of the key, which is about to move.
+        server._keys.clear()
+        await trio.sleep(LEASE / 2)
+        if is_away:
+            raise ArbiterUnavailable("redis", "it is away", may_have_run=False)
+        return await request(session, script, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(a, "_request", slow)
+        with pytest.raises(ArbiterUnavailable) as caught:
+            await a.transfer("42", fence, B)
+    assert caught.value.may_have_run
+    await trio.sleep(LEASE)
+    assert a.lease.is_valid, a.lease.problem
+    assert isinstance(await b.acquire("42"), Owned)
+
+
 async def test_after_a_failover_the_greater_fence_wins(
     server: Server, a: RedisArbiter, b: RedisArbiter
 ) -> None:
