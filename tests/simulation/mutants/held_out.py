@@ -581,6 +581,8 @@ if known is None:
         function="RedisArbiter._give_up",
         shape="""\
 if not was_done and script is scripts.TRANSFER and (before is not None):
+    if session.restores != restores:
+        raise self._unavailable('the server restarted meanwhile', may_have_run=True)
     session.owned[key] = before
 """,
         replacement="",
