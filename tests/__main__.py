@@ -10,7 +10,6 @@ send that.
 from __future__ import annotations
 
 import argparse
-import compileall
 import os
 import re
 import subprocess
@@ -24,7 +23,6 @@ from threading import Lock
 from attrs import define, field, frozen
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("actors", "supervision", "channels")
 
 
 @frozen
@@ -52,7 +50,7 @@ def parts() -> list[Part]:
     # Each part imports the program and its tests again, which takes about five seconds. So there are few parts.
     return [
         *shares("tests/integration", 4),
-        *shares("tests/channels", 2),
+        Part.of_tests("tests/channels", "tests/channels"),
         *shares("tests/simulation", 2),
         Part.of_tests(" and ".join(processes), *processes),
         Part.of_tests("tests/architecture", "tests/architecture"),
@@ -151,9 +149,6 @@ def main() -> int:
     todo = parts_without_integration() if options.without_integration else parts()
     workers = (os.cpu_count() or 1) + 4
     print(f"{len(todo)} parts, {workers} at a time", flush=True)
-    # Otherwise each of the first parts would compile all modules, in a fresh clone.
-    for folder in PACKAGES:
-        compileall.compile_dir(ROOT / folder, quiet=2, workers=0)
     with (
         tempfile.TemporaryDirectory(
             prefix="ashtree-tests-", ignore_cleanup_errors=True

@@ -38,7 +38,7 @@ def test_a_run_without_integration_has_all_other_tests() -> None:
         "tests/integration, 4 of 4",
         "types",
     ]
-    assert len(chosen) == 7
+    assert len(chosen) == 6
 
 
 def test_a_failed_part_is_shown_in_full_and_makes_the_run_fail(
