@@ -444,6 +444,14 @@ async def start_on(node: Node, key: str) -> None:
     await trio.sleep(0.1)
 
 
+def hold(node: Node, key: str, fence: int = 1) -> Record[Any]:
+    """Let a node own a key without a process."""
+    record: Record[Any] = Record(key)
+    record.state, record.fence = State.HELD, fence
+    node.router.records[key] = record
+    return record
+
+
 class Trapping(Counter):
     """An entity that runs `terminate` when its node stops, and hands over what it has heard."""
 
@@ -728,9 +736,7 @@ async def test_a_key_whose_release_was_cut_off_is_usable(
 ) -> None:
     _, (a, b) = await cluster("a", "b")
     key = key_of(a)
-    record: Record[Any] = Record(key)
-    record.state, record.fence = State.HELD, 1
-    a.router.records[key] = record
+    record = hold(a, key)
     monkeypatch.setattr(a.router.arbiter, "release", late(a.router.arbiter.release))
     while record.state is not State.RELEASING:  # noqa: ASYNC110 - no event for it
         await trio.sleep(0.05)
@@ -749,9 +755,7 @@ async def test_requests_to_a_node_that_stops_while_it_releases_a_key_go_to_the_n
     _, (a, b) = await cluster("a", "b", cls=Lingering)
     key, other = key_of(b), key_of(b, "other")
     assert await call(a.via(key), "add") == 1
-    record: Record[Any] = Record(other)
-    record.state, record.fence = State.HELD, 1
-    b.router.records[other] = record
+    record = hold(b, other)
     release = b.router.arbiter.release
 
     async def slow(key: str, fence: int) -> bool:
@@ -1148,9 +1152,7 @@ async def test_a_key_may_arrive_while_its_last_ownership_is_released(
     _, (a, b) = await cluster("a", "b")
     key = key_of(b)
     assert await call(b.via(key), "add") == 1
-    record: Record[Any] = Record(key)
-    record.state, record.fence = State.HELD, fence
-    a.router.records[key] = record
+    record = hold(a, key, fence)
     for name in ("acquire", "release"):
         monkeypatch.setattr(a.router.arbiter, name, late(getattr(a.router.arbiter, name)))
     async with trio.open_nursery() as nursery:
@@ -1176,9 +1178,7 @@ async def test_requests_behind_one_that_needs_no_entity_run_once_after_a_release
 ) -> None:
     _, (a, b, c) = await cluster("a", "b", "c", cls=SlowStart)
     key = key_of(b)
-    record: Record[Any] = Record(key)
-    record.state, record.fence = State.HELD, 1
-    b.router.records[key] = record
+    record = hold(b, key)
     # The key was on c before, and b has not forgotten this.
     b.router._remember(key, c.router.node)
     monkeypatch.setattr(b.router.arbiter, "release", late(b.router.arbiter.release))
@@ -1208,9 +1208,7 @@ async def test_a_key_that_has_arrived_and_could_not_start_is_not_released(
     key = key_of(b)
     assert await call(b.via(key), "add") == 1
     if fence:
-        record: Record[Any] = Record(key)
-        record.state, record.fence = State.HELD, fence
-        a.router.records[key] = record
+        hold(a, key, fence)
     with monkeypatch.context() as patch:
         patch.setattr(a.router.arbiter, "acquire", away(may_have_run=may_have_run))
         b.router.move(b.router.records[key], a.router.node)
@@ -1460,15 +1458,7 @@ async def test_an_entity_of_a_node_that_stops_reaches_other_nodes_until_its_end(
 
 
 async def test_requests_to_a_node_that_stops_go_to_the_next_owner(runtime: Runtime) -> None:
-    class Leaving(Counter):
-        async def init(self, key: str, state: Any = None) -> None:
-            trap_exits()
-            await super().init(key, state)
-
-        async def terminate(self, reason: Any) -> None:
-            await trio.sleep(2)
-
-    _, (a, b) = await cluster("a", "b", cls=Leaving)
+    _, (a, b) = await cluster("a", "b", cls=Lingering)
     key = key_of(b)
     assert await call(a.via(key), "add") == 1
     ours: list[Any] = []

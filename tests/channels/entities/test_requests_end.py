@@ -48,6 +48,16 @@ async def end_of(action: Callable[[], Awaitable[Any]], ended: list[tuple[Any, fl
     ended.append((result, trio.current_time() - began))
 
 
+async def call_that_waits(
+    nursery: trio.Nursery, first: Node, then: Node, key: str, ended: list[tuple[Any, float]]
+) -> None:
+    """Let the entity work for a second for one node, while the call of another one waits."""
+    nursery.start_soon(ask, first, key, ["sleep", 1], [])
+    await trio.sleep(0.2)
+    nursery.start_soon(ask, then, key, "add", ended)
+    await trio.sleep(0.2)
+
+
 async def begin_handover(b: Node, key: str, to: Node) -> None:
     """Move a key, and return when the first part of its handover has left."""
     b.router.move(b.router.records[key], to.router.node)
@@ -64,10 +74,7 @@ async def test_a_call_ends_if_the_sender_of_its_handover_ends_between_two_parts(
     key = key_of(b)
     ended: list[tuple[Any, float]] = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(ask, a, key, ["sleep", 1], [])
-        await trio.sleep(0.2)
-        nursery.start_soon(ask, c, key, "add", ended)
-        await trio.sleep(0.2)
+        await call_that_waits(nursery, a, c, key, ended)
         await begin_handover(b, key, a)
         if how == "lost":
             kill(b.supervisor)
@@ -92,10 +99,7 @@ async def test_a_call_ends_if_its_key_moves_to_a_node_that_its_node_cannot_reach
     await trio.sleep(90)
     ended: list[tuple[Any, float]] = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(ask, b, key, ["sleep", 1], [])
-        await trio.sleep(0.2)
-        nursery.start_soon(ask, c, key, "add", ended)
-        await trio.sleep(0.2)
+        await call_that_waits(nursery, b, c, key, ended)
         b.router.move(b.router.records[key], a.router.node)
     ((error, seconds),) = ended
     assert isinstance(error, EntityLost)
@@ -111,10 +115,7 @@ async def test_a_call_ends_if_its_node_has_never_heard_of_the_new_owner(runtime:
     key = key_of(b)
     ended: list[tuple[Any, float]] = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(ask, b, key, ["sleep", 1], [])
-        await trio.sleep(0.2)
-        nursery.start_soon(ask, c, key, "add", ended)
-        await trio.sleep(0.2)
+        await call_that_waits(nursery, b, c, key, ended)
         b.router.move(b.router.records[key], a.router.node)
     ((error, seconds),) = ended
     assert isinstance(error, EntityLost)
