@@ -25,6 +25,7 @@ from channels.http.lifespan import ApplicationStartError
 from channels.serving.services import Services
 from channels.transports.asgi_stream import AsgiStream, path_of
 from channels.transports.listener import ListenError, Listening
+from channels.transports.tls import secure
 from channels.upgrade.connecting import SERVER_FULL, address_refusal
 from channels.upgrade.first_request import answer_first_request, refuse_connection
 from supervision.child_spec import ChildSpec
@@ -113,13 +114,32 @@ class ListenerServer(GenServer[None]):
     async def _turn_away(self, accepted: Any) -> None:
         """Answer 503 to a client that connected too late to get a process."""
         self.services.count(("connection", "not_started"))
+        secured = self._secured(accepted)
+        if secured is None:
+            return
+        stream, accepted = secured
         try:
-            await answer_first_request(self.services, self._stream_of(accepted))
+            await answer_first_request(self.services, stream)
         finally:
             accepted.close()
 
-    def _stream_of(self, accepted: Any) -> Any:
-        return accepted if self.ssl_context is None else _secured(accepted, self.ssl_context)
+    def _secured(self, accepted: Any) -> tuple[Any, Any] | None:
+        """Return the stream for the process of a connection, and the object to close if no process takes it over.
+
+        Without TLS, both are the accepted connection. None means that the client has gone already.
+        """
+        if self.ssl_context is None:
+            return accepted, accepted
+        if isinstance(accepted, socket.socket):
+            try:
+                accepted = secure(accepted, self.ssl_context)
+            except OSError:
+                accepted.close()
+                return None
+            return accepted, accepted
+        # A stream of a simulated network. HTTP clients neither send close_notify nor wait for it.
+        context = self.ssl_context
+        return trio.SSLStream(accepted, context, server_side=True, https_compatible=True), accepted
 
     def _accepted(self, nursery: trio.Nursery, accepted: Any) -> None:
         self.waiting.append(accepted)
@@ -133,8 +153,10 @@ class ListenerServer(GenServer[None]):
         endpoint drains, and a process if the supervisor restarts.
         """
         while self.waiting:
-            accepted = self.waiting.popleft()
-            stream = self._stream_of(accepted)
+            secured = self._secured(self.waiting.popleft())
+            if secured is None:
+                continue
+            stream, accepted = secured
             self.services.admission.hand_over(stream, accepted)
             try:
                 request = DynamicSupervisor.request_start(
@@ -247,14 +269,6 @@ class SamePort:
         if internal_port == 0:
             self._internal_port = self._endpoint.internal_address[1]
         return pid
-
-
-def _secured(accepted: Any, context: ssl.SSLContext) -> trio.SSLStream[Any]:
-    """Wrap an accepted connection in TLS. The first read does the handshake, so `head_timeout` limits its time."""
-    if isinstance(accepted, socket.socket):
-        accepted = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
-    # HTTP clients neither send close_notify nor wait for it.
-    return trio.SSLStream(accepted, context, server_side=True, https_compatible=True)
 
 
 async def start_application(handover: HttpHandover) -> Pid:

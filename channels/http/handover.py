@@ -32,6 +32,7 @@ from channels.http.hypercorn_server import HypercornServer, ReplayStream, Served
 from channels.http.lifespan import Lifespan
 from channels.protocol.work_budget import WorkBudget
 from channels.transports.asgi_stream import ASGIApplication, in_origin_form, path_of
+from channels.transports.tls import TlsSocket, TlsSocketStream
 from channels.transports.transports import ByteStream
 
 __all__ = ["DEFAULT_KEEP_ALIVE_TIMEOUT", "HttpHandover", "not_found"]
@@ -215,7 +216,9 @@ class HttpHandover:
             stream: a connected, non-blocking socket or a Trio stream. This method closes it.
             first: the bytes that the caller has read from the stream. They show whether the client speaks HTTP/2.
         """
-        if isinstance(stream, socket.socket):
+        if isinstance(stream, TlsSocket):
+            stream = TlsSocketStream(stream)
+        elif isinstance(stream, socket.socket):
             stream = trio.SocketStream(trio.socket.from_stdlib_socket(stream))
         server = HypercornServer(
             self._served,

@@ -48,6 +48,7 @@ from wsproto.events import CloseConnection, Message, Ping
 from actors.text import log_exception
 from channels.protocol.work_budget import WorkBudget
 from channels.transports.asgi_stream import PIECES
+from channels.transports.tls import TlsSocketStream
 from channels.wire.request import DEFAULT_MAX_HEAD_SIZE, BadRequest, HeadParser
 
 __all__ = [
@@ -134,7 +135,7 @@ class ReplayStream(trio.abc.HalfCloseableStream):
     """
 
     def __init__(self, stream: trio.abc.Stream, first: bytes) -> None:
-        self.is_tls = isinstance(stream, trio.SSLStream)
+        self.is_tls = isinstance(stream, TlsSocketStream | trio.SSLStream)
         self._stream = stream
         self._first = first
 

@@ -20,6 +20,7 @@ from channels.serving.services import LateAnswer, Services
 from channels.socket import Refusal
 from channels.transports.asgi_stream import AsgiStream
 from channels.transports.stream_transport import READ_SIZE, socket_source, stream_source
+from channels.transports.tls import TlsSocket
 from channels.transports.transports import ByteStream
 from channels.upgrade.connecting import (
     SERVER_FULL,
@@ -52,6 +53,8 @@ _LATE = 3.0
 # The cost of an upgrade, in units of the work budget. A join costs the same. Upgrades use the budget, because thousands
 # of clients may connect at the same moment.
 _UPGRADE_COST = 24
+# The cost of a TLS handshake, which takes up to a millisecond.
+_HANDSHAKE_COST = 128
 # The cost of a handover, without the first request, which the HTTP server counts itself.
 _HANDOVER_COST = 24
 _DRAINING = Refusal(503, headers=(("retry-after", "1"),))
@@ -127,7 +130,10 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
         head = stream.head
     else:
         parser = HeadParser(http2=services.http.http2)
-        if isinstance(stream, socket.socket):
+        if isinstance(stream, TlsSocket):
+            # Nothing can interrupt the computation of a handshake, so only few may run in one turn.
+            await services.budget.take(_HANDSHAKE_COST)
+        elif isinstance(stream, socket.socket):
             # Most clients have sent the whole head by now, so most requests need no time limit.
             try:
                 head = _read_now(stream, parser)
@@ -182,7 +188,7 @@ async def _read_in_time(
         services.count(("http", "head_timeout"))
         await _answer_and_close(stream, Refusal(408))
         return None
-    if not parser.begun and isinstance(stream, socket.socket):
+    if not parser.begun and type(stream) is socket.socket:
         # The request may have arrived since this process last ran. Closing the socket would then reset the connection.
         try:
             head = _read_now(stream, parser)
@@ -268,11 +274,9 @@ def _upgrade_problem(head: Head, mount: MountedSocket) -> tuple[str | None, Defl
 
 
 def _scheme(stream: ByteStream) -> str:
-    if isinstance(stream, socket.socket):
-        return "http"
     if type(stream) is AsgiStream:
         return stream.scheme
-    return "https" if isinstance(stream, trio.SSLStream) else "http"
+    return "https" if isinstance(stream, TlsSocket | trio.SSLStream) else "http"
 
 
 async def _answer_and_close(stream: ByteStream, refusal: Refusal | LateAnswer) -> None:
@@ -296,7 +300,13 @@ def peer_of(stream: ByteStream) -> PeerData | None:
     """
     certificate = None
     below: Any = stream
-    if not isinstance(stream, socket.socket):
+    if isinstance(stream, TlsSocket):
+        try:
+            certificate = stream.getpeercert(binary_form=True)
+        except (OSError, ValueError):
+            # Without a TLS handshake there is no certificate.
+            certificate = None
+    elif not isinstance(stream, socket.socket):
         if type(stream) is AsgiStream:
             return stream.peer
         if isinstance(stream, trio.SSLStream):
@@ -336,6 +346,11 @@ async def read_head(stream: ByteStream, parser: HeadParser | None = None) -> Par
         The head, or a `BadRequest`. None if the connection ended before the head was complete.
     """
     parser = HeadParser() if parser is None else parser
+    if isinstance(stream, TlsSocket):
+        try:
+            await stream.handshake()
+        except (OSError, trio.ClosedResourceError):
+            return None
     read = socket_source(stream) if isinstance(stream, socket.socket) else stream_source(stream)
     while True:
         try:
@@ -378,6 +393,9 @@ async def send_final_answer(stream: ByteStream, data: bytes) -> None:
 
 
 async def _send_on_socket(sock: socket.socket, data: bytes) -> None:
+    if isinstance(sock, TlsSocket) and sock.version() is None:
+        # The handshake is not complete, so no answer can reach the client.
+        return
     view = memoryview(data)
     while view:
         try:
