@@ -14,6 +14,7 @@ import trustme
 from trio.testing import wait_all_tasks_blocked
 
 from channels.transports.contract import Signal, Transport
+from channels.transports.tls import secure
 from channels.transports.transports import ByteStream, Transports
 from tests.channels.transports.readers import Heard
 from tests.channels.transports.sockets import socket_pair
@@ -50,17 +51,18 @@ async def tls() -> AsyncIterator[Wire]:
     authority.issue_cert("localhost").configure_cert(server)
     authority.configure_trust(client)
     with socket_pair() as (ours, theirs):
-        ours_stream, theirs_stream = (
-            trio.SocketStream(trio.socket.from_stdlib_socket(sock)) for sock in (ours, theirs)
-        )
-        ours_tls = trio.SSLStream(ours_stream, server, server_side=True, https_compatible=True)
+        ours_tls = secure(ours, server)
         theirs_tls = trio.SSLStream(
-            theirs_stream, client, server_hostname="localhost", https_compatible=True
+            trio.SocketStream(trio.socket.from_stdlib_socket(theirs)),
+            client,
+            server_hostname="localhost",
+            https_compatible=True,
         )
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(ours_tls.do_handshake)
+            nursery.start_soon(ours_tls.handshake)
             nursery.start_soon(theirs_tls.do_handshake)
-        yield Wire(ours_tls, theirs_tls)
+        with ours_tls:
+            yield Wire(ours_tls, theirs_tls)
 
 
 Kind: TypeAlias = Callable[[], contextlib.AbstractAsyncContextManager[Wire]]
@@ -68,7 +70,8 @@ KINDS: dict[str, tuple[Kind, bool]] = {
     "socket, poller": (plain_socket, True),
     "socket, pump": (plain_socket, False),
     "memory": (memory, True),
-    "tls": (tls, True),
+    "tls, poller": (tls, True),
+    "tls, pump": (tls, False),
 }
 
 
@@ -130,7 +133,7 @@ async def connection(request: pytest.FixtureRequest) -> AsyncIterator[Connection
         yield connection
 
 
-@pytest.fixture(params=[name for name in KINDS if name != "tls"])
+@pytest.fixture(params=[name for name in KINDS if not name.startswith("tls")])
 async def half_closing(request: pytest.FixtureRequest) -> AsyncIterator[Connection]:
     """A connection of which each side can be closed alone, as TLS cannot in Python."""
     async with connect(request.param) as connection:
