@@ -106,7 +106,6 @@ from supervision.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from channels.development.crashes import Crashes
-    from channels.endpoint.address_limit import AddressLimit
     from channels.endpoint.trusted_proxies import TrustedProxies
     from channels.longpoll.requests import LongPolling
     from channels.publishing.http import HttpPublish
@@ -174,12 +173,10 @@ class Endpoint:
         max_internal_connections: the maximum number of open connections on the internal port. A further one gets 503.
         max_sessions: the maximum number of sessions of polling clients. A request for a further session gets 503, and
             the endpoint counts it.
-        address_limit: an `AddressLimit` from `channels.endpoint.address_limit`, which limits the clients with the same
-            network address; None for no limit.
         trusted_proxies: the addresses and networks of your own proxies, such as `["127.0.0.1", "10.0.0.0/8"]`, and
             `"unix:"` for a Unix socket. For their requests, the address and the scheme of the client come from
-            `X-Forwarded-For` and `X-Forwarded-Proto`: for `connect_info`, `check_origin="conn"`, `address_limit`, and
-            the scope of the `http` application. For all other requests, the endpoint ignores these headers.
+            `X-Forwarded-For` and `X-Forwarded-Proto`: for `connect_info`, `check_origin="conn"`, and the scope of the
+            `http` application. For all other requests, the endpoint ignores these headers.
         max_buffered_messages: the maximum number of frames that wait for one client. If more frames wait, the endpoint
             closes the client's connection with 1013.
         max_buffered_bytes: the maximum number of bytes that wait for one client. If more bytes wait, the endpoint
@@ -239,7 +236,6 @@ class Endpoint:
         max_connections: int | None = None,
         max_internal_connections: int = 64,
         max_sessions: int = 20_000,
-        address_limit: AddressLimit | None = None,
         trusted_proxies: Sequence[str] = (),
         max_buffered_messages: int = DEFAULT_MAX_MESSAGES,
         max_buffered_bytes: int = DEFAULT_MAX_BYTES,
@@ -286,7 +282,6 @@ class Endpoint:
         self.max_connections = max_connections
         self.max_internal_connections = max_internal_connections
         self.max_sessions = max_sessions
-        self.address_limit = address_limit
         self.trusted_proxies = trusted_proxies
         self.max_buffered_messages = max_buffered_messages
         self.max_buffered_bytes = max_buffered_bytes
@@ -410,7 +405,6 @@ class Endpoint:
             http=http,
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
-            addresses=None if self.address_limit is None else self.address_limit.table(),
             proxies=self._proxies(),
             tracer=next((plug.tracer for plug in plugs if plug.tracer is not None), None),
         )
@@ -465,7 +459,6 @@ class Endpoint:
             listen=listen,
             connections="internal_connections",
             admission=Admission(),
-            addresses=None,
         )
         # The plugs get the services of the endpoint, because they report its state.
         _connect(http, internal, partial(_find, plugs, services, None))
@@ -718,9 +711,6 @@ class Endpoint:
             if isinstance(self.observer, type) or not hasattr(self.observer, "check_options"):
                 raise InvalidOption("Endpoint", "observer", self.observer, "Observer(...), or None")
             self.observer.check_options()
-        if not hasattr(self.address_limit, "table") and self.address_limit is not None:
-            expected = "AddressLimit(max_clients=...), or None"
-            raise InvalidOption("Endpoint", "address_limit", self.address_limit, expected)
         self._proxies()
         self._check_plugs()
         for option, kind in (("pubsub", PubSub), ("draining", Draining)):

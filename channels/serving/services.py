@@ -148,16 +148,6 @@ class Http(Protocol):
         """Run the lifespan of the application. Call `ready` when the application has started."""
 
 
-class Addresses(Protocol):
-    """The number of clients of each network address. `channels.endpoint.address_limit` implements it."""
-
-    def __len__(self) -> int: ...
-    def key(self, address: str) -> str: ...
-    def is_full(self, key: str) -> bool: ...
-    def enter(self, key: str) -> bool: ...
-    def leave(self, key: str) -> None: ...
-
-
 class Proxies(Protocol):
     """The trusted proxies of an endpoint. `channels.endpoint.trusted_proxies` implements them."""
 
@@ -370,7 +360,6 @@ class Services:
         idle_checks: the checks for silent clients.
         counters: the counters.
         admission: the state of admission.
-        addresses: the number of clients of each network address; None if there is no limit.
         proxies: the trusted proxies; None if there are none.
         tracer: the object that makes spans for events that clients cause; None makes no spans.
         counting: the method `count` of the counters, bound once for all connections.
@@ -391,7 +380,6 @@ class Services:
     idle_checks: IdleChecks = field(factory=IdleChecks)
     counters: Counters = field(factory=Counters)
     admission: Admission = field(factory=Admission)
-    addresses: Addresses | None = None
     proxies: Proxies | None = None
     tracer: Tracer | None = None
     counting: Callable[[tuple[str, ...]], None] = field(init=False)
@@ -428,18 +416,17 @@ class Services:
         """Count an event for `Endpoint.statistics()`."""
         self.counters.count(event)
 
-    def refused(self, limit: str, status: int, address: str | None = None) -> None:
+    def refused(self, limit: str, status: int) -> None:
         """Emit `CONNECTION_REFUSED` after a limit has refused a client.
 
         Args:
             limit: the name of the limit.
             status: the HTTP status of the answer.
-            address: the address or network with too many clients; None for the other limits.
         """
         self.runtime.telemetry.execute(
             CONNECTION_REFUSED,
             {},
-            {"endpoint": self.endpoint, "limit": limit, "status": status, "address": address},
+            {"endpoint": self.endpoint, "limit": limit, "status": status},
         )
 
     def unmatched_path(self, path: str) -> None:

@@ -26,7 +26,6 @@ from channels.upgrade.connecting import (
     Connected,
     connect,
     may_come_from,
-    take_address,
     unsupported,
 )
 from channels.wire import handshake
@@ -229,10 +228,6 @@ async def _upgrade(
             mount,
             f"it offered none of the supported subprotocols ({spoken}), or its token is not base64",
         )
-    if services.addresses is not None:
-        refusal = take_address(services, peer)
-        if refusal is not None:
-            return refusal
     info = ConnectInfo(
         peer_data=peer,
         scheme=scheme,

@@ -517,7 +517,6 @@ MISTAKES: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"max_connections": 1.5}, InvalidOption, "max_connections=1.5"),
     ({"max_buffered_messages": True}, InvalidOption, "max_buffered_messages=True"),
     ({"max_buffered_bytes": -1}, InvalidOption, "max_buffered_bytes=-1"),
-    ({"address_limit": 50}, InvalidOption, "address_limit=50; write AddressLimit(max_clients=...)"),
     ({"max_total_buffered_bytes": 0}, InvalidOption, "max_total_buffered_bytes=0"),
     ({"max_latest_values": 0}, InvalidOption, "max_latest_values=0"),
     ({"max_latest_bytes": 0.5}, InvalidOption, "max_latest_bytes=0.5"),
