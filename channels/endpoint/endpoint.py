@@ -302,6 +302,7 @@ class Endpoint:
         self.plugs = tuple(plugs) if publish is None else (*plugs, publish)
         # The reason why the newest version of the application could not be loaded. The development page shows it.
         self.load_problem: str | None = None
+        self._is_starting = False
         self._services: Services | None = None
         self._internal: Services | None = None
         self._supervisor: Pid | None = None
@@ -353,8 +354,8 @@ class Endpoint:
             internal_listen: the function that opens the internal listener; None takes the endpoint's own `listen`.
 
         Raises:
-            EndpointError: the endpoint is already running, or both ports are the same, or it has long polling and other
-                nodes, but no `secret_key_base`.
+            EndpointError: the endpoint is already running or starting, or both ports are the same, or it has long
+                polling and other nodes, but no `secret_key_base`.
             ChannelsError: `check` found a mistake.
             StartError: a child did not start, for example because the port is in use.
         """
@@ -369,6 +370,10 @@ class Endpoint:
         if self._services is not None and not self._services.admission.closed:
             raise EndpointError(
                 "this endpoint is already running; stop it first, or make another Endpoint"
+            )
+        if self._is_starting:
+            raise EndpointError(
+                "this endpoint is already starting; call start_link once, or make another Endpoint"
             )
         self.pubsub.attach(current_runtime())
         telemetry = current_runtime().telemetry
@@ -430,9 +435,13 @@ class Endpoint:
         # The observer is the first child, so that it sees the start and the stop of all other children.
         children[:0] = self._observers(self.secret_key_base or secret_key_base)
         # The supervisor of the application's children is the significant child: if it gives up, the endpoint does too.
-        pid = await Supervisor.start_link(
-            children, auto_shutdown="any_significant", label="endpoint"
-        )
+        self._is_starting = True
+        try:
+            pid = await Supervisor.start_link(
+                children, auto_shutdown="any_significant", label="endpoint"
+            )
+        finally:
+            self._is_starting = False
         services.admission.started = True
         self._services, self._internal, self._supervisor = services, internal, pid
         self._announce(has_port=port is not None, tls=ssl_context is not None)
