@@ -82,7 +82,7 @@ from channels.pubsub.pubsub import PubSub
 from channels.serving.mount import Mount
 from channels.serving.mounted import Mounted, mount_all
 from channels.serving.plug import Plug
-from channels.serving.services import Admission, EndpointChild, LateAnswer, Service, Services
+from channels.serving.services import Admission, EndpointChild, Service, Services
 from channels.socket import Socket, router_of
 from channels.tokens.token import Secret, check_secret
 from channels.topics import Router
@@ -416,7 +416,6 @@ class Endpoint:
         polling = _polling(services)
         public = tuple(plug for plug in plugs if plug.public or not has_internal_port)
         _connect(http, services, partial(_find, public, services, polling))
-        http.late_answer = partial(_late_answer, public, services)
         internal, of_internal_port = None, []
         if internal_port is not None:
             inner = {} if self.observer is None else self.observer.mounts()
@@ -471,8 +470,6 @@ class Endpoint:
         )
         # The plugs get the services of the endpoint, because they report its state.
         _connect(http, internal, partial(_find, plugs, services, None))
-        public = tuple(plug for plug in plugs if plug.public)
-        http.late_answer = partial(_late_answer, public, internal)
         return internal
 
     def _internal_children(self, services: Services, host: str, port: int) -> list[ChildSpec]:
@@ -1009,15 +1006,6 @@ def _find(
         if found is not None:
             return found
     return None if polling is None else polling.find(scope)
-
-
-def _late_answer(plugs: Sequence[Plug], services: Services, path: str) -> LateAnswer | None:
-    """Return the answer of a plug to a request on a new connection while the endpoint drains."""
-    for plug in plugs:
-        answer = plug.late_answer(path, services)
-        if answer is not None:
-            return answer
-    return None
 
 
 async def _hold_services(

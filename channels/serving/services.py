@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-import msgspec
 import trio
 from attrs import field, frozen
 
@@ -40,7 +39,6 @@ __all__ = [
     "EndpointChild",
     "Http",
     "IdleChecks",
-    "LateAnswer",
     "Service",
     "Services",
     "Tracer",
@@ -111,25 +109,14 @@ class Tracer(Protocol):
         """Await the decision about a client within a span. Return the decision, and the trace of the client."""
 
 
-class LateAnswer(msgspec.Struct, frozen=True):
-    """The answer of a plug to a request on a new connection while the endpoint drains."""
-
-    status: int
-    body: str
-    headers: tuple[tuple[str, str], ...] = ()
-
-
 class Http(Protocol):
     """The server of requests that are not for a socket. `channels.http.handover` implements it.
 
     Attributes:
         http2: True if it serves HTTP/2.
-        late_answer: a function that takes the path of a request on a new connection while the endpoint drains. It
-            returns the answer of a plug; None for 503.
     """
 
     http2: bool
-    late_answer: Callable[[str], LateAnswer | None]
 
     @property
     def connections(self) -> int:
