@@ -375,10 +375,7 @@ _LINES = (
     Line(
         CONNECTION_REFUSED,
         INFO,
-        "Refused a client%(address)s with HTTP status %(status)d, because %(limit)s allows no more clients",
-        fields=lambda facts: {
-            "address": "" if facts["address"] is None else f" of {_shorten.repr(facts['address'])}"
-        },
+        "Refused a client with HTTP status %(status)d, because %(limit)s allows no more clients",
     ),
     Line(
         PUBLISH_REFUSED,

@@ -215,8 +215,7 @@ CONNECTION_CLOSED: Event = ("phoenix", "connection_closed")
 
 CONNECTION_REFUSED: Event = ("phoenix", "connection_refused")
 """The server refused a client before `connect`, because there are too many clients. Metadata: `limit`, which is
-`max_connections`, `max_internal_connections`, `max_sessions` or `address_limit`; `status`, the HTTP status, 503 or 429;
-and `address`, the address or network that has too many clients, or None."""
+`max_connections`, `max_internal_connections` or `max_sessions`; and `status`, the HTTP status, which is 503."""
 
 PUBLISH_ACCEPTED: Event = ("phoenix", "publish_accepted")
 """`HttpPublish` has sent the messages of a request, or the first messages of a batch that failed. Measurements:

@@ -102,7 +102,6 @@ class Connection(SessionServer):
     # The bytes of the client's incomplete message that count in `services.transports.incoming`. A complete message
     # counts until the process has decoded it.
     reserved = 0
-    deflates = False
 
     async def init(self, services: Services, source: ByteStream) -> Continue:
         self._set_up(services)
@@ -145,7 +144,6 @@ class Connection(SessionServer):
             extension=None if deflate is None else deflate.extension,
         )
         if deflate is not None:
-            self.deflates = True
             self.unread_limit = UNREAD_COMPRESSED_LIMIT
         if upgraded.answer:
             self.out.put(upgraded.answer)

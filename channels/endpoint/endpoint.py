@@ -82,7 +82,7 @@ from channels.pubsub.pubsub import PubSub
 from channels.serving.mount import Mount
 from channels.serving.mounted import Mounted, mount_all
 from channels.serving.plug import Plug
-from channels.serving.services import Admission, EndpointChild, LateAnswer, Service, Services
+from channels.serving.services import Admission, EndpointChild, Service, Services
 from channels.socket import Socket, router_of
 from channels.tokens.token import Secret, check_secret
 from channels.topics import Router
@@ -106,7 +106,6 @@ from supervision.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from channels.development.crashes import Crashes
-    from channels.endpoint.address_limit import AddressLimit
     from channels.endpoint.trusted_proxies import TrustedProxies
     from channels.longpoll.requests import LongPolling
     from channels.publishing.http import HttpPublish
@@ -174,12 +173,10 @@ class Endpoint:
         max_internal_connections: the maximum number of open connections on the internal port. A further one gets 503.
         max_sessions: the maximum number of sessions of polling clients. A request for a further session gets 503, and
             the endpoint counts it.
-        address_limit: an `AddressLimit` from `channels.endpoint.address_limit`, which limits the clients with the same
-            network address; None for no limit.
         trusted_proxies: the addresses and networks of your own proxies, such as `["127.0.0.1", "10.0.0.0/8"]`, and
             `"unix:"` for a Unix socket. For their requests, the address and the scheme of the client come from
-            `X-Forwarded-For` and `X-Forwarded-Proto`: for `connect_info`, `check_origin="conn"`, `address_limit`, and
-            the scope of the `http` application. For all other requests, the endpoint ignores these headers.
+            `X-Forwarded-For` and `X-Forwarded-Proto`: for `connect_info`, `check_origin="conn"`, and the scope of the
+            `http` application. For all other requests, the endpoint ignores these headers.
         max_buffered_messages: the maximum number of frames that wait for one client. If more frames wait, the endpoint
             closes the client's connection with 1013.
         max_buffered_bytes: the maximum number of bytes that wait for one client. If more bytes wait, the endpoint
@@ -239,7 +236,6 @@ class Endpoint:
         max_connections: int | None = None,
         max_internal_connections: int = 64,
         max_sessions: int = 20_000,
-        address_limit: AddressLimit | None = None,
         trusted_proxies: Sequence[str] = (),
         max_buffered_messages: int = DEFAULT_MAX_MESSAGES,
         max_buffered_bytes: int = DEFAULT_MAX_BYTES,
@@ -286,7 +282,6 @@ class Endpoint:
         self.max_connections = max_connections
         self.max_internal_connections = max_internal_connections
         self.max_sessions = max_sessions
-        self.address_limit = address_limit
         self.trusted_proxies = trusted_proxies
         self.max_buffered_messages = max_buffered_messages
         self.max_buffered_bytes = max_buffered_bytes
@@ -307,6 +302,7 @@ class Endpoint:
         self.plugs = tuple(plugs) if publish is None else (*plugs, publish)
         # The reason why the newest version of the application could not be loaded. The development page shows it.
         self.load_problem: str | None = None
+        self._is_starting = False
         self._services: Services | None = None
         self._internal: Services | None = None
         self._supervisor: Pid | None = None
@@ -358,8 +354,8 @@ class Endpoint:
             internal_listen: the function that opens the internal listener; None takes the endpoint's own `listen`.
 
         Raises:
-            EndpointError: the endpoint is already running, or both ports are the same, or it has long polling and other
-                nodes, but no `secret_key_base`.
+            EndpointError: the endpoint is already running or starting, or both ports are the same, or it has long
+                polling and other nodes, but no `secret_key_base`.
             ChannelsError: `check` found a mistake.
             StartError: a child did not start, for example because the port is in use.
         """
@@ -374,6 +370,10 @@ class Endpoint:
         if self._services is not None and not self._services.admission.closed:
             raise EndpointError(
                 "this endpoint is already running; stop it first, or make another Endpoint"
+            )
+        if self._is_starting:
+            raise EndpointError(
+                "this endpoint is already starting; call start_link once, or make another Endpoint"
             )
         self.pubsub.attach(current_runtime())
         telemetry = current_runtime().telemetry
@@ -410,14 +410,12 @@ class Endpoint:
             http=http,
             head_timeout=self.head_timeout,
             listen=listen or self.listen,
-            addresses=None if self.address_limit is None else self.address_limit.table(),
             proxies=self._proxies(),
             tracer=next((plug.tracer for plug in plugs if plug.tracer is not None), None),
         )
         polling = _polling(services)
         public = tuple(plug for plug in plugs if plug.public or not has_internal_port)
         _connect(http, services, partial(_find, public, services, polling))
-        http.late_answer = partial(_late_answer, public, services)
         internal, of_internal_port = None, []
         if internal_port is not None:
             inner = {} if self.observer is None else self.observer.mounts()
@@ -436,9 +434,13 @@ class Endpoint:
         # The observer is the first child, so that it sees the start and the stop of all other children.
         children[:0] = self._observers(self.secret_key_base or secret_key_base)
         # The supervisor of the application's children is the significant child: if it gives up, the endpoint does too.
-        pid = await Supervisor.start_link(
-            children, auto_shutdown="any_significant", label="endpoint"
-        )
+        self._is_starting = True
+        try:
+            pid = await Supervisor.start_link(
+                children, auto_shutdown="any_significant", label="endpoint"
+            )
+        finally:
+            self._is_starting = False
         services.admission.started = True
         self._services, self._internal, self._supervisor = services, internal, pid
         self._announce(has_port=port is not None, tls=ssl_context is not None)
@@ -465,12 +467,9 @@ class Endpoint:
             listen=listen,
             connections="internal_connections",
             admission=Admission(),
-            addresses=None,
         )
         # The plugs get the services of the endpoint, because they report its state.
         _connect(http, internal, partial(_find, plugs, services, None))
-        public = tuple(plug for plug in plugs if plug.public)
-        http.late_answer = partial(_late_answer, public, internal)
         return internal
 
     def _internal_children(self, services: Services, host: str, port: int) -> list[ChildSpec]:
@@ -718,9 +717,6 @@ class Endpoint:
             if isinstance(self.observer, type) or not hasattr(self.observer, "check_options"):
                 raise InvalidOption("Endpoint", "observer", self.observer, "Observer(...), or None")
             self.observer.check_options()
-        if not hasattr(self.address_limit, "table") and self.address_limit is not None:
-            expected = "AddressLimit(max_clients=...), or None"
-            raise InvalidOption("Endpoint", "address_limit", self.address_limit, expected)
         self._proxies()
         self._check_plugs()
         for option, kind in (("pubsub", PubSub), ("draining", Draining)):
@@ -1010,15 +1006,6 @@ def _find(
         if found is not None:
             return found
     return None if polling is None else polling.find(scope)
-
-
-def _late_answer(plugs: Sequence[Plug], services: Services, path: str) -> LateAnswer | None:
-    """Return the answer of a plug to a request on a new connection while the endpoint drains."""
-    for plug in plugs:
-        answer = plug.late_answer(path, services)
-        if answer is not None:
-            return answer
-    return None
 
 
 async def _hold_services(

@@ -26,7 +26,7 @@ from channels.serving.services import Services
 from channels.transports.asgi_stream import AsgiStream, path_of
 from channels.transports.listener import ListenError, Listening
 from channels.transports.tls import secure
-from channels.upgrade.connecting import SERVER_FULL, address_refusal
+from channels.upgrade.connecting import SERVER_FULL
 from channels.upgrade.first_request import answer_first_request, refuse_connection
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
@@ -221,10 +221,6 @@ async def serve_websocket(
     stream = AsgiStream(scope, receive, send, path=path_of(scope))
     try:
         if not await stream.connected():
-            return
-        too_many = address_refusal(services, stream.peer)
-        if too_many is not None:
-            await stream.refuse(too_many.status, b"", too_many.headers)
             return
         try:
             pid = await DynamicSupervisor.start_child(

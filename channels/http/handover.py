@@ -145,8 +145,6 @@ class HttpHandover:
         http2: see the argument.
         find: may be set. A function that takes the scope of an HTTP request. It returns another application for the
             request, such as long polling, or None.
-        late_answer: may be set. A function that takes the path of a request on a new connection while the endpoint
-            drains. It returns the answer of a plug; None for 503.
         websocket: may be set. An application for WebSockets on the paths of sockets. By default such a request gets
             421, which asks the client for a new connection.
         count: may be set. A function that counts refused requests (`("http", "bad_request")`) and connections that
@@ -172,7 +170,6 @@ class HttpHandover:
         self._budget = WorkBudget() if budget is None else budget
         self._connections = 0
         self.find: Callable[[Any], ASGIApplication | None] = _nothing
-        self.late_answer: Callable[[str], Any] = _nothing
         self.websocket: ASGIApplication = _elsewhere
         self.count: Callable[[tuple[str, ...]], object] = _nothing
         self.rewrite: Callable[[Any], Any] = _as_it_is

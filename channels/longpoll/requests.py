@@ -35,7 +35,7 @@ from channels.serving.services import Services
 from channels.socket import Refusal
 from channels.transports.asgi_stream import ASGIApplication, path_of
 from channels.transports.bodies import Bodies, Body
-from channels.upgrade.connecting import SERVER_FULL, address_refusal, may_come_from
+from channels.upgrade.connecting import SERVER_FULL, may_come_from
 from channels.wire.urls import InvalidQuery, cost_of_query, parse_query
 from supervision.child_spec import ChildSpec
 from supervision.dynamic_supervisor import DynamicSupervisor
@@ -185,9 +185,6 @@ class LongPolling:
         )
         if services.admission.draining:
             return plain_answer(503)
-        too_many = address_refusal(services, info.peer_data)
-        if too_many is not None:
-            return plain_answer(too_many.status, too_many.headers)
         try:
             pid = await DynamicSupervisor.start_child(
                 (services.endpoint, "sessions"),
@@ -205,8 +202,6 @@ class LongPolling:
             if isinstance(error, MaxChildren):
                 services.refused("max_sessions", SERVER_FULL.status)
             return plain_answer(SERVER_FULL.status, SERVER_FULL.headers)
-        if isinstance(entered, Refusal) and entered.status == 429:
-            return plain_answer(entered.status, entered.headers)
         if isinstance(entered, Refusal):
             return plain_answer(500) if entered.status == 500 else status_answer(403)
         token = self._sessions.token(entered)

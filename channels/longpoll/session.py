@@ -61,7 +61,7 @@ from channels.socket import Refusal
 from channels.telemetry import LONGPOLL_ANSWER_LOST, LONGPOLL_LEFT_OUT, LONGPOLL_UNSENDABLE
 from channels.tokens.token import Atom, TokenError, sign, verify
 from channels.transports.out_buffer import OutBuffer
-from channels.upgrade.connecting import Connected, connect, take_address
+from channels.upgrade.connecting import connect
 
 __all__ = ["Confirm", "Enter", "Hello", "LongPollSession", "Place", "Poll", "Sessions"]
 
@@ -158,9 +158,7 @@ class LongPollSession(SessionServer):
 
     async def handle_continue(self, argument: Any) -> None:
         mount, params, info = argument
-        connected: Connected | Refusal | None = take_address(self.services, info.peer_data)
-        if connected is None:
-            connected = await connect(self.services, mount, params, info, transport="longpoll")
+        connected = await connect(self.services, mount, params, info, transport="longpoll")
         if isinstance(connected, Refusal):
             self.refusal = connected
         else:

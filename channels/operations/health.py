@@ -4,10 +4,11 @@
 
     endpoint = Endpoint(sockets={"/socket": UserSocket}, plugs=[Health()])
 
-The probes are on the port of the endpoint, and on its internal port if it has one. Load balancers and Kubernetes ask
+The probes are on the port of the endpoint, and on its internal port if it has one. While the endpoint drains, each new
+connection to its port gets 503, and only the internal port answers probes. Load balancers and Kubernetes ask
 them with GET or HEAD:
 
-    GET /health/live        200 as long as the event loop runs, also during the drain
+    GET /health/live        200 as long as the event loop runs
     GET /health/ready       200 if the server wants new clients, else 503
     GET /health/draining    200 with {"draining": true} or {"draining": false}
     GET /health/workers     200 if all workers are ready, else 503; the answer has the state of each
@@ -34,7 +35,7 @@ from actors.text import shown
 from channels.operations.worker_figures import WorkerFigures
 from channels.pubsub.adapter import WORKER, WORKERS_COUNT, WORKERS_FOLDER
 from channels.serving.plug import Plug
-from channels.serving.services import LateAnswer, Services
+from channels.serving.services import Services
 from channels.transports.asgi_responses import send_response
 from channels.transports.asgi_stream import ASGIApplication, path_of
 from supervision.child_spec import ChildSpec, process_spec
@@ -135,15 +136,6 @@ class Health(Plug):
             Path(folder), self._worker, report, kind="health", timeout=self._timeout
         )
         return [process_spec(self._others.serve, id="health", restart="transient")]
-
-    def late_answer(self, path: str, services: Services) -> LateAnswer | None:
-        """Return the answer to a probe during the drain."""
-        kind = self._paths.get(path)
-        if kind is None:
-            return None
-        status, body = _answer(kind, leaving=True, failed=[])
-        body |= self._name()
-        return LateAnswer(status, msgspec.json.encode(body).decode(), _HEADERS)
 
     async def _serve(
         self, kind: str, services: Services, scope: Any, receive: Any, send: Any

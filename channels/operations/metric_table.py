@@ -80,7 +80,7 @@ METRICS: Final = _table(
         "limited_clients_total",
         "counter",
         "limit",
-        "Clients refused because of max_connections, max_internal_connections, max_sessions or address_limit.",
+        "Clients refused because of max_connections, max_internal_connections or max_sessions.",
     ),
     ("connections_closed_total", "counter", "code", "Ended connections, by WebSocket close code."),
     (

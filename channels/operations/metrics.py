@@ -398,7 +398,6 @@ class _Recorded:
             "max_connections",
             "max_internal_connections",
             "max_sessions",
-            "address_limit",
         ):
             self._of("limited_clients_total", limit)
         for limit in ("max_messages_per_second", "max_joins_per_second"):

@@ -111,9 +111,9 @@ def _is_no_json(data: bytes, binary: bool) -> bool:
 class Requirement:
     """The versions that a serializer supports.
 
-        >>> Requirement("~> 2.0.0").accepts("2.0.5")
+        >>> Requirement("~> 2.0.0").includes(Version(2, 0, 5))
         True
-        >>> Requirement("~> 2.0.0").accepts("2.1.0")
+        >>> Requirement("~> 2.0.0").includes(Version(2, 1, 0))
         False
 
     Attributes:
@@ -129,11 +129,6 @@ class Requirement:
     @minimum.default
     def _minimum(self) -> Version:
         return _read_requirement(self.text)
-
-    def accepts(self, vsn: str) -> bool:
-        """Return True if the version text of a client satisfies the requirement. Return False if it is invalid."""
-        version = parse_version(vsn)
-        return version is not None and self.includes(version)
 
     def includes(self, version: Version) -> bool:
         """Return True if a version satisfies the requirement."""

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from actors.errors import InvalidOption
-from channels.serving.services import LateAnswer, Services, Tracer
+from channels.serving.services import Services, Tracer
 from channels.transports.asgi_stream import ASGIApplication
 from supervision.child_spec import ChildSpec
 
@@ -42,10 +42,6 @@ class Plug:
 
     def find(self, scope: Any, services: Services) -> ASGIApplication | None:
         """Return the application that serves an HTTP request; None if the request is not for this plug."""
-        return None
-
-    def late_answer(self, path: str, services: Services) -> LateAnswer | None:
-        """Return the answer to a request on a new connection while the endpoint drains; None for 503."""
         return None
 
 

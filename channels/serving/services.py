@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-import msgspec
 import trio
 from attrs import field, frozen
 
@@ -40,7 +39,6 @@ __all__ = [
     "EndpointChild",
     "Http",
     "IdleChecks",
-    "LateAnswer",
     "Service",
     "Services",
     "Tracer",
@@ -111,25 +109,14 @@ class Tracer(Protocol):
         """Await the decision about a client within a span. Return the decision, and the trace of the client."""
 
 
-class LateAnswer(msgspec.Struct, frozen=True):
-    """The answer of a plug to a request on a new connection while the endpoint drains."""
-
-    status: int
-    body: str
-    headers: tuple[tuple[str, str], ...] = ()
-
-
 class Http(Protocol):
     """The server of requests that are not for a socket. `channels.http.handover` implements it.
 
     Attributes:
         http2: True if it serves HTTP/2.
-        late_answer: a function that takes the path of a request on a new connection while the endpoint drains. It
-            returns the answer of a plug; None for 503.
     """
 
     http2: bool
-    late_answer: Callable[[str], LateAnswer | None]
 
     @property
     def connections(self) -> int:
@@ -146,16 +133,6 @@ class Http(Protocol):
 
     async def main(self, ready: Callable[[], object]) -> None:
         """Run the lifespan of the application. Call `ready` when the application has started."""
-
-
-class Addresses(Protocol):
-    """The number of clients of each network address. `channels.endpoint.address_limit` implements it."""
-
-    def __len__(self) -> int: ...
-    def key(self, address: str) -> str: ...
-    def is_full(self, key: str) -> bool: ...
-    def enter(self, key: str) -> bool: ...
-    def leave(self, key: str) -> None: ...
 
 
 class Proxies(Protocol):
@@ -370,7 +347,6 @@ class Services:
         idle_checks: the checks for silent clients.
         counters: the counters.
         admission: the state of admission.
-        addresses: the number of clients of each network address; None if there is no limit.
         proxies: the trusted proxies; None if there are none.
         tracer: the object that makes spans for events that clients cause; None makes no spans.
         counting: the method `count` of the counters, bound once for all connections.
@@ -391,7 +367,6 @@ class Services:
     idle_checks: IdleChecks = field(factory=IdleChecks)
     counters: Counters = field(factory=Counters)
     admission: Admission = field(factory=Admission)
-    addresses: Addresses | None = None
     proxies: Proxies | None = None
     tracer: Tracer | None = None
     counting: Callable[[tuple[str, ...]], None] = field(init=False)
@@ -428,18 +403,17 @@ class Services:
         """Count an event for `Endpoint.statistics()`."""
         self.counters.count(event)
 
-    def refused(self, limit: str, status: int, address: str | None = None) -> None:
+    def refused(self, limit: str, status: int) -> None:
         """Emit `CONNECTION_REFUSED` after a limit has refused a client.
 
         Args:
             limit: the name of the limit.
             status: the HTTP status of the answer.
-            address: the address or network with too many clients; None for the other limits.
         """
         self.runtime.telemetry.execute(
             CONNECTION_REFUSED,
             {},
-            {"endpoint": self.endpoint, "limit": limit, "status": status, "address": address},
+            {"endpoint": self.endpoint, "limit": limit, "status": status},
         )
 
     def unmatched_path(self, path: str) -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import inspect
 import reprlib
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import msgspec
 
 from actors.instrumentation.telemetry import Event
 from actors.places import place_of
-from actors.process import on_exit
 from channels.checks import invalid
-from channels.connect_info import ConnectInfo, PeerData
+from channels.connect_info import ConnectInfo
 from channels.errors import InvalidResult
 from channels.messages import ConnectRefused
 from channels.protocol.link import Trace
@@ -36,18 +34,13 @@ from channels.wire.cross_site import csrf_problem, origin_allowed, parse_cookies
 __all__ = [
     "SERVER_FULL",
     "Connected",
-    "address_refusal",
     "connect",
     "may_come_from",
-    "take_address",
     "unsupported",
 ]
 
 SERVER_FULL = Refusal(503, headers=(("retry-after", "5"),))
 """The answer to a client for which the server cannot start a process now."""
-
-TOO_MANY_OF_ADDRESS = Refusal(429, headers=(("retry-after", "10"),))
-"""The answer to a client whose address has too many clients."""
 
 
 class Connected(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,41 +68,6 @@ def may_come_from(
         return False
     _tell(services, mount, SOCKET_ORIGIN_REFUSED, origin=origin)
     return False
-
-
-def address_refusal(services: Services, peer: PeerData | None) -> Refusal | None:
-    """Return the refusal of a client whose address has too many clients; None if the client may connect.
-
-    The function does not count the client, so the server can call it before it starts a process for the client.
-    `take_address` counts the client.
-    """
-    key = _address_key(services, peer)
-    if key is None or services.addresses is None or not services.addresses.is_full(key):
-        return None
-    return _address_full(services, key)
-
-
-def take_address(services: Services, peer: PeerData | None) -> Refusal | None:
-    """Count a client for its address until the current process ends. If the address is full, return a refusal."""
-    addresses, key = services.addresses, _address_key(services, peer)
-    if key is None or addresses is None:
-        return None
-    if not addresses.enter(key):
-        return _address_full(services, key)
-    on_exit(partial(addresses.leave, key))
-    return None
-
-
-def _address_key(services: Services, peer: PeerData | None) -> str | None:
-    if services.addresses is None or peer is None:
-        return None
-    return services.addresses.key(peer.address)
-
-
-def _address_full(services: Services, key: str) -> Refusal:
-    services.count(("connection", "address_limit"))
-    services.refused("address_limit", TOO_MANY_OF_ADDRESS.status, key)
-    return TOO_MANY_OF_ADDRESS
 
 
 def unsupported(services: Services, mount: MountedSocket, problem: str) -> Refusal:

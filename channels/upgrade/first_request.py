@@ -16,7 +16,7 @@ import trio
 
 from channels.connect_info import ConnectInfo, PeerData
 from channels.serving.mounted import MountedSocket
-from channels.serving.services import LateAnswer, Services
+from channels.serving.services import Services
 from channels.socket import Refusal
 from channels.transports.asgi_stream import AsgiStream
 from channels.transports.stream_transport import READ_SIZE, socket_source, stream_source
@@ -27,7 +27,6 @@ from channels.upgrade.connecting import (
     Connected,
     connect,
     may_come_from,
-    take_address,
     unsupported,
 )
 from channels.wire import handshake
@@ -143,13 +142,12 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
             head = await _read_in_time(services, stream, parser)
     if head is None:
         return None
-    outcome: Refusal | LateAnswer | Upgraded
-    if isinstance(head, BadRequest):
+    outcome: Refusal | Upgraded
+    if services.admission.draining:
+        outcome = _DRAINING
+    elif isinstance(head, BadRequest):
         services.count(("http", "bad_request"))
         outcome = Refusal(head.status, head.problem)
-    elif services.admission.draining:
-        is_asgi = type(stream) is AsgiStream
-        outcome = (None if is_asgi else services.http.late_answer(head.path)) or _DRAINING
     elif (found := services.mounts.match(head.path)) is not None:
         outcome = await _upgrade(services, *found, head, stream)
     else:
@@ -235,10 +233,6 @@ async def _upgrade(
             mount,
             f"it offered none of the supported subprotocols ({spoken}), or its token is not base64",
         )
-    if services.addresses is not None:
-        refusal = take_address(services, peer)
-        if refusal is not None:
-            return refusal
     info = ConnectInfo(
         peer_data=peer,
         scheme=scheme,
@@ -279,7 +273,7 @@ def _scheme(stream: ByteStream) -> str:
     return "https" if isinstance(stream, TlsSocket | trio.SSLStream) else "http"
 
 
-async def _answer_and_close(stream: ByteStream, refusal: Refusal | LateAnswer) -> None:
+async def _answer_and_close(stream: ByteStream, refusal: Refusal) -> None:
     """Answer the first request of a connection, and wait until the peer has read the answer."""
     body = refusal.body.encode()
     if type(stream) is AsgiStream:

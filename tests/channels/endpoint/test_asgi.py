@@ -16,8 +16,6 @@ import trio
 
 from actors import Instrument, Pid, Runtime, kill
 from channels import ConnectInfo, Endpoint, EndpointError, Mount, PeerData
-from channels.endpoint.address_limit import AddressLimit
-from channels.endpoint.endpoint import services_of
 from channels.transports.asgi_stream import AsgiStream, client_frame, path_of, split_frames
 from channels.wire.websocket import WebSocketProtocol, close_frame, frame
 from tests.channels.rooms import UserSocket
@@ -165,49 +163,6 @@ async def test_a_full_endpoint_answers_503(runtime: Runtime, nursery: trio.Nurse
     assert (await two.say("websocket.connect"))[0]["status"] == 503
     assert two.returned
     assert endpoint.statistics()["counts"] == {("connection", "not_started"): 1}
-
-
-async def test_websockets_and_polling_sessions_of_an_address_count_together(
-    runtime: Runtime, nursery: trio.Nursery
-) -> None:
-    endpoint = Endpoint(
-        sockets={"/socket": Mount(UserSocket, longpoll=True)}, address_limit=AddressLimit(2)
-    )
-    await endpoint.start_link(port=None)
-
-    def websocket() -> Call:
-        return Call(endpoint).start(nursery)
-
-    def poll(address: str = "10.0.0.7") -> Call:
-        scope = {"type": "http", "method": "GET", "path": "/socket/longpoll"}
-        return Call(endpoint, **scope, client=(address, 4711)).start(nursery)
-
-    first = websocket()
-    assert (await first.say("websocket.connect"))[0]["type"] == "websocket.accept"
-    assert (await poll().say("http.request"))[0]["status"] == 200
-    refused = [*await websocket().say("websocket.connect"), *await poll().say("http.request")]
-    assert [each["status"] for each in refused if "status" in each] == [429, 429]
-    assert all((b"retry-after", b"10") in each["headers"] for each in refused if "status" in each)
-    assert (await poll("10.0.0.8").say("http.request"))[0]["status"] == 200
-    assert endpoint.statistics()["counts"] == {("connection", "address_limit"): 2}
-    await first.say("websocket.disconnect", code=1000)
-    assert (await poll().say("http.request"))[0]["status"] == 200
-    await trio.sleep(31)
-    addresses = services_of(endpoint).addresses
-    assert addresses is not None
-    assert len(addresses) == 0, "sessions without polls have ended"
-
-
-async def test_sessions_that_begin_at_the_same_time_do_not_exceed_the_limit(
-    runtime: Runtime, nursery: trio.Nursery
-) -> None:
-    mount = Mount(UserSocket, longpoll=True)
-    endpoint = Endpoint(sockets={"/socket": mount}, address_limit=AddressLimit(2))
-    await endpoint.start_link(port=None)
-    scope = {"type": "http", "method": "GET", "path": "/socket/longpoll"}
-    calls = [Call(endpoint, **scope).start(nursery) for _ in range(5)]
-    statuses = [(await call.answers())[0]["status"] for call in calls]
-    assert sorted(statuses) == [200, 200, 429, 429, 429]
 
 
 async def test_connect_gets_the_facts_of_the_scope(runtime: Runtime, nursery: trio.Nursery) -> None:

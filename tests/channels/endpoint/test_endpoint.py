@@ -15,6 +15,7 @@ from actors import (
     Crash,
     InvalidArgument,
     InvalidOption,
+    Pid,
     Runtime,
     Shutdown,
     StartError,
@@ -302,6 +303,35 @@ async def test_an_endpoint_cannot_run_twice_at_a_time(serve: Serve) -> None:
     await (await server.connect()).join()
 
 
+async def test_a_second_start_during_the_first_is_refused_and_harms_nothing(
+    runtime: Runtime,
+) -> None:
+    endpoint = Endpoint(sockets=ENDPOINT)
+    outcomes: list[Pid | Exception] = []
+
+    async def start() -> None:
+        try:
+            outcomes.append(await endpoint.start_link(port=0))
+        except EndpointError as error:
+            outcomes.append(error)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(start)
+        nursery.start_soon(start)
+    (refusal,) = [each for each in outcomes if isinstance(each, EndpointError)]
+    (pid,) = [each for each in outcomes if isinstance(each, Pid)]
+    assert "already starting; call start_link once" in str(refusal)
+    await (await Server(endpoint, runtime, pid).connect()).join()
+
+
+async def test_an_endpoint_whose_start_failed_can_start_again(runtime: Runtime) -> None:
+    endpoint = Endpoint(sockets=ENDPOINT)
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(StartError):
+        await endpoint.start_link(port=taken.getsockname()[1])
+    pid = await endpoint.start_link(port=0)
+    await (await Server(endpoint, runtime, pid).connect()).join()
+
+
 async def test_two_endpoints_in_one_runtime_are_independent(
     serve: Serve,
 ) -> None:
@@ -517,7 +547,6 @@ MISTAKES: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"max_connections": 1.5}, InvalidOption, "max_connections=1.5"),
     ({"max_buffered_messages": True}, InvalidOption, "max_buffered_messages=True"),
     ({"max_buffered_bytes": -1}, InvalidOption, "max_buffered_bytes=-1"),
-    ({"address_limit": 50}, InvalidOption, "address_limit=50; write AddressLimit(max_clients=...)"),
     ({"max_total_buffered_bytes": 0}, InvalidOption, "max_total_buffered_bytes=0"),
     ({"max_latest_values": 0}, InvalidOption, "max_latest_values=0"),
     ({"max_latest_bytes": 0.5}, InvalidOption, "max_latest_bytes=0.5"),

@@ -14,7 +14,6 @@ from trio.testing import wait_all_tasks_blocked
 from actors import Runtime, kill, spawn, sys
 from channels import ConnectInfo, ConnectRefused, Draining, Endpoint, Mount, Refusal, Socket
 from channels.endpoint import listening
-from channels.endpoint.address_limit import AddressLimit
 from channels.operations.health import Health
 from channels.serving.services import Admission
 from channels.telemetry import CONNECTION_REFUSED
@@ -165,45 +164,6 @@ async def test_the_connections_that_wait_for_their_503_are_bounded(
     for each in silent:
         await each.aclose()
     await client.close()
-
-
-async def test_beyond_the_limit_of_its_address_a_client_gets_429_until_another_leaves(
-    runtime: Runtime,
-) -> None:
-    endpoint = Endpoint(
-        sockets={"/socket": UserSocket},
-        address_limit=AddressLimit(2),
-        trusted_proxies=["10.0.0.1"],
-    )
-    server = Server(endpoint, runtime, await endpoint.start_link(port=0))
-    heard = server.listen(CONNECTION_REFUSED)
-    clients = [await upgraded(server) for _ in range(2)]
-    assert await refused_answers(server, 2, x_forwarded_for="203.0.113.7") == [(429, "10")] * 2
-    assert [about["address"] for _, about in heard] == ["127.0.0.1"] * 2
-    assert endpoint.statistics()["counts"] == {("connection", "address_limit"): 2}
-    await clients[0].close()
-    with trio.fail_after(GENEROUS):
-        while len(server.connections()) > 1:
-            await settle()
-    again = await upgraded(server)
-    for client in (again, clients[1]):
-        await client.close()
-
-
-async def test_behind_a_trusted_proxy_each_forwarded_address_has_its_own_limit(
-    runtime: Runtime,
-) -> None:
-    endpoint = Endpoint(
-        sockets={"/socket": UserSocket},
-        address_limit=AddressLimit(1),
-        trusted_proxies=["127.0.0.1"],
-    )
-    server = Server(endpoint, runtime, await endpoint.start_link(port=0))
-    one = await upgraded(server, x_forwarded_for="203.0.113.7")
-    other = await upgraded(server, x_forwarded_for="203.0.113.7, 203.0.113.8")
-    assert await refused_answers(server, 1, x_forwarded_for="spoofed, 203.0.113.7") == [(429, "10")]
-    for client in (one, other):
-        await client.close()
 
 
 class Seeing(Socket):

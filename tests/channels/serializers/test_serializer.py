@@ -117,6 +117,11 @@ def test_build_metadata_does_not_affect_the_order() -> None:
     assert parse_version("1.0.0+a") == parse_version("1.0.0+b") == parse_version("1.0.0")
 
 
+def accepts(requirement: str, vsn: str) -> bool:
+    """Return True if a client with this version gets the serializer of this requirement."""
+    return negotiate(vsn, [(V2(), Requirement(requirement))]) is not None
+
+
 @pytest.mark.parametrize(
     ("vsn", "accepted"),
     [
@@ -136,14 +141,14 @@ def test_build_metadata_does_not_affect_the_order() -> None:
     ],
 )
 def test_a_requirement_accepts_the_same_minor_version_not_older(vsn: str, accepted: bool) -> None:
-    assert Requirement("~> 2.0.0").accepts(vsn) is accepted
+    assert accepts("~> 2.0.0", vsn) is accepted
 
 
 def test_a_requirement_with_a_patch_or_pre_release_starts_there() -> None:
-    assert not Requirement("~> 1.2.3").accepts("1.2.2")
-    assert Requirement("~> 1.2.3").accepts("1.2.3")
-    assert Requirement("~> 2.0.0-rc.2").accepts("2.0.0-rc.10")
-    assert not Requirement("~> 2.0.0-rc.2").accepts("2.0.0-rc.1")
+    assert not accepts("~> 1.2.3", "1.2.2")
+    assert accepts("~> 1.2.3", "1.2.3")
+    assert accepts("~> 2.0.0-rc.2", "2.0.0-rc.10")
+    assert not accepts("~> 2.0.0-rc.2", "2.0.0-rc.1")
 
 
 @pytest.mark.parametrize("text", ["2.0.0", ">= 2.0.0", "~> 2.0", "~>2.0.0", "~> ", "", "~>  2.0.0"])
@@ -155,12 +160,12 @@ def test_a_requirement_without_a_tilde_is_refused_with_a_correction(text: str) -
 
 
 def test_a_client_without_a_version_gets_version_1() -> None:
-    assert Requirement("~> 1.0.0").accepts(DEFAULT_VSN)
+    assert accepts("~> 1.0.0", DEFAULT_VSN)
 
 
 @given(st.text(alphabet="0123456789.-+ab\n", max_size=12))
 def test_no_text_makes_reading_a_version_raise(text: str) -> None:
-    assert Requirement("~> 2.0.0").accepts(text) in (True, False)
+    assert accepts("~> 2.0.0", text) in (True, False)
 
 
 class OtherVersion(V2):
