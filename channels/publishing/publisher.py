@@ -30,7 +30,7 @@ from channels.errors import ChannelsError, EncodeError
 from channels.messages import Broadcast
 from channels.pubsub.adapter import encode
 from channels.pubsub.envelope import MAX_BYTES, MAX_NAME, MessageTooLarge, pack
-from channels.pubsub.lanes import lane_of
+from channels.pubsub.lanes import ALL_NODES
 from channels.pubsub.redis.protocol import (
     Pong,
     Protocol,
@@ -119,14 +119,12 @@ class _AnyPublisher(ABC):
         url: str,
         *,
         name: str = "publisher",
-        shards: int = 1,
         timeout: float = 5.0,
         max_bytes: int = MAX_BYTES,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         owner = type(self).__name__
         self.url = RedisUrl.parse(url)
-        check_whole(owner, "shards", shards)
         check_positive(owner, "timeout", timeout)
         check_whole(owner, "max_bytes", max_bytes)
         if not isinstance(name, str) or len(name) > MAX_NAME:
@@ -138,7 +136,6 @@ class _AnyPublisher(ABC):
             expected = "None, or a URL that begins with rediss://"
             raise InvalidOption(owner, "ssl_context", ssl_context, expected)
         self._name = name
-        self._shards = shards
         self._timeout = min(timeout, _LONGEST)
         self._max_bytes = max_bytes
         self._ssl_context = ssl_context
@@ -158,7 +155,7 @@ class _AnyPublisher(ABC):
         envelope = pack(self._name, "", 0, encoded)
         if len(envelope) > self._max_bytes:
             raise MessageTooLarge(topic, len(envelope), self._max_bytes)
-        channel = f"{self.url.prefix}:{lane_of(topic, self._shards)}"
+        channel = f"{self.url.prefix}:{ALL_NODES}"
         return pack_publish(channel.encode(), envelope)
 
     def _tls(self) -> ssl.SSLContext | None:
@@ -202,7 +199,6 @@ class Publisher(_AnyPublisher):
     Args:
         url: the URL that the nodes give to `RedisAdapter`, prefix included.
         name: the name of this program, which people see when they inspect messages.
-        shards: the `shards` that the nodes give to `RedisAdapter`.
         timeout: seconds to connect, and seconds for the answer to a message.
         max_bytes: the largest message, in bytes.
         ssl_context: the trusted certificates for `rediss://`; None trusts the certificates of the system.

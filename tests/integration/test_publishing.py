@@ -366,7 +366,6 @@ async def test_a_host_without_a_server_is_an_error_of_the_publisher(host: str) -
 @pytest.mark.parametrize(
     "options",
     [
-        {"shards": 0},
         {"timeout": 0},
         {"max_bytes": 1.5},
         {"name": 5},

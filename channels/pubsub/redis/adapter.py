@@ -3,9 +3,9 @@
     pubsub = PubSub(RedisAdapter("redis://127.0.0.1:6379"))
     endpoint = Endpoint(sockets={"/socket": UserSocket}, pubsub=pubsub)
 
-A node subscribes to one channel for each shard, `PREFIX:0` to `PREFIX:k-1`, and to `PREFIX:@NAME` for messages to this
-node alone. It subscribes when it starts, not when a client joins a topic. So a join never misses messages. The cost is
-that each node gets every message. Messages travel as envelopes: see `channels.pubsub.envelope`.
+A node subscribes to the channel `PREFIX:0`, which all nodes read, and to `PREFIX:@NAME` for messages to it alone. It
+subscribes when it starts, not when a client joins a topic. So a join never misses messages. The cost is that each node
+gets every message. Messages travel as envelopes: see `channels.pubsub.envelope`.
 
 The processes of a node, in the order of their start:
 
@@ -63,8 +63,6 @@ class RedisAdapter(ExchangeAdapter):
             `valkey://` and `valkeys://`. The server is Redis 6, Valkey 7, or later.
         node_name: the name of this node. Two nodes that run at the same time need two names. None takes the name of the
             machine. `ashtree serve --workers` adds the number of the worker.
-        shards: the number of channels that the topics are spread over. It must be the same on every node. One core of
-            the server is usually enough for all nodes, so 1 is the right number unless a proxy spreads channels.
         max_bytes: the largest envelope in bytes. A broadcast above it raises `MessageTooLarge`.
         heartbeat: seconds between two heartbeats. Within this time, receivers notice that the last messages of a node
             were lost.
@@ -101,7 +99,6 @@ class RedisAdapter(ExchangeAdapter):
         url: str,
         *,
         node_name: str | None = None,
-        shards: int = 1,
         max_bytes: int = MAX_BYTES,
         heartbeat: float = 2.0,
         node_timeout: float = 30.0,
@@ -127,7 +124,6 @@ class RedisAdapter(ExchangeAdapter):
             **times,
         }.items():
             check_positive("RedisAdapter", option, seconds)
-        check_whole("RedisAdapter", "shards", shards)
         check_whole("RedisAdapter", "max_bytes", max_bytes)
         check_whole("RedisAdapter", "max_waiting_bytes", max_waiting_bytes)
         if node_timeout <= heartbeat:
@@ -140,7 +136,6 @@ class RedisAdapter(ExchangeAdapter):
             raise InvalidOption("RedisAdapter", "backoff", backoff, "Backoff(...), or None")
         check_streams("RedisAdapter", self.url, ssl_context, connect)
         super().__init__(worker_name(node_name or socket.gethostname()))
-        self._shards = shards
         self._max_bytes = max_bytes
         self._heartbeat = heartbeat
         self._node_timeout = node_timeout
@@ -165,7 +160,6 @@ class RedisAdapter(ExchangeAdapter):
         self.exchange = exchange = Exchange(
             self.node_name,
             receiver,
-            shards=self._shards,
             max_bytes=self._max_bytes,
             node_timeout=self._node_timeout,
         )

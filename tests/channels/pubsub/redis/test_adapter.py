@@ -9,7 +9,6 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Any
 
 import pytest
@@ -88,8 +87,6 @@ def test_the_adapter_needs_no_runtime_before_its_start() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"shards": 0},
-        {"shards": 1.5},
         {"heartbeat": 0},
         {"heartbeat": 30.0, "node_timeout": 30.0},
         {"max_bytes": 0},
@@ -145,9 +142,9 @@ def test_importing_channels_does_not_load_hiredis() -> None:
 
 
 async def test_a_start_returns_when_the_node_has_subscribed(nodes: Nodes) -> None:
-    await nodes.start("a", shards=2)
+    await nodes.start("a")
     [subscriber] = [client for client in nodes.server.clients if client.channels]
-    assert list(subscriber.channels) == [b"ashtree:0", b"ashtree:1", b"ashtree:@a"]
+    assert list(subscriber.channels) == [b"ashtree:0", b"ashtree:@a"]
 
 
 async def test_a_start_without_a_server_returns_too_and_the_node_connects_later(
@@ -287,21 +284,6 @@ async def test_nodes_with_other_prefixes_hear_nothing_of_each_other(nodes: Nodes
         await Supervisor.start_link([pubsubs[-1].child_spec()])
     await trio.sleep(10)
     assert [pubsub.nodes() for pubsub in pubsubs] == [(), ()]
-
-
-async def test_shards_keep_the_order_within_a_topic_and_count_each_alone(nodes: Nodes) -> None:
-    a, b = [await nodes.start(name, shards=4) for name in "ab"]
-    await wait_all_tasks_blocked()
-    mailboxes = {topic: Mailbox() for topic in ("t", "u", "v", "w", "x", "y")}
-    for topic, mailbox in mailboxes.items():
-        await mailbox.start(partial(b.subscribe, topic))
-    for n in range(100):
-        for topic in mailboxes:
-            a.broadcast(topic, n)
-    await wait_all_tasks_blocked()
-    assert all(mailbox.messages == list(range(100)) for mailbox in mailboxes.values())
-    await trio.sleep(10)
-    assert b.statistics()["lost"] == 0
 
 
 async def test_a_stranger_can_publish_an_event(nodes: Nodes) -> None:

@@ -84,7 +84,7 @@ def test_the_text_of_a_url_has_no_password(text: str, shown: str) -> None:
         ("redis://db?prefix=a*", "prefix"),
         ("redis://db?prefix=a&prefix=b", "twice"),
         ("redis://db?password=x", "before the host"),
-        ("redis://db?shards=2", "'shards'"),
+        ("redis://db?color=2", "'color'"),
         ("unix://host/run/v.sock", "unix:///"),
         ("unix://", "unix:///"),
         (b"redis://db", "bytes"),
