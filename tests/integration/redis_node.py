@@ -53,12 +53,10 @@ class UserSocket(Socket):
 
 
 options = json.loads(os.environ.get(OPTIONS, "{}"))
-pubsub = PubSub(
-    RedisAdapter(
-        RedisServer(options.pop("url", "redis://127.0.0.1"), backoff=Backoff(0.02, 0.3)),
-        **options,
-    )
+server = RedisServer(
+    options.pop("url", "redis://127.0.0.1"), backoff=Backoff(0.02, 0.3), **options.pop("server", {})
 )
+pubsub = PubSub(RedisAdapter(server, **options))
 endpoint = Endpoint(sockets={"/socket": UserSocket}, pubsub=pubsub, max_buffered_bytes=2**28)
 
 if __name__ == "__main__":
