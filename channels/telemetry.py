@@ -80,7 +80,6 @@ __all__ = [
     "PUBSUB_NAME_TAKEN",
     "PUBSUB_NODE_DOWN",
     "PUBSUB_NODE_UP",
-    "PUBSUB_SHARDS_DIFFER",
     "PUBSUB_STARTED",
     "PUBSUB_SUBSCRIBED",
     "PUBSUB_UNDELIVERABLE",
@@ -294,10 +293,6 @@ replaced, if a later start of the node runs already."""
 PUBSUB_NAME_TAKEN: Event = ("phoenix", "pubsub_name_taken")
 """Another node, which started later, has the same name as this node. Emitted again for each heartbeat of that node.
 Metadata: `node`, that node."""
-
-PUBSUB_SHARDS_DIFFER: Event = ("phoenix", "pubsub_shards_differ")
-"""Another node divides its topics among a different number of lanes, so each of the two nodes misses messages of the
-other. Emitted again for each heartbeat of that node. Measurements: `shards` and `other_shards`. Metadata: `node`."""
 
 PUBSUB_UNDELIVERABLE: Event = ("phoenix", "pubsub_undeliverable")
 """Some subscribers could not get a message of another node. There are two causes. The wire format of a client cannot

@@ -33,7 +33,6 @@ def broadcast_command(
         str | None,
         typer.Option(metavar="NAME", help="The environment variable that holds the URL."),
     ] = None,
-    shards: Annotated[int, typer.Option(min=1, help="The shards of the nodes.")] = 1,
     timeout: Annotated[
         float, typer.Option(min=0.001, metavar="SECONDS", help="The time to wait for the server.")
     ] = 5.0,
@@ -60,6 +59,6 @@ def broadcast_command(
             """the payload is not JSON; write an object in single quotes: '{"body": "hello"}'"""
         ) from None
     try:
-        publish(server, topic, event, value, shards=shards, timeout=timeout, name="ashtree")
+        publish(server, topic, event, value, timeout=timeout, name="ashtree")
     except EncodeError as error:
         raise typer.BadParameter(str(error)) from None

@@ -16,7 +16,6 @@ a join of a topic without messages writes nothing, and a forgotten topic needs n
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -48,10 +47,7 @@ from channels.durable.storage import (
     StorageError,
 )
 from channels.durable.stream import Limits, Slice
-from channels.pubsub.redis.adapter import check_streams
-from channels.pubsub.redis.connection import Connect
-from channels.pubsub.redis.url import RedisUrl
-from supervision.backoff import Backoff
+from channels.pubsub.redis.server import RedisServer
 from supervision.child_spec import ChildSpec
 
 __all__ = ["RedisStorage"]
@@ -74,20 +70,13 @@ class RedisStorage:
     server: see the how-to "Lose no message".
 
     Args:
-        url: the server, as for `RedisAdapter`: Redis 6, Valkey 7, or later.
+        server: the server, or its URL: Redis 6, Valkey 7, or later.
         key: the name of the history, after the prefix of the URL. Give each history a different name.
         timeout: seconds for each command.
         max_calls: commands in flight. Further commands wait for their turn, within `timeout`.
         trust_restarts: True keeps the epoch when the server restarts, or another server takes its place, although the
             last messages may be lost. False keeps the epoch only if the server writes each message to its disk, with
             `appendonly yes` and `appendfsync always`.
-        connect_timeout: seconds to connect.
-        ping_interval: seconds of silence of the server after which the node sends it a PING.
-        ping_timeout: seconds for the answer. With less than 10, the node may treat a busy server as dead.
-        backoff: the waits between attempts to connect.
-        ssl_context: the trusted certificates for `rediss://`; None trusts the certificates of the system.
-        connect: opens a stream to a host and a port; None opens TCP connections. A scenario passes
-            `world.network.connect`.
 
     Raises:
         InvalidArgument: the URL has another form.
@@ -103,45 +92,25 @@ class RedisStorage:
 
     def __init__(
         self,
-        url: str,
+        server: RedisServer | str,
         *,
         key: str = "history",
         timeout: float = 5.0,
         max_calls: int = 100,
         trust_restarts: bool = False,
-        connect_timeout: float = 5.0,
-        ping_interval: float = 5.0,
-        ping_timeout: float = 10.0,
-        backoff: Backoff | None = None,
-        ssl_context: ssl.SSLContext | None = None,
-        connect: Connect | None = None,
     ) -> None:
-        self.url = RedisUrl.parse(url)
+        self.server = RedisServer.of(server)
         if not isinstance(key, str) or not _KEY.fullmatch(key):
             expected = "1 to 100 letters, digits and _.-"
             raise InvalidOption("RedisStorage", "key", key, expected)
         check_whole("RedisStorage", "max_calls", max_calls)
-        times = {
-            "connect_timeout": connect_timeout,
-            "ping_interval": ping_interval,
-            "ping_timeout": ping_timeout,
-        }
-        for option, value in {"timeout": timeout, **times}.items():
-            check_positive("RedisStorage", option, value)
-        if backoff is not None and not isinstance(backoff, Backoff):
-            raise InvalidOption("RedisStorage", "backoff", backoff, "Backoff(...), or None")
-        check_streams("RedisStorage", self.url, ssl_context, connect)
+        check_positive("RedisStorage", "timeout", timeout)
         self.key = key
         self.timeout = timeout
         self.max_calls = max_calls
         self.trust_restarts = trust_restarts
-        self._options: dict[str, Any] = {
-            **times,
-            "connect": connect,
-            "ssl_context": ssl_context,
-            **({} if backoff is None else {"backoff": backoff}),
-        }
-        self._keys = Keys.of(self.url.prefix, key, self.url.database)
+        url = self.server.url
+        self._keys = Keys.of(url.prefix, key, url.database)
         self._connections: RedisConnections | None = None
         self._limits = Limits()
         self._fresh_epoch = ""
@@ -150,7 +119,7 @@ class RedisStorage:
         self._kept = Kept()
 
     def __repr__(self) -> str:
-        return f"<RedisStorage {self.url} key {self.key!r}>"
+        return f"<RedisStorage {self.server.url} key {self.key!r}>"
 
     async def open(self, limits: Limits, *, fresh_epoch: str) -> None:
         """Take note of the limits. The processes connect to the server."""
@@ -162,21 +131,18 @@ class RedisStorage:
         """Return the child specs of two connections: one for commands, and one for the publications of the nodes."""
         limits = self._limits
         self._connections = RedisConnections(
-            self.url,
+            self.server,
             self._keys,
             receiver,
             fresh_epoch=self._fresh_epoch,
             trust_restarts=self.trust_restarts,
             max_calls=self.max_calls,
-            options={
-                **self._options,
-                # The answer to a read contains the messages of a topic. The answer to an append contains new and old
-                # answers to pushes.
-                "max_reply_bytes": limits.max_bytes
-                + 2 * limits.max_answer_bytes
-                + limits.kept * _ROOM_PER_MESSAGE
-                + _ROOM,
-            },
+            # The answer to a read contains the messages of a topic. The answer to an append contains new and old
+            # answers to pushes.
+            max_reply_bytes=limits.max_bytes
+            + 2 * limits.max_answer_bytes
+            + limits.kept * _ROOM_PER_MESSAGE
+            + _ROOM,
         )
         return self._connections.children()
 

@@ -21,8 +21,8 @@ from channels.durable.storage import Receiver, StorageError
 from channels.pubsub.redis.caller import Caller, CallFailed
 from channels.pubsub.redis.connection import Options, Subscriber
 from channels.pubsub.redis.protocol import Script, pack_command, run_id_of
+from channels.pubsub.redis.server import RedisServer
 from channels.pubsub.redis.server_errors import ServerError
-from channels.pubsub.redis.url import RedisUrl
 from channels.telemetry import HISTORY_CONNECTED, HISTORY_DISCONNECTED
 from supervision.child_spec import ChildSpec
 
@@ -48,25 +48,25 @@ class RedisConnections:
     """The connections from one start of a history to its end. Made by `RedisStorage.processes`.
 
     Args:
-        url: the server.
+        server: the server.
         keys: the names of the keys and of the channel.
         receiver: gets the messages, and the events of the connections.
         fresh_epoch: the first part of each new epoch.
         trust_restarts: as for `RedisStorage`.
         max_calls: commands in flight.
-        options: the other arguments of `Options`.
+        max_reply_bytes: the largest answer of the server.
     """
 
     def __init__(
         self,
-        url: RedisUrl,
+        server: RedisServer,
         keys: Keys,
         receiver: Receiver,
         *,
         fresh_epoch: str,
         trust_restarts: bool,
         max_calls: int,
-        options: Mapping[str, Any],
+        max_reply_bytes: int,
     ) -> None:
         self._keys = keys
         self._receiver = receiver
@@ -79,10 +79,10 @@ class RedisConnections:
         self._keeps = 0
         self._malformed = 0
         settings = Options(
-            url=url,
+            server=server,
             client_name=keys.meta.decode(),
             report=self._report,
-            **options,
+            max_reply_bytes=max_reply_bytes,
         )
         introduction = [
             pack_command("INFO", "server"),

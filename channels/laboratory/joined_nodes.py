@@ -66,21 +66,17 @@ class JoinedNodes:
         self._holders = count(1)
         self._cuts: set[frozenset[str]] = set()
 
-    def adapter(self, name: str, *, shards: int = 1, max_bytes: int = MAX_BYTES) -> JoinedAdapter:
+    def adapter(self, name: str, *, max_bytes: int = MAX_BYTES) -> JoinedAdapter:
         """Return the adapter of a new node. Two nodes may have the same name, because a test may need this mistake.
 
         Args:
             name: the name of the node.
-            shards: the number of lanes for topics. It must be the same on every node.
             max_bytes: the largest envelope in bytes, in both directions.
 
         Returns:
             An adapter for one `PubSub`. The node joins the network when that `PubSub` starts.
-
-        Raises:
-            InvalidOption: `shards` is not a whole number, 1 or more.
         """
-        return JoinedAdapter(self, name, shards, max_bytes)
+        return JoinedAdapter(self, name, max_bytes)
 
     def arbiter(self) -> LocalArbiter:
         """Return the arbiter of the entities of one node, for `EntitySupervisor(arbiter=)`. All nodes share its table.
@@ -129,11 +125,9 @@ class JoinedAdapter(ExchangeAdapter):
 
     name = "joined"
 
-    def __init__(self, network: JoinedNodes, name: str, shards: int, max_bytes: int) -> None:
-        check_whole("JoinedNodes.adapter", "shards", shards)
+    def __init__(self, network: JoinedNodes, name: str, max_bytes: int) -> None:
         super().__init__(name)
         self._network = network
-        self._shards = shards
         self._max_bytes = max_bytes
         self._waiting: deque[tuple[float, str, bytes]] = deque()
         self._arrived = trio.Event()
@@ -146,7 +140,6 @@ class JoinedAdapter(ExchangeAdapter):
         self.exchange = exchange = Exchange(
             self.node_name,
             receiver,
-            shards=self._shards,
             max_bytes=self._max_bytes,
             node_timeout=network.node_timeout,
         )

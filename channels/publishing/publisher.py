@@ -30,7 +30,7 @@ from channels.errors import ChannelsError, EncodeError
 from channels.messages import Broadcast
 from channels.pubsub.adapter import encode
 from channels.pubsub.envelope import MAX_BYTES, MAX_NAME, MessageTooLarge, pack
-from channels.pubsub.lanes import lane_of
+from channels.pubsub.lanes import ALL_NODES
 from channels.pubsub.redis.protocol import (
     Pong,
     Protocol,
@@ -39,6 +39,7 @@ from channels.pubsub.redis.protocol import (
     Refused,
     pack_publish,
 )
+from channels.pubsub.redis.server import RedisServer
 from channels.pubsub.redis.url import RedisUrl
 
 __all__ = ["AsyncPublisher", "PublishError", "Publisher", "publish", "publish_async"]
@@ -75,7 +76,13 @@ class PublishError(ChannelsError):
 
 
 def publish(
-    url: str, topic: str, event: str, payload: Any, *, key: str | None = None, **options: Any
+    server: RedisServer | str,
+    topic: str,
+    event: str,
+    payload: Any,
+    *,
+    key: str | None = None,
+    **options: Any,
 ) -> None:
     """Publish one event, and return when the server has it.
 
@@ -85,7 +92,7 @@ def publish(
     It opens a connection and closes it again. To publish many events, keep a `Publisher`.
 
     Args:
-        url: the URL that the nodes give to `RedisAdapter`, prefix included.
+        server: the server that the nodes give to `RedisAdapter`, or its URL, prefix included.
         topic: the topic.
         event: the name of the event.
         payload: a JSON object, or a `Binary`.
@@ -99,15 +106,21 @@ def publish(
         PublishError: there is no connection, or the server refused the message.
         InvalidArgument: the URL has another form.
     """
-    with Publisher(url, **options) as publisher:
+    with Publisher(server, **options) as publisher:
         publisher.publish(topic, event, payload, key=key)
 
 
 async def publish_async(
-    url: str, topic: str, event: str, payload: Any, *, key: str | None = None, **options: Any
+    server: RedisServer | str,
+    topic: str,
+    event: str,
+    payload: Any,
+    *,
+    key: str | None = None,
+    **options: Any,
 ) -> None:
     """Publish one event from Trio. Like `publish`, but with the options of `AsyncPublisher`."""
-    async with AsyncPublisher(url, **options) as publisher:
+    async with AsyncPublisher(server, **options) as publisher:
         await publisher.publish(topic, event, payload, key=key)
 
 
@@ -116,32 +129,21 @@ class _AnyPublisher(ABC):
 
     def __init__(
         self,
-        url: str,
+        server: RedisServer | str,
         *,
         name: str = "publisher",
-        shards: int = 1,
         timeout: float = 5.0,
         max_bytes: int = MAX_BYTES,
-        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         owner = type(self).__name__
-        self.url = RedisUrl.parse(url)
-        check_whole(owner, "shards", shards)
+        self.server = RedisServer.of(server)
         check_positive(owner, "timeout", timeout)
         check_whole(owner, "max_bytes", max_bytes)
         if not isinstance(name, str) or len(name) > MAX_NAME:
             raise InvalidOption(owner, "name", name, f"text of at most {MAX_NAME} characters")
-        if ssl_context is not None and not isinstance(ssl_context, ssl.SSLContext):
-            raise InvalidOption(owner, "ssl_context", ssl_context, "an SSLContext, or None")
-        if ssl_context is not None and not self.url.tls:
-            # Without this, the user would believe that the connection is encrypted.
-            expected = "None, or a URL that begins with rediss://"
-            raise InvalidOption(owner, "ssl_context", ssl_context, expected)
         self._name = name
-        self._shards = shards
         self._timeout = min(timeout, _LONGEST)
         self._max_bytes = max_bytes
-        self._ssl_context = ssl_context
         self._protocol = Protocol()
         self._set_up()
 
@@ -158,13 +160,8 @@ class _AnyPublisher(ABC):
         envelope = pack(self._name, "", 0, encoded)
         if len(envelope) > self._max_bytes:
             raise MessageTooLarge(topic, len(envelope), self._max_bytes)
-        channel = f"{self.url.prefix}:{lane_of(topic, self._shards)}"
+        channel = f"{self.server.url.prefix}:{ALL_NODES}"
         return pack_publish(channel.encode(), envelope)
-
-    def _tls(self) -> ssl.SSLContext | None:
-        if not self.url.tls:
-            return None
-        return self._ssl_context or ssl.create_default_context()
 
     def _answered(
         self, protocol: Protocol, data: bytes | bytearray, awaited: type[Ready | Pong]
@@ -176,14 +173,14 @@ class _AnyPublisher(ABC):
             ProtocolViolation: the other side is not a Redis server.
         """
         if not data:
-            raise PublishError(self.url, _CLOSED, is_sent=awaited is Pong)
+            raise PublishError(self.server.url, _CLOSED, is_sent=awaited is Pong)
         protocol.feed(bytes(data))
         done = False
         while True:
             for event in protocol.events(100):
                 if isinstance(event, Refused):
                     # A refused PUBLISH was not published.
-                    raise PublishError(self.url, str(event.error), is_sent=False)
+                    raise PublishError(self.server.url, str(event.error), is_sent=False)
                 done = done or isinstance(event, awaited)
             if not protocol.more:
                 return done
@@ -200,12 +197,10 @@ class Publisher(_AnyPublisher):
     `os.fork`, the child opens its own connection.
 
     Args:
-        url: the URL that the nodes give to `RedisAdapter`, prefix included.
+        server: the server that the nodes give to `RedisAdapter`, or its URL, prefix included.
         name: the name of this program, which people see when they inspect messages.
-        shards: the `shards` that the nodes give to `RedisAdapter`.
         timeout: seconds to connect, and seconds for the answer to a message.
         max_bytes: the largest message, in bytes.
-        ssl_context: the trusted certificates for `rediss://`; None trusts the certificates of the system.
 
     Raises:
         InvalidArgument: the URL has another form.
@@ -258,7 +253,7 @@ class Publisher(_AnyPublisher):
                 raise
             except _FAILURES as error:
                 self._disconnect()
-                raise PublishError(self.url, _described(error), is_sent=sent) from error
+                raise PublishError(self.server.url, _described(error), is_sent=sent) from error
 
     def close(self) -> None:
         """Close the connection. The next message opens it again."""
@@ -271,7 +266,7 @@ class Publisher(_AnyPublisher):
         if stream is not None and self._pid == os.getpid() and _is_quiet(stream):
             return stream
         self._disconnect()
-        url, tls = self.url, self._tls()
+        url, tls = self.server.url, self.server.tls
         if url.path is not None:
             stream = socket.socket(socket.AF_UNIX)
             stream.settimeout(self._timeout)
@@ -354,7 +349,7 @@ class AsyncPublisher(_AnyPublisher):
             except PublishError:
                 raise
             except (*_FAILURES, trio.TooSlowError) as error:
-                raise PublishError(self.url, _described(error), is_sent=sent) from error
+                raise PublishError(self.server.url, _described(error), is_sent=sent) from error
             finally:
                 if not done:
                     # Disconnect after a cancellation too. Otherwise the next message would get the late answer to this
@@ -370,15 +365,8 @@ class AsyncPublisher(_AnyPublisher):
         if self._stream is not None and _is_silent(self._stream):
             return self._stream
         await self._disconnect()
-        url, tls = self.url, self._tls()
-        stream: trio.abc.Stream
-        if url.path is not None:
-            stream = await trio.open_unix_socket(url.path)
-        else:
-            stream = await trio.open_tcp_stream(url.host, url.port)
+        stream, url = await self.server.open(), self.server.url
         try:
-            if tls is not None:
-                stream = trio.SSLStream(stream, tls, server_hostname=url.host)
             protocol = Protocol()
             await stream.send_all(protocol.hello(url, client_name=f"ashtree:{self._name}"))
             while not self._answered(protocol, await stream.receive_some(_RECEIVE), Ready):

@@ -18,20 +18,18 @@ from channels.pubsub.adapter import Encoded, LostEnvelopes, Node, Receiver, new_
 from channels.pubsub.envelope import (
     MAX_BYTES,
     Envelope,
-    Heartbeat,
     MalformedEnvelope,
     MessageTooLarge,
     heartbeat,
     pack,
     unpack,
 )
-from channels.pubsub.lanes import Arrivals, Numbers, lane_of, lane_to
+from channels.pubsub.lanes import ALL_NODES, Arrivals, Numbers, lane_to
 from channels.telemetry import (
     PUBSUB_MALFORMED,
     PUBSUB_NAME_TAKEN,
     PUBSUB_NODE_DOWN,
     PUBSUB_NODE_UP,
-    PUBSUB_SHARDS_DIFFER,
     PUBSUB_STARTED,
 )
 
@@ -53,7 +51,6 @@ class Exchange:
     Args:
         node_name: the name of this node.
         receiver: gets the messages that arrive.
-        shards: the number of lanes for topics. It must be the same on every node.
         max_bytes: the largest envelope in bytes, in both directions.
         node_timeout: seconds without a heartbeat after which another node counts as gone.
 
@@ -68,26 +65,23 @@ class Exchange:
         node_name: str,
         receiver: Receiver,
         *,
-        shards: int = 1,
         max_bytes: int = MAX_BYTES,
         node_timeout: float = 30.0,
     ) -> None:
         self.node = Node(node_name, new_incarnation(current_runtime()))
-        topics = [str(shard) for shard in range(shards)]
-        self.lanes = (*topics, lane_to(node_name))
+        self.lanes = (ALL_NODES, lane_to(node_name))
         self._stop_logging = logger.attach(current_runtime().telemetry, receiver)
         self.receiver = receiver
-        self._shards = shards
         self._max_bytes = max_bytes
         self._node_timeout = node_timeout
-        self._numbers = Numbers(topics)
+        self._numbers = Numbers()
         self._arrivals = Arrivals()
         # Each other node, and the time of its latest heartbeat.
         self._heard: dict[Node, float] = {}
         self._newcomer = trio.Event()
         self._own = pack(*self._identity, 0, Encoded("", "", b"")).partition(b",0,")[0] + b","
         self._sent = self._received = self._lost = 0
-        self._repeated = self._malformed = self._other_shards = self._names_taken = 0
+        self._repeated = self._malformed = self._names_taken = 0
         receiver.execute(PUBSUB_STARTED, {}, {"exchange": self})
 
     @property
@@ -109,7 +103,7 @@ class Exchange:
         Raises:
             MessageTooLarge: the envelope exceeds `max_bytes`. The next envelope gets the same number.
         """
-        return self._message(lane_of(encoded.topic, self._shards), encoded)
+        return self._message(ALL_NODES, encoded)
 
     def message_to(self, node: str, encoded: Encoded) -> tuple[str, bytes]:
         """Return the lane and the envelope of a message for one other node. See `message`."""
@@ -125,15 +119,15 @@ class Exchange:
         return lane, data
 
     def heartbeats(self, *, goodbye: bool = False) -> list[tuple[str, bytes]]:
-        """Return a heartbeat for each lane of topics, and for the lane of each running node that got a direct message.
+        """Return a heartbeat for all nodes, and one for the lane of each running node that got a direct message.
 
         Args:
             goodbye: True if the node stops, and these are its last envelopes.
         """
         # A node that is gone does not read its lane. If it comes back, it gets the heartbeat then.
-        read = {*self.lanes[:-1], *(lane_to(node.name) for node in self._heard)}
+        read = {ALL_NODES, *(lane_to(node.name) for node in self._heard)}
         return [
-            (lane, heartbeat(Heartbeat(*self._identity, number, self._shards, goodbye)))
+            (lane, heartbeat(*self._identity, number, goodbye=goodbye))
             for lane, number in self._numbers.last().items()
             if lane in read
         ]
@@ -178,18 +172,18 @@ class Exchange:
         if data.startswith(self._own):
             return
         try:
-            envelope = unpack(data, max_bytes=self._max_bytes)
-            if isinstance(envelope, Heartbeat):
+            envelope, encoded = unpack(data, max_bytes=self._max_bytes)
+            if encoded is None:
                 self._beat(lane, envelope)
             else:
-                self._deliver(lane, envelope)
+                self._deliver(lane, envelope, encoded)
         except MalformedEnvelope as error:
             self._malformed += 1
             self.receiver.execute(
                 PUBSUB_MALFORMED, {"bytes": len(data)}, {"lane": lane, "problem": error.problem}
             )
 
-    def _deliver(self, lane: str, envelope: Envelope) -> None:
+    def _deliver(self, lane: str, envelope: Envelope, encoded: Encoded) -> None:
         if envelope.incarnation:
             found = self._arrivals.message(
                 lane, envelope.node, envelope.incarnation, envelope.number
@@ -200,24 +194,20 @@ class Exchange:
             if found:
                 self._report(found)
         self._received += 1
-        self.receiver.deliver(envelope.encoded)
+        self.receiver.deliver(encoded)
 
-    def _beat(self, lane: str, beat: Heartbeat) -> None:
+    def _beat(self, lane: str, beat: Envelope) -> None:
         lost = self._arrivals.heartbeat(lane, beat.node, beat.incarnation, beat.number)
         if lost:
             self._report(lost)
-        node = Node(beat.node, beat.incarnation)
+        node, is_goodbye = Node(beat.node, beat.incarnation), beat.kind == "goodbye"
         if node.name == self.node.name:
             # An earlier start of this node may still be stopping. A later one means that two nodes share the name.
-            if not beat.goodbye and node.incarnation > self.node.incarnation:
+            if not is_goodbye and node.incarnation > self.node.incarnation:
                 self._names_taken += 1
                 self.receiver.execute(PUBSUB_NAME_TAKEN, {}, {"node": node})
             return
-        if beat.shards != self._shards:
-            self._other_shards += 1
-            shards = {"shards": self._shards, "other_shards": beat.shards}
-            self.receiver.execute(PUBSUB_SHARDS_DIFFER, shards, {"node": node})
-        if beat.goodbye:
+        if is_goodbye:
             # Keep the numbers of the node: its goodbye still has to arrive on the other lanes.
             self._gone(node, "goodbye")
         elif node in self._heard or len(self._heard) < MAX_NODES:
@@ -256,7 +246,6 @@ class Exchange:
             "lost": self._lost,
             "repeated": self._repeated,
             "malformed": self._malformed,
-            "shards_differ": self._other_shards,
             "name_taken": self._names_taken,
         }
 

@@ -1,17 +1,20 @@
 """Lanes: numbers for the envelopes of each sender, so that receivers notice what they lost.
 
-*pure*. A lane is a queue of envelopes that all nodes write to. Topics are spread over the lanes `"0"` to `"k-1"` by a
-hash, and each node also has its own lane, `"@NAME"`, for messages to this node alone. A sender numbers its envelopes on
-each lane from 1. A transport keeps the order of a sender's envelopes on a lane, but may lose or repeat envelopes.
+*pure*. A lane is a queue of envelopes that all nodes write to. All nodes read the lane `ALL_NODES`, and each node also
+has its own lane, `"@NAME"`, for messages to this node alone. A sender numbers its envelopes on each lane from 1. A
+transport keeps the order of a sender's envelopes on a lane, but may lose or repeat envelopes.
 """
 
 from __future__ import annotations
 
-from zlib import crc32
+from typing import Final
 
 from channels.pubsub.adapter import LostEnvelopes
 
-__all__ = ["Arrivals", "Numbers", "lane_of", "lane_to"]
+__all__ = ["ALL_NODES", "Arrivals", "Numbers", "lane_to"]
+
+ALL_NODES: Final = "0"
+"""The lane that every node reads."""
 
 MAX_SENDERS = 10_000
 """The most senders that a node remembers, over all lanes. The node first forgets the sender that was silent longest."""
@@ -23,15 +26,6 @@ The node first forgets the lane that it used longest ago.
 """
 
 
-def lane_of(topic: str, shards: int) -> str:
-    """Return the lane of a topic: the CRC-32 of its UTF-8, modulo the number of shards.
-
-    >>> lane_of("room:lobby", 1), lane_of("room:lobby", 16)
-    ('0', '5')
-    """
-    return "0" if shards == 1 else str(crc32(topic.encode("utf-8", "surrogatepass")) % shards)
-
-
 def lane_to(node: str) -> str:
     """Return the lane that only this node reads."""
     return f"@{node}"
@@ -40,12 +34,11 @@ def lane_to(node: str) -> str:
 class Numbers:
     """The last number that one sender used on each lane.
 
-        >>> numbers = Numbers(["0"])
-        >>> numbers.next("0"), numbers.next("0"), numbers.last()
+        >>> numbers = Numbers()
+        >>> numbers.next(ALL_NODES), numbers.next(ALL_NODES), numbers.last()
         (1, 2, {'0': 2})
 
     Args:
-        lanes: the lanes for topics. They are never forgotten.
         max_others: the number of lanes of single nodes to remember. In a long run, very many node names can come and
             go.
 
@@ -55,8 +48,8 @@ class Numbers:
 
     __slots__ = ("_forgotten", "_last", "_max_others", "_others")
 
-    def __init__(self, lanes: list[str], *, max_others: int = MAX_LANES) -> None:
-        self._last = dict.fromkeys(lanes, 0)
+    def __init__(self, *, max_others: int = MAX_LANES) -> None:
+        self._last = 0
         # In the order of their latest use.
         self._others: dict[str, int] = {}
         self._max_others = max_others
@@ -64,9 +57,9 @@ class Numbers:
 
     def next(self, lane: str) -> int:
         """Return the number for the next envelope on a lane."""
-        if lane in self._last:
-            number = self._last[lane] = self._last[lane] + 1
-            return number
+        if lane == ALL_NODES:
+            self._last += 1
+            return self._last
         number = self._others.pop(lane, self._forgotten) + 1
         if len(self._others) >= self._max_others:
             self._forgotten = max(self._forgotten, self._others.pop(next(iter(self._others))))
@@ -75,12 +68,14 @@ class Numbers:
 
     def take_back(self, lane: str) -> None:
         """Use the latest number of a lane again: its envelope was not sent."""
-        table = self._last if lane in self._last else self._others
-        table[lane] -= 1
+        if lane == ALL_NODES:
+            self._last -= 1
+        else:
+            self._others[lane] -= 1
 
     def last(self) -> dict[str, int]:
         """Return the last number of each lane; 0 for a lane without an envelope."""
-        return self._last | self._others
+        return {ALL_NODES: self._last, **self._others}
 
 
 class Arrivals:

@@ -23,7 +23,6 @@ from channels.telemetry import (
     PUBSUB_NAME_TAKEN,
     PUBSUB_NODE_DOWN,
     PUBSUB_NODE_UP,
-    PUBSUB_SHARDS_DIFFER,
     PUBSUB_UNDELIVERABLE,
 )
 
@@ -144,12 +143,6 @@ _LINES = (
         PUBSUB_NAME_TAKEN,
         ERROR,
         "Another node also has the name %(node.name)r of this node; give each node a name of its own with node_name=",
-    ),
-    _seldom(
-        PUBSUB_SHARDS_DIFFER,
-        ERROR,
-        "Node %(node.name)r uses shards=%(other_shards)d and this node shards=%(shards)d, so they miss messages of "
-        "each other; use the same number everywhere",
     ),
     _seldom(
         PUBSUB_UNDELIVERABLE,

@@ -95,19 +95,25 @@ class _Nodes:
 
     def _receiving(self, receive: Callable[[str, bytes], None], own: str) -> Any:
         def received(lane: str, data: bytes) -> None:
-            found: object = None
+            found: Envelope | None = None
+            encoded: Encoded | None = None
             if self._add_message is not None:
                 # The exchange counts and reports malformed envelopes.
                 with suppress(MalformedEnvelope):
-                    found = unpack(data, max_bytes=len(data))
+                    found, encoded = unpack(data, max_bytes=len(data))
             # A node ignores its own envelopes.
-            if self._add_message is not None and isinstance(found, Envelope) and found.node != own:
+            if (
+                self._add_message is not None
+                and found is not None
+                and encoded is not None
+                and found.node != own
+            ):
                 if len(self._texts) > _TEXTS:
                     self._texts.clear()
                 node, incarnation = (
                     self._texts.setdefault(each, each) for each in (found.node, found.incarnation)
                 )
-                about = found.encoded.topic[:_LONG], node, incarnation, lane, found.number
+                about = found.topic[:_LONG], node, incarnation, lane, found.number
                 self._add_message("envelope_received", sender_now(), *about)
             receive(lane, data)
 

@@ -19,6 +19,7 @@ from channels import Channel, Endpoint, PubSub, Socket, handle_in
 from channels.client import PresenceView, RetryTable, open_socket
 from channels.presence import Presence
 from channels.pubsub.redis.adapter import RedisAdapter
+from channels.pubsub.redis.server import RedisServer
 from channels.testing import (
     BroadcastsArrive,
     JoinsAnswered,
@@ -65,14 +66,16 @@ def lobby(node: Node, world: World) -> Endpoint:
         channels = {"lobby": Lobby}
 
     adapter = RedisAdapter(
-        "redis://redis",
+        RedisServer(
+            "redis://redis",
+            connect=world.network.connect,
+            connect_timeout=2.0,
+            ping_interval=1.0,
+            ping_timeout=2.0,
+        ),
         node_name=node.name,
-        connect=world.network.connect,
         heartbeat=1.0,
         node_timeout=8.0,
-        connect_timeout=2.0,
-        ping_interval=1.0,
-        ping_timeout=2.0,
     )
     return Endpoint(
         sockets={"/socket": UserSocket},

@@ -11,6 +11,7 @@ from channels import Broadcast, Channel, Endpoint, JoinRefused, PubSub, Socket
 from channels.client import open_socket
 from channels.entities import Entity, EntitySupervisor, RedisArbiter
 from channels.pubsub.redis import RedisAdapter
+from channels.pubsub.redis.server import RedisServer
 from channels.recording import record_channels
 from supervision import Supervisor
 from supervision.recording.flight import FlightRecorder
@@ -26,7 +27,10 @@ async def serve(
 ) -> None:
     recorder = recorders[node.name] = FlightRecorder(node.runtime)
     record_channels(recorder)
-    redis = RedisAdapter("redis://redis", node_name=node.name, connect=node.connect)
+    redis = RedisAdapter(
+        RedisServer("redis://redis", connect=node.connect),
+        node_name=node.name,
+    )
     pubsub = PubSub(redis)
 
     class Auction(Entity):
@@ -44,7 +48,7 @@ async def serve(
             if left > 0:
                 send_after(current_pid(), "tick", 1.0)
 
-    arbiter = RedisArbiter(redis, lease=2.0, renew_interval=0.5, margin=0.5)
+    arbiter = RedisArbiter(redis.server, lease=2.0, renew_interval=0.5, margin=0.5)
     auctions = EntitySupervisor("auctions", Auction, arbiter=arbiter)
 
     class AuctionChannel(Channel):

@@ -17,6 +17,7 @@ from channels.durable.redis import RedisStorage
 from channels.durable.sqlite import SQLiteStorage
 from channels.durable.storage import MAX_FENCE, NewAnswer, NewMessage, Receiver, Storage
 from channels.durable.stream import Entry, Limits
+from channels.pubsub.redis.server import RedisServer
 from supervision import Supervisor
 from tests.channels.pubsub.redis.resp_server import RespServer
 from tests.patience import until
@@ -54,7 +55,7 @@ async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         makes: dict[str, Callable[[], Storage]] = {
             "memory": MemoryStorage,
             "sqlite": lambda: SQLiteStorage(tmp_path / "history.db"),
-            "redis": lambda: RedisStorage("redis://db", connect=server.connect),
+            "redis": lambda: RedisStorage(RedisServer("redis://db", connect=server.connect)),
         }
         async with opening(makes[request.param]) as opened:
             yield opened

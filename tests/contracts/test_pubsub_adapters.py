@@ -20,6 +20,7 @@ from channels.pubsub.adapter import Adapter
 from channels.pubsub.envelope import MessageTooLarge
 from channels.pubsub.local import Fastlane
 from channels.pubsub.redis.adapter import RedisAdapter
+from channels.pubsub.redis.server import RedisServer
 from channels.pubsub.workers.adapter import WorkersAdapter
 from channels.serializers.serializer import Codec
 from channels.serializers.v1 import V1
@@ -91,7 +92,10 @@ async def redis_in_memory() -> AsyncIterator[Callable[..., Adapter]]:
 
     def adapter(name: str, **options: Any) -> Adapter:
         return RedisAdapter(
-            "redis://db", node_name=name, heartbeat=0.05, connect=server.connect, **options
+            RedisServer("redis://db", connect=server.connect),
+            node_name=name,
+            heartbeat=0.05,
+            **options,
         )
 
     async with trio.open_nursery() as nursery:

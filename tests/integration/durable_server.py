@@ -12,11 +12,14 @@ from typing import Any
 from channels import Endpoint, PushReply, Socket, handle_in
 from channels.cli.serve import run_endpoint
 from channels.durable import DurableChannel, History, RedisStorage, SQLiteStorage
+from channels.pubsub.redis.server import RedisServer
 from supervision import Backoff
 
 PLACE = os.environ["HISTORY"]
 storage = (
-    RedisStorage(PLACE, backoff=Backoff(0.02, 0.3)) if "://" in PLACE else SQLiteStorage(PLACE)
+    RedisStorage(RedisServer(PLACE, backoff=Backoff(0.02, 0.3)))
+    if "://" in PLACE
+    else SQLiteStorage(PLACE)
 )
 
 

@@ -15,6 +15,7 @@ import trio
 from channels import Channel, Endpoint, PubSub, PushReply, Socket, handle_in
 from channels.cli.serve import run_endpoint
 from channels.pubsub.redis.adapter import RedisAdapter
+from channels.pubsub.redis.server import RedisServer
 from supervision import Backoff
 
 OPTIONS = "REDIS_NODE"
@@ -52,9 +53,10 @@ class UserSocket(Socket):
 
 
 options = json.loads(os.environ.get(OPTIONS, "{}"))
-pubsub = PubSub(
-    RedisAdapter(options.pop("url", "redis://127.0.0.1"), backoff=Backoff(0.02, 0.3), **options)
+server = RedisServer(
+    options.pop("url", "redis://127.0.0.1"), backoff=Backoff(0.02, 0.3), **options.pop("server", {})
 )
+pubsub = PubSub(RedisAdapter(server, **options))
 endpoint = Endpoint(sockets={"/socket": UserSocket}, pubsub=pubsub, max_buffered_bytes=2**28)
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import math
 import os
 import secrets
 import shutil
-import ssl
 import subprocess
 import sys
 import threading
@@ -366,13 +365,10 @@ async def test_a_host_without_a_server_is_an_error_of_the_publisher(host: str) -
 @pytest.mark.parametrize(
     "options",
     [
-        {"shards": 0},
         {"timeout": 0},
         {"max_bytes": 1.5},
         {"name": 5},
         {"name": "x" * 256},
-        {"ssl_context": True},
-        {"ssl_context": ssl.create_default_context()},
     ],
     ids=list,
 )

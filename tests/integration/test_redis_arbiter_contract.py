@@ -17,7 +17,6 @@ from channels.entities.arbiter import ArbiterUnavailable, OwnedBy
 from channels.entities.arbiters import redis_scripts as scripts
 from channels.entities.arbiters.redis import RedisArbiter
 from channels.pubsub.adapter import Node
-from channels.pubsub.redis.adapter import RedisAdapter
 from channels.pubsub.redis.protocol import Script, run_id_of
 from channels.pubsub.redis.server_errors import ENTITY_ACL_RULE
 from channels.testing import SimulatedRedis
@@ -64,7 +63,7 @@ async def cluster_on(
 
     async with open_runtime(log=False):
         settings: dict[str, Any] = {"renew_interval": 0.2, "timeout": 8.0, **options}
-        yield Cluster(lambda name: RedisArbiter(RedisAdapter(url), **settings), died)
+        yield Cluster(lambda name: RedisArbiter(url, **settings), died)
 
 
 @pytest.fixture

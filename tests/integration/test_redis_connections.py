@@ -17,6 +17,7 @@ import trustme
 
 from actors import open_runtime
 from channels.pubsub.redis.connection import Options, Publisher, Subscriber
+from channels.pubsub.redis.server import RedisServer
 from channels.pubsub.redis.server_errors import ACL_RULE
 from channels.pubsub.redis.url import RedisUrl
 from supervision import Backoff
@@ -29,16 +30,14 @@ CHANNEL = b"ashtree:0"
 class Pair:
     """The two connections of a node, and everything that they report and deliver."""
 
-    def __init__(self, url: RedisUrl, **options: Any) -> None:
+    def __init__(self, url: RedisUrl | str, **options: Any) -> None:
         self.problems: list[str] = []
         self.drops = 0
         self.payloads: list[bytes] = []
-        settings = {
-            "url": url,
+        settings: dict[str, Any] = {
+            "server": RedisServer(url, backoff=Backoff(0.02, 0.2), **options),
             "client_name": "ashtree:test",
             "report": self.report,
-            "backoff": Backoff(0.02, 0.2),
-            **options,
         }
         self.publisher = Publisher(Options(**settings))
         self.subscriber = Subscriber(
@@ -71,7 +70,7 @@ class Pair:
 
 @asynccontextmanager
 async def connected(url: RedisUrl | str, *, up: bool = True, **options: Any) -> AsyncIterator[Pair]:
-    pair = Pair(RedisUrl.parse(url) if isinstance(url, str) else url, **options)
+    pair = Pair(url, **options)
     async with open_runtime(log=False), trio.open_nursery() as nursery:
         nursery.start_soon(pair.publisher.main)
         nursery.start_soon(pair.subscriber.main)

@@ -18,6 +18,7 @@ import trustme
 from actors import open_runtime, stop
 from channels import PubSub
 from channels.durable import FenceRefused, History, RedisStorage
+from channels.pubsub.redis.server import RedisServer
 from channels.pubsub.redis.server_errors import HISTORY_ACL_RULE
 from supervision import Backoff
 from tests.integration.phoenix_js import PhoenixJs, connected
@@ -143,8 +144,16 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 
 @asynccontextmanager
-async def running(url: str, **options: Any) -> AsyncIterator[History]:
-    history = History(RedisStorage(url, backoff=Backoff(0.02, 0.2), timeout=PATIENCE, **options))
+async def running(
+    url: str, *, ssl_context: ssl.SSLContext | None = None, **options: Any
+) -> AsyncIterator[History]:
+    history = History(
+        RedisStorage(
+            RedisServer(url, backoff=Backoff(0.02, 0.2), ssl_context=ssl_context),
+            timeout=PATIENCE,
+            **options,
+        )
+    )
     async with open_runtime(log=False):
         pid = await history.start_link(PubSub())
         yield history

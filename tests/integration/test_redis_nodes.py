@@ -35,9 +35,7 @@ KINDS = ("pubsub", "normal")
 TIMES = {
     "heartbeat": HEARTBEAT,
     "node_timeout": NODE_TIMEOUT,
-    "connect_timeout": 1.0,
-    "ping_interval": 0.3,
-    "ping_timeout": 1.0,
+    "server": {"connect_timeout": 1.0, "ping_interval": 0.3, "ping_timeout": 1.0},
 }
 
 

@@ -18,6 +18,7 @@ from actors import GenServer, Pid, kill, spawn
 from channels import Broadcast, PubSub
 from channels.presence import Presence
 from channels.pubsub.redis.adapter import RedisAdapter
+from channels.pubsub.redis.server import RedisServer
 from channels.testing import BroadcastsArrive, PresencesAgree, SimulatedRedis
 from supervision import Backoff, Supervisor, child_spec
 from supervision.chaos import At, Kill
@@ -120,15 +121,17 @@ async def member(node: Node, cluster: Cluster) -> None:
     """Run one node: PubSub, presence, a subscriber, and people who come and go."""
     world = cluster.world
     adapter = RedisAdapter(
-        "redis://redis",
+        RedisServer(
+            "redis://redis",
+            connect=world.network.connect,
+            connect_timeout=1.5,
+            ping_interval=1.0,
+            ping_timeout=1.5,
+            backoff=Backoff(0.05, 1.0),
+        ),
         node_name=node.name,
-        connect=world.network.connect,
         heartbeat=1.0,
         node_timeout=DOWN_PERIOD,
-        connect_timeout=1.5,
-        ping_interval=1.0,
-        ping_timeout=1.5,
-        backoff=Backoff(0.05, 1.0),
     )
     pubsub = PubSub(adapter)
     presence = Presence(

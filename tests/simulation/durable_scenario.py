@@ -32,6 +32,7 @@ from channels.client import (
 )
 from channels.durable import History, MemoryStorage, RedisStorage, SQLiteStorage, Storage
 from channels.pubsub.redis.adapter import RedisAdapter
+from channels.pubsub.redis.server import RedisServer
 from channels.testing import SimulatedRedis
 from supervision import Backoff, Supervisor
 from supervision.chaos import At, Fault, Kill, KillNode, On
@@ -189,15 +190,17 @@ async def serve(node: Node, run: Run) -> None:
 
 def adapter_of(node: Node, world: World) -> RedisAdapter:
     return RedisAdapter(
-        "redis://redis",
+        RedisServer(
+            "redis://redis",
+            connect=world.network.connect,
+            connect_timeout=1.5,
+            ping_interval=1.0,
+            ping_timeout=1.5,
+            backoff=Backoff(0.05, 1.0),
+        ),
         node_name=node.name,
-        connect=world.network.connect,
         heartbeat=1.0,
         node_timeout=8.0,
-        connect_timeout=1.5,
-        ping_interval=1.0,
-        ping_timeout=1.5,
-        backoff=Backoff(0.05, 1.0),
     )
 
 
@@ -628,14 +631,16 @@ async def in_redis(world: World) -> None:
         world,
         ("a", "b"),
         lambda node: RedisStorage(
-            "redis://redis",
-            connect=node.connect,
+            RedisServer(
+                "redis://redis",
+                connect=node.connect,
+                connect_timeout=1.5,
+                ping_interval=1.0,
+                ping_timeout=1.5,
+                backoff=Backoff(0.05, 1.0),
+            ),
             max_calls=calls,
             timeout=2.0,
-            connect_timeout=1.5,
-            ping_interval=1.0,
-            ping_timeout=1.5,
-            backoff=Backoff(0.05, 1.0),
         ),
     )
     writers = await live(run)

@@ -9,6 +9,7 @@ import trio
 from actors import receive, spawn
 from channels import PubSub
 from channels.pubsub.redis import RedisAdapter
+from channels.pubsub.redis.server import RedisServer
 from supervision import Supervisor
 from supervision.simulation import Node, World
 from tests.channels.pubsub.redis.resp_server import RespServer
@@ -57,7 +58,10 @@ async def serve_resp(node: Node) -> None:
 async def member(node: Node, world: World, tally: Tally) -> None:
     """Say something now and then, and hear the others."""
     name = node.name
-    adapter = RedisAdapter("redis://redis", node_name=name, connect=node.connect)
+    adapter = RedisAdapter(
+        RedisServer("redis://redis", connect=node.connect),
+        node_name=name,
+    )
     pubsub = tally.pubsubs[name] = PubSub(adapter)
     await Supervisor.start_link([pubsub.child_spec()], label="top")
 

@@ -11,7 +11,7 @@ import trio
 from channels.entities.arbiter import Arbiter, ArbiterUnavailable, Owned
 from channels.entities.arbiters.redis import RedisArbiter
 from channels.pubsub import adapter
-from channels.pubsub.redis.adapter import RedisAdapter
+from channels.pubsub.redis.server import RedisServer
 from channels.testing import SimulatedRedis
 from supervision import Backoff, Supervisor
 from supervision.laboratory.simulation.world.nodes import Node
@@ -62,7 +62,7 @@ class Owner:
         self.last: dict[str, int] = {}
 
     async def main(self) -> None:
-        server = RedisAdapter("redis://redis", connect=self.node.connect, backoff=Backoff(0.1, 1.0))
+        server = RedisServer("redis://redis", connect=self.node.connect, backoff=Backoff(0.1, 1.0))
         arbiter = RedisArbiter(server, lease=LEASE)
         children = arbiter.start("keys", on_node_lost=lambda _: None)
         await Supervisor.start_link(children)

@@ -28,7 +28,7 @@ def arbiter_for(pubsub: PubSub) -> Arbiter:
     if isinstance(adapter, LocalAdapter):
         return LocalArbiter()
     if isinstance(adapter, RedisAdapter):
-        return RedisArbiter(adapter)
+        return RedisArbiter(adapter.server)
     if isinstance(adapter, WorkersAdapter) and adapter.grants is not None:
         return WorkersArbiter(adapter.grants)
     raise InvalidOption(

@@ -34,10 +34,10 @@ from channels.entities.arbiters import redis_scripts as scripts
 from channels.entities.arbiters.logger import attach
 from channels.entities.lease import Lease
 from channels.pubsub.adapter import Node
-from channels.pubsub.redis.adapter import RedisAdapter
 from channels.pubsub.redis.caller import Caller, CallFailed
 from channels.pubsub.redis.connection import Options
 from channels.pubsub.redis.protocol import Script, pack_command, run_id_of
+from channels.pubsub.redis.server import RedisServer
 from channels.pubsub.redis.server_errors import ServerError
 from channels.telemetry import ENTITY_ARBITER_CONNECTED, ENTITY_ARBITER_DISCONNECTED
 from supervision.child_spec import ChildSpec, process_spec
@@ -88,11 +88,10 @@ class _Session:
 class RedisArbiter:
     """The arbiter of all nodes that use the same server and the same prefix.
 
-        EntitySupervisor("auctions", Auction, arbiter=RedisArbiter(RedisAdapter(url), lease=5.0, margin=1.0))
+        EntitySupervisor("auctions", Auction, arbiter=RedisArbiter(url, lease=5.0, margin=1.0))
 
     Args:
-        server: the adapter whose URL and options of connections the arbiter uses. It need not be the adapter of the
-            PubSub.
+        server: the server, or its URL. It need not be the server of the PubSub.
         lease: seconds after the last renewal at which the server may grant the keys of this node to other nodes. Write
             the same number on all nodes. A server that is new or has restarted grants nothing for this time. A shorter
             lease frees the keys of a dead node sooner, but a shorter outage of the server or pause of the node then
@@ -104,6 +103,7 @@ class RedisArbiter:
         max_calls: requests in flight. Further requests wait for their turn, within `timeout`.
 
     Raises:
+        InvalidArgument: the URL has another form.
         InvalidOption: an option has an invalid value.
     """
 
@@ -111,7 +111,7 @@ class RedisArbiter:
 
     def __init__(
         self,
-        server: RedisAdapter,
+        server: RedisServer | str,
         *,
         lease: float = 10.0,
         renew_interval: float = 2.5,
@@ -119,8 +119,6 @@ class RedisArbiter:
         timeout: float = 3.0,
         max_calls: int = 64,
     ) -> None:
-        if not isinstance(server, RedisAdapter):
-            raise InvalidOption("RedisArbiter", "server", server, "a RedisAdapter(...)")
         times = {"lease": lease, "renew_interval": renew_interval, "margin": margin}
         for option, seconds in {**times, "timeout": timeout}.items():
             check_positive("RedisArbiter", option, seconds)
@@ -128,7 +126,7 @@ class RedisArbiter:
         if renew_interval + margin >= lease:
             expected = f"more than renew_interval + margin, which is {renew_interval + margin:g}"
             raise InvalidOption("RedisArbiter", "lease", lease, expected)
-        self._server = server
+        self._server = RedisServer.of(server)
         self._lease_seconds = lease
         self._margin = margin
         self._interval = renew_interval
@@ -170,10 +168,9 @@ class RedisArbiter:
             runtime.telemetry.execute(_EVENTS[kind], numbers, about)
 
         options = Options(
-            url=self._server.url,
+            server=self._server,
             client_name=f"{self._server.url.prefix}:entities:{supervisor}",
             report=report,
-            **self._server.options,
         )
         introduction = [pack_command("INFO", "server")]
         self._caller = caller = Caller(

@@ -3,9 +3,9 @@
     pubsub = PubSub(RedisAdapter("redis://127.0.0.1:6379"))
     endpoint = Endpoint(sockets={"/socket": UserSocket}, pubsub=pubsub)
 
-A node subscribes to one channel for each shard, `PREFIX:0` to `PREFIX:k-1`, and to `PREFIX:@NAME` for messages to this
-node alone. It subscribes when it starts, not when a client joins a topic. So a join never misses messages. The cost is
-that each node gets every message. Messages travel as envelopes: see `channels.pubsub.envelope`.
+A node subscribes to the channel `PREFIX:0`, which all nodes read, and to `PREFIX:@NAME` for messages to it alone. It
+subscribes when it starts, not when a client joins a topic. So a join never misses messages. The cost is that each node
+gets every message. Messages travel as envelopes: see `channels.pubsub.envelope`.
 
 The processes of a node, in the order of their start:
 
@@ -18,7 +18,6 @@ The processes of a node, in the order of their start:
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -30,13 +29,12 @@ from actors.errors import InvalidOption
 from channels.pubsub.adapter import Receiver, worker_name
 from channels.pubsub.envelope import MAX_BYTES, MAX_NAME
 from channels.pubsub.exchange import Exchange, ExchangeAdapter
-from channels.pubsub.redis.connection import Connect, Options, Publisher, Subscriber
-from channels.pubsub.redis.url import RedisUrl
+from channels.pubsub.redis.connection import Options, Publisher, Subscriber
+from channels.pubsub.redis.server import RedisServer
 from channels.telemetry import PUBSUB_CONNECTED, PUBSUB_DISCONNECTED, PUBSUB_DROPPED
-from supervision.backoff import Backoff
 from supervision.child_spec import ChildSpec, process_spec
 
-__all__ = ["RedisAdapter", "check_streams"]
+__all__ = ["RedisAdapter"]
 
 # The largest message on a channel, as a multiple of the largest envelope. A message above this closes the connection.
 # An envelope above its own limit is only dropped.
@@ -59,25 +57,15 @@ class RedisAdapter(ExchangeAdapter):
         RedisAdapter("redis://:secret@db.example:6379?prefix=shop", node_name="web-1")
 
     Args:
-        url: `redis://user:password@host:port/database?prefix=ashtree`, `rediss://` for TLS, `unix:///path`; or
-            `valkey://` and `valkeys://`. The server is Redis 6, Valkey 7, or later.
+        server: the server, or its URL. The prefix of the URL must be the same on all nodes.
         node_name: the name of this node. Two nodes that run at the same time need two names. None takes the name of the
             machine. `ashtree serve --workers` adds the number of the worker.
-        shards: the number of channels that the topics are spread over. It must be the same on every node. One core of
-            the server is usually enough for all nodes, so 1 is the right number unless a proxy spreads channels.
         max_bytes: the largest envelope in bytes. A broadcast above it raises `MessageTooLarge`.
         heartbeat: seconds between two heartbeats. Within this time, receivers notice that the last messages of a node
             were lost.
         node_timeout: seconds without a heartbeat after which another node counts as gone.
-        connect_timeout: seconds to connect and subscribe.
-        ping_interval: seconds of silence of the server after which the node sends it a PING.
-        ping_timeout: seconds for the answer. With less than 10, the node may treat a busy server as dead.
-        backoff: the waits between attempts to connect.
         max_waiting_bytes: bytes that may wait to be published while the server is slow or away.
         max_waiting_seconds: seconds that a message may wait to be published.
-        ssl_context: the trusted certificates for `rediss://`; None trusts the certificates of the system.
-        connect: opens a stream to a host and a port; None opens TCP connections. A scenario passes
-            `world.network.connect`.
 
     Raises:
         InvalidArgument: the URL has another form.
@@ -90,44 +78,26 @@ class RedisAdapter(ExchangeAdapter):
     that it is not connected.
 
     Attributes:
-        url: the server and the prefix.
-        options: the arguments of `Options` for each connection to the server.
+        server: the server, with its URL and the prefix.
     """
 
     name = "redis"
 
     def __init__(
         self,
-        url: str,
+        server: RedisServer | str,
         *,
         node_name: str | None = None,
-        shards: int = 1,
         max_bytes: int = MAX_BYTES,
         heartbeat: float = 2.0,
         node_timeout: float = 30.0,
-        connect_timeout: float = 5.0,
-        ping_interval: float = 5.0,
-        ping_timeout: float = 10.0,
-        backoff: Backoff | None = None,
         max_waiting_bytes: int = 1024 * 1024,
         max_waiting_seconds: float = 1.0,
-        ssl_context: ssl.SSLContext | None = None,
-        connect: Connect | None = None,
     ) -> None:
-        self.url = RedisUrl.parse(url)
-        times = {
-            "connect_timeout": connect_timeout,
-            "ping_interval": ping_interval,
-            "ping_timeout": ping_timeout,
-            "max_waiting_seconds": max_waiting_seconds,
-        }
-        for option, seconds in {
-            "heartbeat": heartbeat,
-            "node_timeout": node_timeout,
-            **times,
-        }.items():
-            check_positive("RedisAdapter", option, seconds)
-        check_whole("RedisAdapter", "shards", shards)
+        self.server = RedisServer.of(server)
+        check_positive("RedisAdapter", "heartbeat", heartbeat)
+        check_positive("RedisAdapter", "node_timeout", node_timeout)
+        check_positive("RedisAdapter", "max_waiting_seconds", max_waiting_seconds)
         check_whole("RedisAdapter", "max_bytes", max_bytes)
         check_whole("RedisAdapter", "max_waiting_bytes", max_waiting_bytes)
         if node_timeout <= heartbeat:
@@ -136,36 +106,25 @@ class RedisAdapter(ExchangeAdapter):
         if node_name is not None and not _is_name(node_name):
             expected = f"1 to {_MAX_NAME} characters of text, or None"
             raise InvalidOption("RedisAdapter", "node_name", node_name, expected)
-        if backoff is not None and not isinstance(backoff, Backoff):
-            raise InvalidOption("RedisAdapter", "backoff", backoff, "Backoff(...), or None")
-        check_streams("RedisAdapter", self.url, ssl_context, connect)
         super().__init__(worker_name(node_name or socket.gethostname()))
-        self._shards = shards
         self._max_bytes = max_bytes
         self._heartbeat = heartbeat
         self._node_timeout = node_timeout
-        self.options: dict[str, Any] = {
-            **times,
-            "max_waiting_bytes": max_waiting_bytes,
-            "connect": connect,
-            "ssl_context": ssl_context,
-            "max_reply_bytes": max_bytes * _ROOM + _LEAST_ROOM,
-            **({} if backoff is None else {"backoff": backoff}),
-        }
+        self._max_waiting_bytes = max_waiting_bytes
+        self._max_waiting_seconds = max_waiting_seconds
         # The two connections and the encoded names of the channels of this incarnation.
         self._publisher: Publisher | None = None
         self._subscriber: Subscriber | None = None
         self._channels: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
-        return f"<RedisAdapter {self.url} node {self.node_name!r}>"
+        return f"<RedisAdapter {self.server.url} node {self.node_name!r}>"
 
     def start(self, receiver: Receiver) -> Sequence[ChildSpec]:
         """Begin a new incarnation, and return the child specs of its processes."""
         self.exchange = exchange = Exchange(
             self.node_name,
             receiver,
-            shards=self._shards,
             max_bytes=self._max_bytes,
             node_timeout=self._node_timeout,
         )
@@ -179,10 +138,12 @@ class RedisAdapter(ExchangeAdapter):
             exchange.receive(lanes[channel], payload)
 
         options = Options(
-            url=self.url,
-            client_name=f"{self.url.prefix}:{self.node_name}",
+            server=self.server,
+            client_name=f"{self.server.url.prefix}:{self.node_name}",
             report=report,
-            **self.options,
+            max_waiting_bytes=self._max_waiting_bytes,
+            max_waiting_seconds=self._max_waiting_seconds,
+            max_reply_bytes=self._max_bytes * _ROOM + _LEAST_ROOM,
         )
         # These heartbeats say that this node sent nothing before. So other nodes notice if its first messages are lost.
         first = [(self._channel(lane), data) for lane, data in exchange.heartbeats()]
@@ -211,7 +172,7 @@ class RedisAdapter(ExchangeAdapter):
         self._publisher.publish(channel, data, counted=counted)
 
     def _channel(self, lane: str) -> bytes:
-        return f"{self.url.prefix}:{lane}".encode()
+        return f"{self.server.url.prefix}:{lane}".encode()
 
     def statistics(self) -> dict[str, int]:
         """Return the counters of this incarnation, or an empty dict before the first start.
@@ -250,23 +211,3 @@ def _is_name(value: Any) -> bool:
         return False
     # Half of a surrogate pair cannot be sent.
     return not any("\ud800" <= each <= "\udfff" for each in value)
-
-
-def check_streams(
-    owner: str, url: RedisUrl, ssl_context: ssl.SSLContext | None, connect: Connect | None
-) -> None:
-    """Raise `InvalidOption` if these options do not fit the URL."""
-    if ssl_context is not None and not url.tls:
-        # Without this, the user would believe that the connection is encrypted.
-        raise InvalidOption(
-            owner,
-            "ssl_context",
-            ssl_context,
-            "None, or a URL that begins with rediss://",
-        )
-    if ssl_context is not None and not isinstance(ssl_context, ssl.SSLContext):
-        raise InvalidOption(owner, "ssl_context", ssl_context, "an SSLContext, or None")
-    if connect is not None and not callable(connect):
-        raise InvalidOption(owner, "connect", connect, "an async function, or None")
-    if connect is not None and url.path is not None:
-        raise InvalidOption(owner, "connect", connect, "None, or a URL with a host and a port")

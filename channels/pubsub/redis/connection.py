@@ -42,11 +42,10 @@ from channels.pubsub.redis.protocol import (
     Refused,
     pack_publish,
 )
-from channels.pubsub.redis.url import RedisUrl
-from supervision.backoff import Backoff, Delays
+from channels.pubsub.redis.server import RedisServer
+from supervision.backoff import Delays
 
 __all__ = [
-    "Connect",
     "ConnectionLost",
     "Options",
     "Publisher",
@@ -55,9 +54,6 @@ __all__ = [
     "Report",
     "Subscriber",
 ]
-
-Connect: TypeAlias = Callable[[str, int], Awaitable[trio.abc.Stream]]
-"""Open a stream to a host and a port. Raises `OSError`."""
 
 _READ_SIZE = 65536
 # Messages between two checkpoints. Each can have thousands of local subscribers.
@@ -71,7 +67,6 @@ _REPORT_INTERVAL = 1.0
 # Seconds for a reader to read an answer that arrived while the event loop was busy.
 _GRACE = 0.1
 _JITTER = 0.5
-_BACKOFF = Backoff(0.05, 5.0)
 
 
 Report: TypeAlias = Callable[[str, Mapping[str, Any], Mapping[str, Any]], None]
@@ -92,16 +87,9 @@ class Options:
     """The settings that the connections of a node share.
 
     Attributes:
-        url: the server.
+        server: the server.
         client_name: the first part of the name of each connection in CLIENT LIST.
         report: gets the changes of state of each connection.
-        connect: opens a stream to a host and a port. None opens a TCP connection.
-        ssl_context: for TLS; None uses the certificates of the system.
-        connect_timeout: seconds to connect, and to subscribe.
-        ping_interval: seconds of silence after which the connection sends a PING.
-        ping_timeout: seconds for its answer. A server can pause for some seconds without being gone.
-        backoff: the waits between attempts. Each wait is shortened by up to half at random, so that the nodes do not
-            all connect at once.
         max_waiting_bytes: bytes that may wait to be published.
         max_waiting_seconds: seconds that a message may wait to be published.
         max_reply_bytes: the largest message that this node accepts.
@@ -110,15 +98,9 @@ class Options:
         InvalidOption: a number is not positive.
     """
 
-    url: RedisUrl
+    server: RedisServer
     client_name: str
     report: Report
-    connect: Connect | None = None
-    ssl_context: ssl.SSLContext | None = None
-    connect_timeout: float = field(default=5.0, validator=positive)
-    ping_interval: float = field(default=5.0, validator=positive)
-    ping_timeout: float = field(default=10.0, validator=positive)
-    backoff: Backoff = _BACKOFF
     max_waiting_bytes: int = field(default=1024 * 1024, validator=whole)
     max_waiting_seconds: float = field(default=1.0, validator=positive)
     max_reply_bytes: int = field(default=DEFAULT_MAX_REPLY_BYTES, validator=whole)
@@ -174,7 +156,7 @@ class RedisConnection:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._ssl_context = options.ssl_context
+        self._server = options.server
         self._session: RedisSession | None = None
         self._marked = trio.Event()
         self.connects = self.losses = self.failures = 0
@@ -206,8 +188,7 @@ class RedisConnection:
             self.tried.set()
 
     async def _keep_up(self) -> None:
-        options = self._options
-        delays = Delays(options.backoff)
+        delays = Delays(self._server.backoff)
         attempts = 0
         while True:
             attempts += 1
@@ -221,13 +202,13 @@ class RedisConnection:
                 self.tried.set()
             delay = delays.next(trio.current_time())
             delay *= current_runtime().random.uniform(1 - _JITTER, 1)
-            about = {"connection": self.name, "server": str(options.url), "problem": problem}
-            options.report("disconnected", {"delay": delay}, about)
+            about = {"connection": self.name, "server": str(self._server.url), "problem": problem}
+            self._options.report("disconnected", {"delay": delay}, about)
             await trio.sleep(delay)
 
     async def _attempt(self, attempts: int) -> str:
         """Connect, and run until the connection is lost. Return the reason."""
-        limit = self._options.connect_timeout
+        limit = self._server.connect_timeout
         late = f"the server did not answer within {limit:g} s, which is connect_timeout"
         deadline = trio.current_time() + limit
         stream: trio.abc.Stream | None = None
@@ -244,7 +225,7 @@ class RedisConnection:
             self._session = session
             self.connects += 1
             self.tried.set()
-            about = {"connection": self.name, "server": str(self._options.url)}
+            about = {"connection": self.name, "server": str(self._server.url)}
             self._options.report("connected", {"attempts": attempts}, about)
             self._begin(session)
             return await self._run(session)
@@ -258,26 +239,19 @@ class RedisConnection:
                 await trio.aclose_forcefully(stream)
 
     async def _open(self) -> trio.abc.Stream:
-        url = self._options.url
-        if url.path is not None:
-            return await trio.open_unix_socket(url.path)
-        connect: Connect = self._options.connect or trio.open_tcp_stream
-        stream = await connect(url.host, url.port)
-        if not url.tls:
-            return stream
-        if self._ssl_context is None:
-            # Made once: it reads all certificates of the system.
-            self._ssl_context = ssl.create_default_context()
         try:
-            return trio.SSLStream(stream, self._ssl_context, server_hostname=url.host)
+            return await self._server.open()
+        except UnicodeError:
+            raise
         except ValueError as error:
-            await trio.aclose_forcefully(stream)
-            raise ConnectionLost(f"TLS cannot check the host {url.host}: {error}") from error
+            host = self._server.url.host
+            raise ConnectionLost(f"TLS cannot check the host {host}: {error}") from error
 
     async def _shake_hands(self, session: RedisSession) -> None:
-        options = self._options
-        name = f"{options.client_name}:{self.name}"
-        greeting = session.protocol.hello(options.url, client_name=name, channels=self._channels)
+        name = f"{self._options.client_name}:{self.name}"
+        greeting = session.protocol.hello(
+            self._server.url, client_name=name, channels=self._channels
+        )
         await session.stream.send_all(greeting)
         while not session.ready:
             await self._receive(session)
@@ -333,7 +307,7 @@ class RedisConnection:
         return self._take(session)
 
     async def _keep_alive(self, session: RedisSession) -> None:
-        interval, limit = self._options.ping_interval, self._options.ping_timeout
+        interval, limit = self._server.ping_interval, self._server.ping_timeout
         while True:
             await trio.sleep_until(session.heard + interval)
             asked = trio.current_time()

@@ -17,7 +17,6 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from attrs import field, frozen
 
 from actors.errors import InvalidArgument
-from actors.text import brief
 
 __all__ = ["DEFAULT_PREFIX", "RedisUrl"]
 
@@ -25,13 +24,13 @@ DEFAULT_PREFIX = "ashtree"
 
 _TCP = ("redis", "valkey")
 _TLS = ("rediss", "valkeys")
-_OPTIONS = ("db", "prefix")
 _PORT = 6379
 # A prefix has no spaces, and none of the characters that are special in patterns of PSUBSCRIBE and ACL rules.
 _PREFIX = re.compile(r"[A-Za-z0-9_.:/-]{1,200}")
-_HOST = re.compile(r"[A-Za-z0-9_.:%-]+")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _ADVICE = "write redis://user:password@host:6379/0, rediss:// for TLS, or unix:///path"
+_ESCAPES = "in a password, write %2F for /, %3F for ?, %23 for # and %40 for @"
 
 
 @frozen(kw_only=True)
@@ -92,121 +91,45 @@ class RedisUrl:
         return f"{address}?{prefix}" if prefix else address
 
 
-def _parse(text: Any) -> RedisUrl:
+def _parse(text: object) -> RedisUrl:
     if not isinstance(text, str):
-        raise _invalid(f"it is {type(text).__name__}; {_ADVICE}", url="of the server")
-    shown = _shown(text)
+        raise _invalid(f"it is {type(text).__name__}, not text; {_ADVICE}")
     if _CONTROL.search(text):
-        raise _invalid(
-            "it contains a space or a control character; write %20 for a space", url=shown
-        )
-    scheme, separator, _ = text.partition("://")
-    if not separator or scheme not in (*_TCP, *_TLS, "unix"):
-        raise _invalid(f"it does not begin with a known scheme; {_ADVICE}", url=shown)
+        raise _invalid("it contains a space or a control character; write %20 for a space")
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
         # The text of this error repeats parts of the URL, perhaps of the password.
+        raise _invalid(f"its host or its port is malformed; {_ESCAPES}") from None
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    is_unix = parts.scheme == "unix"
+    database = options.pop("db", "" if is_unix else parts.path.strip("/"))
+    prefix = options.pop("prefix", DEFAULT_PREFIX)
+    if options or parts.fragment:
         raise _invalid(
-            "its port is not a number up to 65535, or its host is invalid; in a password, write %2F for /, %3F for ?, "
-            "%23 for # and %40 for @",
-            url=shown,
-        ) from None
-    if parts.fragment:
-        raise _invalid("it contains #; in a password, write %23", url=shown)
-    options = _options(parts.query, shown)
+            "it has options other than db and prefix; write user and password before the host, as user:password@host; "
+            f"{_ESCAPES}"
+        )
+    if not _PREFIX.fullmatch(prefix):
+        raise _invalid("its prefix is invalid; write 1 to 200 letters, digits and _.:/-")
+    if database and not _NUMBER.fullmatch(database):
+        raise _invalid("its database is not a number; write it as in redis://host:6379/0")
     common: dict[str, Any] = {
-        "username": _decoded(parts.username),
-        "password": _decoded(parts.password),
-        "prefix": options.get("prefix", DEFAULT_PREFIX),
+        "username": unquote(parts.username or "") or None,
+        "password": unquote(parts.password or "") or None,
+        "database": int(database or 0),
+        "prefix": prefix,
     }
-    if scheme == "unix":
+    if is_unix:
         if parts.hostname is not None or not parts.path.startswith("/"):
-            raise _invalid(
-                "a Unix socket has an absolute path and no host; write unix:///path/to/socket",
-                url=shown,
-            )
-        database = _database("", options.get("db"), shown)
-        return RedisUrl(path=unquote(parts.path), database=database, **common)
-    if not parts.hostname or not _HOST.fullmatch(parts.hostname):
-        raise _invalid(f"it has no valid host; {_ADVICE}", url=shown)
-    if port == 0:
-        raise _invalid("its port is 0; write a number from 1 to 65535", url=shown)
-    return RedisUrl(
-        host=parts.hostname,
-        port=port or _PORT,
-        tls=scheme in _TLS,
-        database=_database(parts.path.strip("/"), options.get("db"), shown),
-        **common,
-    )
+            raise _invalid("a Unix socket has no host; write unix:///path/to/socket")
+        return RedisUrl(path=unquote(parts.path), **common)
+    if parts.scheme not in (*_TCP, *_TLS) or not parts.hostname or port == 0:
+        raise _invalid(f"its scheme, its host or its port is unknown; {_ADVICE}")
+    return RedisUrl(host=parts.hostname, port=port or _PORT, tls=parts.scheme in _TLS, **common)
 
 
-def _options(query: str, shown: str) -> dict[str, str]:
-    if "@" in query:
-        # This is probably the rest of a password with an unescaped question mark, so do not show it.
-        raise _invalid("it has @ after ?; in a password, write %3F for ? and %40 for @", url=shown)
-    options: dict[str, str] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name not in _OPTIONS:
-            # Do not show the value: some clients take the password as an option.
-            advice = (
-                "write user and password before the host, as user:password@host"
-                if name in ("username", "password")
-                else f"write one of {', '.join(_OPTIONS)}"
-            )
-            raise _invalid(f"it has the unknown option {brief(name)}; {advice}", url=shown)
-        if name in options:
-            raise _invalid(f"it has the option {name} twice; write it once", url=shown)
-        options[name] = value
-    prefix = options.get("prefix")
-    if prefix is not None and not _PREFIX.fullmatch(prefix):
-        raise _invalid(
-            f"its prefix is {brief(prefix)}; write 1 to 200 letters, digits and _.:/-", url=shown
-        )
-    return options
-
-
-def _database(path: str, option: str | None, shown: str) -> int:
-    texts = {text for text in (path, option) if text}
-    if not texts:
-        return 0
-    if len(texts) > 1:
-        raise _invalid(
-            "it names one database behind the last slash and another one in db=; delete one of the two",
-            url=shown,
-        )
-    (text,) = texts
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        # Do not show the text: it is a part of the password if the password contains an unescaped slash.
-        raise _invalid(
-            "its database is not a whole number, 0 or more; write it as in redis://host:6379/0",
-            url=shown,
-        )
-    return int(text)
-
-
-def _decoded(text: str | None) -> str | None:
-    """Return a decoded user name or password, or None if it is empty."""
-    return unquote(text) if text else None
-
-
-def _shown(text: str) -> str:
-    """Return a URL for an error message, without anything that may be a part of a password."""
-    scheme, separator, rest = text.partition("://")
-    if not separator or not re.fullmatch(r"[a-z+]{1,12}", scheme):
-        return "***"
-    _, at, after = rest.rpartition("@")
-    # A password may contain any of these characters by mistake.
-    address = re.split(r"[/?#]", after, maxsplit=1)[0]
-    if at:
-        safe = _HOST.fullmatch(address)
-        return f"{scheme}://***@{address[:100]}" if safe else f"{scheme}://***"
-    name, colon, port = address.partition(":")
-    known = _HOST.fullmatch(name) and (not colon or port.isdigit())
-    return f"{scheme}://{address[:100]}" if known else f"{scheme}://***"
-
-
-def _invalid(problem: str, *, url: str) -> InvalidArgument:
-    """Return the error of an invalid URL. In `url`, `***` stands for user and password."""
-    return InvalidArgument(None, url, f"the URL {url} cannot be used: {problem}")
+def _invalid(problem: str) -> InvalidArgument:
+    # The URL is not shown: after a mistake in it, any part may belong to the password.
+    return InvalidArgument(None, "***", f"the URL of a Redis server cannot be used: {problem}")

@@ -207,9 +207,7 @@ def _supervisor() -> EntitySupervisor:
     if redis_url is None:
         return EntitySupervisor("ledgers", Ledger)
     lease = float(os.environ.get("LEASE", "10"))
-    arbiter = RedisArbiter(
-        RedisAdapter(redis_url), lease=lease, renew_interval=lease / 4, margin=lease / 5
-    )
+    arbiter = RedisArbiter(redis_url, lease=lease, renew_interval=lease / 4, margin=lease / 5)
     return EntitySupervisor("ledgers", Ledger, arbiter=arbiter)
 
 

@@ -23,6 +23,7 @@ from channels.durable import (
 )
 from channels.durable.storage import Appended, NewMessage
 from channels.laboratory.simulated_redis import RedisClient
+from channels.pubsub.redis.server import RedisServer
 from channels.telemetry import (
     HISTORY_APPEND_FAILED,
     HISTORY_FENCE_REFUSED,
@@ -68,7 +69,8 @@ async def server() -> AsyncIterator[Interrupting]:
 async def on_redis(server: RespServer, **options: Any) -> AsyncIterator[History]:
     """A history on a server, whose connections come back after a second."""
     storage = RedisStorage(
-        "redis://db", connect=server.connect, backoff=Backoff(1.0, 1.0), **options
+        RedisServer("redis://db", connect=server.connect, backoff=Backoff(1.0, 1.0)),
+        **options,
     )
     history = History(storage)
     pid = await history.start_link(PubSub())

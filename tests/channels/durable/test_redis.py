@@ -15,6 +15,7 @@ from channels import PubSub
 from channels.durable import AppendFailed, History, RedisStorage, StorageError
 from channels.durable.redis_script import Keys, parse_publication
 from channels.durable.storage import NewMessage
+from channels.pubsub.redis.server import RedisServer
 from channels.telemetry import (
     HISTORY_CHECK_FAILED,
     HISTORY_CONNECTED,
@@ -40,8 +41,8 @@ async def server() -> AsyncIterator[RespServer]:
 
 
 def storage_on(server: RespServer, **options: Any) -> RedisStorage:
-    options = {"backoff": Backoff(1.0, 1.0), "connect": server.connect, **options}
-    return RedisStorage("redis://db", **options)
+    there = RedisServer("redis://db", backoff=Backoff(1.0, 1.0), connect=server.connect)
+    return RedisStorage(there, **options)
 
 
 @asynccontextmanager
@@ -393,10 +394,6 @@ async def test_two_histories_on_one_server_have_two_keys(
         {"key": "a:b"},
         {"timeout": 0},
         {"max_calls": 0},
-        {"connect_timeout": -1},
-        {"backoff": 3},
-        {"ssl_context": object()},
-        {"connect": 1},
     ],
     ids=str,
 )

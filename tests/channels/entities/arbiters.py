@@ -17,7 +17,7 @@ from channels.entities.arbiters.local import LocalArbiter
 from channels.entities.arbiters.redis import RedisArbiter
 from channels.entities.arbiters.workers import WorkersArbiter
 from channels.pubsub.adapter import Node
-from channels.pubsub.redis.adapter import RedisAdapter
+from channels.pubsub.redis.server import RedisServer
 from channels.pubsub.workers.grant_line import GrantClient, GrantLink
 from channels.pubsub.workers.grants import Grants
 from supervision import Backoff, Supervisor
@@ -111,8 +111,8 @@ async def local_cluster() -> AsyncIterator[Cluster]:
 
 def redis_arbiter(server: RespServer, name: str, **options: Any) -> RedisArbiter:
     """Return the arbiter of a node on a server in memory. The host that it connects to is the name of the node."""
-    adapter = RedisAdapter(f"redis://{name}", connect=server.connect, backoff=Backoff(0.1, 0.1))
-    return RedisArbiter(adapter, **options)
+    there = RedisServer(f"redis://{name}", connect=server.connect, backoff=Backoff(0.1, 0.1))
+    return RedisArbiter(there, **options)
 
 
 @asynccontextmanager

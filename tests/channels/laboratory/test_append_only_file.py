@@ -9,6 +9,7 @@ import trio
 
 from channels.durable import AppendFailed, History, RedisStorage, StorageError
 from channels.pubsub.pubsub import PubSub
+from channels.pubsub.redis.server import RedisServer
 from channels.testing import SimulatedRedis
 from supervision.chaos import DiskError, On
 from supervision.simulation import Node, World
@@ -20,7 +21,9 @@ LOG = "appendonly.aof"
 async def client(node: Node, redis: SimulatedRedis, found: list[Any]) -> None:
     """Append three messages, one in each half second, and then read."""
     storage = RedisStorage(
-        "redis://redis", connect=node.connect, timeout=0.4, trust_restarts=True, ping_interval=0.2
+        RedisServer("redis://redis", connect=node.connect, ping_interval=0.2),
+        timeout=0.4,
+        trust_restarts=True,
     )
     history = History(storage, timeout=0.4)
     await history.start_link(PubSub())

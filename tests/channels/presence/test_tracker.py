@@ -15,7 +15,7 @@ from channels.presence import Presence, wire
 from channels.presence.clock import Version
 from channels.presence.delta import Entry, Segment
 from channels.presence.tracker import PAGE, gossip_topic
-from channels.pubsub.envelope import Envelope, unpack
+from channels.pubsub.envelope import unpack
 from channels.telemetry import (
     PRESENCE_GOSSIP_REFUSED,
     PRESENCE_NODE_DOWN,
@@ -49,10 +49,10 @@ class Wire:
         nodes.loses = self._hear
 
     def _hear(self, one: str, other: str, lane: str, data: bytes) -> bool:
-        envelope = unpack(data, max_bytes=10_000_000)
-        if not isinstance(envelope, Envelope) or envelope.encoded.topic != GOSSIP:
+        _, encoded = unpack(data, max_bytes=10_000_000)
+        if encoded is None or encoded.topic != GOSSIP:
             return False
-        message = wire.decode_message(envelope.encoded.message()[1])
+        message = wire.decode_message(encoded.message()[1])
         self.sent.append((one, other, message))
         return self.lost(one, other, message)
 

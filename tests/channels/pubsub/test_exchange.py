@@ -18,7 +18,6 @@ from channels.telemetry import (
     PUBSUB_NAME_TAKEN,
     PUBSUB_NODE_DOWN,
     PUBSUB_NODE_UP,
-    PUBSUB_SHARDS_DIFFER,
 )
 from channels.testing import JoinedNodes
 from supervision import ChildSpec, Supervisor
@@ -209,32 +208,6 @@ async def test_two_nodes_with_one_name_are_reported_by_the_older_one(runtime: Ru
     older, younger = sorted([one, other], key=lambda each: each.node.incarnation)
     assert {metadata["pubsub"] for _, _, metadata in events.seen} == {older}
     assert events.seen[0][2]["node"] == younger.node
-
-
-async def test_nodes_with_other_shards_are_reported(runtime: Runtime) -> None:
-    events = Events(runtime, PUBSUB_SHARDS_DIFFER)
-    nodes = JoinedNodes()
-    a, b = await start(nodes, "a", shards=2), await start(nodes, "b", shards=4)
-    await trio.sleep(2.5)
-    assert {metadata["pubsub"]: measurements for _, measurements, metadata in events.seen} == {
-        a: {"shards": 2, "other_shards": 4},
-        b: {"shards": 4, "other_shards": 2},
-    }
-
-
-@pytest.mark.parametrize("shards", [1, 3])
-async def test_each_shard_has_its_own_numbers(runtime: Runtime, shards: int) -> None:
-    nodes = JoinedNodes()
-    a, b = await start(nodes, "a", shards=shards), await start(nodes, "b", shards=shards)
-    there = await hearing(b, "room:1")
-    await settle()
-    nodes.loses = lambda sender, receiver, lane, data: data.endswith(b"\nnull")
-    for n in range(30):
-        a.broadcast(f"room:{n % 10}", n)
-        a.broadcast(f"room:{n % 10}", None)
-    await trio.sleep(3.0)
-    assert there.messages == [1, 11, 21]
-    assert b.statistics()["lost"] == 30
 
 
 async def test_latency_keeps_the_order_of_a_sender(runtime: Runtime) -> None:

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels.pubsub.adapter import LostEnvelopes
-from channels.pubsub.lanes import Arrivals, Numbers, lane_of
+from channels.pubsub.lanes import Arrivals, Numbers
 
 
 @given(st.lists(st.sampled_from(["arrives", "lost", "twice", "beat", "beat lost"]), max_size=40))
 def test_the_gaps_are_exactly_what_was_lost_up_to_the_last_heartbeat(fates: list[str]) -> None:
-    numbers, arrivals = Numbers(["0"]), Arrivals()
+    numbers, arrivals = Numbers(), Arrivals()
     arrivals.heartbeat("0", "a", "i", 0)
     arrived: list[int] = []
     sent: set[int] = set()
@@ -66,19 +66,8 @@ def test_senders_are_bounded_and_the_silent_go_first() -> None:
     assert arrivals.message("0", "b", "i", 9) is None
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 64))
-def test_a_topic_has_one_of_the_lanes(topic: str, shards: int) -> None:
-    assert lane_of(topic, shards) in {str(shard) for shard in range(shards)}
-
-
-def test_topics_spread_over_lanes_as_they_do_in_every_language() -> None:
-    # The CRC-32 of "room:lobby" is 0xde616ab5, and 16 lanes take its last digit.
-    assert lane_of("room:lobby", 16) == "5"
-    assert len({lane_of(f"room:{n}", 8) for n in range(100)}) == 8
-
-
-def test_lanes_of_other_nodes_are_bounded_and_those_of_topics_stay() -> None:
-    numbers = Numbers(["0"], max_others=2)
+def test_lanes_of_other_nodes_are_bounded_and_the_lane_of_all_nodes_stays() -> None:
+    numbers = Numbers(max_others=2)
     numbers.next("0")
     for node in range(1000):
         numbers.next(f"@{node}")
@@ -87,14 +76,14 @@ def test_lanes_of_other_nodes_are_bounded_and_those_of_topics_stay() -> None:
 
 
 def test_the_lane_that_was_used_longest_ago_is_forgotten_first() -> None:
-    numbers = Numbers([], max_others=2)
+    numbers = Numbers(max_others=2)
     for lane in ("@a", "@b", "@a", "@c"):
         numbers.next(lane)
-    assert set(numbers.last()) == {"@a", "@c"}
+    assert set(numbers.last()) == {"0", "@a", "@c"}
 
 
 @given(st.lists(st.sampled_from(["@a", "@b", "@c", "@d"]), max_size=40))
 def test_no_message_on_a_forgotten_lane_looks_like_a_repetition(lanes: list[str]) -> None:
-    numbers, arrivals = Numbers([], max_others=2), Arrivals()
+    numbers, arrivals = Numbers(max_others=2), Arrivals()
     for lane in lanes:
         assert arrivals.message(lane, "a", "i", numbers.next(lane)) is not True

@@ -106,7 +106,7 @@ async def test_bytes_that_are_no_envelope_reach_the_exchange_and_are_not_recorde
     pubsub = PubSub(JoinedNodes().adapter("here"))
     await Supervisor.start_link([pubsub.child_spec()])
     exchange = pubsub.adapter.exchange  # type: ignore[attr-defined] # of the adapter of the test
-    heartbeat = b'[1,"a","b",3,{"shards":1}]'
+    heartbeat = b'[1,"a","b",3,"",null,"heartbeat"]'
     for data in (b"", b"x", b"[1]", b'{"a":1}', b'[1,["a"],"b",3,"t","e"]\n{}', heartbeat):
         exchange.receive("0", data)
     assert recorded(recorder, "envelope_received") == []

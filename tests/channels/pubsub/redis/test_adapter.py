@@ -8,8 +8,7 @@ from __future__ import annotations
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from functools import partial
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from actors.errors import InvalidOption
 from channels import PubSub
 from channels.pubsub.adapter import Node
 from channels.pubsub.redis.adapter import RedisAdapter
+from channels.pubsub.redis.server import RedisServer
 from channels.telemetry import (
     PUBSUB_CONNECTED,
     PUBSUB_DISCONNECTED,
@@ -50,9 +50,14 @@ class Nodes:
     def of(self, name: str, event: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         return [each[2:] for each in self.events if each[:2] == (event, name)]
 
-    async def start(self, name: str, **options: Any) -> PubSub:
+    async def start(
+        self, name: str, *, there: Mapping[str, Any] | None = None, **options: Any
+    ) -> PubSub:
+        """Start a node. `there` has options of its `RedisServer`, and `options` those of its adapter."""
         adapter = RedisAdapter(
-            "redis://:pw@db:1", node_name=name, connect=self.server.connect, **options
+            RedisServer("redis://:pw@db:1", **{"connect": self.server.connect, **(there or {})}),
+            node_name=name,
+            **options,
         )
         pubsub = PubSub(adapter)
         self._pids[name] = await Supervisor.start_link([pubsub.child_spec()])
@@ -88,21 +93,15 @@ def test_the_adapter_needs_no_runtime_before_its_start() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"shards": 0},
-        {"shards": 1.5},
         {"heartbeat": 0},
         {"heartbeat": 30.0, "node_timeout": 30.0},
         {"max_bytes": 0},
         {"max_waiting_bytes": -1},
         {"max_waiting_seconds": 0},
-        {"ping_timeout": "10"},
         {"node_name": ""},
         {"node_name": 7},
         {"node_name": "x" * 251},
         {"node_name": "\ud800"},
-        {"connect": "db:6379"},
-        {"backoff": 1.0},
-        {"ssl_context": ssl.create_default_context()},
     ],
     ids=list,
 )
@@ -111,15 +110,36 @@ def test_an_invalid_option_is_refused(options: dict[str, Any]) -> None:
         RedisAdapter("redis://db", **options)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"connect_timeout": -1},
+        {"ping_timeout": "10"},
+        {"connect": "db:6379"},
+        {"backoff": 1.0},
+        {"ssl_context": ssl.create_default_context()},
+    ],
+    ids=list,
+)
+def test_an_invalid_option_of_a_server_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidOption) as refused:
+        RedisServer("redis://db", **options)
+    assert refused.value.option == next(iter(options))
+
+
+def test_a_url_alone_means_a_server_with_this_url() -> None:
+    assert RedisAdapter("redis://db").server == RedisServer("redis://db")
+
+
 def test_what_is_no_tls_context_is_refused() -> None:
     with pytest.raises(InvalidOption) as refused:
-        RedisAdapter("rediss://db", ssl_context=True)  # type: ignore[arg-type]
+        RedisAdapter(RedisServer("rediss://db", ssl_context=True))  # type: ignore[arg-type]
     assert refused.value.option == "ssl_context"
 
 
 def test_a_unix_socket_takes_no_function_that_connects() -> None:
     with pytest.raises(InvalidOption) as refused:
-        RedisAdapter("unix:///run/valkey.sock", connect=trio.open_tcp_stream)
+        RedisAdapter(RedisServer("unix:///run/valkey.sock", connect=trio.open_tcp_stream))
     assert refused.value.option == "connect"
 
 
@@ -145,9 +165,9 @@ def test_importing_channels_does_not_load_hiredis() -> None:
 
 
 async def test_a_start_returns_when_the_node_has_subscribed(nodes: Nodes) -> None:
-    await nodes.start("a", shards=2)
+    await nodes.start("a")
     [subscriber] = [client for client in nodes.server.clients if client.channels]
-    assert list(subscriber.channels) == [b"ashtree:0", b"ashtree:1", b"ashtree:@a"]
+    assert list(subscriber.channels) == [b"ashtree:0", b"ashtree:@a"]
 
 
 async def test_a_start_without_a_server_returns_too_and_the_node_connects_later(
@@ -173,7 +193,7 @@ async def test_a_start_without_a_server_returns_too_and_the_node_connects_later(
 async def test_a_frozen_server_delays_a_start_by_the_connect_timeout_only(nodes: Nodes) -> None:
     nodes.server.pause()
     start = trio.current_time()
-    await nodes.start("a", connect_timeout=5.0)
+    await nodes.start("a", there={"connect_timeout": 5.0})
     assert trio.current_time() - start == 5.0
 
 
@@ -203,7 +223,12 @@ async def test_a_frozen_server_delays_the_end_by_a_second_only(nodes: Nodes) -> 
 
 
 async def test_each_start_is_a_new_incarnation_on_the_same_adapter(nodes: Nodes) -> None:
-    a = PubSub(RedisAdapter("redis://db", node_name="a", connect=nodes.server.connect))
+    a = PubSub(
+        RedisAdapter(
+            RedisServer("redis://db", connect=nodes.server.connect),
+            node_name="a",
+        )
+    )
     seen = set()
     for _ in range(3):
         pid: Pid = await Supervisor.start_link([a.child_spec()])
@@ -219,7 +244,7 @@ async def test_each_start_is_a_new_incarnation_on_the_same_adapter(nodes: Nodes)
 async def test_messages_of_the_first_moment_that_were_dropped_are_counted(nodes: Nodes) -> None:
     b = await nodes.start("b")
     nodes.server.is_up = False
-    a = await nodes.start("a", backoff=Backoff(10.0, 10.0))
+    a = await nodes.start("a", there={"backoff": Backoff(10.0, 10.0)})
     for n in range(30):
         a.broadcast("t", n)
         await trio.sleep(0.1)
@@ -282,26 +307,14 @@ async def test_nodes_with_other_prefixes_hear_nothing_of_each_other(nodes: Nodes
     connect = nodes.server.connect
     pubsubs = []
     for prefix in ("one", "two"):
-        adapter = RedisAdapter(f"redis://db?prefix={prefix}", node_name=prefix, connect=connect)
+        adapter = RedisAdapter(
+            RedisServer(f"redis://db?prefix={prefix}", connect=connect),
+            node_name=prefix,
+        )
         pubsubs.append(PubSub(adapter))
         await Supervisor.start_link([pubsubs[-1].child_spec()])
     await trio.sleep(10)
     assert [pubsub.nodes() for pubsub in pubsubs] == [(), ()]
-
-
-async def test_shards_keep_the_order_within_a_topic_and_count_each_alone(nodes: Nodes) -> None:
-    a, b = [await nodes.start(name, shards=4) for name in "ab"]
-    await wait_all_tasks_blocked()
-    mailboxes = {topic: Mailbox() for topic in ("t", "u", "v", "w", "x", "y")}
-    for topic, mailbox in mailboxes.items():
-        await mailbox.start(partial(b.subscribe, topic))
-    for n in range(100):
-        for topic in mailboxes:
-            a.broadcast(topic, n)
-    await wait_all_tasks_blocked()
-    assert all(mailbox.messages == list(range(100)) for mailbox in mailboxes.values())
-    await trio.sleep(10)
-    assert b.statistics()["lost"] == 0
 
 
 async def test_a_stranger_can_publish_an_event(nodes: Nodes) -> None:

@@ -14,8 +14,8 @@ from actors import Runtime
 from channels.pubsub.redis.caller import Caller, CallFailed
 from channels.pubsub.redis.connection import Options
 from channels.pubsub.redis.protocol import pack_command
+from channels.pubsub.redis.server import RedisServer
 from channels.pubsub.redis.server_errors import ServerError
-from channels.pubsub.redis.url import RedisUrl
 from supervision import Backoff
 from tests.channels.pubsub.redis.resp_server import RespServer
 
@@ -51,12 +51,14 @@ class Connected:
         self.reports = Quiet()
         self.introduced = Introduced()
         options = Options(
-            url=RedisUrl.parse("redis://db"),
+            server=RedisServer(
+                "redis://db",
+                connect=self.server.connect,
+                backoff=Backoff(1.0, 1.0),
+                ping_interval=100.0,
+            ),
             client_name="ashtree",
             report=self.reports.report,
-            connect=self.server.connect,
-            backoff=Backoff(1.0, 1.0),
-            ping_interval=100.0,
         )
         self.caller = Caller(
             options, [pack_command("PING", "first")], self.introduced.take, max_calls=max_calls

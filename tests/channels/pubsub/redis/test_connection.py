@@ -17,11 +17,12 @@ from trio.testing import wait_all_tasks_blocked
 from actors import Runtime
 from actors.errors import InvalidOption
 from channels.pubsub.redis.connection import Options, Publisher, RedisConnection, Subscriber
-from channels.pubsub.redis.url import RedisUrl
+from channels.pubsub.redis.server import RedisServer
 from supervision import Backoff
 from tests.channels.pubsub.redis.resp_server import RespServer
 
-URL = RedisUrl.parse("redis://db")
+# The options of `Options`. All others are options of `RedisServer`.
+OWN = {"client_name", "max_waiting_bytes", "max_waiting_seconds", "max_reply_bytes"}
 
 
 class Reported:
@@ -58,8 +59,11 @@ async def running(
     reported = Reported()
     async with trio.open_nursery() as nursery:
         server = RespServer(nursery, password=options.pop("server_password", None))
-        settings = {"url": URL, "client_name": "ashtree", "connect": server.connect, **options}
-        connection = make(Options(report=reported.report, **settings))
+        own = {name: options.pop(name) for name in OWN & options.keys()}
+        url = options.pop("url", "redis://db")
+        there = RedisServer(url, **{"connect": server.connect, **options})
+        settings = {"client_name": "ashtree", **own}
+        connection = make(Options(server=there, report=reported.report, **settings))
         nursery.start_soon(connection.main)
         await wait_all_tasks_blocked()
         yield connection, server, reported
@@ -167,7 +171,7 @@ class TestBothKinds:
     async def test_a_wrong_password_is_reported_with_advice_and_tried_again(
         self, runtime: Runtime, make: Any
     ) -> None:
-        url = RedisUrl.parse("redis://:wrong@db")
+        url = "redis://:wrong@db"
         async with running(make, server_password="right", url=url) as (
             connection,
             server,
@@ -183,7 +187,7 @@ class TestBothKinds:
             assert connection.is_connected
 
     async def test_the_password_of_the_url_is_used(self, runtime: Runtime, make: Any) -> None:
-        url = RedisUrl.parse("redis://:right@db/3")
+        url = "redis://:right@db/3"
         async with running(make, server_password="right", url=url) as (connection, server, _):
             assert connection.is_connected
             assert [b"SELECT", b"3"] in server.received
@@ -230,7 +234,9 @@ class TestBothKinds:
         async with trio.open_nursery() as outer:
             server = RespServer(outer)
             options = Options(
-                url=URL, client_name="a", connect=server.connect, report=Reported().report
+                server=RedisServer("redis://db", connect=server.connect),
+                client_name="a",
+                report=Reported().report,
             )
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(make(options).main)
@@ -241,13 +247,17 @@ class TestBothKinds:
             assert not server.clients
 
 
-@pytest.mark.parametrize(
-    "option", ["connect_timeout", "ping_interval", "ping_timeout", "max_waiting_bytes"]
-)
+@pytest.mark.parametrize("option", ["max_waiting_bytes", "max_waiting_seconds", "max_reply_bytes"])
 def test_an_option_that_is_not_positive_is_refused(option: str) -> None:
-    options = Options(url=URL, client_name="a", report=Reported().report)
+    options = Options(server=RedisServer("redis://db"), client_name="a", report=Reported().report)
     with pytest.raises(InvalidOption):
         evolve(options, **{option: 0})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", ["connect_timeout", "ping_interval", "ping_timeout"])
+def test_a_time_of_a_server_that_is_not_positive_is_refused(option: str) -> None:
+    with pytest.raises(InvalidOption):
+        RedisServer("redis://db", **{option: 0})  # type: ignore[arg-type]
 
 
 # Subscribing
@@ -470,9 +480,8 @@ async def test_what_is_first_is_sent_before_everything_that_waits(runtime: Runti
     inbox = Inbox()
     async with running(inbox.subscriber) as (_, server, reported):
         options = Options(
-            url=URL,
+            server=RedisServer("redis://db", connect=server.connect),
             client_name="a",
-            connect=server.connect,
             report=reported.report,
             max_waiting_seconds=9,
         )
@@ -496,7 +505,9 @@ async def test_what_is_first_is_sent_again_if_its_connection_was_lost(runtime: R
     async with trio.open_nursery() as nursery:
         server = RespServer(nursery)
         options = Options(
-            url=URL, client_name="a", connect=server.connect, report=Reported().report
+            server=RedisServer("redis://db", connect=server.connect),
+            client_name="a",
+            report=Reported().report,
         )
         publisher = Publisher(options, [(b"news", b"first")])
         nursery.start_soon(publisher.main)
@@ -517,7 +528,9 @@ async def test_the_first_attempt_is_known_to_have_succeeded_or_failed(runtime: R
         for up in (True, False):
             server.is_up = up
             options = Options(
-                url=URL, client_name="a", connect=server.connect, report=Reported().report
+                server=RedisServer("redis://db", connect=server.connect),
+                client_name="a",
+                report=Reported().report,
             )
             publisher = Publisher(options)
             nursery.start_soon(publisher.main)

@@ -19,6 +19,7 @@ from channels import PubSub
 from channels.durable import AppendFailed, History, RedisStorage, SQLiteStorage
 from channels.durable.storage import NewMessage, StorageError
 from channels.durable.stream import Limits
+from channels.pubsub.redis.server import RedisServer
 from channels.testing import SimulatedRedis
 from supervision import Backoff
 from supervision.chaos import At, Fault, FaultReport, KillNode, On
@@ -161,14 +162,16 @@ async def sqlite_history(world: World) -> None:
 
 async def redis_client(node: Node, run: Acknowledged, appends: int, *, trusts: bool) -> None:
     storage = RedisStorage(
-        "redis://redis",
-        connect=node.connect,
+        RedisServer(
+            "redis://redis",
+            connect=node.connect,
+            connect_timeout=1.0,
+            ping_interval=0.5,
+            ping_timeout=0.5,
+            backoff=Backoff(0.05, 0.2),
+        ),
         trust_restarts=trusts,
-        timeout=20.0,  # on the slowest simulated network, the script takes several seconds to arrive
-        connect_timeout=1.0,
-        ping_interval=0.5,
-        ping_timeout=0.5,
-        backoff=Backoff(0.05, 0.2),
+        timeout=20.0,
     )
     history = History(storage, max_messages=1000, timeout=20.0)
     await history.start_link(PubSub())

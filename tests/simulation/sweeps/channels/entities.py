@@ -55,6 +55,7 @@ from channels.entities.errors import EntityCrashed, EntityError
 from channels.entities.ownership import State
 from channels.entities.supervisor import EntitySupervisor
 from channels.pubsub.redis.adapter import RedisAdapter
+from channels.pubsub.redis.server import RedisServer
 from channels.telemetry import (
     ENTITY_CRASHED,
     ENTITY_HANDED_OVER,
@@ -588,15 +589,17 @@ async def serve(node: Node, run: Run) -> None:
     """Run one node, until it is killed or leaves."""
     leaving = run.leaving[node.label] = trio.Event()
     adapter = RedisAdapter(
-        "redis://redis",
+        RedisServer(
+            "redis://redis",
+            connect=node.connect,
+            connect_timeout=1.0 + run.exchange,
+            ping_interval=0.7,
+            ping_timeout=0.7 + run.exchange / 2,
+            backoff=Backoff(0.05, 0.4),
+        ),
         node_name=node.name,
-        connect=node.connect,
         heartbeat=0.8,
         node_timeout=2.5,
-        connect_timeout=1.0 + run.exchange,
-        ping_interval=0.7,
-        ping_timeout=0.7 + run.exchange / 2,
-        backoff=Backoff(0.05, 0.4),
     )
     count(run)
     pubsub = PubSub(adapter)
@@ -611,7 +614,7 @@ async def serve(node: Node, run: Run) -> None:
         max_handover_bytes=run.max_handover_bytes,
         backoff=Backoff(0.2, 0.8),
         arbiter=RedisArbiter(
-            adapter,
+            adapter.server,
             lease=run.lease,
             renew_interval=RENEW,
             margin=MARGIN,

@@ -20,7 +20,7 @@ from channels.entities.arbiter import ArbiterUnavailable, OwnedBy
 from channels.entities.arbiters.redis import RedisArbiter
 from channels.entities.lease import Lease
 from channels.pubsub.adapter import Node as NodeName
-from channels.pubsub.redis.adapter import RedisAdapter
+from channels.pubsub.redis.server import RedisServer
 from channels.testing import SimulatedRedis
 from supervision import Backoff, Supervisor
 from supervision.simulation import Node, World, scenario
@@ -96,9 +96,8 @@ class Member:
         self.random: Random = node.random("member")
         # The smallest fence of the next start of each key.
         self.least: dict[str, int] = {}
-        adapter = RedisAdapter(
+        server = RedisServer(
             "redis://redis",
-            node_name=node.name,
             connect=node.connect,
             connect_timeout=0.5 + run.slack,
             ping_interval=0.5,
@@ -106,7 +105,7 @@ class Member:
             backoff=Backoff(0.05, 0.2),
         )
         self.arbiter = RedisArbiter(
-            adapter, lease=run.lease, renew_interval=RENEW, margin=MARGIN, timeout=TIMEOUT
+            server, lease=run.lease, renew_interval=RENEW, margin=MARGIN, timeout=TIMEOUT
         )
 
     async def main(self) -> None:

@@ -63,13 +63,12 @@ class Nodes:
         self.world = world
         self.nursery = nursery
         self.random = world.random("operations")
-        shards = self.random.choice((1, 3))
         self.latency = self.random.choice((0.0, 0.01, 0.1))
         network = JoinedNodes(latency=self.latency, heartbeat=1.0)
         self.endpoints: list[Endpoint] = []
         self.ledger = Ledger()
         for name in NAMES:
-            adapter = network.adapter(name, shards=shards, max_bytes=300_000)
+            adapter = network.adapter(name, max_bytes=300_000)
             endpoint = Endpoint(
                 sockets={"/socket": Mount(UserSocket, longpoll=LongPoll(window=3.0))},
                 pubsub=PubSub(adapter),

@@ -18,6 +18,7 @@ import trio
 from actors import GenServer, Pid, Reply, call
 from channels import Broadcast, PubSub
 from channels.pubsub.redis import RedisAdapter
+from channels.pubsub.redis.server import RedisServer
 from channels.testing import SimulatedRedis
 from supervision import Supervisor
 from supervision.simulation import World
@@ -91,13 +92,15 @@ class Nodes:
         self.nursery.start_soon(self.serve)
         for name in NAMES:
             adapter = RedisAdapter(
-                "redis://redis",
+                RedisServer(
+                    "redis://redis",
+                    connect=partial(self.world.network.connect, source=name),
+                    connect_timeout=CONNECT,
+                    ping_interval=PING,
+                    ping_timeout=ANSWER,
+                ),
                 node_name=name,
-                connect=partial(self.world.network.connect, source=name),
                 heartbeat=self.heartbeat,
-                connect_timeout=CONNECT,
-                ping_interval=PING,
-                ping_timeout=ANSWER,
                 max_waiting_bytes=self.most,
                 max_waiting_seconds=self.patience,
             )
