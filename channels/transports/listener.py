@@ -20,7 +20,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
 import trio
 
 from channels.errors import ChannelsError
@@ -29,7 +28,6 @@ __all__ = [
     "Listen",
     "ListenError",
     "Listener",
-    "ListenerStatistics",
     "Listening",
     "OnConnection",
     "connections_that_fit",
@@ -107,20 +105,6 @@ def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class ListenerStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts since the listener was opened.
-
-    Attributes:
-        accepted: accepted connections.
-        aborted: connections that ended before the listener accepted them.
-        pauses: pauses because the system ran out of files or memory.
-    """
-
-    accepted: int
-    aborted: int
-    pauses: int
-
-
 class Listener:
     """A listener on one host and port. Use `Listener.open`.
 
@@ -141,7 +125,6 @@ class Listener:
         self._sockets = sockets
         name = sockets[0].getsockname()
         self.host, self.port = (f"unix:{name}", 0) if isinstance(name, str) else name[:2]
-        self._accepted = self._aborted = self._pauses = 0
 
     @classmethod
     async def open(cls, host: str, port: int, *, backlog: int = _BACKLOG) -> Listener:
@@ -165,12 +148,6 @@ class Listener:
         for sock in sockets:
             trio.lowlevel.notify_closing(sock.fileno())
             sock.close()
-
-    def statistics(self) -> ListenerStatistics:
-        """Return the counts since the listener was opened."""
-        return ListenerStatistics(
-            accepted=self._accepted, aborted=self._aborted, pauses=self._pauses
-        )
 
     async def main(self, on_connection: OnConnection) -> None:
         """Accept connections until `close`. Exceptions of `on_connection` pass through.
@@ -202,7 +179,6 @@ class Listener:
                     listening.close()
                 raise
             if not self._accept_waiting(listening, on_connection):
-                self._pauses += 1
                 await trio.sleep(_PAUSE)
             if listening.fileno() < 0:
                 return
@@ -223,7 +199,6 @@ class Listener:
                     return True  # an earlier connection led to `close`
                 # The connection has ended (see accept(2), error handling). The next one may work. If the listening
                 # socket is broken, the bound on the loop still lets other tasks run.
-                self._aborted += 1
                 continue
             try:
                 sock.setblocking(False)
@@ -232,9 +207,7 @@ class Listener:
             except OSError:
                 # Some systems refuse this once the peer has reset the connection.
                 sock.close()
-                self._aborted += 1
                 continue
-            self._accepted += 1
             try:
                 on_connection(sock)
             except BaseException:

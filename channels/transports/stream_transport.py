@@ -1,4 +1,4 @@
-"""The transport for Trio streams, such as TLS and simulated networks.
+"""The transport for Trio streams, such as those of simulated networks.
 
 A stream has no non-blocking write, and no file descriptor for the poller. So each connection has two tasks: `Pump`
 reads and `StreamWriter` writes. `StreamTransport` combines them into a transport of `channels.transports.contract`.

@@ -1,4 +1,4 @@
-"""Transports for connections: plain sockets share two pollers and a flusher, and each stream has its own tasks.
+"""Transports for connections: sockets share two pollers and a flusher, and each stream has its own tasks.
 
 An endpoint has one `Transports` object, and runs the loops of this object:
 
@@ -57,7 +57,7 @@ NO_STATISTICS = dict.fromkeys(
 
 
 class SocketTransport:
-    """The transport of one plain socket. Use `Transports.attach`.
+    """The transport of one socket, with or without TLS. Use `Transports.attach`.
 
     Args:
         sock: a connected, non-blocking socket. This object closes it.
@@ -120,11 +120,10 @@ class SocketTransport:
 
 
 ByteStream: TypeAlias = socket.socket | trio.abc.Stream
-"""A connected, non-blocking socket, or a Trio stream.
+"""A connected, non-blocking socket, such as a `TlsSocket`, or a Trio stream.
 
-Complete the handshake of a TLS stream before `attach`, for example by reading the first request. Otherwise one task of
-the transport does the handshake and the other waits for it. In Trio, the other task waits forever if the handshake
-fails.
+Complete the handshake of TLS before `attach`, for example by reading the first request. Otherwise the transport
+would shake hands while it reads and writes, without a time limit.
 """
 
 

@@ -122,7 +122,6 @@ async def test_other_tasks_run_during_a_very_large_burst(
         await trio.lowlevel.checkpoint()
     assert 0 < len(accepted.sockets) < 300
     await accepted.wait_for(300)
-    assert listener.statistics().accepted == 300
     listener.close()
     for client in clients:
         client.close()
@@ -154,7 +153,6 @@ async def test_a_callback_may_close_the_listener(nursery: trio.Nursery) -> None:
 
     await listener.main(close)
     assert len(handed_over) == 1
-    assert listener.statistics().aborted == 0
     for sock in (*clients, *handed_over):
         sock.close()
 
@@ -203,12 +201,11 @@ async def test_without_files_or_memory_the_listener_pauses_and_continues(
         nursery.start_soon(listener.main, accepted)
         await accepted.wait_for(1)
     assert trio.current_time() == pytest.approx(0.2)
-    assert listener.statistics().pauses == 2
     listener.close()
 
 
 @pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM])
-async def test_a_connection_that_ends_before_its_accept_is_counted_and_skipped(
+async def test_a_connection_that_ends_before_its_accept_is_skipped(
     nursery: trio.Nursery, accepted: Accepted, number: int, autojump_clock: MockClock
 ) -> None:
     listener = scripted_listener(number)
@@ -216,7 +213,6 @@ async def test_a_connection_that_ends_before_its_accept_is_counted_and_skipped(
         nursery.start_soon(listener.main, accepted)
         await accepted.wait_for(1)
     assert trio.current_time() == 0
-    assert (listener.statistics().aborted, listener.statistics().pauses) == (1, 0)
     listener.close()
 
 
@@ -384,7 +380,6 @@ async def test_a_connection_reset_before_its_set_up_does_not_end_the_listener(
     assert listener._accept_waiting(offering, accepted)
     assert accepted.sockets == [good]
     assert reset.fileno() < 0
-    assert (listener.statistics().accepted, listener.statistics().aborted) == (1, 1)
     listener.close()
 
 
