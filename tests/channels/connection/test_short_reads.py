@@ -24,8 +24,9 @@ from actors._kernel.mailbox import CALLS
 from channels import Endpoint, Mount
 from channels.connection.channel_server import ChannelServer
 from channels.connection.connection import Connection
-from channels.connection.session_server import FREE_BYTES, JOIN_COST, SessionServer
+from channels.connection.session_server import FREE_BYTES, JOIN_COST
 from channels.messages import Message
+from channels.protocol.session import Session
 from channels.protocol.work_budget import TURN_BUDGET, WorkBudget
 from channels.serializers.serializer import Requirement
 from channels.serializers.v2 import V2
@@ -188,11 +189,11 @@ async def test_our_own_error_crashes_only_the_connection(
     other = await server.connect()
     crashes = server.crashes()
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("a bug of ours")
 
     with monkeypatch.context() as patch:
-        patch.setattr(SessionServer, "_carry_out", fail)
+        patch.setattr(Session, "receive", fail)
         client.send(HEARTBEAT)
         await settle()
     assert [str(each) for each in crashes] == ["a bug of ours"]
@@ -584,9 +585,9 @@ async def test_a_short_binary_message_takes_no_step(serve: Serve) -> None:
 async def test_a_read_with_a_ping_delivers_nothing_before_the_connection_runs(serve: Serve) -> None:
     connection, client = await started(serve)
     await client.join()
-    (ticket,) = connection._each_ticket()
+    (membership,) = connection.members
     connection._tell(text("1", "2", "room:a", "count", {}) + client_frame(PING, b""))
-    assert ticket.waiting == 0
+    assert membership.waiting == 0
     await settle()
     assert reply("1", "2", "room:a", {"count": 1}) in client.frames()
 
