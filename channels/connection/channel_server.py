@@ -225,7 +225,6 @@ class ChannelServer(GenServer[None]):
             gone = reason is NORMAL or reason is NOPROC
             return Stop(Shutdown("closed") if gone else reason)
         if type(message) is Gone:
-            self.membership.end()
             return Stop(message.reason)
         return self._checked(await channel.handle_info(message), "handle_info")
 

@@ -91,8 +91,7 @@ class Frames(Feed):
             codec = self._codecs[server.link.codec] = _Codec(server.link.codec)
         client = Client(about["pid"], server, codec, self.runtime)
         server.link.codec = server.session.codec = codec
-        owner = _WatchedOwner(server.session.owner, client, self)
-        server.session.owner = owner  # type: ignore[assignment] # stands in for it
+        server.session.owner = _WatchedOwner(server.session.owner, client, self)
         server.session = _WatchedSession(server.session, client, self)  # type: ignore[assignment] # stands in for it
         server.out = server.link.out = WatchedOut(server.out, partial(self.written, client))
         for listener in self.listeners:
@@ -290,6 +289,15 @@ class _WatchedSession:
         else:
             self._frames.asked(self._client, message)
         self._session.receive(data, binary=binary)
+
+    @property
+    def owner(self) -> Any:
+        """The owner of the wrapped session. A recorder may replace it."""
+        return self._session.owner
+
+    @owner.setter
+    def owner(self, owner: Any) -> None:
+        self._session.owner = owner
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)

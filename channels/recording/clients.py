@@ -279,6 +279,15 @@ class RecordedSession:
     def codec(self, codec: Any) -> None:
         self._session.codec = codec
 
+    @property
+    def owner(self) -> Any:
+        """The owner of the wrapped session. An observer may replace it, for example to see the starts of channels."""
+        return self._session.owner
+
+    @owner.setter
+    def owner(self, owner: Any) -> None:
+        self._session.owner = owner
+
     def exited(self, membership: Membership) -> str | None:
         news: str | None = self._session.exited(membership)
         if news is not None:

@@ -143,7 +143,7 @@ async def test_a_flood_for_a_replaced_channel_stops_the_reading_from_its_client(
     assert await client.exchange((None, "h", "phoenix", "heartbeat")) == []
     await trio.sleep(5.1)
     got = client.frames()
-    assert got.pop() == reply(None, "h", "phoenix")
+    got.remove(reply(None, "h", "phoenix"))
     assert got[:2] == [reply("2", "2", "room:a"), phx_close("1", "room:a")]
     assert [frame[1] for frame in got[2:]] == [echo[1] for echo in echoes]
 
