@@ -37,7 +37,7 @@ from channels.errors import ChannelsError, EncodeError
 from channels.handlers import Declarations, check_names, check_types, names_of
 from channels.messages import MAX_KEY, Broadcast, PushReply
 from channels.protocol.link import Broadcaster, Link
-from channels.protocol.ticket import Ticket
+from channels.protocol.session import Membership
 from channels.telemetry import CHANNEL_UNHANDLED_INFO
 
 __all__ = [
@@ -86,7 +86,7 @@ class ChannelContext:
 
     Attributes:
         link: the link to the connection.
-        ticket: the ticket of the client's membership in the topic.
+        membership: the client's membership in the topic.
         pid: the channel's process.
         joined: True after the channel accepted the join.
         ref: the ref of the current push; None outside a handler and for a push that expects no reply.
@@ -94,12 +94,12 @@ class ChannelContext:
         declarations: the checks of what the channel sends; None in production.
     """
 
-    __slots__ = ("declarations", "joined", "link", "pid", "push", "ref", "ticket")
+    __slots__ = ("declarations", "joined", "link", "membership", "pid", "push", "ref")
 
-    def __init__(self, link: Link, ticket: Ticket, pid: Pid) -> None:
-        self.declarations: Declarations | None = ticket.route.table.declarations
+    def __init__(self, link: Link, membership: Membership, pid: Pid) -> None:
+        self.declarations: Declarations | None = membership.route.table.declarations
         self.link = link
-        self.ticket = ticket
+        self.membership = membership
         self.pid = pid
         self.joined = False
         self.ref: Any = None
@@ -319,7 +319,7 @@ class Channel:
             context.declarations.check(event, payload)
         link = context.link
         try:
-            frame = link.codec.push(context.ticket.channel_ref, self.topic, event, payload)
+            frame = link.codec.push(context.membership.channel_ref, self.topic, event, payload)
         except EncodeError as error:
             error.place = place_of_caller()
             raise
@@ -352,7 +352,7 @@ class Channel:
             context.declarations.check(event, payload)
         link = context.link
         try:
-            frame = link.codec.push(context.ticket.channel_ref, self.topic, event, payload)
+            frame = link.codec.push(context.membership.channel_ref, self.topic, event, payload)
         except EncodeError as error:
             error.place = place_of_caller()
             raise
@@ -462,7 +462,7 @@ class Channel:
                 f"the channel for {brief(self.topic)} called socket_ref() while it was not handling a push that "
                 "expects a reply; call socket_ref() in the handler of the push, and keep its result for reply_to",
             )
-        ref = SocketRef(context.link, self.topic, context.ticket.channel_ref, context.ref)
+        ref = SocketRef(context.link, self.topic, context.membership.channel_ref, context.ref)
         return ref if context.declarations is None else context.declarations.ref(ref)
 
 
@@ -475,12 +475,12 @@ def not_joined(topic: str, verb: str) -> InvalidOperation:
     )
 
 
-def place(channel: Channel, link: Link, ticket: Ticket) -> ChannelContext:
+def place(channel: Channel, link: Link, membership: Membership) -> ChannelContext:
     """Set up a new channel for a membership. The channel runs in the current process."""
-    channel.topic = ticket.topic
-    channel.assigns = {**link.assigns, **ticket.route.assigns}
+    channel.topic = membership.topic
+    channel.assigns = {**link.assigns, **membership.route.assigns}
     channel.endpoint = link.endpoint
-    channel._context = ChannelContext(link, ticket, current_pid())
+    channel._context = ChannelContext(link, membership, current_pid())
     return channel._context
 
 

@@ -2,20 +2,19 @@
 
 The process writes to the client's out-buffer itself, so the client gets its frames in the order of its actions:
 
-    join ok        reply, phx_close of each replaced membership; then pushes and replies
-    join refused   error reply, phx_close of each replaced membership; ends with SHUTDOWN
-    superseded     only the reply; ends (the client joined the topic again before this reply)
+    join ok        reply, phx_close of the membership that this join replaced; then pushes and replies
+    join refused   error reply, phx_close of the membership that this join replaced; ends with SHUTDOWN
     leave          reply ok, phx_close; then the pushes of terminate
     clean stop     [reply], phx_close; then the pushes of terminate
+    replaced       ends; if it is still joining, only after its answer. Its phx_close follows the answer to the new join
     other stop     [reply], the pushes of terminate; then the connection writes phx_error
     crash          the pushes of terminate; then the connection writes phx_error, or "join crashed"
 
 The client's messages that arrive during the join wait in the mailbox. After the join, the process first handles the
 messages that `join` has sent to it, and then these messages.
 
-The process reports an accepted join through its ticket, which saves a message to the connection for every join. At
-the end of a membership it sends the connection a message (`Refused`, `ChannelClosed`). Then the session frees the
-topic.
+The process marks its answer and its last frame in its `Membership`, which it shares with the session of the
+connection. So the session knows both at once, and no join and no leave needs a message to the connection.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ from actors.exits import (
     Shutdown,
     is_normal_exit,
 )
-from actors.links import kill, monitor, send_exit
+from actors.links import monitor, send_exit
 from actors.masking import bounded_copy
 from actors.messages import Down, Exit
 from actors.places import place_of_method
-from actors.process import current_pid, receive, send, set_label
-from actors.refs import Pid, Ref, TimerRef
+from actors.process import current_pid, send, set_label
+from actors.refs import Ref, TimerRef
 from actors.servers.gen_server import GenServer, Sender, move_to_back
 from actors.servers.results import MISSING, Continue, NoReply, Reply, Stop, Within
 from actors.sys import ServerStatus
@@ -63,24 +62,12 @@ from channels.messages import (
     PushReply,
 )
 from channels.payloads import InvalidPayload, refused
-from channels.protocol.link import (
-    DUPLICATE_JOIN,
-    READ_ON_AT,
-    ChannelClosed,
-    Gone,
-    Link,
-    ReadOn,
-    Refused,
-)
-from channels.protocol.ticket import Ticket
+from channels.protocol.link import DUPLICATE_JOIN, READ_ON_AT, Gone, Link, ReadOn
+from channels.protocol.session import Membership
 from channels.pubsub.local import Fastlane
 from channels.telemetry import CHANNEL_HANDLED_IN, CHANNEL_JOIN_SLOW, CHANNEL_JOINED
 
 __all__ = ["ChannelServer", "channel_state", "kept_payload", "watch_join"]
-
-# Seconds for a replaced channel to answer its join and to end. After that, its successor kills it. Phoenix gives a
-# replaced channel the same time to end, and has no limit for the answer.
-REPLACED_GRACE = 5.0
 
 
 class ChannelServer(GenServer[None]):
@@ -94,34 +81,26 @@ class ChannelServer(GenServer[None]):
         "constructed",
         "context",
         "link",
+        "membership",
         "payload",
         "table",
         "telemetry",
-        "ticket",
         "watching",
     )
 
-    # The channels of earlier memberships that must end before this join. Most channels have none, so the default
-    # belongs to the class.
-    replaced: tuple[Pid, ...] = ()
-
-    async def init(
-        self, link: Link, ticket: Ticket, payload: Any, replaced: tuple[Pid, ...]
-    ) -> Continue:
+    async def init(self, link: Link, membership: Membership, payload: Any) -> Continue:
         self.link = link
-        self.ticket = ticket
-        if replaced:
-            self.replaced = replaced
+        self.membership = membership
         self.answered = False
         self.payload = kept_payload(payload)
         self.telemetry = link.runtime.telemetry
         self.watching: Ref = monitor(link.connection)
-        cls: type[Channel] = ticket.route.channel
+        cls: type[Channel] = membership.route.channel
         channel = self.channel = cls.__new__(cls)
         # The topic is cut, because the client chooses it, and the label appears in logs.
-        set_label(f"{cls.__name__} {ticket.topic[:80]!r}")
-        self.context = place(channel, link, ticket)
-        self.table: HandlerTable = ticket.route.table
+        set_label(f"{cls.__name__} {membership.topic[:80]!r}")
+        self.context = place(channel, link, membership)
+        self.table: HandlerTable = membership.route.table
         # True if the channel's terminate must run. As in Phoenix, terminate does not run after a crash of join.
         self.constructed = False
         return Continue(payload)
@@ -133,15 +112,12 @@ class ChannelServer(GenServer[None]):
         if self.answered:
             return self._checked(await self.channel.handle_continue(argument), "handle_continue")
         self.answered = True
-        if self.replaced:
-            await _wait_until_gone(self.replaced)
-            self.replaced = ()
         joining = self._join(argument)
         trace = self.link.trace
         return await (joining if trace is None else trace.join(self.channel, joining))
 
     async def _join(self, argument: Any) -> Stop | None:
-        channel, ticket = self.channel, self.ticket
+        channel, membership = self.channel, self.membership
         channel.__init__()  # type: ignore[misc]  # here, so that an exception crashes the join
         started = trio.current_time() if self.telemetry.handlers(CHANNEL_JOINED) else None
         try:
@@ -149,7 +125,7 @@ class ChannelServer(GenServer[None]):
             params = argument if decode is None else self._decoded(decode, argument)
             watch = watch_join(channel, self.link)
             try:
-                response = await self.table.join(channel, ticket.topic, params)
+                response = await self.table.join(channel, membership.topic, params)
             finally:
                 if watch is not None:
                     self.link.runtime.timers.forget(watch)
@@ -160,14 +136,14 @@ class ChannelServer(GenServer[None]):
         waiting = self._accept(join_response(type(channel), response))
         if waiting is not None:
             await waiting
-        if ticket.waiting or self.link.connection.process is None:
+        if membership.waiting or self.link.connection.process is None:
             # In Phoenix, the connection waits for the answer before it reads on. So the messages that `join` sent to
             # its own process come before the client's next message. Here, the connection has already passed it on.
             move_to_back(self._is_from_connection)
         if started is not None:
             self._measure_join(started, "ok", argument)
-        if ticket.membership.is_gone:
-            # The client has joined the topic again. It has got the answer to this join, so this channel ends.
+        if membership.is_replaced:
+            # A second join of the topic waits for the end of this channel.
             send_exit(current_pid(), DUPLICATE_JOIN)
         return None
 
@@ -193,32 +169,30 @@ class ChannelServer(GenServer[None]):
 
         A subclass may wait before this call. Then it returns its coroutine.
         """
-        link, ticket = self.link, self.ticket
+        link, membership = self.link, self.membership
         # Encode first. If encoding fails, the join crashes before it has any effect.
         reply = self._encoded_answer("ok", response)
-        if not ticket.membership.is_superseded:
+        if not membership.is_replaced:
             link.pubsub.subscribe(
                 self.channel.topic, metadata=Fastlane(link.out, link.codec, self.table.intercepts)
             )
         self.constructed = self.context.joined = True
         # No checkpoint since `subscribe`, so that the answer is the first frame of the membership.
-        ticket.accept(link.out.put, reply)
+        membership.accept(link.out.put, reply)
         return None
 
     def _refuse(self, refusal: JoinRefused) -> Stop:
-        link, ticket = self.link, self.ticket
+        link, membership = self.link, self.membership
         self.constructed = True
         reply = self._encoded_answer("error", refusal.payload)
-        ticket.end()
-        ticket.answer(link.out.put, reply)
-        send(link.connection, Refused(ticket))
+        membership.refuse(link.out.put, reply)
         return Stop(SHUTDOWN)
 
     def _encoded_answer(self, status: str, response: Any) -> bytes:
-        ticket = self.ticket
+        membership = self.membership
         try:
             return self.link.codec.reply(
-                ticket.join_ref, ticket.ref, ticket.topic, status, response
+                membership.join_ref, membership.ref, membership.topic, status, response
             )
         except EncodeError as error:
             error.place = place_of_method(type(self.channel), "join")
@@ -229,12 +203,12 @@ class ChannelServer(GenServer[None]):
     async def handle_info(self, message: Any) -> Stop | NoReply | Continue | Within | None:
         channel = self.channel
         if type(message) is Message:
-            ticket = self.ticket
-            if ticket.loads or ticket.waiting > READ_ON_AT:
+            membership = self.membership
+            if membership.loads or membership.waiting > READ_ON_AT:
                 self._unload(message)
             else:
                 # Few short messages wait, as usual. This runs for each push, so it saves two calls.
-                ticket.waiting -= 1
+                membership.waiting -= 1
             if message.event == "phx_leave":
                 return self._leave(message)
             result = await self._handling(message, message.payload)
@@ -251,16 +225,15 @@ class ChannelServer(GenServer[None]):
             gone = reason is NORMAL or reason is NOPROC
             return Stop(Shutdown("closed") if gone else reason)
         if type(message) is Gone:
-            self.ticket.end()
             return Stop(message.reason)
         return self._checked(await channel.handle_info(message), "handle_info")
 
     def _unload(self, message: Message) -> None:
         """Count a message of the client as no longer waiting."""
-        ticket = self.ticket
-        before = ticket.waiting
-        ticket.unload(message)
-        if before > READ_ON_AT >= ticket.waiting:
+        membership = self.membership
+        before = membership.waiting
+        membership.unload(message)
+        if before > READ_ON_AT >= membership.waiting:
             send(self.link.connection, ReadOn())
 
     def _handling(self, message: Message, payload: Any) -> Awaitable[Any]:
@@ -315,7 +288,7 @@ class ChannelServer(GenServer[None]):
         """Put the state of the channel into the status. The endpoint's `filter_parameters` masks secrets in it."""
         message, rule = status.message, self.link.endpoint.filter_parameters
         if isinstance(message, Continue) and not self.constructed:
-            status.message = message = self.ticket.join_message(message.argument)
+            status.message = message = self.membership.join_message(message.argument)
         if isinstance(message, Message | Broadcast):
             payload = filter_parameters(message.payload, rule)
             status.message = msgspec.structs.replace(message, payload=payload)
@@ -326,10 +299,10 @@ class ChannelServer(GenServer[None]):
         self.link.out.put(self._encoded_reply(message, reply))
 
     def _encoded_reply(self, message: Message, reply: PushReply) -> bytes:
-        ticket = self.ticket
+        membership = self.membership
         try:
             return self.link.codec.reply(
-                ticket.channel_ref, message.ref, ticket.topic, reply.status, reply.payload
+                membership.channel_ref, message.ref, membership.topic, reply.status, reply.payload
             )
         except EncodeError as error:
             channel = type(self.channel)
@@ -380,13 +353,12 @@ class ChannelServer(GenServer[None]):
         )
 
     def _close(self) -> None:
-        link, ticket = self.link, self.ticket
-        if not ticket.membership.ended and not ticket.membership.is_gone:
+        link, membership = self.link, self.membership
+        if not membership.is_gone and not membership.is_replaced:
             # Encode first. If encoding fails, the channel crashes, and the connection writes the last frame.
-            frame = link.codec.close(ticket.join_ref, ticket.topic)
-            ticket.end()
+            frame = link.codec.close(membership.join_ref, membership.topic)
+            membership.end()
             link.out.put(frame)
-            send(link.connection, ChannelClosed(ticket))
 
     # Telemetry
 
@@ -433,23 +405,6 @@ def _add_advice(error: BaseException) -> None:
             "ConnectRefused refuses a connection, so only connect of a socket can raise it. To refuse a join, write "
             "`raise JoinRefused({...})` in join"
         )
-
-
-async def _wait_until_gone(pids: tuple[Pid, ...]) -> None:
-    """Wait until the replaced channels have ended. Kill each one that has not ended after REPLACED_GRACE."""
-    deadline = trio.current_time() + REPLACED_GRACE
-    for pid in pids:
-        ref = monitor(pid)
-
-        def is_down(message: Any, ref: Ref = ref) -> bool:
-            return type(message) is Down and message.ref is ref
-
-        try:
-            await receive(is_down, timeout=max(0.0, deadline - trio.current_time()))
-        except trio.TooSlowError:
-            kill(pid)
-            # No time limit, because the runtime declares a killed process dead after kill_grace.
-            await receive(is_down)
 
 
 # Reports about slow joins, and the state of a channel for crash reports and `sys.get_status`. The endpoint's

@@ -1,8 +1,8 @@
-"""The process of one connection. It reads bytes, and carries out the effects of its session.
+"""The process of one connection. It reads bytes, and calls its session with each message.
 
-    transport ── bytes, OSError, Signal ──▶ Connection ──▶ Session (pure) ──▶ Start, Deliver, Send, Close
+    transport ── bytes, OSError, Signal ──▶ Connection ──▶ Session (pure), which calls back
                                                ▲
-    channels ── Refused, ChannelClosed, Down ──┘
+    channels ── Down, ReadOn ──────────────────┘
 
 The process is a GenServer. First it reads the head of the first request (`channels.upgrade`). Then it does one of three
 things: answer the request, hand the connection to the HTTP server, or serve a WebSocket until one side closes.
@@ -36,7 +36,7 @@ from typing import Any
 import trio
 
 from actors.exits import NORMAL
-from actors.process import on_exit, send
+from actors.process import send
 from actors.servers.results import Continue, Stop
 from actors.timers import send_after
 from channels.connection.session_server import (
@@ -111,7 +111,6 @@ class Connection(SessionServer):
         self.unread = 0
         # The socket until the upgrade, then its transport. A Trio stream closes with its task.
         self.transport: Any = source if isinstance(source, socket.socket) else None
-        on_exit(self._release)
         return Continue(source)
 
     async def handle_continue(self, argument: Any) -> Stop | None:
@@ -203,6 +202,8 @@ class Connection(SessionServer):
             return self._ended()
         else:
             self._take(message)
+            if self.starting is not None:
+                await self._finish_starts()
         return None
 
     def _begin_read(self) -> None:
@@ -275,10 +276,9 @@ class Connection(SessionServer):
                 size = len(event)  # type: ignore[arg-type]
                 if size > FREE_BYTES:
                     return self._hear(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
-                effects = self.session.receive(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
-                waiting = self._carry_out(effects, size)
-                if waiting is not None:
-                    return waiting
+                self.session.receive(event, binary=kind is BinaryFrame)  # type: ignore[arg-type]
+                if self.starting is not None:
+                    return self._finish_starts()
             elif isinstance(event, ControlReply):
                 self.out.put(event.frame)
             elif isinstance(event, PeerClosed):
@@ -362,7 +362,7 @@ class Connection(SessionServer):
         send_after(self.pid, _CloseLimit(), CLOSE_GRACE)
 
     def _release(self) -> None:
-        """Release the socket and the counted bytes. The runtime calls this at the end of the process."""
+        super()._release()
         self.services.idle_checks.remove(self)
         self.services.transports.incoming.replace(self, 0)
         if self.transport is not None:

@@ -1,8 +1,8 @@
-"""The process of one client, for any transport. It runs a `Session`, and carries out the effects of the session.
+"""The process of one client, for any transport. It runs a `Session`, which calls it back.
 
-    transport ── frames ──▶ SessionServer ──▶ Session (pure) ──▶ Start, Deliver, Send, Close
-                                 ▲
-    channels ── Refused, ChannelClosed, Down, ReadOn
+    transport ── frames ──▶ SessionServer ──▶ Session (pure)
+                               ▲   ▲               │ start_channel, deliver, stop_channel, send_frame, violated
+    channels ── Down, ReadOn ──┘   └───────────────┘
 
 Subclasses deliver the client's frames, stop and resume reading from the client, and close the connection. The process
 is linked only to its supervisor. The process and its channels monitor each other.
@@ -12,49 +12,33 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 import trio
 
 from actors.errors import CallExit
 from actors.exits import ExitReason, Shutdown, is_normal_exit
-from actors.links import monitor, send_exit
+from actors.links import kill, monitor, send_exit
 from actors.messages import Down
-from actors.process import current_pid, is_alive, send
+from actors.process import current_pid, on_exit, send
 from actors.refs import Pid, TimerRef
 from actors.servers.gen_server import GenServer, Request
 from actors.servers.results import Stop
 from actors.sys import ServerStatus
 from actors.timers import cancel_timer, send_after
-from channels.messages import Broadcast
+from channels.messages import Broadcast, Message
 from channels.protocol.link import (
     DUPLICATE_JOIN,
     READ_ON_AT,
-    ChannelClosed,
     Expire,
     Gone,
     Link,
     ReadOn,
-    Refused,
     Tap,
 )
-from channels.protocol.session import (
-    BURST,
-    Close,
-    Deliver,
-    Effect,
-    Ignored,
-    Limit,
-    Limited,
-    Membership,
-    Send,
-    Session,
-    Start,
-    TokenBucket,
-    Unmatched,
-)
-from channels.protocol.ticket import Ticket
+from channels.protocol.session import BURST, Limit, Membership, Session, TokenBucket, weight_of
 from channels.protocol.work_budget import COST_SHIFT
 from channels.serializers.json_values import LIGHT, PIECE, JsonWeight
 from channels.serializers.serializer import Codec
@@ -84,7 +68,6 @@ __all__ = [
     "INACTIVE",
     "PROTOCOL_ERROR",
     "TRY_AGAIN_LATER",
-    "UNDECIDED_LIMIT",
     "WAITING_LIMIT",
     "Drain",
     "SessionServer",
@@ -95,11 +78,11 @@ __all__ = [
 # handled half of them. The channel still gets messages that the server has already read, so the limit is not exact.
 # Phoenix has no limit.
 WAITING_LIMIT = 1024
-# A long message counts once more for each 8 KiB. This constant is the shift for 8 KiB.
-HEAVY_SHIFT = 13
-# Joins of one topic that can wait for the answer to an earlier join. At the limit, a new join replaces the latest
-# waiting join, which gets the reply "join crashed". phoenix.js sends one join at a time.
-UNDECIDED_LIMIT = 8
+# Seconds for a replaced channel to answer its join and to end. After that, the server kills it. Phoenix gives a
+# replaced channel the same time to end, and has no limit for the answer.
+REPLACED_GRACE = 5.0
+# The bytes from which a message counts more than once for `WAITING_LIMIT`. See `weight_of`.
+HEAVY = 8192
 # The maximum bytes of a message that costs nothing. A longer message takes units of the work budget.
 FREE_BYTES = 512
 # The cost of starting a channel, in units of the work budget.
@@ -135,6 +118,25 @@ class _Expiry:
     __slots__ = ()
 
 
+class _Starting:
+    """A channel that has not started yet.
+
+    Attributes:
+        membership: its membership.
+        payload: the payload of the join.
+        request: the request to the pool; None if the join still waits for the work budget.
+        failed: True if the pool does not run.
+    """
+
+    __slots__ = ("failed", "membership", "payload", "request")
+
+    def __init__(self, membership: Membership, payload: Any) -> None:
+        self.membership = membership
+        self.payload = payload
+        self.request: Request | None = None
+        self.failed = False
+
+
 def _bucket(rate: float, least: float) -> TokenBucket | None:
     """Return a bucket for a rate limit; None if there is no limit. The bucket can hold at least `least` tokens."""
     if rate == math.inf:
@@ -157,7 +159,7 @@ class SessionServer(GenServer[None]):
     # Slots, because a dict would take 300 bytes more of each connection. Python shares the keys of dicts only if the
     # first 30 instances set all their attributes early.
     __slots__ = (
-        "_tickets",
+        "_members",
         "closing",
         "has_rates",
         "is_json",
@@ -184,14 +186,16 @@ class SessionServer(GenServer[None]):
     code: int | None = None
     cause = ""
     # The limits that the client has exceeded.
-    limited: tuple[Limit, ...] = ()
-    # The channels that have not ended yet, although the client has joined their topic again, by topic. The dict is made
-    # on first use.
-    replaced: dict[str, list[Pid]] | None = None
+    exceeded: tuple[Limit, ...] = ()
+    # The timers that kill replaced channels, by process. The dict is made on first use.
+    overdue: dict[Pid, TimerRef] | None = None
+    # The channel that has not started yet. Nothing is read from the client until it has started.
+    starting: _Starting | None = None
 
     def _set_up(self, services: Services) -> None:
         """Set the fields that exist before the session begins. Subclasses call this in `init`."""
         self.services = services
+        on_exit(self._release)
         self.pid = current_pid()
         self.paused = False
         self.closing: Shutdown | None = None
@@ -199,9 +203,9 @@ class SessionServer(GenServer[None]):
         self.turns = 0
         # A recorder may set this. Then the recorder records the messages of the client, and also sends them on.
         self.tap: Tap | None = None
-        # The tickets of the channels that run: None, a single one, or a dict by process. A dict for every client would
-        # take 224 bytes more. This is no `SmallSet`, because the end of a channel looks up the ticket of its pid.
-        self._tickets: Ticket | dict[Pid, Ticket] | None = None
+        # The memberships whose channels run: None, a single one, or a dict by process. A dict for every client would
+        # take 224 bytes more. This is no `SmallSet`, because the end of a channel looks up the membership of its pid.
+        self._members: Membership | dict[Pid, Membership] | None = None
 
     def _begin(self, connected: Connected, codec: Codec, out: Out) -> None:
         """Begin the session of a client that `connect` has accepted."""
@@ -229,15 +233,7 @@ class SessionServer(GenServer[None]):
         deadline = bind(self.socket, self.link)
         if deadline < math.inf:
             self._expire_at(deadline)
-        telemetry = services.runtime.telemetry
-        if telemetry.handlers(SESSION_STARTED):
-            about = {
-                "endpoint": services.endpoint,
-                "pid": self.pid,
-                "server": self,
-                "id": connected.id,
-            }
-            telemetry.execute(SESSION_STARTED, {}, about)
+        self._emit(SESSION_STARTED, {}, {"server": self, "id": connected.id})
 
     def _begin_session(self, codec: Codec) -> None:
         mount = self.mount
@@ -249,6 +245,7 @@ class SessionServer(GenServer[None]):
         self.session = Session(
             codec,
             mount.match,
+            self,
             max_channels=mount.max_channels,
             max_joining=mount.max_joining,
             messages=messages,
@@ -281,21 +278,17 @@ class SessionServer(GenServer[None]):
         # of the scheduler for each channel that ends.
         if kind is Down:
             self._channel_ended(message)
-            return None
-        if kind is ChannelClosed or kind is Refused or kind is ReadOn:
+            return None if self.starting is None else self._finish_starts()
+        if kind is ReadOn:
             self._take(message)
             return None
         return self.handle_info(message)
 
     def _take(self, message: Any) -> None:
-        """Handle a message of another process. Ignore an unknown message."""
+        """Handle a message of another process. Ignore an unknown message. A call of `_finish_starts` follows."""
         kind = type(message)
         if kind is Down:
             self._channel_ended(message)
-        elif kind is ChannelClosed:
-            self.session.closed(message.ticket.membership)
-        elif kind is Refused:
-            self.session.refused(message.ticket.membership)
         elif kind is ReadOn:
             if self.paused:
                 self._read_on()
@@ -314,22 +307,14 @@ class SessionServer(GenServer[None]):
 
     def _channel_ended(self, down: Down) -> None:
         membership = self._take_out(down.pid)
+        if membership is not None:
+            if self.overdue and (timer := self.overdue.pop(membership.process, None)) is not None:
+                self.services.runtime.timers.forget(timer)
+            if self.closing is None:
+                self._report_end(membership, down.reason)
+                self.session.exited(membership)
         if self.paused:
             self._read_on()
-        if membership is not None and self.closing is None:
-            if self.replaced:
-                self._not_gone_yet(membership.topic)
-            if self.services.runtime.telemetry.handlers(CHANNEL_CRASHED):
-                self._report_end(membership, down.reason)
-            self._send_last_frames(membership)
-
-    def _send_last_frames(self, membership: Membership) -> None:
-        """Send the last frames of a membership whose channel has ended or could not start."""
-        for effect in self.session.exited(membership):
-            if type(effect) is Send:
-                self.out.put(effect.frame)
-            elif type(effect) is Close:
-                self._close_for(effect)
 
     def _close_large_client(self, signal: Signal) -> None:
         if signal is Signal.INCOMING_SHED:
@@ -349,10 +334,9 @@ class SessionServer(GenServer[None]):
         """Count and report that a value did not fit into the bounds of `push_latest`. The client stays connected."""
         self.services.count(SOCKET_LATEST_DROPPED)
         waiting = self.out.statistics()
-        self.services.runtime.telemetry.execute(
+        self._emit(
             SOCKET_LATEST_DROPPED,
             {"values": waiting.latest_values, "bytes": waiting.latest_bytes},
-            {"endpoint": self.services.endpoint, "pid": self.pid},
         )
 
     def _close_for_memory(self, cause: str) -> None:
@@ -382,16 +366,15 @@ class SessionServer(GenServer[None]):
 
     def _report_end(self, membership: Membership, reason: ExitReason) -> None:
         """Emit `CHANNEL_CRASHED` for a channel that ended with an error."""
-        if membership.ended or is_normal_exit(reason):
-            return
-        about = {
-            "endpoint": self.services.endpoint,
-            "channel": membership.route.channel,
-            "topic": membership.topic,
-            "connection": self.pid,
-            "reason": reason,
-        }
-        self.services.runtime.telemetry.execute(CHANNEL_CRASHED, {}, about)
+        if not membership.is_gone and not is_normal_exit(reason):
+            about = {
+                "endpoint": self.services.endpoint,
+                "channel": membership.route.channel,
+                "topic": membership.topic,
+                "connection": self.pid,
+                "reason": reason,
+            }
+            self.services.runtime.telemetry.execute(CHANNEL_CRASHED, {}, about)
 
     def format_status(self, status: ServerStatus) -> ServerStatus:
         """Keep messages of the client out of crash reports, because the messages contain unmasked secrets."""
@@ -411,7 +394,8 @@ class SessionServer(GenServer[None]):
 
     def _read_on(self) -> None:
         """Read again after a pause, unless the transport or a channel is still behind."""
-        if self._may_read() and all(ticket.waiting <= READ_ON_AT for ticket in self._each_ticket()):
+        waiting = (self.session.waiting, *(each.waiting for each in self.members))
+        if self._may_read() and max(waiting) <= READ_ON_AT:
             self.paused = False
             self._read_again()
 
@@ -429,9 +413,9 @@ class SessionServer(GenServer[None]):
         if size > FREE_BYTES:
             await self._take_turn(size >> COST_SHIFT)
         if self.closing is None and not self.shed_bytes:
-            waiting = self._carry_out(self.session.receive(data, binary=binary), size)
-            if waiting is not None:
-                await waiting
+            self.session.receive(data, binary=binary)
+            if self.starting is not None:
+                await self._finish_starts()
 
     async def _is_bearable(self, data: bytes) -> bool:
         """Return True if a long JSON message has at most `max_json_values`. If it has more, close the connection."""
@@ -463,201 +447,157 @@ class SessionServer(GenServer[None]):
             self.turns += 1
             if self.turns == HELD_BACK_AT:
                 self.services.count(SOCKET_HELD_BACK)
-                self.services.runtime.telemetry.execute(
-                    SOCKET_HELD_BACK,
-                    {"turns": self.turns},
-                    {"endpoint": self.services.endpoint, "pid": self.pid},
-                )
+                self._emit(SOCKET_HELD_BACK, {"turns": self.turns})
 
-    def _carry_out(  # noqa: C901, PLR0912 - one branch for each effect
-        self, effects: Sequence[Effect], size: int = 0
-    ) -> Coroutine[Any, Any, None] | None:
-        """Carry out the effects of one message of the client.
+    # The calls of the session
 
-        Args:
-            effects: the effects. Only the last one can be a `Start`.
-            size: the size of the message in bytes.
+    def deliver(self, membership: Membership, message: Message, size: int) -> None:
+        """Pass a message to the channel of a membership, and stop reading if too many messages wait for it."""
+        process = membership.process
+        if size < HEAVY:
+            # This runs for each push, so it saves a call.
+            membership.waiting += 1
+        else:
+            membership.load(message, weight_of(size))
+        if membership.waiting >= WAITING_LIMIT:
+            self._pause()
+        if self.tap is None:
+            pass_on(process, message)
+        else:
+            self.tap.deliver(self.pid, process, message, size)
 
-        Returns:
-            A coroutine that waits until a channel has started; None if the work is done.
-        """
-        for effect in effects:
-            kind = type(effect)
-            if kind is Deliver:
-                membership = effect.membership  # type: ignore[union-attr]
-                process = membership.process
-                if process is not None:
-                    found: Any = self._tickets
-                    ticket = found if type(found) is Ticket else found[process]
-                    if size >> HEAVY_SHIFT:
-                        ticket.load(effect.message, 1 + (size >> HEAVY_SHIFT))  # type: ignore[union-attr]
-                    else:
-                        ticket.waiting += 1
-                    if ticket.waiting >= WAITING_LIMIT:
-                        self._pause()
-                    if self.tap is None:
-                        pass_on(process, effect.message)  # type: ignore[union-attr]
-                    else:
-                        self.tap.deliver(self.pid, process, effect.message, size)  # type: ignore[union-attr]
-            elif kind is Send:
-                self.out.put(effect.frame)  # type: ignore[union-attr]
-            elif kind is Start:
-                return self._start(effect)  # type: ignore[arg-type]
-            elif kind is Close:
-                self._close_for(effect)  # type: ignore[arg-type]
-            elif kind is Limited:
-                self._report_limited(effect.limit)  # type: ignore[union-attr]
-            elif kind is Unmatched:
-                self._report_unmatched(effect.topic)  # type: ignore[union-attr]
-            elif kind is Ignored:
-                self._report_ignored(effect.cause)  # type: ignore[union-attr]
-        return None
+    def send_frame(self, frame: bytes) -> None:
+        """Write a frame to the client."""
+        self.out.put(frame)
 
-    def _close_for(self, close: Close) -> None:
+    def violated(self, code: int, cause: str) -> None:
         """Close the connection of a client that has violated the protocol."""
-        self._report(SOCKET_MALFORMED, close.cause, close.code)
-        self._close(close.code, CLOSED, close.cause)
+        self._report(SOCKET_MALFORMED, cause, code)
+        self._close(code, CLOSED, cause)
 
-    def _report_limited(self, limit: Limit) -> None:
+    def start_channel(self, membership: Membership, message: Message, size: int) -> None:
+        """Start the channel of a join. If the start must wait, `_finish_starts` waits for it."""
+        starting = _Starting(membership, message.payload)
+        budget = self.services.budget
+        if budget.has_room(JOIN_COST):
+            budget.spend(JOIN_COST)
+            self._request_start(starting)
+            request = starting.request
+            if request is not None and request.done and self._started(membership, request.result()):
+                return
+        self.starting = starting
+
+    def stop_channel(self, membership: Membership) -> None:
+        """End the channel of a replaced membership. If it is still joining, it ends itself after its answer."""
+        process = membership.process
+        if self.overdue is None:
+            self.overdue = {}
+        timers = self.services.runtime.timers
+        due = trio.current_time() + REPLACED_GRACE
+        self.overdue[process] = timers.at(due, partial(kill, process))
+        if membership.status != "joining":
+            send_exit(process, DUPLICATE_JOIN)
+
+    def hold_back(self) -> None:
+        """Stop reading if too many messages wait for the end of a replaced channel."""
+        if self.session.waiting >= WAITING_LIMIT:
+            self._pause()
+
+    def limited(self, limit: Limit) -> None:
         """Count a refused message, and emit `SOCKET_RATE_LIMITED` once for each limit of this client."""
         self.services.count(("socket", limit))
-        if limit not in self.limited:
-            self.limited = (*self.limited, limit)
-            self.services.runtime.telemetry.execute(
-                SOCKET_RATE_LIMITED,
-                {},
-                {"endpoint": self.services.endpoint, "pid": self.pid, "limit": limit},
-            )
+        if limit not in self.exceeded:
+            self.exceeded = (*self.exceeded, limit)
+            self._emit(SOCKET_RATE_LIMITED, {}, {"limit": limit})
 
-    def _report_ignored(self, cause: str) -> None:
+    def ignored(self, cause: str) -> None:
         """Count a malformed message that was dropped, and emit `SOCKET_IGNORED` once for this client."""
         self.services.count(SOCKET_IGNORED)
         if not self.has_ignored:
             self.has_ignored = True
-            about = {"endpoint": self.services.endpoint, "pid": self.pid, "cause": cause}
-            self.services.runtime.telemetry.execute(SOCKET_IGNORED, {}, about)
+            self._emit(SOCKET_IGNORED, {}, {"cause": cause})
 
-    def _report_unmatched(self, topic: Any) -> None:
+    def unmatched(self, topic: Any) -> None:
         """Count a join of a topic without a route, and emit `SOCKET_UNMATCHED_TOPIC`."""
         self.services.count(SOCKET_UNMATCHED_TOPIC)
-        telemetry = self.services.runtime.telemetry
-        if telemetry.handlers(SOCKET_UNMATCHED_TOPIC):
-            about = {
-                "endpoint": self.services.endpoint,
-                "pid": self.pid,
-                "socket": type(self.socket),
-                "topic": topic,
-                "routes": self.mount.router.routes,
-            }
-            telemetry.execute(SOCKET_UNMATCHED_TOPIC, {}, about)
+        about = {"socket": type(self.socket), "topic": topic, "routes": self.mount.router.routes}
+        self._emit(SOCKET_UNMATCHED_TOPIC, {}, about)
 
-    def _start(self, start: Start) -> Coroutine[Any, Any, None] | None:
-        """Start the channel of a join. Return a coroutine if the start must wait."""
-        budget = self.services.budget
-        if not budget.has_room(JOIN_COST):
-            return self._start_later(start)
-        budget.spend(JOIN_COST)
-        return self._start_channel(start)
+    # The start of channels
 
-    async def _start_later(self, start: Start) -> None:
-        await self._take_turn(JOIN_COST)
-        waiting = self._start_channel(start)
-        if waiting is not None:
-            await waiting
-
-    def _start_channel(self, start: Start) -> Coroutine[Any, Any, None] | None:
-        membership, replaced = start.membership, start.replaced
-        if replaced is not None and replaced.process is not None:
-            self._replace(replaced)
-        ticket = Ticket(membership)
+    def _request_start(self, starting: _Starting) -> None:
         try:
-            request = self.mount.start_channel(
-                self.link,
-                ticket,
-                start.message.payload,
-                self._not_gone_yet(membership.topic) if self.replaced else (),
+            starting.request = self.mount.start_channel(
+                self.link, starting.membership, starting.payload
             )
         except CallExit:
             # The pool is restarting or dead.
-            self._send_last_frames(membership)
-            return None
-        if not request.done:
-            return self._wait_for_start(ticket, request)
-        self._started(ticket, request.result())
-        return None
+            starting.failed = True
 
-    async def _wait_for_start(self, ticket: Ticket, request: Request) -> None:
-        try:
-            started = await request.wait_result()
-        except CallExit:
-            self._send_last_frames(ticket.membership)
-            return
-        self._started(ticket, started)
+    async def _finish_starts(self) -> None:
+        """Wait until the joined channel has started. Its start can release further joins, which this starts too."""
+        while (starting := self.starting) is not None:
+            if starting.request is None and not starting.failed:
+                await self._take_turn(JOIN_COST)
+                self._request_start(starting)
+            started: Any = None
+            if starting.request is not None:
+                try:
+                    started = await starting.request.wait_result()
+                except CallExit:
+                    # The pool ended before its answer.
+                    started = None
+            self.starting = None
+            if not self._started(starting.membership, started):
+                # The pool does not run or is full, or the start of the application's server failed. The client gets
+                # "join crashed", and joins again later.
+                self.session.exited(starting.membership)
+        if self.paused:
+            self._read_on()
 
-    def _started(self, ticket: Ticket, started: Any) -> None:
-        """Note the process of a channel, or the failure of its start."""
-        if type(started) is Pid:
-            self._add(ticket, started)
-        else:
-            # The pool is full, or the start of the application's server failed. The client gets "join crashed", and
-            # joins again later.
-            self._send_last_frames(ticket.membership)
-
-    def _replace(self, replaced: Membership) -> None:
-        """End the channel of a membership that the client has replaced, unless it still has to answer its join."""
-        if self.replaced is None:
-            self.replaced = {}
-        before = self.replaced.setdefault(replaced.topic, [])
-        if replaced.status != "superseded":
-            send_exit(replaced.process, DUPLICATE_JOIN)
-        elif len(before) >= UNDECIDED_LIMIT:
-            # The replaced channel still waits for earlier channels, so its join has not begun.
-            self.services.count(("session", "joins_given_up"))
-            self.session.give_up(replaced)
-            send_exit(replaced.process, DUPLICATE_JOIN)
-        before.append(replaced.process)
+    def _started(self, membership: Membership, started: Any) -> bool:
+        """Note the process of a channel. Return False if its start failed."""
+        if type(started) is not Pid:
+            return False
+        self._add(membership, started)
+        self.session.started(membership, started)
+        return True
 
     @property
     def members(self) -> Collection[Membership]:
         """The memberships whose channels run, in the order of their starts."""
-        return [ticket.membership for ticket in self._each_ticket()]
-
-    def _each_ticket(self) -> Collection[Ticket]:
-        found = self._tickets
+        found = self._members
         if found is None:
             return ()
         return found.values() if isinstance(found, dict) else (found,)
 
-    def _add(self, ticket: Ticket, pid: Pid) -> None:
-        self.session.started(ticket.membership, pid)
+    def _add(self, membership: Membership, pid: Pid) -> None:
         monitor(pid)
-        found = self._tickets
+        found = self._members
         if found is None:
-            self._tickets = ticket
+            self._members = membership
         elif isinstance(found, dict):
-            found[pid] = ticket
+            found[pid] = membership
         else:
-            self._tickets = {found.membership.process: found, pid: ticket}
+            self._members = {found.process: found, pid: membership}
 
     def _take_out(self, pid: Pid | None) -> Membership | None:
-        """Forget the ticket of a channel that has ended. Return its membership; None if `pid` is no channel."""
-        found = self._tickets
-        ticket = None
+        """Forget the membership of a channel that has ended, and return it; None if `pid` is no channel."""
+        found = self._members
         if isinstance(found, dict):
-            ticket = found.pop(pid, None) if pid is not None else None
-        elif found is not None and found.membership.process is pid:
-            ticket, self._tickets = found, None
-        return None if ticket is None else ticket.membership
-
-    def _not_gone_yet(self, topic: str) -> tuple[Pid, ...]:
-        """Return the replaced channels of a topic that have not ended."""
-        assert self.replaced is not None  # the caller has checked it
-        alive = [pid for pid in self.replaced.pop(topic, ()) if is_alive(pid)]
-        if alive:
-            self.replaced[topic] = alive
-        return tuple(alive)
+            return found.pop(pid, None) if pid is not None else None
+        if found is not None and found.process is pid:
+            self._members = None
+            return found
+        return None
 
     # The end
+
+    def _release(self) -> None:
+        """Release what the process holds. The runtime calls this at its end. Subclasses extend this."""
+        session: Session | None = getattr(self, "session", None)
+        if session is not None:
+            session.forget_owner()
 
     def _close(self, code: int, reason: Shutdown, cause: str) -> None:
         """Close the connection. Only the first call has an effect."""
@@ -668,25 +608,14 @@ class SessionServer(GenServer[None]):
     def _note_end(self, code: int, reason: Shutdown, cause: str) -> None:
         """Note the reason for the end, and tell the channels."""
         self.closing, self.code, self.cause = reason, code, cause
-        for ticket in self._each_ticket():
-            ticket.waiting += 1
-            send(ticket.membership.process, Gone(reason))
+        for membership in self.members:
+            membership.waiting += 1
+            send(membership.process, Gone(reason))
 
     def _ended(self) -> Stop:
-        telemetry = self.services.runtime.telemetry
-        if telemetry.handlers(CONNECTION_CLOSED):
-            topics = [membership.topic for membership in self.session.memberships]
-            telemetry.execute(
-                CONNECTION_CLOSED,
-                {},
-                {
-                    "endpoint": self.services.endpoint,
-                    "pid": self.pid,
-                    "code": self.code,
-                    "cause": self.cause,
-                    "topics": topics,
-                },
-            )
+        topics = [membership.topic for membership in self.session.memberships]
+        about = {"code": self.code, "cause": self.cause, "topics": topics}
+        self._emit(CONNECTION_CLOSED, {}, about)
         return Stop(self.closing or CLOSED)
 
     def _report(
@@ -697,15 +626,21 @@ class SessionServer(GenServer[None]):
         measurements: dict[str, int] | None = None,
     ) -> None:
         self.services.count(event)
+        if self.closing is None:
+            dropped = {"dropped": self.out.statistics().dropped_messages}
+            self._emit(event, measurements or dropped, {"cause": cause, "code": code})
+
+    def _emit(
+        self,
+        event: tuple[str, ...],
+        measurements: Mapping[str, Any],
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Emit an event about this connection."""
         telemetry = self.services.runtime.telemetry
-        if self.closing is None and telemetry.handlers(event):
+        if telemetry.handlers(event):
             telemetry.execute(
                 event,
-                measurements or {"dropped": self.out.statistics().dropped_messages},
-                {
-                    "endpoint": self.services.endpoint,
-                    "pid": self.pid,
-                    "cause": cause,
-                    "code": code,
-                },
+                measurements,
+                {"endpoint": self.services.endpoint, "pid": self.pid, **(about or {})},
             )

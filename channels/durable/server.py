@@ -19,7 +19,6 @@ from typing import Any
 import msgspec
 
 from actors.process import current_pid
-from actors.refs import Pid
 from actors.servers.results import MISSING, Continue, NoReply, Stop, Within
 from channels.checks import invalid
 from channels.connection.channel_server import ChannelServer
@@ -37,7 +36,7 @@ from channels.durable.storage import HistoryError, HistoryLost
 from channels.durable.stream import Cursor, Entry, Position, Recovery, take_position
 from channels.messages import Binary, Message, PushReply
 from channels.protocol.link import Link
-from channels.protocol.ticket import Ticket
+from channels.protocol.session import Membership
 from channels.protocol.work_budget import COST_SHIFT
 
 __all__ = ["DurableChannelServer", "no_history"]
@@ -62,11 +61,9 @@ class DurableChannelServer(ChannelServer):
     has_positions = True
     """True if the payloads for the client contain their positions."""
 
-    async def init(
-        self, link: Link, ticket: Ticket, payload: Any, replaced: tuple[Pid, ...]
-    ) -> Continue:
+    async def init(self, link: Link, membership: Membership, payload: Any) -> Continue:
         self.position, params = take_position(payload)
-        return await super().init(link, ticket, params, replaced)
+        return await super().init(link, membership, params)
 
     async def _accept(self, response: Any) -> None:
         channel: Any = self.channel
@@ -80,7 +77,7 @@ class DurableChannelServer(ChannelServer):
         recovery = await history.recover(topic, self.position)
         self.cursor = Cursor(recovery.start, history.limits.mode)
         super()._accept(_with_recovery(type(channel), response, recovery))
-        if self.ticket.membership.is_gone:
+        if self.membership.is_replaced:
             # The client has joined again, and reads the history again.
             return
         await self._replay(recovery.entries)
@@ -113,7 +110,7 @@ class DurableChannelServer(ChannelServer):
             problem = f"{KEY} must be text of 1 to {MAX_KEY} characters"
             self._reply(message, PushReply({"reason": problem}, status="error"))
             return None
-        topic, me = self.ticket.topic, current_pid()
+        topic, me = self.membership.topic, current_pid()
         name, mark = name_push(self.link.id, topic, key), mark_push(message.event, payload)
         push = KeyedPush(topic, str(message.event), name, mark)
         try:
@@ -192,7 +189,7 @@ class DurableChannelServer(ChannelServer):
     async def _pass_on(self, entry: Entry) -> None:
         """Send a message to the client, or to the method that intercepts its event."""
         self.cursor.move(Position(entry.epoch, entry.offset))
-        link, ticket, event = self.link, self.ticket, entry.event
+        link, membership, event = self.link, self.membership, entry.event
         body = entry.payload if self.has_positions else entry.body
         interceptor = self.table.outgoing.get(event)
         if interceptor is not None:
@@ -204,7 +201,7 @@ class DurableChannelServer(ChannelServer):
             return
         codec = link.codec
         payload = msgspec.Raw(body) if codec.copies_json else _decode(body)
-        link.out.put(codec.push(ticket.channel_ref, ticket.topic, event, payload))
+        link.out.put(codec.push(membership.channel_ref, membership.topic, event, payload))
 
 
 def _with_recovery(channel: type, response: Any, recovery: Recovery) -> dict[str, Any]:

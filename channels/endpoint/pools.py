@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from actors.refs import Pid
 from actors.servers.gen_server import Request
 from channels.channel import Channel, server_of
 from channels.connection.channel_server import ChannelServer
 from channels.protocol.link import Link
-from channels.protocol.ticket import Ticket
+from channels.protocol.session import Membership
 from channels.serving.mount import Mount
 from channels.socket import Socket
 from supervision.child_spec import ChildSpec
@@ -61,18 +60,18 @@ class ChannelPool:
         id = f"{self.name}{_CHANNELS}"
         return Supervisor.child_spec(supervisors, id=id, label=id)
 
-    def start(self, link: Link, ticket: Ticket, payload: Any, replaced: tuple[Pid, ...]) -> Request:
+    def start(self, link: Link, membership: Membership, payload: Any) -> Request:
         """Ask for the start of the channel server of a membership. The supervisors of the pool take turns.
 
         If the supervisor is idle, the request is done when this returns. See `DynamicSupervisor.request_start`.
         """
-        channel = ticket.route.channel
+        channel = membership.route.channel
         spec = self._specs.get(channel)
         if spec is None:
             spec = self._specs[channel] = _spec_of(channel)
         self._next = (self._next + 1) % len(self.names)
         return DynamicSupervisor.request_start(
-            self.names[self._next], spec, link, ticket, payload, replaced
+            self.names[self._next], spec, link, membership, payload
         )
 
 

@@ -19,7 +19,7 @@ from actors.runtime import Runtime
 from channels.connection.session_server import SessionServer
 from channels.errors import DecodeError
 from channels.messages import Message
-from channels.protocol.session import Effect, Membership, Start
+from channels.protocol.session import Membership
 from channels.recording.watched_out import WatchedOut
 from channels.serializers.serializer import Codec
 from channels.telemetry import SESSION_STARTED
@@ -50,7 +50,8 @@ class Listener(Protocol):
     """An invariant about the frames of clients."""
 
     def started(self, client: Client) -> None: ...
-    def asked(self, client: Client, message: Message, start: Start | None) -> None: ...
+    def asked(self, client: Client, message: Message) -> None: ...
+    def starting(self, client: Client, membership: Membership) -> None: ...
     def written(self, client: Client, meaning: Meaning) -> None: ...
 
 
@@ -90,16 +91,21 @@ class Frames(Feed):
             codec = self._codecs[server.link.codec] = _Codec(server.link.codec)
         client = Client(about["pid"], server, codec, self.runtime)
         server.link.codec = server.session.codec = codec
+        server.session.owner = _WatchedOwner(server.session.owner, client, self)
         server.session = _WatchedSession(server.session, client, self)  # type: ignore[assignment] # stands in for it
         server.out = server.link.out = WatchedOut(server.out, partial(self.written, client))
         for listener in self.listeners:
             listener.started(client)
 
-    def asked(self, client: Client, message: Message, effects: list[Effect]) -> None:
-        """Tell the listeners about a message of a client."""
-        start = next((each for each in effects if isinstance(each, Start)), None)
+    def asked(self, client: Client, message: Message) -> None:
+        """Tell the listeners about a message of a client, before the session handles it."""
         for listener in self.listeners:
-            listener.asked(client, message, start)
+            listener.asked(client, message)
+
+    def starting(self, client: Client, membership: Membership) -> None:
+        """Tell the listeners about the start of a channel."""
+        for listener in self.listeners:
+            listener.starting(client, membership)
 
     def written(self, client: Client, frame: bytes) -> None:
         """Tell the listeners the meaning of a frame for a client."""
@@ -129,10 +135,15 @@ class JoinsAnswered(Invariant):
     def started(self, client: Client) -> None:
         self._clients[client.pid] = _Joins(client)
 
-    def asked(self, client: Client, message: Message, start: Start | None) -> None:
+    def asked(self, client: Client, message: Message) -> None:
         joins = self._clients.get(client.pid)
         if joins is not None:
-            joins.asked(message, start)
+            joins.asked(message)
+
+    def starting(self, client: Client, membership: Membership) -> None:
+        joins = self._clients.get(client.pid)
+        if joins is not None:
+            joins.starting(membership)
 
     def written(self, client: Client, meaning: Meaning) -> None:
         joins = self._clients.get(client.pid)
@@ -150,7 +161,7 @@ class JoinsAnswered(Invariant):
                 "has ended"
                 for pid, joins in self._clients.items()
                 for join in joins.pending
-                if join.is_over() and not joins.client.is_busy_or_gone()
+                if joins.is_over(join) and not joins.client.is_busy_or_gone()
             }
         )
 
@@ -159,19 +170,10 @@ class JoinsAnswered(Invariant):
 class _Join:
     topic: Any
     ref: Any
-    membership: Membership | None
+    # None before the start of its channel.
+    membership: Membership | None = None
     # True if the client has sent another message with the same ref, which may also get a reply.
     is_ambiguous: bool = False
-
-    def is_over(self) -> bool:
-        """Return True if no process can answer the join any more."""
-        membership = self.membership
-        if membership is None:
-            return True
-        if membership.process is None:
-            # The channel has not started yet, or it could not start.
-            return membership.status == "gone"
-        return not is_alive(membership.process)
 
 
 @define(eq=False)
@@ -182,16 +184,39 @@ class _Joins:
     pending: list[_Join] = field(factory=list)
     # The answered joins, by topic and ref, until the client uses the ref again.
     answered: dict[tuple[str, str], str] = field(factory=dict)
+    # The latest membership of each topic.
+    latest: dict[str, Membership] = field(factory=dict)
 
-    def asked(self, message: Message, start: Start | None) -> None:
+    def starting(self, membership: Membership) -> None:
+        """Note the start of a channel."""
+        self.latest[membership.topic] = membership
+        for join in self.pending:
+            is_waiting = join.membership is None
+            if is_waiting and (join.topic, join.ref) == (membership.topic, membership.ref):
+                join.membership = membership
+                return
+
+    def is_over(self, join: _Join) -> bool:
+        """Return True if no process can answer the join any more."""
+        # Before the start of its channel, a join may wait for the end of the topic's earlier channel.
+        membership = join.membership
+        if membership is None:
+            membership = self.latest.get(join.topic) if isinstance(join.topic, str) else None
+        if membership is None:
+            return True
+        if membership.process is None:
+            # The channel has not started yet, or it could not start.
+            return membership.status == "gone"
+        return not is_alive(membership.process)
+
+    def asked(self, message: Message) -> None:
         """Note a message of the client."""
         self.answered.pop(_key(message.topic, message.ref), None)
         for join in self.pending:
             if (join.topic, join.ref) == (message.topic, message.ref):
                 join.is_ambiguous = True
         if message.event == "phx_join":
-            membership = None if start is None else start.membership
-            self.pending.append(_Join(message.topic, message.ref, membership))
+            self.pending.append(_Join(message.topic, message.ref))
 
     def written(self, meaning: Meaning) -> str | None:
         """Note a frame for the client. If the frame is a second answer to a join, return the kind of the first."""
@@ -256,14 +281,39 @@ class _WatchedSession:
         self._client = client
         self._frames = frames
 
-    def receive(self, data: bytes, *, binary: bool) -> list[Effect]:
-        effects: list[Effect] = self._session.receive(data, binary=binary)
+    def receive(self, data: bytes, *, binary: bool) -> None:
         try:
             message = self._session.codec.serializer.decode(data, binary=binary)
         except DecodeError:
-            return effects
-        self._frames.asked(self._client, message, effects)
-        return effects
+            pass
+        else:
+            self._frames.asked(self._client, message)
+        self._session.receive(data, binary=binary)
+
+    @property
+    def owner(self) -> Any:
+        """The owner of the wrapped session. A recorder may replace it."""
+        return self._session.owner
+
+    @owner.setter
+    def owner(self, owner: Any) -> None:
+        self._session.owner = owner
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
+
+
+class _WatchedOwner:
+    """The owner of a session, which reports the start of each channel."""
+
+    def __init__(self, owner: Any, client: Client, frames: Frames) -> None:
+        self._owner = owner
+        self._client = client
+        self._frames = frames
+
+    def start_channel(self, membership: Membership, message: Message, size: int) -> None:
+        self._frames.starting(self._client, membership)
+        self._owner.start_channel(membership, message, size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._owner, name)

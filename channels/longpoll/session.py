@@ -1,6 +1,6 @@
 """The process of a polling client, which is what `Connection` is for a WebSocket.
 
-    requests ── Enter, Hello, Line, Poll ──▶ LongPollSession ──▶ Session (pure) ──▶ Start, Deliver, Send, Close
+    requests ── Enter, Hello, Line, Poll ──▶ LongPollSession ──▶ Session (pure), which calls back
                                                    ▲
     channels ── Refused, Closed, Down ─────────────┘
 
@@ -224,6 +224,8 @@ class LongPollSession(SessionServer):
             self._not_confirmed(message.poll)
         else:
             self._take(message)
+            if self.starting is not None:
+                await self._finish_starts()
         return self._ended() if self.closing is not None else None
 
     async def _receive(self, line: Line, sender: Sender) -> Reply | NoReply | Stop:

@@ -15,7 +15,6 @@ from actors.refs import Pid
 from actors.runtime import Runtime, current_runtime
 from actors.threads import run_threadsafe
 from channels.filters import FilterRule
-from channels.protocol.ticket import Ticket
 from channels.protocol.work_budget import WorkBudget
 from channels.pubsub.pubsub import PubSub
 from channels.serializers.serializer import Codec
@@ -25,12 +24,10 @@ __all__ = [
     "DUPLICATE_JOIN",
     "READ_ON_AT",
     "Broadcaster",
-    "ChannelClosed",
     "Expire",
     "Gone",
     "Link",
     "ReadOn",
-    "Refused",
     "Tap",
     "Trace",
 ]
@@ -139,24 +136,6 @@ class Expire:
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
-
-
-class Refused:
-    """A channel's message to its connection: the channel has refused the join, and ends."""
-
-    __slots__ = ("ticket",)
-
-    def __init__(self, ticket: Ticket) -> None:
-        self.ticket = ticket
-
-
-class ChannelClosed:
-    """A channel's message to its connection: the channel has written phx_close, and ends."""
-
-    __slots__ = ("ticket",)
-
-    def __init__(self, ticket: Ticket) -> None:
-        self.ticket = ticket
 
 
 class ReadOn:

@@ -1,28 +1,27 @@
-"""The state machine of a connection, which decides the effects of each frame.
+"""The rules of one client's conversation: its topics, and the answer to each of its frames.
 
 *pure*: no I/O, no clock, no tasks, and no exception for any input from a client.
 
-    bytes ──receive──▶ ┌─────────┐ ──▶ Start, Deliver   (to the channels' processes)
-                       │ Session │
-    refused, closed, ─▶└─────────┘ ──▶ Send, Close      (to the client)
-    exited                  │
-                            │ status, closes
-                       ┌────┴───────┐
-                       │ Membership │ ◀── accepted, end, take_closes ── Ticket (of the channel's process)
-                       └────────────┘
+    bytes ── receive ──▶ ┌─────────┐ ── start_channel, deliver, stop_channel ──▶ channels
+                         │ Session │
+    started, exited ───▶ └─────────┘ ── send_frame, violated ──────────────────▶ client
 
-The channel's process writes its own frames, so they keep the order of its actions. Its frames are the answer to its
-join, the phx_close of each membership that the join replaced, pushes, replies, and phx_close after a leave or a clean
-stop. The session writes all other frames: replies to heartbeats, answers about topics that are not joined, and the last
-frame of a crashed channel.
+The session calls its owner, as an `asyncio.Protocol` calls its transport. The owner is the process of the connection.
 
-The channel reports an accepted join through its ticket. It reports a refused join and a phx_close to the connection
-(`refused`, `closed`). The connection's monitor reports the end of the process last (`exited`). The session ignores
-reports about a replaced membership, except if the join of that membership still needs an answer.
+The session writes the replies to heartbeats, the answers about topics that are not joined, and the last frame of a
+crashed channel. The channel's process writes all other frames itself, so they keep the order of its actions. It marks
+its `Membership` in the step that writes a frame, because a client may send the next join right after the frame.
 
-Source: Phoenix.Socket 1.8.12, recorded on the wire. There is one difference: the channel's own process answers the
-join, so other topics and heartbeats do not wait. So a membership already occupies its topic, and counts for
-`max_channels`, when its join message arrives.
+A topic has one channel at a time. A second join of a topic waits until the running channel has ended, and so do all
+later messages for this topic:
+
+    joined channel    the owner stops it. The answer to the second join comes next, then phx_close of the first
+    joining channel   it answers its join first, and then it stops
+
+This is the order of Phoenix, which reads nothing from the client during a join, and lets the other topics and the
+heartbeats wait, too. Here the channel's own process answers the join, so only messages for the same topic wait.
+
+Source: Phoenix.Socket 1.8.12, recorded on the wire.
 
 One `TokenBucket` limits the joins, and another bucket limits the messages to channels. Phoenix has no rate limits.
 Heartbeats and leaves take no token, so the server always answers them. A client without an answer to a heartbeat would
@@ -32,8 +31,9 @@ reconnect, and a client without an answer to a leave would stay in the topic.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -43,22 +43,7 @@ from channels.messages import Message
 from channels.serializers.serializer import Codec
 from channels.topics import Route
 
-__all__ = [
-    "BURST",
-    "Close",
-    "Deliver",
-    "Effect",
-    "Ignored",
-    "Limit",
-    "Limited",
-    "Membership",
-    "Send",
-    "Session",
-    "Start",
-    "Status",
-    "TokenBucket",
-    "Unmatched",
-]
+__all__ = ["BURST", "Limit", "Membership", "Owner", "Session", "Status", "TokenBucket", "weight_of"]
 
 BURST = 10.0
 """The size of a full `TokenBucket`, in seconds of its rate. A quiet client can send the messages of this many seconds
@@ -67,6 +52,8 @@ at once."""
 # The longest ref, in characters. Every frame of a membership repeats its join_ref, so a long join_ref would cost the
 # server much more than the client. A message that is shorter than this limit needs no check.
 _MAX_REF = 4096
+# A long message counts once more for each 8 KiB. This constant is the shift for 8 KiB.
+_HEAVY_SHIFT = 13
 
 _INVALID_DATA = 1007
 _INTERNAL_ERROR = 1011
@@ -80,17 +67,21 @@ Limit: TypeAlias = Literal["max_messages_per_second", "max_joins_per_second", "m
 """The name of the `Socket` option whose limit a message exceeds."""
 
 
-Status: TypeAlias = Literal["joining", "superseded", "joined", "leaving", "gone"]
+Status: TypeAlias = Literal["joining", "joined", "leaving", "gone"]
 """The state of a membership. `gone` is the final state, and can follow any other state."""
 
 
-class Membership:
-    """The session's record of one client's membership in one topic, from its join message until its channel is gone.
+def weight_of(size: int) -> int:
+    """Return how often a waiting message of `size` bytes counts. A long message counts several times."""
+    return 1 + (size >> _HEAVY_SHIFT)
 
-    Only code of the session changes it: the methods of `Session`, and for reports of the channel the methods below,
-    which the channel calls through its `Ticket`. They change the record in the step that writes the frame. A message
-    about the frame would be too late, because a client may join again right after the last frame of a membership. It
-    would also cost every join two more messages. All this runs in one thread.
+
+class Membership:
+    """One client's membership in one topic, from the start of its channel until the channel has ended.
+
+    The session and the channel's process share it, and both run in one thread. The channel marks its answer and its
+    last frame here, in the step that writes them. The connection counts the messages that it passes to the channel
+    (`load`), and the channel counts them off (`unload`).
 
     Memberships compare by identity, because a second join of a topic can create a membership with equal fields.
 
@@ -102,29 +93,33 @@ class Membership:
         ref: the ref of the join message, for its reply.
         channel_ref: the join_ref of the channel's pushes and replies. It is `join_ref`, or `ref` if `join_ref` is None
             or False.
-        status: `joining`; `superseded` if the client joined the topic again before the answer to this join (the answer
-            is then the last frame); `joined`; `leaving` if the client sent a leave; `gone` after the last frame.
+        status: `joining`; `joined`; `leaving` if the client sent a leave; `gone` after the last frame, which is the
+            refusal of the join, phx_close or phx_error.
+        is_replaced: True if a later join of the topic waits for the end of this channel. The channel then sends no
+            phx_close, because the phx_close follows the answer to the later join.
         process: the channel's process, from `Session.started`; None before it starts.
-        is_given_up: True after `Session.give_up`.
-        ended: True after the refusal of the join, or after phx_close.
+        waiting: messages of the connection that the channel has not begun to handle. The connection stops reading if
+            there are too many. A long message counts several times.
+        loads: the weights of the waiting long messages, by the id of the message; None before the first.
     """
 
     __slots__ = (
-        "_close",
-        "_closes",
-        "_successor",
+        "_close_of_replaced",
         "channel_ref",
-        "ended",
-        "is_given_up",
+        "is_replaced",
         "join_ref",
+        "loads",
         "process",
         "ref",
         "route",
         "status",
         "topic",
+        "waiting",
     )
 
-    def __init__(self, message: Message, route: Route) -> None:
+    def __init__(
+        self, message: Message, route: Route, *, close_of_replaced: bytes | None = None
+    ) -> None:
         join_ref, ref = message.join_ref, message.ref
         self.topic: str = message.topic
         self.join_ref = join_ref
@@ -134,71 +129,64 @@ class Membership:
         self.channel_ref = ref if join_ref is None or join_ref is False else join_ref
         self.route = route
         self.status: Status = "joining"
+        self.is_replaced = False
         self.process: Any = None
-        self.is_given_up = False
-        self.ended = False
-        self._closes: list[bytes] | None = None
-        self._successor: Membership | None = None
-        self._close = b""
+        self.waiting = 0
+        self.loads: dict[int, int] | None = None  # made on first use, to save memory
+        self._close_of_replaced = close_of_replaced
 
     def __repr__(self) -> str:
         return f"<membership of {brief(self.topic)} join_ref={brief(self.join_ref)} {self.status}>"
 
     @property
-    def is_superseded(self) -> bool:
-        """True if the client joined the topic again before the answer to this join."""
-        return self.status == "superseded"
-
-    @property
     def is_gone(self) -> bool:
-        """True if the membership has ended, and its topic is free."""
+        """True if the client has got the last frame of the membership."""
         return self.status == "gone"
 
-    def end(self) -> None:
-        """Note that the channel has refused the join or has written phx_close. Call this in the step of the frame."""
-        self.ended = True
+    def join_message(self, payload: Any) -> Message:
+        """Return the join message of this membership, with the given payload."""
+        return Message(self.join_ref, self.ref, self.topic, "phx_join", payload)
 
-    def supersede(self, successor: Membership, close: bytes) -> None:
-        """Note that the client joined the topic again before the answer to this join.
+    def accept(self, put: Callable[[bytes], object], reply: bytes) -> None:
+        """Write the answer of an accepted join.
 
         Args:
-            successor: the membership of the later join.
-            close: the phx_close of this membership, which the client gets if the channel still accepts this join.
+            put: a function that writes a frame.
+            reply: the encoded answer.
         """
-        self.status = "superseded"
-        self._successor = successor
-        self._close = close
+        self._answer(put, reply, "joined")
 
-    def accepted(self) -> None:
-        """Note that the channel has accepted the join. Call this in the step that writes the reply.
+    def refuse(self, put: Callable[[bytes], object], reply: bytes) -> None:
+        """Write the answer of a refused or crashed join, which is the last frame of the membership."""
+        self._answer(put, reply, "gone")
 
-        The reply is the last frame of a superseded membership, except for its phx_close. The phx_close follows the
-        answer to the latest join of the topic. If the latest membership has already ended, it follows this reply.
-        """
-        if self.status == "joining":
-            self.status = "joined"
-        elif self.status == "superseded":
-            self.status = "gone"
-            latest = self
-            while latest._successor is not None:
-                latest = latest._successor
-            (self if latest.status == "gone" else latest).add_closes([self._close])
+    def _answer(self, put: Callable[[bytes], object], reply: bytes, status: Status) -> None:
+        """Write the answer to the join. As in Phoenix, the phx_close of the replaced membership follows it."""
+        if self.status != "joining":
+            # The runtime has declared the process of the channel dead, so the session has answered the join.
+            return
+        close, self._close_of_replaced = self._close_of_replaced, None
+        self.status = status
+        put(reply)
+        if close is not None:
+            put(close)
 
-    def take_closes(self) -> list[bytes]:
-        """Return the phx_close frames of the memberships that this membership replaced. A second call returns none.
+    def end(self) -> None:
+        """Note that the client gets no further frame about this membership."""
+        self.status = "gone"
 
-        The party that answers the join writes these frames right after the answer, as Phoenix does.
-        """
-        closes = self._closes
-        if closes is None:
-            return []
-        self._closes = None
-        return closes
+    def load(self, message: Message, weight: int) -> None:
+        """Count a waiting message `weight` times."""
+        self.waiting += weight
+        if weight > 1:
+            # By id, because equal messages count separately. The mailbox keeps the message alive, so its id is unique.
+            if self.loads is None:
+                self.loads = {}
+            self.loads[id(message)] = weight
 
-    def add_closes(self, frames: list[bytes]) -> None:
-        """Add phx_close frames for `take_closes`."""
-        if frames:
-            self._closes = [*(self._closes or ()), *frames]
+    def unload(self, message: Message) -> None:
+        """Stop counting a message as waiting."""
+        self.waiting -= self.loads.pop(id(message), 1) if self.loads else 1
 
 
 class TokenBucket:
@@ -222,8 +210,7 @@ class TokenBucket:
         now: the current time in seconds, on any clock that never goes back.
 
     Attributes:
-        tokens: the tokens at the last `refill`, minus the tokens taken since then. `Session.receive` changes this
-            number itself and does not call `take`, because `receive` runs for every message.
+        tokens: the tokens at the last `refill`, minus the tokens taken since then.
     """
 
     __slots__ = ("_burst", "_rate", "_refilled", "tokens")
@@ -252,84 +239,81 @@ class TokenBucket:
         return max(0.0, (1.0 - self.tokens) / self._rate)
 
 
-# Effects are structs for speed, because every frame has effects. msgspec builds a struct in a third of the time of a
-# class with slots. Effects are short-lived, so they need no garbage collection.
+class Owner(Protocol):
+    """The functions that a session calls: they reach the client, and the processes of its channels."""
+
+    def start_channel(self, membership: Membership, message: Message, size: int) -> None:
+        """Start the channel of a new membership, which then answers its join.
+
+        Call `Session.started` when it runs, or `Session.exited` if it cannot start. The owner may wait before that,
+        but must not call `receive` until then. If this function calls one of them itself, that must be `started`.
+        """
+
+    def deliver(self, membership: Membership, message: Message, size: int) -> None:
+        """Pass a message of `size` bytes to the channel of a membership. The message can be a leave."""
+
+    def stop_channel(self, membership: Membership) -> None:
+        """End the channel of a replaced membership with `Shutdown("duplicate_join")`, and kill it if it is slow.
+
+        If the membership is `joining`, its channel ends itself after the answer to its join, but gets no more time.
+        """
+
+    def send_frame(self, frame: bytes) -> None:
+        """Write an encoded frame to the client."""
+
+    def violated(self, code: int, cause: str) -> None:
+        """Close the connection of a client that has violated the protocol.
+
+        After that, the owner must give the session no more frames.
+
+        Args:
+            code: the code for the WebSocket close frame. As in Phoenix, its reason is empty.
+            cause: the reason for the log, as one sentence.
+        """
+
+    def hold_back(self) -> None:
+        """Stop reading from the client if `Session.waiting` is too large."""
+
+    def limited(self, limit: Limit) -> None:
+        """Count a refused message. If the client gets an answer, a call of `send_frame` follows."""
+
+    def unmatched(self, topic: Any) -> None:
+        """Report a join of a topic that no route matches. A call of `send_frame` follows.
+
+        Args:
+            topic: the topic, which may be any JSON value.
+        """
+
+    def ignored(self, cause: str) -> None:
+        """Count a malformed message that has no effect, because the serializer drops malformed messages."""
 
 
-class Start(msgspec.Struct, gc=False):
-    """Start the channel of a membership, which then answers the join.
-
-    Attributes:
-        membership: the new membership, with the status `joining`.
-        message: the join, with the payload for the channel's `join`.
-        replaced: the earlier membership of the topic, whose channel must end with `Shutdown("duplicate_join")`. The
-            channel of a superseded membership ends after the answer to its join. None if no channel needs to end.
-    """
-
-    membership: Membership
-    message: Message
-    replaced: Membership | None = None
-
-
-class Deliver(msgspec.Struct, gc=False):
-    """Pass a message to the channel of a membership. The message can be a leave."""
-
-    membership: Membership
-    message: Message
-
-
-class Send(msgspec.Struct, gc=False):
-    """Write an encoded frame to the client."""
-
-    frame: bytes
-
-
-class Close(msgspec.Struct, gc=False):
-    """Close the connection. After that, the caller must give the session no more frames.
-
-    Attributes:
-        code: the code for the WebSocket close frame.
-        reason: the reason for the close frame. As in Phoenix, it is empty, so that the client gets no details.
-        cause: the reason for the log, as one sentence.
-    """
-
-    code: int
-    reason: str
-    cause: str
-
-
-class Limited(msgspec.Struct, gc=False):
-    """Count a refused message. If the client gets an answer, a `Send` follows.
-
-    Attributes:
-        limit: the name of the option whose limit the message exceeds.
-    """
-
-    limit: Limit
-
-
-class Unmatched(msgspec.Struct, gc=False):
-    """Report a join of a topic that no route matches. A `Send` with the answer follows.
+class _Held:
+    """The messages that wait for the end of a channel, or for the start of the next one.
 
     Attributes:
-        topic: the topic, which may be any JSON value.
+        topics: for each topic the messages, with their sizes in bytes. The first one is a join while a channel runs.
+        joins: the number of joins among them.
+        weight: the sum of their weights.
     """
 
-    topic: Any
+    __slots__ = ("joins", "topics", "weight")
 
+    def __init__(self) -> None:
+        self.topics: dict[str, deque[tuple[Message, int]]] = {}
+        self.joins = 0
+        self.weight = 0
 
-class Ignored(msgspec.Struct, gc=False):
-    """Count a malformed message that has no effect, because the serializer drops malformed messages.
+    def add(self, message: Message, size: int) -> None:
+        self.topics.setdefault(message.topic, deque()).append((message, size))
+        self.joins += message.event == "phx_join"
+        self.weight += weight_of(size)
 
-    Attributes:
-        cause: the mistake, for the log.
-    """
-
-    cause: str
-
-
-Effect: TypeAlias = Start | Deliver | Send | Close | Limited | Unmatched | Ignored
-"""Any effect."""
+    def take(self, topic: str) -> tuple[Message, int]:
+        message, size = self.topics[topic].popleft()
+        self.joins -= message.event == "phx_join"
+        self.weight -= weight_of(size)
+        return message, size
 
 
 class Session:
@@ -338,42 +322,55 @@ class Session:
         >>> from channels.serializers.serializer import Codec
         >>> from channels.serializers.v2 import V2
         >>> from channels.topics import Route, Router
+        >>> class Owner:
+        ...     def start_channel(self, membership, message, size):
+        ...         session.started(membership, "a process")
+        ...         membership.accept(self.send_frame, b"the answer of the channel")
+        ...
+        ...     def deliver(self, membership, message, size):
+        ...         print("deliver", message.event)
+        ...
+        ...     def send_frame(self, frame):
+        ...         print("send", frame.decode())
         >>> router = Router([Route("room:*", "RoomChannel")])
-        >>> session = Session(Codec(V2(), lambda data: data), router.match)
-        >>> (start,) = session.receive(b'["1","1","room:a","phx_join",{}]', binary=False)
-        >>> start.membership.accepted()
-        >>> (deliver,) = session.receive(b'["1","2","room:a","ping",{}]', binary=False)
-        >>> deliver.message.event
-        'ping'
-        >>> session.exited(deliver.membership)[0].frame
-        b'["1","1","room:a","phx_error",{"reason":"channel_crash"}]'
+        >>> session = Session(Codec(V2(), lambda data: data), router.match, Owner())
+        >>> session.receive(b'["1","1","room:a","phx_join",{}]', binary=False)
+        send the answer of the channel
+        >>> session.receive(b'["1","2","room:a","ping",{}]', binary=False)
+        deliver ping
+        >>> (membership,) = session.memberships
+        >>> session.exited(membership)
+        send ["1","1","room:a","phx_error",{"reason":"channel_crash"}]
+        'phx_error'
 
     Args:
         codec: the client's wire format, with the framing of its transport.
         route: a function that returns the route of a topic, or None. It must always return the same route for a topic.
+        owner: the functions that the session calls.
         max_channels: the maximum number of topics that the client may have joined at the same time.
-        max_joining: the maximum number of joins without an answer. A superseded join counts until the server answers
-            it, or until the connection gives up the membership.
+        max_joining: the maximum number of joins without an answer, with those that wait for the end of a channel.
         messages: the limit on messages to channels; None for no limit.
         joins: the limit on joins; None for no limit.
     """
 
     __slots__ = (
         "_decode",
+        "_held",
         "_joins",
         "_memberships",
         "_messages",
         "_route",
-        "_superseded",
         "codec",
         "max_channels",
         "max_joining",
+        "owner",
     )
 
     def __init__(
         self,
         codec: Codec,
         route: Callable[[str], Route | None],
+        owner: Owner,
         *,
         max_channels: int = 100,
         max_joining: int = 100,
@@ -381,20 +378,31 @@ class Session:
         joins: TokenBucket | None = None,
     ) -> None:
         self.codec = codec
+        self.owner = owner
         self.max_channels = max_channels
         self.max_joining = max_joining
         self._messages = messages
         self._joins = joins
-        # The superseded memberships. The join of some of them still needs an answer. Most clients never have any.
-        self._superseded: tuple[Membership, ...] = ()
         self._route = route
         self._decode = codec.decode
+        # By topic. A membership that is gone stays until its process has ended, or until the client joins again.
         self._memberships: dict[str, Membership] = {}
+        # Most clients never send a second join, so this is made on first use.
+        self._held: _Held | None = None
 
     @property
     def memberships(self) -> tuple[Membership, ...]:
         """The memberships that are not gone, in the order of the joins."""
-        return tuple(self._memberships.values())
+        return tuple(each for each in self._memberships.values() if each.status != "gone")
+
+    @property
+    def waiting(self) -> int:
+        """The weight of the messages that wait for the end of a channel, or for the start of the next one."""
+        return 0 if self._held is None else self._held.weight
+
+    def forget_owner(self) -> None:
+        """Break the cycle of the session and its owner, which would live until the next garbage collection."""
+        del self.owner
 
     # Bytes from the client
 
@@ -411,221 +419,242 @@ class Session:
         if self._joins is not None:
             self._joins.refill(now)
 
-    def receive(  # noqa: C901, PLR0912 - runs for every message, so it saves calls
-        self, data: bytes, *, binary: bool
-    ) -> list[Effect]:
-        """Return the effects of a message from the client. Never raises.
+    def receive(self, data: bytes, *, binary: bool) -> None:
+        """Handle a message from the client. Never raises.
+
+        A message with the join_ref of an earlier join has no effect. A malformed message closes the connection: with
+        1007 for text that is not UTF-8, else with 1011. If the serializer drops malformed messages, the session only
+        reports it (`Owner.ignored`).
 
         Args:
             data: the whole message. Text may be invalid UTF-8.
             binary: True for a binary WebSocket message.
-
-        Returns:
-            The effects, in order. A message with the join_ref of an earlier join has no effects. A malformed message
-            has one effect, a `Close`: with 1007 for text that is not UTF-8, else with 1011. If the serializer drops
-            malformed messages, the effect is `Ignored`.
         """
         try:
             message = self._decode(data, binary=binary)
         except DecodeError as error:
-            if self.codec.drops_malformed:
-                return [Ignored(str(error))]
-            return [_malformed(data, binary, error)]
-        if len(data) > _MAX_REF and (_is_long(message.join_ref) or _is_long(message.ref)):
+            self._malformed(data, binary, error)
+            return
+        size = len(data)
+        if size > _MAX_REF and (_is_long(message.join_ref) or _is_long(message.ref)):
             cause = f"a client sent a message whose ref has more than {_MAX_REF} characters"
-            return [Close(_INTERNAL_ERROR, "", cause)]
+            self.owner.violated(_INTERNAL_ERROR, cause)
+            return
+        topic = message.topic
         try:
-            membership = self._memberships.get(message.topic)
+            membership = self._memberships.get(topic)
         except TypeError:
             # The topic is a JSON array or object, which cannot be a dict key.
             membership = None
         # Most messages are for joined topics.
         if membership is None:
-            return self._receive_unjoined(message)
-        event = message.event
-        if event == "phx_join":
-            return self._rejoin(membership, message)
-        if event == "heartbeat" and message.topic == "phoenix":
-            return self._reply(message, None, "ok", {})
+            self._receive_unjoined(message, size)
+        elif message.event == "heartbeat" and topic == "phoenix":
+            self._reply(message, None, "ok", {})
+        elif self._held is not None and topic in self._held.topics:
+            self._hold(message, size)
+        elif membership.status == "gone":
+            self._receive_unjoined(message, size)
+        elif message.event == "phx_join":
+            if self._hold(message, size):
+                self._replace(membership)
+        else:
+            self._pass_on(membership, message, size)
+
+    def _malformed(self, data: bytes, binary: bool, error: DecodeError) -> None:
+        if self.codec.drops_malformed:
+            self.owner.ignored(str(error))
+            return
+        if not binary:
+            try:
+                data.decode()
+            except UnicodeDecodeError as fault:
+                cause = f"a client sent text that is not UTF-8: {fault.reason}"
+                self.owner.violated(_INVALID_DATA, cause)
+                return
+        self.owner.violated(_INTERNAL_ERROR, str(error))
+
+    def _receive_unjoined(self, message: Message, size: int) -> None:
+        topic, event = message.topic, message.event
+        if event == "heartbeat" and topic == "phoenix":
+            self._reply(message, None, "ok", {})
+        elif event == "phx_leave":
+            self._reply(message, message.join_ref, "ok", {})
+        elif event != "phx_join":
+            self._refuse(message, None, "unmatched topic")
+        elif (route := self._route(topic) if isinstance(topic, str) else None) is None:
+            self.owner.unmatched(topic)
+            self._refuse(message, None, "unmatched topic")
+        elif not self._has_room(topic):
+            self._refuse(message, message.join_ref, "too many channels joined")
+        elif self._may_join(message):
+            self._start(message, route, size)
+
+    def _pass_on(self, membership: Membership, message: Message, size: int) -> None:
+        """Pass a message to the channel of its membership, unless it is for an earlier one or exceeds a limit."""
         join_ref = message.join_ref
         if type(join_ref) is str:
             if join_ref != membership.join_ref:
-                return []
+                return
         elif join_ref is not None and not _same_json(join_ref, membership.join_ref):
-            return []
-        if event == "phx_leave":
+            return
+        if message.event == "phx_leave":
             if membership.status == "joined":
                 membership.status = "leaving"
-        elif self._messages is not None:
-            tokens = self._messages.tokens
-            if tokens < 1.0:
-                return self._limit_push(membership, message, self._messages)
-            self._messages.tokens = tokens - 1.0
-        return [Deliver(membership, message)]
+        elif self._messages is not None and not self._messages.take():
+            self.owner.limited("max_messages_per_second")
+            if message.ref is not None:
+                response = _rate_limited(self._messages)
+                self._reply(message, membership.channel_ref, "error", response)
+            return
+        self.owner.deliver(membership, message, size)
 
-    def _receive_unjoined(self, message: Message) -> list[Effect]:
-        topic, event = message.topic, message.event
-        if event == "heartbeat" and topic == "phoenix":
-            return self._reply(message, None, "ok", {})
-        if event == "phx_leave":
-            return self._reply(message, message.join_ref, "ok", {})
-        if event != "phx_join":
-            return self._reply(message, None, "error", {"reason": "unmatched topic"})
-        route = self._route(topic) if isinstance(topic, str) else None
-        if route is None:
-            return [Unmatched(topic), *self._refuse(message, None, "unmatched topic")]
-        if len(self._memberships) >= self.max_channels:
-            return self._refuse(message, message.join_ref, "too many channels joined")
-        limited = self._limit_join(message)
-        if limited is not None:
-            return limited
-        membership = self._memberships[topic] = Membership(message, route)
-        return [Start(membership, message)]
+    # The start and the end of channels
 
-    def _rejoin(self, old: Membership, message: Message) -> list[Effect]:
-        limited = self._limit_join(message)
-        if limited is not None:
-            return limited
-        new = Membership(message, old.route)
-        closes = old.take_closes()
-        if old.ended:
-            old.status = "gone"
-        else:
-            try:
-                close = self.codec.close(old.join_ref, old.topic)
-            except EncodeError as error:
-                return [_unwritable(error)]
-            if old.status == "joining":
-                # As in Phoenix, every join gets an answer. Only an accepted join also gets a phx_close.
-                old.supersede(new, close)
-                self._superseded = (*self._superseded, old)
-            else:
-                old.status = "gone"
-                closes.append(close)
-        # The new membership replaces the old one, so the number of topics stays the same.
-        self._memberships[old.topic] = new
-        new.add_closes(closes)
-        return [Start(new, message, None if old.ended else old)]
-
-    # Limits
-
-    def _limit_push(
-        self, membership: Membership, message: Message, bucket: TokenBucket
-    ) -> list[Effect]:
-        """Return the effects of a message to a channel if the bucket has no token."""
-        limited: list[Effect] = [Limited("max_messages_per_second")]
-        if message.ref is not None:
-            limited += self._reply(message, membership.channel_ref, "error", _rate_limited(bucket))
-        return limited
-
-    def _limit_join(self, message: Message) -> list[Effect] | None:
-        """Return the effects of a join that exceeds a limit; None if the client may join."""
-        limit: Limit
-        # Most clients have few memberships, so the cheap test is usually enough.
-        many = len(self._memberships) + len(self._superseded) >= self.max_joining
-        if many and self._has_too_many_joins():
-            limit, response = "max_joining", {"reason": "too many joins in progress"}
-        elif self._joins is not None and not self._joins.take():
-            limit, response = "max_joins_per_second", _rate_limited(self._joins)
-        else:
-            return None
-        return [Limited(limit), *self._reply(message, message.join_ref, "error", response)]
-
-    def _has_too_many_joins(self) -> bool:
-        self._superseded = tuple(
-            each
-            for each in self._superseded
-            if each.status == "superseded" and not each.is_given_up
-        )
-        joining = sum(each.status == "joining" for each in self._memberships.values())
-        return joining + len(self._superseded) >= self.max_joining
-
-    # Reports about channels
+    def _start(
+        self, message: Message, route: Route, size: int, close_of_replaced: bytes | None = None
+    ) -> None:
+        membership = Membership(message, route, close_of_replaced=close_of_replaced)
+        # At the end of the dict, which has the order of the joins.
+        self._memberships.pop(membership.topic, None)
+        self._memberships[membership.topic] = membership
+        self.owner.start_channel(membership, message, size)
 
     def started(self, membership: Membership, process: object) -> None:
         """Note the process of the channel of a membership."""
         membership.process = process
+        if self._held is not None and membership.topic in self._held.topics:
+            self._release(self._held, membership.topic)
 
-    def give_up(self, membership: Membership) -> None:
-        """Note that the connection has told the channel to end before the channel answered the join.
-
-        The connection does this when too many joins of the topic wait for each other.
-        """
-        membership.is_given_up = True
-
-    def refused(self, membership: Membership) -> None:
-        """Free a topic whose channel has refused the join."""
-        self._forget(membership)
-
-    def closed(self, membership: Membership) -> None:
-        """Free a topic whose channel has written phx_close."""
-        self._forget(membership)
-
-    def exited(self, membership: Membership) -> list[Effect]:
+    def exited(self, membership: Membership) -> Literal["join crashed", "phx_error"] | None:
         """Handle the end of a channel's process, or a failure to start it.
 
         The exit reason does not matter, because a channel that ends normally has already written its last frame.
 
         Returns:
-            The remaining frames for the client: `join crashed` if the join has no answer, else phx_error. The list is
-            empty if the channel has written its last frame, or if a later membership has replaced this joined one.
+            The news for the client: `join crashed` if the join has had no answer, and `phx_error` if the membership
+            ended without phx_close. None if the channel has written its last frame, or if a later join replaces it.
         """
-        if membership.ended or membership.status == "gone":
-            self._forget(membership)
-            return []
+        topic = membership.topic
+        if self._memberships.get(topic) is not membership:
+            # The channel had written its last frame, and the client has joined again.
+            return None
+        news: Literal["join crashed", "phx_error"] | None = None
+        close = None
         try:
-            if membership.status in ("joining", "superseded"):
-                effects = self._crashed_join(membership)
-            else:
-                effects = [Send(self.codec.error(membership.join_ref, membership.topic))]
+            if membership.status == "joining":
+                news = "join crashed"
+                membership.refuse(self.owner.send_frame, self._crashed_join(membership))
+            elif membership.status != "gone" and membership.is_replaced:
+                close = self.codec.close(membership.join_ref, topic)
+            elif membership.status != "gone":
+                news = "phx_error"
+                self.owner.send_frame(self.codec.error(membership.join_ref, topic))
         except EncodeError as error:
-            self._forget(membership)
-            return [_unwritable(error)]
-        self._forget(membership)
-        effects += [Send(frame) for frame in membership.take_closes()]
-        return effects
-
-    def _forget(self, membership: Membership) -> bool:
-        """Mark a membership as gone, and free its topic. Return False if the membership was gone before."""
-        if membership.status == "gone":
-            return False
-        if membership.status != "superseded":
-            del self._memberships[membership.topic]
+            # The client's refs are too deeply nested to encode.
+            membership.status = "gone"
+            del self._memberships[topic]
+            self.owner.violated(_INTERNAL_ERROR, str(error))
+            return None
         membership.status = "gone"
+        del self._memberships[topic]
+        held = self._held
+        if held is not None and topic in held.topics:
+            if close is not None:
+                message, size = held.take(topic)
+                self._start(message, membership.route, size, close)
+            self._release(held, topic)
+        return news
+
+    # Messages that wait for the end of a channel, or for the start of the next one
+
+    def _hold(self, message: Message, size: int) -> bool:
+        """Let a message wait. Return False if it was a join that exceeds a limit."""
+        if message.event == "phx_join" and not self._may_join(message):
+            return False
+        if self._held is None:
+            self._held = _Held()
+        self._held.add(message, size)
+        self.owner.hold_back()
         return True
+
+    def _replace(self, membership: Membership) -> None:
+        membership.is_replaced = True
+        self.owner.stop_channel(membership)
+
+    def _release(self, held: _Held, topic: str) -> None:
+        """Handle the messages that waited, until the next one has to wait for a start or for an end."""
+        while waiting := held.topics.get(topic):
+            membership = self._memberships.get(topic)
+            is_join = waiting[0][0].event == "phx_join"
+            if membership is not None and membership.process is None:
+                return  # its start is still to come
+            if membership is not None and membership.status != "gone":
+                if is_join:
+                    self._replace(membership)
+                    return
+                self._pass_on(membership, *held.take(topic))
+                continue
+            message, size = held.take(topic)
+            route = self._route(topic) if is_join else None
+            if route is not None:
+                # The join has passed the limits when it arrived, and its topic has a place.
+                self._start(message, route, size)
+            else:
+                self._receive_unjoined(message, size)
+        held.topics.pop(topic, None)
+
+    # Limits
+
+    def _has_room(self, topic: str) -> bool:
+        """Return True if the client may join a further topic."""
+        if len(self._memberships) < self.max_channels:
+            return True
+        return sum(each.status != "gone" for each in self._memberships.values()) < self.max_channels
+
+    def _may_join(self, message: Message) -> bool:
+        """Return True if a join exceeds no limit. If it exceeds one, answer it."""
+        limit: Limit
+        held = 0 if self._held is None else self._held.joins
+        # Most clients have few memberships, so the cheap test is usually enough.
+        many = len(self._memberships) + held >= self.max_joining
+        if many and self._joining() + held >= self.max_joining:
+            limit, response = "max_joining", {"reason": "too many joins in progress"}
+        elif self._joins is not None and not self._joins.take():
+            limit, response = "max_joins_per_second", _rate_limited(self._joins)
+        else:
+            return True
+        self.owner.limited(limit)
+        self._reply(message, message.join_ref, "error", response)
+        return False
+
+    def _joining(self) -> int:
+        return sum(each.status == "joining" for each in self._memberships.values())
 
     # Frames to the client
 
-    def _crashed_join(self, membership: Membership) -> list[Effect]:
-        frame = self.codec.reply(
+    def _crashed_join(self, membership: Membership) -> bytes:
+        return self.codec.reply(
             membership.join_ref,
             membership.ref,
             membership.topic,
             "error",
             {"reason": "join crashed"},
         )
-        return [Send(frame)]
 
-    def _refuse(self, message: Message, join_ref: Any, reason: str) -> list[Effect]:
-        return self._reply(message, join_ref, "error", {"reason": reason})
+    def _refuse(self, message: Message, join_ref: Any, reason: str) -> None:
+        self._reply(message, join_ref, "error", {"reason": reason})
 
     def _reply(
         self, message: Message, join_ref: Any, status: str, response: dict[str, Any]
-    ) -> list[Effect]:
+    ) -> None:
         try:
             frame = self.codec.reply(join_ref, message.ref, message.topic, status, response)
         except EncodeError as error:
-            return [_unwritable(error)]
-        return [Send(frame)]
-
-
-def _malformed(data: bytes, binary: bool, error: DecodeError) -> Close:
-    if not binary:
-        try:
-            data.decode()
-        except UnicodeDecodeError as fault:
-            return Close(_INVALID_DATA, "", f"a client sent text that is not UTF-8: {fault.reason}")
-    return Close(_INTERNAL_ERROR, "", str(error))
+            # The client's refs or topics are too deeply nested to encode.
+            self.owner.violated(_INTERNAL_ERROR, str(error))
+        else:
+            self.owner.send_frame(frame)
 
 
 def _rate_limited(bucket: TokenBucket) -> dict[str, Any]:
@@ -642,11 +671,6 @@ def _is_long(ref: Any) -> bool:
     except RecursionError:
         # The ref is too deeply nested to encode, so no answer can repeat it.
         return True
-
-
-def _unwritable(error: EncodeError) -> Close:
-    """Return the close for a client whose refs or topics are too deeply nested to encode."""
-    return Close(_INTERNAL_ERROR, "", str(error))
 
 
 def _same_json(one: Any, other: Any) -> bool:

@@ -17,7 +17,7 @@ from channels.channel import connection_of
 from channels.connection.session_server import SessionServer
 from channels.filters import FilterRule, filter_parameters
 from channels.messages import Broadcast, Message
-from channels.protocol.session import Deliver, Effect, Membership, Send, Start
+from channels.protocol.session import Membership
 from channels.recording.contents import FrameContents
 from channels.recording.nodes import record_nodes
 from channels.recording.watched_out import WatchedOut
@@ -264,16 +264,11 @@ class RecordedSession:
         self._session = session
         self._pid = pid
         self._add = add
-        self._frame_in = frame_in
         # The server calls `receive` most often, so this attribute avoids `__getattr__`.
-        self.receive = session.receive if frame_in is None else self._receive
-
-    def _receive(self, data: bytes, *, binary: bool) -> list[Effect]:
-        effects: list[Effect] = self._session.receive(data, binary=binary)
-        for effect in effects:
-            if self._frame_in is not None and (type(effect) is Deliver or type(effect) is Start):
-                self._frame_in(self._pid, effect.message, len(data))
-        return effects
+        self.receive = session.receive
+        self._owner: _RecordedOwner | None = None
+        if frame_in is not None:
+            self._owner = session.owner = _RecordedOwner(session.owner, pid, frame_in)
 
     @property
     def codec(self) -> Any:
@@ -284,28 +279,56 @@ class RecordedSession:
     def codec(self, codec: Any) -> None:
         self._session.codec = codec
 
-    def exited(self, membership: Membership) -> list[Effect]:
-        joining = membership.status in ("joining", "superseded")
-        effects: list[Effect] = self._session.exited(membership)
-        if any(isinstance(effect, Send) for effect in effects):
-            event = "join crashed" if joining else "phx_error"
-            fields = {"topic": membership.topic[:_LONG], "event": event}
+    @property
+    def owner(self) -> Any:
+        """The owner of the wrapped session. An observer may replace it, for example to see the starts of channels."""
+        return self._session.owner
+
+    @owner.setter
+    def owner(self, owner: Any) -> None:
+        self._session.owner = owner
+
+    def exited(self, membership: Membership) -> str | None:
+        news: str | None = self._session.exited(membership)
+        if news is not None:
+            fields = {"topic": membership.topic[:_LONG], "event": news}
             process = membership.process
             if process is not None:
                 fields["channel"] = process.number
             self._add("client_told", self._pid, fields)
-        return effects
+        return news
 
     def end(self) -> None:
         """Record nothing more. A connection can live longer than a recorder, so drop the recorder here."""
-        self._add, self._frame_in = _ignore, None
-        self.receive = self._session.receive
+        self._add = _ignore
+        if self._owner is not None:
+            self._owner.frame_in = _ignore
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
 
 
-def _ignore(kind: str, pid: Pid, fields: dict[str, Any]) -> None:
+class _RecordedOwner:
+    """The owner of a session, which records the messages that the session passes to channels."""
+
+    def __init__(self, owner: Any, pid: Pid, frame_in: _FrameIn) -> None:
+        self._owner = owner
+        self._pid = pid
+        self.frame_in = frame_in
+
+    def start_channel(self, membership: Membership, message: Message, size: int) -> None:
+        self.frame_in(self._pid, message, size)
+        self._owner.start_channel(membership, message, size)
+
+    def deliver(self, membership: Membership, message: Message, size: int) -> None:
+        self.frame_in(self._pid, message, size)
+        self._owner.deliver(membership, message, size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._owner, name)
+
+
+def _ignore(*_: object) -> None:
     pass
 
 

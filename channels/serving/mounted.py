@@ -8,11 +8,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from actors.refs import Pid
 from actors.servers.gen_server import Request
 from channels.protocol.link import Link
 from channels.protocol.longpoll import LongPoll
-from channels.protocol.ticket import Ticket
+from channels.protocol.session import Membership
 from channels.serializers.serializer import Codec, Serializer
 from channels.serving.mount import Mount
 from channels.socket import Socket
@@ -30,7 +29,7 @@ class Pool(Protocol):
 
     names: list[object]
 
-    def start(self, link: Link, ticket: Ticket, payload: Any, replaced: tuple[Pid, ...]) -> Request:
+    def start(self, link: Link, membership: Membership, payload: Any) -> Request:
         """Ask for the start of the channel of a membership. If no process has to wait, the request is done."""
 
 

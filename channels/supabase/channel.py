@@ -145,7 +145,7 @@ class SupabaseServer(DurableChannelServer):
         found = await history.read(channel.topic)
         self.cursor = Cursor(found.end, history.limits.mode)
         ChannelServer._accept(self, response)
-        if not self.ticket.membership.is_gone:
+        if not self.membership.is_replaced:
             await self._replay(channel._replayed(found.entries))
             self.cursor.move(found.end)
 

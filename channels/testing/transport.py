@@ -130,16 +130,17 @@ class TestSession(SessionServer):
             if self.closing is None:
                 if self.has_rates:
                     self.session.refill(trio.current_time())
-                effects = self.session.receive(message.data, binary=message.binary)
-                waiting = self._carry_out(effects, len(message.data))
-                if waiting is not None:
-                    await waiting
+                self.session.receive(message.data, binary=message.binary)
+                if self.starting is not None:
+                    await self._finish_starts()
         elif kind is ClientGone:
             if self.closing is None:
                 self._note_end(1000, CLOSED, "the client closed")
             return self._ended()
         else:
             self._take(message)
+            if self.starting is not None:
+                await self._finish_starts()
         return self._ended() if self.closing is not None else None
 
     def _leave_unread(self) -> None:

@@ -1,7 +1,7 @@
 """A server in a few lines around real sessions: every process is an object that takes steps.
 
 The channel is the one that the frames in `tests/data/frames.json` were recorded from. Each
-step needs a call: `FakeConnection.feed` hands a frame to the session and carries out the effects,
+step needs a call: `FakeConnection.feed` hands a frame to the session, which calls the connection back,
 `FakeChannel.step` handles one message, `FakeConnection.step` takes one report; `settle` does all
 that is left. So a test chooses the order in which the processes run.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from channels.errors import EncodeError
 from channels.messages import BinaryFrame, Message
-from channels.protocol.session import Close, Deliver, Effect, Membership, Send, Session, Start
+from channels.protocol.session import Membership, Session
 from channels.serializers.serializer import Codec
 from channels.serializers.v2 import V2
 from channels.topics import Route, Router
@@ -32,55 +32,71 @@ class FakeConnection:
         traps_exits: bool = False,
         subscribers: list[FakeChannel] | None = None,
     ) -> None:
-        self.session = Session(CODEC, ROUTER.match, max_channels=max_channels)
+        self.session = Session(CODEC, ROUTER.match, self, max_channels=max_channels)
         self.traps_exits = traps_exits
         self.written: list[bytes] = []
-        self.close: Close | None = None
+        self.close: int | None = None
         self.channels: list[FakeChannel] = []
-        self.reports: deque[tuple[str, Membership]] = deque()
+        self.ended: deque[Membership] = deque()
         self.subscribers: list[FakeChannel] = [] if subscribers is None else subscribers
 
     def feed(self, data: bytes, *, binary: bool = False) -> None:
         if self.close is None:
-            self.perform(self.session.receive(data, binary=binary))
+            self.session.receive(data, binary=binary)
 
-    def perform(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case Deliver(membership, message):
-                    membership.process.send(message)
-                case Start(membership, message, replaced):
-                    if replaced is not None and replaced.status != "superseded":
-                        replaced.process.exit_signal()
-                    channel = FakeChannel(self, membership, message)
-                    if replaced is not None:
-                        channel.waits_for = (replaced.process, *replaced.process.waits_for)
-                    membership.process = channel
-                    self.channels.append(channel)
-                case Send(frame):
-                    self.written.append(frame)
-                case Close():
-                    self.close = effect
+    # The calls of the session
+
+    def start_channel(self, membership: Membership, message: Message, size: int) -> None:
+        channel = FakeChannel(self, membership, message)
+        self.channels.append(channel)
+        self.session.started(membership, channel)
+
+    def deliver(self, membership: Membership, message: Message, size: int) -> None:
+        membership.process.send(message)
+
+    def stop_channel(self, membership: Membership) -> None:
+        if membership.status != "joining":
+            membership.process.exit_signal()
+
+    def send_frame(self, frame: bytes) -> None:
+        self.written.append(frame)
+
+    def violated(self, code: int, cause: str) -> None:
+        self.close = code
+
+    def hold_back(self) -> None:
+        pass
+
+    def limited(self, limit: str) -> None:
+        pass
+
+    def unmatched(self, topic: Any) -> None:
+        pass
+
+    def ignored(self, cause: str) -> None:
+        pass
+
+    # Steps
 
     def step(self) -> None:
-        """Take one report."""
-        report, membership = self.reports.popleft()
-        match report:
-            case "refused":
-                self.session.refused(membership)
-            case "closed":
-                self.session.closed(membership)
-            case "exited":
-                self.perform(self.session.exited(membership))
+        """Take the report of one ended channel."""
+        self.session.exited(self.ended.popleft())
 
     def settle(self) -> None:
         """Let every process of this connection run until none has anything to do."""
-        while self.reports or any(channel.inbox for channel in self.channels):
+        while self.ended or any(channel.inbox for channel in self.channels):
             for channel in self.channels:
                 while channel.inbox:
                     channel.step()
-            while self.reports:
+            while self.ended:
                 self.step()
+            self._kill_replaced()
+
+    def _kill_replaced(self) -> None:
+        """End the replaced channels that trap exits, as the connection does after five seconds."""
+        for channel in self.channels:
+            if channel.alive and channel.membership.is_replaced:
+                channel.exit()
 
     def take(self) -> list[str]:
         """The frames since the last time, in the notation of the recording."""
@@ -90,7 +106,7 @@ class FakeConnection:
         ]
         self.written.clear()
         if self.close is not None:
-            shown.append(f"CLOSE:{self.close.code}:{self.close.reason}")
+            shown.append(f"CLOSE:{self.close}:")
         return shown
 
 
@@ -102,8 +118,6 @@ class FakeChannel:
         self.membership = membership
         self.alive = True
         self.inbox: deque[Message] = deque([join])
-        # The channels that this one replaces. Their joins are answered before its own.
-        self.waits_for: tuple[FakeChannel, ...] = ()
 
     def send(self, message: Message) -> None:
         # A message to a process that has ended is lost.
@@ -125,20 +139,15 @@ class FakeChannel:
             self.exit()
 
     def join(self, message: Message) -> None:
-        for before in reversed(self.waits_for):
-            while before.inbox and before.membership.status == "superseded":
-                before.step()
         if message.topic == "room:deny":
             self.write_join_reply("error", {"reason": "unauthorized"})
-            self.membership.ended = True
-            self.report("refused")
             self.exit()
         elif message.topic == "room:joinboom":
             raise RuntimeError("boom")
         else:
             greeting = {"hello": "world", "params": message.payload}
             self.write_join_reply("ok", greeting if message.topic == "room:withreply" else {})
-            if self.membership.status == "gone":
+            if self.membership.is_replaced:
                 self.exit_signal()
             else:
                 self.connection.subscribers.append(self)
@@ -178,19 +187,16 @@ class FakeChannel:
 
     def write_join_reply(self, status: str, response: Any) -> None:
         membership = self.membership
-        self.write(
-            CODEC.reply(membership.join_ref, membership.ref, membership.topic, status, response)
-        )
+        frame = CODEC.reply(membership.join_ref, membership.ref, membership.topic, status, response)
         if status == "ok":
-            membership.accepted()
-        for frame in membership.take_closes():
-            self.write(frame)
+            membership.accept(self.write, frame)
+        else:
+            membership.refuse(self.write, frame)
 
     def stop(self) -> None:
-        if self.membership.status != "gone":
+        if not self.membership.is_gone and not self.membership.is_replaced:
             self.write(CODEC.close(self.membership.join_ref, self.membership.topic))
-        self.membership.ended = True
-        self.report("closed")
+            self.membership.end()
         self.exit()
 
     def exit(self) -> None:
@@ -198,11 +204,8 @@ class FakeChannel:
         self.inbox.clear()
         if self in self.connection.subscribers:
             self.connection.subscribers.remove(self)
-        self.report("exited")
+        self.connection.ended.append(self.membership)
 
     def exit_signal(self) -> None:
         if self.alive and not self.connection.traps_exits:
             self.exit()
-
-    def report(self, what: str) -> None:
-        self.connection.reports.append((what, self.membership))

@@ -1,11 +1,15 @@
-"""Helpers for tests of sessions: a session, ways to feed it, and ways to read its frames."""
+"""Helpers for tests of sessions: a session whose owner notes its calls, and ways to feed it and to read its frames."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import MutableSequence
 from typing import Any
 
-from channels.protocol.session import Effect, Membership, Send, Session, Start
+import attrs
+
+from channels.messages import Message
+from channels.protocol.session import Membership, Session
 from channels.serializers.serializer import Codec
 from channels.serializers.v2 import V2
 from channels.topics import Route, Router
@@ -16,14 +20,126 @@ ROUTER = Router([ROUTE, PHOENIX_ROUTE])
 CODEC = Codec(V2(), lambda data: b"|" + data)
 
 
+@attrs.frozen
+class Start:
+    membership: Membership
+    message: Message
+
+
+@attrs.frozen
+class Deliver:
+    membership: Membership
+    message: Message
+
+
+@attrs.frozen
+class Stop:
+    membership: Membership
+
+
+@attrs.frozen
+class Send:
+    frame: bytes
+
+
+@attrs.frozen
+class Close:
+    code: int
+    cause: str
+
+
+@attrs.frozen
+class Limited:
+    limit: str
+
+
+@attrs.frozen
+class Unmatched:
+    topic: Any
+
+
+@attrs.frozen
+class Ignored:
+    cause: str
+
+
+class NotingOwner:
+    """The owner of a session. It notes each call. Each channel starts at once, unless `starts_at_once` is False."""
+
+    def __init__(self) -> None:
+        self.session: Session | None = None
+        self.starts_at_once = True
+        self.calls: MutableSequence[Any] = []
+        self.held_back = 0
+
+    def start_channel(self, membership: Membership, message: Message, size: int) -> None:
+        self.calls.append(Start(membership, message))
+        if self.starts_at_once:
+            assert self.session is not None
+            self.session.started(membership, object())
+
+    def deliver(self, membership: Membership, message: Message, size: int) -> None:
+        self.calls.append(Deliver(membership, message))
+
+    def stop_channel(self, membership: Membership) -> None:
+        self.calls.append(Stop(membership))
+
+    def send_frame(self, frame: bytes) -> None:
+        self.calls.append(Send(frame))
+
+    def violated(self, code: int, cause: str) -> None:
+        self.calls.append(Close(code, cause))
+
+    def hold_back(self) -> None:
+        self.held_back += 1
+
+    def limited(self, limit: str) -> None:
+        self.calls.append(Limited(limit))
+
+    def unmatched(self, topic: Any) -> None:
+        self.calls.append(Unmatched(topic))
+
+    def ignored(self, cause: str) -> None:
+        self.calls.append(Ignored(cause))
+
+
 def new_session(**limits: Any) -> Session:
-    return Session(CODEC, ROUTER.match, **limits)
+    owner = NotingOwner()
+    owner.session = Session(CODEC, ROUTER.match, owner, **limits)
+    return owner.session
 
 
-def feed(session: Session, *message: Any, payload: Any = None) -> list[Effect]:
-    """Send join_ref, ref, topic, event, and a payload that is empty unless given."""
+def owner_of(session: Session) -> NotingOwner:
+    owner = session.owner
+    assert isinstance(owner, NotingOwner)
+    return owner
+
+
+def calls_of(session: Session) -> list[Any]:
+    """Return the calls of a session since the last time."""
+    owner = owner_of(session)
+    calls, owner.calls = owner.calls, []
+    return list(calls)
+
+
+def receive(session: Session, data: bytes, *, binary: bool = False) -> list[Any]:
+    """Return the calls of a session for a message of the client."""
+    calls_of(session)
+    session.receive(data, binary=binary)
+    return calls_of(session)
+
+
+def exited(session: Session, membership: Membership) -> list[Any]:
+    """Return the calls of a session for the end of a channel."""
+    calls_of(session)
+    session.exited(membership)
+    return calls_of(session)
+
+
+def feed(session: Session, *message: Any, payload: Any = None) -> list[Any]:
+    """Send join_ref, ref, topic, event, and a payload that is empty unless given. Return the calls of the session."""
     data = json.dumps([*message, {} if payload is None else payload])
-    return session.receive(data.encode(), binary=False)
+    return receive(session, data.encode())
 
 
 def join(
@@ -34,26 +150,33 @@ def join(
     return start.membership
 
 
+def accept(membership: Membership) -> list[bytes]:
+    """Let the channel of a membership accept the join with the answer "ok". Return the written frames."""
+    written: list[bytes] = []
+    membership.accept(written.append, b"ok")
+    return written
+
+
+def refuse(membership: Membership) -> list[bytes]:
+    """Let the channel of a membership refuse the join with the answer "no". Return the written frames."""
+    written: list[bytes] = []
+    membership.refuse(written.append, b"no")
+    return written
+
+
 def joined(session: Session, topic: str = "room:a", join_ref: Any = "1") -> Membership:
     membership = join(session, topic, join_ref)
-    membership.accepted()
+    accept(membership)
     return membership
 
 
-def closes_of(membership: Membership) -> tuple[bytes, ...]:
-    """Return the phx_close frames that wait for the answer to a join, without taking them."""
-    closes = membership.take_closes()
-    membership.add_closes(closes)
-    return tuple(closes)
-
-
-def sent(effects: list[Effect]) -> list[Any]:
-    """The frames of effects which are all Send, read back."""
+def sent(calls: list[Any]) -> list[Any]:
+    """The frames of calls that all send one, read back."""
     frames = []
-    for effect in effects:
-        assert isinstance(effect, Send)
-        assert effect.frame.startswith(b"|")
-        frames.append(json.loads(effect.frame[1:]))
+    for call in calls:
+        assert isinstance(call, Send)
+        assert call.frame.startswith(b"|")
+        frames.append(json.loads(call.frame[1:]))
     return frames
 
 

@@ -95,9 +95,13 @@ async def test_floods_of_many_clients_do_not_delay_a_quiet_client(serve: Serve, 
 
 
 async def test_joins_count_as_two_dozen_frames(serve: Serve) -> None:
-    server = await serve(Endpoint(sockets={"/socket": UserSocket}))
+    class Wide(UserSocket):
+        max_channels = 1000
+        max_joining = 1000
+
+    server = await serve(Endpoint(sockets={"/socket": Wide}))
     client = await server.connect()
-    client.write(b"".join(text("1", str(n), "room:a", "phx_join", {}) for n in range(1000)))
+    client.write(b"".join(text("1", str(n), f"room:{n}", "phx_join", {}) for n in range(1000)))
     client.write(text(*HEARTBEAT))
     assert await turns_until(client, BEAT) >= 1000 * 24 / 1024
 

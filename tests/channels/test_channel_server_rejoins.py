@@ -10,7 +10,7 @@ import trio
 import actors
 from actors import Pid, Shutdown, is_alive, send
 from channels import Endpoint
-from channels.connection.session_server import UNDECIDED_LIMIT
+from channels.connection.session_server import WAITING_LIMIT
 from tests.channels.conftest import Serve
 from tests.channels.rooms import Room, UserSocket
 from tests.channels.support import Client, Server, phx_close, reason_of, reply, settle
@@ -51,12 +51,11 @@ async def test_messages_of_the_old_membership_are_dropped_without_an_answer(serv
 async def test_every_join_of_one_write_is_answered_and_the_earlier_ones_are_closed(
     serve: Serve,
 ) -> None:
-    # In the order of Phoenix, which answers each of them before it takes its own notes about closes.
     server, client, _ = await joined(serve)
     assert await client.exchange(join("3"), join("4")) == [
         reply("3", "3", "room:a"),
-        reply("4", "4", "room:a"),
         phx_close("1", "room:a"),
+        reply("4", "4", "room:a"),
         phx_close("3", "room:a"),
     ]
     assert len(server.channels("room:a")) == 1
@@ -69,14 +68,18 @@ async def test_all_joins_of_a_burst_are_answered_in_order_and_all_but_the_last_a
     client = await server.connect()
     before = len(server.runtime.processes())
     assert await client.exchange(*(join(ref) for ref in "12345")) == [
-        *(reply(ref, ref, "room:a") for ref in "12345"),
-        *(phx_close(ref, "room:a") for ref in "1234"),
+        reply("1", "1", "room:a"),
+        *(
+            frame
+            for old, new in zip("1234", "2345", strict=True)
+            for frame in (reply(new, new, "room:a"), phx_close(old, "room:a"))
+        ),
     ]
     assert len(server.channels("room:a")) == 1
     assert len(server.runtime.processes()) == before + 1
 
 
-async def test_a_superseded_join_may_be_refused_or_crash(serve: Serve) -> None:
+async def test_a_replaced_join_may_be_refused_or_crash(serve: Serve) -> None:
     client = await (await serve(Endpoint(sockets=ENDPOINT))).connect()
     got = await client.exchange(join("1", refuse={"no": 1}), join("2", crash=True), join("3"))
     crashed = reply("2", "2", "room:a", {"reason": "join crashed"}, "error")
@@ -107,25 +110,42 @@ async def test_a_rejoin_gives_an_unfinished_join_five_seconds(
     assert client.frames() == []
 
 
-async def test_at_most_eight_joins_of_a_topic_wait_and_all_get_an_answer(serve: Serve) -> None:
+async def test_many_joins_of_a_topic_wait_in_one_line_and_all_get_an_answer(serve: Serve) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))
     client = await server.connect()
     before = len(server.runtime.processes())
-    await client.exchange(join("first", sleep=3))
-    got = await client.exchange(*(join(str(number)) for number in range(200)))
-    assert len(server.runtime.processes()) <= before + UNDECIDED_LIMIT + 2
-    given_up = server.endpoint.statistics()["counts"]["session", "joins_given_up"]
-    assert given_up > 200 - UNDECIDED_LIMIT - 2
-    await trio.sleep(3.1)
-    got += client.frames()
-    answers = [frame for frame in got if frame[3] == "phx_reply"]
-    assert len(got) == len(answers) + UNDECIDED_LIMIT
-    assert sorted(frame[1] for frame in answers) == sorted(
-        ["first", *(str(number) for number in range(200))]
-    )
-    assert [frame[4]["status"] for frame in answers].count("ok") == UNDECIDED_LIMIT + 1
-    assert answers[-1] == reply("199", "199", "room:a")
+    got = await client.exchange(join("first", sleep=3))
+    got += await client.exchange(*(join(str(number)) for number in range(200)))
+    # At most `max_joining` joins wait, the first among them.
+    busy = {"reason": "too many joins in progress"}
+    assert got == [reply(str(n), str(n), "room:a", busy, "error") for n in range(99, 200)]
     assert len(server.runtime.processes()) == before + 1
+    await trio.sleep(3.1)
+    refs = ["first", *map(str, range(99))]
+    closes = [[], *([phx_close(ref, "room:a")] for ref in refs)]
+    assert client.frames() == [
+        frame
+        for ref, close in zip(refs, closes, strict=False)
+        for frame in (reply(ref, ref, "room:a"), *close)
+    ]
+    assert len(server.runtime.processes()) == before + 1
+
+
+async def test_a_flood_for_a_replaced_channel_stops_the_reading_from_its_client(
+    serve: Serve,
+) -> None:
+    _, client, _ = await joined(serve, trap=True)
+    await client.exchange(join("2"))
+    echoes = [("2", f"e{number}", "room:a", "echo") for number in range(2 * WAITING_LIMIT)]
+    for start in range(0, len(echoes), 64):
+        client.send(*echoes[start : start + 64])
+    await settle()
+    assert await client.exchange((None, "h", "phoenix", "heartbeat")) == []
+    await trio.sleep(5.1)
+    got = client.frames()
+    got.remove(reply(None, "h", "phoenix"))
+    assert got[:2] == [reply("2", "2", "room:a"), phx_close("1", "room:a")]
+    assert [frame[1] for frame in got[2:]] == [echo[1] for echo in echoes]
 
 
 async def test_a_refused_rejoin_still_closes_the_old_membership(serve: Serve) -> None:
@@ -195,15 +215,15 @@ async def test_a_third_join_waits_for_the_first_channel_as_the_second_did(serve:
     assert reasons == [actors.KILLED]
     assert client.frames() == [
         reply("2", "2", "room:a"),
-        reply("3", "3", "room:a"),
         phx_close("1", "room:a"),
+        reply("3", "3", "room:a"),
         phx_close("2", "room:a"),
     ]
     assert len(server.channels("room:a")) == 1
 
 
 @pytest.mark.parametrize("outcome", [{}, {"refuse": {"no": 1}}, {"crash": True}])
-async def test_a_superseded_join_that_returns_is_answered_and_ends(
+async def test_a_replaced_join_that_returns_is_answered_and_ends(
     serve: Serve, outcome: dict[str, Any]
 ) -> None:
     server = await serve(Endpoint(sockets=ENDPOINT))

@@ -29,7 +29,7 @@ from channels import (
 )
 from channels import logger as channels_logger
 from channels.connect_info import ConnectInfo
-from channels.connection.session_server import SessionServer
+from channels.protocol.session import Session
 from channels.telemetry import (
     CHANNEL_HANDLED_IN,
     CHANNEL_JOINED,
@@ -467,14 +467,14 @@ async def test_an_unsupported_protocol_is_logged_without_the_token(
 async def test_a_crash_report_of_a_connection_hides_the_data_of_its_client(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("a bug of ours")
 
     server = await serve(Endpoint(sockets={"/socket": Mount(UserSocket, longpoll=True)}))
     short, long = await server.connect(), await server.connect()
     poller = await Poller(server).open()
     crashes = server.listen(CRASH)
-    monkeypatch.setattr(SessionServer, "_carry_out", fail)
+    monkeypatch.setattr(Session, "receive", fail)
     short.send(("1", "1", "room:a", "phx_join", {"password": "s3same"}))
     long.send(("1", "1", "room:a", "phx_join", {"password": "s3same" * 1000}))
     await poller.send(("1", "1", "room:a", "phx_join", {"password": "s3same"}))

@@ -10,7 +10,7 @@ from attrs import define, field
 from actors import ExitReason, Pid, is_alive
 from channels.laboratory.invariants import Client, Frames, Meaning
 from channels.messages import Message
-from channels.protocol.session import Membership, Start
+from channels.protocol.session import Membership
 from supervision.laboratory.chaos.invariants.base import Feed, Invariant
 
 
@@ -18,7 +18,7 @@ class MembershipsEnd(Invariant):
     """Every accepted membership ends with exactly one `phx_close` or `phx_error`.
 
     If the process of a joined channel ends, its client must get one of these frames before the clock advances. If the
-    client has joined the topic again, the `phx_close` follows the answer to the latest join. A client that has
+    client has joined the topic again, the `phx_close` follows the answer to the next join. A client that has
     disconnected needs neither frame.
     """
 
@@ -35,10 +35,13 @@ class MembershipsEnd(Invariant):
     def started(self, client: Client) -> None:
         self._clients[client.pid] = _Memberships(client)
 
-    def asked(self, client: Client, message: Message, start: Start | None) -> None:
+    def asked(self, client: Client, message: Message) -> None:
+        """Ignore the message. A membership begins with the start of its channel."""
+
+    def starting(self, client: Client, membership: Membership) -> None:
         memberships = self._clients.get(client.pid)
-        if memberships is not None and start is not None:
-            memberships.joining.append(start.membership)
+        if memberships is not None:
+            memberships.joining.append(membership)
 
     def written(self, client: Client, meaning: Meaning) -> None:
         memberships = self._clients.get(client.pid)

@@ -10,9 +10,20 @@ import attrs
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from channels.protocol.session import Close, Deliver, Membership, Send, Start, Unmatched
+from channels.protocol.session import Membership
 from tests.channels.fake_channels import FakeChannel, FakeConnection
-from tests.channels.sessions import join, joined, new_session
+from tests.channels.sessions import (
+    Close,
+    Deliver,
+    Send,
+    Start,
+    Stop,
+    Unmatched,
+    join,
+    joined,
+    new_session,
+    receive,
+)
 
 # Hostile input.
 
@@ -70,19 +81,16 @@ def test_any_bytes_affect_at_most_the_membership_that_they_name(
     joined(session, "room:c", None)
     for data, binary in frames:
         before = {membership: membership.status for membership in session.memberships}
-        effects = session.receive(data, binary=binary)
-        touched: set[Membership | None] = set()
-        for effect in effects:
-            if isinstance(effect, Start):
-                touched.add(effect.replaced)
-                assert effect.membership in session.memberships
-            elif isinstance(effect, Deliver):
-                touched.add(effect.membership)
-                assert effect.membership in session.memberships
+        calls = receive(session, data, binary=binary)
+        touched: set[Membership] = set()
+        for call in calls:
+            if isinstance(call, Start | Stop | Deliver):
+                touched.add(call.membership)
+                assert call.membership in session.memberships
             else:
-                assert isinstance(effect, Send | Close | Unmatched)
-            event(type(effect).__name__)
-        assert len(effects) <= 1
+                assert isinstance(call, Send | Close | Unmatched)
+            event(type(call).__name__)
+        assert len([call for call in calls if not isinstance(call, Unmatched)]) <= 1
         after = {membership: membership.status for membership in session.memberships}
         for membership in before.keys() - touched:
             assert after[membership] == before[membership]
@@ -127,12 +135,12 @@ class Client:
     def join(self, topic: str) -> None:
         self.disturb(topic)
         ref = self.next_ref()
-        old = {membership.topic: membership for membership in self.connection.session.memberships}
-        ended = topic in old and old[topic].ended
+        earlier = [sent.ref for sent in self.joins if sent.topic == topic]
         self.joins.append(Join(ref, topic))
         self.send(ref, ref, topic, "phx_join")
-        if topic in old and not ended:
-            self.replacements.append((old[topic].join_ref, ref))
+        current = {each.topic: each for each in self.connection.session.memberships}.get(topic)
+        if current is not None and current.is_replaced:
+            self.replacements.append((earlier[-1], ref))
 
     def push(self, topic: str, event: str, *, stale: bool) -> None:
         if event != "ping" and not stale:
@@ -152,7 +160,7 @@ class Client:
             waiting[choice % len(waiting)].step()
 
     def take_report(self) -> None:
-        if self.connection.reports:
+        if self.connection.ended:
             self.connection.step()
 
     def kill(self, choice: int) -> None:
@@ -228,8 +236,9 @@ def test_every_join_has_one_answer_and_every_membership_one_end(
         if end and not traps_exits:
             assert all(position < end[0][0] for position in others[sent.ref])
     for old, new in client.replacements:
-        if ends[old]:
-            assert answers[new][0][0] < ends[old][0][0]
+        if ends[old] and ends[old][0][1] == "phx_close":
+            event("replaced")
+            assert answers[new][0][0] + 1 == ends[old][0][0]
 
 
 Found = dict[str, list[tuple[int, Any]]]

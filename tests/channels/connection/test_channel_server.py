@@ -25,7 +25,6 @@ from channels import Channel, EncodeError, Endpoint, Mount, PushReply, Route, So
 from channels.messages import Message
 from channels.protocol.link import Link
 from channels.protocol.session import Membership
-from channels.protocol.ticket import Ticket
 from channels.serializers.serializer import Codec, Requirement
 from channels.serializers.v2 import V2
 from channels.telemetry import CHANNEL_JOINED
@@ -232,7 +231,7 @@ async def test_a_channel_whose_client_left_before_its_first_step_does_not_crash(
     assert route is not None
     membership = Membership(Message("1", "1", "room:a", "phx_join", {}), route)
     terminated = server.listen(CHILD_TERMINATED)
-    mount.start_channel(link, Ticket(membership), {}, ())
+    mount.start_channel(link, membership, {})
     await settle()
     assert [about["reason"] for _, about in terminated] == [Shutdown("closed")]
     assert crashes == []

@@ -8,7 +8,6 @@ import pytest
 import trio
 
 from actors import (
-    KILL,
     Instrument,
     Pid,
     StartError,
@@ -17,15 +16,15 @@ from actors import (
     is_alive,
     open_runtime,
     send,
-    send_exit,
     sys,
 )
 from actors._kernel.mailbox import CALLS
 from channels import Endpoint, Mount
 from channels.connection.channel_server import ChannelServer
 from channels.connection.connection import Connection
-from channels.connection.session_server import FREE_BYTES, JOIN_COST, SessionServer
+from channels.connection.session_server import FREE_BYTES, JOIN_COST
 from channels.messages import Message
+from channels.protocol.session import Session
 from channels.protocol.work_budget import TURN_BUDGET, WorkBudget
 from channels.serializers.serializer import Requirement
 from channels.serializers.v2 import V2
@@ -188,11 +187,11 @@ async def test_our_own_error_crashes_only_the_connection(
     other = await server.connect()
     crashes = server.crashes()
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("a bug of ours")
 
     with monkeypatch.context() as patch:
-        patch.setattr(SessionServer, "_carry_out", fail)
+        patch.setattr(Session, "receive", fail)
         client.send(HEARTBEAT)
         await settle()
     assert [str(each) for each in crashes] == ["a bug of ours"]
@@ -412,22 +411,6 @@ async def test_the_time_between_short_reads_gives_new_tokens(serve: Serve) -> No
     assert await client.exchange(echo) == [reply("1", "2", "room:a")]
 
 
-async def test_a_join_waits_for_an_earlier_channel_of_its_topic(serve: Serve) -> None:
-    connection, client = await started(serve)
-    await client.join(payload={"trap": True})
-    client.send(("2", "2", "room:a", "phx_join"))
-    await settle()
-    second = next(each for each in connection.members if each.join_ref == "2")
-    # The second channel waits for the first. So now the topic is free, but its first channel is still there.
-    send_exit(second.process, KILL)
-    await settle()
-    client.frames()
-    assert await client.exchange(("3", "3", "room:a", "phx_join")) == []
-    await trio.sleep(5)
-    await settle()
-    assert reply("3", "3", "room:a") in client.frames()
-
-
 class Fatal(V2):
     """A serializer that raises an error for one event."""
 
@@ -584,9 +567,9 @@ async def test_a_short_binary_message_takes_no_step(serve: Serve) -> None:
 async def test_a_read_with_a_ping_delivers_nothing_before_the_connection_runs(serve: Serve) -> None:
     connection, client = await started(serve)
     await client.join()
-    (ticket,) = connection._each_ticket()
+    (membership,) = connection.members
     connection._tell(text("1", "2", "room:a", "count", {}) + client_frame(PING, b""))
-    assert ticket.waiting == 0
+    assert membership.waiting == 0
     await settle()
     assert reply("1", "2", "room:a", {"count": 1}) in client.frames()
 
@@ -699,6 +682,6 @@ async def test_a_connection_takes_the_same_way_while_an_instrument_watches(serve
     assert plain[1:] == (0, 0)
     assert connection_events.kinds == [
         *("bytes", "bytes", "bytes", "Down", "bytes"),
-        *("bytes", "ChannelClosed", "Down"),
+        *("bytes", "Down"),
     ]
     assert pool_events.kinds == ["CallRequest", "Exit", "CallRequest", "Exit"]

@@ -8,26 +8,26 @@ from typing import Any
 import pytest
 
 from channels.messages import Binary, Message
-from channels.protocol.session import (
-    Close,
-    Deliver,
-    Limited,
-    Membership,
-    Send,
-    Session,
-    Start,
-    TokenBucket,
-    Unmatched,
-)
+from channels.protocol.session import Membership, Session, TokenBucket
 from channels.serializers.serializer import Codec
 from tests.channels.sessions import (
     CODEC,
     ROUTE,
-    closes_of,
+    Deliver,
+    Limited,
+    NotingOwner,
+    Send,
+    Start,
+    Unmatched,
+    accept,
+    calls_of,
+    exited,
     feed,
     join,
     joined,
     new_session,
+    receive,
+    refuse,
     reply,
     sent,
     unmatched,
@@ -75,7 +75,6 @@ def test_a_join_starts_the_channel_of_its_route() -> None:
     (start,) = feed(session, "1", "2", "room:a", "phx_join", payload={"name": "ann"})
     assert isinstance(start, Start)
     assert start.message == Message("1", "2", "room:a", "phx_join", {"name": "ann"})
-    assert start.replaced is None
     membership = start.membership
     assert (membership.topic, membership.join_ref, membership.ref) == ("room:a", "1", "2")
     assert (membership.route, membership.status) == (ROUTE, "joining")
@@ -90,7 +89,7 @@ def test_the_payload_of_a_join_may_be_any_json_value() -> None:
 
 def test_a_join_may_come_as_a_binary_message() -> None:
     data = bytes.fromhex("00010106083131726f6f6d3a617068785f6a6f696e01")
-    (start,) = new_session().receive(data, binary=True)
+    (start,) = receive(new_session(), data, binary=True)
     assert isinstance(start, Start)
     assert start.message.payload == Binary(b"\x01")
 
@@ -121,8 +120,8 @@ def test_at_the_limit_a_topic_without_a_route_is_still_unmatched() -> None:
 
 def test_a_topic_that_is_free_again_does_not_count_for_the_limit() -> None:
     session = new_session(max_channels=1)
-    session.closed(joined(session, "room:a"))
-    session.refused(join(session, "room:b"))
+    joined(session, "room:a").end()
+    refuse(join(session, "room:b"))
     session.exited(joined(session, "room:c"))
     assert join(session, "room:d").status == "joining"
 
@@ -221,29 +220,19 @@ def test_joins_without_an_answer_are_bounded_and_answered_ones_do_not_count() ->
     response = {"reason": "too many joins in progress"}
     assert sent([answer]) == [reply("3", "3", "room:c", "error", response)]
     assert session.memberships == (first, second)
-    first.accepted()
+    accept(first)
     join(session, "room:c")
     assert isinstance(feed(session, "4", "4", "room:d", "phx_join")[0], Limited)
 
 
-def test_a_superseded_join_counts_until_its_answer() -> None:
+def test_a_join_that_waits_for_the_end_of_a_channel_counts_as_one_without_an_answer() -> None:
     session = new_session(max_joining=2)
     first = join(session)
-    join(session, join_ref="2")
-    assert isinstance(feed(session, "3", "3", "room:a", "phx_join")[0], Limited)
-    first.accepted()
-    join(session, join_ref="4")
-    assert isinstance(feed(session, "5", "5", "room:a", "phx_join")[0], Limited)
-
-
-def test_a_join_that_the_connection_has_given_up_does_not_count() -> None:
-    session = new_session(max_joining=2)
-    first = join(session)
-    second = join(session, join_ref="2")
-    first.is_given_up = True
-    join(session, join_ref="3")
-    assert (first.status, second.status) == ("superseded", "superseded")
-    assert isinstance(feed(session, "4", "4", "room:a", "phx_join")[0], Limited)
+    assert feed(session, "2", "2", "room:a", "phx_join")[0] != Limited("max_joining")
+    assert feed(session, "3", "3", "room:a", "phx_join")[0] == Limited("max_joining")
+    accept(first)
+    feed(session, "4", "4", "room:a", "phx_join")
+    assert feed(session, "5", "5", "room:a", "phx_join")[0] == Limited("max_joining")
 
 
 # Reports of the channel about its join.
@@ -252,7 +241,7 @@ def test_a_join_that_the_connection_has_given_up_does_not_count() -> None:
 def test_joined_makes_a_membership_joined() -> None:
     session = new_session()
     membership = join(session)
-    membership.accepted()
+    accept(membership)
     assert membership.status == "joined"
     assert session.memberships == (membership,)
 
@@ -260,17 +249,17 @@ def test_joined_makes_a_membership_joined() -> None:
 def test_refused_frees_the_topic_without_a_frame() -> None:
     session = new_session()
     membership = join(session)
-    session.refused(membership)
+    assert refuse(membership) == [b"no"]
     assert membership.status == "gone"
     assert session.memberships == ()
-    assert session.exited(membership) == []
+    assert exited(session, membership) == []
     assert sent(feed(session, "1", "2", "room:a", "ping")) == [unmatched("2", "room:a")]
 
 
 def test_an_exit_before_the_answer_is_a_crashed_join() -> None:
     session = new_session()
     membership = join(session, join_ref="1", ref="2")
-    effects = session.exited(membership)
+    effects = exited(session, membership)
     assert sent(effects) == [reply("1", "2", "room:a", "error", {"reason": "join crashed"})]
     assert isinstance(effects[0], Send)
     assert membership.status == "gone"
@@ -282,7 +271,7 @@ def test_a_join_that_crashes_after_a_leave_is_a_crashed_join() -> None:
     membership = join(session)
     (deliver,) = feed(session, "1", "2", "room:a", "phx_leave")
     assert isinstance(deliver, Deliver)
-    assert sent(session.exited(membership)) == [
+    assert sent(exited(session, membership)) == [
         reply("1", "1", "room:a", "error", {"reason": "join crashed"})
     ]
 
@@ -359,12 +348,12 @@ def test_the_order_of_keys_in_a_join_ref_does_not_matter() -> None:
 def test_a_join_without_join_ref_takes_only_messages_without_one() -> None:
     session = new_session()
     membership = join(session, join_ref=None, ref="7")
-    membership.accepted()
+    accept(membership)
     assert membership.channel_ref == "7"
     assert feed(session, "7", "8", "room:a", "echo") == []
     (deliver,) = feed(session, None, "9", "room:a", "echo")
     assert isinstance(deliver, Deliver)
-    assert sent(session.exited(membership)) == [
+    assert sent(exited(session, membership)) == [
         [None, None, "room:a", "phx_error", {"reason": "channel_crash"}]
     ]
 
@@ -372,7 +361,7 @@ def test_a_join_without_join_ref_takes_only_messages_without_one() -> None:
 def test_a_join_ref_of_false_counts_as_none_in_pushes_of_the_channel() -> None:
     session = new_session()
     membership = join(session, join_ref=False, ref="7")
-    membership.accepted()
+    accept(membership)
     assert (membership.join_ref, membership.channel_ref) == (False, "7")
     for join_ref, is_delivered in ((False, True), (None, True), ("7", False), (0, False)):
         assert bool(feed(session, join_ref, "9", "room:a", "echo")) == is_delivered
@@ -391,7 +380,7 @@ def test_an_event_on_a_topic_that_is_not_joined_is_answered_unmatched(topic: Any
 @pytest.mark.parametrize("topic", [5, None, True, ["room:a"], {"room:a": 1}])
 def test_a_join_of_a_topic_that_is_not_a_string_is_answered_unmatched(topic: Any) -> None:
     asked: list[Any] = []
-    session = Session(CODEC, asked.append)
+    session = Session(CODEC, asked.append, NotingOwner())
     note, *effects = feed(session, "1", "2", topic, "phx_join")
     assert note == Unmatched(topic)
     assert sent(effects) == [unmatched("2", topic)]
@@ -415,24 +404,16 @@ def test_a_leave_goes_to_the_channel_and_the_topic_stays_taken_until_it_closes()
         assert isinstance(deliver, Deliver)
         assert deliver.message.ref == ref
         assert membership.status == "leaving"
-    session.closed(membership)
+    membership.end()
     assert membership.status == "gone"
     assert session.memberships == ()
-    assert session.exited(membership) == []
-
-
-def test_a_join_that_is_accepted_after_a_leave_stays_leaving() -> None:
-    session = new_session()
-    membership = joined(session)
-    feed(session, "1", "2", "room:a", "phx_leave")
-    membership.accepted()
-    assert membership.status == "leaving"
+    assert exited(session, membership) == []
 
 
 def test_an_exit_without_a_close_is_a_phx_error_with_the_join_ref_twice() -> None:
     session = new_session()
     membership = joined(session, join_ref="7")
-    assert sent(session.exited(membership)) == [
+    assert sent(exited(session, membership)) == [
         ["7", "7", "room:a", "phx_error", {"reason": "channel_crash"}]
     ]
     assert membership.status == "gone"
@@ -443,7 +424,7 @@ def test_a_crash_while_leaving_is_a_phx_error() -> None:
     session = new_session()
     membership = joined(session)
     feed(session, "1", "2", "room:a", "phx_leave")
-    assert sent(session.exited(membership)) == [
+    assert sent(exited(session, membership)) == [
         ["1", "1", "room:a", "phx_error", {"reason": "channel_crash"}]
     ]
 
@@ -451,8 +432,8 @@ def test_a_crash_while_leaving_is_a_phx_error() -> None:
 def test_an_exit_after_the_last_frame_sends_no_frame() -> None:
     session = new_session()
     membership = joined(session)
-    membership.ended = True
-    assert session.exited(membership) == []
+    membership.end()
+    assert exited(session, membership) == []
     assert session.memberships == ()
 
 
@@ -464,7 +445,7 @@ def test_an_exit_changes_nothing_if_the_serializer_raises(monkeypatch: pytest.Mo
         with pytest.raises(ZeroDivisionError):
             session.exited(membership)
     assert session.memberships == (membership,)
-    assert len(session.exited(membership)) == 1
+    assert len(exited(session, membership)) == 1
 
 
 def test_a_crash_does_not_affect_other_memberships() -> None:
@@ -481,14 +462,13 @@ def test_a_crash_does_not_affect_other_memberships() -> None:
 def test_every_report_counts_once() -> None:
     session = new_session()
     membership = joined(session)
-    assert len(session.exited(membership)) == 1
-    assert session.exited(membership) == []
-    membership.accepted()
-    session.closed(membership)
+    assert len(exited(session, membership)) == 1
+    assert exited(session, membership) == []
+    assert accept(membership) == []
     assert membership.status == "gone"
 
 
-# Memberships and effects.
+# Memberships.
 
 
 def new_membership(join_ref: object = "1", ref: object = "2") -> Membership:
@@ -500,8 +480,8 @@ def test_a_membership_begins_as_joining_with_what_the_join_message_said() -> Non
     assert (new.topic, new.join_ref, new.ref, new.route) == ("room:a", "1", "2", ROUTE)
     assert new.status == "joining"
     assert new.process is None
-    assert not new.ended
-    assert closes_of(new) == ()
+    assert not new.is_replaced
+    assert accept(new) == [b"ok"]
 
 
 @pytest.mark.parametrize(
@@ -517,32 +497,46 @@ def test_memberships_with_equal_fields_are_not_the_same() -> None:
     assert new_membership() != new_membership()
 
 
-def test_closes_are_taken_once_and_in_order() -> None:
-    new = new_membership()
-    new.add_closes([b"a"])
-    new.add_closes([])
-    new.add_closes([b"b", b"c"])
-    assert closes_of(new) == (b"a", b"b", b"c")
-    assert new.take_closes() == [b"a", b"b", b"c"]
-    assert new.take_closes() == []
-    assert not closes_of(new)
-
-
-def test_taking_no_closes_gives_a_new_list() -> None:
-    one, other = new_membership(), new_membership()
-    one.take_closes().append(b"x")
-    assert one.take_closes() == other.take_closes() == []
-
-
 def test_the_repr_of_a_membership_shows_its_topic_and_status() -> None:
     assert repr(new_membership()) == "<membership of 'room:a' join_ref='1' joining>"
 
 
-def test_effects_compare_by_value_and_are_untracked_by_the_garbage_collector() -> None:
-    new = new_membership()
-    message = Message("1", "2", "room:a", "ping", {})
-    assert Deliver(new, message) == Deliver(new, message)
-    assert Deliver(new, message) != Deliver(new_membership(), message)
-    assert Send(b"x") == Send(b"x")
-    effects = (Start(new, message), Deliver(new, message), Send(b"x"), Close(1011, "", "why"))
-    assert not any(gc.is_tracked(effect) for effect in effects)
+def test_the_close_of_the_replaced_membership_follows_the_answer() -> None:
+    message = Message("1", "2", "room:a", "phx_join", {})
+    for answer, frame in ((accept, b"ok"), (refuse, b"no")):
+        new = Membership(message, ROUTE, close_of_replaced=b"close")
+        assert answer(new) == [frame, b"close"]
+        assert answer(new) == []
+
+
+def test_a_membership_makes_its_join_message_again() -> None:
+    payload = {"n": 1}
+    message = Message("1", "2", "room:a", "phx_join", payload)
+    assert new_membership().join_message(payload) == message
+
+
+def test_a_long_message_counts_several_times() -> None:
+    membership = new_membership()
+    short, long = (Message("1", ref, "room:a", "new", {}) for ref in "34")
+    membership.load(short, 1)
+    assert membership.loads is None
+    membership.load(long, 9)
+    assert membership.waiting == 10
+    membership.unload(long)
+    assert membership.waiting == 1
+    membership.unload(short)
+    assert membership.waiting == 0
+
+
+def test_a_membership_and_its_session_form_no_cycle() -> None:
+    session = new_session()
+    membership = joined(session)
+    session.exited(membership)
+    calls_of(session)
+    gc.collect()
+    gc.disable()
+    try:
+        del membership
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

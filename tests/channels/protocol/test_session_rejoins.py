@@ -6,160 +6,190 @@ import bisect
 
 import pytest
 
-from channels.protocol.session import (
+from channels.protocol.session import Membership, Session
+from tests.channels.fake_channels import FakeConnection
+from tests.channels.sessions import (
+    CODEC,
     Close,
     Deliver,
-    Membership,
     Send,
-    Session,
     Start,
+    Stop,
     Unmatched,
+    accept,
+    calls_of,
+    exited,
+    feed,
+    join,
+    joined,
+    new_session,
+    owner_of,
+    receive,
+    refuse,
+    reply,
+    sent,
+    unmatched,
 )
-from tests.channels.fake_channels import FakeConnection
-from tests.channels.sessions import CODEC, closes_of, feed, join, joined, new_session, reply, sent
 
 OLD_CLOSE = CODEC.close("1", "room:a")
 
 
-def rejoin(session: Session, join_ref: str = "3", ref: str = "3") -> Start:
-    (start,) = feed(session, join_ref, ref, "room:a", "phx_join", payload={"again": True})
+def rejoin(session: Session, join_ref: str = "3", ref: str = "3") -> list[object]:
+    return feed(session, join_ref, ref, "room:a", "phx_join", payload={"again": True})
+
+
+def end_of(session: Session, old: Membership) -> Membership:
+    """Report the end of a replaced channel. Return the membership of the next join."""
+    (start, *_) = exited(session, old)
     assert isinstance(start, Start)
-    return start
+    return start.membership
 
 
 @pytest.mark.parametrize("join_ref", ["3", "1"])
-def test_a_second_join_replaces_the_first_and_its_answer_precedes_the_close(
+def test_a_second_join_stops_the_first_channel_and_its_answer_precedes_the_close(
     join_ref: str,
 ) -> None:
     session = new_session()
     old = joined(session)
-    start = rejoin(session, join_ref)
-    assert start.replaced is old
-    assert old.status == "gone"
+    assert rejoin(session, join_ref) == [Stop(old)]
+    assert (old.is_replaced, old.status) == (True, "joined")
+    (start,) = exited(session, old)
+    assert isinstance(start, Start)
     new = start.membership
     assert (new.status, new.join_ref, new.ref, new.route) == ("joining", join_ref, "3", old.route)
-    assert closes_of(new) == (OLD_CLOSE,)
     assert start.message.payload == {"again": True}
     assert session.memberships == (new,)
+    assert accept(new) == [b"ok", OLD_CLOSE]
+    assert session.waiting == 0
 
 
-def test_messages_with_the_join_ref_of_a_replaced_membership_are_dropped() -> None:
+def test_messages_for_the_topic_wait_for_the_end_of_the_replaced_channel() -> None:
+    session = new_session()
+    old = joined(session)
+    rejoin(session)
+    assert feed(session, "1", "4", "room:a", "ping") == []
+    assert feed(session, "3", "5", "room:a", "ping") == []
+    assert (session.waiting, owner_of(session).held_back) == (3, 3)
+    start, deliver = exited(session, old)
+    assert isinstance(start, Start)
+    assert isinstance(deliver, Deliver)
+    # The message with the join_ref of the old membership is dropped.
+    assert (deliver.membership, deliver.message.ref) == (start.membership, "5")
+    assert session.waiting == 0
+
+
+def test_messages_wait_until_the_next_channel_has_started() -> None:
+    session = new_session()
+    old = joined(session)
+    rejoin(session)
+    feed(session, "3", "5", "room:a", "ping")
+    owner_of(session).starts_at_once = False
+    new = end_of(session, old)
+    assert session.waiting == 1
+    session.started(new, "a process")
+    (deliver,) = calls_of(session)
+    assert isinstance(deliver, Deliver)
+    assert deliver.message.ref == "5"
+
+
+def test_messages_that_waited_for_a_failed_start_are_answered() -> None:
+    session = new_session()
+    old = joined(session)
+    rejoin(session)
+    feed(session, "3", "5", "room:a", "ping")
+    feed(session, "6", "6", "room:a", "phx_join")
+    owner_of(session).starts_at_once = False
+    new = end_of(session, old)
+    *answers, start = exited(session, new)
+    assert sent(answers) == [
+        reply("3", "3", "room:a", "error", {"reason": "join crashed"}),
+        ["1", "1", "room:a", "phx_close", {}],
+        unmatched("5", "room:a"),
+    ]
+    assert isinstance(start, Start)
+    assert start.membership.join_ref == "6"
+
+
+def test_other_topics_and_heartbeats_do_not_wait() -> None:
     session = new_session()
     joined(session)
-    new = rejoin(session).membership
-    assert feed(session, "1", "4", "room:a", "ping") == []
-    (deliver,) = feed(session, "3", "5", "room:a", "ping")
+    other = joined(session, "room:b", "2")
+    rejoin(session)
+    (deliver,) = feed(session, "2", "4", "room:b", "ping")
     assert isinstance(deliver, Deliver)
-    assert deliver.membership is new
+    assert deliver.membership is other
+    answers = feed(session, None, "5", "phoenix", "heartbeat")
+    assert sent(answers) == [reply(None, "5", "phoenix", "ok", {})]
 
 
 def test_a_second_join_needs_no_free_slot() -> None:
     session = new_session(max_channels=1)
-    joined(session)
-    assert rejoin(session).membership.status == "joining"
-
-
-def test_reports_about_a_replaced_membership_are_ignored() -> None:
-    session = new_session()
     old = joined(session)
-    new = rejoin(session).membership
-    old.accepted()
-    session.refused(old)
-    session.closed(old)
-    assert session.exited(old) == []
-    assert session.memberships == (new,)
-    assert (old.status, new.status) == ("gone", "joining")
+    rejoin(session)
+    assert end_of(session, old).status == "joining"
 
 
 def test_a_second_join_while_leaving_closes_the_first() -> None:
     session = new_session()
     old = joined(session)
     feed(session, "1", "2", "room:a", "phx_leave")
-    start = rejoin(session)
-    assert start.replaced is old
-    assert closes_of(start.membership) == (OLD_CLOSE,)
+    assert rejoin(session) == [Stop(old)]
+    assert accept(end_of(session, old)) == [b"ok", OLD_CLOSE]
 
 
-def test_a_superseded_join_is_answered_and_closed_after_the_next_answer() -> None:
+def test_a_joining_channel_answers_before_it_is_replaced() -> None:
     session = new_session()
     old = join(session)
-    start = rejoin(session)
-    assert start.replaced is old
-    assert (old.status, closes_of(start.membership)) == ("superseded", ())
-    old.accepted()
-    assert (old.status, closes_of(start.membership)) == ("gone", (OLD_CLOSE,))
-    assert session.exited(old) == []
-    assert session.memberships == (start.membership,)
+    assert rejoin(session) == [Stop(old)]
+    assert accept(old) == [b"ok"]
+    assert accept(end_of(session, old)) == [b"ok", OLD_CLOSE]
 
 
-def test_closes_follow_the_last_answer_of_a_chain_of_joins() -> None:
+def test_all_joins_of_a_topic_wait_in_one_line() -> None:
     session = new_session()
-    joined(session)
-    second = rejoin(session, "3", "3").membership
-    third = rejoin(session, "5", "5").membership
-    assert list(closes_of(third)) == [OLD_CLOSE]
-    second.accepted()
-    assert list(closes_of(third)) == [OLD_CLOSE, CODEC.close("3", "room:a")]
+    first = joined(session)
+    rejoin(session, "3", "3")
+    assert rejoin(session, "5", "5") == []
+    second = end_of(session, first)
+    assert second.is_replaced
+    assert accept(second) == [b"ok", OLD_CLOSE]
+    third = end_of(session, second)
+    assert accept(third) == [b"ok", CODEC.close("3", "room:a")]
     assert session.memberships == (third,)
 
 
-def test_a_close_without_a_waiting_join_follows_its_own_answer() -> None:
-    session = new_session()
-    old = join(session)
-    second = rejoin(session, "3", "3").membership
-    third = rejoin(session, "5", "5").membership
-    assert sent(session.exited(third)) == [
-        reply("5", "5", "room:a", "error", {"reason": "join crashed"})
-    ]
-    old.accepted()
-    second.accepted()
-    assert old.take_closes() == [OLD_CLOSE]
-    assert second.take_closes() == [CODEC.close("3", "room:a")]
-    assert session.memberships == ()
-
-
 @pytest.mark.parametrize("is_refused", [False, True])
-def test_a_superseded_join_that_fails_is_answered_without_a_close(is_refused: bool) -> None:
+def test_a_replaced_join_that_fails_is_answered_without_a_close(is_refused: bool) -> None:
     session = new_session()
     old = join(session)
-    new = rejoin(session).membership
+    rejoin(session)
     if is_refused:
-        old.ended = True
-        session.refused(old)
+        refuse(old)
+    *answers, start = exited(session, old)
     crashed = [reply("1", "1", "room:a", "error", {"reason": "join crashed"})]
-    assert sent(session.exited(old)) == ([] if is_refused else crashed)
-    assert session.exited(old) == []
-    assert (closes_of(new), session.memberships) == ((), (new,))
+    assert sent(answers) == ([] if is_refused else crashed)
+    assert isinstance(start, Start)
+    assert accept(start.membership) == [b"ok"]
+    assert exited(session, old) == []
 
 
-def test_written_closes_are_not_written_again() -> None:
-    session = new_session()
-    joined(session)
-    second = rejoin(session, "3", "3").membership
-    second.accepted()
-    assert second.take_closes() == [OLD_CLOSE]
-    third = rejoin(session, "5", "5").membership
-    assert closes_of(third) == (CODEC.close("3", "room:a"),)
-
-
-def test_a_membership_that_has_ended_is_not_closed_or_killed_again() -> None:
+def test_a_membership_that_has_ended_is_not_closed_or_stopped_again() -> None:
     session = new_session()
     old = joined(session)
-    # The channel has written its phx_close, but its report is still on the way.
-    old.ended = True
-    start = rejoin(session)
-    assert start.replaced is None
-    assert closes_of(start.membership) == ()
-    session.closed(old)
-    assert session.exited(old) == []
+    # The channel has written its phx_close, and its process has not ended yet.
+    old.end()
+    (start,) = rejoin(session)
+    assert isinstance(start, Start)
+    assert accept(start.membership) == [b"ok"]
+    assert exited(session, old) == []
     assert session.memberships == (start.membership,)
 
 
 def test_when_the_second_join_crashes_its_answer_comes_before_the_close_of_the_first() -> None:
     session = new_session()
-    joined(session)
-    new = rejoin(session).membership
-    assert sent(session.exited(new)) == [
+    old = joined(session)
+    rejoin(session)
+    assert sent(exited(session, end_of(session, old))) == [
         reply("3", "3", "room:a", "error", {"reason": "join crashed"}),
         ["1", "1", "room:a", "phx_close", {}],
     ]
@@ -191,9 +221,9 @@ def test_a_malformed_message_closes_the_connection_without_a_reason(
 ) -> None:
     session = new_session()
     membership = joined(session)
-    (close,) = session.receive(data, binary=binary)
+    (close,) = receive(session, data, binary=binary)
     assert isinstance(close, Close)
-    assert (close.code, close.reason) == (code, "")
+    assert close.code == code
     assert "a client sent" in close.cause
     assert session.memberships == (membership,)
     assert membership.status == "joined"
@@ -208,7 +238,7 @@ def deepest(session: Session, template: str) -> int:
 
     def too_deep(depth: int) -> bool:
         data = template.replace("DEEP", nested(depth)).encode()
-        return isinstance(session.receive(data, binary=False)[0], Close)
+        return isinstance(receive(session, data)[0], Close)
 
     return bisect.bisect_left(range(1, 1_000_000), True, key=too_deep)
 
@@ -229,7 +259,7 @@ def test_the_session_does_not_raise_for_deeply_nested_refs_and_topics(template: 
     assert limit > 100
     for depth in range(limit - 20, limit + 20):
         data = template.replace("DEEP", nested(depth)).encode()
-        *notes, effect = session.receive(data, binary=False)
+        *notes, effect = receive(session, data)
         # Only a join is reported, and not if the decoder has refused it.
         assert [type(each) for each in notes] in ([], [Unmatched] * ("phx_join" in template))
         assert isinstance(effect, Send | Close)
@@ -251,7 +281,8 @@ def test_a_second_join_closes_the_connection_if_the_old_join_ref_cannot_be_encod
     session = new_session()
     old = joined(session)
     with_unwritable_refs(old)
-    (close,) = feed(session, "3", "3", "room:a", "phx_join")
+    rejoin(session)
+    (close,) = exited(session, old)
     assert isinstance(close, Close)
     assert close.code == 1011
     assert "cannot encode" in close.cause
@@ -264,9 +295,9 @@ def test_an_exit_closes_the_connection_if_the_join_ref_cannot_be_encoded(
     session = new_session()
     membership = join(session)
     if answered:
-        membership.accepted()
+        accept(membership)
     with_unwritable_refs(membership)
-    (close,) = session.exited(membership)
+    (close,) = exited(session, membership)
     assert isinstance(close, Close)
     assert close.code == 1011
     assert session.memberships == ()

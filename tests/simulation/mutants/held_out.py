@@ -644,8 +644,8 @@ if not session.lease.is_valid:
         name="a channel that was replaced during its join subscribes",
         module="channels.connection.channel_server",
         function="ChannelServer._accept",
-        shape="ticket.membership.is_superseded",
-        replacement="ticket.membership.is_gone",
+        shape="membership.is_replaced",
+        replacement="membership.is_gone",
         promise="ChannelServer: a replaced channel gets no broadcasts",
         seen=(
             "A channel that the client has replaced during its join still subscribes, so the client "
@@ -658,11 +658,11 @@ if not session.lease.is_valid:
         module="channels.connection.channel_server",
         function="ChannelServer._join",
         shape="""\
-if ticket.waiting or self.link.connection.process is None:
+if membership.waiting or self.link.connection.process is None:
     BB
 """,
         replacement="""\
-if ticket.waiting:
+if membership.waiting:
     BB
 """,
         promise="ChannelServer: messages that join sends come before those of the connection",

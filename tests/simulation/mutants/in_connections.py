@@ -14,49 +14,45 @@ IN_CONNECTIONS = (
     Mutant(
         name="a leave of an earlier membership ends the later one",
         module="channels.protocol.session",
-        function="Session.receive",
+        function="Session._pass_on",
         shape="J != M.join_ref",
-        replacement='J != M.join_ref and event != "phx_leave"',
+        replacement='J != M.join_ref and message.event != "phx_leave"',
         promise="Session.receive: a message with the join_ref of an earlier join has no effects",
         seen="A client that leaves and joins again quickly loses the new membership.",
         tests=_CONNECTION,
     ),
     Mutant(
-        name="a join right after a phx_close brings a second phx_close",
+        name="a join right after a phx_close waits for the end of the process",
         module="channels.protocol.session",
-        function="Session._rejoin",
+        function="Session.receive",
         shape="""\
-if O.ended:
+elif M.status == "gone":
     AA
-else:
-    BB
 """,
         replacement="""\
-if O.ended and O.status == "joining":
+elif M.status == "gone" and message.event != "phx_join":
     AA
-else:
-    BB
 """,
-        promise="Membership: phx_close is the last frame of a membership",
-        seen="A client gets phx_close twice for one membership.",
+        promise="Membership: the topic is free after phx_close",
+        seen="A client that joins again waits for the `terminate` of the channel that it has left.",
         tests=_CONNECTION,
     ),
     Mutant(
         name="a crashed join loses the phx_close of the membership before it",
         module="channels.protocol.session",
         function="Session.exited",
-        shape="E += [Send(F) for F in M.take_closes()]",
-        replacement="",
-        promise="Membership.take_closes: the party that answers a join writes the phx_close frames",
+        shape="M.refuse(self.owner.send_frame, self._crashed_join(M))",
+        replacement="self.owner.send_frame(self._crashed_join(M))",
+        promise="Membership: the phx_close of the replaced membership follows the answer to the join",
         seen="The client never learns that its earlier membership has ended.",
         tests=_CONNECTION,
     ),
     Mutant(
         name="a join that finds no room in the pool is not answered",
         module="channels.connection.session_server",
-        function="SessionServer._started",
-        shape="self._send_last_frames(T.membership)",
-        replacement="self.session.refused(T.membership)",
+        function="SessionServer._finish_starts",
+        shape="self.session.exited(S.membership)",
+        replacement="S.membership.end()",
         promise="Session.exited: a join without an answer gets `join crashed`",
         seen="The client waits for its join until its own timeout.",
         tests=_CONNECTION,
@@ -75,16 +71,19 @@ if self.paused:
         tests=_CONNECTION,
     ),
     Mutant(
-        name="a new channel does not wait for a replaced one that is still joining",
+        name="a joining channel that is replaced is stopped before its answer",
         module="channels.connection.session_server",
-        function="SessionServer._replace",
-        shape="B.append(R.process)",
-        replacement="""\
-if R.status != "superseded":
-    B.append(R.process)
+        function="SessionServer.stop_channel",
+        shape="""\
+if M.status != "joining":
+    AA
 """,
-        promise="docs/topics/limits.md: a replaced channel ends before the join of its successor begins",
-        seen="Two channels of one client run `join` for one topic at the same time.",
+        replacement="""\
+if M.status:
+    AA
+""",
+        promise="Session: a joining channel answers its join first, and then it stops",
+        seen="A client that joins twice gets `join crashed` for a join that succeeds in Phoenix.",
         tests=_CONNECTION,
     ),
     # Channels

@@ -9,7 +9,7 @@ import trio
 from actors import Pid, StartError
 from channels import Channel, Endpoint, JoinRefused, Socket
 from channels.laboratory.invariants import JoinsAnswered
-from channels.protocol.session import Effect, Membership, Session
+from channels.protocol.session import Membership, Session
 from channels.pubsub.local import SubscriptionTable
 from channels.testing.case import open_channel_test
 from channels.testing.client import ConnectionRefused
@@ -76,25 +76,27 @@ async def rooms(world: World) -> None:
         world.faults.heal()
 
 
-def _nothing(self: Session, membership: Membership) -> list[Effect]:
-    return []
+_exited = Session.exited
+
+
+def _joins_end_silently(self: Session, membership: Membership) -> object:
+    if membership.status == "joining":
+        membership.end()
+    return _exited(self, membership)
 
 
 @scenario(faults=STORM, invariants=("all", JoinsAnswered))
 async def a_join_that_is_not_answered(world: World) -> None:
-    with planted((Session, "_crashed_join", _nothing)):
+    with planted((Session, "exited", _joins_end_silently)):
         await rooms(world)
 
 
-_exited = Session.exited
-
-
-def _crashed_in_any_case(self: Session, membership: Membership) -> list[Effect]:
-    effects = _exited(self, membership)
-    if not effects and membership.topic == "room:full":
+def _crashed_in_any_case(self: Session, membership: Membership) -> object:
+    news = _exited(self, membership)
+    if news is None and membership.topic == "room:full":
         # The channel ended without a phx_error, so it crashed before its join was complete.
-        effects = self._crashed_join(membership)
-    return effects
+        self.owner.send_frame(self._crashed_join(membership))
+    return news
 
 
 @scenario(faults=STORM, invariants=("all", JoinsAnswered))
@@ -106,10 +108,10 @@ async def a_join_that_is_answered_twice(world: World) -> None:
 CHECKED = ("all", JoinsAnswered, MembershipsEnd, SubscriptionsEnd)
 
 
-def _says_nothing(self: Session, membership: Membership) -> list[Effect]:
-    was_joined = membership.status in ("joined", "leaving")
-    effects = _exited(self, membership)
-    return [] if was_joined else effects
+def _says_nothing(self: Session, membership: Membership) -> object:
+    if membership.status in ("joined", "leaving") and not membership.is_replaced:
+        membership.end()
+    return _exited(self, membership)
 
 
 @scenario(faults=STORM, invariants=CHECKED)

@@ -375,8 +375,7 @@ class Model:
             answer = outcome[1] if outcome[0] == "answer" else None
             if answer is None or isinstance(answer, dict):
                 return self.accept(member, {} if answer is None else answer, closes)
-        self.crashed_join(member)
-        self._emit_closes(closes)
+        self.crashed_join(member, closes)
         return "crash"
 
     def accept(self, member: Member, answer: Any, closes: list[Member]) -> str:
@@ -387,11 +386,12 @@ class Model:
         self.subscriptions[member.topic].append((member, True))
         return "ok"
 
-    def crashed_join(self, member: Member) -> None:
+    def crashed_join(self, member: Member, closes: list[Member]) -> None:
         """Answer a join whose channel crashed. The channel's terminate does not run."""
         crashed = {"reason": "join crashed"}
         self.emit_reply(member.seat, member.join_ref, member.ref, member.topic, "error", crashed)
         self.gone(member)
+        self._emit_closes(closes)
 
     def _emit_closes(self, closes: list[Member]) -> None:
         for each in closes:
