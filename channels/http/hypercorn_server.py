@@ -227,6 +227,10 @@ class StrictConnection(h11.Connection):
             elif head is not None and self._is_for_endpoint(head):
                 self.handed_back = head
                 return h11.NEED_DATA
+        elif self.their_state is h11.MUST_CLOSE and self.trailing_data[0]:
+            # The answer ends the connection. h11 would raise an error for the bytes after the last request, and
+            # Hypercorn would then close the connection before the answer.
+            return h11.PAUSED
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._is_last = any(name == b"transfer-encoding" for name, _ in event.headers)

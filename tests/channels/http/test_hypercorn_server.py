@@ -138,6 +138,18 @@ async def test_bytes_after_a_chunked_body_are_not_a_request(
     assert autojump_clock.current_time() == 0
 
 
+async def test_bytes_after_the_last_request_do_not_cut_off_an_answer_that_comes_before_its_body_is_read(
+    autojump_clock: MockClock,
+) -> None:
+    head = b"POST /first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with served(HttpHandover(), head + b"3\r\nabc\r\n0\r\n\r\n" + GOOD) as (client, _):
+        answers = await everything(client)
+    assert answers.count(b"HTTP/1.1 404 ") == answers.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close" in answers.lower()
+    assert answers.endswith(b"not found")
+    assert autojump_clock.current_time() == 0
+
+
 def test_a_stream_that_ends_inside_a_head_is_refused() -> None:
     connection = StrictConnection()
     connection.receive_data(b"GET / HTTP/1.1\r\n")
