@@ -42,7 +42,7 @@ NPM_INSTALL := npm install --prefer-offline --no-audit --no-fund --no-package-lo
     --loglevel=error
 
 .NOTPARALLEL:
-.PHONY: help run auction auction-nodes wheel release test test-proxies test-clients proxies test-deep test-other-python test-without-integration docs pictures sweep test-portability bench soak soak-entities bench-actors bench-simulation bench-hostile bench-nodes bench-entities bench-client bench-durable bench-recorder bench-imports lint format types node chromium curl postgres clean
+.PHONY: help run auction auction-nodes wheel release test test-proxies test-clients proxies test-deep test-other-python test-without-integration docs pictures sweep test-portability bench soak soak-entities bench-actors bench-simulation bench-hostile bench-nodes bench-entities bench-client bench-durable bench-recorder bench-imports lint format types node chromium postgres clean
 
 help:
 	@echo "make run        start the chat at http://127.0.0.1:4000 (options: ARGS='--port 4001')"
@@ -108,7 +108,7 @@ auction-nodes: $(RUN_STAMP) $(filter examples/chat/%,$(NPM_STAMPS))
 	NODE_NAME=north $(AUCTION) --port $(AUCTION_PORT) $(ARGS)
 
 # Without ARGS, several test runs and mypy run side by side. With ARGS, pytest runs only the named tests.
-test: $(DEV_STAMP) node chromium curl postgres $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)
+test: $(DEV_STAMP) node chromium postgres $(NPM_STAMPS) lint $(if $(strip $(ARGS)),types)
 	@$(BIN)/python -m $(if $(strip $(ARGS)),pytest $(ARGS),tests)
 
 # Needs no setup by hand: the second Python gets its own environment. With CI=true, a Python that cannot create one is a
@@ -151,7 +151,7 @@ test-clients: $(DEV_STAMP) node $(NPM_STAMPS) $(CLIENTS_STAMP)
 	@ASHTREE_CLIENTS=1 $(BIN)/python -m pytest -v tests/clients tests/integration/test_supabase_clients.py $(ARGS)
 
 # Properties search for a long time here, so the time limit for a hanging test is an hour.
-test-deep: $(DEV_STAMP) node chromium curl postgres $(NPM_STAMPS)
+test-deep: $(DEV_STAMP) node chromium postgres $(NPM_STAMPS)
 	@HYPOTHESIS_PROFILE=deep $(BIN)/python -m pytest -o faulthandler_timeout=3600 $(ARGS)
 
 wheel: $(DEV_STAMP)
@@ -311,9 +311,6 @@ chromium:
 proxies:
 	$(call debian,nginx,PATH="$$PATH:/usr/sbin" command -v nginx,its tests)
 	$(call debian,caddy,PATH="$$PATH:/usr/sbin" command -v caddy,its tests)
-
-curl:
-	$(call debian,curl,command -v curl,its test of HTTP/2)
 
 # Debian keeps the server of Postgres out of the PATH.
 postgres:

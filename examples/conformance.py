@@ -137,10 +137,7 @@ class UserSocket(Socket):
             raise ConnectRefused
 
 
-# Phoenix serves HTTP/2 too.
-endpoint = Endpoint(
-    sockets={"/socket": Mount(UserSocket, longpoll=True)}, presences=[online], http2=True
-)
+endpoint = Endpoint(sockets={"/socket": Mount(UserSocket, longpoll=True)}, presences=[online])
 
 
 if __name__ == "__main__":

@@ -152,7 +152,8 @@ class Endpoint:
     Args:
         sockets: a dict from paths to socket classes, or to `Mount`s with options. The WebSocket of a socket at
             `/socket` has the path `/socket/websocket`, as Phoenix clients expect.
-        http: an ASGI application for all other requests. Without an application, these requests get 404.
+        http: an ASGI application for all other requests, which the endpoint runs itself. It gets no WebSockets. Without
+            an application, these requests get 404.
         static: a folder whose files the endpoint serves at `/`, or a dict from paths to folders. The folders must exist
             when the endpoint starts. `http` handles the requests that name no file. See `channels.http.static`.
         pubsub: the PubSub for broadcasts. By default the endpoint has its own PubSub, for this node alone.
@@ -192,9 +193,6 @@ class Endpoint:
         quiet_delay: the longest time in seconds that data of a quiet client may wait, so that the server wakes less
             often. A client is quiet if its last two messages came more than five seconds apart. With fewer than 150
             quiet clients, no data waits. 0 reads all clients immediately. See `channels.transports.poller`.
-        http2: True also serves HTTP/2: to TLS clients that choose it, and to clients without TLS that begin with its
-            preface ("prior knowledge"). With False, every client gets HTTP/1.1, and the preface gets 505. The endpoint
-            never changes a connection from HTTP/1.1 to HTTP/2 (`Upgrade: h2c`).
         keep_alive_timeout: seconds that an HTTP connection may stay open without a request.
         draining: the options for closing clients when the endpoint stops.
         filter_parameters: the client parameters that the log masks: a list of terms, or a `Keep`. A term masks every
@@ -244,7 +242,6 @@ class Endpoint:
         max_latest_bytes: int = DEFAULT_MAX_LATEST_BYTES,
         max_total_incoming_bytes: int = DEFAULT_MAX_INCOMING_BYTES,
         quiet_delay: float = DEFAULT_LONGEST_REST,
-        http2: bool = False,
         keep_alive_timeout: float = DEFAULT_KEEP_ALIVE_TIMEOUT,
         draining: Draining | None = None,
         filter_parameters: FilterRule = SECRETS,
@@ -290,7 +287,6 @@ class Endpoint:
         self.max_latest_bytes = max_latest_bytes
         self.max_total_incoming_bytes = max_total_incoming_bytes
         self.quiet_delay = quiet_delay
-        self.http2 = http2
         self.keep_alive_timeout = keep_alive_timeout
         self.draining = Draining() if draining is None else draining
         self.filter_parameters = filter_parameters
@@ -340,8 +336,8 @@ class Endpoint:
             port: the port; 0 takes any free port, which `address` then returns. With None the endpoint does not listen,
                 and is only an ASGI application.
             ssl_context: the context for TLS, such as `ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)` with a
-                loaded certificate. None is plain HTTP. The endpoint sets the protocols that this context offers (ALPN):
-                `h2` only with `Endpoint(http2=True)`.
+                loaded certificate. None is plain HTTP. The endpoint sets the protocol that this context offers (ALPN),
+                which is HTTP/1.1.
             listen: the function that opens the listener for this start, instead of the endpoint's own `listen`. A
                 worker passes `channels.transports.listener.inherited(sockets)`.
             secret_key_base: the secret for an endpoint without a `secret_key_base` of its own. All workers of a server
@@ -395,7 +391,6 @@ class Endpoint:
         http = HttpHandover(
             self._pages(crashes, observer=not has_internal_port),
             is_socket_path=mounted.websockets.__contains__,
-            http2=self.http2,
             keep_alive_timeout=self.keep_alive_timeout,
             budget=budget,
         )
@@ -702,7 +697,7 @@ class Endpoint:
 
     def _check_options(self) -> None:
         check_positive("Endpoint", "head_timeout", self.head_timeout)
-        self._check_http()
+        check_positive("Endpoint", "keep_alive_timeout", self.keep_alive_timeout)
         check_not_negative("Endpoint", "quiet_delay", self.quiet_delay)
         if self.max_connections is not None:
             check_whole("Endpoint", "max_connections", self.max_connections)
@@ -743,11 +738,6 @@ class Endpoint:
                 raise InvalidOption("Endpoint", "children", child, f"[{child.__name__}(...)]")
         # The children that are left out make their specs with the services, when the endpoint starts.
         self._supervisor_of([each for each in self.children if not isinstance(each, EndpointChild)])
-
-    def _check_http(self) -> None:
-        check_positive("Endpoint", "keep_alive_timeout", self.keep_alive_timeout)
-        if not isinstance(self.http2, bool):
-            raise InvalidOption("Endpoint", "http2", self.http2, "True or False")
 
     def _services_of_channels(
         self, services: Services, polling: LongPolling | None

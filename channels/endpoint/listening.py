@@ -68,8 +68,7 @@ class ListenerServer(GenServer[None]):
         self.services = services
         self.ssl_context = ssl_context
         if ssl_context is not None:
-            http2 = services.http.http2
-            ssl_context.set_alpn_protocols(["h2", "http/1.1"] if http2 else ["http/1.1"])
+            ssl_context.set_alpn_protocols(["http/1.1"])
         self.refusals = 0
         # The accepted connections that wait until the supervisor has started the process of an earlier one. Unbounded,
         # because the listener must not block. The system's limit on open files bounds the accepted sockets.

@@ -1,19 +1,19 @@
 """The handover of connections to Hypercorn.
 
-Hypercorn serves pages, long polling, HTTP/2 and a mounted ASGI application. The endpoint reads the first request of a
-connection. If the request is not for a socket, the endpoint hands over the connection with the bytes that it has read:
+Hypercorn serves pages, long polling and a mounted ASGI application, over HTTP/1.1. The endpoint reads the first request
+of a connection. If the request is not for the endpoint itself, the endpoint hands over the connection with the bytes
+that it has read:
 
     handover = HttpHandover(app, is_socket_path=mounts.__contains__)
     spawn_link(handover.main, ready)            # runs the application's lifespan, then calls ready()
     ...
-    await handover.serve(stream, head.received)   # in the connection's process, until the connection ends
+    head = await handover.serve(stream, head.received)  # in the connection's process
     ...
     await handover.drain()                      # close idle connections now, others after their current response
 
-Hypercorn keeps the connection. Proxies reuse connections, and browsers use HTTP/2, so a later request on the same
-connection may ask for a WebSocket. Then `HttpHandover.websocket` serves the WebSocket through ASGI. Any other request
-for the path of a socket gets 400. A new connection would get the same answer, but after a call of the application's
-`connect`.
+Hypercorn keeps the connection until it ends. Proxies reuse connections, so a later request on the same connection may
+be for a socket. Then Hypercorn answers the earlier requests, and `serve` returns the head of this request. The endpoint
+serves it like the first request of a connection.
 
 `channels.http.hypercorn_server` contains the changes to Hypercorn.
 """
@@ -34,13 +34,13 @@ from channels.protocol.work_budget import WorkBudget
 from channels.transports.asgi_stream import ASGIApplication, in_origin_form, path_of
 from channels.transports.tls import TlsSocket, TlsSocketStream
 from channels.transports.transports import ByteStream
+from channels.wire import handshake
+from channels.wire.request import Head
 
 __all__ = ["DEFAULT_KEEP_ALIVE_TIMEOUT", "HttpHandover", "not_found"]
 
 DEFAULT_KEEP_ALIVE_TIMEOUT = 5.0
 """Seconds that a connection may stay open without a request."""
-
-_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n"
 
 
 async def not_found(scope: Any, receive: Any, send: Any) -> None:
@@ -137,12 +137,10 @@ class HttpHandover:
         app: an ASGI application; None answers 404.
         is_socket_path: a function that returns True for the path of a native WebSocket. It takes the path below the
             mount point of the endpoint, still percent-encoded.
-        http2: True serves clients that begin with the preface of HTTP/2. False refuses them with 505.
         keep_alive_timeout: seconds that a connection may stay open without a request.
         budget: the limit on the work of all connections in one turn of the scheduler; None makes one for this object.
 
     Attributes:
-        http2: see the argument.
         find: may be set. A function that takes the scope of an HTTP request. It returns another application for the
             request, such as long polling, or None.
         websocket: may be set. An application for WebSockets on the paths of sockets. By default such a request gets
@@ -159,11 +157,9 @@ class HttpHandover:
         app: ASGIApplication | None = None,
         *,
         is_socket_path: Callable[[str], bool] = _no_path,
-        http2: bool = False,
         keep_alive_timeout: float = DEFAULT_KEEP_ALIVE_TIMEOUT,
         budget: WorkBudget | None = None,
     ) -> None:
-        self.http2 = http2
         self._app = not_found if app is None else app
         self._is_socket_path = is_socket_path
         self._served = ServedApplication(self.route, keep_alive_timeout=keep_alive_timeout)
@@ -203,15 +199,23 @@ class HttpHandover:
         else:
             await _answer(send, 400, "")
 
-    async def serve(self, stream: ByteStream, first: bytes = b"") -> None:
-        """Serve one connection until it ends, then close it.
+    def is_for_endpoint(self, head: Head) -> bool:
+        """Return True for a request that the endpoint answers itself: for a socket, or for any WebSocket."""
+        return self._is_socket_path(head.path) or handshake.asks_for_websocket(head)
+
+    async def serve(self, stream: ByteStream, first: bytes = b"") -> Head | None:
+        """Serve one connection until it ends, then close it; or until a request arrives that `is_for_endpoint`.
 
         A malformed request gets an answer or ends the connection. Errors of Hypercorn itself pass through. To close the
         connection immediately, cancel this call.
 
         Args:
-            stream: a connected, non-blocking socket or a Trio stream. This method closes it.
-            first: the bytes that the caller has read from the stream. They show whether the client speaks HTTP/2.
+            stream: a connected, non-blocking socket or a Trio stream. This method closes it, unless it returns a head.
+            first: the bytes that the caller has read from the stream.
+
+        Returns:
+            The head of a request for the endpoint, after the applications of all earlier requests have ended. None if
+            the connection has ended.
         """
         if isinstance(stream, TlsSocket):
             stream = TlsSocketStream(stream)
@@ -220,21 +224,22 @@ class HttpHandover:
         server = HypercornServer(
             self._served,
             ReplayStream(stream, first),
-            http2=self.http2 and first.startswith(_HTTP2_PREFACE),
-            has_request=bool(first) and not first.startswith(_HTTP2_PREFACE),
+            has_request=bool(first),
             budget=self._budget,
             count=self.count,
+            is_for_endpoint=self.is_for_endpoint,
         )
         self._connections += 1
+        head = None
         try:
-            await server.serve()
-        except* (h11.LocalProtocolError, KeyError):
-            # Hypercorn raises these errors for mistakes of clients: LocalProtocolError for a request that breaks off
-            # during the response, and KeyError for frames about an HTTP/2 stream that has ended. The mistakes end this
-            # connection. Exceptions of an application do not arrive here.
+            head = await server.serve()
+        except* h11.LocalProtocolError:
+            # Hypercorn raises this error for a request that breaks off during the response. The mistake of the client
+            # ends this connection. Exceptions of an application do not arrive here.
             pass
         finally:
             self._connections -= 1
+        return head
 
     async def drain(self) -> None:
         """Close idle connections now, and all other connections after their current response.

@@ -2,15 +2,15 @@
 
 - `ReplayStream` first returns the bytes that the endpoint read before the handover. It cuts off a peer that does not
   read.
-- `StrictConnection` parses the heads of HTTP/1.1 requests as strictly as an endpoint does, and ignores `Upgrade: h2c`.
-- `Http1` and `Http2` are Hypercorn's protocols, with a limit on the work in one turn of the scheduler.
+- `StrictConnection` parses the heads of HTTP/1.1 requests as strictly as an endpoint does. It hands requests for
+  sockets back to the endpoint, and ignores all other upgrades.
+- `Http1` is Hypercorn's protocol, with a limit on the work in one turn of the scheduler.
 - `Exchange` replaces the message queue of a request.
-- `PiecewiseStream` keeps no incomplete message of a WebSocket if the application wants pieces.
 - `HypercornServer` replaces Hypercorn's server for one connection. It ends when its peer leaves.
 
-A connection never changes its protocol, except from HTTP/1.1 to a WebSocket. In plain Hypercorn, a client can change to
-HTTP/2 with `Upgrade: h2c`, or with the preface of HTTP/2 in the place of a second request. If a proxy passes these
-bytes on, it no longer sees the requests that follow, so its rules do not apply to them.
+Hypercorn serves HTTP/1.1 and nothing else here. In plain Hypercorn, a client can change to HTTP/2 with `Upgrade: h2c`,
+or with the preface of HTTP/2 in the place of a second request. If a proxy passes these bytes on, it no longer sees the
+requests that follow, so its rules do not apply to them.
 
 This is the only module that imports Hypercorn. Hypercorn's protocols are not a public interface. So `pyproject.toml`
 pins Hypercorn's minor version, and `tests/channels/http/test_handover.py` tests the parts that this module uses.
@@ -21,45 +21,34 @@ from __future__ import annotations
 import logging
 import math
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import h2.events
-import h2.exceptions
 import h11
 import trio
-from h2.errors import ErrorCodes
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import Body, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
-from wsproto.connection import ConnectionState as WebSocketState
-from wsproto.events import CloseConnection, Message, Ping
 
 from actors.text import log_exception
 from channels.protocol.work_budget import WorkBudget
-from channels.transports.asgi_stream import PIECES
 from channels.transports.tls import TlsSocketStream
-from channels.wire.request import DEFAULT_MAX_HEAD_SIZE, BadRequest, HeadParser
+from channels.wire.request import DEFAULT_MAX_HEAD_SIZE, BadRequest, Head, HeadParser
 
 __all__ = [
     "Exchange",
     "Exchanges",
-    "FrameGroups",
     "Http1",
-    "Http2",
     "HypercornServer",
-    "Pieces",
-    "PiecewiseStream",
     "ReplayStream",
     "ServedApplication",
     "Shields",
@@ -69,7 +58,8 @@ __all__ = [
 _logger = logging.getLogger("channels.http")
 
 _NEVER_LAST = ("http.response.start", "http.response.push", "http.response.early_hint")
-_READ_SIZE = 64 * 1024
+# One read returns all bytes that the endpoint has read before the handover: the beginning of a head, and 64 KiB.
+_READ_SIZE = DEFAULT_MAX_HEAD_SIZE + 64 * 1024
 _PIECE = 64 * 1024
 _STALLED = 60.0
 _CLOSE_TIMEOUT = 5.0
@@ -79,19 +69,6 @@ _SHUTDOWN_TIMEOUT = 5.0
 _REQUEST_COST = 48
 # The bytes of a body for each unit of work, as a shift.
 _BODY_COST_SHIFT = 10
-# A WebSocket that Hypercorn serves gets its bytes in pieces of this size, because a piece may contain many tiny frames.
-_WEBSOCKET_PIECE = 1024
-# The bytes of such a WebSocket for each unit of work, as a shift. The smallest frame has six bytes.
-_WEBSOCKET_COST_SHIFT = 3
-# The cost of an HTTP/2 frame without headers.
-_FRAME_COST = 2
-# The cost of the HTTP/2 frames that the server parses together.
-_GROUP_COST = 64
-# The bytes of compressed HTTP/2 headers for each unit of work, as a shift. One byte may stand for a whole header.
-_HEADERS_COST_SHIFT = 1
-_PREFACE_SIZE = 24
-_FRAME_HEADER_SIZE = 9
-_DATA, _HEADERS, _CONTINUATION = 0x0, 0x1, 0x9
 
 
 def _config(keep_alive_timeout: float) -> Config:
@@ -103,8 +80,8 @@ def _config(keep_alive_timeout: float) -> Config:
     config.shutdown_timeout = _SHUTDOWN_TIMEOUT
     # Hypercorn declares whole seconds, but accepts any number.
     config.keep_alive_timeout = keep_alive_timeout
-    # The headers of an HTTP/2 request have the same limit as the head of an HTTP/1.1 request.
-    config.h2_max_header_list_size = DEFAULT_MAX_HEAD_SIZE
+    # By default, Hypercorn closes a connection after 1,000 requests, which bounds nothing that the endpoint must bound.
+    config.keep_alive_max_requests = sys.maxsize
     return config
 
 
@@ -209,16 +186,28 @@ class StrictConnection(h11.Connection):
     A request with a chunked body is the last request of its connection. h11 is lenient about the trailers after a
     chunked body, so it must not read another request after them. Source: RFC 9112, sections 2.2, 5.2, 6.1 and 7.1.
 
-    A request to change to another protocol than WebSocket is an ordinary request, because a server may ignore `Upgrade`
-    (RFC 9110, section 7.8). So this object removes the header, and Hypercorn does not see it.
+    A request to change to another protocol is an ordinary request, because a server may ignore `Upgrade` (RFC 9110,
+    section 7.8). So this object removes the header, and Hypercorn does not see it.
 
     Args:
         on_bad_request: a function that the connection calls when it refuses a head. The function must not block.
+        is_for_endpoint: a function that returns True for the head of a request that Hypercorn must not serve.
+
+    Attributes:
+        handed_back: the head of a request that Hypercorn must not serve. The earlier requests have been answered, and
+            h11 has not parsed any byte of this one.
     """
 
-    def __init__(self, *, on_bad_request: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        *,
+        on_bad_request: Callable[[], object] = lambda: None,
+        is_for_endpoint: Callable[[Head], bool] = lambda head: False,
+    ) -> None:
         super().__init__(h11.SERVER, max_incomplete_event_size=DEFAULT_MAX_HEAD_SIZE)
+        self.handed_back: Head | None = None
         self._on_bad_request = on_bad_request
+        self._is_for_endpoint = is_for_endpoint
         self._is_last = False
 
     def next_event(self) -> Any:
@@ -236,13 +225,20 @@ class StrictConnection(h11.Connection):
                 if not ended:
                     return h11.NEED_DATA
                 self._refuse(BadRequest(status=400, problem="the request ends in its head"))
+            elif head is not None and self._is_for_endpoint(head):
+                self.handed_back = head
+                return h11.NEED_DATA
+        elif self.their_state is h11.MUST_CLOSE and self.trailing_data[0]:
+            # The answer ends the connection. h11 would raise an error for the bytes after the last request, and
+            # Hypercorn would then close the connection before the answer.
+            return h11.PAUSED
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._is_last = any(name == b"transfer-encoding" for name, _ in event.headers)
-            if any(map(_asks_for_other_protocol, event.headers)):
+            if any(name == b"upgrade" for name, _ in event.headers):
                 return h11.Request(
                     method=event.method,
-                    headers=[each for each in event.headers if not _asks_for_other_protocol(each)],
+                    headers=[each for each in event.headers if each[0] != b"upgrade"],
                     target=event.target,
                     http_version=event.http_version,
                 )
@@ -262,11 +258,6 @@ class StrictConnection(h11.Connection):
                 reason=event.reason,
             )
         return super().send(event)
-
-
-def _asks_for_other_protocol(header: tuple[bytes, bytes]) -> bool:
-    name, value = header
-    return name == b"upgrade" and value.strip().lower() != b"websocket"
 
 
 class Shields:
@@ -367,62 +358,6 @@ async def _ignore(message: Any) -> None:
     """Ignore a message from an application that has ended."""
 
 
-class Pieces:
-    """A function with which an application asks for the messages of its WebSocket in pieces.
-
-    It does not refer to the WebSocket, whose scope contains it. So there is no reference cycle.
-
-    Attributes:
-        are_wanted: True after the call.
-    """
-
-    __slots__ = ("are_wanted",)
-
-    def __init__(self) -> None:
-        self.are_wanted = False
-
-    def __call__(self) -> None:
-        self.are_wanted = True
-
-
-class PiecewiseStream(WSStream):
-    """A WebSocket of Hypercorn that passes on the pieces of a message as they arrive, if the application wants pieces.
-
-    Hypercorn's own class keeps up to 16 MiB of an incomplete message, and ten whole messages. The memory for incomplete
-    messages has a limit for all clients together, so a connection of an endpoint keeps these bytes itself. An
-    application of the user gets whole messages.
-    """
-
-    @classmethod
-    def replace(cls, stream: Any) -> None:
-        """Make a new stream of Hypercorn an object of this class, if it is a WebSocket. Hypercorn creates it itself."""
-        if isinstance(stream, WSStream):
-            stream.__class__ = cls
-
-    async def _handle_events(self) -> None:
-        pieces: Any = self.scope["extensions"][PIECES]
-        if not pieces.are_wanted:
-            await super()._handle_events()
-            return
-        assert self.app_put is not None  # the application runs
-        for event in self.connection.events():
-            if isinstance(event, Message):
-                text = event.data if isinstance(event.data, str) else None
-                piece = {
-                    "type": "websocket.receive",
-                    "text": text,
-                    "bytes": None if text is not None else bytes(event.data),
-                    PIECES: not event.message_finished,
-                }
-                await self.app_put(piece)
-            elif isinstance(event, Ping):
-                await self._send_wsproto_event(event.response())
-            elif isinstance(event, CloseConnection):
-                if self.connection.state == WebSocketState.REMOTE_CLOSING:
-                    await self._send_wsproto_event(event.response())
-                await self.send(StreamClosed(stream_id=self.stream_id))
-
-
 class Exchanges(TaskGroup):
     """The task group of one connection, with an `Exchange` for each request. It is an async context manager."""
 
@@ -432,8 +367,6 @@ class Exchanges(TaskGroup):
 
     async def spawn_app(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
         """Start the application in a task. Return the function that passes messages to it."""
-        if scope["type"] != "http":
-            return await self._spawn_websocket(app, config, scope, send)
         exchange = Exchange(send, self._shields, max_messages=config.max_app_queue_size)
 
         async def run(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
@@ -441,29 +374,6 @@ class Exchanges(TaskGroup):
 
         await super().spawn_app(run, config, scope, exchange.send)
         return exchange.put
-
-    async def _spawn_websocket(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
-        """Start the application of a WebSocket. Return the function that passes messages to it.
-
-        In plain Hypercorn, this function waits forever if the application has ended and left ten messages unread. Then
-        all other requests of an HTTP/2 connection wait too.
-        """
-        scope["extensions"][PIECES] = Pieces()
-        put, take = trio.open_memory_channel[Any](config.max_app_queue_size)
-
-        async def run(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
-            with take:
-                await app(scope, take.receive, send, sync_spawn, call_soon)
-
-        async def put_unless_ended(message: Any) -> None:
-            try:
-                await put.send(message)
-            except trio.BrokenResourceError:
-                # The application has ended.
-                pass
-
-        await super().spawn_app(run, config, scope, send)
-        return put_unless_ended
 
     def cancel_finishing(self) -> None:
         """Cancel the exchanges that are finishing. Call this when the connection ends."""
@@ -482,13 +392,22 @@ class Http1(H11Protocol):
         options: the arguments of `H11Protocol`.
         budget: the work budget of all connections.
         count: a function that counts an event.
+        is_for_endpoint: a function that returns True for the head of a request that Hypercorn must not serve.
     """
 
+    connection: StrictConnection
+
     def __init__(
-        self, *options: Any, budget: WorkBudget, count: Callable[[tuple[str, ...]], object]
+        self,
+        *options: Any,
+        budget: WorkBudget,
+        count: Callable[[tuple[str, ...]], object],
+        is_for_endpoint: Callable[[Head], bool],
     ) -> None:
         super().__init__(*options)
-        self.connection = StrictConnection(on_bad_request=lambda: count(("http", "bad_request")))
+        self.connection = StrictConnection(
+            on_bad_request=lambda: count(("http", "bad_request")), is_for_endpoint=is_for_endpoint
+        )
         self._budget = budget
         # The head of a response whose body has not begun.
         self._head = b""
@@ -529,183 +448,9 @@ class Http1(H11Protocol):
         """Handle data from the client, or the end of the connection."""
         if not isinstance(event, RawData) or not event.data:
             await super().handle(event)
-        elif isinstance(self.connection, StrictConnection):
+        else:
             await self._budget.take(_REQUEST_COST + (len(event.data) >> _BODY_COST_SHIFT))
             await super().handle(event)
-        else:
-            for piece in _websocket_pieces(event.data):
-                await self._budget.take(_cost_of_websocket(piece))
-                await super().handle(RawData(data=piece))
-
-    async def _create_stream(self, request: h11.Request) -> None:
-        """Begin a request. Hypercorn's method calls this one."""
-        await super()._create_stream(request)
-        PiecewiseStream.replace(self.stream)
-
-    async def go_away(self, code: ErrorCodes) -> None:
-        """Do nothing. HTTP/1.1 has no message for the end of a connection without a request."""
-
-    async def release(self) -> None:
-        """Do nothing. An application that writes notices the end of the connection."""
-
-
-def _websocket_pieces(data: bytes) -> Iterator[bytes]:
-    """Divide the bytes of a WebSocket, because 64 KiB may contain 10,000 frames."""
-    for start in range(0, len(data), _WEBSOCKET_PIECE):
-        yield data[start : start + _WEBSOCKET_PIECE]
-
-
-def _cost_of_websocket(piece: bytes) -> int:
-    return max(1, len(piece) >> _WEBSOCKET_COST_SHIFT)
-
-
-class FrameGroups:
-    r"""The bytes of an HTTP/2 client, divided into groups of whole frames.
-
-        >>> groups = FrameGroups(max_frame_size=16384)
-        >>> list(groups.feed(b"PRI * HTTP/2.0"))
-        [(b'PRI * HTTP/2.0', 0)]
-        >>> settings = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-        >>> list(groups.feed(b"\r\n\r\nSM\r\n\r\n" + settings + settings[:5]))
-        [(b'\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00', 2)]
-
-    A read of 64 KiB may contain 7,000 frames. The work budget spreads its groups over several turns of the scheduler.
-
-    Args:
-        max_frame_size: the maximum bytes of a frame without its header.
-    """
-
-    def __init__(self, *, max_frame_size: int) -> None:
-        self._max_frame_size = max_frame_size
-        self._preface_left = _PREFACE_SIZE
-        self._rest = b""
-        self._headers_size = 0
-
-    def feed(self, data: bytes) -> Iterator[tuple[bytes, int]]:
-        """Yield each group, with its cost in units of the work budget. Keep the bytes of an incomplete frame.
-
-        Raises:
-            FrameTooLargeError: a frame is too large. h2 would keep its bytes until the frame is complete.
-            DenialOfServiceError: the headers of one request are too large. h2 would decode all of them at once.
-        """
-        data = self._rest + data
-        start, cost = 0, 0
-        here = min(self._preface_left, len(data))
-        self._preface_left -= here
-        while len(data) - here >= _FRAME_HEADER_SIZE:
-            size, kind = int.from_bytes(data[here : here + 3], "big"), data[here + 3]
-            if size > self._max_frame_size:
-                raise h2.exceptions.FrameTooLargeError(
-                    f"the client sent a frame of {size} bytes; the maximum is {self._max_frame_size}"
-                )
-            end = here + _FRAME_HEADER_SIZE + size
-            if end > len(data):
-                break
-            cost += self._cost_of(kind, size)
-            here = end
-            if cost >= _GROUP_COST:
-                yield data[start:here], cost
-                start, cost = here, 0
-        if here > start:
-            yield data[start:here], cost
-        self._rest = data[here:]
-
-    def _cost_of(self, kind: int, size: int) -> int:
-        if kind == _DATA:
-            return _FRAME_COST + (size >> _BODY_COST_SHIFT)
-        if kind not in {_HEADERS, _CONTINUATION}:
-            return _FRAME_COST
-        self._headers_size = size if kind == _HEADERS else self._headers_size + size
-        if self._headers_size > DEFAULT_MAX_HEAD_SIZE:
-            raise h2.exceptions.DenialOfServiceError(
-                f"the headers of a request take more than {DEFAULT_MAX_HEAD_SIZE} bytes"
-            )
-        return _REQUEST_COST + (size >> _HEADERS_COST_SHIFT)
-
-
-class Http2(H2Protocol):
-    """Hypercorn's protocol for HTTP/2, with a limit on the work in one turn of the scheduler.
-
-    Args:
-        options: the arguments of `H2Protocol`.
-        budget: the work budget of all connections.
-    """
-
-    def __init__(self, *options: Any, budget: WorkBudget) -> None:
-        super().__init__(*options)
-        # Hypercorn sets the limit in the settings, which h2 applies only after the client has confirmed them.
-        self.connection.decoder.max_header_list_size = self.config.h2_max_header_list_size
-        self._groups = FrameGroups(max_frame_size=self.config.h2_max_inbound_frame_size)
-        self._budget = budget
-
-    async def handle(self, event: Event) -> None:
-        """Handle data from the client, or the end of the connection."""
-        if not isinstance(event, RawData):
-            await super().handle(event)
-            return
-        for frames, cost in self._groups.feed(event.data):
-            await self._budget.take(cost)
-            if self.closed:
-                return
-            await super().handle(RawData(data=frames))
-
-    async def _handle_events(self, events: list[h2.events.Event]) -> None:
-        """Handle the events of one group of frames. Hypercorn's method calls this one.
-
-        This ignores priorities of streams, which RFC 9113 deprecates (section 5.3.2). In Hypercorn's tree of
-        priorities, one small frame can move a thousand streams.
-        """
-        others: list[h2.events.Event] = []
-        for event in events:
-            if isinstance(event, h2.events.DataReceived):
-                await super()._handle_events(others)
-                others = []
-                await self._handle_data(event)
-            elif isinstance(event, h2.events.StreamReset):
-                await super()._handle_events(others)
-                others = []
-                await self._handle_reset(event)
-            elif not isinstance(event, h2.events.PriorityUpdated):
-                others.append(event)
-        await super()._handle_events(others)
-
-    async def _create_stream(self, request: h2.events.RequestReceived) -> None:
-        """Begin a request. Hypercorn's method calls this one."""
-        await super()._create_stream(request)
-        PiecewiseStream.replace(self.streams.get(request.stream_id))
-
-    async def _handle_reset(self, event: h2.events.StreamReset) -> None:
-        """End a stream. Report an idle connection, because Hypercorn does that only after a response."""
-        was_open = event.stream_id in self.streams
-        await super()._handle_events([event])
-        if was_open and not self.closed:
-            await self.send(Updated(idle=self.idle))
-
-    async def _handle_data(self, event: h2.events.DataReceived) -> None:
-        """Pass data to its stream. Ignore data that comes after the response, because the stream has ended."""
-        stream = self.streams.get(event.stream_id)
-        if isinstance(stream, WSStream):
-            for piece in _websocket_pieces(event.data):
-                await self._budget.take(_cost_of_websocket(piece))
-                await stream.handle(Body(stream_id=event.stream_id, data=piece))
-        elif stream is not None:
-            await stream.handle(Body(stream_id=event.stream_id, data=event.data))
-        if not self.closed:
-            self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-
-    async def go_away(self, code: ErrorCodes) -> None:
-        """Send a GOAWAY frame. It tells the client the last request that the server has read."""
-        try:
-            self.connection.close_connection(code)
-        except h2.exceptions.ProtocolError:
-            # HTTP/2 has closed the connection already.
-            return
-        await self._flush()
-
-    async def release(self) -> None:
-        """End the writes of applications to a client that has left. Otherwise they would wait forever."""
-        for buffer in list(self.stream_buffers.values()):
-            await buffer.close()
 
 
 class ServedApplication:
@@ -734,17 +479,17 @@ class ServedApplication:
 
 
 class HypercornServer:
-    """The server for one connection. It ends when its peer leaves.
+    """The server for one connection. It ends when its peer leaves, or with a request that Hypercorn must not serve.
 
     Hypercorn's own server keeps the socket open until the timeout for the next request.
 
     Args:
         served: the application.
-        stream: the connection. This object closes it.
-        http2: True for a client that speaks HTTP/2, False for HTTP/1.1.
+        stream: the connection. This object closes it, unless it hands a request back.
         has_request: True if the first bytes of the stream are the head of a request.
         budget: the work budget of all connections.
         count: a function that counts an event.
+        is_for_endpoint: a function that returns True for the head of a request that Hypercorn must not serve.
     """
 
     def __init__(
@@ -752,27 +497,35 @@ class HypercornServer:
         served: ServedApplication,
         stream: ReplayStream,
         *,
-        http2: bool,
         has_request: bool,
         budget: WorkBudget,
         count: Callable[[tuple[str, ...]], object],
+        is_for_endpoint: Callable[[Head], bool],
     ) -> None:
         self._served = served
         self._stream = stream
         self._has_request = has_request
         self._budget = budget
         self._count = count
-        self._http2 = http2
-        self._protocol: Http1 | Http2 | None = None
+        self._is_for_endpoint = is_for_endpoint
+        self._handed_back: Head | None = None
+        self._protocol: Http1 | None = None
         self._exchanges = Exchanges()
         # The deadline is infinite while a request runs.
         self._idle = trio.CancelScope()
         self._writing = trio.Lock()
         self._reading = trio.CancelScope()
-        self._peer_has_gone = False
+        self._reading_has_ended = False
 
-    async def serve(self) -> None:
-        """Serve until the connection ends. On cancellation, close the connection immediately."""
+    async def serve(self) -> Head | None:
+        """Serve until the connection ends, or until a request for the endpoint arrives.
+
+        On cancellation, close the connection immediately.
+
+        Returns:
+            The head of the request for the endpoint. The stream is then open, and nothing uses it. None if the
+            connection has ended.
+        """
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._close_when_cancelled)
@@ -780,6 +533,7 @@ class HypercornServer:
                 nursery.cancel_scope.cancel()
         finally:
             self._break_cycles()
+        return self._handed_back
 
     def _break_cycles(self) -> None:
         """Break the reference cycles of this connection. Otherwise only the garbage collector could free its objects.
@@ -799,7 +553,8 @@ class HypercornServer:
             await trio.sleep_forever()
         finally:
             self._exchanges.cancel_finishing()
-            await trio.aclose_forcefully(self._stream)
+            if self._handed_back is None:
+                await trio.aclose_forcefully(self._stream)
 
     async def _run(self) -> None:
         try:
@@ -811,18 +566,21 @@ class HypercornServer:
                 self._exchanges.spawn(self._close_when_idle)
                 with self._reading:
                     await self._read(protocol)
-                self._peer_has_gone = True
-                await protocol.release()
+                self._reading_has_ended = True
                 self._idle.cancel()
+            # Only now, because an application may run on after its last answer, and a cancellation during that time
+            # must close the stream.
+            self._handed_back = protocol.connection.handed_back
         except OSError:
             # The peer has left.
             pass
         finally:
-            await self._close()
+            if self._handed_back is None:
+                await self._close()
 
-    def _new_protocol(self) -> Http1 | Http2:
+    def _new_protocol(self) -> Http1:
         served, sock = self._served, self._stream.socket
-        options = (
+        return Http1(
             served.app,
             served.config,
             served.context,
@@ -832,13 +590,13 @@ class HypercornServer:
             parse_socket_addr(sock.family, sock.getpeername()),
             parse_socket_addr(sock.family, sock.getsockname()),
             self._send,
+            budget=self._budget,
+            count=self._count,
+            is_for_endpoint=self._is_for_endpoint,
         )
-        if self._http2:
-            return Http2(*options, budget=self._budget)
-        return Http1(*options, budget=self._budget, count=self._count)
 
-    async def _read(self, protocol: Http1 | Http2) -> None:
-        """Pass the client's data to the protocol, until the client leaves or the server closes the connection."""
+    async def _read(self, protocol: Http1) -> None:
+        """Pass the client's data to the protocol, until the connection ends or a request for the endpoint arrives."""
         try:
             while True:
                 try:
@@ -846,6 +604,8 @@ class HypercornServer:
                 except (trio.ClosedResourceError, trio.BrokenResourceError):
                     break
                 await self._handle(protocol, bytes(data))
+                if protocol.connection.handed_back is not None:
+                    return
                 if not data:
                     break
             await protocol.handle(Closed())
@@ -861,11 +621,10 @@ class HypercornServer:
                 exception=error,
                 level=logging.DEBUG,
             )
-            await protocol.go_away(ErrorCodes.PROTOCOL_ERROR)
             # Hypercorn sends no disconnect to streams whose requests are incomplete, so cancel the applications.
             self._exchanges.cancel()
 
-    async def _handle(self, protocol: Http1 | Http2, data: bytes) -> None:
+    async def _handle(self, protocol: Http1, data: bytes) -> None:
         """Pass data to the protocol. Meanwhile the connection is not idle.
 
         Otherwise, a request that waits for the work budget could run after its connection has been closed.
@@ -933,9 +692,6 @@ class HypercornServer:
             await self._served.context.terminated.wait()
             if self._idle.deadline == math.inf:
                 await trio.sleep_forever()
-        if not self._peer_has_gone:
-            if self._protocol is not None and not self._writing.locked():
-                # Not while another task writes, because then the client does not read.
-                await self._protocol.go_away(ErrorCodes.NO_ERROR)
+        if not self._reading_has_ended:
             await self._end()
             await self._stream.aclose()

@@ -30,7 +30,7 @@ from channels.telemetry import (
 from channels.tokens.token import Secret
 from channels.transports.listener import Listen, Listening
 from channels.transports.transports import ByteStream, Transports
-from channels.wire.request import Headers
+from channels.wire.request import Head, Headers
 from channels.wire.urls import PathTable
 from supervision.child_spec import ChildSpec
 
@@ -110,13 +110,7 @@ class Tracer(Protocol):
 
 
 class Http(Protocol):
-    """The server of requests that are not for a socket. `channels.http.handover` implements it.
-
-    Attributes:
-        http2: True if it serves HTTP/2.
-    """
-
-    http2: bool
+    """The server of requests that are not for a socket. `channels.http.handover` implements it."""
 
     @property
     def connections(self) -> int:
@@ -125,8 +119,14 @@ class Http(Protocol):
     async def route(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request of an ASGI server."""
 
-    async def serve(self, stream: ByteStream, first: bytes = b"") -> None:
-        """Serve one connection until it ends, then close it. `first` is the data that the caller has read."""
+    def is_for_endpoint(self, head: Head) -> bool:
+        """Return True for a request that this server does not serve: for a socket, or for any WebSocket."""
+
+    async def serve(self, stream: ByteStream, first: bytes = b"") -> Head | None:
+        """Serve one connection until it ends, then close it. Return the head of a request for the endpoint before that.
+
+        `first` is the data that the caller has read.
+        """
 
     async def drain(self) -> None:
         """Close idle connections now, and all other connections after their current response."""

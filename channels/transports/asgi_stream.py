@@ -26,7 +26,6 @@ from channels.wire.request import Head, Headers, split_absolute
 from channels.wire.websocket import may_be_received
 
 __all__ = [
-    "PIECES",
     "ASGIApplication",
     "AsgiStream",
     "client_frame",
@@ -38,14 +37,7 @@ __all__ = [
 ASGIApplication: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI 3 application: `await application(scope, receive, send)`."""
 
-PIECES = "ashtree.pieces"
-"""The extension of the endpoint's own HTTP server that passes on a WebSocket message in pieces.
-
-In the scope, it is a function that turns it on. In a message, it is True if more pieces of the same message follow.
-"""
-
 _TEXT, _BINARY, _CLOSE = 0x81, 0x82, 0x88
-_FIN = 0x80
 _NO_MASK = bytes(4)
 _NO_CODE = 1005
 _RESPONSE = "websocket.http.response"
@@ -146,8 +138,6 @@ class AsgiStream(trio.abc.Stream):
         self._ended = False
         extensions = scope.get("extensions") or {}
         self._may_answer = _RESPONSE in extensions
-        self._take_pieces: Callable[[], object] = extensions.get(PIECES, _nothing)
-        self._is_continued = False
         self._receive = receive
         self._send = send
         self._rest = b""
@@ -163,7 +153,6 @@ class AsgiStream(trio.abc.Stream):
 
     async def accept(self, subprotocol: str | None) -> None:
         """Accept the WebSocket."""
-        self._take_pieces()
         await self._call(self._send, {"type": "websocket.accept", "subprotocol": subprotocol})
 
     async def refuse(self, status: int, body: bytes, headers: Iterable[tuple[str, str]]) -> None:
@@ -195,8 +184,8 @@ class AsgiStream(trio.abc.Stream):
         if message["type"] != "websocket.disconnect":
             text = message.get("text")
             if text is not None:
-                return self._piece(_TEXT, text.encode(), has_more=message.get(PIECES, False))
-            return self._piece(_BINARY, message["bytes"], has_more=message.get(PIECES, False))
+                return client_frame(_TEXT, text.encode())
+            return client_frame(_BINARY, message["bytes"])
         self._peer_has_gone = True
         code = message.get("code") or _NO_CODE
         if code == _NO_CODE:
@@ -206,17 +195,6 @@ class AsgiStream(trio.abc.Stream):
             return b""
         reason = (message.get("reason") or "").encode()[:120].decode(errors="ignore").encode()
         return client_frame(_CLOSE, code.to_bytes(2, "big") + reason)
-
-    def _piece(self, first: int, payload: bytes, *, has_more: bool) -> bytes:
-        """Return a message or a piece of one as a frame; nothing for an empty piece, which may be half a character."""
-        if has_more:
-            if not payload:
-                return b""
-            first &= ~_FIN
-        if self._is_continued:
-            first &= _FIN
-        self._is_continued = has_more
-        return client_frame(first, payload)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send the messages in `data`, which contains whole frames. The ASGI server handles pings and pongs."""
@@ -271,10 +249,6 @@ class AsgiStream(trio.abc.Stream):
         """
         self.closed = True
         await trio.lowlevel.checkpoint()
-
-
-def _nothing() -> None:
-    pass
 
 
 def _head_of(scope: MutableMapping[str, Any], path: str) -> Head:

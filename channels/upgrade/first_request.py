@@ -1,5 +1,7 @@
 """The first request of a connection, from the read of its head to the answer, the handover or the upgrade.
 
+If the HTTP server hands a later request back, because it is for a socket, the endpoint handles it like a first request.
+
 As in Phoenix, the checks run in this order: the method, the application's `connect`, the validity of the upgrade. So
 `connect` sees every GET request for the path of a socket. If `connect` refuses the client, the client gets 403, even
 for a request that is not an upgrade.
@@ -56,6 +58,9 @@ _UPGRADE_COST = 24
 _HANDSHAKE_COST = 128
 # The cost of a handover, without the first request, which the HTTP server counts itself.
 _HANDOVER_COST = 24
+_NO_SOCKET = (
+    "no socket is mounted at this path, and this server serves WebSockets only for its sockets"
+)
 _DRAINING = Refusal(503, headers=(("retry-after", "1"),))
 
 
@@ -128,7 +133,7 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
     if type(stream) is AsgiStream:
         head = stream.head
     else:
-        parser = HeadParser(http2=services.http.http2)
+        parser = HeadParser()
         if isinstance(stream, TlsSocket):
             # Nothing can interrupt the computation of a handshake, so only few may run in one turn.
             await services.budget.take(_HANDSHAKE_COST)
@@ -140,6 +145,14 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
                 return None
         if head is None:
             head = await _read_in_time(services, stream, parser)
+    if (
+        isinstance(head, Head)
+        and type(stream) is not AsgiStream
+        and not services.admission.draining
+        and not services.http.is_for_endpoint(head)
+    ):
+        await services.budget.take(_HANDOVER_COST)
+        head = await services.http.serve(stream, head.received)
     if head is None:
         return None
     outcome: Refusal | Upgraded
@@ -151,9 +164,8 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
     elif (found := services.mounts.match(head.path)) is not None:
         outcome = await _upgrade(services, *found, head, stream)
     else:
-        await services.budget.take(_HANDOVER_COST)
-        await services.http.serve(stream, head.received)
-        return None
+        services.unmatched_path(head.path)
+        outcome = Refusal(404, _NO_SOCKET)
     if isinstance(outcome, Upgraded):
         return outcome
     await _answer_and_close(stream, outcome)

@@ -26,7 +26,16 @@ from websockets.utils import accept_key
 
 from channels.wire.request import Head
 
-__all__ = ["VERSION", "Agreed", "accept", "agree", "method_problem", "response", "upgrade_problem"]
+__all__ = [
+    "VERSION",
+    "Agreed",
+    "accept",
+    "agree",
+    "asks_for_websocket",
+    "method_problem",
+    "response",
+    "upgrade_problem",
+]
 
 VERSION = "13"
 """The version of the WebSocket protocol, for `Sec-WebSocket-Version`."""
@@ -40,6 +49,11 @@ def method_problem(head: Head) -> str | None:
     if head.method != "GET":
         return f"the method of an upgrade must be GET, got {head.method}"
     return None
+
+
+def asks_for_websocket(head: Head) -> bool:
+    """Return True for a request whose `Upgrade` header is `websocket`, even if it is not a valid upgrade request."""
+    return (head.headers.get("upgrade") or "").lower() == "websocket"
 
 
 def upgrade_problem(head: Head) -> str | None:

@@ -42,7 +42,6 @@ _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 # Possessive quantifiers, so that a head that does not match fails after one pass.
 _HEADER = re.compile(rf"({_NAME}++):([\t -~\x80-\xff]*+)\r\n")
 _HEADERS = re.compile(f"(?:{_HEADER.pattern})*+")
-_HTTP2_PREFACE = b"PRI * HTTP/2.0"
 _REQUEST_LINE = re.compile(rf"({_NAME}++) ([!-~]++) HTTP/([0-9])\.([0-9])")
 _START = re.compile(rf"{_NAME}|\r".encode())
 _BARE_LF = re.compile(rb"(?<!\r)\n")
@@ -126,7 +125,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
         path: the path of the target, not decoded. If the target is a whole URL, this is the part after the host. If it
             is `"*"` or `host:port`, this is the whole target.
         query: the part after the `?`, not decoded.
-        version: `"1.1"`; `"2.0"` for the preface of HTTP/2, if the parser accepts it.
+        version: `"1.1"` or `"1.0"`.
         headers: the headers. If the target is a whole URL, `host` is the host of that URL.
         received: all bytes that the parser got, head and rest, for another parser.
         rest: the bytes after the head.
@@ -175,14 +174,12 @@ class HeadParser:
 
     Args:
         max_size: bytes of a head, including the blank line.
-        http2: True accepts the preface of HTTP/2 as a head.
     """
 
-    __slots__ = ("_buffer", "_http2", "_max_size", "_searched")
+    __slots__ = ("_buffer", "_max_size", "_searched")
 
-    def __init__(self, *, max_size: int = DEFAULT_MAX_HEAD_SIZE, http2: bool = False) -> None:
+    def __init__(self, *, max_size: int = DEFAULT_MAX_HEAD_SIZE) -> None:
         self._buffer = b""
-        self._http2 = http2
         self._searched = 0
         self._max_size = max_size
 
@@ -207,7 +204,7 @@ class HeadParser:
             return self._unfinished(data, start, read)
         if end - start + 4 > self._max_size:
             return self._too_large(data)
-        return _parse(data[start:], end - start, http2=self._http2)
+        return _parse(data[start:], end - start)
 
     def _unfinished(self, data: bytes, start: int, read: int) -> BadRequest | None:
         if len(data) >= self._max_size:
@@ -238,14 +235,14 @@ def split_absolute(target: str) -> tuple[str, str] | None:
     return None if absolute is None else (absolute[1], absolute[2])
 
 
-def _parse(received: bytes, end: int, *, http2: bool) -> ParsedHead:
+def _parse(received: bytes, end: int) -> ParsedHead:
     first, _, block = received[: end + 2].partition(b"\r\n")
     line = _REQUEST_LINE.fullmatch(first.decode("latin-1"))
     if line is None:
         return BadRequest(status=400, problem="the request line is malformed")
     method, target, major, minor = line.groups()
     version = f"{major}.{minor}"
-    if version not in {"1.0", "1.1"} and not (http2 and first == _HTTP2_PREFACE):
+    if version not in {"1.0", "1.1"}:
         return BadRequest(status=505, problem=f"HTTP/{version} is not supported; use HTTP/1.1")
     text = block.decode("latin-1")
     if not _HEADERS.fullmatch(text):

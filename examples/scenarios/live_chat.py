@@ -77,19 +77,22 @@ async def live_chat(world: Any) -> Tally:
     Parameters: `clients` (50), `host` ("127.0.0.1") and `port` (0, which takes any free one).
     """
     params = world.params
+    number_of_clients = params.get("clients", 50)
+    clients: list[ChatClient] = []
+    # Before the first await. Otherwise the faults could begin on a slow machine while nobody is there.
+    world.steady("everybody is in the room", lambda: _everybody(clients, number_of_clients))
     endpoint = Endpoint(sockets={"/socket": UserSocket}, listen=world.listen)
     await Supervisor.start_link(
         [endpoint.child_spec(host=params.get("host", "127.0.0.1"), port=params.get("port", 0))],
         label="top",
     )
     host, port = endpoint.address
-    clients = [
+    clients += [
         ChatClient(
             number, world.random("client", number), world.connect, host, port, request=world.request
         )
-        for number in range(params.get("clients", 50))
+        for number in range(number_of_clients)
     ]
-    world.steady("everybody is in the room", lambda: _everybody(clients))
     async with trio.open_nursery() as nursery:
         for client in clients:
             nursery.start_soon(client.main)
@@ -107,9 +110,9 @@ async def live_chat(world: Any) -> Tally:
     return tally
 
 
-def _everybody(clients: list[ChatClient]) -> str | None:
+def _everybody(clients: list[ChatClient], number: int) -> str | None:
     here = sum(client.joined for client in clients)
-    return None if here == len(clients) else f"{here} of {len(clients)} are"
+    return None if here == number else f"{here} of {number} are"
 
 
 def _figures(tally: Tally) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""TLS through a whole endpoint, on real sockets: WebSockets, pages, HTTP/2, and misbehaving clients.
+"""TLS through a whole endpoint, on real sockets: WebSockets, pages, and misbehaving clients.
 
 These tests use a real clock. Only tests of a timeout wait for time to pass, a tenth of a second.
 """
@@ -67,14 +67,12 @@ async def serve_tls(
     certificates: Certificates,
     *,
     head_timeout: float = GENEROUS,
-    http2: bool = False,
 ) -> Server:
     Curious.seen = []
     endpoint = Endpoint(
         sockets={"/socket": Curious},
         http=page,
         head_timeout=head_timeout,
-        http2=http2,
         draining=Draining(timeout=0.05),
     )
     pid = await endpoint.start_link(port=0, ssl_context=certificates.server)
@@ -119,25 +117,7 @@ async def test_a_websocket_and_a_page_are_served_on_one_port(
         await each.close()
 
 
-async def test_a_client_that_offers_http2_gets_it(
-    runtime: Runtime, certificates: Certificates
-) -> None:
-    server = await serve_tls(runtime, certificates, http2=True)
-    context = ssl.create_default_context()
-    certificates.authority.configure_trust(context)
-    context.set_alpn_protocols(["h2"])
-    client = await connected(server, context)
-    # The connection preface with empty settings; the server answers with its own.
-    await client.write(
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-    )
-    with trio.fail_after(GENEROUS):
-        answer = bytes(await client.stream.receive_some())
-    assert answer[3] == 4, "a frame of settings"
-    await client.close()
-
-
-async def test_without_the_option_a_client_that_offers_http2_gets_http1(
+async def test_a_client_that_offers_http2_gets_http1(
     runtime: Runtime, certificates: Certificates
 ) -> None:
     # The endpoint decides, and not the owner of the context.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import contextvars
 import json
 import ssl
 import zlib
@@ -18,11 +17,8 @@ from typing import Any, ClassVar
 import trio
 import trustme
 from attrs import evolve
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from actors import Pid
-from channels.http.handover import HttpHandover
 from tests.channels.polling import JSON, Poller
 from tests.channels.support import (
     EOF,
@@ -42,7 +38,6 @@ __all__ = [
     "GONE",
     "KINDS",
     "VERSIONS",
-    "AsgiPeer",
     "DeflatePeer",
     "LongPollPeer",
     "NativePeer",
@@ -61,12 +56,10 @@ class Peer:
     Attributes:
         has_binary: True if binary messages travel both ways.
         has_close_codes: True if the client gets a close code.
-        checks_text: True if a client gets an error for text that is not UTF-8. Hypercorn cuts it off.
     """
 
     has_binary: ClassVar[bool] = True
     has_close_codes: ClassVar[bool] = True
-    checks_text: ClassVar[bool] = True
     path: ClassVar[str] = "/socket/websocket"
 
     def __init__(self, server: Server, nursery: trio.Nursery, vsn: str, gate: Any = None) -> None:
@@ -309,8 +302,6 @@ class TlsPeer(Peer):
 class KeptPeer(NativePeer):
     """A WebSocket on a connection that has served a page before, as proxies have it that keep connections."""
 
-    checks_text = False
-
     async def serve(self) -> None:
         await super().serve()
         self.client.write(head("/page", "host: test\r\n"))
@@ -318,23 +309,6 @@ class KeptPeer(NativePeer):
         answer = self.client.answer()
         assert answer is not None
         assert answer.status == 404
-
-
-class AsgiPeer(Peer):
-    """A WebSocket of Hypercorn's, which serves a Starlette application in which the endpoint is mounted."""
-
-    path = "/live/socket/websocket"
-    checks_text = False
-
-    async def serve(self) -> None:
-        app = Starlette(routes=[Mount("/live", app=self.server.endpoint)])
-        handover = HttpHandover(app)
-
-        def start() -> None:
-            self.nursery.start_soon(handover.serve, self.client.stream)
-
-        # Without the runtime of this test, because the tasks of a web server have none.
-        contextvars.Context().run(start)
 
 
 class LongPollPeer(Peer):
@@ -427,7 +401,6 @@ KINDS: dict[str, type[Peer]] = {
     "deflate": DeflatePeer,
     "tls": TlsPeer,
     "kept": KeptPeer,
-    "asgi": AsgiPeer,
     "longpoll": LongPollPeer,
     "longpoll over two nodes": TwoNodesPeer,
 }

@@ -13,7 +13,6 @@ endpoint = Endpoint(
         )
     },
     head_timeout=HEAD_TIMEOUT,
-    http2=True,
 )
 
 if __name__ == "__main__":

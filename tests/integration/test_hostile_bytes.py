@@ -196,9 +196,7 @@ def read_answer(answer: bytes) -> str:
     if not answer:
         return "nothing"
     status = re.match(rb"HTTP/1\.[01] (\d{3}) ", answer)
-    if status is None:
-        assert answer.startswith(b"\x00\x00"), answer  # HTTP/2 begins with a frame of settings
-        return "HTTP/2"
+    assert status is not None, answer
     if int(status[1]) != 101:
         assert int(status[1]) in ANSWERS, answer
         return status[1].decode()

@@ -95,7 +95,8 @@ class ScenarioWorld:
             world.steady("everybody is in the room", lambda: None if here == 50 else f"{here} of 50")
 
         All checks must hold before the faults and again soon after them. A live experiment applies no fault before they
-        hold, so add a check as soon as it can pass. During the faults, the world only records results for the report.
+        hold, so add them before the first `await` of the scenario. A scenario that is slow to start would otherwise get
+        faults before it works. During the faults, the world only records results for the report.
 
         Args:
             name: the name for the report.

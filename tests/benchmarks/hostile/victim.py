@@ -73,7 +73,7 @@ async def pages(scope: Any, receive: Any, send: Any) -> None:
 
 
 endpoint = Endpoint(
-    sockets={"/socket": Mount(UserSocket, compress=True, longpoll=True)}, http=pages, http2=True
+    sockets={"/socket": Mount(UserSocket, compress=True, longpoll=True)}, http=pages
 )
 
 if __name__ == "__main__":

@@ -542,7 +542,6 @@ MISTAKES: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"head_timeout": "10"}, InvalidOption, "head_timeout='10'"),
     ({"quiet_delay": -1}, InvalidOption, "quiet_delay=-1"),
     ({"keep_alive_timeout": 0}, InvalidOption, "keep_alive_timeout=0"),
-    ({"http2": "yes"}, InvalidOption, "http2='yes'"),
     ({"max_connections": 0}, InvalidOption, "max_connections=0"),
     ({"max_connections": 1.5}, InvalidOption, "max_connections=1.5"),
     ({"max_buffered_messages": True}, InvalidOption, "max_buffered_messages=True"),

@@ -9,9 +9,6 @@ import ssl
 from collections.abc import Iterator
 from typing import Any
 
-import h2.config
-import h2.connection
-import h2.events
 import pytest
 import trio
 import trustme
@@ -84,29 +81,6 @@ async def test_answers_do_not_name_the_software() -> None:
         assert b"hypercorn" not in answer.lower()
 
 
-async def test_http2_with_prior_knowledge_is_served() -> None:
-    connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
-    connection.initiate_connection()
-    connection.send_headers(
-        1,
-        [(":method", "GET"), (":path", "/a"), (":scheme", "http"), (":authority", "localhost")],
-        end_stream=True,
-    )
-    async with served(HttpHandover(echo, http2=True), connection.data_to_send()) as (client, _):
-        body, status, ended = b"", "", False
-        while not ended:
-            for event in connection.receive_data(bytes(await client.stream.receive_some())):
-                if isinstance(event, h2.events.ResponseReceived):
-                    status = dict(event.headers)[":status"]  # type: ignore[assignment, index]
-                elif isinstance(event, h2.events.DataReceived):
-                    body += event.data
-                elif isinstance(event, h2.events.StreamEnded):
-                    ended = True
-            if data := connection.data_to_send():
-                await client.stream.send_all(data)
-        assert (status, body) == ("200", b"GET /a? ")
-
-
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 UPGRADE = {
     "connection": "upgrade",
@@ -121,24 +95,68 @@ def mounted() -> HttpHandover:
     return HttpHandover(echo, is_socket_path="/socket/websocket".__eq__)
 
 
-async def test_an_upgrade_on_a_connection_in_use_gets_421(
-    mounted: HttpHandover,
-) -> None:
-    async with served(mounted) as (client, _):
-        assert await client.ask("GET", "/page") == (200, b"GET /page? ")
-        status, body = await client.ask("GET", "/socket/websocket?vsn=2.0.0", headers=UPGRADE)
-        assert status == 421
-        assert b"open a new connection" in body
+HANDED_BACK = {
+    "an upgrade for a socket": ("GET", "/socket/websocket?vsn=2.0.0", UPGRADE),
+    "an upgrade with an absolute target": ("GET", "http://a/socket/websocket", UPGRADE),
+    "an upgrade for another path": ("GET", "/theirs", UPGRADE),
+    "a request without an upgrade": ("GET", "/socket/websocket", {}),
+    "another method": ("POST", "/socket/websocket", {}),
+}
 
 
-async def test_other_requests_for_the_path_of_a_socket_get_400(
+@pytest.mark.parametrize("pipelined", [False, True])
+@pytest.mark.parametrize(("method", "target", "headers"), HANDED_BACK.values(), ids=HANDED_BACK)
+async def test_a_later_request_for_the_endpoint_is_handed_back_with_an_open_stream(
+    mounted: HttpHandover, method: str, target: str, headers: dict[str, str], pipelined: bool
+) -> None:
+    ours, theirs = memory_stream_pair()
+    client, heads = Client(theirs), list[Head | None]()
+
+    async def serve() -> None:
+        heads.append(await mounted.serve(ours))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        page = client.question("GET", "/page")
+        await theirs.send_all(page if not pipelined else b"")
+        later = Client(theirs).question(method, target, headers=headers) + b"rest"
+        await theirs.send_all(page + later if pipelined else b"")
+        assert await client.answer() == (200, b"GET /page? ")
+        await theirs.send_all(b"" if pipelined else later)
+    (head,) = heads
+    assert head is not None
+    assert (head.method, head.received, head.rest) == (method, later, b"rest")
+    assert mounted.connections == 0
+    await ours.send_all(b"still open")
+    assert await theirs.receive_some() == b"still open"
+
+
+async def test_all_bytes_that_were_read_before_the_handover_are_handed_back(
     mounted: HttpHandover,
 ) -> None:
-    async with served(mounted) as (client, _):
-        status, body = await client.ask("GET", "/socket/websocket?vsn=2.0.0")
-        assert status == 400
-        assert b"send an upgrade request" in body
-        assert await client.ask("POST", "/socket/websocket?vsn=2.0.0") == (400, b"")
+    page = Client(memory_stream_pair()[0]).question("GET", "/page")
+    later = Client(memory_stream_pair()[0]).question("GET", "/theirs", headers=UPGRADE)
+    ours, _ = memory_stream_pair()
+    rest = bytes(80_000 - len(page + later))
+    head = await mounted.serve(ours, page + later + rest)
+    assert head is not None
+    assert head.rest == rest
+
+
+async def test_a_request_is_handed_back_when_the_applications_of_earlier_ones_have_ended(
+    autojump_clock: MockClock,
+) -> None:
+    async def busy(scope: Any, receive: Any, send: Any) -> None:
+        await echo(scope, receive, send)
+        await trio.sleep(10)
+
+    page = Client(memory_stream_pair()[0]).question("GET", "/page")
+    later = Client(memory_stream_pair()[0]).question("GET", "/theirs", headers=UPGRADE)
+    ours, theirs = memory_stream_pair()
+    head = await HttpHandover(busy).serve(ours, page + later)
+    assert head is not None
+    assert trio.current_time() == pytest.approx(10)
+    await theirs.aclose()
 
 
 @pytest.mark.parametrize("host", ["localhost", "elsewhere:4000"])
@@ -148,20 +166,6 @@ async def test_an_absolute_request_target_is_reduced_to_its_path(
     async with served(mounted) as (client, _):
         assert await client.ask("GET", f"http://{host}/page?a=b") == (200, b"GET /page?a=b ")
         assert await client.ask("GET", f"HTTP://{host}") == (200, b"GET /? ")
-        status, _ = await client.ask("GET", f"http://{host}/socket/websocket", headers=UPGRADE)
-        assert status == 421
-
-
-async def test_the_application_serves_websockets_on_other_paths(mounted: HttpHandover) -> None:
-    async with served(mounted) as (client, _):
-        await client.stream.send_all(client.question("GET", "/theirs", headers=UPGRADE))
-        answer = bytes(await client.stream.receive_some())
-        assert answer.startswith(b"HTTP/1.1 101 ")
-
-
-async def test_without_an_application_a_websocket_is_404() -> None:
-    async with served(HttpHandover()) as (client, _):
-        assert await client.ask("GET", "/x", headers=UPGRADE) == (404, b"not found")
 
 
 async def test_an_idle_connection_is_closed_after_a_while(autojump_clock: MockClock) -> None:
@@ -269,50 +273,19 @@ async def test_an_application_may_finish_after_its_client_has_left(
     assert trio.current_time() == pytest.approx(1)
 
 
-async def test_a_response_does_not_wait_for_an_http2_client_that_has_left(
-    autojump_clock: MockClock,
-) -> None:
-    async def large(scope: Any, receive: Any, send: Any) -> None:
-        await trio.sleep(1)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        # More than the client has allowed to be sent, so that this waits for it.
-        await send({"type": "http.response.body", "body": bytes(200_000)})
-
-    connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
-    connection.initiate_connection()
-    fields = [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", "localhost")]
-    connection.send_headers(1, fields, end_stream=True)
-    for leave_after in (0.5, 2.0):
-        handover = HttpHandover(large, http2=True)
-        async with served(handover, connection.data_to_send()) as (client, _):
-            began = trio.current_time()
-            await trio.sleep(leave_after)
-            await client.stream.aclose()
-        assert handover.connections == 0
-        assert trio.current_time() - began <= leave_after + 1
-        connection.data_to_send()
-        connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
-        connection.initiate_connection()
-        connection.send_headers(1, fields, end_stream=True)
-
-
 H2C = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": ""}
 
 
-@pytest.mark.parametrize("http2", [False, True])
 @pytest.mark.parametrize("protocol", ["h2c", "H2C", "h2c, websocket", "TLS/1.0"])
-async def test_an_upgrade_to_another_protocol_than_websocket_is_ignored(
-    protocol: str, http2: bool
-) -> None:
-    async with served(HttpHandover(echo, http2=http2)) as (client, _):
+async def test_an_upgrade_to_another_protocol_than_websocket_is_ignored(protocol: str) -> None:
+    async with served(HttpHandover(echo)) as (client, _):
         for _ in range(2):
             answer = await client.ask("GET", "/a", headers=H2C | {"upgrade": protocol})
             assert answer == (200, b"GET /a? ")
 
 
-@pytest.mark.parametrize("http2", [False, True])
-async def test_a_connection_never_changes_to_http2(http2: bool, autojump_clock: MockClock) -> None:
-    handover = HttpHandover(echo, http2=http2)
+async def test_a_connection_never_changes_to_http2(autojump_clock: MockClock) -> None:
+    handover = HttpHandover(echo)
     counts: list[tuple[str, ...]] = []
     handover.count = counts.append
     async with served(handover) as (client, _):
@@ -323,7 +296,7 @@ async def test_a_connection_never_changes_to_http2(http2: bool, autojump_clock: 
     assert counts == [("http", "bad_request")]
 
 
-async def test_without_the_option_the_preface_of_http2_is_refused() -> None:
+async def test_the_preface_of_http2_is_refused() -> None:
     handover = HttpHandover(echo)
     counts: list[tuple[str, ...]] = []
     handover.count = counts.append
@@ -332,19 +305,6 @@ async def test_without_the_option_the_preface_of_http2_is_refused() -> None:
     assert answer.startswith(b"HTTP/1.1 505 ")
     assert counts == [("http", "bad_request")]
     assert handover.connections == 0
-
-
-@pytest.mark.parametrize("length", [4, 30, 40])
-async def test_a_client_that_leaves_in_the_preface_or_after_it_ends_its_connection(
-    length: int, autojump_clock: MockClock
-) -> None:
-    handover = HttpHandover(echo, http2=True)
-    first, rest = PREFACE[:18], PREFACE[18:length]
-    async with served(handover, first) as (client, _):
-        await client.stream.send_all(rest)
-        await client.stream.aclose()
-    assert handover.connections == 0
-    assert trio.current_time() == 0
 
 
 @pytest.mark.parametrize(
@@ -367,34 +327,6 @@ async def test_a_body_that_becomes_invalid_during_the_response_does_not_raise(
             await client.stream.send_all(rest)
             await client.stream.aclose()
         assert handover.connections == 0
-    assert not caplog.records
-
-
-async def test_http2_data_after_the_response_is_ignored(
-    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
-) -> None:
-    async def hasty(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"done"})
-
-    connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
-    connection.initiate_connection()
-    fields = [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "localhost")]
-    connection.send_headers(1, fields)
-    handover = HttpHandover(hasty, http2=True)
-    async with served(handover, connection.data_to_send()) as (client, _):
-        await trio.sleep(1)
-        connection.send_data(1, b"late", end_stream=True)
-        await client.stream.send_all(connection.data_to_send())
-        await trio.sleep(1)
-        assert handover.connections == 1
-        connection.send_headers(3, fields, end_stream=True)
-        await client.stream.send_all(connection.data_to_send())
-        await wait_all_tasks_blocked()
-        received = connection.receive_data(bytes(await client.stream.receive_some()))
-        responses = [each for each in received if isinstance(each, h2.events.ResponseReceived)]
-        assert [response.stream_id for response in responses] == [1, 3]
-    assert handover.connections == 0
     assert not caplog.records
 
 

@@ -244,7 +244,7 @@ async def test_a_percent_sign_without_digits_in_a_query_is_accepted_as_in_phoeni
     assert answer.status == 101
 
 
-async def test_without_the_option_the_preface_of_http2_gets_505_and_is_counted(
+async def test_the_preface_of_http2_gets_505_and_is_counted(
     server: Server,
 ) -> None:
     _, answer = await ask(server, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")

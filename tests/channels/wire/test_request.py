@@ -80,13 +80,6 @@ def test_targets_of_every_form_have_a_path(target: bytes, path: str, query: str,
     assert head.target == target.decode()
 
 
-def test_the_http2_preface_is_recognized_with_the_option() -> None:
-    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-    head = HeadParser(http2=True).feed(preface)
-    assert isinstance(head, Head)
-    assert (head.method, head.version, head.received) == ("PRI", "2.0", preface)
-
-
 def test_one_empty_line_before_a_request_is_skipped() -> None:
     head = parsed(b"\r\nGET / HTTP/1.1\r\n" + HOST + b"\r\n")
     assert head.path == "/"
