@@ -129,22 +129,8 @@ async def refuse_connection(stream: ByteStream) -> None:
 
 
 async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
-    head: Head | BadRequest | None = None
-    if type(stream) is AsgiStream:
-        head = stream.head
-    else:
-        parser = HeadParser()
-        if isinstance(stream, TlsSocket):
-            # Nothing can interrupt the computation of a handshake, so only few may run in one turn.
-            await services.budget.take(_HANDSHAKE_COST)
-        elif isinstance(stream, socket.socket):
-            # Most clients have sent the whole head by now, so most requests need no time limit.
-            try:
-                head = _read_now(stream, parser)
-            except OSError:
-                return None
-        if head is None:
-            head = await _read_in_time(services, stream, parser)
+    head: ParsedHead | None
+    head = stream.head if type(stream) is AsgiStream else await _first_head(services, stream)
     if (
         isinstance(head, Head)
         and type(stream) is not AsgiStream
@@ -170,6 +156,22 @@ async def _answer(services: Services, stream: ByteStream) -> Upgraded | None:
         return outcome
     await _answer_and_close(stream, outcome)
     return None
+
+
+async def _first_head(services: Services, stream: ByteStream) -> ParsedHead | None:
+    """Return the head of the first request. None if the client has gone, or has its answer already."""
+    parser = HeadParser()
+    head = None
+    if isinstance(stream, TlsSocket):
+        # Nothing can interrupt the computation of a handshake, so only few may run in one turn.
+        await services.budget.take(_HANDSHAKE_COST)
+    elif isinstance(stream, socket.socket):
+        # Most clients have sent the whole head by now, so most requests need no time limit.
+        try:
+            head = _read_now(stream, parser)
+        except OSError:
+            return None
+    return await _read_in_time(services, stream, parser) if head is None else head
 
 
 def _read_now(sock: socket.socket, parser: HeadParser) -> ParsedHead | None:

@@ -134,6 +134,21 @@ async def test_a_client_that_offers_http2_gets_http1(
     await browser.close()
 
 
+async def test_a_connection_that_has_served_a_page_opens_a_websocket(
+    server: Server, certificates: Certificates
+) -> None:
+    client = await connected(server, certificates.client)
+    await client.write(head("/page", "host: test\r\n"))
+    assert (await client.answer()).body == b"https 1.1"
+    await client.write(head())
+    assert (await client.answer()).status == 101
+    await client.join()
+    assert await client.exchange("1", "2", "room:a", "echo", {"a": 1}) == [
+        reply("1", "2", "room:a", {"a": 1})
+    ]
+    await client.close()
+
+
 async def test_connect_sees_the_certificate_of_the_client(
     server: Server, certificates: Certificates
 ) -> None:
