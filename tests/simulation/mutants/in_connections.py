@@ -22,19 +22,13 @@ IN_CONNECTIONS = (
         tests=_CONNECTION,
     ),
     Mutant(
-        name="a join right after a phx_close waits for the end of the process",
+        name="the end of a channel that the client has left frees the topic of its next channel",
         module="channels.protocol.session",
-        function="Session.receive",
-        shape="""\
-elif M.status == "gone":
-    AA
-""",
-        replacement="""\
-elif M.status == "gone" and message.event != "phx_join":
-    AA
-""",
-        promise="Membership: the topic is free after phx_close",
-        seen="A client that joins again waits for the `terminate` of the channel that it has left.",
+        function="Session.exited",
+        shape="self._memberships.get(T) is not M",
+        replacement="T not in self._memberships",
+        promise="Session.exited: returns None if the client has joined again after the last frame",
+        seen="A client that leaves and joins again gets `unmatched topic` as soon as the old `terminate` returns.",
         tests=_CONNECTION,
     ),
     Mutant(
