@@ -123,8 +123,8 @@ class SQLiteStorage:
         self._claims: deque[_Claim] = deque()
         self._turn = trio.Lock()
         # Each connection serves one thread at a time. One connection writes. The others can read at the same time.
-        self._writer = _ReaderConnection()
-        self._reader = _ReaderConnection()
+        self._writer = _Connection()
+        self._reader = _Connection()
 
     def __repr__(self) -> str:
         return f"SQLiteStorage({str(self.path)!r})"
@@ -251,7 +251,7 @@ class SQLiteStorage:
         return self._reader.use(_statistics)
 
 
-class _ReaderConnection:
+class _Connection:
     """A connection that one thread uses at a time."""
 
     def __init__(self) -> None:

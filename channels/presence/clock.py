@@ -4,7 +4,7 @@
 begins a new count, as a new *incarnation*. So a node's part has a version, `(incarnation, clock)`, and versions of one
 node are in order: a higher incarnation is always newer.
 
-    >>> dominates({"a": Version(7, 3), "b": Version(1, 1)}, {"a": Version(7, 2)})
+    >>> Version(8, 0) > Version(7, 3) > Version(7, 2)
     True
 """
 
@@ -17,7 +17,6 @@ __all__ = [
     "MAX_INTEGER",
     "Clocks",
     "Version",
-    "dominates",
     "new_incarnation",
     "sources",
     "upper_bound",
@@ -71,11 +70,6 @@ def new_incarnation(seconds: float, noise: int, *, after: int = 0) -> int:
     return max((milliseconds << _NOISE_BITS) | (noise & ((1 << _NOISE_BITS) - 1)), after + 1)
 
 
-def dominates(ours: Clocks, theirs: Clocks) -> bool:
-    """Return True if `ours` has, for each node in `theirs`, the same or a later version."""
-    return all(name in ours and ours[name] >= version for name, version in theirs.items())
-
-
 def upper_bound(all_clocks: Iterable[Clocks]) -> dict[str, Version]:
     """Return the highest version of each node in any of the clocks."""
     bound: dict[str, Version] = {}
@@ -94,7 +88,7 @@ def sources(own: Clocks, offers: Mapping[str, Clocks]) -> list[str]:
         >>> sources(own, {"b": {"b": Version(1, 8)}, "c": all_of_it})
         ['c']
 
-    The result is a small set of nodes that together dominate all offers. Each step chooses the node with the most
+    The result is a small set of nodes that together have all that is offered. Each step chooses the node with the most
     missing parts. If several nodes are equal, it chooses the first in `offers`, so a caller can spread the load by the
     order.
 

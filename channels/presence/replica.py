@@ -232,11 +232,3 @@ class Replicas:
         """Return the latest incarnation of a node that this node has heard of, even if it has said goodbye."""
         replica = self._replicas.get(name)
         return None if replica is None else replica.incarnation
-
-    def up(self) -> list[str]:
-        """Return the names of the other nodes that are up."""
-        return [name for name, replica in self._replicas.items() if replica.status == "up"]
-
-    def down(self) -> list[str]:
-        """Return the names of the nodes that are down."""
-        return [name for name, replica in self._replicas.items() if replica.status == "down"]

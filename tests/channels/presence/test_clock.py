@@ -6,7 +6,6 @@ from channels.presence.clock import (
     MAX_INTEGER,
     Clocks,
     Version,
-    dominates,
     new_incarnation,
     sources,
     upper_bound,
@@ -15,19 +14,6 @@ from channels.presence.clock import (
 
 def clocks(**each: int) -> dict[str, Version]:
     return {name: Version(1, clock) for name, clock in each.items()}
-
-
-def test_clocks_dominate_if_no_part_is_older() -> None:
-    assert dominates(clocks(a=1, b=2, c=3), clocks(b=2, c=3, a=1))
-    assert dominates(clocks(a=1, b=2), clocks(a=1))
-    assert not dominates(clocks(a=1), clocks(a=1, b=0))
-    assert not dominates(clocks(a=1, b=2), clocks(a=2, b=1))
-    assert dominates({}, {})
-
-
-def test_a_newer_incarnation_dominates_any_clock_of_an_older_one() -> None:
-    assert dominates({"a": Version(2, 0)}, {"a": Version(1, 900)})
-    assert not dominates({"a": Version(1, 900)}, {"a": Version(2, 0)})
 
 
 def test_the_upper_bound_has_the_newest_version_of_each_part() -> None:
