@@ -55,6 +55,7 @@ from channels.entities.errors import Failure, RequestRefused
 from channels.entities.handovers import Departures, Handovers
 from channels.entities.lease import Lease
 from channels.entities.messages import (
+    VERSION,
     Accepted,
     Answer,
     Ask,
@@ -1641,6 +1642,15 @@ class Router:
 
     def _greeted(self, sender: Node, hello: Hello) -> None:
         if sender == self.node:
+            return
+        if hello.version != VERSION:
+            # It says hello to this node too, and so reports the same.
+            self.counts["messages_refused"] += 1
+            problem = (
+                f"node {sender.name!r} speaks version {hello.version} of the messages of entities, and this node "
+                f"version {VERSION}; run the same version of Ashtree on all nodes"
+            )
+            self.execute(ENTITY_MESSAGE_REFUSED, {"problem": problem})
             return
         if hello.goodbye:
             self.node_lost(sender)

@@ -44,7 +44,7 @@ from channels.entities.errors import (
     EntityUnavailable,
 )
 from channels.entities.handovers import Handovers
-from channels.entities.messages import Ask, Handover, Moved
+from channels.entities.messages import Ask, Handover, Hello, Moved
 from channels.entities.ownership import State
 from channels.entities.placement import winner
 from channels.entities.remote import ProcessAddress
@@ -56,6 +56,7 @@ from channels.telemetry import (
     ENTITY_CRASHED,
     ENTITY_DROPPED,
     ENTITY_HANDOVER_LOST,
+    ENTITY_MESSAGE_REFUSED,
     ENTITY_REFUSED,
     ENTITY_REQUEST_ACCEPTED,
     ENTITY_STARTED,
@@ -1209,3 +1210,17 @@ async def test_a_drained_node_has_no_key_whose_process_waits_after_crashes(
     assert key not in a.router.records
     assert await call(a.via(key), "add") == 1
     assert key in b.router.records
+
+
+async def test_a_node_of_another_version_is_refused_with_an_error(runtime: Runtime) -> None:
+    _, (a, b) = await cluster("a", "b")
+    refused = listen(runtime, ENTITY_MESSAGE_REFUSED)
+    stranger = NodeName("c", "i1")
+    a.router.receive(_encoded(stranger, Hello(version=99)))
+    assert not a.router.placement.knows(stranger)
+    assert "'c' speaks version 99" in refused[0]["problem"]
+    assert a.router.placement.knows(b.router.node)
+
+
+def _encoded(sender: NodeName, message: Any) -> bytes:
+    return msgspec.json.encode((sender, "", message))
