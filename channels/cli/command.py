@@ -65,14 +65,12 @@ def _client_app() -> typer.Typer:
     """Return the commands that talk to a server, and those for tokens."""
     from channels.cli.broadcast import broadcast_command  # noqa: PLC0415
     from channels.cli.connect import connect_command  # noqa: PLC0415
-    from channels.cli.observe import observe_command  # noqa: PLC0415
     from channels.cli.token import sign_command, verify_command  # noqa: PLC0415
     from channels.cli.workers import workers_command  # noqa: PLC0415
 
     app = new_app()
     app.command("workers")(workers_command)
     app.command("connect")(connect_command)
-    app.command("observe")(observe_command)
     app.command("broadcast")(broadcast_command)
     token = new_app()
     token.command("sign")(sign_command)
@@ -113,7 +111,6 @@ APPS: Final = {
     _client_app: {
         "workers": "Show the workers of this user's servers, or replace them.",
         "connect": "Join a topic, print its messages, and send yours.",
-        "observe": "Show the processes of the server at URL, live, in the terminal.",
         "broadcast": "Send an event to all clients of a topic.",
         "token": "Make and read tokens.",
     },

@@ -33,14 +33,12 @@ SHARING = {
     "ashtree gen socket": "ashtree gen channel",
     "ashtree compare": "ashtree simulate",
     "ashtree chaos": "ashtree simulate",
-    "ashtree observe": "ashtree connect",
 }
 
 GUIDES = {
     "ashtree serve": "[Serve your endpoint](../howto/serve-your-endpoint.md)",
     "ashtree workers": "[Run several workers](../howto/serve-your-endpoint.md#run-several-workers)",
     "ashtree connect": "[Connect from Python](../howto/connect-from-python.md)",
-    "ashtree observe": "[Watch a running system](../howto/watch-a-running-system.md)",
     "ashtree broadcast": "[Publish from outside](../howto/publish-from-outside.md)",
     "ashtree new": "[Start a project](../howto/start-a-project.md)",
     "ashtree gen entity": "[Run processes of your own](../howto/run-processes-of-your-own.md)",

@@ -66,7 +66,6 @@ PURE = (
     "channels.entities.arbiters.redis_scripts",
     "channels.filters",
     "channels.messages",
-    "channels.observer.console.lines",
     "channels.observer.memory",
     "channels.observer.model",
     "channels.observer.nodes",

@@ -69,7 +69,7 @@ def test_pure_modules_import_no_clock_chance_or_io(layers: list[Source]) -> None
 def test_every_package_that_is_imported_is_a_declared_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    extra_names = ("encrypt", "metrics", "observe", "testing", "tracing")
+    extra_names = ("encrypt", "metrics", "testing", "tracing")
     optional = [name for extra in extra_names for name in extras[extra]]
     shipped = _names(project["dependencies"] + optional)
     distributions = packages_distributions()

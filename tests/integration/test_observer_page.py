@@ -5,27 +5,20 @@ The screenshots go to the folder of the environment variable ASHTREE_SCREENSHOTS
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import signal
-import subprocess
-import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, ViewportSize, expect
-from textual.pilot import Pilot
 
 from channels.observer.access import cookie_name
-from channels.observer.console.app import ObserveApp
-from channels.observer.console.lines import line_of
 from tests.integration.browsers import chromium
-from tests.integration.servers import ROOT, Server, serving
+from tests.integration.servers import Server, serving
 from tests.patience import PATIENCE, wait_until
 
 MODULE = "tests.integration.observed_chat"
@@ -358,65 +351,6 @@ def test_the_timeline_is_live_until_the_user_stops_it_and_goes_on(
     expect(moment).not_to_have_text(stopped)
     page.get_by_role("tab", name="Now").click()
     expect(observer.row("endpoint")).to_be_visible()
-
-
-async def until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not holds():
-            await pilot.pause(0.05)
-
-
-async def watch_in_a_terminal(server: Server) -> str:
-    """Return a picture of the terminal."""
-    app = ObserveApp(f"{server.url}{PATH}?token={TOKEN}")
-    app.remote.admit()
-
-    def tree() -> str:
-        return "\n".join(line_of(depth, row) for depth, row in app.board.lines())
-
-    def read(words: str) -> bool:
-        return any(words in line for line in app.events)
-
-    async with app.run_test(size=(112, 30)) as pilot:
-        await until(pilot, lambda: "till" in tree())
-        await pilot.press("slash", *"till", "enter")
-        await until(pilot, lambda: "pubsub" not in tree())
-        await pilot.press("end", "enter", "k")
-        await until(pilot, lambda: read("was killed") and read("started till <pid"))
-        await pilot.press("slash", *["backspace"] * 4, "enter")
-        await until(pilot, lambda: "pubsub" in tree())
-        picture = app.export_screenshot()
-        server.kill()
-        await until(pilot, lambda: app.lost is not None)
-        server.start()
-        await until(pilot, lambda: app.lost is None and "till" in tree())
-        await until(pilot, lambda: read("The observer has started"))
-    return picture
-
-
-def test_the_terminal_shows_a_kill_and_comes_back_with_the_server(
-    server: Server, pictures: Path
-) -> None:
-    # Textual runs on asyncio, and the browser already has an event loop in this thread.
-    with ThreadPoolExecutor(1) as other:
-        picture = other.submit(lambda: asyncio.run(watch_in_a_terminal(server))).result()
-    (pictures / "terminal.svg").write_text(picture)
-
-
-def test_a_wrong_token_is_one_sentence_in_a_terminal(server: Server) -> None:
-    program = "from channels.cli.command import main; main()"
-    url = f"{server.url}{PATH}?token=wrong"
-    done = subprocess.run(
-        [sys.executable, "-c", program, "observe", url],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "answered 403" in done.stderr
-    assert done.stderr.count("\n") == 1
 
 
 # Joins as many topics as it is told to. Then each channel crashes once, and phoenix.js joins it again.

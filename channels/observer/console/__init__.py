@@ -1,1 +1,0 @@
-"""The terminal observer, for `ashtree observe`."""
