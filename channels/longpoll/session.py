@@ -2,7 +2,7 @@
 
     requests ── Enter, Hello, Line, Poll ──▶ LongPollSession ──▶ Session (pure), which calls back
                                                    ▲
-    channels ── Refused, Closed, Down ─────────────┘
+    channels ── Down, ReadOn ──────────────────────┘
 
 A client may send each request on another connection. The task of a request finds the session by its token
 (`channels.longpoll.requests`), and calls the session's process. The session first calls the application's `connect`.
